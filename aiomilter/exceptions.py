@@ -1,0 +1,68 @@
+"""Every exception class of aiomilter, one tree.
+
+Octets from a peer raise :class:`RemoteProtocolError`, objects from the user of the library raise :class:`LocalProtocolError`.
+A result that an RFC names (``temperror``, ``softfail``) is a value, never an exception.
+"""
+
+__all__ = [
+    "AddressError",
+    "LocalProtocolError",
+    "MilterError",
+    "NegotiationError",
+    "NotNegotiatedError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "ResolverError",
+    "ResolverFailure",
+    "ResolverTimeout",
+    "StoreError",
+    "TemporaryFailure",
+]
+
+
+class MilterError(Exception):
+    """Base of every exception that aiomilter raises on purpose."""
+
+
+class ProtocolError(MilterError):
+    """A rule of the milter protocol was broken."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the protocol: log it and close the connection, never answer."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our side was about to break the protocol: a bug in the filter, or in aiomilter."""
+
+
+class NotNegotiatedError(LocalProtocolError):
+    """An action or option was used that this MTA did not agree to."""
+
+
+class NegotiationError(MilterError):
+    """The MTA does not offer what the filter requires; the connection is closed without an answer."""
+
+
+class AddressError(MilterError, ValueError):
+    """A text is not the path, socket address or domain it should be."""
+
+
+class ResolverError(MilterError):
+    """A DNS question got no usable answer ("no such name" is an answer, not an error)."""
+
+
+class ResolverTimeout(ResolverError):
+    """A DNS question was not answered in time."""
+
+
+class ResolverFailure(ResolverError):
+    """A DNS server answered that it failed, refused, or sent something that cannot be understood."""
+
+
+class StoreError(MilterError):
+    """A store could not read or write."""
+
+
+class TemporaryFailure(MilterError):
+    """Raised by a filter to give ``on_error`` for this message, with one log line and no traceback."""
