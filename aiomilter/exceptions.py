@@ -1,7 +1,7 @@
 """Every exception class of aiomilter, one tree.
 
-Octets from a peer raise :class:`RemoteProtocolError`, objects from the user of the library raise :class:`LocalProtocolError`.
-A result that an RFC names (``temperror``, ``softfail``) is a value, never an exception.
+Octets from a peer raise :class:`RemoteProtocolError`, objects from the user of the library raise
+:class:`LocalProtocolError`.  A result that an RFC names (``temperror``, ``softfail``) is a value, never an exception.
 """
 
 __all__ = [

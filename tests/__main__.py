@@ -1,7 +1,7 @@
 """The one door to the checks: ``python -m tests [pytest arguments]``.
 
-Runs the format check, the linter, the type checker and the tests, in this order, and says at the end which of them failed.
-Arguments go to pytest; with arguments that start with a path only pytest runs: ``python -m tests tests/wire``.
+Runs the format check, the linter, the type checker and the tests, in this order, and says at the end which
+failed.  Arguments go to pytest; with arguments that start with a path only pytest runs: ``python -m tests tests/wire``.
 """
 
 import subprocess

@@ -1,0 +1,61 @@
+"""Envelope paths and ESMTP parameters as they come over SMTP, read leniently.
+
+Source: RFC 5321 sections 4.1.1.2, 4.1.1.3 and 4.1.2; RFC 3461 section 4 (xtext).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["bare_address", "keywords", "xtext_decode"]
+
+# A-d-l ":" of RFC 5321 section 4.1.2; an address literal may hold colons of its own.
+_SOURCE_ROUTE: Final = re.compile(r"@(?:\[[^\]]*\]|[^\[\],:])+(?:,@(?:\[[^\]]*\]|[^\[\],:])+)*:")
+# The parameters whose values are xtext: RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5.
+_XTEXT_KEYWORDS: Final = frozenset({"AUTH", "ENVID", "ORCPT"})
+
+
+def bare_address(path: str) -> str:
+    """Return the mailbox of a path: no angle brackets, no source route; "" for the null path.
+
+    Quoting and letter case stay as sent.  What follows the closing bracket is dropped: Sendmail 8.17.1 built with EAI
+    puts the ESMTP parameters there.
+
+    Source: RFC 5321 section 4.1.2, Path; appendix C (source routes).
+    """
+    path = path.strip(" \t")
+    if path.startswith("<"):
+        end = path.rfind(">")
+        path = path[1:end] if end > 0 else path[1:]
+    if path.startswith("@") and (route := _SOURCE_ROUTE.match(path)):
+        path = path[route.end() :]
+    return path
+
+
+def keywords(params: Iterable[str]) -> dict[str, str]:
+    """Return ESMTP parameters by keyword, in upper case; "" where a keyword has no value; the last of equals wins.
+
+    The values of ``AUTH``, ``ENVID`` and ``ORCPT`` are xtext and come decoded.
+
+    Source: RFC 5321 section 4.1.2, Mail-parameters and Rcpt-parameters.
+    """
+    found = {}
+    for param in params:
+        keyword, _, value = param.partition("=")
+        keyword = keyword.upper()
+        found[keyword] = xtext_decode(value) if keyword in _XTEXT_KEYWORDS else value
+    return found
+
+
+def xtext_decode(text: str) -> str:
+    """Return ``text`` with each ``+HH`` replaced by its octet; what is no xtext stays as it is.
+
+    Octets are read as UTF-8 with surrogateescape, so that any of them survives.
+
+    Source: RFC 3461 section 4.
+    """
+    if "+" not in text:
+        return text
+    octets = text.encode("utf-8", "surrogateescape")
+    decoded = re.sub(rb"\+([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), octets)
+    return decoded.decode("utf-8", "surrogateescape")

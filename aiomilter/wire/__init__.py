@@ -1,0 +1,1 @@
+"""The milter protocol without I/O: same octets in, same events out."""

@@ -1,0 +1,552 @@
+"""The packets of the MTA as values, which are the events of a conversation.
+
+They are the objects that callbacks get, so their names and fields are public.  ``decode`` takes the payload without
+length and code and raises :class:`RemoteProtocolError`; ``payload`` gives it back.
+
+Source: protocol.md sections 2 and 4; libmilter/docs/.
+"""
+
+import enum
+import functools
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import Struct
+from types import MappingProxyType
+from typing import ClassVar, Final, NamedTuple, Self, TypeAlias
+
+from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
+from aiomilter.mail.envelope import bare_address, keywords
+from aiomilter.wire.constants import Command, ReplyCode, Stage
+from aiomilter.wire.text import decode, encode, pack_strings
+
+__all__ = [
+    "Abort",
+    "BodyChunk",
+    "Connect",
+    "Data",
+    "EndOfHeaders",
+    "EndOfMessage",
+    "Event",
+    "Family",
+    "Header",
+    "Helo",
+    "Macros",
+    "Mail",
+    "Negotiate",
+    "NegotiateAnswer",
+    "Quit",
+    "QuitNewConnection",
+    "Rcpt",
+    "Unknown",
+    "macro_values",
+]
+
+_OFFER: Final = Struct(">III")
+_U16: Final = Struct(">H")
+_U32: Final = Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiate:
+    """What the MTA offers (SMFIC_OPTNEG), the first packet of a connection.
+
+    Args:
+        version: Newest version of the protocol that the MTA speaks.
+        actions: Bits of :class:`Action` as sent.
+        protocol: Bits of :class:`Protocol` as sent.
+
+    Source: libmilter/docs/xxfi_negotiate.html.
+    """
+
+    CODE: ClassVar = Command.OPTNEG
+    version: int
+    actions: int
+    protocol: int
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        return _OFFER.pack(self.version, self.actions, self.protocol)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the offer; octets after the first 12 are ignored (P-011, P-012)."""
+        if len(payload) < _OFFER.size:
+            raise RemoteProtocolError(f"OPTNEG packet: expected at least 12 octets, found {len(payload)}")
+        return cls(*_OFFER.unpack_from(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiateAnswer:
+    """What the filter asks for out of the offer (SMFIC_OPTNEG back to the MTA); final.
+
+    Args:
+        version: Version both will speak.
+        actions: Bits of :class:`Action`.
+        protocol: Bits of :class:`Protocol`.
+        macros: Names of macros, as they travel (``"i"``, ``"{mail_addr}"``), by stage; a list replaces the MTA's own.
+
+    Source: libmilter/docs/smfi_setsymlist.html; protocol.md sections 4.1 and 4.8.
+    """
+
+    CODE: ClassVar = ReplyCode.OPTNEG
+    version: int
+    actions: int
+    protocol: int
+    macros: Mapping[Stage, tuple[str, ...]] = MappingProxyType({})
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        parts = [_OFFER.pack(self.version, self.actions, self.protocol)]
+        for stage, names in self.macros.items():
+            if stage.symlist is None:
+                raise LocalProtocolError(f"macro list: expected a stage the MTA keeps a list for, found {stage.name}")
+            parts.append(_U32.pack(stage.symlist) + pack_strings(" ".join(names)))
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the answer with its macro lists; a stage named twice counts as named last."""
+        if len(payload) < _OFFER.size:
+            raise RemoteProtocolError(f"OPTNEG answer: expected at least 12 octets, found {len(payload)}")
+        macros = {}
+        position = _OFFER.size
+        while position < len(payload):
+            end = payload.find(b"\0", position + _U32.size)
+            if end < 0:
+                raise RemoteProtocolError("OPTNEG answer: expected a macro list that ends in NUL")
+            number = _U32.unpack_from(payload, position)[0]
+            stage = _SYMLIST_STAGES.get(number)
+            if stage is None:
+                raise RemoteProtocolError(f"OPTNEG answer: expected a macro list for stage 0 to 6, found {number}")
+            macros[stage] = tuple(decode(payload[position + _U32.size : end]).replace(",", " ").split())
+            position = end + 1
+        return cls(*_OFFER.unpack_from(payload), macros)
+
+
+_SYMLIST_STAGES: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Macros:
+    """Values the MTA lends for the step that follows (SMFIC_MACRO); never answered.
+
+    Args:
+        command: Code octet of the step they belong to; any octet is taken.
+        values: Value by name, braces as sent.
+
+    Source: libmilter/docs/smfi_getsymval.html; protocol.md section 2.3.
+    """
+
+    CODE: ClassVar = Command.MACRO
+    command: int
+    values: Mapping[str, str]
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        pairs = [text for pair in self.values.items() for text in pair]
+        return bytes([self.command]) + pack_strings(*pairs)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the set; no pairs are an empty set, a lone last name has no value (P-033, P-034)."""
+        if not payload:
+            raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
+        return cls(payload[0], macro_values(payload[1:]))
+
+
+def macro_values(octets: bytes) -> dict[str, str]:
+    """Return name and value pairs of a MACRO payload without its first octet; the first of two equal names wins."""
+    strings = decode(octets).split("\0")[:-1]
+    values = dict(zip(strings[-2::-2], strings[::-2], strict=False)) if len(strings) % 2 == 0 else None
+    if values is None:
+        values = dict(zip(strings[-3::-2], strings[-2::-2], strict=False))
+    return values
+
+
+class Family(enum.Enum):
+    """How the SMTP client is connected (SMFIA_*); the value is the letter on the wire."""
+
+    UNKNOWN = "U"
+    UNIX = "L"
+    INET = "4"
+    INET6 = "6"
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse_ip(family: Family, address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        if family is Family.INET:
+            return ipaddress.IPv4Address(address)
+        if family is Family.INET6:
+            return ipaddress.IPv6Address(address[5:] if address[:5].lower() == "ipv6:" else address)
+    except ValueError:
+        pass
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """The SMTP client (SMFIC_CONNECT).
+
+    Args:
+        hostname: Its verified name; ``[192.0.2.1]``, ``unknown`` or anything else where there is none.
+        family: Kind of address.
+        port: 0 to 65535; 0 for local submissions and where there is none.
+        address: As sent: ``192.0.2.1``, ``2001:db8::1``, ``IPv6:2001:db8:0:0:0:0:0:1``, a path, ``unknown``, or "".
+
+    Source: libmilter/docs/xxfi_connect.html; protocol.md P-036 to P-040.
+    """
+
+    CODE: ClassVar = Command.CONNECT
+    hostname: str
+    family: Family = Family.UNKNOWN
+    port: int = 0
+    address: str = ""
+
+    @property
+    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+        """The address, parsed; None for a client without one, and for a text that is none."""
+        return _parse_ip(self.family, self.address)
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        head = pack_strings(self.hostname) + self.family.value.encode()
+        if self.family is Family.UNKNOWN:
+            return head
+        return head + _U16.pack(self.port) + pack_strings(self.address)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the client; family U ends the packet, whatever follows it."""
+        hostname, nul, rest = payload.partition(b"\0")
+        if not nul or not rest:
+            raise RemoteProtocolError("CONNECT packet: expected host name and family, found no family")
+        try:
+            family = Family(chr(rest[0]))
+        except ValueError:
+            raise RemoteProtocolError(f"CONNECT packet: expected family 4, 6, L or U, found {rest[0]:#04x}") from None
+        if family is Family.UNKNOWN:
+            return cls(decode(hostname))
+        address, nul, _ = rest[3:].partition(b"\0")
+        if not nul:
+            raise RemoteProtocolError("CONNECT packet: expected port and address that ends in NUL")
+        return cls(decode(hostname), family, _U16.unpack_from(rest, 1)[0], decode(address))
+
+
+@dataclass(frozen=True, slots=True)
+class Helo:
+    """The name in HELO or EHLO (SMFIC_HELO); which of the two it was is not told.
+
+    Args:
+        name: As the client sent it, any text.
+
+    Source: RFC 5321 section 4.1.1.1; libmilter/docs/xxfi_helo.html.
+    """
+
+    CODE: ClassVar = Command.HELO
+    name: str
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        return pack_strings(self.name)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the name."""
+        return cls(_first_string(payload, "HELO"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The envelope sender (SMFIC_MAIL).
+
+    Args:
+        sender: Reverse-path as sent, angle brackets kept: ``"<alice@example.org>"``, ``"<>"`` for the null sender;
+            without brackets, and "" for the null sender, in mail that did not come over SMTP.
+        params: ESMTP parameters in the order sent: ``("SIZE=300", "BODY=8BITMIME")``; often empty.
+
+    Source: RFC 5321 section 4.1.1.2; libmilter/docs/xxfi_envfrom.html.
+    """
+
+    CODE: ClassVar = Command.MAIL
+    sender: str
+    params: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The sender without brackets and source route, "" for the null sender: compare this."""
+        return bare_address(self.sender)
+
+    @property
+    def keywords(self) -> dict[str, str]:
+        """The parameters by keyword in upper case, xtext decoded; "" where a keyword has no value."""
+        return keywords(self.params)
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        return pack_strings(self.sender, *self.params)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return sender and parameters; the last string may lack its NUL (P-042)."""
+        sender, params = _path(payload, "MAIL")
+        return cls(sender, params)
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """One envelope recipient (SMFIC_RCPT).
+
+    Args:
+        recipient: Forward-path as sent, angle brackets kept: ``"<bob@example.org>"``.
+        params: ESMTP parameters in the order sent: ``("NOTIFY=NEVER",)``; often empty.
+
+    Source: RFC 5321 section 4.1.1.3; libmilter/docs/xxfi_envrcpt.html.
+    """
+
+    CODE: ClassVar = Command.RCPT
+    recipient: str
+    params: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The recipient without brackets and source route: compare this."""
+        return bare_address(self.recipient)
+
+    @property
+    def keywords(self) -> dict[str, str]:
+        """The parameters by keyword in upper case, xtext decoded; "" where a keyword has no value."""
+        return keywords(self.params)
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        return pack_strings(self.recipient, *self.params)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return recipient and parameters; the last string may lack its NUL (P-042)."""
+        recipient, params = _path(payload, "RCPT")
+        return cls(recipient, params)
+
+
+def _first_string(payload: bytes, name: str) -> str:
+    text, nul, _ = payload.partition(b"\0")
+    if not nul:
+        raise RemoteProtocolError(f"{name} packet: expected a string that ends in NUL, found none")
+    return decode(text)
+
+
+def _path(payload: bytes, name: str) -> tuple[str, tuple[str, ...]]:
+    strings = decode(payload).split("\0")
+    if len(strings) < 2:
+        raise RemoteProtocolError(f"{name} packet: expected an address that ends in NUL, found none")
+    if not strings[-1]:
+        strings.pop()
+    return strings[0], tuple(strings[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Bare:
+    """A packet that is its code; a payload is ignored."""
+
+    @property
+    def payload(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the event."""
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Data(_Bare):
+    """The client is about to send content (SMFIC_DATA); BDAT counts.
+
+    Source: libmilter/docs/xxfi_data.html.
+    """
+
+    CODE: ClassVar = Command.DATA
+
+
+class _HeaderFields(NamedTuple):
+    name: str
+    value: str
+    separator: str = " "
+
+
+class Header(_HeaderFields):
+    """One header field (SMFIC_HEADER).
+
+    A tuple, for its price: it is made for each field of each message (speed.md section 2).
+
+    Args:
+        name: As in the message, without the colon.
+        value: What follows the colon and, if there, one space; folds as LF and blank.
+        separator: What stood between colon and value: " " or "".  Exact only if the filter asked for ``leading_space``.
+
+    Source: RFC 5322 section 2.2; libmilter/docs/xxfi_header.html; protocol.md P-043.
+    """
+
+    __slots__ = ()
+    CODE: ClassVar = Command.HEADER
+
+    @property
+    def raw(self) -> bytes:
+        """The field's octets, folds as CRLF, ending in CRLF; exact if ``leading_space`` was agreed."""
+        return encode(f"{self.name}:{self.separator}{self.value}".replace("\n", "\r\n")) + b"\r\n"
+
+    @property
+    def payload(self) -> bytes:
+        """The payload for a filter that did not ask for the leading space."""
+        return pack_strings(self.name, self.value)
+
+    @property
+    def leading_payload(self) -> bytes:
+        """The payload for a filter that asked for the leading space."""
+        return pack_strings(self.name, self.separator + self.value)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the field, from an MTA that takes the leading space away."""
+        name, value = _field(payload)
+        return cls(name, value)
+
+    @classmethod
+    def decode_leading(cls, payload: bytes) -> Self:
+        """Return the field, from an MTA that agreed to leave the leading space."""
+        name, value = _field(payload)
+        if value.startswith(" "):
+            return cls(name, value[1:], " ")
+        return cls(name, value, "")
+
+
+def _field(payload: bytes) -> tuple[str, str]:
+    strings = payload.decode("utf-8", "surrogateescape").split("\0")
+    if len(strings) != 3 or strings[2] or not strings[0]:
+        raise RemoteProtocolError(
+            f"HEADER packet: expected name and value, each ending in NUL, found {len(strings) - 1}"
+        )
+    return strings[0], strings[1]
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfHeaders(_Bare):
+    """All header fields were sent (SMFIC_EOH); comes for a message without any, too.
+
+    Source: libmilter/docs/xxfi_eoh.html.
+    """
+
+    CODE: ClassVar = Command.EOH
+
+
+class _BodyFields(NamedTuple):
+    chunk: bytes
+    with_end: bool = False
+
+
+class BodyChunk(_BodyFields):
+    """A piece of the body (SMFIC_BODY).
+
+    Args:
+        chunk: 1 to 65535 octets, line ends as CRLF; a piece may end anywhere, inside a CRLF too.
+        with_end: It came inside the end-of-message packet, so it has no answer of its own.
+
+    Source: libmilter/docs/xxfi_body.html; protocol.md P-045, P-046.
+    """
+
+    __slots__ = ()
+    CODE: ClassVar = Command.BODY
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        return self.chunk
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the piece."""
+        return cls(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfMessage(_Bare):
+    """All of the message was sent (SMFIC_BODYEOB): edit it and decide.
+
+    Source: libmilter/docs/xxfi_eom.html.
+    """
+
+    CODE: ClassVar = Command.BODYEOB
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An SMTP command that the MTA does not know (SMFIC_UNKNOWN).
+
+    Args:
+        line: The whole line, or from Postfix before 3.10 its first word.
+
+    Source: libmilter/docs/xxfi_unknown.html.
+    """
+
+    CODE: ClassVar = Command.UNKNOWN
+    line: str
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        return pack_strings(self.line)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the line."""
+        return cls(_first_string(payload, "UNKNOWN"))
+
+
+@dataclass(frozen=True, slots=True)
+class Abort(_Bare):
+    """The message is over without a decision (SMFIC_ABORT); the connection is not."""
+
+    CODE: ClassVar = Command.ABORT
+
+
+@dataclass(frozen=True, slots=True)
+class Quit(_Bare):
+    """The connection is over (SMFIC_QUIT)."""
+
+    CODE: ClassVar = Command.QUIT
+
+
+@dataclass(frozen=True, slots=True)
+class QuitNewConnection(_Bare):
+    """The SMTP connection is over; another follows on the same socket (SMFIC_QUIT_NC)."""
+
+    CODE: ClassVar = Command.QUIT_NC
+
+
+Event: TypeAlias = (
+    Negotiate
+    | Connect
+    | Helo
+    | Mail
+    | Rcpt
+    | Data
+    | Header
+    | EndOfHeaders
+    | BodyChunk
+    | EndOfMessage
+    | Unknown
+    | Abort
+    | Quit
+    | QuitNewConnection
+)
+"""What an MTA tells, macros apart."""

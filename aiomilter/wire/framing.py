@@ -1,0 +1,114 @@
+"""Octets in, whole frames out; and whole frames from what goes in them.
+
+A frame is ``u32 length, octet code, payload``, the length counting code and payload.
+"""
+
+from struct import Struct, pack
+from typing import Final
+
+from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
+from aiomilter.wire.constants import MAX_FRAME_SIZE
+
+__all__ = ["FrameBuffer", "packet"]
+
+HEAD: Final = Struct(">IB")
+"""Length and code."""
+
+
+def packet(code: int, payload: bytes = b"", max_size: int = MAX_FRAME_SIZE) -> bytes:
+    """Return a whole packet: length, code, payload.
+
+    Args:
+        code: The code octet.
+        payload: What follows it.
+        max_size: Most octets of payload that were agreed on.
+
+    Raises:
+        LocalProtocolError: The payload is larger; nothing of it may be sent.
+
+    Source: protocol.md P-001, P-006.
+    """
+    if len(payload) > max_size:
+        raise LocalProtocolError(f"packet {chr(code)}: expected at most {max_size} octets, found {len(payload)}")
+    return pack(">IB", len(payload) + 1, code) + payload
+
+
+class FrameBuffer:
+    """Octets from a peer, cut into frames.
+
+    Nothing is copied but payloads: what follows a frame stays where it is, and octets of an unfinished frame are joined
+    once, when it is whole.
+
+    Args:
+        max_size: Most octets of payload in a frame; a larger one is refused when its length is read, before it is kept.
+
+    Source: protocol.md P-001 to P-007.
+    """
+
+    __slots__ = ("data", "end", "max_size", "missing", "parts", "pos")
+
+    def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
+        self.max_size = max_size
+        self.data = b""
+        self.pos = 0
+        self.end = 0
+        self.parts: list[bytes] = []
+        # Octets that must come before another frame can be whole; 0 while ``parts`` is empty.
+        self.missing = 0
+
+    def __len__(self) -> int:
+        """Octets that wait to be read as frames."""
+        return self.end - self.pos + sum(map(len, self.parts))
+
+    def feed(self, data: bytes) -> None:
+        """Take octets from the peer."""
+        if self.pos == self.end and not self.parts:
+            self.data, self.pos, self.end = data, 0, len(data)
+            return
+        self.parts.append(data)
+        self.missing -= len(data)
+
+    def fill(self) -> bool:
+        """Join what waits, if that can make a frame whole; return whether there is something new to look at."""
+        if not self.parts or self.missing > 0:
+            return False
+        self.data = b"".join([self.data[self.pos :], *self.parts])
+        self.pos, self.end = 0, len(self.data)
+        self.parts.clear()
+        self.missing = 0
+        return True
+
+    def next_frame(self) -> tuple[int, bytes] | None:
+        """Return code and payload of the next frame; None until more octets come.
+
+        Raises:
+            RemoteProtocolError: The length is 0 or above the limit.
+        """
+        while True:
+            pos, end = self.pos, self.end
+            if end - pos >= 5:
+                length, code = HEAD.unpack_from(self.data, pos)
+                if not 0 < length <= self.max_size + 1:
+                    raise RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
+                stop = pos + 4 + length
+                if stop <= end:
+                    self.pos = stop
+                    return code, self.data[pos + 5 : stop]
+            if not self.refill():
+                return None
+
+    def refill(self) -> bool:
+        """Say what is missing after the frame at ``pos`` was found unfinished, and :meth:`fill`.
+
+        Raises:
+            RemoteProtocolError: The length is 0 or above the limit.
+        """
+        have = self.end - self.pos
+        need = 4
+        if have >= 4:
+            length = int.from_bytes(self.data[self.pos : self.pos + 4], "big")
+            if not 0 < length <= self.max_size + 1:
+                raise RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
+            need = 4 + length
+        self.missing = need - have - sum(map(len, self.parts))
+        return self.fill()
