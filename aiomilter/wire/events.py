@@ -123,7 +123,8 @@ class NegotiateAnswer:
                 raise RemoteProtocolError(f"OPTNEG answer: expected a macro list for stage 0 to 6, found {number}")
             macros[stage] = tuple(decode(payload[position + _U32.size : end]).replace(",", " ").split())
             position = end + 1
-        return cls(*_OFFER.unpack_from(payload), macros)
+        version, actions, protocol = _OFFER.unpack_from(payload)
+        return cls(version, actions, protocol, macros)
 
 
 _SYMLIST_STAGES: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
