@@ -10,9 +10,8 @@ import enum
 import functools
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
-from types import MappingProxyType
 from typing import ClassVar, Final, NamedTuple, Self, TypeAlias
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
@@ -94,7 +93,7 @@ class NegotiateAnswer:
     version: int
     actions: int
     protocol: int
-    macros: Mapping[Stage, tuple[str, ...]] = MappingProxyType({})
+    macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def payload(self) -> bytes:
@@ -160,11 +159,11 @@ class Macros:
 
 
 def macro_values(octets: bytes) -> dict[str, str]:
-    """Return name and value pairs of a MACRO payload without its first octet; the first of two equal names wins."""
-    strings = decode(octets).split("\0")[:-1]
-    values = dict(zip(strings[-2::-2], strings[::-2], strict=False)) if len(strings) % 2 == 0 else None
-    if values is None:
-        values = dict(zip(strings[-3::-2], strings[-2::-2], strict=False))
+    """Return value by name of a MACRO payload without its first octet; the first of two equal names wins (P-034, P-081)."""
+    values: dict[str, str] = {}
+    strings = iter(decode(octets).split("\0")[:-1])
+    for name, value in zip(strings, strings, strict=False):
+        values.setdefault(name, value)
     return values
 
 
@@ -475,7 +474,9 @@ class BodyChunk(_BodyFields):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Return the piece."""
+        """Return the piece; no MTA sends an empty one, and libmilter closes the connection on it."""
+        if not payload:
+            raise RemoteProtocolError("BODY packet: expected at least 1 octet, found 0")
         return cls(payload)
 
 

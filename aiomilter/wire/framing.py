@@ -9,7 +9,7 @@ from typing import Final
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import MAX_FRAME_SIZE
 
-__all__ = ["FrameBuffer", "packet"]
+__all__ = ["FrameBuffer", "Lookahead", "packet"]
 
 HEAD: Final = Struct(">IB")
 """Length and code."""
@@ -112,3 +112,42 @@ class FrameBuffer:
             need = 4 + length
         self.missing = need - have - sum(map(len, self.parts))
         return self.fill()
+
+
+class Lookahead:
+    """Walks over frames that nobody has read yet, to see early whether one of some codes is among them.
+
+    Each octet is looked at once, however the peer splits them.
+
+    Args:
+        codes: The codes to look for.
+    """
+
+    __slots__ = ("codes", "found", "head", "skip")
+
+    def __init__(self, codes: frozenset[int]) -> None:
+        self.codes = codes
+        self.found: int | None = None
+        self.head = b""
+        self.skip = 0
+
+    def feed(self, data: bytes, pos: int = 0) -> int | None:
+        """Take octets from ``pos`` on and return the first of the codes seen so far, None if none was."""
+        end = len(data)
+        while self.found is None and pos < end:
+            if self.skip:
+                step = min(self.skip, end - pos)
+                self.skip -= step
+                pos += step
+                continue
+            step = HEAD.size - len(self.head)
+            self.head += data[pos : pos + step]
+            pos += step
+            if len(self.head) == HEAD.size:
+                length, code = HEAD.unpack(self.head)
+                self.head = b""
+                # A length of 0 is refused when the frame is read; here it only must not stop the walk.
+                self.skip = max(0, length - 1)
+                if code in self.codes:
+                    self.found = code
+        return self.found

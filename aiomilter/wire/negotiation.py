@@ -1,0 +1,206 @@
+"""What the MTA offers and the filter wants, and what comes of it: pure functions on values.
+
+Source: protocol.md section 4; libmilter/engine.c, st_optionneg.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from aiomilter.exceptions import NegotiationError, RemoteProtocolError
+from aiomilter.wire.constants import (
+    ALL_ACTIONS,
+    ALL_PROTOCOL,
+    MAX_VERSION,
+    MIN_VERSION,
+    V1_ACTIONS,
+    V1_PROTOCOL,
+    Action,
+    Protocol,
+    Stage,
+)
+from aiomilter.wire.events import Negotiate, NegotiateAnswer
+
+__all__ = ["Agreement", "Wants", "agree", "canonical_macro", "check_answer", "macro_lists"]
+
+# Steps that tell later callbacks who is speaking; they are asked for even where nobody overrides their callback.
+_CONTEXT_STAGES: Final = (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
+
+USUAL_MACROS: Final[Mapping[Stage, tuple[str, ...]]] = MappingProxyType(
+    {
+        Stage.CONNECT: ("j", "_", "v", "{daemon_name}", "{daemon_addr}", "{if_name}", "{if_addr}"),
+        Stage.HELO: ("{tls_version}", "{cipher}", "{cipher_bits}", "{cert_subject}", "{cert_issuer}"),
+        Stage.MAIL: (
+            "i",
+            "{auth_type}",
+            "{auth_authen}",
+            "{auth_author}",
+            "{auth_ssf}",
+            "{mail_addr}",
+            "{mail_host}",
+            "{mail_mailer}",
+        ),
+        Stage.RCPT: ("i", "{rcpt_addr}", "{rcpt_host}", "{rcpt_mailer}"),
+        Stage.DATA: ("i",),
+        Stage.EOH: ("i",),
+        Stage.EOM: ("i", "{msg_id}"),
+    }
+)
+"""What Postfix and Sendmail send unasked, together; a list of ours replaces theirs, so it has to name these too.
+
+Source: protocol.md section 7.2.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a filter wants of any MTA, read off its callbacks.
+
+    Args:
+        stages: Steps it has a callback for.
+        no_reply: Those of them whose callback never answers.
+        ends: Whether it looks at a message's or connection's end (``abort``, ``close``).
+        actions: Bits of :class:`Action` it cannot do without; None to take what is offered.
+        macros: Names it wants by stage, beyond the usual ones.
+        leading_space: Header values with the space that follows the colon.
+        rejected_recipients: Recipients that the MTA itself refuses, too.
+    """
+
+    stages: frozenset[Stage]
+    no_reply: frozenset[Stage] = frozenset()
+    ends: bool = False
+    actions: Action | None = None
+    macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
+    leading_space: bool = False
+    rejected_recipients: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What one connection agreed on.
+
+    Args:
+        answer: The packet for the MTA.
+        offer: What it offered.
+        silent: Steps that get no reply.
+        declined: Steps that are not sent.
+    """
+
+    answer: NegotiateAnswer
+    offer: Negotiate
+    silent: frozenset[Stage]
+    declined: frozenset[Stage]
+
+    @property
+    def actions(self) -> int:
+        """Bits of :class:`Action` in force."""
+        return self.answer.actions
+
+    @property
+    def skip(self) -> bool:
+        """Whether ``body`` may be answered with SKIP."""
+        return bool(self.answer.protocol & Protocol.SKIP)
+
+    @property
+    def leading_space(self) -> bool:
+        """Whether header values keep and need their leading space."""
+        return bool(self.answer.protocol & Protocol.LEADING_SPACE)
+
+
+def agree(offer: Negotiate, wants: Wants) -> Agreement:
+    """Return what to answer an offer, and what it means.
+
+    Raises:
+        RemoteProtocolError: The MTA speaks a version that is too old.
+        NegotiationError: It does not offer an action that the filter requires.
+
+    Source: protocol.md section 4.5, P-013 to P-022.
+    """
+    if offer.version < MIN_VERSION:
+        raise RemoteProtocolError(f"OPTNEG packet: expected version {MIN_VERSION} or later, found {offer.version}")
+    offered_actions = (offer.actions or V1_ACTIONS) & ALL_ACTIONS
+    offered = (offer.protocol or V1_PROTOCOL) & ALL_PROTOCOL
+    actions = offered_actions if wants.actions is None else int(wants.actions)
+    if missing := actions & ~offered_actions:
+        raise NegotiationError(f"the MTA does not offer what the filter requires: {Action(missing)!r}")
+    protocol = 0
+    for stage in Stage:
+        if stage not in wants.stages:
+            protocol |= stage.nr_flag if _tells_later(stage, wants) else stage.no_flag
+        elif stage in wants.no_reply:
+            protocol |= stage.nr_flag
+    if Stage.BODY in wants.stages:
+        protocol |= Protocol.SKIP
+    if wants.rejected_recipients:
+        protocol |= Protocol.REJECTED_RECIPIENTS
+    if wants.leading_space:
+        protocol |= Protocol.LEADING_SPACE
+    protocol &= offered
+    macros: Mapping[Stage, tuple[str, ...]] = {}
+    if wants.macros and offered_actions & Action.SET_MACROS:
+        macros = macro_lists(wants.macros)
+        actions |= Action.SET_MACROS
+    answer = NegotiateAnswer(min(MAX_VERSION, offer.version), actions, protocol, macros)
+    return Agreement(
+        answer,
+        offer,
+        silent=frozenset(stage for stage in Stage if stage.nr_flag & protocol),
+        declined=frozenset(stage for stage in Stage if stage.no_flag & protocol),
+    )
+
+
+def _tells_later(stage: Stage, wants: Wants) -> bool:
+    """Whether a step without callback is still worth asking for, since a callback after it may want to know it."""
+    if stage not in _CONTEXT_STAGES:
+        return False
+    return wants.ends or any(other > stage for other in wants.stages)
+
+
+def macro_lists(wanted: Mapping[Stage, Iterable[str]]) -> dict[Stage, tuple[str, ...]]:
+    """Return whole macro lists for the stages wanted: the usual names, then the others; EOH and EOM together.
+
+    Sendmail 8.17 ignores a list for EOM that comes alone, and one for EOH alone silences EOM.
+
+    Source: protocol.md section 4.8, P-022.
+    """
+    stages = set(wanted)
+    if stages & {Stage.EOH, Stage.EOM}:
+        stages |= {Stage.EOH, Stage.EOM}
+    return {
+        stage: tuple(dict.fromkeys([*USUAL_MACROS[stage], *map(_travelling, wanted.get(stage, ()))]))
+        for stage in sorted(stages)
+    }
+
+
+def canonical_macro(name: str) -> str:
+    """Return the name without braces: ``"{i}"`` and ``"i"`` are one macro (P-082)."""
+    return name[1:-1] if name[:1] == "{" and name[-1:] == "}" else name
+
+
+def _travelling(name: str) -> str:
+    bare = canonical_macro(name)
+    return bare if len(bare) == 1 else f"{{{bare}}}"
+
+
+def check_answer(offer: Negotiate, answer: NegotiateAnswer, *, lenient: bool = False) -> None:
+    """Check a filter's answer as the MTA does.
+
+    Args:
+        offer: What was offered.
+        answer: What came back.
+        lenient: Let pass what Postfix lets pass: old versions and protocol bits that were not offered.
+
+    Raises:
+        RemoteProtocolError: The MTA would not go on.
+
+    Source: protocol.md section 4.6, P-142.
+    """
+    if answer.version > offer.version or (answer.version < MIN_VERSION and not lenient):
+        raise RemoteProtocolError(
+            f"OPTNEG answer: expected version {MIN_VERSION} to {offer.version}, found {answer.version}"
+        )
+    if extra := answer.actions & ~offer.actions:
+        raise RemoteProtocolError(f"OPTNEG answer: expected only offered actions, found {extra:#x} more")
+    if not lenient and (extra := answer.protocol & ~offer.protocol):
+        raise RemoteProtocolError(f"OPTNEG answer: expected only offered protocol bits, found {extra:#x} more")

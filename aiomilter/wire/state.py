@@ -1,0 +1,222 @@
+"""The order of a conversation, and which answer each step takes: tables, and the pure functions that read them.
+
+Source: libmilter/engine.c (next_states, trans_ok); protocol.md sections 2.1 and 5.
+"""
+
+import enum
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from aiomilter.wire.constants import Command, ReplyCode, Stage
+from aiomilter.wire.replies import Reply, Verdict
+
+__all__ = ["ANSWERS", "FOLLOWS", "Outcome", "State", "Transition", "ends_message", "is_legal", "transitions", "without"]
+
+
+class State(enum.Enum):
+    """Where a conversation is: between messages, or in one, named for the last step."""
+
+    IDLE = enum.auto()
+    MAIL = enum.auto()
+    RCPT = enum.auto()
+    DATA = enum.auto()
+    HEADER = enum.auto()
+    EOH = enum.auto()
+    BODY = enum.auto()
+    EOM = enum.auto()
+    DECIDED = enum.auto()
+    """This filter has ended the message with a verdict of its own, but the MTA may still send some of it."""
+
+
+class Outcome(enum.Enum):
+    """What a command means in a state."""
+
+    PROCESS = enum.auto()
+    """Call its callback."""
+    BEGIN = enum.auto()
+    """A message begins; call its callback."""
+    INTERRUPT = enum.auto()
+    """The open message is aborted first; then the command means what it means between messages."""
+    ABORT = enum.auto()
+    """The open message is aborted."""
+    STRAY = enum.auto()
+    """There is no message it could belong to: answer CONTINUE, call nothing."""
+    REPEAT = enum.auto()
+    """The message was decided: the same answer again, call nothing."""
+    FORGET = enum.auto()
+    """The decided message is over; call nothing."""
+    IGNORE = enum.auto()
+    """Means nothing here; never answered."""
+
+
+class Transition(NamedTuple):
+    """One cell of the table."""
+
+    outcome: Outcome
+    state: State
+
+
+_ORDER: Final = (State.MAIL, State.RCPT, State.DATA, State.HEADER, State.EOH, State.BODY)
+
+FOLLOWS: Final[Mapping[State, frozenset[Command]]] = MappingProxyType(
+    {
+        State.MAIL: frozenset({Command.RCPT}),
+        State.RCPT: frozenset(
+            {
+                Command.RCPT,
+                Command.DATA,
+                Command.HEADER,
+                Command.EOH,
+                Command.BODY,
+                Command.BODYEOB,
+            }
+        ),
+        # Once another filter has refused DATA, the client may name more recipients and send DATA again.  libmilter drops
+        # these; answering CONTINUE outside a message would let the message pass unseen.
+        State.DATA: frozenset({Command.RCPT, Command.DATA, Command.HEADER, Command.EOH}),
+        State.HEADER: frozenset({Command.HEADER, Command.EOH}),
+        State.EOH: frozenset({Command.BODY, Command.BODYEOB}),
+        State.BODY: frozenset({Command.BODY, Command.BODYEOB}),
+        State.EOM: frozenset(),
+    }
+)
+"""What may follow each step of a message; UNKNOWN and ABORT may follow all of them."""
+
+_REACHED: Final = {
+    Command.CONNECT: State.IDLE,
+    Command.HELO: State.IDLE,
+    Command.MAIL: State.MAIL,
+    Command.RCPT: State.RCPT,
+    Command.DATA: State.DATA,
+    Command.HEADER: State.HEADER,
+    Command.EOH: State.EOH,
+    Command.BODY: State.BODY,
+    Command.BODYEOB: State.EOM,
+}
+_ABORTS: Final = {
+    state: Outcome.IGNORE if state is State.IDLE else Outcome.FORGET if state is State.DECIDED else Outcome.ABORT
+    for state in State
+}
+_STATE_OF: Final = {
+    Stage.MAIL: State.MAIL,
+    Stage.RCPT: State.RCPT,
+    Stage.DATA: State.DATA,
+    Stage.HEADER: State.HEADER,
+    Stage.EOH: State.EOH,
+    Stage.BODY: State.BODY,
+}
+
+
+def without(declined: frozenset[Stage]) -> dict[State, frozenset[Command]]:
+    """Return FOLLOWS as one connection sees it once ``declined`` never arrive.
+
+    What may follow a declined step may follow the step before it.  FOLLOWS stays as it is: two filters in one process may
+    decline different steps.
+
+    Source: libmilter/engine.c, fix_stm and trans_ok.
+    """
+    table = dict(FOLLOWS)
+    for after in range(len(_ORDER) - 1, 0, -1):
+        if any(_STATE_OF[stage] is _ORDER[after] for stage in declined if stage in _STATE_OF):
+            before = _ORDER[after - 1]
+            table[before] |= table[_ORDER[after]]
+    return table
+
+
+@lru_cache(maxsize=256)
+def transitions(declined: frozenset[Stage]) -> Mapping[State, Mapping[Command, Transition]]:
+    """Return the whole table of a connection: for each state, what each command means and where it leads.
+
+    MACRO means nothing by itself, OPTNEG comes once and before all of this, QUIT and QUIT_NC end everything: they are in
+    no row.  A command that is in no row is unknown.
+
+    Args:
+        declined: Steps the filter asked the MTA not to send.
+
+    Source: protocol.md sections 5.1, 5.3 and 5.4.
+    """
+    follows = without(declined)
+    table: dict[State, dict[Command, Transition]] = {}
+    for state in State:
+        open_message = state not in (State.IDLE, State.DECIDED)
+        row = {
+            Command.UNKNOWN: Transition(Outcome.PROCESS, state),
+            Command.ABORT: Transition(_ABORTS[state], State.IDLE),
+        }
+        for command, reached in _REACHED.items():
+            if open_message and command not in follows[state]:
+                row[command] = Transition(Outcome.INTERRUPT, State.IDLE)
+            elif command in (Command.CONNECT, Command.HELO):
+                row[command] = Transition(Outcome.PROCESS, State.IDLE)
+            elif open_message:
+                row[command] = Transition(Outcome.PROCESS, reached)
+            elif command is Command.MAIL:
+                row[command] = Transition(Outcome.BEGIN, reached)
+            elif state is State.DECIDED:
+                row[command] = Transition(Outcome.REPEAT, State.DECIDED)
+            elif Stage.MAIL in declined:
+                row[command] = Transition(Outcome.BEGIN, reached)
+            else:
+                row[command] = Transition(Outcome.STRAY, State.IDLE)
+        table[state] = row
+    return table
+
+
+_ANY: Final = frozenset(
+    {
+        ReplyCode.CONTINUE,
+        ReplyCode.ACCEPT,
+        ReplyCode.DISCARD,
+        ReplyCode.REJECT,
+        ReplyCode.TEMPFAIL,
+        ReplyCode.REPLYCODE,
+    }
+)
+
+ANSWERS: Final[Mapping[Stage, frozenset[ReplyCode]]] = MappingProxyType(
+    {
+        # Undefined by the protocol: Postfix ignores DISCARD here, Sendmail lets everything pass unfiltered.
+        Stage.CONNECT: _ANY - {ReplyCode.DISCARD},
+        Stage.HELO: _ANY - {ReplyCode.DISCARD},
+        Stage.MAIL: _ANY,
+        Stage.RCPT: _ANY,
+        Stage.DATA: _ANY,
+        Stage.HEADER: _ANY,
+        Stage.EOH: _ANY,
+        Stage.BODY: _ANY | {ReplyCode.SKIP},
+        Stage.EOM: _ANY,
+        # ACCEPT makes Postfix's SMTP server panic, DISCARD drops the current or next message.
+        Stage.UNKNOWN: _ANY - {ReplyCode.ACCEPT, ReplyCode.DISCARD},
+    }
+)
+"""The answers each step takes; SKIP only if it was agreed on.
+
+Source: protocol.md section 2.1 (legal verdicts), P-091, P-092.
+"""
+
+
+def is_legal(stage: Stage, response: Verdict | Reply) -> bool:
+    """Return whether a step takes an answer."""
+    return _code(response) in ANSWERS[stage]
+
+
+def ends_message(stage: Stage, response: Verdict | Reply) -> bool:
+    """Return whether an answer to a step ends the message, so that no ABORT callback follows.
+
+    Refusing a recipient concerns that recipient only.
+
+    Source: protocol.md section 5.4, P-063, P-068.
+    """
+    if stage in (Stage.CONNECT, Stage.HELO, Stage.UNKNOWN):
+        return False
+    if stage is Stage.EOM:
+        return True
+    if stage is Stage.RCPT:
+        return response in (Verdict.ACCEPT, Verdict.DISCARD)
+    return response not in (Verdict.CONTINUE, Verdict.SKIP)
+
+
+def _code(response: Verdict | Reply) -> ReplyCode:
+    return ReplyCode.REPLYCODE if isinstance(response, Reply) else response.value
