@@ -1,0 +1,29 @@
+"""The MTA's side of the protocol: play SMTP sessions to any filter, and see what it does to a message.
+
+:func:`connect` reaches a filter that listens; :class:`Session` plays to one over any pair of streams.
+"""
+
+from aiomilter.mta.content import HEADER_SIZE, Content, Field, cut
+from aiomilter.mta.delivery import Delivered, Style, deliver
+from aiomilter.mta.link import Writer
+from aiomilter.mta.macros import MacroValues
+from aiomilter.mta.opening import connect
+from aiomilter.mta.session import OFFER, Answer, EndOfMessageResult, MessageResult, Session
+
+__all__ = [
+    "HEADER_SIZE",
+    "OFFER",
+    "Answer",
+    "Content",
+    "Delivered",
+    "EndOfMessageResult",
+    "Field",
+    "MacroValues",
+    "MessageResult",
+    "Session",
+    "Style",
+    "Writer",
+    "connect",
+    "cut",
+    "deliver",
+]

@@ -1,0 +1,80 @@
+"""Reach a filter where it listens, and play a session to it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Final
+
+from aiomilter.addresses import Inet, Unix, parse
+from aiomilter.exceptions import AddressError
+from aiomilter.mta.delivery import Style
+from aiomilter.mta.macros import MacroValues
+from aiomilter.mta.session import OFFER, Session
+from aiomilter.wire.events import Negotiate
+
+__all__ = ["connect"]
+
+_UNIX_BUFFER: Final = 4096
+_TCP_BUFFER: Final = 256 << 10
+
+
+@asynccontextmanager
+async def connect(
+    address: str,
+    *,
+    style: Style = "postfix",
+    offer: Negotiate = OFFER,
+    lenient: bool = False,
+    timeout: float = 30.0,
+    macros: MacroValues = MappingProxyType({}),
+    max_answer_size: int = 64 << 20,
+) -> AsyncIterator[Session]:
+    """Connect to a filter and negotiate; leaving the block sends QUIT, or closes at once if it is left by an exception.
+
+    Args:
+        address: Where the filter listens: ``inet:8890@127.0.0.1``, ``inet:127.0.0.1:8890``, ``inet6:8890@::1``,
+            ``unix:/path``, ``/path``; without host the loopback is meant.
+        style: Whose manners, see :class:`Session`.
+        offer: What to offer.
+        lenient: Let pass what Postfix lets pass.
+        timeout: Seconds for the connection, and for each packet.
+        macros: Values by step.
+        max_answer_size: Octets of one step's answer.
+
+    Raises:
+        AddressError: The text is no address that can be connected to.
+        OSError: Nobody listens there; TimeoutError if nobody answers.
+        RemoteProtocolError: The filter's answer to the offer is one that an MTA would not take.
+    """
+    where = parse(address)
+    try:
+        async with asyncio.timeout(timeout):
+            match where:
+                case Unix(path):
+                    reader, writer = await asyncio.open_unix_connection(path)
+                case Inet(host, port, family):
+                    loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+                    reader, writer = await asyncio.open_connection(host or loopback, port, family=family)
+                case _:
+                    raise AddressError(f"milter to connect to: expected a path or a port, found {address!r}")
+    except TimeoutError:
+        raise TimeoutError(f"{address}: no connection within {timeout:g} seconds") from None
+    session = Session(
+        reader,
+        writer,
+        style=style,
+        offer=offer,
+        lenient=lenient,
+        timeout=timeout,
+        macros=macros,
+        max_answer_size=max_answer_size,
+        buffer_size=_UNIX_BUFFER if isinstance(where, Unix) else _TCP_BUFFER,
+    )
+    try:
+        await session.negotiate()
+        yield session
+        await session.quit()
+    finally:
+        await session.close()
