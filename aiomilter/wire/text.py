@@ -36,15 +36,28 @@ def encode(text: str) -> bytes:
 
 
 def pack_strings(*texts: str) -> bytes:
-    """Return the octets of each text, each with the NUL that ends it."""
-    return b"".join([encode(text) + b"\0" for text in texts])
+    """Return the octets of each text, each with the NUL that ends it.
+
+    Raises:
+        LocalProtocolError: A text holds a NUL of its own, and would arrive as two (P-123), or cannot be encoded.
+    """
+    octets = b"".join([encode(text) + b"\0" for text in texts])
+    if octets.count(0) != len(texts):
+        raise LocalProtocolError("expected text, found NUL in it")
+    return octets
+
+
+def _check_encodable(text: str) -> None:
+    if not text.isascii():
+        encode(text)
 
 
 def one_line(text: str, what: str, *, empty: bool = False) -> str:
     """Return ``text`` if it can be one string of a packet that the MTA reads as one line.
 
     Raises:
-        LocalProtocolError: It is not a ``str``, holds CR, LF or NUL, or is empty where ``empty`` is false.
+        LocalProtocolError: It is not a ``str``, holds CR, LF or NUL, cannot be encoded, or is empty where ``empty`` is
+            false.
 
     Source: protocol.md P-119, P-122, P-123.
     """
@@ -54,6 +67,7 @@ def one_line(text: str, what: str, *, empty: bool = False) -> str:
         raise LocalProtocolError(f"{what}: expected one line, found CR, LF or NUL")
     if not text and not empty:
         raise LocalProtocolError(f"{what}: expected text, found nothing")
+    _check_encodable(text)
     return text
 
 
@@ -76,8 +90,8 @@ def header_value(value: str) -> str:
     """Return ``value`` as it goes to the MTA: folds as LF and blank, a lone CR as a space.
 
     Raises:
-        LocalProtocolError: It is not a ``str``, holds NUL, or a line end that no blank follows (it would end the field
-            and let the rest pass for a field, or for the body).
+        LocalProtocolError: It is not a ``str``, cannot be encoded, holds NUL, or a line end that no blank follows (it
+            would end the field and let the rest pass for a field, or for the body).
 
     Source: RFC 5322 section 2.2.3; protocol.md P-113.
     """
@@ -89,4 +103,5 @@ def header_value(value: str) -> str:
         value = value.replace("\r\n", "\n").replace("\r", " ")
     if "\n" in value and _BROKEN_FOLD.search(value):
         raise LocalProtocolError("header value: expected a space or tab after each line end, found none")
+    _check_encodable(value)
     return value
