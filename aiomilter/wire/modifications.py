@@ -6,9 +6,10 @@ Their text is checked when they are made and raises :class:`LocalProtocolError`.
 Source: protocol.md sections 3.5 to 3.8; libmilter/docs/.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
-from typing import ClassVar, Final, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import ReplyCode
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _U32: Final = Struct(">I")
+_T = TypeVar("_T")
 
 
 def _from_peer(payload: bytes, name: str, least: int, most: int) -> list[str]:
@@ -35,6 +37,14 @@ def _from_peer(payload: bytes, name: str, least: int, most: int) -> list[str]:
     if strings.pop() or not least <= len(strings) <= most:
         raise RemoteProtocolError(f"{name} packet: expected {least} to {most} strings that end in NUL")
     return strings
+
+
+def _checked(name: str, make: Callable[..., _T], *fields: Any) -> _T:
+    """Return what a peer asks for; what is refused to our own side is the peer's error here."""
+    try:
+        return make(*fields)
+    except LocalProtocolError as error:
+        raise RemoteProtocolError(f"{name} packet: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class AddHeader:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification."""
-        return cls(*_from_peer(payload, "ADDHEADER", 2, 2))
+        return _checked("ADDHEADER", cls, *_from_peer(payload, "ADDHEADER", 2, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,8 @@ class InsertHeader:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification."""
-        return cls(_index_from_peer(payload, "INSHEADER"), *_from_peer(payload[4:], "INSHEADER", 2, 2))
+        index = _index_from_peer(payload, "INSHEADER")
+        return _checked("INSHEADER", cls, index, *_from_peer(payload[4:], "INSHEADER", 2, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,8 @@ class ChangeHeader:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification."""
-        return cls(_index_from_peer(payload, "CHGHEADER"), *_from_peer(payload[4:], "CHGHEADER", 2, 2))
+        index = _index_from_peer(payload, "CHGHEADER")
+        return _checked("CHGHEADER", cls, index, *_from_peer(payload[4:], "CHGHEADER", 2, 2))
 
 
 def _index(index: int, least: int) -> None:
@@ -168,13 +180,13 @@ class AddRecipient:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification of an ADDRCPT packet."""
-        return cls(*_from_peer(payload, "ADDRCPT", 1, 1))
+        return _checked("ADDRCPT", cls, *_from_peer(payload, "ADDRCPT", 1, 1))
 
     @classmethod
     def decode_par(cls, payload: bytes) -> Self:
         """Return the modification of an ADDRCPT_PAR packet."""
         address, *params = _from_peer(payload, "ADDRCPT_PAR", 1, 2)
-        return cls(address, params[0] if params else "")
+        return _checked("ADDRCPT_PAR", cls, address, params[0] if params else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +208,7 @@ class DeleteRecipient:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification."""
-        return cls(*_from_peer(payload, "DELRCPT", 1, 1))
+        return _checked("DELRCPT", cls, *_from_peer(payload, "DELRCPT", 1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +233,7 @@ class ChangeSender:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification."""
-        return cls(*_from_peer(payload, "CHGFROM", 1, 2))
+        return _checked("CHGFROM", cls, *_from_peer(payload, "CHGFROM", 1, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +255,7 @@ class Quarantine:
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Return the modification."""
-        return cls(*_from_peer(payload, "QUARANTINE", 1, 1))
+        return _checked("QUARANTINE", cls, *_from_peer(payload, "QUARANTINE", 1, 1))
 
 
 @dataclass(frozen=True, slots=True)

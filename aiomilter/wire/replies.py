@@ -83,7 +83,7 @@ class Reply:
         code: 400 to 599.
         enhanced: RFC 3463 code of the same class, such as ``"5.7.1"``; None or "" to send none (a line that
             starts with a digit gets ``5.0.0`` or ``4.0.0`` all the same, or the MTA would take it for a code).
-        lines: At most 32 lines of text, without line ends; none for no text.
+        lines: At most 32 lines of text, without line ends; none, or one empty line, for no text.
 
     Raises:
         LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, or there are more than 32.
@@ -106,7 +106,7 @@ class Reply:
                 raise LocalProtocolError(f"enhanced code: expected {code // 100}.N.N, found {enhanced!r}")
         if len(lines) > _MAX_LINES:
             raise LocalProtocolError(f"reply: expected at most {_MAX_LINES} lines, found {len(lines)}")
-        text = tuple(map(_clean_line, lines))
+        text = tuple(map(_clean_line, lines)) if lines != ("",) else ()
         if not enhanced and any(line[:1].isdigit() for line in text):
             enhanced = f"{code // 100}.0.0"
         self._set(code, enhanced or None, text)

@@ -248,7 +248,7 @@ ANSWERS: Final = [
     Answer(Reply(550, "5.7.1", "text"), b"\0\0\0\x10y550 5.7.1 text\0"),
     Answer(
         Reply(550, "5.7.1", "line one", "550-5.7.1", "last line"),
-        b"\0\0\0\x41y550-5.7.1 line one\r\n550-5.7.1 550-5.7.1\r\n550 5.7.1 last line\0",
+        b"\0\0\0\x3ey550-5.7.1 line one\r\n550-5.7.1 550-5.7.1\r\n550 5.7.1 last line\0",
     ),
     Answer(Reply(550, "5.7.1", "custom 50%"), b"\0\0\0\x17y550 5.7.1 custom 50%%\0"),
     Answer(Reply(550), b"\0\0\0\x06y550 \0"),
