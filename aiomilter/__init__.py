@@ -1,3 +1,87 @@
 """Mail filters for Postfix and Sendmail on asyncio, without libmilter."""
 
+from aiomilter.context import MTA, TLS, Auth, Context, EndOfMessageContext
+from aiomilter.daemon import run
+from aiomilter.exceptions import (
+    AddressError,
+    LocalProtocolError,
+    MilterError,
+    NegotiationError,
+    NotNegotiatedError,
+    ProtocolError,
+    RemoteProtocolError,
+    ResolverError,
+    ResolverFailure,
+    ResolverTimeout,
+    StoreError,
+    TemporaryFailure,
+)
+from aiomilter.handler import Milter, no_reply
+from aiomilter.server import Factory, Server, serve
+from aiomilter.wire.constants import Action, Stage
+from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, Rcpt, Unknown
+from aiomilter.wire.replies import (
+    ACCEPT,
+    CONTINUE,
+    DISCARD,
+    REJECT,
+    SKIP,
+    TEMPFAIL,
+    BodyResponse,
+    ConnectionResponse,
+    Reply,
+    Response,
+    UnknownResponse,
+    Verdict,
+)
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ACCEPT",
+    "CONTINUE",
+    "DISCARD",
+    "MTA",
+    "REJECT",
+    "SKIP",
+    "TEMPFAIL",
+    "TLS",
+    "Action",
+    "AddressError",
+    "Auth",
+    "BodyResponse",
+    "Connect",
+    "ConnectionResponse",
+    "Context",
+    "EndOfMessageContext",
+    "Factory",
+    "Family",
+    "Header",
+    "Helo",
+    "LocalProtocolError",
+    "Mail",
+    "Milter",
+    "MilterError",
+    "Negotiate",
+    "NegotiationError",
+    "NotNegotiatedError",
+    "ProtocolError",
+    "Rcpt",
+    "RemoteProtocolError",
+    "Reply",
+    "ResolverError",
+    "ResolverFailure",
+    "ResolverTimeout",
+    "Response",
+    "Server",
+    "Stage",
+    "StoreError",
+    "TemporaryFailure",
+    "Unknown",
+    "UnknownResponse",
+    "Verdict",
+    "__version__",
+    "no_reply",
+    "run",
+    "serve",
+]

@@ -65,7 +65,7 @@ _MAIL: Final = int(Command.MAIL)
 # Latest step first: the order of look-up (P-081).  UNKNOWN may come at any time and its macros are its own.
 _MACRO_STEPS: Final = tuple(map(int, map(Command, b"UEBNLTRMHC")))
 _MESSAGE_STEPS: Final = tuple(map(int, map(Command, b"EBNLTRM")))
-_LEAVING: Final = frozenset({int(Command.ABORT), int(Command.QUIT), int(Command.QUIT_NC)})
+_LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
 # What a command clears, the steps after its own (P-083).
 _AFTER_RCPT: Final = tuple(map(int, map(Command, b"EBNLT")))
 _AFTER_MAIL: Final = (*_AFTER_RCPT, int(Command.RCPT))
@@ -249,9 +249,14 @@ class Connection:
         self._connected = False
         self._move(State.IDLE)
 
-    def lookahead(self) -> Lookahead:
-        """Return a walker over what waits to be read, that looks for the end of message or connection."""
-        walker = Lookahead(_LEAVING)
+    def lookahead(self, abort: bool, answered: frozenset[int]) -> Lookahead:
+        """Return a walker over what waits to be read, that looks for the end of the connection.
+
+        Args:
+            abort: Whether to look for the end of the message, too.
+            answered: The commands that take an answer; behind the first of these the walk ends.
+        """
+        walker = Lookahead(_LEAVING | {int(Command.ABORT)} if abort else _LEAVING, answered)
         walker.feed(self.buffer.data, self.buffer.pos)
         for part in self.buffer.parts:
             walker.feed(part)

@@ -121,18 +121,20 @@ class Lookahead:
 
     Args:
         codes: The codes to look for.
+        until: The codes that end the walk: behind a command that waits for its answer nothing is urgent.
     """
 
-    __slots__ = ("codes", "found", "head", "skip")
+    __slots__ = ("codes", "found", "head", "skip", "until")
 
-    def __init__(self, codes: frozenset[int]) -> None:
+    def __init__(self, codes: frozenset[int], until: frozenset[int]) -> None:
         self.codes = codes
+        self.until = until
         self.found: int | None = None
         self.head = b""
         self.skip = 0
 
     def feed(self, data: bytes, pos: int = 0) -> int | None:
-        """Take octets from ``pos`` on and return the first of the codes seen so far, None if none was."""
+        """Take octets from ``pos`` on and return the code that ended the walk if it was looked for, else None."""
         end = len(data)
         while self.found is None and pos < end:
             if self.skip:
@@ -148,6 +150,6 @@ class Lookahead:
                 self.head = b""
                 # A length of 0 is refused when the frame is read; here it only must not stop the walk.
                 self.skip = max(0, length - 1)
-                if code in self.codes:
+                if code in self.codes or code in self.until:
                     self.found = code
-        return self.found
+        return self.found if self.found in self.codes else None

@@ -1,0 +1,353 @@
+"""One connection's transport: octets to the session, its answers back in one write a batch, and back-pressure both ways.
+
+Callbacks run inline, inside ``data_received``, and only a suspended one is handed to the connection's Task.  The inline part
+runs as that Task as far as asyncio can tell, and in its context, so ``asyncio.timeout``, ``TaskGroup``, context variables and
+``asyncio.current_task()`` behave as anywhere (speed.md section 2, point 5).
+"""
+
+import asyncio
+import contextvars
+from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, cast
+
+from aiomilter._session import Handler, Session
+from aiomilter.observe import Observer
+from aiomilter.options import Options
+from aiomilter.wire.framing import Lookahead
+
+__all__ = ["MilterProtocol"]
+
+_Run = Coroutine[Any, Any, None]
+
+
+class _Rest:
+    """The rest of a batch that ran inline up to its first suspension on ``future``, awaited by the connection's Task.
+
+    Args:
+        protocol: Is told before each suspension.
+        run: The coroutine.
+        future: What it has yielded.
+        cancelled: The cancellation that came before the Task could take over, if one did.
+    """
+
+    __slots__ = ("_cancelled", "_future", "_protocol", "_run")
+
+    def __init__(
+        self, protocol: "MilterProtocol", run: _Run, future: Any, cancelled: asyncio.CancelledError | None
+    ) -> None:
+        self._protocol = protocol
+        self._run = run
+        self._future = future
+        self._cancelled = cancelled
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        run, future = self._run, self._future
+        try:
+            if self._cancelled is not None and (future is None or not future.cancel()):
+                # There is nothing to wait for, a bare yield as of asyncio.sleep(0) or a future that is done: tell the
+                # coroutine now.
+                if future is not None:
+                    future._asyncio_future_blocking = False
+                future = run.throw(self._cancelled)
+                self._protocol.suspended()
+            while True:
+                try:
+                    # The very future that the coroutine has yielded, its blocking mark still set.
+                    value = yield future
+                except BaseException as error:  # noqa: BLE001 - thrown on into the coroutine, as a Task would
+                    future = run.throw(error)
+                else:
+                    future = run.send(value)
+                self._protocol.suspended()
+        except StopIteration:
+            return
+
+
+class MilterProtocol(asyncio.Protocol):
+    """One connection with an MTA.
+
+    Args:
+        loop: The event loop.
+        make: Makes the handler of an SMTP connection.
+        options: Limits and time-outs.
+        observer: Hears what happens; must not raise.
+        number: Of the connection.
+        ended: Called once when the connection and all its callbacks are over.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make: Callable[[], Handler],
+        options: Options,
+        observer: Observer,
+        number: int,
+        ended: Callable[["MilterProtocol"], None],
+    ) -> None:
+        self.number = number
+        self.idle = 0
+        self._loop = loop
+        self._options = options
+        self._observer = observer
+        self._ended: Callable[[MilterProtocol], None] | None = ended
+        self._session = Session(make, options, observer, self)
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[None] | None = None
+        # What the Task is to go on with, and the future that wakes it.
+        self._handed: tuple[_Run, Any] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._running = False
+        self._lost = False
+        self._lookahead: Lookahead | None = None
+        self._reading = True
+        self._writable: asyncio.Future[None] | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a callback is suspended."""
+        return self._running
+
+    # ------------------------------------------------------------------------------------------- from the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._begin_task()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle what came, inline as far as it goes."""
+        self.idle = 0
+        session = self._session
+        session.wire.receive_data(data)
+        if self._running:
+            self._look(data)
+        elif not session.over:
+            self._start()
+
+    def eof_received(self) -> bool:
+        """Close: an MTA that sends no more waits for nothing."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the callback that waits, then run those that a connection ends with."""
+        self._lost = True
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._session.out.clear()
+        self._end("lost")
+
+    def pause_writing(self) -> None:
+        """Read no more until the MTA has taken what was written, and close it if it does not in time."""
+        self._writable = self._loop.create_future()
+        self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+        if not self._running:
+            self._resume_reading()
+
+    # ----------------------------------------------------------------------------------------------- from the server
+
+    def stop(self) -> None:
+        """End the connection soon: a callback that waits is cancelled and answered with ``on_error``."""
+        # Not now: a batch may only start where no other task is the current one.
+        self._loop.call_soon(self._end, "stop")
+
+    def drain_off(self) -> None:
+        """End the connection at its next QUIT or QUIT_NC."""
+        self._session.draining = True
+
+    def _end(self, reason: str) -> None:
+        if self._running:
+            self._session.cancel(reason)
+            self._session.over = True
+        elif not self._session.over:
+            self._session.over = True
+            self._start()
+        elif self._lost:
+            self._finished()
+
+    # ---------------------------------------------------------------------------------------------- for the session
+
+    def flush(self) -> None:
+        """Write what the session has to say, in one write."""
+        out = self._session.out
+        if out:
+            if self._transport is not None and not self._lost:
+                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    async def drain(self) -> None:
+        """Wait until the MTA has taken enough of what was written."""
+        if self._writable is not None and not self._lost:
+            await asyncio.shield(self._writable)
+
+    def cancel(self) -> None:
+        """Cancel what the suspended callback waits for."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def uncancel(self) -> None:
+        """Take note that the cancellation has arrived."""
+        if self._task is not None:
+            self._task.uncancel()
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have a function called after a time."""
+        return self._loop.call_later(delay, callback)
+
+    def close(self) -> None:
+        """Close the connection once what was written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---------------------------------------------------------------------------------------------------- the driver
+
+    def _begin_task(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
+        self._wake = self._loop.create_future()
+        self._task = self._loop.create_task(self._keep(cancelled), context=self._context)
+        self._task.add_done_callback(self._task_ended)
+        return self._task
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        """Have another Task go on with a batch that this one was given but, cancelled before its first step, never saw."""
+        if self._task is task:
+            self._task = None
+            if self._handed is not None:
+                self._begin_task(asyncio.CancelledError())
+
+    def _start(self) -> None:
+        """Run a batch inline; hand it to the Task if it suspends."""
+        task = self._task or self._begin_task()
+        run = self._session.run()
+        try:
+            future = self._context.run(self._step, run, task)
+        except StopIteration:
+            self._done()
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
+            self._failed(error)
+        else:
+            self._running = True
+            self._handed = (run, future)
+            if self._wake is not None and not self._wake.done():
+                self._wake.set_result(None)
+            self.suspended()
+
+    def _step(self, run: _Run, task: "asyncio.Task[None]") -> Any:
+        _enter_task(self._loop, task)
+        try:
+            return run.send(None)
+        finally:
+            _leave_task(self._loop, task)
+
+    async def _keep(self, cancelled: asyncio.CancelledError | None) -> None:
+        """Go on with batches that have suspended, for as long as the connection lives.
+
+        Somebody may cancel this Task who is none of us: a callback that cancels itself, or the end of the event loop.  Then
+        the batch at hand is finished, the Task ends, and the next batch gets another: nobody has to wait for it.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        while self._wake is not None and not task.cancelling():
+            try:
+                if self._handed is None:
+                    await self._wake
+            except asyncio.CancelledError as error:
+                cancelled = error
+            if self._handed is None:
+                break
+            (run, future), self._handed = self._handed, None
+            self._wake = self._loop.create_future()
+            try:
+                await _Rest(self, run, future, cancelled)
+            except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
+                self._failed(error)
+            else:
+                self._done()
+            cancelled = None
+        if self._task is task:
+            self._task = None
+
+    def _done(self) -> None:
+        """End a batch."""
+        self._running = False
+        self._lookahead = None
+        self.flush()
+        if self._session.over:
+            if self._lost:
+                self._finished()
+        elif self._writable is None:
+            self._resume_reading()
+
+    def _failed(self, error: Exception) -> None:
+        self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", error)
+        self._session.over = True
+        self._running = False
+        self.abort()
+        if self._lost:
+            self._finished()
+
+    def _finished(self) -> None:
+        """The transport and the last callback have ended, in whichever order."""
+        if self._ended is not None:
+            ended, self._ended = self._ended, None
+            task, self._task = self._task, None
+            wake = self._wake
+            self._wake = None
+            if wake is not None and not wake.done():
+                wake.set_result(None)
+            elif task is not None:
+                task.cancel()
+            ended(self)
+
+    def suspended(self) -> None:
+        """Before a suspension: send what was answered, and see whether its end waits in the buffer."""
+        if self._session.out:
+            self.flush()
+        if not self._running:
+            return
+        if self._session.suspended():
+            self._lookahead = self._session.lookahead()
+            self._look(b"")
+
+    def _look(self, data: bytes) -> None:
+        """Look at what came while a callback waits."""
+        found = self._lookahead.feed(data) if self._lookahead is not None else None
+        if found is not None:
+            self._session.leaving(found)
+        if len(self._session.wire.buffer) > self._options.max_waiting_size:
+            self._pause_reading()
+
+    # -------------------------------------------------------------------------------------------------- back-pressure
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _write_timed_out(self) -> None:
+        what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
+        self._observer.remarked(self._session.where(), what)
+        self.abort()

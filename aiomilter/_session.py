@@ -1,0 +1,765 @@
+"""One connection's life: event, callback, answer; and what happens when any of them goes wrong.
+
+:meth:`Session.run` is the hot path, one coroutine per batch of packets: a callback that does not suspend costs neither task,
+future nor turn of the loop.  It knows no transport: a :class:`Channel` writes, cancels and closes for it.
+
+This is the one place that calls a user's callback, and so the one that catches whatever leaves it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from functools import lru_cache
+from time import monotonic
+from typing import Any, Final, Protocol, TypeAlias
+
+from aiomilter.context import Context, EndOfMessageContext, Scene
+from aiomilter.edits import Edits, body_packets
+from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError, TemporaryFailure
+from aiomilter.handler import CALLBACKS, overrides
+from aiomilter.observe import MessageSummary, Observer, Where
+from aiomilter.options import Options
+from aiomilter.wire.connection import Connection, OutOfOrder, Repeated
+from aiomilter.wire.constants import BODY_CHUNK_SIZE, Command, ReplyCode, Stage
+from aiomilter.wire.events import (
+    Abort,
+    BodyChunk,
+    Connect,
+    Data,
+    EndOfHeaders,
+    EndOfMessage,
+    Header,
+    Helo,
+    Mail,
+    Negotiate,
+    NegotiateAnswer,
+    Quit,
+    QuitNewConnection,
+    Rcpt,
+    Unknown,
+)
+from aiomilter.wire.framing import Lookahead, packet
+from aiomilter.wire.modifications import Progress
+from aiomilter.wire.negotiation import Agreement, Wants, agree
+from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.state import ends_message, is_legal
+
+__all__ = ["Channel", "Handler", "Session"]
+
+
+class Handler(Protocol):
+    """What a session calls: an object with ``wants`` and the callbacks these name; a :class:`aiomilter.Milter` is one."""
+
+    @property
+    def wants(self) -> Wants:
+        """What to ask of the MTA."""
+        ...
+
+
+class Channel(Protocol):
+    """What a session needs of the side that holds the transport."""
+
+    number: int
+    """Of the connection, for the log."""
+
+    def flush(self) -> None:
+        """Write what is in ``Session.out`` now."""
+
+    async def drain(self) -> None:
+        """Wait until the MTA has taken enough of what was written."""
+
+    def cancel(self) -> None:
+        """Cancel what the suspended callback waits for."""
+
+    def uncancel(self) -> None:
+        """Take note that the cancellation has arrived."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have a function called after a time."""
+
+    def close(self) -> None:
+        """Close the connection once what was written has left."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+
+_Callback: TypeAlias = Callable[..., Awaitable[Any]]
+_Step: TypeAlias = tuple[_Callback | None, str, type, bytes, Stage]
+
+
+class _Cancelled:
+    """What a callback answered that we have cancelled: nothing of its own; the message stays open for ``abort``."""
+
+    def __init__(self, answered: bool) -> None:
+        self.answered = answered
+
+
+_CANCELLED: Final = _Cancelled(answered=True)
+"""The MTA still waits for an answer."""
+_GONE: Final = _Cancelled(answered=False)
+"""Nobody waits any more."""
+
+_CONTINUE: Final = CONTINUE.packet
+_PROGRESS: Final = packet(Progress.CODE)
+_new = Context.__new__
+_STAGE_OF: Final = {stage.command: stage for stage in Stage}
+# The events whose callbacks need nothing but their answer sent.
+_PLAIN: Final = tuple(
+    (kind, stage, CALLBACKS[stage])
+    for kind, stage in {
+        Header: Stage.HEADER,
+        BodyChunk: Stage.BODY,
+        Data: Stage.DATA,
+        EndOfHeaders: Stage.EOH,
+    }.items()
+)
+# ABORT cancels these; the others belong to the connection.
+_OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
+_LAST: Final = frozenset({"abort", "close"})
+
+
+class Session:
+    """One connection with an MTA, from its first packet to its end.
+
+    Args:
+        make: Makes the handler of an SMTP connection.
+        options: Limits, time-outs and the answer to failures.
+        observer: Hears what happens; it must not raise.
+        channel: Writes, cancels and closes.
+    """
+
+    __slots__ = (
+        "_agreement",
+        "_answers",
+        "_began",
+        "_callback",
+        "_cancel",
+        "_channel",
+        "_debug",
+        "_decision",
+        "_handler",
+        "_headers",
+        "_headers_size",
+        "_make",
+        "_observer",
+        "_options",
+        "_plain",
+        "_remembered",
+        "_scene",
+        "_stray",
+        "_streaming",
+        "_timer",
+        "_waited",
+        "draining",
+        "out",
+        "over",
+        "wire",
+    )
+
+    def __init__(self, make: Callable[[], Handler], options: Options, observer: Observer, channel: Channel) -> None:
+        self._make = make
+        self._options = options
+        self._observer = observer
+        self._channel = channel
+        self._debug = observer.debug
+        self.wire = Connection(options.max_frame_size)
+        self.out: list[bytes] = []
+        self.over = False
+        self.draining = False
+        self._handler: Handler | None = None
+        self._agreement: Agreement | None = None
+        self._scene = Scene(self.wire.macro, self._progress)
+        self._plain: dict[type, _Step] = {}
+        self._answers: Mapping[Stage, bytes] = {}
+        self._callback = ""
+        # The callback that runs has suspended at least once; its time-out, and why it was cancelled.
+        self._waited = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancel: str | None = None
+        # What a step without an answer answered; how the message was decided.
+        self._remembered: Response | None = None
+        self._decision: Response = CONTINUE
+        self._headers = 0
+        self._headers_size = 0
+        # The new body has begun to leave: no PROGRESS may come in between (Postfix).
+        self._streaming = False
+        self._stray = False
+        self._began = 0.0
+
+    # ------------------------------------------------------------------------------------------------ the hot path
+
+    async def run(self) -> None:
+        """Handle every event that has come; return when there is none left, or the connection is over.
+
+        Steps with bookkeeping are methods of their own.  What is here runs for each header field and piece of body; its
+        price is in ``benchmarks/gates.py``.
+        """
+        next_event = self.wire.next_event
+        out = self.out
+        scene = self._scene
+        while not self.over:
+            try:
+                event = next_event()
+            except RemoteProtocolError as error:
+                self._observer.remarked(self.where(), str(error))
+                break
+            if event is None:
+                return
+            if self._debug:
+                self._observer.event(self.where(), event)
+            kind = type(event)
+            step = self._plain.get(kind)
+            if step is None:
+                if self._handler is not None or self._arrived(kind):
+                    await _STEPS[kind](self, event)
+                continue
+            callback, name, shape, answer, stage = step
+            if kind is Header:
+                self._headers += 1
+                self._headers_size += len(event.name) + len(event.value)  # type: ignore[union-attr]
+                if self._headers > self._options.max_headers or self._headers_size > self._options.max_headers_size:
+                    self._too_many_headers()
+                    continue
+            elif kind is BodyChunk and event.with_end:  # type: ignore[union-attr]
+                answer = b""
+            if callback is None:
+                if answer:
+                    out.append(answer)
+                continue
+            self._callback = name
+            context = _new(Context)
+            context._scene = scene
+            try:
+                if shape is Header:
+                    response = await callback(context, event)
+                elif shape is BodyChunk:
+                    response = await callback(context, event.chunk)  # type: ignore[union-attr]
+                else:
+                    response = await callback(context)
+            except BaseException as error:
+                response = self._failed(error)
+            context._scene = None
+            if self._waited:
+                response = self._resumed(response)
+            if response is None or response is CONTINUE:
+                if answer:
+                    out.append(answer)
+            else:
+                self._answer(stage, response, answer)
+        await self._finish()
+
+    # ------------------------------------------------------------------------------------ failures and cancellation
+
+    def _failed(self, error: BaseException) -> Any:
+        """Turn what left a callback into its answer; for use in an ``except`` block."""
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            raise error
+        if self._cancel is not None and isinstance(error, asyncio.CancelledError):
+            return None  # what we asked for; _resumed knows why
+        if isinstance(error, TemporaryFailure):
+            self._observer.remarked(self.where(), f"temporary failure: {error}")
+        else:
+            self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
+        return self._options.on_error
+
+    def suspended(self) -> bool:
+        """Take note that the callback waits for something: from here on it can be cancelled, and has to end in time.
+
+        Returns whether this is the first time for this callback.
+        """
+        if self._waited:
+            return False
+        self._waited = True
+        self._timer = self._channel.call_later(self._options.callback_timeout, self._expired)
+        return True
+
+    def lookahead(self) -> Lookahead:
+        """Return a walker over what waits behind the callback, that looks for what would cancel it."""
+        answered = frozenset(int(stage.command) for stage, answer in self._answers.items() if answer)
+        return self.wire.lookahead(self._callback in _OF_MESSAGE, answered)
+
+    def _resumed(self, response: Any) -> Any:
+        """Take note that a callback that had suspended has ended, and return its answer."""
+        self._waited = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        reason, self._cancel = self._cancel, None
+        if reason is None:
+            return response
+        self._channel.uncancel()
+        if reason == "timeout":
+            what = f"the callback did not end within {self._options.callback_timeout:g} s and was cancelled"
+            self._observer.failed(self.where(), what, None)
+            return self._options.on_error
+        self.over = self.over or reason in ("lost", "stop")
+        return _CANCELLED if reason in ("abort", "stop") else _GONE
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the callback that waits, if it is one that ends for this reason.
+
+        Args:
+            reason: "abort", "quit", "lost", "stop" or "timeout".
+        """
+        if not self._waited:
+            return
+        if self._callback in _LAST and reason != "timeout":
+            return
+        if self._cancel is not None:
+            self._cancel = reason if reason == "lost" else self._cancel
+            return
+        self._cancel = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._channel.call_later(self._options.cancel_timeout, self._stuck)
+        self._channel.cancel()
+
+    def leaving(self, code: int) -> None:
+        """Take note of an ABORT, QUIT or QUIT_NC that waits behind the callback."""
+        self.cancel("abort" if code == Command.ABORT else "quit")
+
+    def _expired(self) -> None:
+        self.cancel("timeout")
+
+    def _stuck(self) -> None:
+        what = f"the callback did not end within {self._options.cancel_timeout:g} s of its cancellation; closing"
+        self._observer.failed(self.where(), what, None)
+        self.over = True
+        self._channel.abort()
+
+    # ---------------------------------------------------------------------------------------------------- answering
+
+    def _answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+        """Send an answer that is not CONTINUE, or remember it where the step has none.
+
+        Args:
+            stage: The step.
+            response: What the callback returned.
+            answer: What a CONTINUE would have sent, empty if the step has no answer.
+        """
+        if isinstance(response, _Cancelled):
+            if answer and response.answered:
+                self.out.append(self._on_error(stage).packet)
+            return
+        if not isinstance(response, Verdict | Reply) or not is_legal(stage, response):
+            expected = "a verdict or Reply that this step takes, or None"
+            self._observer.failed(self.where(), f"expected {expected}, found {response!r:.100}", None)
+            response = self._on_error(stage)
+            if response is CONTINUE:
+                if answer:
+                    self.out.append(answer)
+                return
+        if response is SKIP:
+            self._skip(answer)
+            return
+        if not answer:
+            self._remember(stage, response)
+            return
+        self.out.append(response.packet)
+        if ends_message(stage, response):
+            self._decide(response)
+
+    def _on_error(self, stage: Stage) -> Response:
+        """Return the answer to a failure, one that the step takes."""
+        return self._options.on_error if is_legal(stage, self._options.on_error) else TEMPFAIL
+
+    def _skip(self, answer: bytes) -> None:
+        if answer and self._agreement is not None and self._agreement.skip:
+            self.out.append(SKIP.packet)
+        elif answer:
+            self.out.append(answer)
+        self._plain = {}  # nothing but body and end of message can follow
+
+    def _remember(self, stage: Stage, response: Response) -> None:
+        """Keep an answer of a step that has none for the first packet that has one (P-095)."""
+        self._observer.remarked(self.where(), "answered a step that gets no reply; given at the next that does")
+        self._remembered = TEMPFAIL if stage is Stage.RCPT else response
+        self._plain = {}
+
+    def _decide(self, response: Response) -> None:
+        """End the message with an answer of ours."""
+        self._decision = response
+        self._end_message(_text(response), 0)
+        self.wire.decide()
+
+    def _end_message(self, answer: str, edits: int) -> None:
+        """Tell the observer, call what was registered with ``on_end``, and forget the message."""
+        scene = self._scene
+        self._observer.message_ended(lambda: self._summary(answer, edits))
+        if scene.endings:
+            self._channel.flush()
+            for function, args in scene.endings:
+                try:
+                    function(*args)
+                except Exception as error:
+                    self._observer.failed(self.where(), "a function given to on_end raised", error)
+        scene.end()
+        self._remembered = None
+        self._streaming = False
+
+    def _summary(self, answer: str, edits: int) -> MessageSummary:
+        scene = self._scene
+        return MessageSummary(
+            where=self.where(),
+            helo=scene.helo,
+            sender=None if scene.sender is None else scene.sender.address,
+            recipients=tuple(rcpt.address for rcpt in scene.recipients),
+            refused=scene.refused,
+            answer=answer,
+            edits=edits,
+            duration=monotonic() - self._began,
+        )
+
+    def where(self) -> Where:
+        """Return where the session is, for the observer."""
+        client = self._scene.client
+        return Where(
+            self._channel.number, client.address or client.hostname, self._callback, self.wire.macro("i") or None
+        )
+
+    def _progress(self) -> bool:
+        if not self._callback or self._callback in _LAST or self.over or self._streaming:
+            return False
+        if self._callback != "eom":
+            stage = next(stage for stage, name in CALLBACKS.items() if name == self._callback)
+            if not self._answers.get(stage) or not (self.wire.macro("v") or "").startswith("Postfix"):
+                return False
+        self.out.append(_PROGRESS)
+        self._channel.flush()
+        return True
+
+    # -------------------------------------------------------------------------------------------- steps by event
+
+    async def _call(self, stage: Stage, context: Context, *args: object) -> Any:
+        """Call a callback and return its answer, whatever happens."""
+        handler = self._handler
+        if handler is None or stage not in handler.wants.stages:
+            return None
+        self._callback = name = CALLBACKS[stage]
+        context._scene = self._scene
+        try:
+            response = await getattr(handler, name)(context, *args)
+        except BaseException as error:
+            response = self._failed(error)
+        context._scene = None
+        if self._waited:
+            response = self._resumed(response)
+        return response
+
+    async def _call_last(self, name: str) -> None:
+        """Call ``abort`` or ``close``; nobody waits for an answer."""
+        handler = self._handler
+        if handler is None or not overrides(type(handler), name):
+            return
+        self._callback = name
+        context = _new(Context)
+        context._scene = self._scene
+        try:
+            await getattr(handler, name)(context)
+        except BaseException as error:
+            self._failed(error)
+        context._scene = None
+        if self._waited:
+            self._resumed(None)
+
+    def _arrived(self, kind: type) -> bool:
+        """Make the handler of an SMTP connection at its first event; return whether the event is to be handled."""
+        if kind in _NEEDS_NO_HANDLER:
+            return True
+        try:
+            self._handler = self._make()
+        except Exception as error:
+            self._observer.failed(self.where(), "the factory raised; closing", error)
+            self.over = True
+            return False
+        if self._agreement is not None:
+            self._ready()
+        return True
+
+    async def _negotiate(self, offer: Negotiate) -> None:
+        handler = self._handler
+        assert handler is not None
+        try:
+            if overrides(type(handler), "negotiate"):
+                await self._call_negotiate(handler, offer)
+            self._agreement = agreement = agree(offer, handler.wants)
+        except (NegotiationError, RemoteProtocolError) as error:
+            self._observer.remarked(self.where(), str(error))
+            self.over = True
+            return
+        self.wire.agreed(agreement)
+        self._answers = _answers(agreement.silent)
+        self._ready()
+        self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
+
+    async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> None:
+        context = _new(Context)
+        context._scene = self._scene
+        self._callback = "negotiate"
+        failed = False
+        try:
+            await handler.negotiate(context, offer)  # type: ignore[attr-defined]  # overrides() has seen it
+        except NegotiationError:
+            raise
+        except BaseException as error:
+            self._failed(error)
+            failed = True
+        finally:
+            context._scene = None
+            if self._waited and self._resumed(None) is not None:
+                failed = True
+        if failed:
+            raise NegotiationError("the filter's negotiate callback failed")
+
+    def _ready(self) -> None:
+        """Let the plain steps take the short way, which they leave when an answer is remembered or body is skipped."""
+        handler, answers = self._handler, self._answers
+        assert handler is not None
+        stages = handler.wants.stages
+        self._plain = {
+            kind: (getattr(handler, name) if stage in stages else None, name, kind, answers[stage], stage)
+            for kind, stage, name in _PLAIN
+        }
+
+    async def _connect(self, event: Connect) -> None:
+        self._scene.client = event
+        await self._ask_about_client(Stage.CONNECT, event)
+
+    async def _helo(self, event: Helo) -> None:
+        self._scene.helo = event.name
+        await self._ask_about_client(Stage.HELO, event)
+
+    async def _ask_about_client(self, stage: Stage, event: Connect | Helo) -> None:
+        answer = self._answers[stage]
+        if self._remembered is not None:
+            if answer:
+                self.out.append(self._remembered.packet)
+                self._remembered = None
+            return
+        response = await self._call(stage, _new(Context), event)
+        self._answer_step(stage, response, answer)
+        if isinstance(response, Verdict | Reply) and response is not CONTINUE:
+            self._observer.refused(self.where(), _text(response))
+
+    def _answer_step(self, stage: Stage, response: Any, answer: bytes) -> None:
+        if response is None or response is CONTINUE:
+            if answer:
+                self.out.append(answer)
+        else:
+            self._answer(stage, response, answer)
+
+    async def _mail(self, event: Mail) -> None:
+        self._begin(event)
+        if not self._passed(Stage.MAIL):
+            response = await self._call(Stage.MAIL, _new(Context), event)
+            self._answer_step(Stage.MAIL, response, self._answers[Stage.MAIL])
+
+    def _begin(self, sender: Mail | None) -> None:
+        self._scene.begin(sender)
+        self._began = monotonic()
+        self._headers = self._headers_size = 0
+        if self._remembered is None:
+            self._ready()
+
+    def _passed(self, stage: Stage) -> bool:
+        """Return whether an answer is remembered; if this step has an answer, give it.
+
+        A refusal given to a recipient does not end the message: it stays remembered for the next.
+        """
+        if not self._scene.in_message:
+            self._begin(None)  # its MAIL was negotiated away
+        if self._remembered is None:
+            return False
+        if self._answers[stage]:
+            self.out.append(self._remembered.packet)
+            if ends_message(stage, self._remembered):
+                self._decide(self._remembered)
+            else:
+                self._scene.refused += 1
+        return True
+
+    async def _rcpt(self, event: Rcpt) -> None:
+        if self._passed(Stage.RCPT):
+            return
+        scene = self._scene
+        response: Any
+        if len(scene.recipients) + scene.refused >= self._options.max_recipients:
+            self._observer.remarked(self.where(), f"more than {self._options.max_recipients} recipients")
+            response = Reply(452, "4.5.3", "Too many recipients")
+        else:
+            response = await self._call(Stage.RCPT, _new(Context), event)
+        if response is not None and response is not CONTINUE:
+            scene.refused += 1
+        elif self.wire.macro("rcpt_mailer") != "error":  # else the MTA refuses it itself
+            scene.recipients.append(event)
+        self._answer_step(Stage.RCPT, response, self._answers[Stage.RCPT])
+
+    async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
+        """Handle a plain step off the short way: an answer is remembered, the body is skipped, or a message begins."""
+        kind = type(event)
+        stage = next(stage for of, stage, _ in _PLAIN if of is kind)
+        begins = not self._scene.in_message
+        with_end = isinstance(event, BodyChunk) and event.with_end
+        if with_end or self._passed(stage):
+            return
+        response: Any = None
+        if begins:
+            args = (event,) if isinstance(event, Header) else (event.chunk,) if isinstance(event, BodyChunk) else ()
+            response = await self._call(stage, _new(Context), *args)
+        self._answer_step(stage, response, self._answers[stage])
+
+    def _too_many_headers(self) -> None:
+        self._observer.remarked(self.where(), "more header fields than allowed")
+        response = Reply(552, "5.3.4", "Message header too large")
+        self._answer(Stage.HEADER, response, self._answers[Stage.HEADER])
+
+    async def _eom(self, event: EndOfMessage) -> None:
+        if self._passed(Stage.EOM):
+            return
+        options, agreement, scene = self._options, self._agreement, self._scene
+        assert agreement is not None
+        self._callback = "eom"
+        edits = Edits(agreement.actions, agreement.leading_space, options.max_edits, options.max_edits_size)
+        scene.edits = edits
+        response = await self._call(Stage.EOM, _new(EndOfMessageContext))
+        scene.edits = None
+        sent = 0
+        if response is None:
+            response = CONTINUE
+        if (response is CONTINUE or response is ACCEPT) and edits.overflow:
+            self._observer.failed(self.where(), "more edits than allowed; none is sent", None)
+            response = options.on_error
+        elif (response is CONTINUE or response is ACCEPT) and edits:
+            sent = len(edits)
+            response = await self._send(edits, response)
+        if isinstance(response, _Cancelled):
+            self._answer(Stage.EOM, response, _CONTINUE)
+            return  # the message is still open, for abort
+        if not isinstance(response, Verdict | Reply) or not is_legal(Stage.EOM, response):
+            what = f"expected a verdict or Reply that this step takes, or None, found {response!r:.100}"
+            self._observer.failed(self.where(), what, None)
+            response = options.on_error
+        self.out.append(response.packet)
+        self._end_message(_text(response), sent)
+        self.wire.end_message()
+
+    async def _send(self, edits: Edits, response: Any) -> Any:
+        """Send edits, the body last, and return the answer that is to follow them."""
+        self.out += edits.packets()
+        body = edits.body
+        if isinstance(body, bytes):
+            self.out += body_packets(body)
+        elif isinstance(body, AsyncIterable):
+            try:
+                await self._stream(body)
+            except BaseException as error:
+                self._failed(error)
+                response = TEMPFAIL
+            if self._waited:
+                resumed = self._resumed(response)
+                response = resumed if isinstance(resumed, _Cancelled) else response if resumed is response else TEMPFAIL
+        return response
+
+    async def _stream(self, body: AsyncIterable[bytes]) -> None:
+        """Send a body that comes piece by piece, at the pace of the MTA; its source is closed whatever happens."""
+        source = aiter(body)
+        pending = bytearray()
+        try:
+            async for piece in source:
+                if not isinstance(piece, bytes | bytearray | memoryview):
+                    raise LocalProtocolError(f"body: expected pieces of bytes, found {type(piece).__name__}")
+                pending += piece
+                while len(pending) >= BODY_CHUNK_SIZE:
+                    self._streaming = True
+                    self.out.append(packet(ReplyCode.REPLBODY, bytes(pending[:BODY_CHUNK_SIZE])))
+                    del pending[:BODY_CHUNK_SIZE]
+                    self._channel.flush()
+                    await self._channel.drain()
+        finally:
+            close = getattr(source, "aclose", None)
+            if close is not None:
+                await close()
+        if pending or not self._streaming:
+            self.out.append(packet(ReplyCode.REPLBODY, bytes(pending)))
+
+    async def _unknown(self, event: Unknown) -> None:
+        response = await self._call(Stage.UNKNOWN, _new(Context), event)
+        self.wire.forget_unknown()
+        self._answer_step(Stage.UNKNOWN, response, self._answers[Stage.UNKNOWN])
+
+    async def _abort(self, event: Abort) -> None:
+        await self._call_last("abort")
+        self._callback = "abort"
+        self._end_message("abort", 0)
+        self.wire.end_message()
+
+    async def _repeated(self, event: Repeated) -> None:
+        if self._answers[_STAGE_OF[event.command]]:
+            self.out.append(self._decision.packet)
+
+    async def _out_of_order(self, event: OutOfOrder) -> None:
+        answer = self._answers[_STAGE_OF[event.command]]
+        if answer:
+            self.out.append(answer)
+        if not self._stray:
+            self._stray = True
+            self._observer.remarked(self.where(), f"{event.command.name} came outside a message; answered CONTINUE")
+
+    async def _quit(self, event: Quit) -> None:
+        self.over = True
+
+    async def _quit_new_connection(self, event: QuitNewConnection) -> None:
+        await self._end_connection()
+        self.wire.end_connection()
+        self.over = self.over or self.draining
+
+    async def _end_connection(self) -> None:
+        """Run the callbacks that a connection ends with; nothing if it never began, or has ended."""
+        if self._handler is None:
+            return
+        if self.wire.message_open:
+            await self._abort(_ABORT)
+        await self._call_last("close")
+        self._handler = None
+        self._plain = {}
+        self._remembered = None
+        self._scene.client = Connect("")
+        self._scene.helo = ""
+
+    async def _finish(self) -> None:
+        self.over = True
+        self._channel.flush()
+        await self._end_connection()
+        self._channel.close()
+
+
+@lru_cache(maxsize=256)
+def _answers(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
+    """Return what CONTINUE is at each step: nothing where no answer was agreed on."""
+    return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
+
+
+def _text(response: Verdict | Reply) -> str:
+    return response.name.lower() if isinstance(response, Verdict) else str(response).replace("\r\n", " / ")
+
+
+_ABORT: Final = Abort()
+_NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
+_STEPS: Final[Mapping[type, Callable[[Session, Any], Awaitable[None]]]] = {
+    Negotiate: Session._negotiate,
+    Connect: Session._connect,
+    Helo: Session._helo,
+    Mail: Session._mail,
+    Rcpt: Session._rcpt,
+    Data: Session._content,
+    Header: Session._content,
+    EndOfHeaders: Session._content,
+    BodyChunk: Session._content,
+    EndOfMessage: Session._eom,
+    Unknown: Session._unknown,
+    Abort: Session._abort,
+    Repeated: Session._repeated,
+    OutOfOrder: Session._out_of_order,
+    Quit: Session._quit,
+    QuitNewConnection: Session._quit_new_connection,
+}

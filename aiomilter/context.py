@@ -1,0 +1,338 @@
+"""What a callback sees and may do: the client, the envelope, the macros; and at end of message the edits."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, overload
+
+from aiomilter.edits import Body, Edits
+from aiomilter.exceptions import LocalProtocolError
+from aiomilter.wire.events import Connect, Mail, Rcpt
+
+__all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext", "Scene"]
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How the SMTP client has authenticated (RFC 4954).
+
+    Args:
+        login: The authenticated name, macro ``{auth_authen}``.
+        mechanism: The SASL mechanism, macro ``{auth_type}``; "" if the MTA does not tell.
+    """
+
+    login: str
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How the SMTP session is encrypted (RFC 3207).
+
+    Args:
+        version: Such as ``TLSv1.3``, macro ``{tls_version}``.
+        cipher: Macro ``{cipher}``; "" if the MTA does not tell, as for all that follow.
+        bits: Macro ``{cipher_bits}``.
+        cert_subject: Of the client's certificate, macro ``{cert_subject}``.
+        cert_issuer: Macro ``{cert_issuer}``.
+    """
+
+    version: str
+    cipher: str
+    bits: str
+    cert_subject: str
+    cert_issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class MTA:
+    """Who is asking, as far as macro ``v`` tells.
+
+    Args:
+        kind: "unknown" where the MTA sends no ``v``, as Sendmail does unless configured or asked to.
+        version: Such as ``3.7.11``; "" if unknown.
+        name: The MTA's host name, macro ``j``; "" if unknown.
+    """
+
+    kind: Literal["postfix", "sendmail", "unknown"]
+    version: str
+    name: str
+
+
+_UNKNOWN_CLIENT: Final = Connect("")
+_VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
+
+
+class Scene:
+    """The data behind the contexts of one SMTP connection; the session keeps it, callbacks see it through a context."""
+
+    __slots__ = (
+        "client",
+        "edits",
+        "endings",
+        "helo",
+        "in_message",
+        "macro",
+        "notes",
+        "progress",
+        "recipients",
+        "refused",
+        "sender",
+    )
+
+    def __init__(self, macro: Callable[[str], str | None], progress: Callable[[], bool]) -> None:
+        self.macro = macro
+        self.progress = progress
+        self.client = _UNKNOWN_CLIENT
+        self.helo = ""
+        self.begin(None)
+        self.in_message = False
+
+    def begin(self, sender: Mail | None) -> None:
+        """Start a message with a clean slate."""
+        self.sender = sender
+        self.recipients: list[Rcpt] = []
+        self.refused = 0
+        self.notes: dict[str, Any] = {}
+        self.endings: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.edits: Edits | None = None
+        self.in_message = True
+
+    def end(self) -> None:
+        """Forget the message."""
+        if self.in_message:
+            self.begin(None)
+            self.in_message = False
+
+
+class Context:
+    """What every callback gets first: who is speaking, and what the MTA lends.
+
+    It is valid until the callback returns; a context kept for longer raises :class:`LocalProtocolError` on every use, since
+    it would show another step or another message.
+    """
+
+    __slots__ = ("_scene",)
+
+    _scene: Scene | None
+
+    def _live(self) -> Scene:
+        scene = self._scene
+        if scene is None:
+            raise LocalProtocolError("expected a context inside its callback, found one whose callback has returned")
+        return scene
+
+    @property
+    def client(self) -> Connect:
+        """The SMTP client; host name "" and family UNKNOWN if the MTA has not told."""
+        return self._live().client
+
+    @property
+    def helo(self) -> str:
+        """The name of the last HELO or EHLO, "" if there was none."""
+        return self._live().helo
+
+    @property
+    def sender(self) -> Mail | None:
+        """The envelope sender of this message; None outside one."""
+        return self._live().sender
+
+    @property
+    def recipients(self) -> tuple[Rcpt, ...]:
+        """The envelope recipients so far that this filter did not refuse."""
+        return tuple(self._live().recipients)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """This filter's own dict for this message, empty at MAIL, readable in ``abort`` too."""
+        return self._live().notes
+
+    @overload
+    def macro(self, name: str) -> str | None: ...
+
+    @overload
+    def macro(self, name: str, default: str) -> str: ...
+
+    def macro(self, name: str, default: str | None = None) -> str | None:
+        """Return a value that the MTA lends, of the latest step that has it.
+
+        Args:
+            name: With or without braces: ``"{auth_type}"`` and ``"auth_type"`` are the same.
+            default: What to return where the MTA sent none.
+
+        Source: libmilter/docs/smfi_getsymval.html; protocol.md P-080 to P-085.
+        """
+        value = self._live().macro(name)
+        return default if value is None else value
+
+    @property
+    def queue_id(self) -> str | None:
+        """The MTA's name for this message, macro ``i``; Postfix has none before the first recipient was accepted."""
+        return self._live().macro("i") or None
+
+    @property
+    def auth(self) -> Auth | None:
+        """Who has logged in; None if nobody has."""
+        macro = self._live().macro
+        login = macro("auth_authen")
+        return Auth(login, macro("auth_type") or "") if login else None
+
+    @property
+    def tls(self) -> TLS | None:
+        """How the session is encrypted; None if it is not."""
+        macro = self._live().macro
+        version = macro("tls_version")
+        if not version:
+            return None
+        rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
+        return TLS(version, *rest)
+
+    @property
+    def mta(self) -> MTA:
+        """Who is asking, as far as the macros tell."""
+        macro = self._live().macro
+        version = macro("v") or ""
+        match = _VERSION.match(version)
+        kind: Literal["postfix", "sendmail", "unknown"] = "unknown"
+        if match and match[1]:
+            kind = "postfix"
+        elif match and match[2]:
+            kind = "sendmail"
+        return MTA(kind, (match[2] or "") if match else "", macro("j") or "")
+
+    def on_end(self, function: Callable[..., object], *args: Any) -> None:
+        """Have a plain function called once, after this message's last answer has left, however it ended.
+
+        Raises:
+            LocalProtocolError: There is no message: this is ``connect``, ``helo`` or ``close``.
+        """
+        scene = self._live()
+        if not scene.in_message:
+            raise LocalProtocolError("on_end: expected a message to wait for, found none")
+        scene.endings.append((function, args))
+
+    def progress(self) -> bool:
+        """Tell the MTA that an answer is still being worked on, and return whether that was possible.
+
+        Postfix takes it at any step it waits at; any other MTA only at end of message, and there Sendmail restarts its read
+        timeout but not the total one.
+
+        Source: libmilter/docs/smfi_progress.html; protocol.md section 3.8, P-093.
+        """
+        return self._live().progress()
+
+
+class EndOfMessageContext(Context):
+    """What ``eom`` gets: a context that can change the message.
+
+    Edits are checked when they are made, queued, and sent together with the verdict if that lets the message pass; with any
+    other verdict, or after a failure, none is sent.  Each raises :class:`LocalProtocolError` for values that no MTA may get,
+    and :class:`NotNegotiatedError` where the MTA does not offer the action.
+    """
+
+    __slots__ = ()
+
+    def _edits(self) -> Edits:
+        edits = self._live().edits
+        if edits is None:
+            raise LocalProtocolError("expected edits inside eom, found them elsewhere")
+        return edits
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a header field: Postfix puts it last, Sendmail before the first of the same name.
+
+        Args:
+            name: Printable ASCII without colon and blank.
+            value: Without the leading space; a fold is a line end before a space or tab.
+
+        Source: libmilter/docs/smfi_addheader.html; RFC 5322 section 2.2.
+        """
+        self._edits().add_header(name, value)
+
+    def insert_header(self, index: int, name: str, value: str) -> None:
+        """Insert a header field at a position.
+
+        Args:
+            index: 0 is above everything, 1 below the MTA's own Received, a large number last; what is between differs
+                from MTA to MTA.
+            name: As for :meth:`add_header`.
+            value: As for :meth:`add_header`.
+
+        Source: libmilter/docs/smfi_insheader.html.
+        """
+        self._edits().insert_header(index, name, value)
+
+    def change_header(self, name: str, occurrence: int, value: str) -> None:
+        """Give a header field another value.
+
+        Args:
+            name: Letter case does not matter.
+            occurrence: 1 for the first field of that name, counted as this filter was shown them, whatever else is queued;
+                past the last one, the field is added.
+            value: As for :meth:`add_header`; "" deletes the field.
+
+        A second change of the same field replaces the first.
+
+        Source: libmilter/docs/smfi_chgheader.html.
+        """
+        self._edits().change_header(name, occurrence, value)
+
+    def delete_header(self, name: str, occurrence: int) -> None:
+        """Delete a header field, counted as for :meth:`change_header`; nothing happens where there is none.
+
+        Source: libmilter/docs/smfi_chgheader.html.
+        """
+        self._edits().change_header(name, occurrence, "")
+
+    def replace_body(self, body: Body) -> None:
+        """Replace the whole body.
+
+        Args:
+            body: Octets with CRLF line ends; or an async iterator of them, which runs after ``eom`` has returned, at the
+                pace of the MTA.  If that fails the message is answered with TEMPFAIL.
+
+        Source: libmilter/docs/smfi_replacebody.html.
+        """
+        self._edits().replace_body(body)
+
+    def change_sender(self, address: str, *params: str) -> None:
+        """Change the envelope sender.
+
+        Args:
+            address: With or without angle brackets; "" or ``<>`` for the null sender.
+            params: ESMTP parameters; Postfix knows RET and ENVID.
+
+        Source: libmilter/docs/smfi_chgfrom.html.
+        """
+        self._edits().change_sender(address, params)
+
+    def add_recipient(self, address: str, *params: str) -> None:
+        """Add an envelope recipient.
+
+        Args:
+            address: One mailbox, with or without angle brackets.
+            params: ESMTP parameters; Postfix knows NOTIFY and ORCPT.
+
+        Source: libmilter/docs/smfi_addrcpt.html, smfi_addrcpt_par.html.
+        """
+        self._edits().add_recipient(address, params)
+
+    def delete_recipient(self, address: str) -> None:
+        """Delete an envelope recipient; nothing happens if the message has none such.
+
+        Args:
+            address: As in ``Rcpt.recipient`` or ``Rcpt.address``; letter case matters.
+
+        Source: libmilter/docs/smfi_delrcpt.html.
+        """
+        self._edits().delete_recipient(address)
+
+    def quarantine(self, reason: str) -> None:
+        """Have the message held in the MTA's queue.
+
+        Args:
+            reason: For the MTA's log or queue, one line.
+
+        Source: libmilter/docs/smfi_quarantine.html.
+        """
+        self._edits().quarantine(reason)

@@ -1,0 +1,68 @@
+"""``run``: a filter as a process of its own, with signals and an exit."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from aiomilter.server import Factory, Server, serve
+
+__all__ = ["run", "run_until_stopped"]
+
+
+def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: Any) -> None:
+    """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once.
+
+    Args:
+        factory: As for :func:`aiomilter.serve`.
+        sockets: As for :func:`aiomilter.serve`.
+        uvloop: Whether to run on uvloop; None to do so where it is installed.
+        options: As for :func:`aiomilter.serve`.
+
+    Raises:
+        AddressError: A text of ``sockets`` names no endpoint.
+        OSError: A socket cannot be listened on.
+    """
+    server = serve(factory, *sockets, **options)
+    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
+        runner.run(run_until_stopped(server))
+
+
+async def run_until_stopped(server: Server) -> None:
+    """Serve until SIGTERM or SIGINT; in the main thread only."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def stopped() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    try:
+        async with server:
+            await stop.wait()
+            draining = asyncio.create_task(server.drain(server.drain_timeout))
+            hurrying = asyncio.create_task(hurry.wait())
+            await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, hurrying):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await server.close()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if wanted is False:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if wanted:
+            raise
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,198 @@
+"""The changes a filter asks for, as plain data: checked when asked, sent with the verdict, in an order both MTAs agree on.
+
+Postfix renumbers header fields after a deletion and Sendmail does not, and both count what is inserted; so changes and
+deletions go first, of each name from the highest occurrence down, and an occurrence means the same on both.
+
+Source: protocol.md section 3.5; design.md, decision 4.
+"""
+
+import re
+from collections.abc import AsyncIterable
+from typing import Final, TypeAlias
+
+from aiomilter.exceptions import LocalProtocolError, NotNegotiatedError
+from aiomilter.wire.constants import BODY_CHUNK_SIZE, Action, ReplyCode
+from aiomilter.wire.framing import packet
+from aiomilter.wire.modifications import (
+    AddHeader,
+    AddRecipient,
+    ChangeHeader,
+    ChangeSender,
+    DeleteRecipient,
+    InsertHeader,
+    Quarantine,
+)
+from aiomilter.wire.text import one_line
+
+__all__ = ["Body", "Edits", "body_packets"]
+
+Body: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes]
+"""A new body: octets, or where they come from."""
+
+# A mailbox as it may stand between angle brackets: blanks, commas and brackets only inside a quoted local part.  Sendmail
+# would take an unquoted comma for the next recipient.
+_MAILBOX: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s<>,;"\x00-\x20\x7f])+')
+_PARAM: Final = re.compile(r"[^\s\x00-\x20\x7f]+")
+
+
+class Edits:
+    """What one filter wants changed in one message.
+
+    Args:
+        actions: Bits of :class:`Action` that were agreed on.
+        leading_space: Whether values have to bring the space that follows the colon.
+        max_count: Most edits that are kept; one more sets :attr:`overflow` and is dropped.
+        max_size: Most octets of edits, the body not counted; more sets :attr:`overflow`.
+    """
+
+    __slots__ = (
+        "_actions",
+        "_additions",
+        "_changes",
+        "_envelope",
+        "_insertions",
+        "_max_count",
+        "_max_size",
+        "_quarantine",
+        "_sender",
+        "_size",
+        "_space",
+        "body",
+        "overflow",
+    )
+
+    def __init__(self, actions: int, leading_space: bool, max_count: int, max_size: int) -> None:
+        self._actions = actions
+        self._space = " " if leading_space else ""
+        self._max_count = max_count
+        self._max_size = max_size
+        self._size = 0
+        self._changes: dict[tuple[str, int], bytes] = {}
+        self._insertions: list[bytes] = []
+        self._additions: list[bytes] = []
+        self._sender: bytes | None = None
+        self._envelope: list[bytes] = []
+        self._quarantine: bytes | None = None
+        self.body: Body | None = None
+        self.overflow = False
+
+    def __len__(self) -> int:
+        """Count the edits that would be sent."""
+        lists = len(self._changes) + len(self._insertions) + len(self._additions) + len(self._envelope)
+        return lists + sum(one is not None for one in (self._sender, self._quarantine, self.body))
+
+    def add_header(self, name: str, value: str) -> None:
+        """Queue a field for the end of the header section."""
+        self._need(Action.ADD_HEADERS)
+        edit = AddHeader(name, self._value(value))
+        self._queue(self._additions, packet(edit.CODE, edit.payload))
+
+    def insert_header(self, index: int, name: str, value: str) -> None:
+        """Queue a field for a position."""
+        self._need(Action.ADD_HEADERS)
+        edit = InsertHeader(index, name, self._value(value))
+        self._queue(self._insertions, packet(edit.CODE, edit.payload))
+
+    def change_header(self, name: str, occurrence: int, value: str) -> None:
+        """Queue a new value for a field; an empty one deletes it."""
+        self._need(Action.CHANGE_HEADERS)
+        if type(occurrence) is not int or occurrence < 1:
+            raise LocalProtocolError(f"header occurrence: expected 1 or more, found {occurrence!r}")
+        edit = ChangeHeader(occurrence, name, self._value(value) if value != "" else "")
+        octets = packet(edit.CODE, edit.payload)
+        if self._room(octets):
+            self._changes[name.lower(), occurrence] = octets
+
+    def replace_body(self, body: Body) -> None:
+        """Queue a new body."""
+        self._need(Action.REPLACE_BODY)
+        if isinstance(body, bytearray | memoryview):
+            body = bytes(body)
+        elif not isinstance(body, bytes | AsyncIterable):
+            raise LocalProtocolError(f"body: expected bytes or an async iterator of bytes, found {type(body).__name__}")
+        self.body = body
+
+    def change_sender(self, address: str, params: tuple[str, ...]) -> None:
+        """Queue a new envelope sender."""
+        self._need(Action.CHANGE_SENDER)
+        edit = ChangeSender(_bracketed(address, "sender", null=True), _params(params, "sender"))
+        octets = packet(edit.CODE, edit.payload)
+        if self._room(octets):
+            self._sender = octets
+
+    def add_recipient(self, address: str, params: tuple[str, ...]) -> None:
+        """Queue another envelope recipient."""
+        self._need(Action.ADD_RECIPIENTS_WITH_PARAMS if params else Action.ADD_RECIPIENTS)
+        edit = AddRecipient(_bracketed(address, "recipient"), _params(params, "recipient"))
+        self._queue(self._envelope, packet(edit.CODE, edit.payload))
+
+    def delete_recipient(self, address: str) -> None:
+        """Queue the end of an envelope recipient."""
+        self._need(Action.DELETE_RECIPIENTS)
+        one_line(address, "recipient")
+        edit = DeleteRecipient(address if address.startswith("<") else f"<{address}>")
+        self._queue(self._envelope, packet(edit.CODE, edit.payload))
+
+    def quarantine(self, reason: str) -> None:
+        """Queue that the message be held."""
+        self._need(Action.QUARANTINE)
+        edit = Quarantine(reason)
+        octets = packet(edit.CODE, edit.payload)
+        if self._room(octets):
+            self._quarantine = octets
+
+    def packets(self) -> list[bytes]:
+        """Return the packets of all edits but the body, in the order they have to be sent."""
+        found = [self._changes[key] for key in sorted(self._changes, reverse=True)] if self._changes else []
+        found += self._insertions
+        found += self._additions
+        if self._sender is not None:
+            found.append(self._sender)
+        found += self._envelope
+        if self._quarantine is not None:
+            found.append(self._quarantine)
+        return found
+
+    def _need(self, action: Action) -> None:
+        if not self._actions & action:
+            raise NotNegotiatedError(f"the MTA and this filter did not agree on {action.name}")
+
+    def _value(self, value: str) -> str:
+        return self._space + value if self._space and isinstance(value, str) else value
+
+    def _queue(self, queue: list[bytes], octets: bytes) -> None:
+        if self._room(octets):
+            queue.append(octets)
+
+    def _room(self, octets: bytes) -> bool:
+        self._size += len(octets)
+        if self._size > self._max_size or len(self) >= self._max_count:
+            self.overflow = True
+        return not self.overflow
+
+
+def _bracketed(address: str, what: str, *, null: bool = False) -> str:
+    one_line(address, what, empty=null)
+    bare = address[1:-1] if address[:1] == "<" and address[-1:] == ">" else address
+    if not bare and null:
+        return "<>"
+    if not _MAILBOX.fullmatch(bare):
+        raise LocalProtocolError(f"{what}: expected one mailbox, found something else")
+    return f"<{bare}>"
+
+
+def _params(params: tuple[str, ...], what: str) -> str | None:
+    for param in params:
+        one_line(param, f"{what} parameter")
+        if not _PARAM.fullmatch(param):
+            raise LocalProtocolError(f"{what} parameter: expected a word, found blanks or control characters")
+    return " ".join(params) if params else None
+
+
+def body_packets(body: bytes) -> list[bytes]:
+    """Return the packets that replace the body: pieces of 65535 octets, one empty packet for an empty body.
+
+    Source: protocol.md P-120, P-121.
+    """
+    pieces = range(0, len(body), BODY_CHUNK_SIZE) or (0,)
+    return [packet(ReplyCode.REPLBODY, body[at : at + BODY_CHUNK_SIZE]) for at in pieces]

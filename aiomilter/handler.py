@@ -1,0 +1,283 @@
+"""The class that users subclass, and what its callbacks say about what to ask of the MTA."""
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar, Final, ParamSpec
+
+from aiomilter.context import Context, EndOfMessageContext
+from aiomilter.wire.constants import Action, Stage
+from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
+from aiomilter.wire.negotiation import Wants, canonical_macro, macro_lists
+from aiomilter.wire.replies import BodyResponse, ConnectionResponse, Response, UnknownResponse
+
+__all__ = ["CALLBACKS", "Milter", "no_reply"]
+
+P = ParamSpec("P")
+
+CALLBACKS: Final[Mapping[Stage, str]] = {
+    Stage.CONNECT: "connect",
+    Stage.HELO: "helo",
+    Stage.MAIL: "envfrom",
+    Stage.RCPT: "envrcpt",
+    Stage.DATA: "data",
+    Stage.HEADER: "header",
+    Stage.EOH: "eoh",
+    Stage.BODY: "body",
+    Stage.EOM: "eom",
+    Stage.UNKNOWN: "unknown",
+}
+"""The callback of each step."""
+
+_NAMES: Final = (*CALLBACKS.values(), "abort", "close", "negotiate")
+# What other libraries and the SMTP commands call them; compared without underscores, "on" and "handle".
+_MISNAMED: Final = {
+    "hello": "helo",
+    "ehlo": "helo",
+    "mail": "envfrom",
+    "mailfrom": "envfrom",
+    "sender": "envfrom",
+    "rcpt": "envrcpt",
+    "rcptto": "envrcpt",
+    "recipient": "envrcpt",
+    "headers": "header",
+    "endofheader": "eoh",
+    "endofheaders": "eoh",
+    "endofmessage": "eom",
+    "endofbody": "eom",
+    "bodychunk": "body",
+    "eob": "eom",
+    "quit": "close",
+}
+_MAX_MACROS: Final = 50
+"""Names that Sendmail takes in one list; it cuts off the rest without a word."""
+
+
+def no_reply(callback: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Coroutine[Any, Any, None]]:
+    """Mark a callback that never answers, so that the MTA need not wait for it and streams what follows.
+
+    It has to return None.  An answer all the same, or a failure, is logged and given at the next step that has an answer.
+    Not for ``eom``, nor where the moment matters (greylisting, limits): the MTA may send the step long after it happened.
+
+    Source: libmilter/docs/xxfi_negotiate.html, SMFIP_NR_*; protocol.md section 4.4.
+    """
+    callback.__aiomilter_no_reply__ = True  # type: ignore[attr-defined]
+    return callback
+
+
+class Milter:
+    """Base of every filter: override the callbacks you need, each ``async def``.
+
+    One instance serves one SMTP connection, so its attributes are the connection's state; ``ctx.notes`` is the message's.
+    Callbacks of one connection run one at a time, in the order of the conversation; those of different connections side by
+    side.  Returning None is the same as CONTINUE.
+
+    A callback that raises, or answers what its step does not take, gives ``on_error`` (TEMPFAIL unless set) and a log record.
+
+    Attributes:
+        macros: Names of macros to ask for by stage, beyond those the MTA sends anyway and ``ctx`` reads itself.
+        leading_space: Ask for header fields exactly as they were, which ``Header.raw`` needs for DKIM.
+        rejected_recipients: Ask for the recipients that the MTA itself refuses, too.
+        actions: What this filter cannot do without; an MTA that does not offer it is refused.  None takes what is offered.
+    """
+
+    macros: ClassVar[Mapping[Stage, tuple[str, ...]]] = {}
+    leading_space: ClassVar[bool] = False
+    rejected_recipients: ClassVar[bool] = False
+    actions: ClassVar[Action | None] = None
+
+    _wants: ClassVar[Wants]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the callbacks and note what to ask of the MTA.
+
+        Raises:
+            TypeError: A callback would never be called, or not as it expects.
+        """
+        super().__init_subclass__(**kwargs)
+        for name in _NAMES:
+            _check_callback(cls, name)
+        for name, member in inspect.getmembers(cls, inspect.iscoroutinefunction):
+            _check_name(cls, name, member)
+        cls._wants = _read_wants(cls)
+
+    @property
+    def wants(self) -> Wants:
+        """What this filter asks of the MTA, read off its class."""
+        return self._wants
+
+    async def negotiate(self, ctx: Context, offer: Negotiate) -> None:
+        """Look at what the MTA offers, before anything else of a connection.
+
+        Raise :class:`NegotiationError` to refuse the MTA; the connection is closed and the MTA takes its default action.
+
+        Source: libmilter/docs/xxfi_negotiate.html.
+        """
+
+    async def connect(self, ctx: Context, connect: Connect) -> ConnectionResponse | None:
+        """Handle a new SMTP client, once a connection.
+
+        ACCEPT: everything of this client passes.  REJECT, TEMPFAIL, a Reply: everything of it is refused; Sendmail uses its
+        own text, Postfix refuses MAIL.
+
+        Source: libmilter/docs/xxfi_connect.html; protocol.md section 3.3, as for all callbacks.
+        """
+        return None
+
+    async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse | None:
+        """Handle HELO or EHLO; it may come never, or again.
+
+        The answers do what they do at :meth:`connect`.
+
+        Source: libmilter/docs/xxfi_helo.html.
+        """
+        return None
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
+        """Handle the envelope sender; a message begins.
+
+        ACCEPT, DISCARD: the message passes, or is dropped, and no more of it comes.  REJECT, TEMPFAIL, a Reply: the sender is
+        refused, and with it the message.
+
+        Source: libmilter/docs/xxfi_envfrom.html.
+        """
+        return None
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
+        """Handle one envelope recipient.
+
+        REJECT, TEMPFAIL, a Reply: this recipient only is refused.  ACCEPT, DISCARD: the whole message.
+
+        Source: libmilter/docs/xxfi_envrcpt.html.
+        """
+        return None
+
+    async def data(self, ctx: Context) -> Response | None:
+        """Handle DATA, before the client sends the content.
+
+        Source: libmilter/docs/xxfi_data.html.
+        """
+        return None
+
+    async def header(self, ctx: Context, header: Header) -> Response | None:
+        """Handle one header field, in the order of the message.
+
+        Source: libmilter/docs/xxfi_header.html.
+        """
+        return None
+
+    async def eoh(self, ctx: Context) -> Response | None:
+        """Handle the end of the header section.
+
+        Source: libmilter/docs/xxfi_eoh.html.
+        """
+        return None
+
+    async def body(self, ctx: Context, chunk: bytes) -> BodyResponse | None:
+        """Handle a piece of the body: 1 to 65535 octets, line ends as CRLF, cut anywhere; an empty body has none.
+
+        SKIP: the rest of the body does not come, end of message does.
+
+        Source: libmilter/docs/xxfi_body.html.
+        """
+        return None
+
+    async def eom(self, ctx: EndOfMessageContext) -> Response | None:
+        """Handle the end of the message: the one place where it can be changed.
+
+        CONTINUE, ACCEPT: the message passes with the edits queued on ``ctx``.  Anything else: it does not, nor do they.
+
+        Source: libmilter/docs/xxfi_eom.html.
+        """
+        return None
+
+    async def unknown(self, ctx: Context, unknown: Unknown) -> UnknownResponse | None:
+        """Handle an SMTP command that the MTA does not know; it fails anyway, the answer chooses the text.
+
+        Source: libmilter/docs/xxfi_unknown.html.
+        """
+        return None
+
+    async def abort(self, ctx: Context) -> None:
+        """Clean up after a message that ended without a verdict of this filter and before ``eom`` was done.
+
+        Source: libmilter/docs/xxfi_abort.html.
+        """
+
+    async def close(self, ctx: Context) -> None:
+        """Clean up at the end of the connection, once, always.
+
+        Source: libmilter/docs/xxfi_close.html.
+        """
+
+
+def overrides(cls: type, name: str) -> bool:
+    """Return whether a class has a callback of its own."""
+    found = getattr(cls, name, None)
+    return found is not None and found is not getattr(Milter, name)
+
+
+def _check_callback(cls: type, name: str) -> None:
+    callback = inspect.getattr_static(cls, name)
+    if callback is inspect.getattr_static(Milter, name):
+        return
+    where = f"{cls.__qualname__}.{name}"
+    if isinstance(callback, staticmethod | classmethod):
+        callback = callback.__func__
+        raise TypeError(f"{where}: expected a method of the instance, found a static or class method")
+    if not inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"{where}: expected 'async def {name}', found a plain {type(callback).__name__}; "
+            "for callbacks that block see aiomilter.compat"
+        )
+    expected = inspect.signature(getattr(Milter, name))
+    try:
+        inspect.signature(callback).bind(*expected.parameters)
+    except TypeError:
+        parameters = ", ".join(expected.parameters)
+        raise TypeError(f"{where}: expected to take ({parameters}), found {inspect.signature(callback)}") from None
+    if getattr(callback, "__aiomilter_no_reply__", False) and name not in _SILENCEABLE:
+        raise TypeError(f"{where}: expected @no_reply on a step that the MTA can leave unanswered, found it on {name}")
+
+
+_SILENCEABLE: Final = frozenset(CALLBACKS.values()) - {"eom"}
+
+
+def _check_name(cls: type, name: str, member: Any) -> None:
+    if name.startswith("_") or name in _NAMES:
+        return
+    plain = name.removeprefix("handle_").removeprefix("on_").replace("_", "").lower()
+    meant = plain if plain in _NAMES else _MISNAMED.get(plain)
+    if meant is not None:
+        raise TypeError(f"{cls.__qualname__}.{name} would never be called: expected the callback's name, {meant!r}")
+    if name.startswith("handle_"):
+        raise TypeError(f"{cls.__qualname__}.{name} would never be called: expected one of {', '.join(_NAMES)}")
+
+
+def _read_wants(cls: type[Milter]) -> Wants:
+    for stage, names in cls.macros.items():
+        if stage.symlist is None:
+            raise TypeError(f"{cls.__qualname__}.macros: expected a stage with macros, found {stage.name}")
+        for name in names:
+            bare = canonical_macro(name)
+            if not bare or not bare.isascii() or not bare.replace("_", "").isalnum():
+                raise TypeError(f"{cls.__qualname__}.macros: expected the name of a macro, found {name!r}")
+    for stage, names in macro_lists(cls.macros).items() if cls.macros else ():
+        if len(names) > _MAX_MACROS:
+            raise TypeError(
+                f"{cls.__qualname__}.macros: expected at most {_MAX_MACROS} names, found more at {stage.name}"
+            )
+    stages = frozenset(stage for stage, name in CALLBACKS.items() if overrides(cls, name))
+    return Wants(
+        stages=stages,
+        no_reply=frozenset(
+            stage for stage in stages if getattr(getattr(cls, CALLBACKS[stage]), "__aiomilter_no_reply__", False)
+        ),
+        ends=overrides(cls, "abort") or overrides(cls, "close"),
+        actions=cls.actions,
+        macros=cls.macros,
+        leading_space=cls.leading_space,
+        rejected_recipients=cls.rejected_recipients,
+    )
+
+
+Milter._wants = _read_wants(Milter)

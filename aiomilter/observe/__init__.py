@@ -1,0 +1,82 @@
+"""What a server tells about itself while it works; :mod:`aiomilter.observe.log` makes log records of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["MessageSummary", "Observer", "Where"]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where something happened.
+
+    Args:
+        connection: Number of the connection, from 1, in the order they were accepted.
+        client: Address of the SMTP client, or its host name; "" if not known.
+        callback: Name of the callback; "" outside one.
+        queue_id: The MTA's name for the message; None without one.
+    """
+
+    connection: int
+    client: str
+    callback: str
+    queue_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSummary:
+    """What became of one message, as far as this filter decided.
+
+    Args:
+        where: Connection, client and queue id; ``callback`` is the step that decided.
+        helo: Name of the last HELO.
+        sender: Envelope sender without brackets; None if the MTA was not asked for it.
+        recipients: Envelope recipients that this filter did not refuse.
+        refused: How many it refused.
+        answer: The answer that ended the message, ``"abort"`` if it ended without one.
+        edits: How many edits were sent.
+        duration: Seconds from MAIL to the answer.
+    """
+
+    where: Where
+    helo: str
+    sender: str | None
+    recipients: tuple[str, ...]
+    refused: int
+    answer: str
+    edits: int
+    duration: float
+
+
+class Observer(Protocol):
+    """What a server calls; one that raises is dropped, after one log record.
+
+    ``debug`` says whether :meth:`event` is wanted; it is read when a connection begins.
+    """
+
+    @property
+    def debug(self) -> bool:
+        """Whether to call :meth:`event`."""
+        ...
+
+    def started(self, address: str, everywhere: bool) -> None:
+        """Note a listener; ``everywhere`` if it listens on all addresses."""
+
+    def stopped(self, address: str) -> None:
+        """Note the end of a listener."""
+
+    def event(self, where: Where, event: object) -> None:
+        """Note something the MTA told."""
+
+    def refused(self, where: Where, answer: str) -> None:
+        """Note an answer other than CONTINUE to a client, not to a message."""
+
+    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
+        """Note the end of a message; call ``summary`` to learn about it, before this returns or never."""
+
+    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
+        """Note a failure of the filter, or of aiomilter, with its traceback if there is an error."""
+
+    def remarked(self, where: Where, what: str) -> None:
+        """Note that the MTA broke the protocol, that a limit was hit, or that something is odd."""

@@ -1,0 +1,60 @@
+"""An observer that raises must not disturb the mail: it is dropped, after one record."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiomilter.observe import MessageSummary, Observer, Where
+
+__all__ = ["Guard"]
+
+_LOGGER: Final = logging.getLogger("aiomilter")
+
+
+class Guard:
+    """Pass everything on to an observer until it raises.
+
+    Args:
+        observer: The one to guard.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer: Observer | None = observer
+        self.debug = observer.debug
+
+    def _tell(self, name: str, *args: Any) -> None:
+        if self._observer is not None:
+            try:
+                getattr(self._observer, name)(*args)
+            except Exception as error:
+                self._observer = None
+                self.debug = False
+                _LOGGER.error("the observer raised in %s and is dropped", name, exc_info=error)
+
+    def started(self, address: str, everywhere: bool) -> None:
+        """Pass on."""
+        self._tell("started", address, everywhere)
+
+    def stopped(self, address: str) -> None:
+        """Pass on."""
+        self._tell("stopped", address)
+
+    def event(self, where: Where, event: object) -> None:
+        """Pass on."""
+        self._tell("event", where, event)
+
+    def refused(self, where: Where, answer: str) -> None:
+        """Pass on."""
+        self._tell("refused", where, answer)
+
+    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
+        """Pass on."""
+        self._tell("message_ended", summary)
+
+    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
+        """Pass on."""
+        self._tell("failed", where, what, error)
+
+    def remarked(self, where: Where, what: str) -> None:
+        """Pass on."""
+        self._tell("remarked", where, what)

@@ -1,0 +1,456 @@
+"""Listening for MTAs: ``serve`` and ``Server``.  Nothing global is touched: no signals, no logging set-up, no loop policy."""
+
+import asyncio
+import contextlib
+import grp
+import os
+import pwd
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Final, Self, TypeAlias, cast
+
+from aiomilter._protocol import MilterProtocol
+from aiomilter._session import Handler
+from aiomilter.addresses import Address, Inet, Inherited, Unix, parse
+from aiomilter.handler import Milter
+from aiomilter.observe import Observer, Where
+from aiomilter.observe.guard import Guard
+from aiomilter.observe.log import LogObserver
+from aiomilter.options import Options
+from aiomilter.wire.constants import MAX_FRAME_SIZE
+from aiomilter.wire.events import Connect
+from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
+
+__all__ = ["Factory", "Server", "serve"]
+
+Make: TypeAlias = Callable[[], Handler]
+Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
+"""What makes filters: a callable that returns one, a :class:`Milter` subclass above all; or an async context manager function
+that yields such a callable, entered once in the loop and left after its last connection."""
+
+_SWEEPS: Final = 8
+"""How often within ``idle_timeout`` connections are looked at; one timer for all of them, none per packet."""
+
+
+def serve(
+    factory: Factory,
+    *sockets: str,
+    on_error: Response = TEMPFAIL,
+    callback_timeout: float = 240.0,
+    cancel_timeout: float = 5.0,
+    drain_timeout: float = 30.0,
+    idle_timeout: float | None = 7210.0,
+    write_timeout: float = 60.0,
+    max_connections: int = 10_000,
+    max_waiting_size: int = 262_144,
+    max_frame_size: int = MAX_FRAME_SIZE,
+    max_headers: int = 5_000,
+    max_headers_size: int = 4_194_304,
+    max_recipients: int = 50_000,
+    max_edits: int = 10_000,
+    max_edits_size: int = 16_777_216,
+    socket_mode: int | None = None,
+    socket_owner: str | int | None = None,
+    socket_group: str | int | None = None,
+    backlog: int = 1024,
+    observer: Observer | None = None,
+) -> "Server":
+    """Serve a filter to MTAs: ``async with serve(MyFilter, "inet:8890@127.0.0.1") as server: ...``.
+
+    It embeds anywhere.  Leaving the block stops listening and drains: open SMTP sessions go on until the MTA says QUIT, at most
+    for ``drain_timeout``.  Leaving it by an exception or a cancellation closes them at once.
+
+    Args:
+        factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.
+        sockets: Where to listen, at least one; see :mod:`aiomilter.addresses`.
+        on_error: The answer when a callback raises, takes too long or answers nonsense.
+        callback_timeout: Seconds a callback may take; then it is cancelled and ``on_error`` answered.
+        cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.
+        drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
+        idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
+        write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
+        max_connections: Connections at once; one more is answered TEMPFAIL at CONNECT.
+        max_waiting_size: Octets that may wait behind a suspended callback before reading pauses.
+        max_frame_size: Octets of payload in a packet; a larger one closes the connection.
+        max_headers: Header fields of a message; one more is answered 552.
+        max_headers_size: Characters in all of them; more is answered 552.
+        max_recipients: Recipients of a message; one more is answered 452.
+        max_edits: Edits of a message; one more, and the message is answered ``on_error``.
+        max_edits_size: Octets in all of them, the body not counted; the same.
+        socket_mode: Permissions of UNIX-domain sockets, such as ``0o660``; None leaves it to the umask.
+        socket_owner: Owner of UNIX-domain sockets, name or number.
+        socket_group: Group of UNIX-domain sockets, name or number.
+        backlog: Connections the system may keep waiting.
+        observer: Hears what happens; None writes to the logger ``aiomilter``.
+
+    Raises:
+        AddressError: A text of ``sockets`` names no endpoint.
+        ValueError: There is no socket, or a number is out of range.
+        OSError: A socket cannot be listened on; on entering the block.
+    """
+    options = Options(
+        on_error=on_error,
+        callback_timeout=callback_timeout,
+        cancel_timeout=cancel_timeout,
+        idle_timeout=idle_timeout,
+        write_timeout=write_timeout,
+        max_connections=max_connections,
+        max_waiting_size=max_waiting_size,
+        max_frame_size=max_frame_size,
+        max_headers=max_headers,
+        max_headers_size=max_headers_size,
+        max_recipients=max_recipients,
+        max_edits=max_edits,
+        max_edits_size=max_edits_size,
+        observer=observer,
+    )
+    if not sockets:
+        raise ValueError("serve: expected at least one socket to listen on, found none")
+    unix = _UnixOptions(socket_mode, socket_owner, socket_group)
+    return Server(factory, [parse(text) for text in sockets], options, unix, drain_timeout, backlog)
+
+
+class Server:
+    """What ``async with serve(...)`` gives."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        addresses: list[Address],
+        options: Options,
+        unix: "_UnixOptions",
+        drain_timeout: float,
+        backlog: int,
+    ) -> None:
+        self.addresses: tuple[str, ...] = ()
+        self._factory = factory
+        self._wanted = addresses
+        self._options = options
+        self._unix = unix
+        self.drain_timeout = drain_timeout
+        self._backlog = backlog
+        self._observer = Guard(options.observer or LogObserver())
+        self._generation: _Generation | None = None
+        self._generations: set[_Generation] = set()
+        self._connections: dict[MilterProtocol, _Generation] = {}
+        self._count = 0
+        self._listeners: list[asyncio.Server] = []
+        self._paths: dict[str, tuple[int, int]] = {}
+        self._idle = asyncio.Event()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._full = False
+
+    async def __aenter__(self) -> Self:
+        """Build the filter, then listen."""
+        self._idle.set()
+        self._generation = await self._build(self._factory)
+        try:
+            await self._listen()
+        except BaseException:
+            await self.close()
+            raise
+        self._begin_sweep()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Drain; after an exception close at once."""
+        if kind is None:
+            await self.drain(self.drain_timeout)
+        await self.close()
+
+    async def reload(self, factory: Factory) -> None:
+        """Have new connections served by another factory; open ones finish on the old one.
+
+        Raises:
+            Exception: Whatever the factory raises; then nothing has changed.
+        """
+        old = self._generation
+        self._generation = await self._build(factory)
+        if old is not None:
+            await self._retire(old)
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Stop listening, and wait until every open SMTP session has ended.
+
+        Args:
+            timeout: Seconds to wait; then the rest is ended: a command that waits is answered ``on_error``, and the
+                callbacks ``abort`` and ``close`` run.  None waits for as long as it takes.
+        """
+        self._stop_listening()
+        for connection in self._connections:
+            connection.drain_off()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            await self._end_connections()
+
+    async def close(self) -> None:
+        """Stop listening and end every connection now; ``abort`` and ``close`` run, then what the factory holds is freed."""
+        self._stop_listening()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await self._end_connections()
+        self._generation = None
+        for generation in list(self._generations):
+            await self._retire(generation)
+
+    # ---------------------------------------------------------------------------------------------------- connections
+
+    async def _end_connections(self) -> None:
+        for connection in self._connections:
+            connection.stop()
+        await self._idle.wait()
+
+    def _accept(self) -> MilterProtocol:
+        generation = self._generation
+        assert generation is not None
+        self._count += 1
+        make = generation.make
+        if len(self._connections) >= self._options.max_connections:
+            make = _Refusing
+            if not self._full:
+                self._full = True
+                what = f"{self._options.max_connections} connections are open; answering TEMPFAIL to more"
+                self._observer.remarked(Where(self._count, "", "", None), what)
+        connection = MilterProtocol(
+            asyncio.get_running_loop(), make, self._options, self._observer, self._count, self._ended
+        )
+        self._connections[connection] = generation
+        generation.connections += 1
+        self._idle.clear()
+        return connection
+
+    def _ended(self, connection: MilterProtocol) -> None:
+        generation = self._connections.pop(connection)
+        generation.connections -= 1
+        if generation.retired and not generation.connections:
+            generation.release()
+        self._full = self._full and len(self._connections) >= self._options.max_connections
+        if not self._connections:
+            self._idle.set()
+
+    def _begin_sweep(self) -> None:
+        if self._options.idle_timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(self._options.idle_timeout / _SWEEPS, self._sweep_idle)
+
+    def _sweep_idle(self) -> None:
+        for connection in list(self._connections):
+            if not connection.waiting:
+                connection.idle += 1
+                if connection.idle > _SWEEPS:
+                    connection.stop()
+        self._begin_sweep()
+
+    # ----------------------------------------------------------------------------------------------------- the factory
+
+    async def _build(self, factory: Factory) -> "_Generation":
+        generation = _Generation(factory)
+        await generation.start()
+        self._generations.add(generation)
+        return generation
+
+    async def _retire(self, generation: "_Generation") -> None:
+        generation.retired = True
+        if not generation.connections:
+            generation.release()
+        if self._generation is None:
+            self._generations.discard(generation)
+            await generation.ended()
+
+    # -------------------------------------------------------------------------------------------------------- sockets
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        found: list[str] = []
+        for address in self._wanted:
+            for listening in await self._sockets(address):
+                listener = await loop.create_server(self._accept, sock=listening, backlog=self._backlog)
+                self._listeners.append(listener)
+                name, everywhere = _name_of(listening)
+                found.append(name)
+                self._observer.started(name, everywhere)
+        self.addresses = tuple(found)
+
+    async def _sockets(self, address: Address) -> list[socket.socket]:
+        match address:
+            case Inherited(fd):
+                return [socket.socket(fileno=fd)]
+            case Unix(path):
+                listening = _bind_unix(path, self._unix)
+                status = os.stat(path)
+                self._paths[path] = (status.st_dev, status.st_ino)
+                return [listening]
+            case Inet(host, port, family):
+                return await _bind_inet(host, port, family)
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for path, identity in self._paths.items():
+            # Only what is ours: another process may listen there by now.
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                if (status.st_dev, status.st_ino) == identity:
+                    os.unlink(path)
+        for name in self.addresses if self._listeners else ():
+            self._observer.stopped(name)
+        self._listeners.clear()
+        self._paths.clear()
+
+
+class _Generation:
+    """A factory in use, entered and left in one task, since what it holds may insist on that."""
+
+    def __init__(self, factory: Factory) -> None:
+        self.make: Make = Milter
+        self.connections = 0
+        self.retired = False
+        self._factory = factory
+        self._released = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Enter the factory and make one filter, to see that it can be made."""
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold(started))
+        try:
+            await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if not started.done():
+            await self._task
+
+    async def _hold(self, started: "asyncio.Future[None]") -> None:
+        async with self._entered() as make:
+            _check_handler(make())
+            self.make = make
+            started.set_result(None)
+            await self._released.wait()
+
+    @asynccontextmanager
+    async def _entered(self) -> AsyncIterator[Make]:
+        made = self._factory()
+        if isinstance(made, AbstractAsyncContextManager):
+            async with made as make:
+                if not callable(make):
+                    raise TypeError(f"factory: expected it to yield a callable, found {type(make).__name__}")
+                yield make
+        else:
+            _check_handler(made)
+            yield cast(Make, self._factory)
+
+    def release(self) -> None:
+        """Let go of what the factory holds."""
+        self._released.set()
+
+    async def ended(self) -> None:
+        """Wait until it has let go; what it raises then is raised here."""
+        if self._task is not None:
+            await self._task
+
+
+def _check_handler(made: object) -> None:
+    if not hasattr(made, "wants"):
+        hint = "; call it, or pass the class itself" if callable(made) else ""
+        raise TypeError(f"factory: expected it to make a Milter, found {type(made).__name__}{hint}")
+
+
+class _Refusing(Milter):
+    """Serves the connections above the limit."""
+
+    async def connect(self, ctx: object, connect: Connect) -> ConnectionResponse:
+        """Ask the client to come back."""
+        return TEMPFAIL
+
+
+class _UnixOptions:
+    """Who may connect to a UNIX-domain socket."""
+
+    def __init__(self, mode: int | None, owner: str | int | None, group: str | int | None) -> None:
+        self.mode = mode
+        try:
+            self.owner = pwd.getpwnam(owner).pw_uid if isinstance(owner, str) else owner
+            self.group = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
+        except KeyError as error:
+            raise ValueError(f"socket owner or group: {error.args[0]}") from None
+
+
+def _bind_unix(path: str, options: _UnixOptions) -> socket.socket:
+    """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        # Narrow until owner and mode are set: nobody may connect in between who may not afterwards.
+        before = os.umask(0o177) if options.mode is not None else None
+        try:
+            listening.bind(path)
+        finally:
+            if before is not None:
+                os.umask(before)
+        if options.owner is not None or options.group is not None:
+            os.chown(
+                path, -1 if options.owner is None else options.owner, -1 if options.group is None else options.group
+            )
+        if options.mode is not None:
+            os.chmod(path, options.mode)
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
+    return listening
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return  # bind will say that something is in the way
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            return  # it is served, or not ours to judge: bind will say so
+
+
+async def _bind_inet(host: str | None, port: int, family: socket.AddressFamily) -> list[socket.socket]:
+    """Bind a TCP socket for every address of a host; port 0 is the same port for all."""
+    loop = asyncio.get_running_loop()
+    spelled = Inet(host, port, family)
+    sockets: list[socket.socket] = []
+    try:
+        everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
+        found = await loop.getaddrinfo(host or everywhere, port, family=family, type=socket.SOCK_STREAM)
+        for where in dict.fromkeys(entry[4] for entry in found):
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            chosen = sockets[0].getsockname()[1] if port == 0 and len(sockets) > 1 else port
+            listening.bind((where[0], chosen, *where[2:]))
+    except OSError as error:
+        for listening in sockets:
+            listening.close()
+        raise OSError(error.errno, f"cannot listen on {spelled}: {error.strerror}") from error
+    return sockets
+
+
+def _name_of(listening: socket.socket) -> tuple[str, bool]:
+    """Return what clients use to reach a listener, and whether it listens on all addresses."""
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return str(Unix(name)), False
+    everywhere = name[0] in ("0.0.0.0", "::")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0], name[0])
+    return str(Inet(host, name[1], listening.family)), everywhere
