@@ -145,15 +145,20 @@ class Server:
 
     async def __aenter__(self) -> Self:
         """Build the filter, then listen."""
+        await self.start()
+        return self
+
+    async def start(self, *, listen: bool = True) -> None:
+        """Build the filter, then listen, unless connections are brought by :meth:`accept` only."""
         self._idle.set()
         self._generation = await self._build(self._factory)
         try:
-            await self._listen()
+            if listen:
+                await self._listen()
         except BaseException:
             await self.close()
             raise
         self._begin_sweep()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -207,7 +212,8 @@ class Server:
             connection.stop()
         await self._idle.wait()
 
-    def _accept(self) -> MilterProtocol:
+    def accept(self) -> MilterProtocol:
+        """Return what is to serve a new connection."""
         generation = self._generation
         assert generation is not None
         self._count += 1
@@ -271,7 +277,7 @@ class Server:
         found: list[str] = []
         for address in self._wanted:
             for listening in await self._sockets(address):
-                listener = await loop.create_server(self._accept, sock=listening, backlog=self._backlog)
+                listener = await loop.create_server(self.accept, sock=listening, backlog=self._backlog)
                 self._listeners.append(listener)
                 name, everywhere = _name_of(listening)
                 found.append(name)
