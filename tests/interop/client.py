@@ -38,7 +38,7 @@ class Client:
             while not lines or lines[-1][3:4] == "-":
                 try:
                     line = await self._reader.readline()
-                except ConnectionResetError:
+                except ConnectionError:
                     line = b""
                 if not line:
                     break
@@ -70,13 +70,15 @@ class Client:
         """Play one message as far as it goes and return the replies by step.
 
         The step of a recipient is its address, the end of the message is ``"."``.  The transaction ends with the first
-        refusal, with RCPT only when nobody is left.
+        refusal; with RCPT only when nobody is left, or the server has gone.
         """
         replies = {"MAIL": await self.say(f"MAIL FROM:<{sender}>")}
         if not accepted(replies["MAIL"]):
             return replies
         for recipient in recipients:
             replies[recipient] = await self.say(f"RCPT TO:<{recipient}>")
+            if replies[recipient][:3] in ("", "421"):
+                return replies
         if not any(accepted(replies[recipient]) for recipient in recipients):
             return replies
         replies["DATA"] = await self.say("DATA")

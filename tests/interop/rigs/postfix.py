@@ -33,9 +33,9 @@ local_transport = error:5.1.1 no local delivery here
 local_recipient_maps =
 alias_maps =
 alias_database =
-mynetworks = 0.0.0.0/0 [::]/0
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = permit_mynetworks, reject
+# not mynetworks: a client may have no address
+relay_domains = example.test
+smtpd_relay_restrictions = reject_unauth_destination
 smtp_dns_support_level = disabled
 smtp_host_lookup = native
 smtp_destination_recipient_limit = 1000

@@ -174,7 +174,7 @@ class Sendmail(Rig):
     def held(self) -> dict[str, str]:
         held = {}
         for path in self.queue.glob("hf*"):
-            reasons = [line[1:] for line in path.read_text().splitlines() if line.startswith("q")]
+            reasons = [line[1:] for line in path.read_text("latin-1").splitlines() if line.startswith("q")]
             held[path.name[2:]] = reasons[0] if reasons else ""
         return held
 

@@ -1,0 +1,72 @@
+"""Real MTAs, one of each for all tests; each test gets the port that asks the filters it needs."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
+
+import pytest
+
+from tests.interop.rigs.mta import Rig
+from tests.interop.rigs.postfix import Postfix
+from tests.interop.rigs.sendmail import Sendmail
+from tests.interop.scene import Scene, need
+
+SomeRig = TypeVar("SomeRig", bound=Rig)
+
+
+def _running(kind: type[SomeRig]) -> Iterator[SomeRig]:
+    need(kind.missing())
+    rig = kind()
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture(scope="session")
+def postfix_rig() -> Iterator[Postfix]:
+    yield from _running(Postfix)
+
+
+@pytest.fixture(scope="session")
+def sendmail_rig() -> Iterator[Sendmail]:
+    yield from _running(Sendmail)
+
+
+async def _scene(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIterator[Scene]:
+    rig: Rig = request.getfixturevalue(f"{mta}_rig")
+    scene = Scene(rig, port)
+    yield scene
+    # What a test leaves behind is not for the next one.
+    if rig.held():
+        await rig.delete_all()
+    await rig.settled()
+
+
+@pytest.fixture(params=["postfix-tcp", "postfix-unix", "sendmail-tcp", "sendmail-unix"])
+async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """Each MTA with one filter, over each kind of socket."""
+    mta, _, port = request.param.partition("-")
+    async for scene in _scene(request, mta, port):
+        yield scene
+
+
+@pytest.fixture(params=["postfix", "sendmail"])
+async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """Each MTA with two filters in a row."""
+    async for scene in _scene(request, request.param, "both"):
+        yield scene
+
+
+@pytest.fixture
+async def postfix(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """Postfix with one filter."""
+    async for scene in _scene(request, "postfix", "tcp"):
+        yield scene
+
+
+@pytest.fixture
+async def sendmail(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """Sendmail with one filter."""
+    async for scene in _scene(request, "sendmail", "unix"):
+        yield scene
