@@ -114,7 +114,7 @@ def deliver(
             case _:  # pragma: no cover
                 assert_never(change)
     octets = content.body if body is None else _body(style, b"".join(body))
-    gap_line = b"\r\n" if content.separated or octets or not content.fields else b""
+    gap_line = b"\r\n" if content.separated or octets else b""
     return Delivered(
         envelope.sender,
         tuple(rcpt for _, rcpt in envelope.recipients),

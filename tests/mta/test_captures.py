@@ -137,7 +137,13 @@ async def test_each_captured_answer_is_reported_or_refused(capture: Capture) -> 
         if exchange.answers and exchange.code == "O":
             memory = MemoryFilter(answers(opening=exchange.answers[0]))
             offer = Negotiate.decode(exchange.payload)
-            assert await Session(memory.reader, memory, offer=offer).negotiate() == reported(exchange)
+            session = Session(memory.reader, memory, offer=offer)
+            if offer.actions:
+                assert await session.negotiate() == reported(exchange)
+            else:
+                # A script's offer of nothing means version 1 to libmilter; no MTA would take what it answers.
+                with pytest.raises(RemoteProtocolError):
+                    await session.negotiate()
         if not exchange.answers or exchange.code not in "CHMRTLNBEU":
             continue
         session, memory = await opened(answers(opening=negotiated(protocol=Protocol.SKIP)), timeout=5.0)
