@@ -53,7 +53,7 @@ class FrameBuffer:
         self.pos = 0
         self.end = 0
         self.parts: list[bytes] = []
-        # Octets that must come before another frame can be whole; 0 while ``parts`` is empty.
+        # Octets that must come before another frame can be whole, once :meth:`refill` has found one unfinished.
         self.missing = 0
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class FrameBuffer:
     def feed(self, data: bytes) -> None:
         """Take octets from the peer."""
         if self.pos == self.end and not self.parts:
-            self.data, self.pos, self.end = data, 0, len(data)
+            self.data, self.pos, self.end, self.missing = data, 0, len(data), 0
             return
         self.parts.append(data)
         self.missing -= len(data)
@@ -103,7 +103,14 @@ class FrameBuffer:
         Raises:
             RemoteProtocolError: The length is 0 or above the limit.
         """
+        # Nothing was read since the last look, so that a peer that sends single octets costs one sum a frame, not one each.
+        if self.missing > 0:
+            return False
         have = self.end - self.pos
+        if not have and not self.parts:
+            # Let go of what was read: an idle connection need not keep it.
+            self.data, self.pos, self.end = b"", 0, 0
+            return False
         need = 4
         if have >= 4:
             length = int.from_bytes(self.data[self.pos : self.pos + 4], "big")

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from aiomilter.wire.modifications import (
 from tests.wire.packets import ASKED, Asked, FromFilter
 from tests.wire.strategies import REQUESTS
 
-DECODERS = {
+DECODERS: dict[ReplyCode, Callable[[bytes], FromFilter]] = {
     ReplyCode.OPTNEG: NegotiateAnswer.decode,
     ReplyCode.ADDHEADER: AddHeader.decode,
     ReplyCode.INSHEADER: InsertHeader.decode,
