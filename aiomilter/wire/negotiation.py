@@ -3,12 +3,13 @@
 Source: protocol.md section 4; libmilter/engine.c, st_optionneg.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from aiomilter.exceptions import NegotiationError, RemoteProtocolError
+from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError
 from aiomilter.wire.constants import (
     ALL_ACTIONS,
     ALL_PROTOCOL,
@@ -24,6 +25,7 @@ from aiomilter.wire.events import Negotiate, NegotiateAnswer
 
 __all__ = ["Agreement", "Wants", "agree", "canonical_macro", "check_answer", "macro_lists"]
 
+_MACRO_NAME: Final = re.compile(r"[^\s\0,{}]+")
 # Steps that tell later callbacks who is speaking; they are asked for even where nobody overrides their callback.
 _CONTEXT_STAGES: Final = (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
 
@@ -162,9 +164,15 @@ def macro_lists(wanted: Mapping[Stage, Iterable[str]]) -> dict[Stage, tuple[str,
 
     Sendmail 8.17 ignores a list for EOM that comes alone, and one for EOH alone silences EOM.
 
-    Source: protocol.md section 4.8, P-022.
+    Raises:
+        LocalProtocolError: A stage has no list, or a name would change the list it stands in.
+
+    Source: protocol.md section 4.8, P-021, P-022.
     """
     stages = set(wanted)
+    if strange := stages - USUAL_MACROS.keys():
+        names = ", ".join(stage.name for stage in sorted(strange))
+        raise LocalProtocolError(f"macro list: expected a stage the MTA keeps a list for, found {names}")
     if stages & {Stage.EOH, Stage.EOM}:
         stages |= {Stage.EOH, Stage.EOM}
     return {
@@ -179,7 +187,9 @@ def canonical_macro(name: str) -> str:
 
 
 def _travelling(name: str) -> str:
-    bare = canonical_macro(name)
+    bare = canonical_macro(name) if isinstance(name, str) else ""
+    if not _MACRO_NAME.fullmatch(bare):
+        raise LocalProtocolError(f"macro name: expected one without blank, comma and brace, found {name!r}")
     return bare if len(bare) == 1 else f"{{{bare}}}"
 
 
