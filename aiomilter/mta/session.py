@@ -214,6 +214,7 @@ class Session:
     def _begin_connection(self) -> None:
         """Know nothing of an SMTP client yet."""
         self._helo = False
+        self._aborts = 0
         self._over: _Decision | None = None
         self._values = {"j": "mx.example.org", "daemon_addr": "127.0.0.1"}
         if self.style == "postfix":
@@ -356,6 +357,7 @@ class Session:
 
     async def _quit(self) -> None:
         self._link.expect_silence("QUIT")
+        self._send_aborts()
         self._link.send(Command.QUIT)
         # A filter that has left before it was told to is of no matter now.
         with contextlib.suppress(RemoteProtocolError):
@@ -365,7 +367,8 @@ class Session:
     async def quit_new_connection(self) -> None:
         """End the SMTP session but keep the connection for another, which begins with :meth:`connect`.
 
-        No MTA does it, and libmilter understands it only right after an end of message that it answered with CONTINUE.
+        No MTA does it, and libmilter understands it only right after an end of message that it answered with CONTINUE: an
+        ABORT that is still due is not sent.
         """
         self._link.expect_silence("QUIT_NC")
         self._link.send(Command.QUIT_NC)
@@ -508,8 +511,15 @@ class Session:
         self._settled = settled if settled and settled.answer not in _PASSING else None
 
     def _abort_packets(self, number: int) -> None:
-        for _ in range(number):
+        self._aborts += number
+        if self.style == "sendmail":
+            self._send_aborts()
+
+    def _send_aborts(self) -> None:
+        """Send what Postfix keeps back until it has something else to send."""
+        for _ in range(self._aborts):
             self._link.send(Command.ABORT)
+        self._aborts = 0
 
     async def message(self, octets: bytes) -> MessageResult:
         """Play a whole message, from DATA or where :meth:`data` left it, to the answer that decides.
@@ -577,6 +587,7 @@ class Session:
         """Send a step with its macros; return whether it is one that this filter is sent."""
         version = self.agreed.version
         self._link.expect_silence(stage.name)
+        self._send_aborts()
         if stage not in self._unsent:
             self._send_macros(stage)
             self._link.send(stage.command, payload)

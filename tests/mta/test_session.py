@@ -548,6 +548,15 @@ async def test_a_new_connection_follows_on_the_same_streams(style: Style) -> Non
     assert memory.codes.count("O") == 1
 
 
+@both_styles
+async def test_no_abort_comes_between_a_message_and_a_new_connection(style: Style) -> None:
+    session, memory = await opened(answers(), envelope=True, style=style)
+    await session.message(MESSAGE)
+    await session.quit_new_connection()
+
+    assert memory.codes.endswith("EK")
+
+
 # Recipients that the MTA refuses
 
 REFUSED = Reply(550, "5.1.1", "User unknown")
