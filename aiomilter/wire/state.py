@@ -6,6 +6,7 @@ Source: libmilter/engine.c (next_states, trans_ok); protocol.md sections 2.1 and
 import enum
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -117,11 +118,13 @@ def without(declined: frozenset[Stage]) -> dict[State, frozenset[Command]]:
 
     Source: libmilter/engine.c, fix_stm and trans_ok.
     """
+    # A message may have no header field.  Where EOH was declined its body then follows DATA; taken for out of order, the
+    # message would pass unseen.  libmilter drops it, and the MTA waits in vain.
+    missing = {State.HEADER} | {_STATE_OF[stage] for stage in declined if stage in _STATE_OF}
     table = dict(FOLLOWS)
-    for after in range(len(_ORDER) - 1, 0, -1):
-        if any(_STATE_OF[stage] is _ORDER[after] for stage in declined if stage in _STATE_OF):
-            before = _ORDER[after - 1]
-            table[before] |= table[_ORDER[after]]
+    for before, after in reversed(tuple(pairwise(_ORDER))):
+        if after in missing:
+            table[before] |= table[after]
     return table
 
 
