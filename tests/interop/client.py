@@ -53,6 +53,11 @@ class Client:
         except ConnectionError:
             pass  # the reply that comes next tells
 
+    async def hang_up(self) -> None:
+        """Go away without a word."""
+        self._writer.close()
+        await self._writer.wait_closed()
+
     async def say(self, line: str) -> str:
         """Send one command and return its reply."""
         await self.write(line.encode("utf-8", "surrogateescape") + b"\r\n")

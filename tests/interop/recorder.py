@@ -19,7 +19,7 @@ from aiomilter import (
     Verdict,
 )
 
-Answer = Response | Verdict | None
+Answer = Response | Verdict | Exception | bool | None
 CALLBACKS = ("connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "unknown")
 
 
@@ -29,7 +29,7 @@ class Script:
 
     Args:
         answers: By callback, or by callback and what it is about: ``"envrcpt bob@example.test"``, ``"header Subject"``.
-            Each is given once per connection, then the callback continues.
+            Each is given once per connection, an exception raised, then the callback continues.
         edit: Called at the end of each message.
         slow: The callbacks that let others go first.
         recorders: One for each connection, in order of their beginning; the one made at start is left out.
@@ -73,7 +73,10 @@ class Recorder(Milter):
         if name in self.script.slow:
             await asyncio.sleep(0)
         specific = f"{name} {about}"
-        return self.answers.pop(specific if specific in self.answers else name, None)
+        answer = self.answers.pop(specific if specific in self.answers else name, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def connect(self, ctx: Context, connect: Connect) -> Any:
         return await self._happen("connect", connect.hostname, connect.ip and str(connect.ip))

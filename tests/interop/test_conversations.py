@@ -61,7 +61,8 @@ async def test_a_second_message_starts_clean(scene: Scene) -> None:
 
     class Noting(Milter):
         async def envfrom(self, ctx: Context, mail: Any) -> None:
-            told.append({"notes": dict(ctx.notes), "recipients": ctx.recipients})
+            told.append({"notes": dict(ctx.notes), "recipients": ctx.recipients, "early id": ctx.queue_id})
+            told[-1]["early rcpt"] = ctx.macro("{rcpt_addr}")
             ctx.notes["mine"] = True
 
         async def eom(self, ctx: EndOfMessageContext) -> None:
@@ -83,6 +84,11 @@ async def test_a_second_message_starts_clean(scene: Scene) -> None:
 
     assert [message["notes"] for message in told] == [{}, {}]
     assert [message["recipients"] for message in told] == [(), ()]
+    assert [message["early rcpt"] for message in told] == [None, None]
+    # Postfix has no queue id before the first recipient.
+    assert [message["early id"] for message in told] == (
+        [None, None] if scene.name == "postfix" else [message["id"] for message in told]
+    )
     assert [message["sender"] for message in told] == [SENDER, ""]
     assert [message["to"] for message in told] == [[BOB, CAROL], ["dave@example.test"]]
     assert told[0]["id"] in first["."]
@@ -123,6 +129,20 @@ async def test_a_client_that_leaves_in_the_middle_aborts_the_message(scene: Scen
         await client.say(f"RCPT TO:<{BOB}>")
 
     assert script.names == ["connect", "helo", "envfrom", "envrcpt", "abort", "close"]
+    assert await scene.deliveries() == []
+
+
+async def test_a_client_that_vanishes_inside_the_content_aborts_the_message(scene: Scene) -> None:
+    """P-061, P-065: Sendmail sends neither ABORT nor QUIT here."""
+    script = Script()
+    async with scene.filters(script), scene.connect() as client:
+        await client.say(f"MAIL FROM:<{SENDER}>")
+        await client.say(f"RCPT TO:<{BOB}>")
+        await client.say("DATA")
+        await client.write(MESSAGE)
+        await client.hang_up()
+
+    assert script.names == ["connect", "helo", "envfrom", "envrcpt", "data", "abort", "close"]
     assert await scene.deliveries() == []
 
 

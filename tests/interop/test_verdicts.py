@@ -33,7 +33,12 @@ VERDICTS: dict[str, Answer] = {
     "4xx": Reply(450, "4.7.7", "later, 100% sure"),
     "5xx": Reply(554, "5.7.7", "no, 100% sure", "and never"),
     "421": Reply(421, "4.7.8", "bye"),
+    "failure": RuntimeError("as asked"),
+    "nonsense": True,
 }
+
+FAILURES = ("failure", "nonsense")
+"""A filter's own; they are answered like TEMPFAIL and logged once."""
 
 STEPS = {
     "envfrom": "MAIL",
@@ -62,6 +67,7 @@ SENDMAIL_CONTENT = {"reject": "554 5.7.1 Command rejected"}
 
 def refusal(mta: str, stage: str, verdict: str) -> str:
     """What the client reads for a verdict on a message; Sendmail has other words at some stages."""
+    verdict = "tempfail" if verdict in FAILURES else verdict
     if mta == "postfix":
         return POSTFIX_TEXTS[verdict]
     if stage in ("envfrom", "envrcpt"):
@@ -90,9 +96,9 @@ def shown(stage: str, verdict: str) -> list[str]:
 @pytest.mark.parametrize("verdict", list(VERDICTS))
 @pytest.mark.parametrize("stage", list(STEPS))
 async def test_a_verdict_on_a_message_reaches_the_client_and_spares_the_next(
-    scene: Scene, stage: str, verdict: str
+    scene: Scene, stage: str, verdict: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P-031, P-063, P-067, P-068, P-071, P-090, P-100 to P-107."""
+    """P-031, P-063, P-067, P-068, P-071, P-090, P-096, P-097, P-100 to P-107."""
     script = Script({stage: VERDICTS[verdict]})
 
     async with scene.filters(script), scene.connect() as client:
@@ -115,6 +121,12 @@ async def test_a_verdict_on_a_message_reaches_the_client_and_spares_the_next(
     else:
         assert sorted(delivered) == sorted([[SECOND], everybody])
     assert script.names == ["connect", "helo", *shown(stage, verdict), *after]
+    assert len(errors(caplog)) == (verdict in FAILURES)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the server logged as the filter's failures."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
 CONNECTION = {
@@ -168,8 +180,10 @@ CONNECTION = {
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in VERDICTS if verdict != "discard"])
 @pytest.mark.parametrize("stage", ["connect", "helo"])
-async def test_a_verdict_on_a_connection_holds_for_all_its_messages(scene: Scene, stage: str, verdict: str) -> None:
-    """P-031, P-066, P-090, P-091: the MTA asks no more, and close comes."""
+async def test_a_verdict_on_a_connection_holds_for_all_its_messages(
+    scene: Scene, stage: str, verdict: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P-031, P-066, P-090, P-091, P-096, P-097: the MTA asks no more, and close comes."""
     script = Script({stage: VERDICTS[verdict]})
 
     async with scene.filters(script), scene.connect(None) as client:
@@ -177,13 +191,14 @@ async def test_a_verdict_on_a_connection_holds_for_all_its_messages(scene: Scene
         second = await client.send()
     deliveries = await scene.deliveries()
 
-    expected = CONNECTION[scene.name, stage, verdict]
+    expected = CONNECTION[scene.name, stage, "tempfail" if verdict in FAILURES else verdict]
     assert refusals(first) == expected
     assert refusals(second) == (
         {"MAIL": ""} if verdict == "421" else {k: v for k, v in expected.items() if k == "MAIL"}
     )
     assert len(deliveries) == (2 if verdict == "accept" else 0)
     assert script.names == (["connect", "close"] if stage == "connect" else ["connect", "helo", "close"])
+    assert len(errors(caplog)) == (verdict in FAILURES)
 
 
 async def test_skip_spares_the_rest_of_the_body_only(scene: Scene) -> None:
