@@ -9,6 +9,7 @@ This is the one place that calls a user's callback, and so the one that catches 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from functools import lru_cache
+from inspect import iscoroutine
 from time import monotonic
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -40,7 +41,7 @@ from aiomilter.wire.events import (
 from aiomilter.wire.framing import Lookahead, packet
 from aiomilter.wire.modifications import Progress
 from aiomilter.wire.negotiation import Agreement, Wants, agree
-from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
 from aiomilter.wire.state import ends_message, is_legal
 
 __all__ = ["Channel", "Handler", "Session"]
@@ -103,6 +104,9 @@ _CONTINUE: Final = CONTINUE.packet
 _PROGRESS: Final = packet(Progress.CODE)
 _new = Context.__new__
 _STAGE_OF: Final = {stage.command: stage for stage in Stage}
+_STAGE_NAMED: Final = {name: stage for stage, name in CALLBACKS.items()}
+# Answers that do not refuse a recipient.
+_TAKEN: Final = (CONTINUE, ACCEPT, DISCARD)
 # The events whose callbacks need nothing but their answer sent.
 _PLAIN: Final = tuple(
     (kind, stage, CALLBACKS[stage])
@@ -142,6 +146,7 @@ class Session:
         "_headers_size",
         "_make",
         "_observer",
+        "_of_client",
         "_options",
         "_plain",
         "_remembered",
@@ -176,8 +181,9 @@ class Session:
         self._waited = False
         self._timer: asyncio.TimerHandle | None = None
         self._cancel: str | None = None
-        # What a step without an answer answered; how the message was decided.
+        # What a step without an answer answered, and connect or helo did so, for all messages; how the message was decided.
         self._remembered: Response | None = None
+        self._of_client: Response | None = None
         self._decision: Response = CONTINUE
         self._headers = 0
         self._headers_size = 0
@@ -260,7 +266,7 @@ class Session:
             self._observer.remarked(self.where(), f"temporary failure: {error}")
         else:
             self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
-        return self._options.on_error
+        return self._on_error()
 
     def suspended(self) -> bool:
         """Take note that the callback waits for something: from here on it can be cancelled, and has to end in time.
@@ -291,7 +297,7 @@ class Session:
         if reason == "timeout":
             what = f"the callback did not end within {self._options.callback_timeout:g} s and was cancelled"
             self._observer.failed(self.where(), what, None)
-            return self._options.on_error
+            return self._on_error()
         self.over = self.over or reason in ("lost", "stop")
         return _CANCELLED if reason in ("abort", "stop") else _GONE
 
@@ -316,7 +322,8 @@ class Session:
 
     def leaving(self, code: int) -> None:
         """Take note of an ABORT, QUIT or QUIT_NC that waits behind the callback."""
-        self.cancel("abort" if code == Command.ABORT else "quit")
+        # Only after QUIT does nobody count answers any more.
+        self.cancel("quit" if code == Command.QUIT else "abort")
 
     def _expired(self) -> None:
         self.cancel("timeout")
@@ -339,12 +346,10 @@ class Session:
         """
         if isinstance(response, _Cancelled):
             if answer and response.answered:
-                self.out.append(self._on_error(stage).packet)
+                self.out.append(self._on_error().packet)
             return
         if not isinstance(response, Verdict | Reply) or not is_legal(stage, response):
-            expected = "a verdict or Reply that this step takes, or None"
-            self._observer.failed(self.where(), f"expected {expected}, found {response!r:.100}", None)
-            response = self._on_error(stage)
+            response = self._refused(response)
             if response is CONTINUE:
                 if answer:
                     self.out.append(answer)
@@ -359,8 +364,20 @@ class Session:
         if ends_message(stage, response):
             self._decide(response)
 
-    def _on_error(self, stage: Stage) -> Response:
+    def _refused(self, response: Any) -> Response:
+        """Note an answer that is none, or none that this step takes, and return what to answer instead."""
+        hint = ""
+        if iscoroutine(response):
+            response.close()
+            hint = "; is an await missing?"
+        found = repr(response) if isinstance(response, Verdict | Reply | bool | int | str) else type(response).__name__
+        what = f"expected a verdict or Reply that this step takes, or None, found {found:.100}{hint}"
+        self._observer.failed(self.where(), what, None)
+        return self._on_error()
+
+    def _on_error(self) -> Response:
         """Return the answer to a failure, one that the step takes."""
+        stage = _STAGE_NAMED.get(self._callback, Stage.EOM)
         return self._options.on_error if is_legal(stage, self._options.on_error) else TEMPFAIL
 
     def _skip(self, answer: bytes) -> None:
@@ -372,8 +389,13 @@ class Session:
 
     def _remember(self, stage: Stage, response: Response) -> None:
         """Keep an answer of a step that has none for the first packet that has one (P-095)."""
+        if stage is Stage.UNKNOWN:  # the command fails anyway, and what comes next is none of its concern
+            self._observer.remarked(self.where(), "answered a step that gets no reply; the answer is dropped")
+            return
         self._observer.remarked(self.where(), "answered a step that gets no reply; given at the next that does")
         self._remembered = TEMPFAIL if stage is Stage.RCPT else response
+        if stage in (Stage.CONNECT, Stage.HELO):
+            self._of_client = response
         self._plain = {}
 
     def _decide(self, response: Response) -> None:
@@ -391,10 +413,12 @@ class Session:
             for function, args in scene.endings:
                 try:
                     function(*args)
-                except Exception as error:
+                except BaseException as error:
+                    if isinstance(error, KeyboardInterrupt):
+                        raise
                     self._observer.failed(self.where(), "a function given to on_end raised", error)
         scene.end()
-        self._remembered = None
+        self._remembered = self._of_client
         self._streaming = False
 
     def _summary(self, answer: str, edits: int) -> MessageSummary:
@@ -421,8 +445,8 @@ class Session:
         if not self._callback or self._callback in _LAST or self.over or self._streaming:
             return False
         if self._callback != "eom":
-            stage = next(stage for stage, name in CALLBACKS.items() if name == self._callback)
-            if not self._answers.get(stage) or not (self.wire.macro("v") or "").startswith("Postfix"):
+            stage = _STAGE_NAMED.get(self._callback)
+            if stage is None or not self._answers[stage] or not (self.wire.macro("v") or "").startswith("Postfix"):
                 return False
         self.out.append(_PROGRESS)
         self._channel.flush()
@@ -468,7 +492,9 @@ class Session:
             return True
         try:
             self._handler = self._make()
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             self._observer.failed(self.where(), "the factory raised; closing", error)
             self.over = True
             return False
@@ -534,7 +560,7 @@ class Session:
         if self._remembered is not None:
             if answer:
                 self.out.append(self._remembered.packet)
-                self._remembered = None
+                self._remembered = self._of_client = None
             return
         response = await self._call(stage, _new(Context), event)
         self._answer_step(stage, response, answer)
@@ -588,7 +614,7 @@ class Session:
             response = Reply(452, "4.5.3", "Too many recipients")
         else:
             response = await self._call(Stage.RCPT, _new(Context), event)
-        if response is not None and response is not CONTINUE:
+        if response is not None and not (isinstance(response, Verdict) and response in _TAKEN):
             scene.refused += 1
         elif self.wire.macro("rcpt_mailer") != "error":  # else the MTA refuses it itself
             scene.recipients.append(event)
@@ -636,9 +662,7 @@ class Session:
             self._answer(Stage.EOM, response, _CONTINUE)
             return  # the message is still open, for abort
         if not isinstance(response, Verdict | Reply) or not is_legal(Stage.EOM, response):
-            what = f"expected a verdict or Reply that this step takes, or None, found {response!r:.100}"
-            self._observer.failed(self.where(), what, None)
-            response = options.on_error
+            response = self._refused(response)
         self.out.append(response.packet)
         self._end_message(_text(response), sent)
         self.wire.end_message()
@@ -722,7 +746,7 @@ class Session:
         await self._call_last("close")
         self._handler = None
         self._plain = {}
-        self._remembered = None
+        self._remembered = self._of_client = None
         self._scene.client = Connect("")
         self._scene.helo = ""
 
