@@ -4,11 +4,24 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
-from aiomilter.server import Factory, Server, serve
+from aiomilter.server import Factory, serve
 
-__all__ = ["run", "run_until_stopped"]
+__all__ = ["Service", "run", "run_service", "run_until_stopped"]
+
+
+class Service(AbstractAsyncContextManager[object], Protocol):
+    """What runs until a signal comes: a :class:`aiomilter.Server`, or one together with what goes with it."""
+
+    drain_timeout: float
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """End what is open in its own time, within ``timeout``."""
+
+    async def close(self) -> None:
+        """End everything now."""
 
 
 def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: Any) -> None:
@@ -24,12 +37,16 @@ def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: 
         AddressError: A text of ``sockets`` names no endpoint.
         OSError: A socket cannot be listened on.
     """
-    server = serve(factory, *sockets, **options)
+    run_service(serve(factory, *sockets, **options), uvloop=uvloop)
+
+
+def run_service(service: Service, *, uvloop: bool | None = None) -> None:
+    """Run a service in a loop of its own until SIGTERM or SIGINT, then drain and return; a second signal closes at once."""
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        runner.run(run_until_stopped(server))
+        runner.run(run_until_stopped(service))
 
 
-async def run_until_stopped(server: Server) -> None:
+async def run_until_stopped(service: Service) -> None:
     """Serve until SIGTERM or SIGINT; in the main thread only."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -41,16 +58,16 @@ async def run_until_stopped(server: Server) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped)
     try:
-        async with server:
+        async with service:
             await stop.wait()
-            draining = asyncio.create_task(server.drain(server.drain_timeout))
+            draining = asyncio.create_task(service.drain(service.drain_timeout))
             hurrying = asyncio.create_task(hurry.wait())
             await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
             for task in (draining, hurrying):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            await server.close()
+            await service.close()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -1,0 +1,72 @@
+"""The commands ``aiomilter run`` and ``aiomilter check``."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from aiomilter import __version__
+from aiomilter._cli import run
+from aiomilter._cli.parsing import Parser
+from aiomilter._cli.terminal import safe
+from aiomilter._cli.trouble import FAILED, USAGE, Trouble
+
+__all__ = ["main"]
+
+_COMMANDS: Final = (run,)
+_DESCRIPTION: Final = """\
+Mail filters (milters) for Postfix and Sendmail.
+
+TARGET is where a filter is written:
+  filter.py           the function 'milter' in this file, or its only filter class
+  filter.py:Name      a filter class or factory in this file
+  package.module:Name the same in a module that can be imported
+"""
+_EPILOG: Final = """\
+examples:
+  aiomilter check filter.py message.eml       what would it do to this message?
+  aiomilter run filter.py --smtp 2525         try it with any mail program, no MTA needed
+  aiomilter run filter.py --listen inet:8890@127.0.0.1
+                                              serve it to Postfix or Sendmail
+
+exit codes: 0 done, 1 failed, 2 wrong usage
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: Those of the command line if None.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal cannot show is written \\N, never an exception.
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream that tests replace has none
+    parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    try:
+        options = parser.parse_args(arguments)
+        if not hasattr(options, "command"):
+            parser.error("expected a command: run or check")
+        status: int = options.command(options)
+        sys.stdout.flush()
+        return status
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else USAGE
+    except Trouble as trouble:
+        if trouble.details:
+            print(safe(trouble.details.rstrip(), also="\n\t"), file=sys.stderr)
+        print(f"aiomilter: {safe(str(trouble))}", file=sys.stderr)
+        return trouble.status
+    except BrokenPipeError:
+        # Whoever read our output has enough of it; what is still buffered must not raise once more at exit.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,37 @@
+"""Logging for the commands: the library never sets it up, a daemon has to."""
+
+import logging
+import sys
+
+from aiomilter._cli.terminal import safe
+
+__all__ = ["set_up"]
+
+
+class _OneLine(logging.Formatter):
+    """A record is one line, whatever its text holds; only a traceback takes more."""
+
+    default_msec_format = "%s.%03d"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return safe(super().formatMessage(record))
+
+    def formatException(self, exception: object) -> str:
+        return safe(super().formatException(exception), also="\n\t")  # type: ignore[arg-type]  # typeshed's alias is private
+
+
+def set_up(level: str) -> None:
+    """Write records of this level and above to stderr, a line each, with the time.
+
+    Args:
+        level: "debug", "info", "warning" or "error".
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    if level != "debug":
+        # What aiosmtpd logs at INFO, command by command, and asyncio, listener by listener, our own lines say better.
+        for name in ("mail.log", "asyncio"):
+            logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,63 @@
+"""Arguments: one-line errors, and the types that options share."""
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from aiomilter._cli.terminal import safe
+from aiomilter._cli.trouble import USAGE
+from aiomilter.addresses import parse
+from aiomilter.exceptions import AddressError
+
+__all__ = ["Parser", "above_zero", "file_mode", "seconds", "socket_text"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose help keeps its line breaks."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where to read more."""
+        print(f"{self.prog}: {safe(message)}; see '{self.prog} --help'", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def socket_text(text: str) -> str:
+    """Return a socket's text if it names one."""
+    try:
+        parse(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, as in 30 or 0.5, found {text!r}")
+    return number
+
+
+def above_zero(text: str) -> int:
+    """Return a whole number above 0."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
+def file_mode(text: str) -> int:
+    """Return permissions written in octal."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise argparse.ArgumentTypeError(f"expected permissions in octal, as in 660, found {text!r}")
+    return mode

@@ -1,0 +1,315 @@
+"""``aiomilter run``: the daemon, with an SMTP server in front of it where that is asked for."""
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from aiomilter._cli import logs
+from aiomilter._cli.parsing import above_zero, file_mode, seconds, socket_text
+from aiomilter._cli.target import load, own_traceback
+from aiomilter._cli.terminal import safe, safe_octets
+from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble
+from aiomilter.daemon import run_service
+from aiomilter.exceptions import AddressError
+from aiomilter.server import Server, serve
+from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Response
+
+if TYPE_CHECKING:
+    from aiomilter.smtp import Front, Outcome
+
+__all__ = ["add_parser"]
+
+_DESCRIPTION: Final = """\
+Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then end in their own time, a second signal ends them now.
+Each message is a line on stderr.
+"""
+_EPILOG: Final = """\
+SOCKET is where the MTA finds the filter:
+  inet:8890@127.0.0.1    TCP, one address        inet:8890       TCP, all addresses
+  inet6:8890@::1         TCP, IPv6               unix:/run/filter.sock
+  fd:3                   a socket that was handed over
+
+examples:
+  aiomilter run filter.py --smtp 2525
+      try it: then send a message to port 2525 of this machine, with
+      python3 -c "import smtplib; smtplib.SMTP('127.0.0.1', 2525).sendmail('a@x.example', 'b@y.example', 'Subject: hi')"
+  aiomilter run filter.py --listen inet:8890@127.0.0.1
+      Postfix finds it with   smtpd_milters = inet:127.0.0.1:8890
+  aiomilter run filter.py --listen unix:/run/filter/sock --socket-mode 660 --socket-group postfix
+      Sendmail finds it with  INPUT_MAIL_FILTER(`f', `S=unix:/run/filter/sock')
+"""
+_ON_ERROR: Final[Mapping[str, Response]] = {
+    "tempfail": TEMPFAIL,
+    "reject": REJECT,
+    "accept": ACCEPT,
+    "continue": CONTINUE,
+}
+
+
+def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("run", help="serve a filter", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.set_defaults(command=_run)
+    parser.add_argument("target", metavar="TARGET", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
+    parser.add_argument(
+        "--listen", metavar="SOCKET", action="append", default=[], type=socket_text, help="where; may be repeated"
+    )
+    _add_smtp(parser.add_argument_group("trying it without an MTA"))
+    _add_policy(parser.add_argument_group("when things go wrong"))
+    _add_limits(parser.add_argument_group("limits"))
+    _add_process(parser.add_argument_group("sockets and process"))
+
+
+def _add_smtp(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--smtp",
+        metavar="[HOST:]PORT",
+        help="also be an SMTP server that asks this filter, relays nothing and prints what comes out;"
+        " without HOST on the loopback, port 0 is a free one",
+    )
+    group.add_argument(
+        "--store", metavar="DIR", help="put what comes out there, ID.eml and ID.json, instead of printing it"
+    )
+    group.add_argument(
+        "--smtp-size", metavar="OCTETS", type=above_zero, default=10_240_000, help="largest message (%(default)s)"
+    )
+
+
+def _add_policy(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--on-error",
+        choices=sorted(_ON_ERROR),
+        default="tempfail",
+        help="the answer when the filter raises or takes too long (%(default)s: the client tries again later)",
+    )
+    group.add_argument(
+        "--callback-timeout", metavar="SECONDS", type=seconds, default=240.0, help="for one callback (%(default)g)"
+    )
+    group.add_argument(
+        "--idle-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=7210.0,
+        help="without a packet from the MTA (%(default)g)",
+    )
+    group.add_argument(
+        "--write-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=60.0,
+        help="for the MTA to read an answer (%(default)g)",
+    )
+    group.add_argument(
+        "--drain-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=30.0,
+        help="for open sessions at the end (%(default)g)",
+    )
+
+
+def _add_limits(group: "argparse._ArgumentGroup") -> None:
+    for name, default, text in (
+        ("connections", 10_000, "at once"),
+        ("headers", 5_000, "header fields of a message"),
+        ("headers-size", 4_194_304, "characters in these"),
+        ("recipients", 50_000, "of a message"),
+        ("edits", 10_000, "of a message"),
+    ):
+        option, help_text = f"--max-{name}", f"{text} (%(default)s)"
+        group.add_argument(option, metavar="N", type=above_zero, default=default, help=help_text)
+
+
+def _add_process(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--socket-mode", metavar="MODE", type=file_mode, help="permissions of UNIX sockets, as in 660")
+    group.add_argument("--socket-owner", metavar="USER", type=_name_or_number, help="owner of UNIX sockets")
+    group.add_argument("--socket-group", metavar="GROUP", type=_name_or_number, help="group of UNIX sockets")
+    group.add_argument(
+        "--backlog", metavar="N", type=above_zero, default=1024, help="connections that may wait (%(default)s)"
+    )
+    group.add_argument(
+        "--uvloop",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="run on uvloop; if neither is given, where it is installed",
+    )
+    group.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="(%(default)s: a line per message)",
+    )
+
+
+def _name_or_number(text: str) -> str | int:
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.listen and options.smtp is None:
+        raise Trouble(
+            "where to listen? give --listen inet:8890@127.0.0.1 for an MTA, or --smtp 2525 to try it without one",
+            status=USAGE,
+        )
+    if options.store is not None and options.smtp is None:
+        raise Trouble("--store needs --smtp, as in --smtp 2525: from an MTA's messages nothing is stored", status=USAGE)
+    if options.uvloop and importlib.util.find_spec("uvloop") is None:
+        raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
+    on_message = _message_taker(options) if options.smtp is not None else None
+    logs.set_up(options.log_level)
+    factory = load(options.target)
+    try:
+        server = serve(
+            factory,
+            *(options.listen or ["inet:0@127.0.0.1"]),
+            on_error=_ON_ERROR[options.on_error],
+            callback_timeout=options.callback_timeout,
+            drain_timeout=options.drain_timeout,
+            idle_timeout=options.idle_timeout,
+            write_timeout=options.write_timeout,
+            max_connections=options.max_connections,
+            max_headers=options.max_headers,
+            max_headers_size=options.max_headers_size,
+            max_recipients=options.max_recipients,
+            max_edits=options.max_edits,
+            socket_mode=options.socket_mode,
+            socket_owner=options.socket_owner,
+            socket_group=options.socket_group,
+            backlog=options.backlog,
+        )
+    except ValueError as error:
+        raise Trouble(str(error)) from None
+    run_service(_Daemon(server, options, on_message), uvloop=options.uvloop)
+    return 0
+
+
+def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
+    """Return what takes the messages that come out of the SMTP server, after a look at what it needs."""
+    try:
+        from aiomilter.smtp import split_address, store
+    except ModuleNotFoundError as error:
+        raise Trouble(str(error).replace("aiomilter.smtp", "--smtp")) from None
+    try:
+        split_address(options.smtp)
+        return store(options.store) if options.store is not None else _Printer()
+    except AddressError as error:
+        raise Trouble(f"--smtp {error}", status=USAGE) from None
+    except OSError as error:
+        raise Trouble(f"cannot store in {options.store!r}: {error.strerror}") from None
+
+
+def _start_trouble(target: str, error: Exception) -> Trouble:
+    """Return what to say where the filter cannot be made."""
+    if isinstance(error, TypeError) and str(error).startswith("factory: "):
+        return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
+    return Trouble(f"{target} cannot be started: {type(error).__name__}: {error}", details=own_traceback(error))
+
+
+class _Daemon:
+    """The server, and the SMTP server in front of it.
+
+    Args:
+        server: Not yet entered.
+        options: Of the command line.
+        on_message: Gets what comes out of the SMTP server.
+    """
+
+    def __init__(
+        self, server: Server, options: argparse.Namespace, on_message: Callable[["Outcome"], None] | None
+    ) -> None:
+        self.drain_timeout = server.drain_timeout
+        self._server = server
+        self._on_message = on_message
+        self._options = options
+        self._front: Front | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Build the filter and listen.
+
+        Raises:
+            Trouble: That failed.
+        """
+        try:
+            await self._stack.enter_async_context(self._server)
+        except OSError as error:
+            if not str(error.strerror).startswith("cannot listen"):
+                raise _start_trouble(self._options.target, error) from None
+            raise listening_trouble(error) from None
+        except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
+            raise _start_trouble(self._options.target, error) from None
+        if self._options.smtp is not None:
+            await self._start_front()
+        return self
+
+    async def _start_front(self) -> None:
+        from aiomilter.smtp import front
+
+        smtp = front(
+            self._options.smtp,
+            self._server.addresses[0],
+            on_message=self._on_message,
+            max_message_size=self._options.smtp_size,
+            drain_timeout=self.drain_timeout,
+        )
+        try:
+            self._front = await self._stack.enter_async_context(smtp)
+        except OSError as error:
+            await self._server.close()
+            raise listening_trouble(error) from None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End both, the front first."""
+        await self._stack.__aexit__(kind, error, traceback)
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Drain both."""
+        if self._front is not None:
+            await self._front.drain(timeout)
+            await self._front.close()
+        await self._server.drain(timeout)
+
+    async def close(self) -> None:
+        """Close both."""
+        if self._front is not None:
+            await self._front.close()
+        await self._server.close()
+
+
+class _Printer:
+    """Prints what comes out of the SMTP server, as long as somebody reads it."""
+
+    def __init__(self) -> None:
+        self._read = True
+
+    def __call__(self, outcome: "Outcome") -> None:
+        """Print a message."""
+        if not self._read:
+            return
+        try:
+            print("\n".join(_lines(outcome)), flush=True)
+        except BrokenPipeError:
+            self._read = False
+
+
+def _lines(outcome: "Outcome") -> Iterator[str]:
+    told = outcome.reply.replace("\r\n", " / ")
+    yield f"======== message {outcome.queue_id} from {safe(outcome.client)} ({safe(outcome.helo)}): {safe(told)}"
+    message = outcome.result.delivered
+    if message is None:
+        return
+    yield " ".join(["from", *map(safe, (message.sender.sender, *message.sender.params))])
+    for recipient in message.recipients:
+        yield " ".join(["to", *map(safe, (recipient.recipient, *recipient.params))])
+    if not message.recipients:
+        yield "to nobody"
+    if message.quarantine is not None:
+        yield f"held: {safe(message.quarantine)}"
+    yield "--------"
+    for line in message.octets.split(b"\n"):
+        yield safe_octets(line.removesuffix(b"\r"))

@@ -1,0 +1,188 @@
+"""What TARGET names: a factory of filters, in a file or in a module."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from aiomilter._cli.trouble import Trouble
+from aiomilter.handler import Milter
+from aiomilter.server import Factory
+
+__all__ = ["load"]
+
+
+def load(target: str) -> Factory:
+    """Return the factory that TARGET names.
+
+    Args:
+        target: ``path/to/file.py``, ``path/to/file.py:attribute``, ``module`` or ``module:attribute``.
+
+    Raises:
+        Trouble: It names none.
+    """
+    place, attribute = _split(target)
+    is_file = place.endswith(".py") or "/" in place
+    module = _from_file(Path(place)) if is_file else _from_module(place)
+    if attribute is None:
+        return _only_filter(module, place)
+    found: Any = module
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise Trouble(f"{place} has no {attribute!r}; {_offers(module)}")
+        found = getattr(found, name)
+    return _checked(found, target)
+
+
+def _split(target: str) -> tuple[str, str | None]:
+    if Path(target).exists():
+        return target, None
+    place, colon, attribute = target.rpartition(":")
+    if not colon:
+        return target, None
+    if not place or not attribute:
+        raise Trouble(f"{target!r} names no filter; write FILE.py, FILE.py:NAME or MODULE:NAME")
+    return place, attribute
+
+
+# ------------------------------------------------------------------------------------------------------------- modules
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.exists():
+        raise Trouble(f"there is no file {str(path)!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME")
+    if path.is_dir():
+        raise Trouble(f"{str(path)!r} is a directory; name a file in it, as in {path / 'filter.py'}")
+    # As `python FILE.py` would have it: what lies beside the file can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
+    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_milter_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise Trouble(f"{str(path)!r} is no Python file; its name has to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader = spec.loader
+    _import(str(path), lambda: loader.exec_module(module))
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    sys.path.insert(0, "")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise Trouble(f"{name!r} is no module; write FILE.py, FILE.py:NAME or MODULE:NAME")
+    try:
+        _import(name, lambda: importlib.import_module(name))
+    except ModuleNotFoundError as error:
+        raise Trouble(f"there is no module {error.name!r}; for a file write its path, as in ./{name}.py") from None
+    return sys.modules[name]
+
+
+def _import(place: str, action: Callable[[], object]) -> None:
+    """Run the user's code; what it raises is shown from its own first line on."""
+    try:
+        action()
+    except SyntaxError as error:
+        raise Trouble(f"{error.filename}:{error.lineno}: {error.msg}") from None
+    except OSError as error:
+        if error.filename is not None and str(error.filename) == place:
+            raise Trouble(f"{place!r} cannot be read: {error.strerror}") from None
+        raise _user_trouble(place, error) from None
+    except SystemExit:
+        raise Trouble(
+            f"{place} ended the program while it was imported; put that under if __name__ == '__main__':"
+        ) from None
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
+            raise
+        raise _user_trouble(place, error) from None
+    except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
+        raise _user_trouble(place, error) from None
+
+
+def _user_trouble(place: str, error: Exception) -> Trouble:
+    return Trouble(f"{place} cannot be imported: {type(error).__name__}: {error}", details=own_traceback(error))
+
+
+def own_traceback(error: BaseException) -> str:
+    """Return a traceback without the frames of the import system and of these commands."""
+    frames = error.__traceback__
+    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith("<frozen importlib") or Path(filename).parent == Path(__file__).parent
+
+
+# ------------------------------------------------------------------------------------------------------------- filters
+
+
+def _only_filter(module: ModuleType, place: str) -> Factory:
+    if hasattr(module, "milter"):
+        return _checked(module.milter, f"{place}:milter")
+    found = _filters(module)
+    ready = [cls for cls in found if _needs_nothing(cls)]
+    if len(ready) == 1:
+        return ready[0]
+    if ready:
+        names = ", ".join(cls.__name__ for cls in ready)
+        raise Trouble(f"{place} has several filters ({names}); name one, as in {place}:{ready[0].__name__}")
+    if found:
+        names = ", ".join(cls.__name__ for cls in found)
+        raise Trouble(f"{place}: {names} needs arguments; write a function milter() that makes one")
+    raise Trouble(f"{place} has no filter; expected a function 'milter' or one subclass of aiomilter.Milter")
+
+
+def _filters(module: ModuleType) -> list[type[Milter]]:
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Milter) and value.__module__ == module.__name__
+    ]
+    return list(dict.fromkeys(classes))
+
+
+def _offers(module: ModuleType) -> str:
+    names = [cls.__name__ for cls in _filters(module)]
+    names += ["milter"] if hasattr(module, "milter") else []
+    return f"it has {', '.join(names)}" if names else "nor any other subclass of aiomilter.Milter"
+
+
+def _needs_nothing(factory: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # a callable that does not tell
+    return True
+
+
+def _checked(found: object, target: str) -> Factory:
+    """Return ``found`` if it can be a factory.
+
+    Raises:
+        Trouble: It cannot.
+    """
+    if isinstance(found, Milter):
+        name = type(found).__name__
+        raise Trouble(f"{target} is one filter, but each connection needs its own; name the class {name} instead")
+    if isinstance(found, type) and not issubclass(found, Milter) and not hasattr(found, "wants"):
+        raise Trouble(f"{target} is a class, but no subclass of aiomilter.Milter")
+    if not callable(found):
+        raise Trouble(
+            f"{target} is of type {type(found).__name__}; expected a subclass of aiomilter.Milter or a factory"
+        )
+    if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
+        raise Trouble(
+            f"{target} is an async function; make it an @asynccontextmanager that yields a factory, or a plain function"
+        )
+    if not _needs_nothing(found):
+        raise Trouble(f"{target} needs arguments; write a function milter() that gives them")
+    return cast(Factory, found)

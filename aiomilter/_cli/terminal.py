@@ -1,0 +1,32 @@
+"""Text from outside on its way to a terminal: nothing of it may be taken for a command by one."""
+
+import re
+from typing import Final
+
+__all__ = ["safe", "safe_octets"]
+
+_SURROGATE: Final = re.compile(r"[\udc80-\udcff]")
+
+
+def safe(text: str, *, also: str = "") -> str:
+    r"""Return ``text`` with everything that does not print as itself written as ``\x1b`` or ``\u202e``.
+
+    Args:
+        text: From anywhere; surrogates stand for octets that are no UTF-8, and come out as these, ``\xff``.
+        also: Characters to leave as they are: ``"\t"``, ``"\n\t"``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in also else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if _SURROGATE.match(character):
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def safe_octets(octets: bytes) -> str:
+    """Return a line of a message, tabs kept."""
+    return safe(octets.decode("utf-8", "surrogateescape"), also="\t")

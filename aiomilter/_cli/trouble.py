@@ -1,0 +1,44 @@
+"""How a command ends badly: one line for the user, and an exit code."""
+
+import errno
+import os
+from typing import Final
+
+__all__ = ["FAILED", "USAGE", "Trouble", "listening_trouble"]
+
+FAILED: Final = 1
+USAGE: Final = 2
+
+
+class Trouble(Exception):
+    """A mistake of the user, or of the surroundings: its message names the cause and the mend.
+
+    Args:
+        message: One line.
+        status: The exit code.
+        details: Printed above the line: the traceback of the user's own code.
+    """
+
+    def __init__(self, message: str, *, status: int = FAILED, details: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.details = details
+
+
+_MENDS: Final = {
+    errno.EADDRINUSE: "another process listens there; stop it, or choose another",
+    errno.EACCES: "choose a port above 1023, or a directory that this user may write to",
+    errno.EPERM: "only root may give a socket to another user",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.ENOENT: "make the directory first",
+    errno.ENOTDIR: "the path goes through something that is no directory",
+}
+
+
+def listening_trouble(error: OSError) -> Trouble:
+    """Return what to say where a socket cannot be listened on."""
+    what = error.strerror or str(error)
+    if not what.startswith("cannot "):
+        what = f"cannot listen: {os.strerror(error.errno) if error.errno and error.errno > 0 else what}"
+    mend = _MENDS.get(error.errno or 0)
+    return Trouble(f"{what}; {mend}" if mend else what)

@@ -1,0 +1,688 @@
+"""The embedded SMTP front: a small SMTP server that plays the MTA, so that a filter can be tried without one.
+
+It asks a filter at each step, answers the SMTP client as Postfix would, applies the edits and hands out the result.  It
+listens where it is told, loopback being the sensible place; it relays nothing, knows no users, and says so in its banner.
+
+Of aiosmtpd it takes the connection: the commands are parsed here, since a filter is to be told paths, parameters and
+content exactly as they were sent.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from aiomilter import mta
+from aiomilter.exceptions import AddressError, MilterError
+from aiomilter.mta.replies import smtp_reply
+from aiomilter.observe import Observer, Where
+from aiomilter.observe.guard import Guard
+from aiomilter.observe.log import LogObserver
+from aiomilter.wire.constants import Stage
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, Reply
+
+try:
+    from aiosmtpd.smtp import SMTP
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "aiomilter.smtp needs aiosmtpd: pip install 'aiomilter[smtp]'", name=error.name
+    ) from error
+
+__all__ = ["Front", "Outcome", "front", "split_address", "store"]
+
+_T = TypeVar("_T")
+
+_COMMAND_SIZE: Final = 4096
+"""Octets of a command line; what RFC 5321 asks for is 512, extensions add to it."""
+_READ_SIZE: Final = 65536
+_MAX_ERRORS: Final = 20
+"""Commands refused for their syntax or order before the client is dropped, as Postfix counts them."""
+_END: Final = b"\r\n.\r\n"
+_PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
+_UNAVAILABLE: Final = "451 4.7.1 Service unavailable - try again later"
+# A path with its brackets, quoted strings inside taken whole; or a bare word, which Postfix takes, too.
+_PATH: Final = re.compile(r"""\s*(<(?:"(?:\\.|[^"\\])*"|[^"<>])*>|[^\s<>]+)(?:\s+(\S.*))?""", re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_MAIL_PARAMS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+_RCPT_PARAMS: Final = frozenset({"NOTIFY", "ORCPT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a message that an SMTP client sent.
+
+    Args:
+        queue_id: Its name here.
+        client: Address of the SMTP client.
+        helo: What it said in EHLO or HELO; "" if nothing.
+        result: The filter's answer, its modifications, and the message as delivered; None there if it was refused or dropped.
+        reply: What the SMTP client was told, lines separated by CRLF.
+    """
+
+    queue_id: str
+    client: str
+    helo: str
+    result: mta.MessageResult
+    reply: str
+
+
+def front(
+    address: str,
+    milter: str,
+    *,
+    on_message: Callable[[Outcome], None] | None = None,
+    hostname: str = "localhost",
+    max_message_size: int = 10_240_000,
+    max_recipients: int = 1000,
+    max_sessions: int = 100,
+    idle_timeout: float = 300.0,
+    milter_timeout: float = 300.0,
+    drain_timeout: float = 30.0,
+    observer: Observer | None = None,
+) -> "Front":
+    """Serve SMTP in front of a filter: ``async with front("127.0.0.1:0", server.addresses[0]) as smtp: smtp.port``.
+
+    Args:
+        address: Where to listen: ``127.0.0.1:2525``, ``[::1]:2525``, or a port alone for the loopback; port 0 works.
+        milter: Where the filter listens; see :func:`aiomilter.mta.connect`.
+        on_message: Called with each message that the filter has decided on.  If it raises, a message that would have been
+            taken is answered 451.
+        hostname: What to call itself, to SMTP clients and to the filter.
+        max_message_size: Octets of a message; a larger one is answered 552.
+        max_recipients: Recipients of a message; one more is answered 452.
+        max_sessions: SMTP sessions at once; one more is answered 421.
+        idle_timeout: Seconds an SMTP client may take for a command, or a piece of a message.
+        milter_timeout: Seconds the filter may take for an answer; then the client is told 451.
+        drain_timeout: Seconds that messages under way may take once the block is left.
+        observer: Hears what happens; None writes to the logger ``aiomilter``.
+
+    Raises:
+        AddressError: ``address`` is not as described.
+        OSError: It cannot be listened on; on entering the block.
+    """
+    host, port = split_address(address)
+    limits = _Limits(hostname, max_message_size, max_recipients, max_sessions, idle_timeout, milter_timeout)
+    return Front(host, port, milter, limits, on_message, drain_timeout, observer)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``, ``[HOST]:PORT`` or ``PORT``, which means the loopback.
+
+    Raises:
+        AddressError: It is none of them.
+    """
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # an IPv6 address without brackets: where does the port begin?
+        colon = port = ""
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535) or (colon and not host):
+        raise AddressError(f"{address!r}: expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525")
+    return host or "127.0.0.1", int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    hostname: str
+    max_message_size: int
+    max_recipients: int
+    max_sessions: int
+    idle_timeout: float
+    milter_timeout: float
+
+
+class Front:
+    """What ``async with front(...)`` gives."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        milter: str,
+        limits: _Limits,
+        on_message: Callable[[Outcome], None] | None,
+        drain_timeout: float,
+        observer: Observer | None,
+    ) -> None:
+        self.host: Final = host
+        self.port = port
+        self.milter: Final = milter
+        self.drain_timeout = drain_timeout
+        self.limits: Final = limits
+        self.draining = False
+        self.on_message: Final = on_message
+        self.observer: Final = Guard(observer or LogObserver())
+        self._listener: asyncio.Server | None = None
+        self._sessions: dict[_SMTPSession, asyncio.Task[None]] = {}
+        self._number = 0
+
+    @property
+    def address(self) -> str:
+        """Where it listens: ``127.0.0.1:2525``, ``[::1]:2525``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(lambda: _SMTPSession(self), self.host, self.port)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise OSError(error.errno, f"cannot listen on {self.address}: {reason}") from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self.observer.started(f"{self.address} for SMTP (to try the filter: relays nothing)", False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Drain; after an exception close at once."""
+        if kind is None:
+            await self.drain(self.drain_timeout)
+        await self.close()
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Stop listening, drop idle clients with a 421, and wait until the messages under way are answered.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for as long as it takes.
+        """
+        self._stop_listening()
+        self.draining = True
+        for session in self._sessions:
+            session.leave()
+        if self._sessions:
+            await asyncio.wait(self._sessions.values(), timeout=timeout)
+
+    async def close(self) -> None:
+        """Stop listening and drop every client now."""
+        self._stop_listening()
+        tasks = list(self._sessions.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self.observer.stopped(f"{self.address} for SMTP")
+
+    def began(self, session: "_SMTPSession", task: "asyncio.Task[None]") -> int:
+        """Take note of a session, and return its number."""
+        self._sessions[session] = task
+        self._number += 1
+        return self._number
+
+    def ended(self, session: "_SMTPSession") -> None:
+        """Forget a session."""
+        del self._sessions[session]
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more sessions than there may be."""
+        return len(self._sessions) > self.limits.max_sessions
+
+
+class _Hangup(Exception):
+    """The SMTP client has left, or is to leave."""
+
+
+class _MilterLost(Exception):
+    """The filter cannot be asked any more in this session."""
+
+
+class _SMTPSession(SMTP):
+    """One SMTP client."""
+
+    line_length_limit = _READ_SIZE
+
+    def __init__(self, owner: Front) -> None:
+        limits = owner.limits
+        super().__init__(
+            None,
+            hostname=limits.hostname,
+            timeout=limits.idle_timeout,
+            data_size_limit=limits.max_message_size,
+            enable_SMTPUTF8=True,
+            loop=asyncio.get_running_loop(),
+        )
+        self._front = owner
+        self._limits = limits
+        self._number = 0
+        self._client = ""
+        self._input = bytearray()
+        self._milter: mta.Session | None = None
+        self._asking = False
+        self._errors = 0
+        self._helo = ""
+        self._mail_open = False
+        self._accepted = 0
+
+    # ------------------------------------------------------------------------------------------- what aiosmtpd calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the conversation."""
+        super().connection_made(transport)
+        task = self._handler_coroutine
+        assert task is not None
+        self._number = self._front.began(self, task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._front.ended(self)
+        self._writer.close()
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self._front.observer.failed(self._where(), f"{type(error).__name__} left the SMTP session", error)
+
+    def eof_received(self) -> bool:
+        """Answer what is still to be read: a client may send all its commands and close its side."""
+        asyncio.StreamReaderProtocol.eof_received(self)
+        return True
+
+    def _timeout_cb(self) -> None:
+        if self._asking:
+            self._reset_timeout()  # the filter takes its time, not the client
+            return
+        self._say_goodbye(f"421 4.4.2 {self._limits.hostname} Error: timeout exceeded")
+
+    async def _handle_client(self) -> None:
+        peer = self.session.peer if self.session is not None else None
+        self._client = str(peer[0]) if isinstance(peer, tuple) else ""
+        port = int(peer[1]) if isinstance(peer, tuple) else 0
+        with contextlib.suppress(_Hangup, ConnectionError):
+            if self._front.full:
+                await self._hang_up(f"421 4.3.2 {self._limits.hostname} Error: too many sessions")
+            async with self._asking_milter():
+                await self._greet(port)
+                while True:
+                    await self._command(await self._line())
+
+    def leave(self) -> None:
+        """Drop the client now if it is between two messages, else after this one."""
+        if not self._mail_open and not self._asking:
+            self._say_goodbye(f"421 4.3.2 {self._limits.hostname} Service shutting down")
+
+    def _say_goodbye(self, text: str) -> None:
+        self._writer.write(text.encode("ascii") + b"\r\n")
+        self._writer.close()
+
+    # --------------------------------------------------------------------------------------------------- the filter
+
+    @contextlib.asynccontextmanager
+    async def _asking_milter(self) -> AsyncIterator[None]:
+        """Have a filter to ask for as long as the session lasts, or none that could be asked."""
+        limits = self._limits
+        macros = {
+            "j": limits.hostname,
+            "daemon_name": limits.hostname,
+            "daemon_addr": self._front.host,
+            "daemon_port": str(self._front.port),
+        }
+        async with AsyncExitStack() as stack:
+            with contextlib.suppress(_MilterLost):
+                connecting = mta.connect(
+                    self._front.milter, timeout=limits.milter_timeout, macros={Stage.CONNECT: macros}
+                )
+                self._milter = await self._ask(stack.enter_async_context(connecting))
+            try:
+                yield
+            finally:
+                await self._end_milter()
+
+    async def _end_milter(self) -> None:
+        """Say QUIT, unless the client was lost while the filter worked on an answer: then there is none to wait for."""
+        milter, self._milter = self._milter, None
+        if milter is None:
+            return
+        with contextlib.suppress(MilterError, OSError):
+            if not self._asking:
+                await milter.quit()
+        await milter.close()
+
+    async def _ask(self, step: Awaitable[_T]) -> _T:
+        """Play a step to the filter; whatever goes wrong ends its part in this session, as Postfix has it.
+
+        Raises:
+            _MilterLost: It went wrong.
+        """
+        self._asking = True
+        try:
+            found = await step
+        except (MilterError, OSError) as error:
+            self._asking = False
+            self._front.observer.remarked(self._where(), f"the filter cannot be asked: {error}")
+            milter, self._milter = self._milter, None
+            if milter is not None:
+                await milter.close()
+            raise _MilterLost from error
+        self._asking = False
+        return found
+
+    def _where(self) -> Where:
+        queue_id = self._milter.queue_id if self._milter is not None else ""
+        return Where(self._number, self._client, "smtp", queue_id or None)
+
+    # --------------------------------------------------------------------------------------------------- the client
+
+    async def _say(self, reply: str) -> None:
+        """Send a reply; one with code 421 is the last.
+
+        Raises:
+            _Hangup: It was.
+        """
+        lines = [_CONTROL.sub("?", line) for line in reply.split("\r\n")]
+        await self.push("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+        if reply.startswith("421"):
+            raise _Hangup
+
+    async def _hang_up(self, reply: str) -> None:
+        await self._say(reply)
+        raise _Hangup
+
+    async def _complain(self, reply: str) -> None:
+        """Refuse a command for its syntax or order; too many of them end the session."""
+        self._errors += 1
+        if self._errors >= _MAX_ERRORS:
+            await self._hang_up(f"421 4.7.0 {self._limits.hostname} Error: too many errors")
+        await self._say(reply)
+
+    async def _read(self) -> None:
+        """Read more octets.
+
+        Raises:
+            _Hangup: There are none to come.
+        """
+        octets = await self._reader.read(_READ_SIZE)
+        if not octets:
+            raise _Hangup
+        self._reset_timeout()
+        self._input += octets
+
+    async def _line(self) -> bytes:
+        """Return the next command line, without its end."""
+        while True:
+            end = self._input.find(b"\n")
+            if 0 <= end <= _COMMAND_SIZE:
+                line = bytes(self._input[:end])
+                del self._input[: end + 1]
+                return line.removesuffix(b"\r")
+            if end > _COMMAND_SIZE:
+                del self._input[: end + 1]
+                await self._complain("500 5.5.2 Error: line too long")
+            elif len(self._input) > _COMMAND_SIZE:
+                # Enough is kept to know that it is too long, whatever comes.
+                del self._input[_COMMAND_SIZE + 1 :]
+            await self._read() if b"\n" not in self._input else None
+
+    async def _content(self) -> bytes | None:
+        """Return the content that follows DATA, dots unstuffed; None if it is too large.
+
+        Only CRLF, dot, CRLF ends it: a lone LF before or after the dot is content, and no second message.
+        """
+        self._input[:0] = b"\r\n"
+        limit = self._limits.max_message_size + len(_END)
+        scanned = 0
+        fits = True
+        while (end := self._input.find(_END, scanned)) < 0:
+            scanned = max(0, len(self._input) - len(_END) + 1)
+            if not fits or len(self._input) > limit + 2:
+                fits = False
+                del self._input[:scanned]
+                scanned = 0
+            await self._read()
+        fits = fits and end <= self._limits.max_message_size
+        octets = bytes(self._input[2 : end + 2]) if fits else None
+        stuffed = self._input.startswith(b"\r\n.")
+        del self._input[: end + len(_END)]
+        if octets is None:
+            return None
+        return (octets[1:] if stuffed and octets else octets).replace(b"\r\n.", b"\r\n")
+
+    # ------------------------------------------------------------------------------------------------- the commands
+
+    async def _greet(self, port: int) -> None:
+        refused = False
+        if self._milter is not None:
+            with contextlib.suppress(_MilterLost):
+                name = "localhost" if self._client in ("127.0.0.1", "::1") else f"[{self._client}]"
+                answer = await self._ask(self._milter.connect(name, self._client, port))
+                refused = answer is REJECT
+                if isinstance(answer, Reply) and answer.code == 421:
+                    await self._hang_up(str(answer))
+        if refused:
+            await self._say(f"554 {self._limits.hostname} ESMTP not accepting connections")
+        else:
+            await self._say(f"220 {self._limits.hostname} ESMTP aiomilter (to try a filter; relays nothing)")
+
+    async def _command(self, line: bytes) -> None:
+        text = line.decode("utf-8", "surrogateescape")
+        if _CONTROL.search(text):
+            await self._complain("500 5.5.2 Error: control characters in command")
+            return
+        verb, _, argument = text.strip().partition(" ")
+        command = _COMMANDS.get(verb.upper())
+        if command is not None:
+            try:
+                await command(self, argument.strip())
+            except _MilterLost:
+                await self._say(_UNAVAILABLE)
+        elif verb.upper() in ("GET", "POST", "CONNECT"):
+            # A browser that was talked into speaking to this port.
+            await self._hang_up("421 5.7.0 Error: this is SMTP, not HTTP")
+        else:
+            await self._unknown(text)
+        if self._front.draining and not self._mail_open:
+            await self._hang_up(f"421 4.3.2 {self._limits.hostname} Service shutting down")
+
+    def _session_or_lost(self) -> mta.Session:
+        if self._milter is None:
+            raise _MilterLost
+        return self._milter
+
+    def _forget_message(self) -> None:
+        self._mail_open = False
+        self._accepted = 0
+
+    async def _do_helo(self, name: str, extended: bool = False) -> None:
+        if not name:
+            await self._complain(f"501 5.5.4 Syntax: {'EHLO' if extended else 'HELO'} hostname")
+            return
+        self._forget_message()
+        self._helo = name
+        reply = f"250 {self._limits.hostname}"
+        if extended:
+            lines = [self._limits.hostname, "PIPELINING", f"SIZE {self._limits.max_message_size}"]
+            lines += ["ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
+            reply = "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
+        if self._milter is not None:
+            with contextlib.suppress(_MilterLost):
+                answer = await self._ask(self._milter.helo(name))
+                if isinstance(answer, Reply) and answer.code == 421:
+                    reply = str(answer)
+        await self._say(reply)
+
+    async def _do_ehlo(self, name: str) -> None:
+        await self._do_helo(name, extended=True)
+
+    async def _do_mail(self, argument: str) -> None:
+        if self._mail_open:
+            await self._complain("503 5.5.1 Error: nested MAIL command")
+            return
+        parsed = await self._path(argument, "FROM:", _MAIL_PARAMS)
+        if parsed is None:
+            return
+        path, params = parsed
+        size = next((param[5:] for param in params if param.upper().startswith("SIZE=")), "0")
+        if not (size.isascii() and size.isdigit() and len(size) <= 20):
+            await self._complain("501 5.5.4 Bad message size syntax")
+            return
+        if int(size) > self._limits.max_message_size:
+            await self._say("552 5.3.4 Message size exceeds fixed limit")
+            return
+        answer = await self._ask(self._session_or_lost().mail(path, *params))
+        self._mail_open = answer in _PASSING
+        await self._say(smtp_reply("postfix", Stage.MAIL, answer))
+
+    async def _do_rcpt(self, argument: str) -> None:
+        if not self._mail_open:
+            await self._complain("503 5.5.1 Error: need MAIL command")
+            return
+        parsed = await self._path(argument, "TO:", _RCPT_PARAMS)
+        if parsed is None:
+            return
+        path, params = parsed
+        if path == "<>":
+            await self._complain("501 5.1.3 Bad recipient address syntax")
+            return
+        if self._accepted >= self._limits.max_recipients:
+            await self._say("452 4.5.3 Error: too many recipients")
+            return
+        answer = await self._ask(self._session_or_lost().rcpt(path, *params))
+        self._accepted += answer in _PASSING
+        await self._say(smtp_reply("postfix", Stage.RCPT, answer))
+
+    async def _path(self, argument: str, keyword: str, known: frozenset[str]) -> tuple[str, tuple[str, ...]] | None:
+        """Return the path and the parameters of MAIL or RCPT as they were sent; None if the client was told what is wrong."""
+        match = _PATH.fullmatch(argument[len(keyword) :]) if argument[: len(keyword)].upper() == keyword else None
+        if match is None:
+            command = "MAIL FROM" if keyword == "FROM:" else "RCPT TO"
+            await self._complain(f"501 5.5.4 Syntax: {command}:<address>")
+            return None
+        params = tuple((match[2] or "").split())
+        for param in params:
+            if param.partition("=")[0].upper() not in known:
+                await self._complain(f"555 5.5.4 Unsupported option: {param}")
+                return None
+        return match[1], params
+
+    async def _do_data(self, argument: str) -> None:
+        if argument:
+            await self._complain("501 5.5.4 Syntax: DATA")
+            return
+        if not self._accepted:
+            reply = "554 5.5.1 Error: no valid recipients" if self._mail_open else "503 5.5.1 Error: need MAIL command"
+            await self._complain(reply)
+            return
+        milter = self._session_or_lost()
+        answer = await self._ask(milter.data())
+        if answer not in _PASSING:
+            await self._say(smtp_reply("postfix", Stage.DATA, answer))
+            return
+        await self._say("354 End data with <CR><LF>.<CR><LF>")
+        octets = await self._content()
+        try:
+            if octets is None:
+                await self._ask(milter.abort())
+                await self._say("552 5.3.4 Error: message file too big")
+            else:
+                queue_id = milter.queue_id
+                await self._say(self._told(queue_id, await self._ask(milter.message(octets))))
+        finally:
+            self._forget_message()
+
+    def _told(self, queue_id: str, result: mta.MessageResult) -> str:
+        """Tell the owner what became of a message, and return what the client is told."""
+        reply = smtp_reply("postfix", result.stage, result.answer, at=Stage.EOM, queue_id=queue_id)
+        if self._front.on_message is not None:
+            try:
+                self._front.on_message(Outcome(queue_id, self._client, self._helo, result, reply))
+            except Exception as error:  # noqa: BLE001  # the owner's function; its failure must not lose the message
+                self._front.observer.failed(self._where(), "the message could not be handed on", error)
+                return "451 4.3.0 Error: the message could not be stored" if result.answer in _PASSING else reply
+        return reply
+
+    async def _do_rset(self, argument: str) -> None:
+        self._forget_message()
+        if self._milter is not None:
+            with contextlib.suppress(_MilterLost):
+                await self._ask(self._milter.abort())
+        await self._say("250 2.0.0 Ok")
+
+    async def _do_noop(self, argument: str) -> None:
+        await self._say("250 2.0.0 Ok")
+
+    async def _do_vrfy(self, argument: str) -> None:
+        await self._say("252 2.0.0 Send the message, and see")
+
+    async def _do_help(self, argument: str) -> None:
+        await self._say("214 2.0.0 This server tries a mail filter; it relays nothing")
+
+    async def _do_quit(self, argument: str) -> None:
+        await self._hang_up("221 2.0.0 Bye")
+
+    async def _do_not(self, argument: str) -> None:
+        await self._complain("502 5.5.1 Error: command not implemented")
+
+    async def _unknown(self, line: str) -> None:
+        """Ask the filter what to say to a command that is none; without one, the usual."""
+        reply = "502 5.5.2 Error: command not recognized"
+        if self._milter is not None and line.strip():
+            with contextlib.suppress(_MilterLost):
+                reply = smtp_reply("postfix", Stage.UNKNOWN, await self._ask(self._milter.unknown(line)))
+        await self._complain(reply)
+
+
+_COMMANDS: Final[Mapping[str, Callable[[_SMTPSession, str], Awaitable[None]]]] = {
+    "HELO": _SMTPSession._do_helo,
+    "EHLO": _SMTPSession._do_ehlo,
+    "MAIL": _SMTPSession._do_mail,
+    "RCPT": _SMTPSession._do_rcpt,
+    "DATA": _SMTPSession._do_data,
+    "RSET": _SMTPSession._do_rset,
+    "NOOP": _SMTPSession._do_noop,
+    "VRFY": _SMTPSession._do_vrfy,
+    "HELP": _SMTPSession._do_help,
+    "QUIT": _SMTPSession._do_quit,
+    "STARTTLS": _SMTPSession._do_not,
+    "AUTH": _SMTPSession._do_not,
+    "EXPN": _SMTPSession._do_not,
+    "BDAT": _SMTPSession._do_not,
+}
+
+
+def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
+    """Return what puts messages into a directory: ``ID.eml``, its octets, and ``ID.json``, its envelope.
+
+    The JSON file comes last: once it is there, both are whole.  Nothing is written of a message that was refused or dropped.
+
+    Args:
+        directory: Is made if it is not there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def put(outcome: Outcome) -> None:
+        message = outcome.result.delivered
+        if message is None:
+            return
+        envelope = {
+            "queue_id": outcome.queue_id,
+            "client": outcome.client,
+            "helo": outcome.helo,
+            "sender": {"address": message.sender.sender, "params": message.sender.params},
+            "recipients": [{"address": rcpt.recipient, "params": rcpt.params} for rcpt in message.recipients],
+            "quarantine": message.quarantine,
+        }
+        _write(folder / f"{outcome.queue_id}.eml", message.octets)
+        _write(folder / f"{outcome.queue_id}.json", json.dumps(envelope, indent=2).encode("ascii") + b"\n")
+
+    return put
+
+
+def _write(path: Path, octets: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(octets)
+    part.replace(path)
