@@ -62,8 +62,11 @@ _QUIT_NEW_CONNECTION: Final = QuitNewConnection()
 
 _MACRO: Final = int(Command.MACRO)
 _MAIL: Final = int(Command.MAIL)
-# Latest step first: the order of look-up (P-081).  UNKNOWN may come at any time and its macros are its own.
-_MACRO_STEPS: Final = tuple(map(int, map(Command, b"UEBNLTRMHC")))
+_UNKNOWN: Final = int(Command.UNKNOWN)
+# Latest step first: the order of look-up (P-081).
+_LOOKUP: Final = tuple(map(int, map(Command, b"EBNLTRMHC")))
+# UNKNOWN may come at any time and its macros are its own; Postfix sends them even where it was declined.
+_MACRO_STEPS: Final = (_UNKNOWN, *_LOOKUP)
 _MESSAGE_STEPS: Final = tuple(map(int, map(Command, b"EBNLTRM")))
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
 # What a command clears, the steps after its own (P-083).
@@ -79,7 +82,6 @@ def _plain(leading_space: bool) -> dict[Command, _Decode]:
         Command.HEADER: Header.decode_leading if leading_space else Header.decode,
         Command.EOH: lambda payload: _END_OF_HEADERS,
         Command.BODY: BodyChunk.decode,
-        Command.UNKNOWN: Unknown.decode,
     }
 
 
@@ -117,6 +119,7 @@ class Connection:
     __slots__ = (
         "_connected",
         "_declined",
+        "_in_unknown",
         "_keep",
         "_last_of_body",
         "_leading_space",
@@ -124,6 +127,7 @@ class Connection:
         "_row",
         "_rows",
         "_state",
+        "_used",
         "buffer",
     )
 
@@ -139,6 +143,9 @@ class Connection:
         self._last_of_body = False
         # Steps whose macros belong to what comes next, although they came before the end of what was.
         self._keep: frozenset[int] = frozenset()
+        # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
+        self._used: dict[int, bytes | dict[str, str]] = {}
+        self._in_unknown = False
         self._connected = False
         self._leading_space = False
 
@@ -219,19 +226,23 @@ class Connection:
         """
         name = canonical_macro(name)
         macros = self._macros
-        for step in _MACRO_STEPS:
+        for step in _MACRO_STEPS if self._in_unknown else _LOOKUP:
             values = macros[step]
             if values:
                 if isinstance(values, bytes):
                     pairs = reversed(macro_values(values).items())
-                    values = macros[step] = {canonical_macro(key): value for key, value in pairs}
+                    read = {canonical_macro(key): value for key, value in pairs}
+                    if self._used.get(step) is values:
+                        self._used[step] = read
+                    values = macros[step] = read
                 if name in values:
                     return values[name]
         return None
 
     def forget_unknown(self) -> None:
         """Drop the macros of an UNKNOWN command, once its callback has returned."""
-        self._macros[Command.UNKNOWN] = b""
+        self._in_unknown = False
+        self._macros[_UNKNOWN] = b""
 
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
@@ -324,7 +335,8 @@ class Connection:
     def _first(self, implied: Event, command: Command, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
         self.buffer.pos = start
-        self._keep = frozenset({int(command)})
+        if self._macros.get(command) is not self._used.get(command):
+            self._keep = frozenset({int(command)})
         return implied
 
     def _process(self, command: Command, state: State, payload: bytes, start: int) -> Event:
@@ -334,12 +346,14 @@ class Connection:
                 event, clears = Rcpt.decode(payload), _AFTER_RCPT
             case Command.MAIL:
                 event, clears = Mail.decode(payload), _AFTER_MAIL
+                self._used[command] = self._macros[command]
             case Command.HELO:
                 event, clears = Helo.decode(payload), _AFTER_HELO
             case Command.CONNECT:
                 if self._connected:
                     return self._first(_QUIT_NEW_CONNECTION, command, start)
                 event, clears = Connect.decode(payload), _AFTER_CONNECT
+                self._used[command] = self._macros[command]
                 self._connected = True
             case Command.BODYEOB:
                 if payload:
@@ -347,6 +361,9 @@ class Connection:
                     self._move(State.BODY)
                     return BodyChunk(payload, with_end=True)
                 event, clears = _END_OF_MESSAGE, ()
+            case Command.UNKNOWN:
+                event, clears = Unknown.decode(payload), ()
+                self._in_unknown = True
             case _:  # the first of a message whose MAIL was negotiated away
                 event, clears = _plain(self._leading_space)[command](payload), ()
         self._forget(clears)

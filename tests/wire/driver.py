@@ -64,6 +64,7 @@ class Listener:
         self.answers = iter(answers)
         self.agreement = agreement
         self.seen: list[Seen] = []
+        self.decided: list[int] = []  # places in ``seen`` whose answer ended the message
         self.quit = False
         if agreement is not None:
             self.connection.buffer.feed(Sent.OFFER)
@@ -114,6 +115,7 @@ class Listener:
             self.connection.end_message()
         elif ends_message(stage, response):
             self.connection.decide()
+            self.decided.append(len(self.seen) - 1)
 
 
 class Sent:
@@ -123,9 +125,9 @@ class Sent:
     CONNECT: Final = bytes.fromhex("0000001b 43 686f73742e6578616d706c6500 34 1267 3139322e302e322e3100")
     HELO: Final = b"\0\0\0\x07Hfirst\0"
     HELO2: Final = b"\0\0\0\x08Hsecond\0"
-    MAIL: Final = b"\0\0\0\x0aM<a@x.y>\0"
-    MAIL2: Final = b"\0\0\0\x0aM<b@x.y>\0"
-    RCPT: Final = b"\0\0\0\x0aR<r@x.y>\0"
+    MAIL: Final = b"\0\0\0\x09M<a@x.y>\0"
+    MAIL2: Final = b"\0\0\0\x09M<b@x.y>\0"
+    RCPT: Final = b"\0\0\0\x09R<r@x.y>\0"
     DATA: Final = b"\0\0\0\x01T"
     HEADER: Final = b"\0\0\0\x0cLSubject\0hi\0"
     EOH: Final = b"\0\0\0\x01N"

@@ -131,16 +131,6 @@ def packet_of(event: FromMTA) -> bytes:
 
 
 PACKETS: Final = EVENTS.map(packet_of)
-CONTENT: Final = st.sampled_from(b"CHMRTLNBEUAD")
-
-
-@st.composite
-def conversations(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
-    """Well-formed packets in any order, after an offer; most of a kind that the order of a conversation cares about."""
-    packets = [draw(PACKETS) for _ in range(draw(st.integers(0, 4)))]
-    packets += [_SHORT[letter] for letter in draw(st.lists(st.sampled_from(sorted(_SHORT)), max_size=25))]
-    offer = draw(st.builds(Negotiate, st.integers(2, 8), st.just(0x1FF) | U32, st.just(0x1FFFFF) | U32))
-    return packet_of(offer) + b"".join(draw(st.permutations(packets)))
 
 
 def _packet(code_and_payload: bytes) -> bytes:
@@ -165,3 +155,9 @@ _SHORT: Final = {
     "DR": _packet(b"DR{rcpt_addr}\0b@x\0"),
     "DE": _packet(b"DE"),
 }
+_MOVES: Final = st.sampled_from(list(_SHORT.values()))
+_OFFERS: Final = st.builds(Negotiate, st.integers(2, 8), st.just(0x1FF) | U32, st.just(0x1FFFFF) | U32)
+CONVERSATIONS: Final = st.tuples(
+    _OFFERS.map(packet_of), st.lists(_MOVES, max_size=20), st.lists(PACKETS, max_size=2), st.lists(_MOVES, max_size=8)
+).map(lambda parts: parts[0] + b"".join([*parts[1], *parts[2], *parts[3]]))
+"""Well-formed packets in any order, after an offer; most of a kind that the order of a conversation cares about."""

@@ -83,7 +83,7 @@ def test_an_answer_to_the_offer_is_its_octets(asked: Asked) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(EVENTS)
 def test_any_packet_of_the_mta_comes_back_as_it_was(event: FromMTA) -> None:
     """P-044."""
@@ -91,7 +91,7 @@ def test_any_packet_of_the_mta_comes_back_as_it_was(event: FromMTA) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([*KINDS, NegotiateAnswer]), st.binary(max_size=40))
 def test_any_payload_is_a_packet_or_a_broken_rule(kind: type[FromMTA] | type[NegotiateAnswer], payload: bytes) -> None:
     try:
@@ -102,7 +102,7 @@ def test_any_payload_is_a_packet_or_a_broken_rule(kind: type[FromMTA] | type[Neg
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40))
 def test_any_header_payload_survives_with_its_leading_space(payload: bytes) -> None:
     """P-043."""

@@ -74,7 +74,7 @@ def test_packets_in_one_read_come_in_order() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(FRAMES, st.sets(st.integers(0, 320)), st.data())
 def test_any_split_gives_the_same_frames(parts: list[tuple[int, bytes]], cuts: set[int], data: st.DataObject) -> None:
     """P-004; read between any two pieces, or not."""
@@ -95,7 +95,7 @@ def test_any_split_gives_the_same_frames(parts: list[tuple[int, bytes]], cuts: s
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=12) | FRAMES.map(lambda fs: b"".join(packet(*f) for f in fs)), max_size=8))
 def test_any_octets_are_frames_or_a_broken_rule(pieces: list[bytes]) -> None:
     try:
@@ -244,7 +244,7 @@ def test_looking_ahead_starts_where_it_is_told() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(FRAMES, st.sets(st.integers(0, 320)))
 def test_looking_ahead_sees_what_reading_would(parts: list[tuple[int, bytes]], cuts: set[int]) -> None:
     octets = b"".join(packet(code, payload) for code, payload in parts)
@@ -254,7 +254,7 @@ def test_looking_ahead_sees_what_reading_would(parts: list[tuple[int, bytes]], c
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=20), max_size=6))
 def test_looking_ahead_takes_any_octets_and_keeps_none(pieces: list[bytes]) -> None:
     lookahead = Lookahead(CODES, UNTIL)

@@ -53,14 +53,14 @@ def test_a_packet_of_the_filter_is_its_octets(asked: Asked) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(REQUESTS)
 def test_any_packet_of_the_filter_comes_back_as_it_was(packet: FromFilter) -> None:
     assert DECODERS[packet.CODE](packet.payload) == packet
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(DECODERS)), st.binary(max_size=20) | st.binary(max_size=6).map(lambda x: b"\0\0\0\1X\0" + x)
 )

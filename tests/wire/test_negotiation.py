@@ -80,7 +80,7 @@ def test_nothing_is_answered_that_was_not_offered(offer: Negotiate, actions: int
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.builds(Negotiate, st.integers(2, 2**32 - 1), U32, U32), WANTS)
 def test_any_agreement_is_within_its_offer_and_says_what_it_means(offer: Negotiate, wants: Wants) -> None:
     """P-014, P-015, P-016, P-018, P-020."""

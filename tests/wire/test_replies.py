@@ -24,12 +24,12 @@ def test_the_answers_hold_every_verdict() -> None:
     assert {answer.response for answer in ANSWERS if isinstance(answer.response, Verdict)} == set(Verdict)
 
 
-@pytest.mark.parametrize("code", range(400, 600))
-def test_every_refusing_code_is_taken(code: int) -> None:
+def test_every_refusing_code_is_taken() -> None:
     """P-100."""
-    reply = Reply(code, None, "text")
-    assert str(reply) == f"{code} text"
-    assert reply.temporary is (code < 500)
+    for code in range(400, 600):
+        reply = Reply(code, None, "text")
+        assert str(reply) == f"{code} text"
+        assert reply.temporary is (code < 500)
 
 
 @pytest.mark.parametrize("code", [0, 250, 354, 399, 600, -550, 5500, 550.0, "550", True, None])
@@ -71,21 +71,17 @@ def test_no_enhanced_code_stays_none(enhanced: str | None) -> None:
     assert reply.packet == b"\0\0\0\x0dy550 go away\0"
 
 
-@pytest.mark.parametrize("code", range(256))
-def test_any_octet_but_printable_ascii_and_tab_goes_out_as_a_question_mark(code: int) -> None:
+def test_any_octet_but_printable_ascii_and_tab_goes_out_as_a_question_mark() -> None:
     """P-102, P-103: each octet as a character of its own, and as an octet of no UTF-8."""
-    for text in {chr(code), bytes([code]).decode("utf-8", "surrogateescape")}:
-        if code in (0, 10, 13):
-            with pytest.raises(LocalProtocolError, match="found CR, LF or NUL"):
-                Reply(550, "5.7.1", f"a{text}b")
-            continue
-        payload = Reply(550, "5.7.1", f"a{text}b").packet[5:]
-        if code == 0x25:
-            assert payload == b"550 5.7.1 a%%b\0"
-        elif 0x20 <= code <= 0x7E or code == 9:
-            assert payload == b"550 5.7.1 a" + bytes([code]) + b"b\0"
-        else:
-            assert payload == b"550 5.7.1 a" + b"?" * len(text.encode("utf-8", "surrogateescape")) + b"b\0"
+    for code in range(256):
+        for text in {chr(code), bytes([code]).decode("utf-8", "surrogateescape")} - {"\0", "\n", "\r"}:
+            payload = Reply(550, "5.7.1", f"a{text}b").packet[5:]
+            if code == 0x25:
+                assert payload == b"550 5.7.1 a%%b\0"
+            elif 0x20 <= code <= 0x7E or code == 9:
+                assert payload == b"550 5.7.1 a" + bytes([code]) + b"b\0"
+            else:
+                assert payload == b"550 5.7.1 a" + b"?" * len(text.encode("utf-8", "surrogateescape")) + b"b\0"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +187,7 @@ def test_the_longest_reply_fits_its_packet_and_the_clients_lines(text: str) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_reply())
 def test_any_reply_comes_back_as_it_was(reply: Reply) -> None:
     """P-101, P-103, P-105, P-107."""
@@ -202,7 +198,7 @@ def test_any_reply_comes_back_as_it_was(reply: Reply) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=30) | st.from_regex(rb"\A([45][0-9][0-9][ -](5\.7\.1 )?[%a]*(\r\n)?){1,3}\x00\Z"))
 def test_any_payload_is_a_reply_or_a_broken_rule(payload: bytes) -> None:
     try:
@@ -214,7 +210,7 @@ def test_any_payload_is_a_reply_or_a_broken_rule(payload: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(400, 599), st.text(max_size=30), st.booleans())
 def test_no_text_reaches_the_client_as_anything_but_one_line(code: int, text: str, coded: bool) -> None:
     """P-102."""

@@ -8,15 +8,15 @@ from aiomilter.wire.text import decode, encode, header_name, header_value, one_l
 ANYTHING_ELSE = [None, 7, b"octets", ["a"]]
 
 
-@pytest.mark.parametrize("octet", range(256))
-def test_any_octet_survives_decoding_and_encoding(octet: int) -> None:
+def test_any_octet_survives_decoding_and_encoding() -> None:
     """P-044."""
-    octets = bytes([octet])
-    assert encode(decode(octets)) == octets
+    for octet in range(256):
+        octets = bytes([octet])
+        assert encode(decode(octets)) == octets
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary())
 def test_any_octets_survive_decoding_and_encoding(octets: bytes) -> None:
     """P-044."""
@@ -83,15 +83,15 @@ def test_text_that_cannot_be_sent_is_refused_when_it_is_given(text: str) -> None
         header_value(text)
 
 
-@pytest.mark.parametrize("code", range(256))
-def test_header_names_take_printable_ascii_but_colon(code: int) -> None:
+def test_header_names_take_printable_ascii_but_colon() -> None:
     """P-112."""
-    name = f"X{chr(code)}Y"
-    if 0x21 <= code <= 0x7E and code != 0x3A:
-        assert header_name(name) is name
-    else:
-        with pytest.raises(LocalProtocolError, match="header name: expected printable ASCII"):
-            header_name(name)
+    for code in range(256):
+        name = f"X{chr(code)}Y"
+        if 0x21 <= code <= 0x7E and code != 0x3A:
+            assert header_name(name) is name
+        else:
+            with pytest.raises(LocalProtocolError, match="header name: expected printable ASCII"):
+                header_name(name)
 
 
 @pytest.mark.parametrize("name", ["", "X\n", "\u0660", "X\udcff"])
@@ -149,7 +149,7 @@ def test_nul_is_refused_in_a_header_value(value: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.sampled_from("a \t\r\n\0\u00e9"), max_size=12))
 def test_a_header_value_never_ends_its_field_early(value: str) -> None:
     """P-113."""
