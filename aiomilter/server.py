@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import errno
 import grp
+import inspect
 import os
 import pwd
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self, TypeAlias, cast
 
@@ -22,6 +24,7 @@ from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options
 from aiomilter.wire.constants import MAX_FRAME_SIZE
 from aiomilter.wire.events import Connect
+from aiomilter.wire.negotiation import Wants
 from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
 
 __all__ = ["Factory", "Server", "serve"]
@@ -88,9 +91,13 @@ def serve(
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint.
+        TypeError: The factory is none.
         ValueError: There is no socket, or a number is out of range.
         OSError: A socket cannot be listened on; on entering the block.
     """
+    if not callable(cast(object, factory)):
+        hint = f"; pass {type(factory).__name__} itself" if hasattr(factory, "wants") else ""
+        raise TypeError(f"factory: expected a callable, found {type(factory).__name__}{hint}")
     options = Options(
         on_error=on_error,
         callback_timeout=callback_timeout,
@@ -177,7 +184,7 @@ class Server:
         old = self._generation
         self._generation = await self._build(factory)
         if old is not None:
-            await self._retire(old)
+            old.retire()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, and wait until every open SMTP session has ended.
@@ -202,8 +209,16 @@ class Server:
             self._sweep.cancel()
         await self._end_connections()
         self._generation = None
+        errors = []
         for generation in list(self._generations):
-            await self._retire(generation)
+            generation.release()
+            try:
+                await generation.ended()
+            except Exception as error:  # noqa: BLE001 - raised below, once the others are released, too
+                errors.append(error)
+        self._generations.clear()
+        if errors:
+            raise errors[0] if len(errors) == 1 else ExceptionGroup("factories failed to end", errors)
 
     # ---------------------------------------------------------------------------------------------------- connections
 
@@ -233,10 +248,7 @@ class Server:
         return connection
 
     def _ended(self, connection: MilterProtocol) -> None:
-        generation = self._connections.pop(connection)
-        generation.connections -= 1
-        if generation.retired and not generation.connections:
-            generation.release()
+        self._connections.pop(connection).leave()
         self._full = self._full and len(self._connections) >= self._options.max_connections
         if not self._connections:
             self._idle.set()
@@ -257,37 +269,39 @@ class Server:
     # ----------------------------------------------------------------------------------------------------- the factory
 
     async def _build(self, factory: Factory) -> "_Generation":
-        generation = _Generation(factory)
+        generation = _Generation(factory, self._forget)
         await generation.start()
         self._generations.add(generation)
         return generation
 
-    async def _retire(self, generation: "_Generation") -> None:
-        generation.retired = True
-        if not generation.connections:
-            generation.release()
-        if self._generation is None:
+    def _forget(self, generation: "_Generation", error: BaseException | None) -> None:
+        """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it."""
+        if self._generation is not None and generation in self._generations:
             self._generations.discard(generation)
-            await generation.ended()
+            if error is not None:
+                self._observer.failed(Where(0, "", "", None), "the factory raised as it ended", error)
 
     # -------------------------------------------------------------------------------------------------------- sockets
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        found: list[str] = []
         for address in self._wanted:
-            for listening in await self._sockets(address):
-                listener = await loop.create_server(self.accept, sock=listening, backlog=self._backlog)
-                self._listeners.append(listener)
-                name, everywhere = _name_of(listening)
-                found.append(name)
-                self._observer.started(name, everywhere)
-        self.addresses = tuple(found)
+            bound = await self._sockets(address)
+            try:
+                while bound:
+                    listener = await loop.create_server(self.accept, sock=bound[0], backlog=self._backlog)
+                    self._listeners.append(listener)
+                    name, everywhere = _name_of(bound.pop(0))
+                    self.addresses = (*self.addresses, name)
+                    self._observer.started(name, everywhere)
+            finally:
+                for listening in bound:
+                    listening.close()
 
     async def _sockets(self, address: Address) -> list[socket.socket]:
         match address:
             case Inherited(fd):
-                return [socket.socket(fileno=fd)]
+                return [_inherit(fd)]
             case Unix(path):
                 listening = _bind_unix(path, self._unix)
                 status = os.stat(path)
@@ -314,44 +328,61 @@ class Server:
 class _Generation:
     """A factory in use, entered and left in one task, since what it holds may insist on that."""
 
-    def __init__(self, factory: Factory) -> None:
-        self.make: Make = Milter
+    def __init__(self, factory: Factory, forget: "Callable[[_Generation, BaseException | None], None]") -> None:
+        self.make: Make
         self.connections = 0
-        self.retired = False
         self._factory = factory
+        self._forget = forget
+        self._retired = False
         self._released = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]
 
     async def start(self) -> None:
         """Enter the factory and make one filter, to see that it can be made."""
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._hold(started))
+        self._task.add_done_callback(self._ended)
         try:
             await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._task.cancel()
+            await asyncio.wait((self._task,))
             raise
         if not started.done():
             await self._task
+            raise RuntimeError("factory: expected it to wait until it is left, found it ended")
 
     async def _hold(self, started: "asyncio.Future[None]") -> None:
-        async with self._entered() as make:
-            _check_handler(make())
-            self.make = make
-            started.set_result(None)
-            await self._released.wait()
-
-    @asynccontextmanager
-    async def _entered(self) -> AsyncIterator[Make]:
         made = self._factory()
         if isinstance(made, AbstractAsyncContextManager):
             async with made as make:
                 if not callable(make):
                     raise TypeError(f"factory: expected it to yield a callable, found {type(make).__name__}")
-                yield make
+                _check_handler(make())
+                await self._serve(make, started)
         else:
             _check_handler(made)
-            yield cast(Make, self._factory)
+            await self._serve(cast(Make, self._factory), started)
+
+    async def _serve(self, make: Make, started: "asyncio.Future[None]") -> None:
+        self.make = make
+        started.set_result(None)
+        await self._released.wait()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._forget(self, None if task.cancelled() else task.exception())
+
+    def retire(self) -> None:
+        """Let go of what the factory holds once the last of its connections is over."""
+        self._retired = True
+        if not self.connections:
+            self.release()
+
+    def leave(self) -> None:
+        """Take note of the end of a connection."""
+        self.connections -= 1
+        if self._retired and not self.connections:
+            self.release()
 
     def release(self) -> None:
         """Let go of what the factory holds."""
@@ -359,14 +390,32 @@ class _Generation:
 
     async def ended(self) -> None:
         """Wait until it has let go; what it raises then is raised here."""
-        if self._task is not None:
-            await self._task
+        await self._task
 
 
 def _check_handler(made: object) -> None:
-    if not hasattr(made, "wants"):
-        hint = "; call it, or pass the class itself" if callable(made) else ""
-        raise TypeError(f"factory: expected it to make a Milter, found {type(made).__name__}{hint}")
+    if isinstance(getattr(made, "wants", None), Wants):
+        return
+    hint = ""
+    if inspect.iscoroutine(made):
+        made.close()
+        hint = "; a factory is a plain function, or an @asynccontextmanager"
+    elif inspect.isasyncgen(made):
+        hint = "; is @asynccontextmanager missing?"
+    elif callable(made):
+        hint = "; call it, or pass the class itself"
+    raise TypeError(f"factory: expected it to make a Milter, found {type(made).__name__}{hint}")
+
+
+def _inherit(fd: int) -> socket.socket:
+    try:
+        listening = socket.socket(fileno=fd)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on fd:{fd}: {error.strerror}") from error
+    if listening.type != socket.SOCK_STREAM:
+        listening.close()
+        raise OSError(errno.EPROTOTYPE, f"cannot listen on fd:{fd}: expected a stream socket")
+    return listening
 
 
 class _Refusing(Milter):
@@ -392,12 +441,14 @@ class _UnixOptions:
 def _bind_unix(path: str, options: _UnixOptions) -> socket.socket:
     """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = False
     try:
         _remove_stale(path)
         # Narrow until owner and mode are set: nobody may connect in between who may not afterwards.
         before = os.umask(0o177) if options.mode is not None else None
         try:
             listening.bind(path)
+            bound = True
         finally:
             if before is not None:
                 os.umask(before)
@@ -409,6 +460,8 @@ def _bind_unix(path: str, options: _UnixOptions) -> socket.socket:
             os.chmod(path, options.mode)
     except OSError as error:
         listening.close()
+        if bound:
+            os.unlink(path)
         raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
     return listening
 

@@ -102,6 +102,15 @@ ONLY_BASIC: Final = ALL_PROTOCOL & ~NR_FLAGS & ~NO_FLAGS
 """What an MTA may offer that must send all, and have an answer to all."""
 
 
+def pieces(octets: bytes) -> list[bytes]:
+    """Each packet by itself; what is no whole packet comes last."""
+    found = []
+    while len(octets) > 4 and 0 < (length := int.from_bytes(octets[:4], "big")) <= len(octets) - 4:
+        found.append(octets[: 4 + length])
+        octets = octets[4 + length :]
+    return [*found, octets] if octets else found
+
+
 def codes(octets: bytes) -> str:
     """What was answered, a letter a packet."""
     return "".join(code for code, _ in frames(octets))
@@ -369,6 +378,10 @@ class Peer:
                 or (self.wire.closing and not self.wire.lost and not self.wire.size)
             ):
                 await asyncio.sleep(0)
+
+    async def send_each(self, octets: bytes) -> str:
+        """Send packet by packet, each after the answer to the one before, and return what was answered."""
+        return "".join([await self.send(piece) for piece in pieces(octets)])
 
     def hang_up(self) -> None:
         """Close without a word."""
