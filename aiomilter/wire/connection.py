@@ -1,10 +1,10 @@
 """The filter's view of one connection: octets in, events out, in an order that the rest may rely on.
 
-Framing, macros and order are joined in one loop, :meth:`Connection.next_event`: half of all packets are macros, and a call
+Framing, macros and order are joined in one loop, :meth:`Connection._events`: half of all packets are macros, and a call
 per packet and layer costs more than the goals of speed.md allow (``benchmarks/gates.py``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -31,7 +31,7 @@ from aiomilter.wire.events import (
 )
 from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.negotiation import Agreement, canonical_macro
-from aiomilter.wire.state import Outcome, State, Transition, transitions
+from aiomilter.wire.state import Outcome, State, transitions
 
 __all__ = ["Connection", "OutOfOrder", "Repeated"]
 
@@ -51,7 +51,8 @@ class Repeated:
 
 
 _Decode: TypeAlias = Callable[[bytes], Event]
-_Row: TypeAlias = "dict[int, tuple[_Decode | None, _Row, Transition]]"
+_Special: TypeAlias = "Callable[[Connection, int, _Row, bytes, int], Event | OutOfOrder | Repeated | None]"
+_Row: TypeAlias = "dict[int, tuple[_Decode | None, _Row, State, _Special]]"
 
 _DATA: Final = Data()
 _END_OF_HEADERS: Final = EndOfHeaders()
@@ -67,13 +68,20 @@ _UNKNOWN: Final = int(Command.UNKNOWN)
 _LOOKUP: Final = tuple(map(int, map(Command, b"EBNLTRMHC")))
 # UNKNOWN may come at any time and its macros are its own; Postfix sends them even where it was declined.
 _MACRO_STEPS: Final = (_UNKNOWN, *_LOOKUP)
-_MESSAGE_STEPS: Final = tuple(map(int, map(Command, b"EBNLTRM")))
+_MESSAGE_STEPS: Final = dict.fromkeys(b"EBNLTRM", b"")
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
 # What a command clears, the steps after its own (P-083).
-_AFTER_RCPT: Final = tuple(map(int, map(Command, b"EBNLT")))
-_AFTER_MAIL: Final = (*_AFTER_RCPT, int(Command.RCPT))
+_AFTER_RCPT: Final = dict.fromkeys(b"EBNLT", b"")
+_AFTER_MAIL: Final = dict.fromkeys(b"EBNLTR", b"")
 _AFTER_HELO: Final = _MESSAGE_STEPS
-_AFTER_CONNECT: Final = (*_MESSAGE_STEPS, int(Command.HELO))
+_AFTER_CONNECT: Final = dict.fromkeys(b"EBNLTRMH", b"")
+_ALL_STEPS: Final = dict.fromkeys(_MACRO_STEPS, b"")
+# Looked up here once: an attribute of an Enum is a call in Python 3.11.
+_STATE_MAIL: Final = State.MAIL
+_STATE_RCPT: Final = State.RCPT
+_STATE_EOM: Final = State.EOM
+_STATE_IDLE: Final = State.IDLE
+_STATE_DECIDED: Final = State.DECIDED
 
 
 def _plain(leading_space: bool) -> dict[Command, _Decode]:
@@ -87,17 +95,21 @@ def _plain(leading_space: bool) -> dict[Command, _Decode]:
 
 @lru_cache(maxsize=256)
 def _rows(declined: frozenset[Stage], leading_space: bool) -> dict[State, _Row]:
-    """Return the table of :func:`transitions` with the decoders in it, for one look-up a packet.
+    """Return the table of :func:`transitions` with the code in it that each cell calls for: one look-up a packet.
 
-    A cell with a decoder brings its event and leads to the next row; one without is for :meth:`Connection._special`.
+    A cell with a decoder brings its event and leads to the next row; one without is for the method it names.
     """
     plain = _plain(leading_space)
     table = transitions(declined)
     rows: dict[State, _Row] = {state: {} for state in table}
     for state, cells in table.items():
-        for command, transition in cells.items():
-            decode = plain.get(command) if transition.outcome is Outcome.PROCESS else None
-            rows[state][command] = (decode, rows[transition.state], transition)
+        for command, (outcome, reached) in cells.items():
+            decode = plain.get(command) if outcome is Outcome.PROCESS else None
+            if outcome in (Outcome.PROCESS, Outcome.BEGIN):
+                special = _PROCESS.get(command, Connection._begins)
+            else:
+                special = _OUTCOMES[outcome]
+            rows[state][int(command)] = (decode, rows[reached], reached, special)
     return rows
 
 
@@ -118,17 +130,18 @@ class Connection:
 
     __slots__ = (
         "_connected",
-        "_declined",
         "_in_unknown",
         "_keep",
         "_last_of_body",
         "_leading_space",
         "_macros",
+        "_mail_declined",
         "_row",
         "_rows",
         "_state",
         "_used",
         "buffer",
+        "events",
     )
 
     def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
@@ -136,18 +149,19 @@ class Connection:
         self._rows: dict[State, _Row] | None = None
         self._row: _Row = {}
         self._state = State.IDLE
-        self._declined: frozenset[Stage] = frozenset()
         # Payloads as received, without the command octet, until somebody reads one: decoding them all at once costs 39 %.
         self._macros: dict[int, bytes | dict[str, str]] = dict.fromkeys(_MACRO_STEPS, b"")
         # The end-of-message packet brought body, and its own event is still to come.
         self._last_of_body = False
-        # Steps whose macros belong to what comes next, although they came before the end of what was.
-        self._keep: frozenset[int] = frozenset()
+        # The step whose macros belong to what comes next, although they came before the end of what was.
+        self._keep: int | None = None
         # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
         self._used: dict[int, bytes | dict[str, str]] = {}
         self._in_unknown = False
         self._connected = False
         self._leading_space = False
+        self._mail_declined = False
+        self.events = self._events()
 
     @property
     def negotiated(self) -> bool:
@@ -157,7 +171,7 @@ class Connection:
     @property
     def message_open(self) -> bool:
         """Whether a message has begun and is neither over nor decided."""
-        return self._state is not State.IDLE and self._state is not State.DECIDED
+        return self._state is not _STATE_IDLE and self._state is not _STATE_DECIDED
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the MTA; end of stream needs no call (P-007)."""
@@ -165,10 +179,10 @@ class Connection:
 
     def agreed(self, agreement: Agreement) -> None:
         """Take note of what was negotiated; needed before any event after :class:`Negotiate`."""
-        self._declined = agreement.declined
         self._leading_space = agreement.leading_space
+        self._mail_declined = Stage.MAIL in agreement.declined
         self._rows = _rows(agreement.declined, agreement.leading_space)
-        self._move(State.IDLE)
+        self._move(_STATE_IDLE)
 
     def next_event(self) -> Event | OutOfOrder | Repeated | None:
         """Return the next event; None until more octets come.
@@ -176,48 +190,62 @@ class Connection:
         Raises:
             RemoteProtocolError: The MTA broke the protocol; nothing after this may be processed.
         """
-        if self._rows is None:
-            return self._offer()
-        if self._last_of_body:
-            return self._end_of_message()
+        return next(self.events)
+
+    def _events(self) -> Iterator[Event | OutOfOrder | Repeated | None]:
+        """Yield events for ever, None whenever more octets are needed.
+
+        A generator, since its locals live from event to event: with a method, entering and leaving it cost a sixth of a
+        message of 20 header fields (``benchmarks/gates.py``).
+        """
         buffer = self.buffer
         macros = self._macros
+        unpack = HEAD.unpack_from
+        limit = buffer.max_size + 1
+        while self._rows is None:
+            yield self._offer()
         while True:
-            data, pos, end, limit = buffer.data, buffer.pos, buffer.end, buffer.max_size
+            data, pos, end = buffer.data, buffer.pos, buffer.end
             while end - pos > 4:
-                length, code = HEAD.unpack_from(data, pos)
+                length, code = unpack(data, pos)
                 stop = pos + 4 + length
-                if stop > end or not 0 < length <= limit + 1:
-                    break
+                if stop > end or length > limit or not length:
+                    break  # unfinished, or for refill() to refuse
                 if code == _MACRO:
-                    pos += 5
-                    if pos == stop:
+                    if length == 1:
                         raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
-                    step = data[pos]
+                    step = data[pos + 5]
                     if step in macros:
-                        macros[step] = data[pos + 1 : stop]
+                        macros[step] = data[pos + 6 : stop]
                     pos = stop
-                    if step == _MAIL and Stage.MAIL in self._declined and self._mail_macros():
+                    if step == _MAIL and self._mail_declined and self._mail_macros():
                         buffer.pos = pos
-                        return _ABORT
+                        yield _ABORT
                     continue
-                buffer.pos = stop
                 cell = self._row.get(code)
                 if cell is None:
-                    return self._outside(code)
-                decode, row, transition = cell
+                    buffer.pos = pos = stop
+                    yield self._outside(code)
+                    continue
+                decode, row, state, special = cell
                 if decode is not None:
-                    event = decode(data[pos + 5 : stop])
-                    self._row = row
-                    self._state = transition.state
-                    return event
-                special = self._special(Command(code), transition, data[pos + 5 : stop], pos)
-                if special is not None:
-                    return special
+                    event: Event | OutOfOrder | Repeated | None = decode(data[pos + 5 : stop])
+                    if row is not self._row:
+                        self._row = row
+                        self._state = state
+                    buffer.pos = pos = stop
+                    yield event
+                    continue
+                buffer.pos = stop
+                event = special(self, code, row, data[pos + 5 : stop], pos)
+                if event is not None:
+                    yield event
+                    if self._last_of_body:
+                        yield self._end_of_message()
                 pos = buffer.pos
             buffer.pos = pos
             if not buffer.refill():
-                return None
+                yield None
 
     def macro(self, name: str) -> str | None:
         """Return the value of a macro, of the latest step that has it; None if none has.
@@ -247,18 +275,18 @@ class Connection:
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
         self._forget(_MESSAGE_STEPS)
-        self._move(State.DECIDED)
+        self._move(_STATE_DECIDED)
 
     def end_message(self) -> None:
         """Note that the message is over, its callbacks included; its macros are forgotten (P-084)."""
         self._forget(_MESSAGE_STEPS)
-        self._move(State.IDLE)
+        self._move(_STATE_IDLE)
 
     def end_connection(self) -> None:
         """Note that an SMTP connection is over and another may follow on the same socket (P-069)."""
-        self._forget(_MACRO_STEPS)
+        self._forget(_ALL_STEPS)
         self._connected = False
-        self._move(State.IDLE)
+        self._move(_STATE_IDLE)
 
     def lookahead(self, abort: bool, answered: frozenset[int]) -> Lookahead:
         """Return a walker over what waits to be read, that looks for the end of the connection.
@@ -278,17 +306,20 @@ class Connection:
         if self._rows is not None:
             self._row = self._rows[state]
 
-    def _forget(self, steps: tuple[int, ...]) -> None:
-        for step in steps:
-            if step not in self._keep:
-                self._macros[step] = b""
-        self._keep = frozenset()
+    def _forget(self, steps: dict[int, bytes]) -> None:
+        if self._keep is None:
+            self._macros.update(steps)
+            return
+        keep, self._keep = self._keep, None
+        kept = self._macros[keep]
+        self._macros.update(steps)
+        self._macros[keep] = kept
 
     def _mail_macros(self) -> bool:
         """Handle the macros of a MAIL that was negotiated away: the only sign that another message begins (P-050)."""
         if self._state is State.IDLE:
             return False
-        self._keep = frozenset({_MAIL})
+        self._keep = _MAIL
         if self._state is State.DECIDED:
             self.end_message()
             return False
@@ -313,61 +344,79 @@ class Connection:
             raise RemoteProtocolError("expected one OPTNEG packet, found a second one")
         raise RemoteProtocolError(f"expected a command, found code {code:#04x}")
 
-    def _special(
-        self, command: Command, transition: Transition, payload: bytes, start: int
-    ) -> Event | OutOfOrder | Repeated | None:
-        """Handle a packet that does more than bring its event; None if it brings none."""
-        match transition.outcome:
-            case Outcome.PROCESS | Outcome.BEGIN:
-                return self._process(command, transition.state, payload, start)
-            case Outcome.INTERRUPT:
-                return self._first(_ABORT, command, start)
-            case Outcome.ABORT:
-                return _ABORT
-            case Outcome.REPEAT:
-                return Repeated(command)
-            case Outcome.STRAY:
-                return OutOfOrder(command)
-            case Outcome.FORGET:
-                self.end_message()
-        return None
+    # What a cell without decoder calls: the command's code, the row it leads to, its payload, and where its frame starts.
 
-    def _first(self, implied: Event, command: Command, start: int) -> Event:
+    def _interrupts(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        return self._first(_ABORT, code, start)
+
+    def _aborts(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        return _ABORT
+
+    def _repeats(self, code: int, row: _Row, payload: bytes, start: int) -> Repeated:
+        return Repeated(Command(code))
+
+    def _strays(self, code: int, row: _Row, payload: bytes, start: int) -> OutOfOrder:
+        return OutOfOrder(Command(code))
+
+    def _forgets(self, code: int, row: _Row, payload: bytes, start: int) -> None:
+        self.end_message()
+
+    def _ignores(self, code: int, row: _Row, payload: bytes, start: int) -> None:
+        pass
+
+    def _first(self, implied: Event, code: int, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
         self.buffer.pos = start
-        if self._macros.get(command) is not self._used.get(command):
-            self._keep = frozenset({int(command)})
+        if self._macros.get(code) is not self._used.get(code):
+            self._keep = code
         return implied
 
-    def _process(self, command: Command, state: State, payload: bytes, start: int) -> Event:
-        event: Event
-        match command:
-            case Command.RCPT:
-                event, clears = Rcpt.decode(payload), _AFTER_RCPT
-            case Command.MAIL:
-                event, clears = Mail.decode(payload), _AFTER_MAIL
-                self._used[command] = self._macros[command]
-            case Command.HELO:
-                event, clears = Helo.decode(payload), _AFTER_HELO
-            case Command.CONNECT:
-                if self._connected:
-                    return self._first(_QUIT_NEW_CONNECTION, command, start)
-                event, clears = Connect.decode(payload), _AFTER_CONNECT
-                self._used[command] = self._macros[command]
-                self._connected = True
-            case Command.BODYEOB:
-                if payload:
-                    self._last_of_body = True
-                    self._move(State.BODY)
-                    return BodyChunk(payload, with_end=True)
-                event, clears = _END_OF_MESSAGE, ()
-            case Command.UNKNOWN:
-                event, clears = Unknown.decode(payload), ()
-                self._in_unknown = True
-            case _:  # the first of a message whose MAIL was negotiated away
-                event, clears = _plain(self._leading_space)[command](payload), ()
-        self._forget(clears)
-        self._move(state)
+    def _connects(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        if self._connected:
+            return self._first(_QUIT_NEW_CONNECTION, code, start)
+        event = Connect.decode(payload)
+        self._used[code] = self._macros[code]
+        self._connected = True
+        self._forget(_AFTER_CONNECT)
+        self._move(_STATE_IDLE)
+        return event
+
+    def _greets(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        event = Helo.decode(payload)
+        self._forget(_AFTER_HELO)
+        self._move(_STATE_IDLE)
+        return event
+
+    def _mails(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        event = Mail.decode(payload)
+        self._used[code] = self._macros[code]
+        self._forget(_AFTER_MAIL)
+        self._row, self._state = row, _STATE_MAIL
+        return event
+
+    def _rcpts(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        event = Rcpt.decode(payload)
+        self._forget(_AFTER_RCPT)
+        self._row, self._state = row, _STATE_RCPT
+        return event
+
+    def _ends(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        if payload:
+            self._last_of_body = True
+            self._move(State.BODY)
+            return BodyChunk(payload, with_end=True)
+        self._row, self._state = row, _STATE_EOM
+        return _END_OF_MESSAGE
+
+    def _unknowns(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        self._in_unknown = True
+        return Unknown.decode(payload)
+
+    def _begins(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+        """Begin a message whose MAIL was negotiated away."""
+        event = _plain(self._leading_space)[Command(code)](payload)
+        self._row = row
+        self._state = next(state for state, found in (self._rows or {}).items() if found is row)
         return event
 
     def _end_of_message(self) -> Event | Repeated:
@@ -376,3 +425,21 @@ class Connection:
             return Repeated(Command.BODYEOB)
         self._move(State.EOM)
         return _END_OF_MESSAGE
+
+
+_PROCESS: Final[dict[Command, _Special]] = {
+    Command.CONNECT: Connection._connects,
+    Command.HELO: Connection._greets,
+    Command.MAIL: Connection._mails,
+    Command.RCPT: Connection._rcpts,
+    Command.BODYEOB: Connection._ends,
+    Command.UNKNOWN: Connection._unknowns,
+}
+_OUTCOMES: Final[dict[Outcome, _Special]] = {
+    Outcome.INTERRUPT: Connection._interrupts,
+    Outcome.ABORT: Connection._aborts,
+    Outcome.REPEAT: Connection._repeats,
+    Outcome.STRAY: Connection._strays,
+    Outcome.FORGET: Connection._forgets,
+    Outcome.IGNORE: Connection._ignores,
+}

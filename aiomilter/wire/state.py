@@ -16,7 +16,7 @@ from aiomilter.wire.replies import Reply, Verdict
 __all__ = ["ANSWERS", "FOLLOWS", "Outcome", "State", "Transition", "ends_message", "is_legal", "transitions", "without"]
 
 
-class State(enum.Enum):
+class State(enum.IntEnum):
     """Where a conversation is: between messages, or in one, named for the last step."""
 
     IDLE = enum.auto()
@@ -31,7 +31,7 @@ class State(enum.Enum):
     """This filter has ended the message with a verdict of its own, but the MTA may still send some of it."""
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.IntEnum):
     """What a command means in a state."""
 
     PROCESS = enum.auto()
