@@ -9,8 +9,10 @@ from typing import Final
 
 __all__ = ["bare_address", "keywords", "xtext_decode"]
 
-# A-d-l ":" of RFC 5321 section 4.1.2; an address literal may hold colons of its own.
-_SOURCE_ROUTE: Final = re.compile(r"@(?:\[[^\]]*\]|[^\[\],:])+(?:,@(?:\[[^\]]*\]|[^\[\],:])+)*:")
+# What angle brackets hold, up to the first that closes: neither in a quoted local part nor behind a backslash.
+_BRACKETED: Final = re.compile(r'<((?:[^">\\]|\\.|"(?:[^"\\]|\\.)*")*)>', re.DOTALL)
+# A-d-l ":" of RFC 5321 section 4.1.2; an address literal may hold colons of its own.  MTAs take blanks in it.
+_SOURCE_ROUTE: Final = re.compile(r"@(?:\[[^\]]*\]|[^\[\],:])+(?:,[ \t]*@(?:\[[^\]]*\]|[^\[\],:])+)*:[ \t]*")
 # The parameters whose values are xtext: RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5.
 _XTEXT_KEYWORDS: Final = frozenset({"AUTH", "ENVID", "ORCPT"})
 
@@ -24,7 +26,9 @@ def bare_address(path: str) -> str:
     Source: RFC 5321 section 4.1.2, Path; appendix C (source routes).
     """
     path = path.strip(" \t")
-    if path.startswith("<"):
+    if bracketed := _BRACKETED.match(path):
+        path = bracketed[1]
+    elif path.startswith("<"):
         end = path.rfind(">")
         path = path[1:end] if end > 0 else path[1:]
     if path.startswith("@") and (route := _SOURCE_ROUTE.match(path)):
