@@ -8,6 +8,7 @@ and 8.17.1.9).
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, assert_never
@@ -151,21 +152,27 @@ def _octets(name: str, gap: str, value: str) -> bytes:
     return encode(f"{name}{gap}{value}".replace("\n", "\r\n")) + b"\r\n"
 
 
-class _Headers:
+class _Headers(ABC):
     """The header fields of a message in an MTA's list, its own among them."""
 
     def __init__(self, own: Iterable[str], fields: Iterable[Field]) -> None:
         self.lines = [_Line(name, None, user=False) for name in own]
         self.lines += [_Line(line.header.name, line.raw) for line in fields]
+        # Names that were ever in the list: most changes are of others, and need no search.
+        self.keys = {line.key for line in self.lines}
 
-    def add(self, line: _Line) -> None:
-        raise NotImplementedError
+    def put(self, position: int, line: _Line) -> None:
+        self.lines.insert(position, line)
+        self.keys.add(line.key)
 
-    def insert(self, index: int, line: _Line) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def add(self, line: _Line) -> None: ...
 
-    def change(self, index: int, name: str, gap: str, value: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def insert(self, index: int, line: _Line) -> None: ...
+
+    @abstractmethod
+    def change(self, index: int, name: str, gap: str, value: str) -> None: ...
 
     def octets(self) -> list[bytes]:
         return [line.octets for line in self.lines if line.octets is not None]
@@ -182,14 +189,14 @@ class _Postfix(_Headers):
         super().__init__(("Received",), fields)
 
     def add(self, line: _Line) -> None:
-        self.lines.append(line)
+        self.put(len(self.lines), line)
 
     def insert(self, index: int, line: _Line) -> None:
-        self.lines.insert(index, line)
+        self.put(index, line)
 
     def change(self, index: int, name: str, gap: str, value: str) -> None:
         wanted = name.lower()
-        for position in range(1, len(self.lines)):
+        for position in range(1, len(self.lines) if wanted in self.keys else 0):
             if self.lines[position].key == wanted:
                 index -= 1
                 if index <= 0:
@@ -209,24 +216,25 @@ class _Sendmail(_Headers):
         super().__init__(_SENDMAIL_DEFAULTS, fields)
 
     def add(self, line: _Line) -> None:
-        for position, other in enumerate(self.lines):
-            if other.key == line.key and not other.user and line.key != "received":
-                self.lines[position] = _Line(other.name, other.name.encode() + (line.octets or b"")[len(line.name) :])
+        first = len(self.lines)
+        for position, other in enumerate(self.lines if line.key in self.keys else ()):
+            if other.key != line.key:
+                continue
+            if not other.user and line.key != "received":
+                octets = other.name.encode() + (line.octets or b"")[len(line.name) :]
+                self.lines[position] = _Line(other.name, octets)
                 return
-        self._add_before(line)
-
-    def _add_before(self, line: _Line) -> None:
-        same = (position for position, other in enumerate(self.lines) if other.key == line.key)
-        self.lines.insert(next(same, len(self.lines)), line)
+            first = min(first, position)
+        self.put(first, line)
 
     def insert(self, index: int, line: _Line) -> None:
         # Behind the one the index names, and Return-Path, which comes first, is never seen here.
-        self.lines.insert(index + 1, line)
+        self.put(index + 1, line)
 
     def change(self, index: int, name: str, gap: str, value: str) -> None:
         wanted = name.lower()
         found: _Line | None = None
-        for line in self.lines:
+        for line in self.lines if wanted in self.keys else ():
             if line.key != wanted:
                 continue
             if line.user:
@@ -240,7 +248,7 @@ class _Sendmail(_Headers):
             found.octets = _octets(found.name, gap, value) if value else None
             found.user = found.user or bool(value)
         elif value:
-            self._add_before(_line(name, gap, value))
+            self.add(_line(name, gap, value))
 
 
 class _Envelope:

@@ -54,6 +54,7 @@ class Link:
         self._frames = FrameBuffer(max_size)
         self._out = bytearray()
         self._buffer_size = buffer_size
+        self._undrained = False
 
     def send(self, code: Command, payload: bytes = b"") -> None:
         """Write a packet.
@@ -71,14 +72,21 @@ class Link:
         out += octets
         if len(out) >= self._buffer_size:
             full = len(out) - len(out) % self._buffer_size
-            self._writer.write(bytes(out[:full]))
+            self._write(bytes(out[:full]))
             del out[:full]
+
+    def _write(self, octets: bytes) -> None:
+        self._undrained = True
+        self._writer.write(octets)
 
     async def drain(self, step: str) -> None:
         """Wait until the filter has read enough of what was written; what is collected stays."""
+        if not self._undrained:
+            return
         try:
             async with asyncio.timeout(self._timeout):
                 await self._writer.drain()
+            self._undrained = False
         except TimeoutError:
             raise TimeoutError(f"{step}: the filter has not read for {self._timeout:g} seconds") from None
         except OSError as error:
@@ -91,7 +99,7 @@ class Link:
 
     def _write_out(self) -> None:
         if self._out:
-            self._writer.write(bytes(self._out))
+            self._write(bytes(self._out))
             self._out.clear()
 
     async def receive(self, step: str) -> tuple[int, bytes]:
@@ -108,6 +116,7 @@ class Link:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._writer.drain()
+                self._undrained = False
                 while frame is None:
                     octets = await self._reader.read(_READ_SIZE)
                     if not octets:
