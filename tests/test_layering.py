@@ -1,0 +1,342 @@
+"""Who may import whom, and which module alone may do what: style.md section 2, held against the source.
+
+Modules that do not exist yet have their rows already; a module without a row fails.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+PACKAGE: Final = Path(__file__).parent.parent / "aiomilter"
+
+# Room: the rooms it may import from, and all that these may.  A room is a module or package right below ``aiomilter``;
+# "" is ``aiomilter`` itself, the public names.
+ROOMS: Final[Mapping[str, frozenset[str]]] = {
+    room: frozenset(may.split())
+    for room, may in {
+        "exceptions": "",
+        # Toolkits: they know no milter.
+        "mail": "exceptions",
+        "dns": "exceptions",
+        "auth": "mail dns",
+        "policy": "mail dns",
+        # Mail.address is parsed by RFC 5321, so wire is above mail.envelope (and nothing else of mail, see ONLY).
+        "wire": "mail",
+        "edits": "wire",
+        "context": "edits",
+        "handler": "context",
+        # Not in the chain above: an observer is told of events, and knows no callbacks.
+        "observe": "wire",
+        "options": "observe",
+        "_session": "handler observe options",
+        "_protocol": "_session",
+        "addresses": "exceptions",
+        "_stall": "observe",
+        "_systemd": "exceptions",
+        "_workers": "observe",
+        "server": "_protocol addresses _stall _systemd",
+        "daemon": "server _workers",
+        "compat": "daemon",
+        "mta": "wire addresses",
+        # These three take what is public from below, see PUBLIC_ONLY.
+        "testing": "mta daemon dns auth policy",
+        "smtp": "mta daemon dns auth policy",
+        "_cli": "testing smtp compat",
+        "__main__": "_cli",
+        "": "daemon",
+    }.items()
+}
+PUBLIC_ONLY: Final = frozenset({"testing", "smtp", "_cli", "mta"})
+# Exceptions to PUBLIC_ONLY: it plays in memory over the real session code.
+PRIVATE_TOO: Final = frozenset({("aiomilter.testing._memory", "_protocol"), ("aiomilter.testing._memory", "_session")})
+# Of some rooms, only these modules.
+ONLY: Final = {("wire", "mail"): frozenset({"aiomilter.mail.envelope"})}
+# Rooms that may ask for names of ``aiomilter`` itself, instead of the rooms these come from.
+USERS: Final = frozenset({"testing", "smtp", "_cli", "compat"})
+
+# Packages that do not come with Python: the one module that may import each.
+THIRD_PARTY: Final = {
+    "uvloop": "aiomilter.daemon",
+    "aiosmtpd": "aiomilter.smtp",
+    "dns": "aiomilter.dns.dnspython",
+    "aiodns": "aiomilter.dns.aiodns",
+    "pycares": "aiomilter.dns.aiodns",
+    "redis": "aiomilter.policy.stores.redis",
+    "prometheus_client": "aiomilter.observe.prometheus",
+    "cryptography": "aiomilter.auth.dkim",
+    "pytest": "aiomilter.testing.pytest_plugin",
+}
+
+# Modules of Python, or what is called of them: who alone may.
+OWNERS: Final[Mapping[str, frozenset[str]]] = {
+    what: frozenset(f"aiomilter.{module}" for module in may.split())
+    for what, may in {
+        # The commands set logging up, which the library never does; a guard logs that an observer failed.
+        "import logging": "observe.log observe.guard _cli.logs",
+        "import signal": "daemon compat.lowlevel",
+        "import threading": "compat.adapter policy.stores.sqlite _stall",
+        "import concurrent": "compat.adapter policy.stores.sqlite _stall",
+        "import multiprocessing": "_workers",
+        "import subprocess": "",
+        "import sqlite3": "policy.stores.sqlite",
+        # Packed numbers are octets of packets.
+        "import struct": "wire.events wire.framing wire.modifications wire.replies",
+        "import socket": "addresses server mta.opening _systemd _workers",
+        "call fork": "_workers",
+        "call add_signal_handler": "daemon",
+        "call to_thread": "compat.adapter policy.stores.sqlite",
+        "call run_in_executor": "compat.adapter policy.stores.sqlite",
+        # smtp listens for SMTP, not for an MTA.
+        "call create_server": "server smtp",
+        "call create_unix_server": "server",
+        "call start_server": "",
+        "call start_unix_server": "",
+        "call connect_accepted_socket": "server",
+        # A milter never calls out; the MTA's side does, and what asks the network.
+        "call create_connection": "mta.opening",
+        "call create_unix_connection": "mta.opening",
+        "call open_connection": "mta.opening policy.stores.redis",
+        "call open_unix_connection": "mta.opening",
+        "call create_datagram_endpoint": "",
+        "call getaddrinfo": "server",
+        "call gethostbyname": "",
+        "call gethostbyaddr": "",
+        "call getnameinfo": "",
+        "call getfqdn": "",
+        "call sleep": "compat.lowlevel",
+        "call basicConfig": "",
+        "call set_event_loop": "",
+        "call install": "_cli.compat",
+        "derive asyncio.Protocol": "_protocol",
+        "derive asyncio.BufferedProtocol": "",
+        "derive asyncio.Transport": "testing._memory",
+        # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
+        "swallow BaseException": "_session _protocol",
+    }.items()
+}
+
+
+class Import(NamedTuple):
+    """One imported module, or name of a module."""
+
+    by: str
+    line: int
+    module: str
+    name: str
+
+
+def module_name(path: Path) -> str:
+    """Return the name of a module of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@lru_cache(maxsize=1)
+def modules() -> dict[str, ast.Module]:
+    """Return every module of the package, parsed."""
+    return {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(module: str) -> str:
+    """Return the room of a module: "" for ``aiomilter`` itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imports(trees: Mapping[str, ast.Module]) -> Iterator[Import]:
+    """Yield every import, wherever in a module it stands."""
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (Import(module, node.lineno, alias.name, "") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                if node.level:
+                    yield Import(module, node.lineno, "." * node.level, "")
+                    continue
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    if whole in trees or (node.module == "aiomilter" and alias.name in ROOMS):
+                        yield Import(module, node.lineno, whole, "")
+                    else:
+                        yield Import(module, node.lineno, node.module or "", alias.name)
+
+
+def allowed(importer: str) -> frozenset[str]:
+    """Return all rooms that a room may import from."""
+    found: set[str] = set()
+    waiting = [importer]
+    while waiting:
+        for other in ROOMS[waiting.pop()] - found:
+            found.add(other)
+            waiting.append(other)
+    return frozenset(found)
+
+
+def promised(tree: ast.Module) -> set[str] | None:
+    """Return what a module has in ``__all__``; None if it has none."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return set(ast.literal_eval(node.value))
+    return None
+
+
+def wrong_imports(trees: Mapping[str, ast.Module]) -> list[str]:
+    """Return what the tables above forbid."""
+    found = []
+    for by, line, module, name in imports(trees):
+        where = f"{by}:{line}: "
+        if module.startswith("."):
+            found.append(f"{where}relative import")
+            continue
+        top = module.partition(".")[0]
+        if top != "aiomilter":
+            if top not in sys.stdlib_module_names and THIRD_PARTY.get(top) != by:
+                found.append(f"{where}{module} is for {THIRD_PARTY.get(top, 'nobody')}")
+            continue
+        here, there = room(by), room(module)
+        if here not in ROOMS:
+            continue
+        if there == here:
+            continue
+        if there not in allowed(here) and not (there == "" and here in USERS):
+            found.append(f"{where}{here or 'aiomilter'} may not import {module}")
+        elif (here, there) in ONLY and module not in ONLY[here, there]:
+            found.append(f"{where}{here} may not import {module}, only {', '.join(ONLY[here, there])}")
+        elif here in PUBLIC_ONLY and (by, there) not in PRIVATE_TOO:
+            promise = promised(trees[module]) if module in trees else None
+            if any(part.startswith("_") for part in module.split(".")):
+                found.append(f"{where}{here} may not import {module}, which is private")
+            elif name and not (name == "__version__" or (promise is not None and name in promise)):
+                found.append(f"{where}{here} may not import {name}, which {module} does not promise")
+    return found
+
+
+def wrong_owners(trees: Mapping[str, ast.Module]) -> list[str]:
+    """Return who does what only another may."""
+    found = []
+    for module, tree in trees.items():
+        for line, what in deeds(tree):
+            if what in OWNERS and module not in OWNERS[what]:
+                found.append(f"{module}:{line}: only {', '.join(sorted(OWNERS[what])) or 'nobody'} may {what}")
+    return found
+
+
+def deeds(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield what a module does that may have an owner."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, f"import {alias.name.partition('.')[0]}") for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield node.lineno, f"import {module.partition('.')[0]}"
+                yield from ((node.lineno, f"call {alias.name}") for alias in node.names)
+            case ast.Call(func=ast.Attribute(value=value, attr=name)):
+                # asyncio.sleep waits for a moment, which a library does for a reason; time.sleep stops the loop.
+                if name != "sleep" or (isinstance(value, ast.Name) and value.id == "time"):
+                    yield node.lineno, f"call {name}"
+            case ast.ClassDef(bases=bases):
+                yield from ((node.lineno, f"derive {ast.unparse(base)}") for base in bases)
+            case ast.ExceptHandler(type=kind, body=body):
+                caught = "BaseException" if kind is None else ast.unparse(kind)
+                last = body[-1]
+                if "BaseException" in caught and not (isinstance(last, ast.Raise) and last.exc is None):
+                    yield node.lineno, "swallow BaseException"
+
+
+def test_every_module_has_a_row() -> None:
+    assert {room(module) for module in modules()} <= set(ROOMS)
+
+
+def test_no_module_imports_what_its_row_forbids() -> None:
+    assert wrong_imports(modules()) == []
+
+
+def test_what_one_module_owns_no_other_does() -> None:
+    assert wrong_owners(modules()) == []
+
+
+def test_every_public_module_says_what_it_promises() -> None:
+    """A name without underscore that is missing in ``__all__`` is nobody's promise."""
+    for module, tree in modules().items():
+        public = not any(part.startswith("_") for part in module.split("."))
+        if public and any(not isinstance(node, ast.Expr) for node in tree.body) and module != "aiomilter":
+            assert promised(tree) is not None, module
+
+
+def test_toolkits_know_no_milter() -> None:
+    """They serve any asyncio program."""
+    for toolkit in ("mail", "dns", "auth", "policy"):
+        assert allowed(toolkit) <= {"exceptions", "mail", "dns"}
+
+
+def test_the_table_has_no_circle() -> None:
+    for name in ROOMS:
+        assert name not in allowed(name)
+
+
+def parsed(**sources: str) -> dict[str, ast.Module]:
+    """Return modules of ``aiomilter``, named with two underscores for a dot."""
+    trees = {"aiomilter." + name.replace("__", "."): ast.parse(source) for name, source in sources.items()}
+    return {"aiomilter.mail.envelope": ast.parse("__all__ = ['bare_address']"), **trees}
+
+
+WRONG = [
+    (parsed(wire__text="from aiomilter.context import Context"), "aiomilter.wire.text:1: wire may not import"),
+    (parsed(wire__text="import aiomilter.handler"), "wire may not import aiomilter.handler"),
+    (parsed(wire__text="from aiomilter import handler"), "wire may not import aiomilter.handler"),
+    (parsed(wire__text="from aiomilter import Milter"), "wire may not import aiomilter"),
+    (parsed(wire__text="from aiomilter.mail import headers"), "wire may not import aiomilter.mail, only"),
+    (parsed(wire__text="from aiomilter.mail.headers import x"), "wire may not import aiomilter.mail.headers, only"),
+    (parsed(context="def f():\n    from aiomilter._session import x"), "aiomilter.context:2: context may not import"),
+    (parsed(observe__log="from aiomilter.handler import Milter"), "observe may not import aiomilter.handler"),
+    (parsed(mail__srs="from aiomilter.wire.text import decode"), "mail may not import aiomilter.wire.text"),
+    (parsed(mta__session="from aiomilter._protocol import x"), "mta may not import aiomilter._protocol"),
+    (parsed(smtp="from aiomilter._session import Session"), "smtp may not import aiomilter._session, which is private"),
+    (parsed(_cli__run="from aiomilter.mail.envelope import _x"), "does not promise"),
+    (parsed(context="from . import exceptions"), "relative import"),
+    (parsed(server="import uvloop"), "uvloop is for aiomilter.daemon"),
+    (parsed(wire__text="import dns.resolver"), "dns.resolver is for aiomilter.dns.dnspython"),
+    (parsed(wire__text="from requests import get"), "requests is for nobody"),
+]
+
+
+@pytest.mark.parametrize(("trees", "message"), WRONG)
+def test_a_forbidden_import_is_found(trees: Mapping[str, ast.Module], message: str) -> None:
+    (found,) = wrong_imports(trees)
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    ("source", "deed"),
+    [
+        ("import logging", "import logging"),
+        ("from logging import getLogger", "import logging"),
+        ("import logging.handlers", "import logging"),
+        ("def f(loop):\n    loop.add_signal_handler(1, f)", "call add_signal_handler"),
+        ("import asyncio\nasyncio.to_thread(print)", "call to_thread"),
+        ("from asyncio import to_thread", "call to_thread"),
+        ("import time\ntime.sleep(1)", "call sleep"),
+        ("import asyncio\nclass P(asyncio.Protocol): ...", "derive asyncio.Protocol"),
+        ("try:\n    pass\nexcept BaseException:\n    pass", "swallow BaseException"),
+        ("try:\n    pass\nexcept:\n    pass", "swallow BaseException"),
+        ("try:\n    pass\nexcept BaseException as error:\n    raise ValueError from error", "swallow BaseException"),
+    ],
+)
+def test_what_is_not_ones_own_is_found(source: str, deed: str) -> None:
+    assert [message.partition(" may ")[2] for message in wrong_owners(parsed(context=source))] == [deed]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import asyncio\nasync def f():\n    await asyncio.sleep(0)",
+        "try:\n    pass\nexcept BaseException:\n    x = 1\n    raise",
+        "from aiomilter.edits import Edits\nfrom aiomilter.exceptions import MilterError",
+    ],
+)
+def test_what_is_allowed_is_not_found(source: str) -> None:
+    assert wrong_owners(parsed(context=source)) == wrong_imports(parsed(context=source)) == []
