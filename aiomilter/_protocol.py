@@ -92,6 +92,7 @@ class MilterProtocol(asyncio.Protocol):
         self._observer = observer
         self._ended: Callable[[MilterProtocol], None] | None = ended
         self._session = Session(make, options, observer, self)
+        self._feed = self._session.wire.buffer.feed
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
         # What the Task is to go on with, and the future that wakes it.
@@ -120,11 +121,10 @@ class MilterProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle what came, inline as far as it goes."""
         self.idle = 0
-        session = self._session
-        session.wire.receive_data(data)
+        self._feed(data)
         if self._running:
             self._look(data)
-        elif not session.over:
+        elif not self._session.over:
             self._start()
 
     def eof_received(self) -> bool:
@@ -293,7 +293,7 @@ class MilterProtocol(asyncio.Protocol):
         if self._session.over:
             if self._lost:
                 self._finished()
-        elif self._writable is None:
+        elif not self._reading and self._writable is None:
             self._resume_reading()
 
     def _failed(self, error: Exception) -> None:

@@ -21,6 +21,7 @@ from aiomilter.observe import MessageSummary, Observer, Where
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection, OutOfOrder, Repeated
 from aiomilter.wire.constants import BODY_CHUNK_SIZE, Command, ReplyCode, Stage
+from aiomilter.wire.constants import Protocol as Flag
 from aiomilter.wire.events import (
     Abort,
     BodyChunk,
@@ -85,7 +86,7 @@ class Channel(Protocol):
 
 
 _Callback: TypeAlias = Callable[..., Awaitable[Any]]
-_Step: TypeAlias = tuple[_Callback | None, str, type, bytes, Stage]
+_Step: TypeAlias = tuple[_Callback | None, bytes, str, Stage]
 
 
 class _Cancelled:
@@ -103,6 +104,11 @@ _GONE: Final = _Cancelled(answered=False)
 _CONTINUE: Final = CONTINUE.packet
 _PROGRESS: Final = packet(Progress.CODE)
 _new = Context.__new__
+# Looked up here once: an attribute of an Enum is a call in Python 3.11, and an operation on its flags several.
+_MAIL: Final = Stage.MAIL
+_RCPT: Final = Stage.RCPT
+_EOM: Final = Stage.EOM
+_REJECTED_RECIPIENTS: Final = int(Flag.REJECTED_RECIPIENTS)
 _STAGE_OF: Final = {stage.command: stage for stage in Stage}
 _STAGE_NAMED: Final = {name: stage for stage, name in CALLBACKS.items()}
 # Answers that do not refuse a recipient.
@@ -137,10 +143,12 @@ class Session:
         "_answers",
         "_began",
         "_callback",
+        "_calls",
         "_cancel",
         "_channel",
         "_debug",
         "_decision",
+        "_edit_limits",
         "_handler",
         "_headers",
         "_headers_size",
@@ -151,6 +159,8 @@ class Session:
         "_plain",
         "_remembered",
         "_scene",
+        "_sees_rejected",
+        "_short_way",
         "_stray",
         "_streaming",
         "_timer",
@@ -174,6 +184,9 @@ class Session:
         self._handler: Handler | None = None
         self._agreement: Agreement | None = None
         self._scene = Scene(self.wire.macro, self._progress)
+        self._calls: dict[Stage, _Callback] = {}
+        # How each plain event is handled; empty while an answer is remembered or the body is skipped.
+        self._short_way: dict[type, _Step] = {}
         self._plain: dict[type, _Step] = {}
         self._answers: Mapping[Stage, bytes] = {}
         self._callback = ""
@@ -190,6 +203,8 @@ class Session:
         # The new body has begun to leave: no PROGRESS may come in between (Postfix).
         self._streaming = False
         self._stray = False
+        self._sees_rejected = False
+        self._edit_limits = (0, False, 1, 1)
         self._began = 0.0
 
     # ------------------------------------------------------------------------------------------------ the hot path
@@ -197,61 +212,68 @@ class Session:
     async def run(self) -> None:
         """Handle every event that has come; return when there is none left, or the connection is over.
 
-        Steps with bookkeeping are methods of their own.  What is here runs for each header field and piece of body; its
-        price is in ``benchmarks/gates.py``.
+        Steps with bookkeeping are methods of their own.  What is here runs for each header field and piece of body, so it
+        keeps to locals; its price is in ``benchmarks/gates.py``.
         """
-        next_event = self.wire.next_event
-        out = self.out
-        scene = self._scene
-        while not self.over:
-            try:
-                event = next_event()
-            except RemoteProtocolError as error:
-                self._observer.remarked(self.where(), str(error))
-                break
-            if event is None:
-                return
-            if self._debug:
-                self._observer.event(self.where(), event)
-            kind = type(event)
-            step = self._plain.get(kind)
-            if step is None:
-                if self._handler is not None or self._arrived(kind):
-                    await _STEPS[kind](self, event)
-                continue
-            callback, name, shape, answer, stage = step
-            if kind is Header:
-                self._headers += 1
-                self._headers_size += len(event.name) + len(event.value)  # type: ignore[union-attr]
-                if self._headers > self._options.max_headers or self._headers_size > self._options.max_headers_size:
-                    self._too_many_headers()
+        out, scene, debug = self.out, self._scene, self._debug
+        max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
+        headers, headers_size, short_way = self._headers, self._headers_size, self._plain
+        try:
+            for event in () if self.over else self.wire.events:
+                if event is None:
+                    self._headers, self._headers_size = headers, headers_size
+                    return
+                if debug:
+                    self._observer.event(self.where(), event)
+                kind = type(event)
+                step = short_way.get(kind)
+                if step is None:
+                    self._headers, self._headers_size = headers, headers_size
+                    if self._handler is not None or self._arrived(kind):
+                        await _STEPS[kind](self, event)
+                    if self.over:
+                        break
+                    headers, headers_size, short_way = self._headers, self._headers_size, self._plain
                     continue
-            elif kind is BodyChunk and event.with_end:  # type: ignore[union-attr]
-                answer = b""
-            if callback is None:
-                if answer:
-                    out.append(answer)
-                continue
-            self._callback = name
-            context = _new(Context)
-            context._scene = scene
-            try:
-                if shape is Header:
-                    response = await callback(context, event)
-                elif shape is BodyChunk:
-                    response = await callback(context, event.chunk)  # type: ignore[union-attr]
+                callback, answer, name, stage = step
+                if kind is Header:
+                    headers += 1
+                    headers_size += len(event[1])  # type: ignore[index, arg-type]
+                    if headers > max_headers or headers_size > max_headers_size:
+                        self._too_many_headers()
+                        short_way = self._plain
+                        continue
+                elif kind is BodyChunk and event.with_end:  # type: ignore[union-attr]
+                    answer = b""
+                if callback is None:
+                    if answer:
+                        out.append(answer)
+                    continue
+                self._callback = name
+                context = _new(Context)
+                context._scene = scene
+                try:
+                    if kind is Header:
+                        response = await callback(context, event)
+                    elif kind is BodyChunk:
+                        response = await callback(context, event.chunk)  # type: ignore[union-attr]
+                    else:
+                        response = await callback(context)
+                except BaseException as error:
+                    response = self._failed(error)
+                context._scene = None
+                if self._waited:
+                    response = self._resumed(response)
+                if response is None or response is CONTINUE:
+                    if answer:
+                        out.append(answer)
                 else:
-                    response = await callback(context)
-            except BaseException as error:
-                response = self._failed(error)
-            context._scene = None
-            if self._waited:
-                response = self._resumed(response)
-            if response is None or response is CONTINUE:
-                if answer:
-                    out.append(answer)
-            else:
-                self._answer(stage, response, answer)
+                    self._answer(stage, response, answer)
+                    short_way = self._plain
+                    if self.over:
+                        break
+        except RemoteProtocolError as error:
+            self._observer.remarked(self.where(), str(error))
         await self._finish()
 
     # ------------------------------------------------------------------------------------ failures and cancellation
@@ -456,13 +478,13 @@ class Session:
 
     async def _call(self, stage: Stage, context: Context, *args: object) -> Any:
         """Call a callback and return its answer, whatever happens."""
-        handler = self._handler
-        if handler is None or stage not in handler.wants.stages:
+        callback = self._calls.get(stage)
+        if callback is None:
             return None
-        self._callback = name = CALLBACKS[stage]
+        self._callback = CALLBACKS[stage]
         context._scene = self._scene
         try:
-            response = await getattr(handler, name)(context, *args)
+            response = await callback(context, *args)
         except BaseException as error:
             response = self._failed(error)
         context._scene = None
@@ -499,7 +521,7 @@ class Session:
             self.over = True
             return False
         if self._agreement is not None:
-            self._ready()
+            self._equip(self._handler)
         return True
 
     async def _negotiate(self, offer: Negotiate) -> None:
@@ -515,7 +537,10 @@ class Session:
             return
         self.wire.agreed(agreement)
         self._answers = _answers(agreement.silent)
-        self._ready()
+        options = self._options
+        self._edit_limits = (agreement.actions, agreement.leading_space, options.max_edits, options.max_edits_size)
+        self._sees_rejected = bool(agreement.answer.protocol & _REJECTED_RECIPIENTS)
+        self._equip(handler)
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
 
     async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> None:
@@ -537,15 +562,14 @@ class Session:
         if failed:
             raise NegotiationError("the filter's negotiate callback failed")
 
-    def _ready(self) -> None:
-        """Let the plain steps take the short way, which they leave when an answer is remembered or body is skipped."""
-        handler, answers = self._handler, self._answers
-        assert handler is not None
+    def _equip(self, handler: Handler) -> None:
+        """Look up the callbacks, and what the plain steps need to take the short way."""
         stages = handler.wants.stages
-        self._plain = {
-            kind: (getattr(handler, name) if stage in stages else None, name, kind, answers[stage], stage)
-            for kind, stage, name in _PLAIN
+        self._calls = {stage: getattr(handler, name) for stage, name in CALLBACKS.items() if stage in stages}
+        self._short_way = {
+            kind: (self._calls.get(stage), self._answers[stage], name, stage) for kind, stage, name in _PLAIN
         }
+        self._plain = self._short_way
 
     async def _connect(self, event: Connect) -> None:
         self._scene.client = event
@@ -576,16 +600,16 @@ class Session:
 
     async def _mail(self, event: Mail) -> None:
         self._begin(event)
-        if not self._passed(Stage.MAIL):
-            response = await self._call(Stage.MAIL, _new(Context), event)
-            self._answer_step(Stage.MAIL, response, self._answers[Stage.MAIL])
+        if not self._passed(_MAIL):
+            response = await self._call(_MAIL, _new(Context), event)
+            self._answer_step(_MAIL, response, self._answers[_MAIL])
 
     def _begin(self, sender: Mail | None) -> None:
         self._scene.begin(sender)
         self._began = monotonic()
         self._headers = self._headers_size = 0
         if self._remembered is None:
-            self._ready()
+            self._plain = self._short_way
 
     def _passed(self, stage: Stage) -> bool:
         """Return whether an answer is remembered; if this step has an answer, give it.
@@ -605,7 +629,7 @@ class Session:
         return True
 
     async def _rcpt(self, event: Rcpt) -> None:
-        if self._passed(Stage.RCPT):
+        if self._passed(_RCPT):
             return
         scene = self._scene
         response: Any
@@ -613,12 +637,12 @@ class Session:
             self._observer.remarked(self.where(), f"more than {self._options.max_recipients} recipients")
             response = Reply(452, "4.5.3", "Too many recipients")
         else:
-            response = await self._call(Stage.RCPT, _new(Context), event)
+            response = await self._call(_RCPT, _new(Context), event)
         if response is not None and not (isinstance(response, Verdict) and response in _TAKEN):
             scene.refused += 1
-        elif self.wire.macro("rcpt_mailer") != "error":  # else the MTA refuses it itself
+        elif not self._sees_rejected or self.wire.macro("rcpt_mailer") != "error":  # else the MTA refuses it itself
             scene.recipients.append(event)
-        self._answer_step(Stage.RCPT, response, self._answers[Stage.RCPT])
+        self._answer_step(_RCPT, response, self._answers[_RCPT])
 
     async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
         """Handle a plain step off the short way: an answer is remembered, the body is skipped, or a message begins."""
@@ -640,28 +664,29 @@ class Session:
         self._answer(Stage.HEADER, response, self._answers[Stage.HEADER])
 
     async def _eom(self, event: EndOfMessage) -> None:
-        if self._passed(Stage.EOM):
+        if self._passed(_EOM):
             return
-        options, agreement, scene = self._options, self._agreement, self._scene
-        assert agreement is not None
+        scene = self._scene
         self._callback = "eom"
-        edits = Edits(agreement.actions, agreement.leading_space, options.max_edits, options.max_edits_size)
+        edits = Edits(*self._edit_limits) if _EOM in self._calls else None
         scene.edits = edits
-        response = await self._call(Stage.EOM, _new(EndOfMessageContext))
+        response = await self._call(_EOM, _new(EndOfMessageContext))
         scene.edits = None
         sent = 0
         if response is None:
             response = CONTINUE
-        if (response is CONTINUE or response is ACCEPT) and edits.overflow:
+        if edits is None:
+            pass
+        elif (response is CONTINUE or response is ACCEPT) and edits.overflow:
             self._observer.failed(self.where(), "more edits than allowed; none is sent", None)
-            response = options.on_error
+            response = self._on_error()
         elif (response is CONTINUE or response is ACCEPT) and edits:
             sent = len(edits)
             response = await self._send(edits, response)
         if isinstance(response, _Cancelled):
-            self._answer(Stage.EOM, response, _CONTINUE)
+            self._answer(_EOM, response, _CONTINUE)
             return  # the message is still open, for abort
-        if not isinstance(response, Verdict | Reply) or not is_legal(Stage.EOM, response):
+        if not isinstance(response, Verdict | Reply) or not is_legal(_EOM, response):
             response = self._refused(response)
         self.out.append(response.packet)
         self._end_message(_text(response), sent)
