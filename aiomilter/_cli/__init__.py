@@ -1,5 +1,6 @@
 """The commands ``aiomilter run`` and ``aiomilter check``."""
 
+import argparse
 import contextlib
 import os
 import sys
@@ -7,14 +8,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import run
+from aiomilter._cli import check, run
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run,)
+_COMMANDS: Final = (run, check)
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -50,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add_parser(commands)
     try:
-        options = parser.parse_args(arguments)
-        if not hasattr(options, "command"):
-            parser.error("expected a command: run or check")
+        options = _parse(parser, arguments)
         status: int = options.command(options)
         sys.stdout.flush()
         return status
@@ -70,3 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; argparse alone would take no messages after an option."""
+    options, rest = parser.parse_known_args(arguments)
+    if not hasattr(options, "command"):
+        parser.error("expected a command: run or check")
+    if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
+        rest if not hasattr(options, "arguments") else []
+    ):
+        options.parser.error(f"unknown argument: {' '.join(unknown)}")
+    if rest:
+        options.arguments += rest
+    return options

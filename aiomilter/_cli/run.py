@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiomilter._cli import logs
 from aiomilter._cli.parsing import above_zero, file_mode, seconds, socket_text
-from aiomilter._cli.target import load, own_traceback
+from aiomilter._cli.target import load, start_trouble
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble
 from aiomilter.daemon import run_service
@@ -51,8 +51,14 @@ _ON_ERROR: Final[Mapping[str, Response]] = {
 
 def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("run", help="serve a filter", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.set_defaults(command=_run)
+    parser = commands.add_parser(
+        "run",
+        help="serve a filter",
+        usage="%(prog)s TARGET [--listen SOCKET]... [--smtp [HOST:]PORT] [options]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.set_defaults(command=_run, parser=parser)
     parser.add_argument("target", metavar="TARGET", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
     parser.add_argument(
         "--listen", metavar="SOCKET", action="append", default=[], type=socket_text, help="where; may be repeated"
@@ -201,13 +207,6 @@ def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
         raise Trouble(f"cannot store in {options.store!r}: {error.strerror}") from None
 
 
-def _start_trouble(target: str, error: Exception) -> Trouble:
-    """Return what to say where the filter cannot be made."""
-    if isinstance(error, TypeError) and str(error).startswith("factory: "):
-        return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
-    return Trouble(f"{target} cannot be started: {type(error).__name__}: {error}", details=own_traceback(error))
-
-
 class _Daemon:
     """The server, and the SMTP server in front of it.
 
@@ -237,10 +236,10 @@ class _Daemon:
             await self._stack.enter_async_context(self._server)
         except OSError as error:
             if not str(error.strerror).startswith("cannot listen"):
-                raise _start_trouble(self._options.target, error) from None
+                raise start_trouble(self._options.target, error) from None
             raise listening_trouble(error) from None
         except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
-            raise _start_trouble(self._options.target, error) from None
+            raise start_trouble(self._options.target, error) from None
         if self._options.smtp is not None:
             await self._start_front()
         return self

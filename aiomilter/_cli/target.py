@@ -8,13 +8,15 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiomilter._cli.trouble import Trouble
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
-__all__ = ["load"]
+__all__ = ["load", "own_traceback", "start_trouble"]
+
+_PACKAGE: Final = Path(__file__).parent.parent
 
 
 def load(target: str) -> Factory:
@@ -109,7 +111,7 @@ def _user_trouble(place: str, error: Exception) -> Trouble:
 
 
 def own_traceback(error: BaseException) -> str:
-    """Return a traceback without the frames of the import system and of these commands."""
+    """Return a traceback from the first frame on that is neither the import system's nor ours."""
     frames = error.__traceback__
     while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -117,7 +119,14 @@ def own_traceback(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or Path(filename).parent == Path(__file__).parent
+    return filename.startswith("<frozen importlib") or _PACKAGE in Path(filename).parents
+
+
+def start_trouble(target: str, error: Exception) -> Trouble:
+    """Return what to say where the filter cannot be made."""
+    if isinstance(error, TypeError) and str(error).startswith("factory: "):
+        return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
+    return Trouble(f"{target} cannot be started: {type(error).__name__}: {error}", details=own_traceback(error))
 
 
 # ------------------------------------------------------------------------------------------------------------- filters

@@ -24,6 +24,7 @@ async def session(
     helo: str = "client.example",
     macros: Mapping[str, str] | _mta.MacroValues = MappingProxyType({}),
     mta: _mta.Style = "postfix",
+    timeout: float = 30.0,
     **options: object,
 ) -> AsyncIterator[_mta.Session]:
     """Play an SMTP session to a filter: ``async with session(MyFilter) as s: await s.mail("<a@x>", "SIZE=1")``.
@@ -39,6 +40,7 @@ async def session(
         helo: What it says in EHLO.
         macros: Values that the MTA lends, by name, from the first step on; or by step and name.
         mta: Whose manners to have.
+        timeout: Seconds to wait for each answer.
         options: Of :func:`aiomilter.serve`.
 
     Raises:
@@ -53,7 +55,7 @@ async def session(
             by_step[Stage.CONNECT] = {**by_step.get(Stage.CONNECT, {}), key: str(value)}
     async with MemoryServer(factory, options) as server:
         reader, writer = server.connect()
-        played = _mta.Session(reader, writer, style=mta, macros=by_step)
+        played = _mta.Session(reader, writer, style=mta, timeout=timeout, macros=by_step)
         try:
             await played.negotiate()
             await played.connect(hostname, client)

@@ -1,0 +1,209 @@
+"""What ``check`` prints for people: answers, edits, and what they make of the message, as a diff."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiomilter import mta
+from aiomilter._cli.playing import Failure, Play, Played, Step
+from aiomilter._cli.shape import edits
+from aiomilter._cli.terminal import safe, safe_octets
+from aiomilter.wire.constants import Action, Protocol, Stage
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, Reply, Verdict
+
+__all__ = ["report"]
+
+_COLUMN: Final = 52
+_LONGEST_LINE: Final = 400
+"""Characters of a line that are shown."""
+_LONGEST_TEXT: Final = 100
+_MOST_LINES: Final = 4000
+"""Lines that are compared: difflib's time grows with the square."""
+
+
+def report(play: Play) -> Iterator[str]:
+    """Return the lines."""
+    manners = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scene.style]
+    yield f"{safe(play.asked)}, asked as {manners} does"
+    if play.agreed is not None:
+        yield f"may: {_actions(play)}"
+    for step in play.connection:
+        yield _step(step)
+    # Such a filter brings the space that follows the colon itself.
+    spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
+    for played in play.messages:
+        yield ""
+        yield from _message(played, spaced)
+    for failure in play.failures:
+        yield ""
+        yield from _failure(failure)
+
+
+def _actions(play: Play) -> str:
+    assert play.agreed is not None
+    names = [action.name or "" for action in Action if play.agreed.actions & action]
+    return ", ".join(name.lower().replace("_", " ") for name in names) or "change nothing"
+
+
+def _step(step: Step) -> str:
+    told = _short(step.what)
+    answer = f"({step.why})" if step.answer is None else _answer(step.answer)
+    return f"{step.stage.name.lower():8} {told:{_COLUMN - 9}} {answer}".rstrip()
+
+
+def _answer(answer: mta.Answer) -> str:
+    return answer.name.lower() if isinstance(answer, Verdict) else _reply(str(answer))
+
+
+def _reply(text: str) -> str:
+    return safe(text.replace("\r\n", " / "))
+
+
+def _short(text: str) -> str:
+    text = safe(text)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+
+def _message(played: Played, spaced: bool) -> Iterator[str]:
+    yield f"== {safe(played.message.source) or 'a sample message'}"
+    for step in played.steps:
+        yield _step(step)
+    changes = [_edit(edit, spaced) for edit in edits(played.modifications, text=str)]
+    if changes:
+        yield ""
+        yield "edits:" if played.delivered else "edits, without effect:"
+        yield from (f"  {change}" for change in changes)
+    yield ""
+    yield from _result(played)
+    if played.reply:
+        yield ""
+        yield f"the SMTP client is told {_place(played)}: {_reply(played.reply)}"
+
+
+def _place(played: Played) -> str:
+    last = played.steps[-1].stage
+    return {Stage.MAIL: "at MAIL", Stage.RCPT: "at RCPT", Stage.DATA: "at DATA"}.get(last, "after the message")
+
+
+def _edit(edit: dict[str, Any], spaced: bool) -> str:
+    name = edit["edit"]
+    if spaced and "value" in edit:
+        edit["value"] = edit["value"].removeprefix(" ")
+    shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body")}
+    match name:
+        case "add_header":
+            return f"{name} {shown['name']}: {shown['value']}"
+        case "insert_header":
+            return f"{name} at {shown['index']}, {shown['name']}: {shown['value']}"
+        case "change_header":
+            return f"{name} {shown['name']} ({shown['occurrence']}): {shown['value']}"
+        case "delete_header":
+            return f"{name} {shown['name']} ({shown['occurrence']})"
+        case _:
+            return " ".join([name, *(text for text in shown.values() if text)])
+
+
+def _result(played: Played) -> Iterator[str]:
+    message = played.delivered
+    if message is None:
+        yield _lost(played)
+        return
+    before, after = str(played.sender), " ".join((message.sender.sender, *message.sender.params))
+    if before != after:
+        yield f"sender: {safe(before)} becomes {safe(after)}"
+    yield from _recipients(played, message)
+    if message.quarantine is not None:
+        yield f"held in the queue: {safe(message.quarantine)}"
+    original = b"".join([line.raw for line in played.content.fields])
+    if played.content.separated or played.content.body:
+        original += b"\r\n"
+    original += played.content.body
+    if original == message.octets:
+        yield "the message is not changed"
+    else:
+        yield from _diff(original, message.octets)
+
+
+def _lost(played: Played) -> str:
+    if played.decided is None:
+        return "the filter broke off"
+    stage, answer = played.decided
+    if answer is DISCARD:
+        return "the message is dropped, and nobody is told"
+    later = (isinstance(answer, Reply) and answer.temporary) or answer is Verdict.TEMPFAIL
+    return f"the message is refused at {stage.name}{', for now' if later else ''}"
+
+
+def _recipients(played: Played, message: mta.Delivered) -> Iterator[str]:
+    refused = [step.what for step in played.steps if step.stage is Stage.RCPT and _refused(step)]
+    before = [str(recipient) for recipient in played.recipients if str(recipient) not in refused]
+    after = [" ".join((rcpt.recipient, *rcpt.params)) for rcpt in message.recipients]
+    for recipient in refused:
+        yield f"recipient refused: {safe(recipient)}"
+    for recipient in before:
+        if recipient not in after:
+            yield f"recipient deleted: {safe(recipient)}"
+    for recipient in after:
+        if recipient not in before:
+            yield f"recipient added: {safe(recipient)}"
+    if not after:
+        yield "no recipient is left: the message is dropped"
+
+
+def _refused(step: Step) -> bool:
+    return step.answer is not None and step.answer not in (CONTINUE, ACCEPT, DISCARD)
+
+
+def _diff(before: bytes, after: bytes) -> Iterator[str]:
+    """Return a unified diff, every line safe for a terminal."""
+    old, new = _lines(before), _lines(after)
+    start = _common(old, new)
+    end = _common(old[start:][::-1], new[start:][::-1])
+    middle = max(len(old), len(new)) - start - end
+    if middle > _MOST_LINES:
+        yield f"lines {start + 1} to {len(old) - end} become {len(new) - start - end} others, too many to show"
+        return
+    # What is the same at both ends is not compared, but for the lines that are shown around.
+    first, last = max(0, start - 3), max(0, end - 3)
+    old, new = old[first : len(old) - last], new[first : len(new) - last]
+    lines = difflib.diff_bytes(difflib.unified_diff, old, new, b"as sent", b"as delivered", lineterm=b"")
+    for number, line in enumerate(lines):
+        yield _moved(line.decode("ascii"), first) if number > 1 and line.startswith(b"@@ ") else _cut(safe_octets(line))
+
+
+def _moved(line: str, by: int) -> str:
+    """Return the head of a hunk for lines that were counted from ``by``."""
+    if not by:
+        return line
+    parts = []
+    for part in line.split(" ")[1:3]:
+        begin, comma, count = part[1:].partition(",")
+        parts.append(f"{part[0]}{int(begin) + by}{comma}{count}")
+    return f"@@ {' '.join(parts)} @@"
+
+
+def _common(old: list[bytes], new: list[bytes]) -> int:
+    count = 0
+    for one, other in zip(old, new, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _lines(octets: bytes) -> list[bytes]:
+    lines = octets.replace(b"\r\n", b"\n").split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}... ({len(line) - 1} characters)"
+
+
+def _failure(failure: Failure) -> Iterator[str]:
+    where = f"{failure.step}: " if failure.step else ""
+    yield f"{'failed: ' if failure.fatal else 'note: '}{where}{safe(failure.what)}"
+    yield from (f"  {safe(line, also=chr(9))}" for line in failure.traceback.splitlines())
