@@ -171,7 +171,8 @@ class Session:
         offer: What to offer; older versions and fewer bits play older MTAs.
         lenient: Let pass what Postfix lets pass: protocol bits that were not offered, modifications that were not agreed on,
             packets over 65535 octets.
-        timeout: Seconds to wait for each packet of the filter, or for it to read ours; PROGRESS starts them anew (P-146).
+        timeout: Seconds to wait for each packet of the filter, or for it to read ours; PROGRESS starts them anew (P-146), for
+            ever if need be, as in Postfix.
         macros: Values by step, known from that step on; their names are added to the MTA's list for the step.
         max_answer_size: Octets of one step's answer, all its packets together.
         buffer_size: Octets that Postfix collects before it writes without need.
@@ -675,10 +676,7 @@ class Session:
         # Both MTAs apply it all the same, but for Sendmail and REPLBODY.
         if strict and not self.agreed.actions & _NEEDS[code]:
             raise RemoteProtocolError(f"{_name(code)} packet: expected what was agreed on, found another action")
-        try:
-            return _DECODE[code](payload)
-        except LocalProtocolError as error:
-            raise RemoteProtocolError(f"{_name(code)} packet: {error}") from error
+        return _DECODE[code](payload)
 
 
 def _name(code: int) -> str:

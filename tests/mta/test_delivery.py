@@ -55,6 +55,7 @@ HEADERS: list[tuple[str, list[Modification], str, str]] = [
     (H, [ChangeHeader(2, "A", ""), ChangeHeader(1, "A", "")], "B: 2", "B: 2"),
     # The MTA's own Received is no occurrence of the name, but Sendmail places a new one above it.
     (H, [ChangeHeader(1, "Received", "v")], H + "|Received: v", "Received: v|" + H),
+    (H, [ChangeHeader(1, "RECEIVED", "v")], H + "|RECEIVED: v", "RECEIVED: v|" + H),
     ("Received: c|" + H, [ChangeHeader(1, "Received", "v")], "Received: v|" + H, "Received: v|" + H),
     (H, [AddHeader("Received", "v")], H + "|Received: v", "Received: v|" + H),
     # A field that Sendmail would generate has its place before the client's, and its own spelling.
@@ -169,7 +170,7 @@ def test_postfix_adds_a_recipient_that_is_there_already_once_more() -> None:
 
 
 def test_a_list_too_long_to_be_one_is_taken_for_an_address() -> None:
-    delivered = deliver("sendmail", SENDER, [], cut(b""), [AddRecipient('"\\' * 4000)])
+    delivered = deliver("sendmail", SENDER, [], cut(b""), [AddRecipient("<a@x>, " * 1000)])
 
     assert len(delivered.recipients) == 1
 
