@@ -100,6 +100,7 @@ class MilterProtocol(asyncio.Protocol):
         self._wake: asyncio.Future[None] | None = None
         self._running = False
         self._lost = False
+        self._given_up = False
         self._lookahead: Lookahead | None = None
         self._reading = True
         self._writable: asyncio.Future[None] | None = None
@@ -140,6 +141,8 @@ class MilterProtocol(asyncio.Protocol):
             self._writable.set_result(None)
         self._session.out.clear()
         self._end("lost")
+        if self._given_up:
+            self._tell_end()
 
     def pause_writing(self) -> None:
         """Read no more until the MTA has taken what was written, and close it if it does not in time."""
@@ -213,8 +216,15 @@ class MilterProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def abort(self) -> None:
-        """Close the connection at once."""
+    def give_up(self) -> None:
+        """Close the connection at once, and let nobody wait for the callback that does not end."""
+        self._given_up = True
+        if self._lost:
+            self._tell_end()
+        else:
+            self._abort()
+
+    def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
@@ -235,12 +245,18 @@ class MilterProtocol(asyncio.Protocol):
 
     def _start(self) -> None:
         """Run a batch inline; hand it to the Task if it suspends."""
-        task = self._task or self._begin_task()
+        task = self._task
+        if task is None or task.cancelling():  # one that a callback has cancelled may not harm the next batch
+            task = self._begin_task()
         run = self._session.run()
         try:
             future = self._context.run(self._step, run, task)
         except StopIteration:
-            self._done()
+            session = self._session
+            if session.out:
+                self.flush()
+            if session.over:
+                self._done()
         except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
             self._failed(error)
         else:
@@ -270,6 +286,8 @@ class MilterProtocol(asyncio.Protocol):
                 if self._handed is None:
                     await self._wake
             except asyncio.CancelledError as error:
+                if self._task is not task:
+                    break
                 cancelled = error
             if self._handed is None:
                 break
@@ -300,21 +318,23 @@ class MilterProtocol(asyncio.Protocol):
         self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", error)
         self._session.over = True
         self._running = False
-        self.abort()
+        self._abort()
         if self._lost:
             self._finished()
 
     def _finished(self) -> None:
         """The transport and the last callback have ended, in whichever order."""
+        task, self._task = self._task, None
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+        elif task is not None:
+            task.cancel()
+        self._tell_end()
+
+    def _tell_end(self) -> None:
         if self._ended is not None:
             ended, self._ended = self._ended, None
-            task, self._task = self._task, None
-            wake = self._wake
-            self._wake = None
-            if wake is not None and not wake.done():
-                wake.set_result(None)
-            elif task is not None:
-                task.cancel()
             ended(self)
 
     def suspended(self) -> None:
@@ -350,4 +370,4 @@ class MilterProtocol(asyncio.Protocol):
     def _write_timed_out(self) -> None:
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
         self._observer.remarked(self._session.where(), what)
-        self.abort()
+        self._abort()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from functools import lru_cache
 from inspect import iscoroutine
+from sys import getrefcount
 from time import monotonic
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -81,8 +82,8 @@ class Channel(Protocol):
     def close(self) -> None:
         """Close the connection once what was written has left."""
 
-    def abort(self) -> None:
-        """Close the connection at once."""
+    def give_up(self) -> None:
+        """Close the connection at once, and let nobody wait for the callback that does not end."""
 
 
 _Callback: TypeAlias = Callable[..., Awaitable[Any]]
@@ -104,6 +105,15 @@ _GONE: Final = _Cancelled(answered=False)
 _CONTINUE: Final = CONTINUE.packet
 _PROGRESS: Final = packet(Progress.CODE)
 _new = Context.__new__
+
+
+def _alone() -> int:
+    context = _new(Context)
+    return getrefcount(context)
+
+
+_ALONE: Final = _alone()
+"""What ``getrefcount`` says of a context that nobody but one local name holds."""
 # Looked up here once: an attribute of an Enum is a call in Python 3.11, and an operation on its flags several.
 _MAIL: Final = Stage.MAIL
 _RCPT: Final = Stage.RCPT
@@ -217,7 +227,9 @@ class Session:
         """
         out, scene, debug = self.out, self._scene, self._debug
         max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
-        headers, headers_size, short_way = self._headers, self._headers_size, self._plain
+        headers, headers_size = self._headers, self._headers_size
+        context = _new(Context)
+        kind: type | None = None
         try:
             for event in () if self.over else self.wire.events:
                 if event is None:
@@ -225,23 +237,26 @@ class Session:
                     return
                 if debug:
                     self._observer.event(self.where(), event)
-                kind = type(event)
-                step = short_way.get(kind)
-                if step is None:
-                    self._headers, self._headers_size = headers, headers_size
-                    if self._handler is not None or self._arrived(kind):
-                        await _STEPS[kind](self, event)
-                    if self.over:
-                        break
-                    headers, headers_size, short_way = self._headers, self._headers_size, self._plain
-                    continue
-                callback, answer, name, stage = step
+                if type(event) is not kind:
+                    kind = type(event)
+                    step = self._plain.get(kind)
+                    if step is None:
+                        self._headers, self._headers_size = headers, headers_size
+                        if self._handler is not None or self._arrived(kind):
+                            await _STEPS[kind](self, event)
+                        if self.over:
+                            break
+                        headers, headers_size, kind = self._headers, self._headers_size, None
+                        continue
+                    callback, answer, name, stage = step
+                    if callback is not None:
+                        self._callback = name
                 if kind is Header:
                     headers += 1
                     headers_size += len(event[1])  # type: ignore[index, arg-type]
                     if headers > max_headers or headers_size > max_headers_size:
                         self._too_many_headers()
-                        short_way = self._plain
+                        kind = None
                         continue
                 elif kind is BodyChunk and event.with_end:  # type: ignore[union-attr]
                     answer = b""
@@ -249,8 +264,6 @@ class Session:
                     if answer:
                         out.append(answer)
                     continue
-                self._callback = name
-                context = _new(Context)
                 context._scene = scene
                 try:
                     if kind is Header:
@@ -262,6 +275,8 @@ class Session:
                 except BaseException as error:
                     response = self._failed(error)
                 context._scene = None
+                if getrefcount(context) > _ALONE:
+                    context = _new(Context)  # the callback has kept it, and it is to stay dead
                 if self._waited:
                     response = self._resumed(response)
                 if response is None or response is CONTINUE:
@@ -269,7 +284,7 @@ class Session:
                         out.append(answer)
                 else:
                     self._answer(stage, response, answer)
-                    short_way = self._plain
+                    kind = None
                     if self.over:
                         break
         except RemoteProtocolError as error:
@@ -285,7 +300,7 @@ class Session:
         if self._cancel is not None and isinstance(error, asyncio.CancelledError):
             return None  # what we asked for; _resumed knows why
         if isinstance(error, TemporaryFailure):
-            self._observer.remarked(self.where(), f"temporary failure: {error}")
+            self._observer.remarked(self.where(), f"temporary failure: {str(error)!a:.500}")
         else:
             self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
         return self._on_error()
@@ -354,7 +369,7 @@ class Session:
         what = f"the callback did not end within {self._options.cancel_timeout:g} s of its cancellation; closing"
         self._observer.failed(self.where(), what, None)
         self.over = True
-        self._channel.abort()
+        self._channel.give_up()
 
     # ---------------------------------------------------------------------------------------------------- answering
 

@@ -436,7 +436,8 @@ async def serving(factory: Factory, **options: Any) -> AsyncIterator[Scene]:
         assert not server._connections
         assert not contexts, contexts
     finally:
-        await server.close()
+        async with asyncio.timeout(5):
+            await server.close()
         loop.set_exception_handler(None)
 
 
