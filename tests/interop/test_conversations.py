@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aiomilter import ACCEPT, REJECT, TEMPFAIL, Context, EndOfMessageContext, Milter, Reply, Response
+from aiomilter import ACCEPT, DISCARD, REJECT, TEMPFAIL, Context, EndOfMessageContext, Milter, Reply, Response
 from tests.interop.client import MESSAGE, RECIPIENTS, SENDER, Client, accepted, connect
 from tests.interop.recorder import CALLBACKS, Script
 from tests.interop.rigs.postfix import Postfix
@@ -181,11 +181,16 @@ async def test_a_client_that_breaks_off_and_pipelines_the_next_message(scene: Sc
     assert [event[0] for event in script.events if event[0] in ("abort", "eom")] == ["abort", "eom"]
 
 
-@pytest.mark.parametrize("answer", [None, REJECT, TEMPFAIL, Reply(550, "5.5.9", "what?")], ids=str)
+@pytest.mark.parametrize("answer", [None, REJECT, TEMPFAIL, Reply(550, "5.5.9", "what?"), ACCEPT, DISCARD], ids=str)
 async def test_an_unknown_command_leaves_the_message_as_it_is(scene: Scene, answer: Any) -> None:
-    """P-047: inside a transaction too; the MTA always refuses the command, the filter may choose the text."""
+    """P-047: inside a transaction and before; the MTA always refuses the command, the filter may choose the text.
+
+    P-091: ACCEPT would kill Postfix's SMTP server at the next MAIL, DISCARD the message.
+    """
     script = Script({"unknown": answer})
     async with scene.filters(script), scene.connect() as client:
+        before = await client.say("FOOO bar")
+        script.recorders[0].answers["unknown"] = answer
         await client.say(f"MAIL FROM:<{SENDER}>")
         await client.say(f"RCPT TO:<{BOB}>")
         reply = await client.say("FOOO bar")
@@ -195,6 +200,7 @@ async def test_an_unknown_command_leaves_the_message_as_it_is(scene: Scene, answ
 
     whole_line = scene.name == "sendmail" or scene.rig.version >= (3, 10)
     assert ("unknown", "FOOO bar" if whole_line else "FOOO") in script.events
+    assert before == reply
     assert reply[:1] in ("4", "5")
     if isinstance(answer, Reply) and not (scene.name == "postfix" and scene.rig.version >= (3, 10)):
         assert reply == str(answer)
