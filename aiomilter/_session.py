@@ -279,14 +279,15 @@ class Session:
                     context = _new(Context)  # the callback has kept it, and it is to stay dead
                 if self._waited:
                     response = self._resumed(response)
+                    if self.over:
+                        self._answer_step(stage, response, answer)
+                        break
                 if response is None or response is CONTINUE:
                     if answer:
                         out.append(answer)
                 else:
                     self._answer(stage, response, answer)
                     kind = None
-                    if self.over:
-                        break
         except RemoteProtocolError as error:
             self._observer.remarked(self.where(), str(error))
         await self._finish()
@@ -384,6 +385,10 @@ class Session:
         if isinstance(response, _Cancelled):
             if answer and response.answered:
                 self.out.append(self._on_error().packet)
+            if self._callback in _OF_MESSAGE:
+                # Only steps without answer can come before what has cancelled it; they do not reach the filter.
+                self._remembered = TEMPFAIL
+                self._plain = {}
             return
         if not isinstance(response, Verdict | Reply) or not is_legal(stage, response):
             response = self._refused(response)
@@ -543,8 +548,9 @@ class Session:
         handler = self._handler
         assert handler is not None
         try:
-            if overrides(type(handler), "negotiate"):
-                await self._call_negotiate(handler, offer)
+            if overrides(type(handler), "negotiate") and not await self._call_negotiate(handler, offer):
+                self.over = True
+                return
             self._agreement = agreement = agree(offer, handler.wants)
         except (NegotiationError, RemoteProtocolError) as error:
             self._observer.remarked(self.where(), str(error))
@@ -558,24 +564,24 @@ class Session:
         self._equip(handler)
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
 
-    async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> None:
+    async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> bool:
+        """Call ``negotiate`` and return whether it has ended well."""
         context = _new(Context)
         context._scene = self._scene
         self._callback = "negotiate"
-        failed = False
+        well = True
         try:
             await handler.negotiate(context, offer)  # type: ignore[attr-defined]  # overrides() has seen it
         except NegotiationError:
             raise
         except BaseException as error:
             self._failed(error)
-            failed = True
+            well = False
         finally:
             context._scene = None
             if self._waited and self._resumed(None) is not None:
-                failed = True
-        if failed:
-            raise NegotiationError("the filter's negotiate callback failed")
+                well = False
+        return well
 
     def _equip(self, handler: Handler) -> None:
         """Look up the callbacks, and what the plain steps need to take the short way."""
@@ -698,8 +704,12 @@ class Session:
         elif (response is CONTINUE or response is ACCEPT) and edits:
             sent = len(edits)
             response = await self._send(edits, response)
+        if edits is not None and edits.sources:
+            await self._close_sources(edits.sources)
         if isinstance(response, _Cancelled):
-            self._answer(_EOM, response, _CONTINUE)
+            if response.answered:
+                # Half a new body may have left: whatever on_error says, that may not pass.
+                self.out.append((TEMPFAIL if sent else self._on_error()).packet)
             return  # the message is still open, for abort
         if not isinstance(response, Verdict | Reply) or not is_legal(_EOM, response):
             response = self._refused(response)
@@ -714,6 +724,7 @@ class Session:
         if isinstance(body, bytes):
             self.out += body_packets(body)
         elif isinstance(body, AsyncIterable):
+            edits.sources.remove(body)
             try:
                 await self._stream(body)
             except BaseException as error:
@@ -745,6 +756,18 @@ class Session:
                 await close()
         if pending or not self._streaming:
             self.out.append(packet(ReplyCode.REPLBODY, bytes(pending)))
+
+    async def _close_sources(self, sources: list[AsyncIterable[bytes]]) -> None:
+        """Close the sources of bodies that are not sent."""
+        for source in sources:
+            close = getattr(source, "aclose", None)
+            if close is not None:
+                try:
+                    await close()
+                except BaseException as error:
+                    self._failed(error)
+                if self._waited:
+                    self._resumed(None)
 
     async def _unknown(self, event: Unknown) -> None:
         response = await self._call(Stage.UNKNOWN, _new(Context), event)

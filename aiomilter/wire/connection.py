@@ -62,6 +62,8 @@ _QUIT: Final = Quit()
 _QUIT_NEW_CONNECTION: Final = QuitNewConnection()
 
 _MACRO: Final = int(Command.MACRO)
+# What no packet begins with.
+_NO_FRAME: Final = b"\xff" * 5
 _MAIL: Final = int(Command.MAIL)
 _UNKNOWN: Final = int(Command.UNKNOWN)
 # Latest step first: the order of look-up (P-081).
@@ -134,6 +136,7 @@ class Connection:
         "_keep",
         "_last_of_body",
         "_leading_space",
+        "_macro_frame",
         "_macros",
         "_mail_declined",
         "_row",
@@ -151,6 +154,8 @@ class Connection:
         self._state = State.IDLE
         # Payloads as received, without the command octet, until somebody reads one: decoding them all at once costs 39 %.
         self._macros: dict[int, bytes | dict[str, str]] = dict.fromkeys(_MACRO_STEPS, b"")
+        # The last MACRO packet, whole, as long as what it brought is still there.
+        self._macro_frame = _NO_FRAME
         # The end-of-message packet brought body, and its own event is still to come.
         self._last_of_body = False
         # The step whose macros belong to what comes next, although they came before the end of what was.
@@ -204,45 +209,61 @@ class Connection:
         limit = buffer.max_size + 1
         while self._rows is None:
             yield self._offer()
+        mail_declined = self._mail_declined
+        same_code, same_row, decode = -1, self._row, None
         while True:
             data, pos, end = buffer.data, buffer.pos, buffer.end
+            large = end - pos > limit
             while end - pos > 4:
                 length, code = unpack(data, pos)
                 stop = pos + 4 + length
-                if stop > end or length > limit or not length:
+                if stop > end or (large and length > limit):
                     break  # unfinished, or for refill() to refuse
                 if code == _MACRO:
-                    if length == 1:
+                    if length < 2:
                         raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
                     step = data[pos + 5]
                     if step in macros:
                         macros[step] = data[pos + 6 : stop]
+                        self._macro_frame = data[pos:stop]
                     pos = stop
-                    if step == _MAIL and self._mail_declined and self._mail_macros():
+                    if mail_declined and step == _MAIL and self._mail_macros():
                         buffer.pos = pos
                         yield _ABORT
                     continue
-                cell = self._row.get(code)
-                if cell is None:
-                    buffer.pos = pos = stop
-                    yield self._outside(code)
-                    continue
-                decode, row, state, special = cell
-                if decode is not None:
-                    event: Event | OutOfOrder | Repeated | None = decode(data[pos + 5 : stop])
-                    if row is not self._row:
-                        self._row = row
-                        self._state = state
-                    buffer.pos = pos = stop
-                    yield event
-                    continue
-                buffer.pos = stop
-                event = special(self, code, row, data[pos + 5 : stop], pos)
-                if event is not None:
-                    yield event
-                    if self._last_of_body:
-                        yield self._end_of_message()
-                pos = buffer.pos
+                # Most commands are like the one before, and lead to the row where they are found again.
+                if code != same_code or self._row is not same_row:
+                    if not length:
+                        break
+                    cell = self._row.get(code)
+                    if cell is None:
+                        buffer.pos = pos = stop
+                        yield self._outside(code)
+                        continue
+                    decode, row, state, special = cell
+                    if decode is None:
+                        buffer.pos = stop
+                        event = special(self, code, row, data[pos + 5 : stop], pos)
+                        if event is not None:
+                            yield event
+                            if self._last_of_body:
+                                yield self._end_of_message()
+                        pos = buffer.pos
+                        same_code = -1
+                        continue
+                    self._row = row
+                    self._state = state
+                    again = row.get(code)
+                    same_code = code if again is not None and again[0] is decode and again[1] is row else -1
+                    same_row = row
+                elif not length:
+                    break
+                event = decode(data[pos + 5 : stop])  # type: ignore[misc]  # it is the one of same_code
+                buffer.pos = pos = stop
+                yield event
+                # Postfix sends the same macros before each header field and piece of body.
+                if data.startswith(self._macro_frame, pos):
+                    pos += len(self._macro_frame)
             buffer.pos = pos
             if not buffer.refill():
                 yield None
@@ -271,6 +292,7 @@ class Connection:
         """Drop the macros of an UNKNOWN command, once its callback has returned."""
         self._in_unknown = False
         self._macros[_UNKNOWN] = b""
+        self._macro_frame = _NO_FRAME
 
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
@@ -307,6 +329,7 @@ class Connection:
             self._row = self._rows[state]
 
     def _forget(self, steps: dict[int, bytes]) -> None:
+        self._macro_frame = _NO_FRAME
         if self._keep is None:
             self._macros.update(steps)
             return
