@@ -69,6 +69,7 @@ class Edits:
         "_space",
         "body",
         "overflow",
+        "sources",
     )
 
     def __init__(self, actions: int, leading_space: bool, max_count: int, max_size: int) -> None:
@@ -84,6 +85,8 @@ class Edits:
         self._envelope: list[bytes] = []
         self._quarantine: bytes | None = None
         self.body: Body | None = None
+        # Where bodies come from that nobody has begun to read.
+        self.sources: list[AsyncIterable[bytes]] = []
         self.overflow = False
 
     def __len__(self) -> int:
@@ -110,8 +113,10 @@ class Edits:
             raise LocalProtocolError(f"header occurrence: expected 1 or more, found {occurrence!r}")
         edit = ChangeHeader(occurrence, name, self._value(value) if value != "" else "")
         octets = packet(edit.CODE, edit.payload)
+        key = name.lower(), occurrence
+        self._size -= len(self._changes.pop(key, b""))
         if self._room(octets):
-            self._changes[name.lower(), occurrence] = octets
+            self._changes[key] = octets
 
     def replace_body(self, body: Body) -> None:
         """Queue a new body."""
@@ -120,6 +125,8 @@ class Edits:
             body = bytes(body)
         elif not isinstance(body, bytes | AsyncIterable):
             raise LocalProtocolError(f"body: expected bytes or an async iterator of bytes, found {type(body).__name__}")
+        if isinstance(body, AsyncIterable):
+            self.sources.append(body)
         self.body = body
 
     def change_sender(self, address: str, params: tuple[str, ...]) -> None:
@@ -127,6 +134,8 @@ class Edits:
         self._need(_CHANGE_SENDER)
         edit = ChangeSender(_bracketed(address, "sender", null=True), _params(params, "sender"))
         octets = packet(edit.CODE, edit.payload)
+        self._size -= len(self._sender or b"")
+        self._sender = None
         if self._room(octets):
             self._sender = octets
 
@@ -148,6 +157,8 @@ class Edits:
         self._need(_QUARANTINE)
         edit = Quarantine(reason)
         octets = packet(edit.CODE, edit.payload)
+        self._size -= len(self._quarantine or b"")
+        self._quarantine = None
         if self._room(octets):
             self._quarantine = octets
 

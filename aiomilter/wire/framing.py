@@ -62,8 +62,9 @@ class FrameBuffer:
 
     def feed(self, data: bytes) -> None:
         """Take octets from the peer."""
-        if self.pos == self.end and not self.parts:
-            self.data, self.pos, self.end, self.missing = data, 0, len(data), 0
+        # What was read stays until refill() lets go of it: whoever is about to read on has its place in it.
+        if not self.end and not self.parts:
+            self.data, self.end, self.missing = data, len(data), 0
             return
         self.parts.append(data)
         self.missing -= len(data)
