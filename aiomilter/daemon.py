@@ -47,18 +47,22 @@ def run_service(service: Service, *, uvloop: bool | None = None) -> None:
 
 
 async def run_until_stopped(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT; in the main thread only."""
+    """Serve until SIGTERM or SIGINT; in the main thread only.  A signal while it starts gives that up."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     hurry = asyncio.Event()
+    starting = asyncio.current_task()
 
     def stopped() -> None:
         (hurry if stop.is_set() else stop).set()
+        if starting is not None:
+            starting.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped)
     try:
         async with service:
+            starting = None
             await stop.wait()
             draining = asyncio.create_task(service.drain(service.drain_timeout))
             hurrying = asyncio.create_task(hurry.wait())
@@ -68,6 +72,10 @@ async def run_until_stopped(service: Service) -> None:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await service.close()
+    except asyncio.CancelledError:
+        if starting is None or not stop.is_set():
+            raise
+        starting.uncancel()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

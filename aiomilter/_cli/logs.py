@@ -5,10 +5,10 @@ import sys
 
 from aiomilter._cli.terminal import safe
 
-__all__ = ["set_up"]
+__all__ = ["OneLine", "set_up"]
 
 
-class _OneLine(logging.Formatter):
+class OneLine(logging.Formatter):
     """A record is one line, whatever its text holds; only a traceback takes more."""
 
     default_msec_format = "%s.%03d"
@@ -27,7 +27,7 @@ def set_up(level: str) -> None:
         level: "debug", "info", "warning" or "error".
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())

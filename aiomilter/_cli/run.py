@@ -1,7 +1,10 @@
 """``aiomilter run``: the daemon, with an SMTP server in front of it where that is asked for."""
 
 import argparse
+import asyncio
+import grp
 import importlib.util
+import pwd
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiomilter._cli import logs
 from aiomilter._cli.parsing import above_zero, file_mode, seconds, socket_text
-from aiomilter._cli.target import load, start_trouble
+from aiomilter._cli.target import load, own_traceback, start_trouble
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble
 from aiomilter.daemon import run_service
@@ -131,8 +134,8 @@ def _add_limits(group: "argparse._ArgumentGroup") -> None:
 
 def _add_process(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--socket-mode", metavar="MODE", type=file_mode, help="permissions of UNIX sockets, as in 660")
-    group.add_argument("--socket-owner", metavar="USER", type=_name_or_number, help="owner of UNIX sockets")
-    group.add_argument("--socket-group", metavar="GROUP", type=_name_or_number, help="group of UNIX sockets")
+    group.add_argument("--socket-owner", metavar="USER", type=_user, help="owner of UNIX sockets")
+    group.add_argument("--socket-group", metavar="GROUP", type=_group, help="group of UNIX sockets")
     group.add_argument(
         "--backlog", metavar="N", type=above_zero, default=1024, help="connections that may wait (%(default)s)"
     )
@@ -150,8 +153,18 @@ def _add_process(group: "argparse._ArgumentGroup") -> None:
     )
 
 
-def _name_or_number(text: str) -> str | int:
-    return int(text) if text.isascii() and text.isdigit() else text
+def _user(text: str) -> int:
+    try:
+        return int(text) if text.isascii() and text.isdigit() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"this machine knows no user {text!r}") from None
+
+
+def _group(text: str) -> int:
+    try:
+        return int(text) if text.isascii() and text.isdigit() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"this machine knows no group {text!r}") from None
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -161,7 +174,7 @@ def _run(options: argparse.Namespace) -> int:
             status=USAGE,
         )
     if options.store is not None and options.smtp is None:
-        raise Trouble("--store needs --smtp, as in --smtp 2525: from an MTA's messages nothing is stored", status=USAGE)
+        raise Trouble("--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored", status=USAGE)
     if options.uvloop and importlib.util.find_spec("uvloop") is None:
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
     on_message = _message_taker(options) if options.smtp is not None else None
@@ -188,7 +201,13 @@ def _run(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise Trouble(str(error)) from None
-    run_service(_Daemon(server, options, on_message), uvloop=options.uvloop)
+    try:
+        run_service(_Daemon(server, options, on_message), uvloop=options.uvloop)
+    except Trouble:
+        raise
+    except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
+        what = f"{options.target} failed at its end: {type(error).__name__}: {error}"
+        raise Trouble(what, details=own_traceback(error)) from None
     return 0
 
 
@@ -205,6 +224,13 @@ def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
         raise Trouble(f"--smtp {error}", status=USAGE) from None
     except OSError as error:
         raise Trouble(f"cannot store in {options.store!r}: {error.strerror}") from None
+
+
+def _socket_trouble(error: OSError, options: argparse.Namespace) -> Trouble:
+    """Return what to say to an OSError at start, which may be the filter's own."""
+    if str(error.strerror).startswith("cannot listen"):
+        return listening_trouble(error)
+    return start_trouble(options.target, error)
 
 
 class _Daemon:
@@ -234,15 +260,20 @@ class _Daemon:
         """
         try:
             await self._stack.enter_async_context(self._server)
+            if self._options.smtp is not None:
+                await self._start_front()
         except OSError as error:
-            if not str(error.strerror).startswith("cannot listen"):
-                raise start_trouble(self._options.target, error) from None
-            raise listening_trouble(error) from None
+            raise await self._not_started(_socket_trouble(error, self._options)) from None
         except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
-            raise start_trouble(self._options.target, error) from None
-        if self._options.smtp is not None:
-            await self._start_front()
+            raise await self._not_started(start_trouble(self._options.target, error)) from None
+        except asyncio.CancelledError:
+            await self._server.close()
+            raise
         return self
+
+    async def _not_started(self, trouble: Trouble) -> Trouble:
+        await self._server.close()
+        return trouble
 
     async def _start_front(self) -> None:
         from aiomilter.smtp import front
@@ -254,11 +285,7 @@ class _Daemon:
             max_message_size=self._options.smtp_size,
             drain_timeout=self.drain_timeout,
         )
-        try:
-            self._front = await self._stack.enter_async_context(smtp)
-        except OSError as error:
-            await self._server.close()
-            raise listening_trouble(error) from None
+        self._front = await self._stack.enter_async_context(smtp)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -267,11 +294,11 @@ class _Daemon:
         await self._stack.__aexit__(kind, error, traceback)
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Drain both."""
-        if self._front is not None:
-            await self._front.drain(timeout)
-            await self._front.close()
-        await self._server.drain(timeout)
+        """Drain both at once: neither takes anybody new, and what the one waits for the other still answers."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._server.drain(timeout))
+            if self._front is not None:
+                tasks.create_task(self._front.drain(timeout))
 
     async def close(self) -> None:
         """Close both."""

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from aiomilter.server import Factory
 __all__ = ["load", "own_traceback", "start_trouble"]
 
 _PACKAGE: Final = Path(__file__).parent.parent
+_STDLIB: Final = Path(sysconfig.get_path("stdlib"))
 
 
 def load(target: str) -> Factory:
@@ -111,7 +113,7 @@ def _user_trouble(place: str, error: Exception) -> Trouble:
 
 
 def own_traceback(error: BaseException) -> str:
-    """Return a traceback from the first frame on that is neither the import system's nor ours."""
+    """Return a traceback from the first frame on that is neither ours nor Python's own."""
     frames = error.__traceback__
     while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -119,7 +121,10 @@ def own_traceback(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or _PACKAGE in Path(filename).parents
+    path = Path(filename)
+    if path.is_relative_to(_PACKAGE) or filename.startswith("<frozen "):
+        return True
+    return path.is_relative_to(_STDLIB) and "site-packages" not in path.parts
 
 
 def start_trouble(target: str, error: Exception) -> Trouble:

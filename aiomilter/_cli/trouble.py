@@ -30,6 +30,8 @@ _MENDS: Final = {
     errno.EACCES: "choose a port above 1023, or a directory that this user may write to",
     errno.EPERM: "only root may give a socket to another user",
     errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EBADF: "no socket was handed over there, see systemd.socket(5)",
+    errno.ENOTSOCK: "no socket was handed over there, see systemd.socket(5)",
     errno.ENOENT: "make the directory first",
     errno.ENOTDIR: "the path goes through something that is no directory",
 }

@@ -1,0 +1,352 @@
+"""``aiomilter run``: a process that serves, and what it says when it cannot."""
+
+import contextlib
+import json
+import logging
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aiomilter._cli import main
+from aiomilter._cli.logs import OneLine
+
+FILTER = """\
+import asyncio
+from contextlib import asynccontextmanager
+from aiomilter import Milter, Reply
+
+class Tag(Milter):
+    async def envrcpt(self, ctx, rcpt):
+        if rcpt.address.startswith("trap"):
+            return Reply(550, "5.1.1", "no such mailbox")
+
+    async def header(self, ctx, header):
+        if header.name == "Subject":
+            ctx.notes["subject"] = header.value
+
+    async def eom(self, ctx):
+        if ctx.notes["subject"] == "wait":
+            print("waiting", flush=True)
+            await asyncio.Event().wait()
+        if ctx.notes["subject"] == "raise":
+            raise ValueError("\\x1b[31m")
+        ctx.change_header("Subject", 1, f"[EXT] {ctx.notes['subject']}")
+        ctx.quarantine("look at it")
+
+@asynccontextmanager
+async def milter():
+    print("opened", flush=True)
+    yield Tag
+    print("closed", flush=True)
+"""
+
+
+class Daemon:
+    """``aiomilter run``, once it listens."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.log: list[str] = []
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Read the log to a line that holds ``pattern``."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line.rstrip("\n"))
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.log))
+
+    def output(self, pattern: str) -> None:
+        """Read the output to a line that is ``pattern``."""
+        assert self.process.stdout is not None
+        assert any(re.fullmatch(pattern, line.rstrip("\n")) for line in self.process.stdout)
+
+    def end(self, *signals: signal.Signals) -> tuple[int, str, str]:
+        """Send signals; return exit code, the rest of the output and of the log."""
+        for number in signals:
+            self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "f.py").write_text(FILTER)
+    with contextlib.ExitStack() as stack:
+
+        def run(*arguments: str) -> Daemon:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-X", "dev", "-m", "aiomilter", "run", "f.py", *arguments],
+                    cwd=tmp_path,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    stdin=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            return Daemon(process)
+
+        yield run
+
+
+def smtp(daemon: Daemon) -> smtplib.SMTP:
+    port = daemon.until(r"INFO aiomilter: listening on 127\.0\.0\.1:(\d+) for SMTP")[1]
+    return smtplib.SMTP("127.0.0.1", int(port), timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["--uvloop", "--no-uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_first_filter_answers_smtp_and_ends_at_a_signal(start: Start, loop: str, number: signal.Signals) -> None:
+    daemon = start("--smtp", "127.0.0.1:0", loop)
+    with smtp(daemon) as client:
+        refused = client.sendmail("a@x.example", ["b@y.example", "trap@y.example"], "Subject: \x1b[2Jhi\n\nbody\x07")
+        with pytest.raises(smtplib.SMTPDataError) as failing:
+            client.sendmail("a@x.example", "b@y.example", "Subject: raise\n\n")
+
+    status, out, err = daemon.end(number)
+
+    assert refused == {"trap@y.example": (550, b"5.1.1 no such mailbox")}
+    assert failing.value.smtp_code == 451
+    assert status == 0
+    first, *shown = out.splitlines()
+    assert first == "opened"
+    assert re.fullmatch(r"======== message (\w+) from 127\.0\.0\.1 \(.*\): 250 2\.0\.0 Ok: queued as \1", shown[0])
+    assert [re.sub("^from .*", "from", line) for line in shown[1:8]] == [
+        "from",
+        "to <b@y.example>",
+        "held: look at it",
+        "--------",
+        "Subject: [EXT] \\x1b[2Jhi",
+        "",
+        "body\\x07",
+    ]
+    assert shown[-1] == "closed"
+    assert re.search(
+        r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO aiomilter: client='127.0.0.1' helo=.* edits=2 time", err
+    )
+    assert "ERROR aiomilter: eom failed" in err
+    assert "ValueError: \\x1b[31m" in err
+    assert "Warning" not in err
+
+
+@pytest.mark.slow
+def test_messages_are_stored_not_printed_and_the_filter_is_reached_by_mtas_too(start: Start, tmp_path: Path) -> None:
+    daemon = start("--smtp", "0", "--store", "out", "--listen", "unix:" + str(tmp_path / "s"), "--socket-mode", "600",
+                   "--listen", "inet:0@127.0.0.1")  # fmt: skip
+    with smtp(daemon) as client:
+        client.sendmail("a@x.example", ["b@y.example"], "Subject: hi\n\nbody")
+    (stored,) = (tmp_path / "out").glob("*.eml")
+    assert stored.read_bytes() == b"Subject: [EXT] hi\r\n\r\nbody\r\n"
+    assert json.loads(stored.with_suffix(".json").read_text())["quarantine"] == "look at it"
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
+
+    status, out, _ = daemon.end(signal.SIGTERM)
+
+    assert (status, out) == (0, "opened\nclosed\n")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_message_under_way(start: Start) -> None:
+    daemon = start("--smtp", "0")
+    with contextlib.suppress(smtplib.SMTPServerDisconnected), smtp(daemon) as client:
+        client.mail("a@x.example")
+        client.rcpt("b@y.example")
+        client.putcmd("data")
+        assert client.getreply()[0] == 354
+        client.send(b"Subject: wait\r\n\r\n.\r\n")
+        daemon.output("waiting")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.until("no longer listening on .* for SMTP")
+        assert daemon.process.poll() is None
+
+        status, out, err = daemon.end(signal.SIGTERM)
+
+    assert status == 0
+    assert out == "closed\n"
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_filter_is_still_being_made_ends_it(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(
+        "import asyncio\nfrom contextlib import asynccontextmanager\n@asynccontextmanager\nasync def milter():\n"
+        "    print('opening', flush=True)\n    await asyncio.Event().wait()\n    yield\n"
+    )
+    daemon = start("--smtp", "0")
+    daemon.output("opening")
+
+    assert daemon.end(signal.SIGINT) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_factory_that_fails_at_its_end_fails_the_command(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(FILTER.replace('print("closed", flush=True)', "raise RuntimeError('stuck')"))
+    daemon = start("--listen", "inet:0@127.0.0.1")
+    daemon.until("listening on inet")
+
+    status, _, err = daemon.end(signal.SIGTERM)
+
+    assert status == 1
+    assert err.endswith("RuntimeError: stuck\naiomilter: f.py failed at its end: RuntimeError: stuck\n")
+
+
+@pytest.mark.slow
+def test_output_that_nobody_reads_does_not_stop_the_mail(start: Start) -> None:
+    daemon = start("--smtp", "0")
+    assert daemon.process.stdout is not None
+    with smtp(daemon) as client:
+        daemon.process.stdout.readline()
+        daemon.process.stdout.close()
+        for _ in range(3):
+            client.sendmail("a@x.example", ["b@y.example"], "Subject: hi\n\nbody")
+    daemon.process.stdout = None
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.until("no longer listening on inet")
+
+
+# -------------------------------------------------------------------------------------------------- mistakes of the user
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a filter, and nothing of it left in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr("aiomilter._cli.logs.set_up", lambda level: None)
+    (tmp_path / "f.py").write_text("from aiomilter import Milter\nclass F(Milter): pass\n")
+    yield tmp_path
+    for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (
+            [],
+            2,
+            "where to listen? give --listen inet:8890@127.0.0.1 for an MTA, or --smtp 2525 to try it without one",
+        ),
+        (
+            ["--store", "x", "--listen", "inet:0"],
+            2,
+            "--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored",
+        ),
+        (["--smtp", "x"], 2, "--smtp 'x': expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525"),
+        (["--smtp", "0", "--store", "f.py"], 1, "cannot store in 'f.py': File exists"),
+        (
+            ["--listen", "fd:0"],
+            1,
+            "cannot listen on fd:0: Socket operation on non-socket; no socket was handed over there, see systemd.socket(5)",
+        ),
+        (["--listen", "/no/s"], 1, "cannot listen on unix:/no/s: No such file or directory; make the directory first"),
+        (
+            ["--listen", "inet:0@192.0.2.1"],
+            1,
+            "cannot listen on inet:0@192.0.2.1: Cannot assign requested address; this machine has no such address",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(
+    directory: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, line: str
+) -> None:
+    assert main(["run", "f.py", *arguments]) == status
+    assert capsys.readouterr() == ("", f"aiomilter: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--socket-mode", "999"], "argument --socket-mode: expected permissions in octal, as in 660, found '999'"),
+        (["--max-connections", "0"], "argument --max-connections: expected a whole number above 0, found '0'"),
+        (
+            ["--listen", "x"],
+            "argument --listen: 'x': expected the absolute path of a socket, as in unix:/run/filter.sock",
+        ),
+        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no user 'nobody-there'"),
+        (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no group 'nobody-there'"),
+        (["--nope"], "unknown argument: --nope"),
+        (["another.py"], "unknown argument: another.py"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
+    assert main(["run", "f.py", *arguments]) == 2
+    assert capsys.readouterr() == ("", f"aiomilter run: {line}; see 'aiomilter run --help'\n")
+
+
+def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr() == ("", "aiomilter: expected a command: run or check; see 'aiomilter --help'\n")
+
+
+@pytest.mark.parametrize("option", ["--listen", "--smtp"])
+def test_a_port_in_use_is_one_line(directory: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        text, shown = (f"inet:{port}@127.0.0.1",) * 2 if option == "--listen" else (str(port), f"127.0.0.1:{port}")
+        assert main(["run", "f.py", option, text]) == 1
+
+    line = (
+        f"cannot listen on {shown}: Address already in use; another process listens there; stop it, or choose another"
+    )
+    assert capsys.readouterr() == ("", f"aiomilter: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "line"),
+    [
+        ("aiosmtpd.smtp", "--smtp=0", "--smtp needs aiosmtpd: pip install 'aiomilter[smtp]'"),
+        ("uvloop", "--uvloop", "--uvloop needs uvloop: pip install 'aiomilter[uvloop]'"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    option: str,
+    line: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "aiomilter.smtp", raising=False)
+
+    assert main(["run", "f.py", "--listen", "inet:0@127.0.0.1", option]) == 1
+    assert capsys.readouterr() == ("", f"aiomilter: {line}\n")
+
+
+def test_a_factory_that_cannot_start_is_shown_from_its_first_line_on(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "g.py").write_text("def milter():\n    raise RuntimeError('no database')\n")
+
+    assert main(["run", "g.py", "--listen", "inet:0@127.0.0.1"]) == 1
+    assert capsys.readouterr().err == (
+        'Traceback (most recent call last):\n'
+        f'  File "{directory}/g.py", line 2, in milter\n'
+        "    raise RuntimeError('no database')\n"
+        "RuntimeError: no database\n"
+        "aiomilter: g.py cannot be started: RuntimeError: no database\n"
+    )  # fmt: skip
+
+
+def test_a_log_record_is_one_line_whatever_it_says() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
+    assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"
