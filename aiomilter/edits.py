@@ -149,6 +149,8 @@ class Edits:
         """Queue the end of an envelope recipient."""
         self._need(_DELETE_RECIPIENTS)
         one_line(address, "recipient")
+        if address == "<>":
+            raise LocalProtocolError("recipient: expected one mailbox, found none")
         edit = DeleteRecipient(address if address.startswith("<") else f"<{address}>")
         self._queue(self._envelope, packet(edit.CODE, edit.payload))
 
