@@ -1,0 +1,66 @@
+"""What README.rst says is so."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from aiomilter import CONTINUE, Milter, Reply
+from aiomilter.handler import CALLBACKS
+from aiomilter.testing import session
+from aiomilter.wire.replies import Verdict
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text()
+TEST_COMMAND = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m tests"
+
+
+def code_blocks() -> list[str]:
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", README, re.MULTILINE)
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+async def test_the_first_filter_does_what_it_says() -> None:
+    names: dict[str, Any] = {}
+    exec(code_blocks()[0], names)
+    async with session(names["Welcome"]) as s:
+        assert await s.mail("<x@spam.example>") == Reply(550, "5.7.1", "Not from you, please")
+        assert await s.mail("<alice@example.org>") is CONTINUE
+        await s.rcpt("<bob@example.net>")
+        result = await s.message(b"Subject: hi\r\n\r\nHello\r\n")
+    assert result.delivered is not None
+    assert b"X-Seen: 192.0.2.1, 1 recipient(s)\r\n" in result.delivered.octets
+
+
+def test_the_first_filter_has_no_more_than_20_lines() -> None:
+    assert len(code_blocks()[0].strip().splitlines()) <= 20
+
+
+def test_the_tables_name_every_callback_and_every_answer() -> None:
+    missing = [name for name in (*CALLBACKS.values(), "abort", "close", "negotiate") if f"\n``{name}`` " not in README]
+    missing += [verdict.name for verdict in Verdict if f"``{verdict.name}``" not in README]
+    assert missing == []
+
+
+def test_the_context_has_what_the_readme_names() -> None:
+    line = README.partition("In ``eom`` it also has ")[2].partition("\n\n")[0]
+    named = set(re.findall(r"``(\w+)``", line))
+    from aiomilter import Context, EndOfMessageContext
+
+    public = {name for name in dir(EndOfMessageContext) if not name.startswith("_")} - set(dir(Context))
+    assert named == public
+
+
+def test_ci_calls_the_test_command_of_the_readme() -> None:
+    assert f"    {TEST_COMMAND}\n" in README
+    assert "-m tests" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_file_that_the_readme_names_is_there() -> None:
+    for name in re.findall(r"(?:examples|tests|aiomilter)/[\w/]+\.?(?:py)?", README):
+        assert (ROOT / name.rstrip("/.")).exists(), name
+
+
+def test_class_attributes_named_in_the_readme_exist() -> None:
+    for name in ("macros", "leading_space", "rejected_recipients", "actions"):
+        assert f"``{name} = " in README
+        assert hasattr(Milter, name)
