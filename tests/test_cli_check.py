@@ -191,11 +191,21 @@ def test_a_change_far_down_is_shown_with_its_place(check: Command) -> None:
 
 
 def test_a_large_new_body_is_told_not_compared(check: Command) -> None:
-    check.filter("async def eom(self, ctx): ctx.replace_body(b'new line\\r\\n' * 9000)")
-    check.write(b"A: b\n\n" + b"old\n" * 5000, "m.eml")
+    check.filter(
+        "async def eom(self, ctx):\n    ctx.replace_body(b'new line\\r\\n' * 9000)\n    ctx.change_header('A', 1, 'c')"
+    )
+    check.write(b"A: b\nX: y\n\n" + b"old\n" * 5000, "m.eml")
 
     assert check("f.py", "m.eml") == 0
-    assert "lines 3 to 5002 become 9000 others, too many to show" in check.out
+    assert "@@ -1,2 +1,2 @@\n-A: b\n+A: c\n X: y\nthe body changes, 5000 lines before and 9000 after: " in check.out
+
+
+def test_a_large_new_header_section_is_told_not_compared(check: Command) -> None:
+    check.filter("async def eom(self, ctx):\n    for n in range(4500): ctx.insert_header(0, 'X', str(n))")
+
+    assert check("f.py") == 0
+    assert "the message changes" not in check.out
+    assert "the header section changes, 5 lines before and 4505 after: too many to show\n\nthe SMTP" in check.out
 
 
 def test_several_messages_are_played_on_one_connection(check: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def _diff(before: bytes, after: bytes) -> Iterator[str]:
     end = _common(old[start:][::-1], new[start:][::-1])
     middle = max(len(old), len(new)) - start - end
     if middle > _MOST_LINES:
-        yield f"lines {start + 1} to {len(old) - end} become {len(new) - start - end} others, too many to show"
+        yield from _parts(before, after)
         return
     # What is the same at both ends is not compared, but for the lines that are shown around.
     first, last = max(0, start - 3), max(0, end - 3)
@@ -172,6 +172,19 @@ def _diff(before: bytes, after: bytes) -> Iterator[str]:
     lines = difflib.diff_bytes(difflib.unified_diff, old, new, b"as sent", b"as delivered", lineterm=b"")
     for number, line in enumerate(lines):
         yield _moved(line.decode("ascii"), first) if number > 1 and line.startswith(b"@@ ") else _cut(safe_octets(line))
+
+
+def _parts(before: bytes, after: bytes) -> Iterator[str]:
+    """Return the diff of the header sections alone, and how much else differs."""
+    (old, _, old_body), (new, _, new_body) = before.partition(b"\r\n\r\n"), after.partition(b"\r\n\r\n")
+    counts = old.count(b"\n"), new.count(b"\n")
+    if max(counts) > _MOST_LINES:
+        yield f"the header section changes, {counts[0] + 1} lines before and {counts[1] + 1} after: too many to show"
+    elif old != new:
+        yield from _diff(old + b"\r\n", new + b"\r\n")
+    if old_body != new_body:
+        lines = len(_lines(old_body)), len(_lines(new_body))
+        yield f"the body changes, {lines[0]} lines before and {lines[1]} after: too many to show"
 
 
 def _moved(line: str, by: int) -> str:
