@@ -300,6 +300,7 @@ class Session:
             raise error
         if self._cancel is not None and isinstance(error, asyncio.CancelledError):
             return None  # what we asked for; _resumed knows why
+        self._scene.edits = None  # with a failure none is sent, whatever on_error says
         if isinstance(error, TemporaryFailure):
             self._observer.remarked(self.where(), f"temporary failure: {str(error)!a:.500}")
         else:
@@ -333,6 +334,7 @@ class Session:
             return response
         self._channel.uncancel()
         if reason == "timeout":
+            self._scene.edits = None
             what = f"the callback did not end within {self._options.callback_timeout:g} s and was cancelled"
             self._observer.failed(self.where(), what, None)
             return self._on_error()
@@ -692,11 +694,11 @@ class Session:
         edits = Edits(*self._edit_limits) if _EOM in self._calls else None
         scene.edits = edits
         response = await self._call(_EOM, _new(EndOfMessageContext))
-        scene.edits = None
+        failed, scene.edits = scene.edits is None, None
         sent = 0
         if response is None:
             response = CONTINUE
-        if edits is None:
+        if edits is None or failed:
             pass
         elif (response is CONTINUE or response is ACCEPT) and edits.overflow:
             self._observer.failed(self.where(), "more edits than allowed; none is sent", None)
