@@ -266,6 +266,8 @@ class Connection:
                     pos += len(self._macro_frame)
             buffer.pos = pos
             if not buffer.refill():
+                # An idle connection need not keep what it has read.
+                data, event = b"", None
                 yield None
 
     def macro(self, name: str) -> str | None:
@@ -340,6 +342,8 @@ class Connection:
 
     def _mail_macros(self) -> bool:
         """Handle the macros of a MAIL that was negotiated away: the only sign that another message begins (P-050)."""
+        # The same set once more is still a sign.
+        self._macro_frame = _NO_FRAME
         if self._state is State.IDLE:
             return False
         self._keep = _MAIL

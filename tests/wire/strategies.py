@@ -43,12 +43,15 @@ from tests.wire.packets import FromFilter, FromMTA
 U16: Final = st.integers(0, 2**16 - 1)
 U32: Final = st.integers(0, 2**32 - 1)
 
+
+def _text(octets: bytes, without: bytes) -> str:
+    return octets.translate(None, without).decode("utf-8", "surrogateescape")
+
+
 # What peers send is text that came from octets without NUL; short, since length changes nothing after the frame.
-STRINGS: Final = st.binary(max_size=12).map(
-    lambda octets: octets.replace(b"\0", b"").decode("utf-8", "surrogateescape")
-)
+STRINGS: Final = st.binary(max_size=12).map(lambda octets: _text(octets, b"\0"))
 NAMES: Final = STRINGS.filter(bool)
-LINES: Final = STRINGS.map(lambda text: text.translate({10: None, 13: None}))
+LINES: Final = st.binary(max_size=12).map(lambda octets: _text(octets, b"\0\r\n"))
 VALUES: Final = st.lists(LINES, min_size=1, max_size=3).map("\n ".join)
 HEADER_NAMES: Final = st.text(
     st.sampled_from([chr(code) for code in range(33, 127) if code != 58]), min_size=1, max_size=9

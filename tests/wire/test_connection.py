@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import sys
 import tracemalloc
 
 import pytest
@@ -444,6 +445,13 @@ def test_macros_of_mail_end_a_decided_message_silently_where_mail_was_declined()
     assert listener.connection.macro("i") == "Q2"
 
 
+def test_the_same_macros_of_mail_again_end_the_message_before_all_the_same() -> None:
+    """P-050: a set that says nothing new is still a sign."""
+    listener = agreeing(Stage.MAIL, Stage.RCPT)
+    sent = Sent.macro(b"M", "{mail_addr}", "a@x") + Sent.DATA * 2
+    assert listener.feed(sent * 2) == [Data(), Data(), Abort(), Data(), Data()]
+
+
 def test_macros_of_mail_between_messages_mean_nothing_where_mail_was_declined() -> None:
     """P-050, P-060."""
     listener = agreeing(Stage.MAIL)
@@ -791,6 +799,38 @@ def test_a_long_conversation_keeps_no_memory() -> None:
     finally:
         tracemalloc.stop()
     assert held < 2 * len(message)
+
+
+@pytest.mark.parametrize("last", [b"", b"\0\0\0\2D"])
+def test_an_idle_connection_keeps_nothing_of_what_it_has_read(last: bytes) -> None:
+    """Hundreds of clients that say nothing must not hold the last body that each has sent."""
+    listener = started(PLACES["eoh"])
+    read = b"\0\1\0\0B" + bytes(65535) + last
+    before = sys.getrefcount(read)
+    event = listener.feed(read).pop()
+    listener.seen.clear()
+    assert isinstance(event, BodyChunk)
+    if not last:
+        assert sys.getrefcount(read) == before
+    # The list above, this name, and the argument of the call.
+    assert sys.getrefcount(event.chunk) <= 3
+    assert sys.getrefcount(event) == 2
+
+
+@pytest.mark.parametrize("between", ["", "L", "B", "U", "M"])
+def test_the_same_macros_again_are_still_there(between: str) -> None:
+    """P-080, P-085: Postfix sends them before each header field and each piece of body; something else may come between."""
+    step, place, packet = (b"B", "eoh", Sent.BODY) if between == "B" else (b"L", "data", Sent.HEADER)
+    listener = started(PLACES[place])
+    same = Sent.macro(step, "i", "Q") + packet
+    other = Sent.macro(between.encode(), "i", "other") if between else b""
+    listener.feed(same * 3 + other + (Sent.UNKNOWN if between == "U" else b"") + same * 2)
+    assert listener.connection.macro("i") == "Q"
+    assert [type(event) for event in listener.seen].count(BodyChunk if between == "B" else Header) == 5
+    listener.feed(Sent.macro(step, "i", "new") + packet + Sent.macro(step, "i", "Q")[:-1])
+    assert listener.connection.macro("i") == "new"
+    listener.feed(b"\0" + packet)
+    assert listener.connection.macro("i") == "Q"
 
 
 def test_verdicts_of_a_connection_decide_no_message() -> None:
