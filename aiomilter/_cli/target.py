@@ -149,7 +149,8 @@ def _only_filter(module: ModuleType, place: str) -> Factory:
         raise Trouble(f"{place} has several filters ({names}); name one, as in {place}:{ready[0].__name__}")
     if found:
         names = ", ".join(cls.__name__ for cls in found)
-        raise Trouble(f"{place}: {names} needs arguments; write a function milter() that makes one")
+        needs = "needs" if len(found) == 1 else "need"
+        raise Trouble(f"{place}: {names} {needs} arguments; write a function milter() that makes one")
     raise Trouble(f"{place} has no filter; expected a function 'milter' or one subclass of aiomilter.Milter")
 
 
