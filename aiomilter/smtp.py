@@ -4,7 +4,8 @@ It asks a filter at each step, answers the SMTP client as Postfix would, applies
 listens where it is told, loopback being the sensible place; it relays nothing, knows no users, and says so in its banner.
 
 Of aiosmtpd it takes the connection: the commands are parsed here, since a filter is to be told paths, parameters and
-content exactly as they were sent.
+content exactly as they were sent.  One piece, although long: what a command does, what it asks the filter and what the
+client is told of it are one table of rules.
 """
 
 import asyncio
