@@ -59,7 +59,7 @@ OFFER: Final = Negotiate(MAX_VERSION, ALL_ACTIONS, ALL_PROTOCOL)
 Answer: TypeAlias = Verdict | Reply
 """What a filter says to a step."""
 
-_MODIFICATION_COST: Final = 16384
+_MODIFICATION_COST: Final = 6144
 """Octets that each modification but a piece of the body counts beside its own, so that small ones fill no memory or time."""
 _PIECE_COST: Final = 256
 

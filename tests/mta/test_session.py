@@ -927,11 +927,11 @@ async def test_progress_starts_the_time_limit_anew(monkeypatch: pytest.MonkeyPat
 
 async def test_more_modifications_than_the_limit_are_an_error() -> None:
     flood = packet(ReplyCode.ADDHEADER, b"X\x001\0") * 100 + CONTINUE_PACKET
-    session, _ = await opened(answers({"E": flood}), envelope=True, max_answer_size=100 * 16384)
+    session, _ = await opened(answers({"E": flood}), envelope=True, max_answer_size=100 * 6144)
     with pytest.raises(RemoteProtocolError, match="at most"):
         await session.message(MESSAGE)
 
-    session, _ = await opened(answers({"E": flood}), envelope=True, max_answer_size=101 * 16384)
+    session, _ = await opened(answers({"E": flood}), envelope=True, max_answer_size=101 * 6144)
     assert len((await session.message(MESSAGE)).modifications) == 100
 
 
