@@ -212,9 +212,11 @@ class MilterProtocol(asyncio.Protocol):
         return self._loop.call_later(delay, callback)
 
     def close(self) -> None:
-        """Close the connection once what was written has left."""
+        """Close the connection once what was written has left, if that is not long."""
         if self._transport is not None:
             self._transport.close()
+            if self._write_timer is None and self._transport.get_write_buffer_size():
+                self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
 
     def give_up(self) -> None:
         """Close the connection at once, and let nobody wait for the callback that does not end."""

@@ -59,6 +59,9 @@ class _MemoryTransport(asyncio.Transport):
         if not self._closing:
             self._reader.feed_data(bytes(data))
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self._closing
 
