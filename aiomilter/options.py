@@ -4,9 +4,9 @@ from dataclasses import dataclass, fields
 
 from aiomilter.observe import Observer
 from aiomilter.wire.constants import MAX_FRAME_SIZE
-from aiomilter.wire.replies import TEMPFAIL, Response
+from aiomilter.wire.replies import SKIP, TEMPFAIL, Reply, Response, Verdict
 
-__all__ = ["Options"]
+__all__ = ["Options", "check_number"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,7 @@ class Options:
     """What :func:`aiomilter.serve` takes by keyword; see there.
 
     Raises:
+        TypeError: A value is not what its option takes.
         ValueError: A number is out of range.
     """
 
@@ -33,8 +34,25 @@ class Options:
     observer: Observer | None = None
 
     def __post_init__(self) -> None:
-        """Check that every number is above 0."""
+        """Check every value."""
+        answer: object = self.on_error
+        if not isinstance(answer, Verdict | Reply) or answer is SKIP:
+            raise TypeError(f"on_error: expected a verdict other than SKIP, or a Reply, found {answer!r}")
         for option in fields(self):
             value = getattr(self, option.name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
-                raise ValueError(f"{option.name}: expected more than 0, found {value!r}")
+            if option.name not in ("on_error", "observer") and not (value is None and option.name == "idle_timeout"):
+                check_number(option.name, value)
+
+
+def check_number(name: str, value: object, *, zero: bool = False) -> None:
+    """Check a number of seconds, octets or things: more than 0, whole unless it is a time.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range.
+    """
+    whole = not name.endswith("_timeout")
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
+        raise TypeError(f"{name}: expected a {'whole ' if whole else ''}number, found {value!r}")
+    if not (value > 0 or (zero and value == 0)):
+        raise ValueError(f"{name}: expected more than 0, found {value!r}")

@@ -21,7 +21,7 @@ from aiomilter.handler import Milter
 from aiomilter.observe import Observer, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
-from aiomilter.options import Options
+from aiomilter.options import Options, check_number
 from aiomilter.wire.constants import MAX_FRAME_SIZE
 from aiomilter.wire.events import Connect
 from aiomilter.wire.negotiation import Wants
@@ -91,7 +91,7 @@ def serve(
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint.
-        TypeError: The factory is none.
+        TypeError: The factory is none, or an option is not of its type.
         ValueError: There is no socket, or a number is out of range.
         OSError: A socket cannot be listened on; on entering the block.
     """
@@ -114,6 +114,8 @@ def serve(
         max_edits_size=max_edits_size,
         observer=observer,
     )
+    check_number("drain_timeout", drain_timeout, zero=True)
+    check_number("backlog", backlog)
     if not sockets:
         raise ValueError("serve: expected at least one socket to listen on, found none")
     unix = _UnixOptions(socket_mode, socket_owner, socket_group)
