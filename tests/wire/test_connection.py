@@ -169,6 +169,17 @@ def test_a_malformed_packet_breaks_the_protocol(data: bytes, split: bool) -> Non
     assert listener.seen[3:4] == [EVENTS["H"]]
 
 
+@pytest.mark.parametrize("place", ["idle", "data", "header", "body"])
+def test_a_packet_of_no_length_is_never_taken_for_one_of_the_code_behind_it(place: str) -> None:
+    """P-002: libmilter mistakes the octet after the length for a command."""
+    for code in (*Command, 0, 1):
+        listener = started(PLACES[place])
+        seen = len(listener.seen)
+        with pytest.raises(RemoteProtocolError):
+            listener.feed(b"\0\0\0\0" + bytes([code]) + bytes(20))
+        assert len(listener.seen) == seen
+
+
 @pytest.mark.parametrize("data", [b"\0\0\0\1L", b"\0\0\0\3LX\0", b"\0\0\0\1B"])
 def test_malformed_content_breaks_the_protocol(data: bytes) -> None:
     before = Sent.MAIL + Sent.RCPT + (Sent.EOH if b"B" in data else Sent.DATA)
@@ -365,6 +376,16 @@ def test_end_of_message_with_body_is_body_and_end(place: str) -> None:
     listener = started(PLACES[place])
     assert listener.feed(b"\0\0\0\6Etail\r") == [BodyChunk(b"tail\r", with_end=True), EndOfMessage()]
     assert not listener.connection.message_open
+
+
+def test_a_message_of_nothing_but_an_end_with_body_is_open_until_it_ends() -> None:
+    """P-046, P-065: where MAIL and all the others were declined."""
+    listener = agreeing(*set(Stage) - {Stage.EOM})
+    listener.connection.receive_data(b"\0\0\0\5Etail")
+    told = listener.take()
+    assert next(told) == BodyChunk(b"tail", with_end=True)
+    assert listener.connection.message_open
+    assert next(told) == EndOfMessage()
 
 
 @pytest.mark.parametrize("verdict", "rtad")
@@ -620,6 +641,24 @@ def test_the_macros_of_unknown_are_seen_in_its_callback_alone() -> None:
     assert listener.connection.macro("i") == "U"
     assert list(told) == []
     assert listener.connection.macro("i") == "Q1"
+
+
+def test_the_macros_of_a_second_unknown_are_seen_though_they_are_the_same() -> None:
+    """P-085."""
+    listener = started(PLACES["rcpt"])
+    unknown = Sent.macro(b"U", "i", "U") + Sent.UNKNOWN
+    listener.connection.receive_data(unknown + Sent.DATA + unknown)
+    told = listener.take()
+    assert [next(told), next(told), next(told)] == [EVENTS["U"], Data(), EVENTS["U"]]
+    assert listener.connection.macro("i") == "U"
+
+
+def test_the_macros_of_the_next_message_are_seen_though_they_are_the_same() -> None:
+    """P-067, P-085."""
+    same = Sent.macro(b"L", "i", "Q")
+    listener = started(PLACES["data"], same, Sent.HEADER, Sent.EOH, Sent.EOM)
+    listener.feed(PLACES["data"] + Sent.HEADER + same + Sent.HEADER)
+    assert listener.connection.macro("i") == "Q"
 
 
 def test_the_macros_of_unknown_hide_no_others_where_unknown_was_declined() -> None:
