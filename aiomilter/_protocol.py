@@ -6,10 +6,12 @@ runs as that Task as far as asyncio can tell, and in its context, so ``asyncio.t
 """
 
 import asyncio
+import contextlib
 import contextvars
+import socket
 from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiomilter._session import Handler, Session
 from aiomilter.observe import Observer
@@ -19,6 +21,10 @@ from aiomilter.wire.framing import Lookahead
 __all__ = ["MilterProtocol"]
 
 _Run = Coroutine[Any, Any, None]
+
+_TCP: Final = (socket.AF_INET, socket.AF_INET6)
+_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only."""
 
 
 class _Rest:
@@ -106,6 +112,9 @@ class MilterProtocol(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self._acknowledge: Callable[[], None] | None = None
+        # The MTA has said who it is, if it does.
+        self._met = False
 
     @property
     def waiting(self) -> bool:
@@ -117,16 +126,37 @@ class MilterProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
+            self._acknowledge = self._acknowledge_at_once
         self._begin_task()
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, inline as far as it goes."""
         self.idle = 0
         self._feed(data)
+        if self._acknowledge is not None:
+            self._acknowledge()
         if self._running:
             self._look(data)
         elif not self._session.over:
             self._start()
+
+    def _acknowledge_at_once(self) -> None:
+        """Have the system acknowledge what came now, not with our next packet.
+
+        Sendmail writes the macros of a step and the step itself one after the other with Nagle's algorithm on, so it holds
+        back the second until the first is acknowledged: 207 ms a message over TCP instead of 27.  Postfix writes both at
+        once; the call is left out as soon as it has said who it is.
+        """
+        if self._transport is not None and not self._lost:
+            with contextlib.suppress(OSError):
+                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        wire = self._session.wire
+        if not self._met and wire.connected:
+            self._met = True
+            if (wire.macro("v") or "").startswith("Postfix"):
+                self._acknowledge = None
 
     def eof_received(self) -> bool:
         """Close: an MTA that sends no more waits for nothing."""

@@ -174,6 +174,11 @@ class Connection:
         return self._rows is not None
 
     @property
+    def connected(self) -> bool:
+        """Whether the MTA has told of an SMTP client."""
+        return self._connected
+
+    @property
     def message_open(self) -> bool:
         """Whether a message has begun and is neither over nor decided."""
         return self._state is not _STATE_IDLE and self._state is not _STATE_DECIDED
