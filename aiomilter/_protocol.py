@@ -149,14 +149,15 @@ class MilterProtocol(asyncio.Protocol):
         back the second until the first is acknowledged: 207 ms a message over TCP instead of 27.  Postfix writes both at
         once; the call is left out as soon as it has said who it is.
         """
-        if self._transport is not None and not self._lost:
-            with contextlib.suppress(OSError):
-                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         wire = self._session.wire
         if not self._met and wire.connected:
             self._met = True
             if (wire.macro("v") or "").startswith("Postfix"):
                 self._acknowledge = None
+                return
+        if self._transport is not None and not self._lost:
+            with contextlib.suppress(OSError):
+                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
     def eof_received(self) -> bool:
         """Close: an MTA that sends no more waits for nothing."""
