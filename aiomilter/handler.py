@@ -254,13 +254,19 @@ def _check_name(cls: type, name: str, member: Any) -> None:
 
 
 def _read_wants(cls: type[Milter]) -> Wants:
-    for stage, names in cls.macros.items():
-        if stage.symlist is None:
-            raise TypeError(f"{cls.__qualname__}.macros: expected a stage with macros, found {stage.name}")
+    where = f"{cls.__qualname__}.macros"
+    macros: object = cls.macros
+    if not isinstance(macros, Mapping):
+        raise TypeError(f"{where}: expected a mapping of stages to names, found {type(macros).__name__}")
+    for stage, names in macros.items():
+        if not isinstance(stage, Stage) or stage.symlist is None:
+            raise TypeError(f"{where}: expected a Stage with macros, found {getattr(stage, 'name', stage)!r}")
+        if not isinstance(names, tuple | list):
+            raise TypeError(f"{where}: expected a tuple of names for {stage.name}, found {type(names).__name__}")
         for name in names:
-            bare = canonical_macro(name)
-            if not bare or not bare.isascii() or not bare.replace("_", "").isalnum():
-                raise TypeError(f"{cls.__qualname__}.macros: expected the name of a macro, found {name!r}")
+            bare = canonical_macro(name) if isinstance(name, str) else ""
+            if not bare.isascii() or not bare.replace("_", "").isalnum():
+                raise TypeError(f"{where}: expected the name of a macro, found {name!r}")
     for stage, names in macro_lists(cls.macros).items() if cls.macros else ():
         if len(names) > _MAX_MACROS:
             raise TypeError(
