@@ -1,0 +1,246 @@
+"""run(): a process that serves until it is told to stop, and stops well."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from aiomilter import AddressError, Milter, run
+from aiomilter.daemon import run_until_stopped
+from aiomilter.mta import connect
+
+from .peer import Watcher, filter_class, names
+
+PROGRAM: Final = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from aiomilter import Milter, run
+
+class Filter(Milter):
+    async def envfrom(self, ctx, mail):
+        if mail.address == "slow@x":
+            print("waiting", flush=True)
+            await asyncio.Event().wait()
+
+    async def close(self, ctx):
+        print("close", flush=True)
+
+@asynccontextmanager
+async def milter():
+    if sys.argv[3:] == ["hang"]:
+        print("building", flush=True)
+        await asyncio.Event().wait()
+    print("ready", flush=True)
+    yield Filter
+    print("left", flush=True)
+
+run(milter, sys.argv[1], uvloop=sys.argv[2] == "uvloop", drain_timeout=60)
+print("returned", flush=True)
+"""
+
+
+@contextmanager
+def program(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+async def reached(path: Path) -> None:
+    """Wait until somebody listens there."""
+    async with asyncio.timeout(30):
+        while not path.is_socket():
+            await asyncio.sleep(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_signal_drains_and_ends_with_0(number: int, loop: str, tmp_path: Path) -> None:
+    """P-134: an open SMTP session goes on until QUIT."""
+    path = tmp_path / "filter.sock"
+    with program(str(path), loop) as process:
+        assert line(process) == "ready"
+        await reached(path)
+        async with connect(str(path)) as session:
+            await session.connect()
+            process.send_signal(number)
+            async with asyncio.timeout(30):
+                while path.exists():
+                    await asyncio.sleep(0)
+            await session.mail("<a@x>")
+        assert ends(process) == (0, "close\nleft\nreturned\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_second_signal_hurries(loop: str, tmp_path: Path) -> None:
+    """P-134: abort and close run, the exit is 0 all the same."""
+    path = tmp_path / "filter.sock"
+    with program(str(path), loop) as process:
+        assert line(process) == "ready"
+        await reached(path)
+        async with connect(str(path)) as session:
+            mail = asyncio.ensure_future(session.mail("<slow@x>"))
+            assert await asyncio.to_thread(line, process) == "waiting"
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                while path.exists():
+                    await asyncio.sleep(0)
+            process.send_signal(signal.SIGTERM)
+            assert str(await mail) == "Verdict.TEMPFAIL"
+            await session.close()
+        assert ends(process) == (0, "close\nleft\nreturned\n", "")
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_filter_is_being_built_ends_too(tmp_path: Path) -> None:
+    """P-134: nothing listens yet, and nothing has to be waited for."""
+    with program(str(tmp_path / "filter.sock"), "asyncio", "hang") as process:
+        assert line(process) == "building"
+        process.send_signal(signal.SIGTERM)
+        assert ends(process) == (0, "returned\n", "")
+
+
+@pytest.mark.slow
+def test_a_bind_that_fails_is_an_error_of_the_caller(tmp_path: Path) -> None:
+    with program(str(tmp_path / "no" / "such.sock"), "asyncio") as process:
+        code, out, err = ends(process)
+    assert code == 1
+    assert out == "ready\nleft\n"
+    assert err.splitlines()[-1].startswith("FileNotFoundError: ")
+    assert "cannot listen on unix:" in err
+
+
+def test_a_text_that_is_no_socket_is_an_error_before_anything_runs() -> None:
+    with pytest.raises(AddressError):
+        run(Milter, "nonsense")
+
+
+class Service:
+    """What is run, and notes what is done to it."""
+
+    drain_timeout = 5.0
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.drained = asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        self.log.append("enter")
+
+    async def __aexit__(self, *error: object) -> None:
+        self.log.append(f"leave {error[0]}")
+
+    async def drain(self, timeout: float | None = None) -> None:
+        self.log.append(f"drain {timeout}")
+        try:
+            await self.drained.wait()
+        finally:
+            self.log.append("drained")
+
+    async def close(self) -> None:
+        self.log.append("close")
+
+
+async def told(service: Service, entry: str) -> None:
+    async with asyncio.timeout(5):
+        while entry not in service.log:
+            await asyncio.sleep(0)
+
+
+async def test_signals_are_ours_for_as_long_as_we_run() -> None:
+    service: Any = Service()
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    running = asyncio.ensure_future(run_until_stopped(service))
+    await told(service, "enter")
+    signal.raise_signal(signal.SIGTERM)
+    await told(service, "drain 5.0")
+    service.drained.set()
+    await running
+    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
+    after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert after == [signal.SIG_DFL, signal.default_int_handler]
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
+
+
+async def test_a_second_signal_ends_the_draining() -> None:
+    service: Any = Service()
+    running = asyncio.ensure_future(run_until_stopped(service))
+    await told(service, "enter")
+    signal.raise_signal(signal.SIGINT)
+    await told(service, "drain 5.0")
+    signal.raise_signal(signal.SIGTERM)
+    async with asyncio.timeout(5):
+        await running
+    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+async def test_a_drain_that_fails_is_not_swallowed() -> None:
+    class Failing(Service):
+        async def drain(self, timeout: float | None = None) -> None:
+            self.log.append("drain")
+            raise ValueError("cannot drain")
+
+    service: Any = Failing()
+    running = asyncio.ensure_future(run_until_stopped(service))
+    await told(service, "enter")
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="cannot drain"):
+        await running
+    assert service.log[-1].startswith("leave <class 'ValueError'>")
+
+
+def test_outside_the_main_thread_it_says_so() -> None:
+    found: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run(Milter, "inet:0@127.0.0.1", uvloop=False, observer=Watcher())
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert [type(error) for error in found] in ([ValueError], [RuntimeError])
+
+
+def test_uvloop_can_be_asked_for_and_refused() -> None:
+    seen: list[str] = []
+
+    class Looking(Watcher):
+        def started(self, address: str, everywhere: bool) -> None:
+            seen.append(type(asyncio.get_running_loop()).__module__)
+            signal.raise_signal(signal.SIGTERM)
+
+    filter_ = filter_class()
+    for wanted in (True, False, None):
+        run(filter_, "inet:0@127.0.0.1", uvloop=wanted, observer=Looking())
+
+    assert [module.startswith("uvloop") for module in seen] == [True, False, True]
+    assert names(filter_) == []
