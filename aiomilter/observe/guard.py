@@ -20,16 +20,27 @@ class Guard:
 
     def __init__(self, observer: Observer) -> None:
         self._observer: Observer | None = observer
-        self.debug = observer.debug
+
+    @property
+    def debug(self) -> bool:
+        """Whether the observer wants events; False once it is dropped."""
+        if self._observer is not None:
+            try:
+                return self._observer.debug
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._drop("debug", error)
+        return False
 
     def _tell(self, name: str, *args: Any) -> None:
         if self._observer is not None:
             try:
                 getattr(self._observer, name)(*args)
-            except Exception as error:
-                self._observer = None
-                self.debug = False
-                _LOGGER.error("the observer raised in %s and is dropped", name, exc_info=error)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._drop(name, error)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        self._observer = None
+        _LOGGER.error("the observer raised in %s and is dropped", name, exc_info=error)
 
     def started(self, address: str, everywhere: bool) -> None:
         """Pass on."""

@@ -56,7 +56,7 @@ class LogObserver:
         message = summary()
         recipients = list(message.recipients[:10])
         self._logger.info(
-            "client=%r helo=%r sender=%r recipients=%r%s%s queue_id=%s %s: %s edits=%d time=%.3f",
+            "client=%r helo=%r sender=%r recipients=%r%s%s queue_id=%r %s: %s edits=%d time=%.3f",
             message.where.client,
             message.helo,
             message.sender,
@@ -74,7 +74,7 @@ class LogObserver:
     def failed(self, where: Where, what: str, error: BaseException | None) -> None:
         """Write a failure, with its traceback."""
         self._logger.error(
-            "%s failed for client=%r queue_id=%s: %s",
+            "%s failed for client=%r queue_id=%r: %s",
             where.callback or "server",
             where.client,
             where.queue_id,
@@ -86,7 +86,7 @@ class LogObserver:
     def remarked(self, where: Where, what: str) -> None:
         """Write a warning."""
         self._logger.warning(
-            "client=%r queue_id=%s %s: %s", where.client, where.queue_id, where.callback, what, extra=_extra(where)
+            "client=%r queue_id=%r %s: %s", where.client, where.queue_id, where.callback, what, extra=_extra(where)
         )
 
 
