@@ -175,9 +175,10 @@ def macro_lists(wanted: Mapping[Stage, Iterable[str]]) -> dict[Stage, tuple[str,
         raise LocalProtocolError(f"macro list: expected a stage the MTA keeps a list for, found {names}")
     if stages & {Stage.EOH, Stage.EOM}:
         stages |= {Stage.EOH, Stage.EOM}
+    # In the order of their numbers, as libmilter sends them.
     return {
         stage: tuple(dict.fromkeys([*USUAL_MACROS[stage], *map(_travelling, wanted.get(stage, ()))]))
-        for stage in sorted(stages)
+        for stage in sorted(stages, key=lambda stage: stage.symlist or 0)
     }
 
 

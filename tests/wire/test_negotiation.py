@@ -248,10 +248,10 @@ def test_a_macro_list_keeps_the_usual_names_and_end_of_message_never_comes_alone
 
 
 def test_macro_lists_travel_if_they_are_offered() -> None:
-    """P-021, P-022: stage numbers 5 and 6 are end of message and end of header."""
+    """P-021, P-022: stage numbers 5 and 6 are end of message and end of header, and come in this order, as libmilter's."""
     wants = Wants(frozenset(Stage), macros={E: ("{xx}",)})
     payload = agree(ALL, wants).answer.payload
-    assert payload[12:] == b"\0\0\0\6i\0\0\0\0\5i {msg_id} {xx}\0"
+    assert payload[12:] == b"\0\0\0\5i {msg_id} {xx}\0\0\0\0\6i\0"
     assert agree(ALL, wants).actions & Action.SET_MACROS
     without = agree(Negotiate(6, 0xFF, 0x1FFFFF), wants)
     assert without.answer.macros == {}
