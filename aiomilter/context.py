@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
@@ -115,6 +115,14 @@ class Context:
     __slots__ = ("_scene",)
 
     _scene: Scene | None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """Say where edits are made; a type checker is not to know, so that it refuses them here."""
+            if name in EndOfMessageContext.__dict__:
+                raise AttributeError(f"{name}: edits are made in eom only, found it in another callback")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _live(self) -> Scene:
         scene = self._scene
@@ -289,7 +297,7 @@ class EndOfMessageContext(Context):
 
         Args:
             body: Octets with CRLF line ends; or an async iterator of them, which runs after ``eom`` has returned, at the
-                pace of the MTA.  If that fails the message is answered with TEMPFAIL.
+                pace of the MTA, so it must not use ``ctx``.  If it fails the message is answered with TEMPFAIL.
 
         Source: libmilter/docs/smfi_replacebody.html.
         """

@@ -5,11 +5,40 @@ import contextlib
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Final, Protocol, TypedDict, Unpack
 
+from aiomilter.observe import Observer
 from aiomilter.server import Factory, serve
+from aiomilter.wire.replies import Response
 
-__all__ = ["Service", "run", "run_service", "run_until_stopped"]
+__all__ = ["ServeOptions", "Service", "run", "run_service", "run_until_stopped"]
+
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that libmilter stops at, too."""
+
+
+class ServeOptions(TypedDict, total=False):
+    """The options of :func:`aiomilter.serve`, written out for :func:`run`."""
+
+    on_error: Response
+    callback_timeout: float
+    cancel_timeout: float
+    drain_timeout: float
+    idle_timeout: float | None
+    write_timeout: float
+    max_connections: int
+    max_waiting_size: int
+    max_frame_size: int
+    max_headers: int
+    max_headers_size: int
+    max_recipients: int
+    max_edits: int
+    max_edits_size: int
+    socket_mode: int | None
+    socket_owner: str | int | None
+    socket_group: str | int | None
+    backlog: int
+    observer: Observer | None
 
 
 class Service(AbstractAsyncContextManager[object], Protocol):
@@ -24,8 +53,10 @@ class Service(AbstractAsyncContextManager[object], Protocol):
         """End everything now."""
 
 
-def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: Any) -> None:
-    """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once.
+def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: Unpack[ServeOptions]) -> None:
+    """Serve a filter until SIGTERM, SIGINT or SIGHUP, then drain and return; a second signal closes at once.
+
+    Logging is the program's to set up: ``logging.basicConfig(level=logging.INFO)`` shows a line per message.
 
     Args:
         factory: As for :func:`aiomilter.serve`.
@@ -36,18 +67,21 @@ def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint.
         OSError: A socket cannot be listened on.
+        RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.
     """
     run_service(serve(factory, *sockets, **options), uvloop=uvloop)
 
 
 def run_service(service: Service, *, uvloop: bool | None = None) -> None:
-    """Run a service in a loop of its own until SIGTERM or SIGINT, then drain and return; a second signal closes at once."""
+    """Run a service in a loop of its own until a signal comes, then drain and return; a second signal closes at once."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("run: an event loop runs here already; write 'async with aiomilter.serve(...)' instead")
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
         runner.run(run_until_stopped(service))
 
 
 async def run_until_stopped(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT; in the main thread only.  A signal while it starts gives that up."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; in the main thread only.  A signal while it starts gives that up."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     hurry = asyncio.Event()
@@ -58,7 +92,7 @@ async def run_until_stopped(service: Service) -> None:
         if starting is not None:
             starting.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stopped)
     try:
         async with service:
@@ -77,7 +111,7 @@ async def run_until_stopped(service: Service) -> None:
             raise
         starting.uncancel()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             loop.remove_signal_handler(number)
 
 

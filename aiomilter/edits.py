@@ -200,7 +200,7 @@ def _bracketed(address: str, what: str, *, null: bool = False) -> str:
     if not bare and null:
         return "<>"
     if not _MAILBOX.fullmatch(bare):
-        raise LocalProtocolError(f"{what}: expected one mailbox, found something else")
+        raise LocalProtocolError(f"{what}: expected one mailbox, found {address!a:.80}")
     return f"<{bare}>"
 
 

@@ -1,5 +1,6 @@
 """The class that users subclass, and what its callbacks say about what to ask of the MTA."""
 
+import difflib
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Final, ParamSpec
@@ -226,7 +227,7 @@ def _check_callback(cls: type, name: str) -> None:
         raise TypeError(f"{where}: expected a method of the instance, found a static or class method")
     if not inspect.iscoroutinefunction(callback):
         raise TypeError(
-            f"{where}: expected 'async def {name}', found a plain {type(callback).__name__}; "
+            f"{where}: expected 'async def {name}', found {_kind_of(callback)}; "
             "for callbacks that block see aiomilter.compat"
         )
     expected = inspect.signature(getattr(Milter, name))
@@ -237,6 +238,12 @@ def _check_callback(cls: type, name: str) -> None:
         raise TypeError(f"{where}: expected to take ({parameters}), found {inspect.signature(callback)}") from None
     if getattr(callback, "__aiomilter_no_reply__", False) and name not in _SILENCEABLE:
         raise TypeError(f"{where}: expected @no_reply on a step that the MTA can leave unanswered, found it on {name}")
+
+
+def _kind_of(callback: object) -> str:
+    if inspect.isasyncgenfunction(callback):
+        return "an async generator, since it yields"
+    return f"a plain {type(callback).__name__}"
 
 
 _SILENCEABLE: Final = frozenset(CALLBACKS.values()) - {"eom"}
@@ -251,6 +258,11 @@ def _check_name(cls: type, name: str, member: Any) -> None:
         raise TypeError(f"{cls.__qualname__}.{name} would never be called: expected the callback's name, {meant!r}")
     if name.startswith("handle_"):
         raise TypeError(f"{cls.__qualname__}.{name} would never be called: expected one of {', '.join(_NAMES)}")
+    for close in difflib.get_close_matches(name, _NAMES, cutoff=0.85):
+        if len(close) > 4 and abs(len(close) - len(name)) <= 1:
+            raise TypeError(
+                f"{cls.__qualname__}.{name} would never be called: expected {close!r}, or a name less like it"
+            )
 
 
 def _read_wants(cls: type[Milter]) -> Wants:

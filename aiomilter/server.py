@@ -471,7 +471,7 @@ def _bind_unix(path: str, options: _UnixOptions) -> socket.socket:
 def _remove_stale(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return  # bind will say that something is in the way
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

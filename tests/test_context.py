@@ -580,3 +580,11 @@ def test_only_the_end_of_message_can_modify() -> None:
     edits |= {"add_recipient", "delete_recipient", "quarantine"}
     assert edits <= set(dir(EndOfMessageContext))
     assert not edits & set(dir(Context))
+
+
+def test_an_edit_elsewhere_says_where_edits_are_made() -> None:
+    context = Context.__new__(Context)
+    with pytest.raises(AttributeError, match="add_header: edits are made in eom only"):
+        context.add_header("X", "y")  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'add_headers'"):
+        context.add_headers("X", "y")  # type: ignore[attr-defined]

@@ -1,19 +1,22 @@
 """run(): a process that serves until it is told to stop, and stops well."""
 
 import asyncio
+import contextlib
+import inspect
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import pytest
 
-from aiomilter import AddressError, Milter, run
-from aiomilter.daemon import run_until_stopped
+from aiomilter import AddressError, Milter, run, serve
+from aiomilter.daemon import ServeOptions, run_until_stopped
 from aiomilter.mta import connect
 
 from .peer import Watcher, filter_class, names
@@ -69,14 +72,17 @@ def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 async def reached(path: Path) -> None:
-    """Wait until somebody listens there."""
+    """Wait until somebody listens there; the path alone appears a moment earlier."""
     async with asyncio.timeout(30):
-        while not path.is_socket():
+        while True:
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+                probe.connect(str(path))
+                return
             await asyncio.sleep(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_a_signal_drains_and_ends_with_0(number: int, loop: str, tmp_path: Path) -> None:
     """P-134: an open SMTP session goes on until QUIT."""
@@ -244,3 +250,14 @@ def test_uvloop_can_be_asked_for_and_refused() -> None:
 
     assert [module.startswith("uvloop") for module in seen] == [True, False, True]
     assert names(filter_) == []
+
+
+def test_run_takes_the_options_of_serve() -> None:
+    keywords = [name for name, one in inspect.signature(serve).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    assert list(ServeOptions.__annotations__) == keywords
+    assert get_type_hints(ServeOptions) == {name: get_type_hints(serve)[name] for name in keywords}
+
+
+async def test_run_inside_a_running_loop_names_serve() -> None:
+    with pytest.raises(RuntimeError, match=r"aiomilter\.serve"):
+        run(Milter, "inet:0@127.0.0.1")

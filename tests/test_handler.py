@@ -1,5 +1,6 @@
 """What a filter class says of itself, and what is refused when it is made."""
 
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
@@ -261,3 +262,29 @@ def test_the_base_class_answers_nothing() -> None:
         with pytest.raises(StopIteration) as found:
             coroutine.send(None)
         assert found.value.value is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("envform", "envfrom"), ("enfrom", "envfrom"), ("envrcp", "envrcpt"), ("conect", "connect")],
+)
+def test_a_callback_misspelt_by_a_letter_is_refused(name: str, meant: str) -> None:
+    async def callback(self: object, ctx: object, event: object) -> None: ...
+
+    with pytest.raises(TypeError, match=f"{name} would never be called: expected '{meant}'"):
+        type("Misspelt", (Milter,), {name: callback})
+
+
+@pytest.mark.parametrize("name", ["connect_db", "connected", "date", "help", "load", "closing_time"])
+def test_a_method_of_another_name_is_the_filter_s_own(name: str) -> None:
+    async def method(self: object) -> None: ...
+
+    assert type("Fine", (Milter,), {name: method})
+
+
+def test_a_callback_that_yields_is_called_a_generator() -> None:
+    async def header(self: object, ctx: object, header: object) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(TypeError, match="an async generator, since it yields"):
+        type("Generator", (Milter,), {"header": header})

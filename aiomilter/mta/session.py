@@ -191,6 +191,8 @@ class Session:
         max_answer_size: int = 64 << 20,
         buffer_size: int = 4096,
     ) -> None:
+        if style not in ("postfix", "sendmail"):
+            raise ValueError(f"style: expected 'postfix' or 'sendmail', found {style!r}")
         self.style: Final = style
         self.offer: Final = offer
         self.queue_id = ""

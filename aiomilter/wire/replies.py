@@ -49,6 +49,10 @@ class Verdict(enum.Enum):
     SKIP = ReplyCode.SKIP
     """Send no more of the body."""
 
+    def __repr__(self) -> str:
+        """Return the name, as it is written in a filter."""
+        return self.name
+
     @property
     def packet(self) -> bytes:
         """The whole packet."""

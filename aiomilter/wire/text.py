@@ -82,7 +82,7 @@ def header_name(name: str) -> str:
     if not isinstance(name, str):
         raise LocalProtocolError(f"header name: expected str, found {type(name).__name__}")
     if not _HEADER_NAME.fullmatch(name):
-        raise LocalProtocolError("header name: expected printable ASCII without colon or blank, found something else")
+        raise LocalProtocolError(f"header name: expected printable ASCII without colon or blank, found {name!a:.80}")
     return name
 
 
