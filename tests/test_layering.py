@@ -86,7 +86,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import sqlite3": "policy.stores.sqlite",
         # Packed numbers are octets of packets.
         "import struct": "wire.events wire.framing wire.modifications wire.replies",
-        "import socket": "addresses server mta.opening _systemd _workers",
+        # _protocol sets options on what the loop has accepted for it.
+        "import socket": "addresses server _protocol mta.opening _systemd _workers",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",

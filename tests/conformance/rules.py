@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["PENDING", "RULES", "TEXT", "citations"]
+__all__ = ["RULES", "TEXT", "citations", "cited"]
 
 TESTS: Final = Path(__file__).parent.parent
 _NUMBER: Final = re.compile(r"\bP-([0-9]{3})\b")
@@ -220,14 +220,6 @@ RULES: Final[Mapping[str, Mapping[int, str]]] = {
 
 TEXT: Final[Mapping[int, str]] = {number: text for rules in RULES.values() for number, text in rules.items()}
 """The rules by number."""
-
-PENDING: Final[Mapping[int, str]] = {
-    111: "tests of aiomilter/edits.py",
-    130: "tests of aiomilter/server.py",
-    131: "tests of aiomilter/addresses.py",
-    133: "tests of aiomilter/server.py",
-}
-"""Rules that have no test yet, and the room whose test is to come.  A rule leaves this list with its first citation."""
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
