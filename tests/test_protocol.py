@@ -559,8 +559,9 @@ def test_keyboard_interrupt_passes() -> None:
         runner.close()
 
 
-async def test_a_bug_of_ours_closes_one_connection_and_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    filter_ = filter_class({"envfrom": later()})
+@pytest.mark.parametrize("form", ["inline", "suspended"])
+async def test_a_bug_of_ours_closes_one_connection_and_is_logged(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filter_ = filter_class({"envfrom": None if form == "inline" else later()})
     async with serving(filter_) as scene:
         other = await scene.opened()
         for broken in (OPENING, OPENING + mail()):

@@ -396,6 +396,24 @@ async def test_a_callback_that_does_not_end_when_cancelled_loses_its_connection(
     assert sum("of its cancellation" in what for what in messages) == 1
 
 
+@pytest.mark.parametrize("name", ["abort", "close"])
+async def test_an_end_that_does_not_end_after_the_connection_was_lost_keeps_nobody_waiting(name: str) -> None:
+    """P-136."""
+    stubborn = Stubborn()
+    filter_ = filter_class({name: stubborn()})
+    async with serving(filter_, callback_timeout=0.002, cancel_timeout=0.002) as scene:
+        peer = await scene.opened(OPENING + mail())
+        peer.hang_up()
+        await stubborn.cancelled.wait()
+        async with asyncio.timeout(5):
+            await scene.server.close()
+        assert not scene.server._connections
+        stubborn.opened.set()
+        await peer.quiet()
+
+    assert names(filter_)[-2:] == ["abort", "close"]
+
+
 # Its own task
 
 
