@@ -1,0 +1,27 @@
+"""DNS for mail filters: a resolver interface, a cache that all sessions share, and two libraries that ask.
+
+Importing this package imports neither library.
+"""
+
+from aiomilter.dns.answers import MX, Answer, IPAddress, RdType, Record, Resolver
+from aiomilter.dns.cache import CachingResolver, Counters
+from aiomilter.dns.names import client_address, display_name, question_name, reverse_name
+from aiomilter.dns.servers import Backend, resolver, system_resolver
+
+__all__ = [
+    "MX",
+    "Answer",
+    "Backend",
+    "CachingResolver",
+    "Counters",
+    "IPAddress",
+    "RdType",
+    "Record",
+    "Resolver",
+    "client_address",
+    "display_name",
+    "question_name",
+    "resolver",
+    "reverse_name",
+    "system_resolver",
+]

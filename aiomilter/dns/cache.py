@@ -1,0 +1,286 @@
+"""One cache for all sessions: what one of them learns, a thousand know; what fifty ask at once is asked once."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from aiomilter.dns.answers import Answer, RdType, Resolver
+from aiomilter.dns.names import question_name
+from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
+
+__all__ = ["CachingResolver", "Counters"]
+
+# What an entry costs besides the octets of its names and records (key, Answer, tuple, OrderedDict slot), measured.
+_ENTRY_SIZE = 600
+_RECORD_SIZE = 80
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a :class:`CachingResolver` has done so far; read it, or take differences, at any time.
+
+    Args:
+        hits: Answered from memory, remembered failures included.
+        misses: Asked of the resolver below.
+        joined: Answered by a query that another session had under way.
+        timeouts: Queries that ended in ResolverTimeout.
+        failures: Queries that ended in ResolverFailure.
+        stale: Answered with an expired answer because the servers failed.
+        evicted: Entries dropped to stay within the bounds.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    joined: int = 0
+    timeouts: int = 0
+    failures: int = 0
+    stale: int = 0
+    evicted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A failure as a value: every session raises its own exception, with its own traceback."""
+
+    kind: type[ResolverError]
+    message: str
+
+    def error(self) -> ResolverError:
+        return self.kind(self.message)
+
+
+_Key: TypeAlias = tuple[str, RdType]
+_Outcome: TypeAlias = Answer | _Failed
+
+
+@dataclass(slots=True)
+class _Entry:
+    outcome: _Outcome
+    expires: float
+    size: int
+    # The answer before a failure, and until when it may be served in its place.
+    stale: Answer | None = None
+    stale_until: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """One query under way and the sessions that wait for it."""
+
+    task: asyncio.Task[_Outcome]
+    waiters: set[asyncio.Future[_Outcome]] = field(default_factory=set)
+
+
+class CachingResolver:
+    """Remembers what another resolver answers, and asks it each question once at a time.
+
+    Questions asked while the same question is under way wait for that query: one session's cancellation does not
+    touch the others, and the query is cancelled when nobody waits for it any more.  An answer from memory does not
+    suspend the caller.  To be used from one event loop.
+
+    Args:
+        resolver: Who is asked; its own deadline bounds every query.
+        min_ttl: Seconds an answer is kept at least, >= 0.
+        max_ttl: Seconds an answer with records is kept at most.
+        max_negative_ttl: Seconds "no such name" and "no data" are kept at most; the zone's SOA bounds it too.
+        failure_ttl: Seconds a time-out or failure is remembered; 0 asks again at once.
+        stale_ttl: Seconds an expired answer may still be served while its servers fail; 0 never serves one.
+        max_entries: Entries kept at most, > 0; the least recently used goes first.
+        max_size: Octets kept at most, estimated.
+        clock: Where the seconds come from.
+
+    Source: RFC 2308 sections 5 and 7; RFC 8767 section 4.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        *,
+        min_ttl: float = 5.0,
+        max_ttl: float = 3600.0,
+        max_negative_ttl: float = 900.0,
+        failure_ttl: float = 5.0,
+        stale_ttl: float = 0.0,
+        max_entries: int = 20_000,
+        max_size: int = 32 * 1024 * 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters = Counters()
+        self._resolver = resolver
+        self._min_ttl = min_ttl
+        self._max_ttl = max_ttl
+        self._max_negative_ttl = max_negative_ttl
+        self._failure_ttl = failure_ttl
+        self._stale_ttl = stale_ttl
+        self._max_entries = max_entries
+        self._max_size = max_size
+        self._clock = clock
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._size = 0
+        self._flights: dict[_Key, _Flight] = {}
+        # Those that nobody waits for any more too, until they have ended.
+        self._tasks: set[asyncio.Task[_Outcome]] = set()
+
+    def __len__(self) -> int:
+        """Return how many answers and failures are kept."""
+        return len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """Octets kept, estimated."""
+        return self._size
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        """Answer one question, from memory if possible; see :meth:`Resolver.lookup`."""
+        key = (name, rdtype)
+        entry = self._entries.get(key)
+        if entry is None:
+            normal = question_name(name)
+            if normal is None:
+                return Answer(name, rdtype, exists=False)
+            if normal != name:
+                key = (normal, rdtype)
+                entry = self._entries.get(key)
+        if entry is not None and self._clock() < entry.expires:
+            self._entries.move_to_end(key)
+            self.counters.hits += 1
+            return self._given(entry.outcome, entry)
+        flight = self._flights.get(key)
+        if flight is None:
+            self.counters.misses += 1
+            flight = self._start(key)
+        else:
+            self.counters.joined += 1
+        outcome = await self._wait(key, flight)
+        return self._given(outcome, self._entries.get(key))
+
+    def clear(self) -> None:
+        """Forget everything; queries under way go on."""
+        self._entries.clear()
+        self._size = 0
+
+    async def close(self) -> None:
+        """Cancel the queries under way (whoever waits for one gets ResolverFailure), and close the resolver below."""
+        for flight in self._flights.values():
+            flight.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        close = getattr(self._resolver, "close", None)
+        if close is not None:
+            await close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _given(self, outcome: _Outcome, entry: _Entry | None) -> Answer:
+        if isinstance(outcome, Answer):
+            return outcome
+        if entry is not None and entry.stale is not None and self._clock() < entry.stale_until:
+            self.counters.stale += 1
+            return entry.stale
+        raise outcome.error()
+
+    def _start(self, key: _Key) -> _Flight:
+        flight = _Flight(asyncio.get_running_loop().create_task(self._fetch(key), name=f"dns {key[1]} {key[0]!r}"))
+        self._flights[key] = flight
+        self._tasks.add(flight.task)
+
+        def landed(task: asyncio.Task[_Outcome]) -> None:
+            self._tasks.discard(task)
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            error = None if task.cancelled() else task.exception()
+            for waiter in flight.waiters:
+                if waiter.done():
+                    continue
+                if task.cancelled():
+                    # Not by us: our own cancellation leaves no waiters.
+                    waiter.set_result(_Failed(ResolverFailure, f"the query for {key[0]!r} {key[1]} was cancelled"))
+                elif error is not None:
+                    waiter.set_exception(error)
+                else:
+                    waiter.set_result(task.result())
+
+        flight.task.add_done_callback(landed)
+        return flight
+
+    async def _wait(self, key: _Key, flight: _Flight) -> _Outcome:
+        waiter: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+        flight.waiters.add(waiter)
+        try:
+            return await waiter
+        finally:
+            flight.waiters.discard(waiter)
+            if not flight.waiters and not flight.task.done():
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+                flight.task.cancel()
+
+    async def _fetch(self, key: _Key) -> _Outcome:
+        try:
+            answer = await self._resolver.lookup(*key)
+        except ResolverTimeout as error:
+            self.counters.timeouts += 1
+            return self._fail(key, _Failed(ResolverTimeout, str(error)))
+        except ResolverError as error:
+            self.counters.failures += 1
+            return self._fail(key, _Failed(ResolverFailure, str(error)))
+        ttl = min(answer.ttl, self._max_ttl if answer else self._max_negative_ttl)
+        self._keep(key, _Entry(answer, self._clock() + max(ttl, self._min_ttl), _size(key, answer)))
+        return answer
+
+    def _fail(self, key: _Key, failed: _Failed) -> _Failed:
+        now = self._clock()
+        entry = _Entry(failed, now + self._failure_ttl, _size(key, None))
+        before = self._entries.get(key)
+        if before is not None and self._stale_ttl:
+            if isinstance(before.outcome, Answer):
+                entry.stale, entry.stale_until = replace(before.outcome, stale=True), before.expires + self._stale_ttl
+            else:
+                entry.stale, entry.stale_until = before.stale, before.stale_until
+        if entry.stale is not None:
+            if now >= entry.stale_until:
+                entry.stale = None
+            else:
+                entry.size = _size(key, entry.stale)
+        if self._failure_ttl or entry.stale is not None:
+            self._keep(key, entry)
+        else:
+            self._drop(key)
+        return failed
+
+    def _keep(self, key: _Key, entry: _Entry) -> None:
+        self._drop(key)
+        if entry.size > self._max_size:
+            return
+        self._entries[key] = entry
+        self._size += entry.size
+        while len(self._entries) > self._max_entries or self._size > self._max_size:
+            _, oldest = self._entries.popitem(last=False)
+            self._size -= oldest.size
+            self.counters.evicted += 1
+
+    def _drop(self, key: _Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._size -= entry.size
+
+
+def _size(key: _Key, answer: Answer | None) -> int:
+    size = _ENTRY_SIZE + 2 * len(key[0])
+    if answer is not None:
+        size += len(answer.canonical)
+        for record in answer.records:
+            size += _RECORD_SIZE + (len(record) if isinstance(record, (str, bytes)) else 0)
+            if isinstance(record, tuple):
+                size += len(record.exchange)
+    return size

@@ -1,0 +1,114 @@
+"""Domain names and addresses as DNS wants them: normal form, limits, reverse names, escapes."""
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from aiomilter.dns.answers import IPAddress
+from aiomilter.exceptions import AddressError
+
+__all__ = ["ascii_name", "client_address", "display_name", "question_name", "reverse_name"]
+
+MAX_NAME = 253
+MAX_LABEL = 63
+
+# One label of what we ask for: anything but a dot and control characters, in 7 bits.
+_QUESTION = re.compile(r"[ -\-/-~]{1,63}(?:\.[ -\-/-~]{1,63})*")
+_PLAIN = re.compile(rb"[!-\-/-\[\]-~]+")
+# RFC 3490 section 3.1: these separate labels as the full stop does.
+_DOTS = re.compile("[\u3002\uff0e\uff61]")
+
+
+def question_name(name: str) -> str | None:
+    """Return a name in the form it is asked and cached under: lower case, A-labels, no trailing dot.
+
+    Returns:
+        The name, or None when DNS cannot hold it, and so it cannot exist.
+
+    Source: RFC 1035 section 2.3.4; RFC 5890 section 2.3.2.1.
+    """
+    if not name.isascii():
+        converted = ascii_name(name)
+        if converted is None:
+            return None
+        name = converted
+    name = name.removesuffix(".").lower()
+    if len(name) > MAX_NAME or _QUESTION.fullmatch(name) is None:
+        return None
+    return name
+
+
+def ascii_name(name: str) -> str | None:
+    """Return a domain name with its U-labels converted to A-labels, otherwise unchanged.
+
+    Returns:
+        The name in ASCII, or None when a label has no ASCII form.
+
+    Source: RFC 5891 section 4, with the mapping of UTS 46.
+    """
+    if name.isascii():
+        return name
+    # The longest U-label that fits 63 octets is shorter than 63 characters; encoding is quadratic in what it is given.
+    if len(name) > MAX_NAME:
+        return None
+    import idna
+
+    labels = []
+    for label in _DOTS.sub(".", name).split("."):
+        if label.isascii():
+            labels.append(label)
+            continue
+        try:
+            labels.append(idna.encode(label, uts46=True).decode("ascii"))
+        except (idna.IDNAError, UnicodeError, ValueError, IndexError):
+            return None
+    return ".".join(labels)
+
+
+def display_name(labels: Iterable[bytes]) -> str:
+    """Return labels from a DNS message as text that can carry nothing but a name.
+
+    Anything that is not a visible ASCII character, and a dot or backslash inside a label, becomes ``\\DDD``.
+
+    Source: RFC 1035 section 5.1.
+    """
+    return ".".join(
+        label.decode("ascii")
+        if _PLAIN.fullmatch(label)
+        else "".join(chr(octet) if _PLAIN.match(bytes((octet,))) else f"\\{octet:03d}" for octet in label)
+        for label in labels
+        if label
+    )
+
+
+def client_address(ip: IPAddress | str) -> IPAddress:
+    """Return a client's address as DNS knows it: IPv4-mapped IPv6 as IPv4, no scope.
+
+    Raises:
+        AddressError: The text is not an IP address.
+
+    Source: RFC 7208 section 5.
+    """
+    if isinstance(ip, str):
+        try:
+            ip = ip_address(ip)
+        except ValueError as error:
+            raise AddressError(f"expected an IP address, found {ip!r}") from error
+    if isinstance(ip, IPv4Address):
+        return ip
+    return ip.ipv4_mapped or (IPv6Address(int(ip)) if ip.scope_id else ip)
+
+
+def reverse_name(ip: IPAddress, suffix: str = "") -> str:
+    """Return the name under which DNS keeps what it knows of an address.
+
+    Args:
+        ip: The address; a mapped one counts as IPv4.
+        suffix: The zone to look below, such as that of a DNS list; "" for the reverse tree itself.
+
+    Source: RFC 1035 section 3.5; RFC 3596 section 2.5; RFC 5782 sections 2.1 and 2.4.
+    """
+    pointer = client_address(ip).reverse_pointer
+    if not suffix:
+        return pointer
+    return f"{pointer.removesuffix('.in-addr.arpa').removesuffix('.ip6.arpa')}.{suffix}"
