@@ -1,0 +1,439 @@
+"""Both resolvers behind the same tests, against real packets on loopback."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiomilter.auth.spf import SpfResult, check_host
+from aiomilter.dns import MX, Answer, CachingResolver, RdType, Resolver
+from aiomilter.dns.dnspython import _Exchange
+from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
+from tests.dns.server import Manner, NameServer, Silence, labels, zone
+
+BACKENDS = ["dnspython", "aiodns"]
+
+
+def make(backend: str, *servers: tuple[str, int], **options: Any) -> Any:
+    if backend == "dnspython":
+        from aiomilter.dns.dnspython import DnspythonResolver
+
+        return DnspythonResolver(servers, **options)
+    pytest.importorskip("aiodns")
+    from aiomilter.dns.aiodns import AiodnsResolver
+
+    return AiodnsResolver(servers, **options)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[NameServer]:
+    records = {
+        "example.com": {
+            "TXT": ['"v=spf1 " "mx -all"', '"\\200\\010"'],
+            "MX": ["20 mx2.example.com.", "10 mx1.example.com.", "0 ."],
+            "NS": ["ns.example.com."],
+        },
+        "mx1.example.com": {"A": ["192.0.2.1", "192.0.2.2"], "AAAA": ["2001:db8::1"]},
+        "alias.example.com": {"CNAME": ["middle.example.com."]},
+        "middle.example.com": {"CNAME": ["MX1.example.com."]},
+        "dangling.example.com": {"CNAME": ["missing.example.com."]},
+        "loop.example.com": {"CNAME": ["loop.example.com."]},
+        "1.2.0.192.in-addr.arpa": {"PTR": ["a\\.b\\013\\010\\255.example.com."]},
+        "long.example.com": {"TXT": [" ".join(f'"{"x" * 200}"' for _ in range(11))]},
+        "huge.example.com": {"TXT": [" ".join(f'"{"y" * 250}"' for _ in range(240))]},
+    }
+    async with zone(records) as server:
+        for name in (b"foo:bar/baz", b"a  b%20c", b'q"u\\o;t($@'):
+            server.records[((name, b"example", b"com"), "A")] = server.records[(labels("mx1.example.com"), "A")]
+        yield server
+
+
+@pytest.fixture(params=BACKENDS)
+async def resolver(request: pytest.FixtureRequest, server: NameServer) -> AsyncIterator[Any]:
+    made = make(request.param, ("127.0.0.1", server.port))
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=BACKENDS)
+async def impatient(request: pytest.FixtureRequest, server: NameServer) -> AsyncIterator[Any]:
+    made = make(request.param, ("127.0.0.1", server.port), timeout=0.05, attempt_timeout=0.02)
+    yield made
+    await made.close()
+
+
+async def test_records_arrive_as_plain_values(resolver: Resolver) -> None:
+    assert sorted((await resolver.lookup("Example.com.", "TXT")).texts) == [b"v=spf1 mx -all", b"\xc8\n"]
+    assert (await resolver.lookup("example.com", "MX")).exchanges == (
+        MX(0, ""),
+        MX(10, "mx1.example.com"),
+        MX(20, "mx2.example.com"),
+    )
+    assert (await resolver.lookup("example.com", "NS")).names == ("ns.example.com",)
+    assert set((await resolver.lookup("mx1.example.com", "A")).addresses) == {
+        ip_address("192.0.2.1"),
+        ip_address("192.0.2.2"),
+    }
+    assert (await resolver.lookup("mx1.example.com", "AAAA")).addresses == (ip_address("2001:db8::1"),)
+
+
+async def test_an_answer_says_what_was_asked_and_how_long_it_may_be_kept(resolver: Resolver) -> None:
+    answer = await resolver.lookup("MX1.Example.com", "AAAA")
+
+    assert answer == Answer("mx1.example.com", "AAAA", (ip_address("2001:db8::1"),), 300)
+
+
+async def test_aliases_are_followed(resolver: Resolver, server: NameServer) -> None:
+    answer = await resolver.lookup("alias.example.com", "A")
+
+    assert answer.canonical.lower() == "mx1.example.com"
+    assert len(answer.addresses) == 2
+    assert len(server.queries) == 1
+    assert (await resolver.lookup("alias.example.com", "CNAME")).names == ("middle.example.com",)
+
+
+async def test_an_alias_to_nothing_does_not_exist(resolver: Resolver) -> None:
+    answer = await resolver.lookup("dangling.example.com", "A")
+
+    assert not answer
+    assert not answer.exists
+
+
+async def test_a_loop_of_aliases_is_a_failure_or_no_data(impatient: Resolver) -> None:
+    try:
+        answer = await impatient.lookup("loop.example.com", "A")
+    except ResolverError:
+        return
+    assert not answer
+
+
+async def test_no_such_name_and_no_data_are_answers(resolver: Resolver) -> None:
+    missing = await resolver.lookup("missing.example.com", "A")
+    empty = await resolver.lookup("example.com", "AAAA")
+
+    assert (missing.exists, empty.exists) == (False, True)
+    assert not missing
+    assert not empty
+    assert (missing.ttl, empty.ttl) == (60, 60)
+
+
+async def test_a_negative_answer_without_soa_gives_no_bound(server: NameServer) -> None:
+    server.soa_minimum = None
+    resolver = make("dnspython", ("127.0.0.1", server.port))
+
+    assert (await resolver.lookup("missing.example.com", "A")).ttl == 0
+    assert (await resolver.lookup("example.com", "AAAA")).ttl == 0
+
+
+async def test_a_hostile_name_in_an_answer_is_escaped(resolver: Resolver) -> None:
+    answer = await resolver.lookup("1.2.0.192.in-addr.arpa", "PTR")
+
+    assert answer.names == ("a\\046b\\013\\010\\255.example.com",)
+
+
+@pytest.mark.parametrize("name", ["foo:bar/baz.example.com", "a  b%20c.example.com", 'q"u\\o;t($@.example.com'])
+async def test_odd_names_are_asked_as_they_are(resolver: Resolver, name: str) -> None:
+    assert len((await resolver.lookup(name, "A")).addresses) == 2
+
+
+@pytest.mark.parametrize("name", ["a..example.com", "x" * 64 + ".example.com", "a\0.example.com", "", "\udcff.example"])
+async def test_what_dns_cannot_hold_is_not_asked(resolver: Resolver, server: NameServer, name: str) -> None:
+    answer = await resolver.lookup(name, "A")
+
+    assert not answer.exists
+    assert server.queries == []
+
+
+async def test_names_in_other_scripts_are_asked_as_a_labels(resolver: Resolver, server: NameServer) -> None:
+    await resolver.lookup("bücher.example.com", "A")
+
+    assert server.queries[0][0] == "xn--bcher-kva.example.com"
+
+
+@pytest.mark.parametrize(("name", "size"), [("long.example.com", 2200), ("huge.example.com", 60_000)])
+async def test_what_does_not_fit_a_datagram_comes_over_tcp(
+    resolver: Resolver, server: NameServer, name: str, size: int
+) -> None:
+    answer = await resolver.lookup(name, "TXT")
+
+    assert len(answer.texts[0]) == size
+    assert [transport for _, _, transport in server.queries] == ["udp", "tcp"]
+
+
+async def test_a_server_that_says_it_failed_is_a_failure(resolver: Resolver, server: NameServer) -> None:
+    server.silent[labels("broken.example.com"), "*"] = Silence.SERVFAIL
+
+    with pytest.raises(ResolverFailure, match="broken"):
+        await resolver.lookup("broken.example.com", "A")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "manner", [Manner.NOTHING, Manner.WRONG_ID, Manner.WRONG_QUESTION, Manner.GARBAGE, Manner.HALF]
+)
+async def test_a_server_that_makes_no_sense_is_an_error_in_time(
+    impatient: Resolver, server: NameServer, manner: Manner
+) -> None:
+    server.manner = manner
+    started = asyncio.get_running_loop().time()
+
+    with pytest.raises(ResolverError):
+        await impatient.lookup("mx1.example.com", "A")
+
+    assert asyncio.get_running_loop().time() - started < 2
+
+
+async def test_a_server_that_is_not_there_is_a_failure_at_once(server: NameServer) -> None:
+    async with NameServer() as gone:
+        pass
+    alone = make("dnspython", ("127.0.0.1", gone.port), timeout=5.0)
+    first = make("dnspython", ("127.0.0.1", gone.port), ("127.0.0.1", server.port), timeout=5.0)
+    started = asyncio.get_running_loop().time()
+
+    with pytest.raises(ResolverFailure, match="ConnectionRefusedError"):
+        await alone.lookup("mx1.example.com", "A")
+    assert await first.lookup("mx1.example.com", "A")
+
+    assert asyncio.get_running_loop().time() - started < 1
+
+
+async def test_who_guesses_ids_gets_no_answer_in(server: NameServer) -> None:
+    class Guesser(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport: Any = transport
+
+        def datagram_received(self, data: bytes, address: object) -> None:
+            for guess in range(40):
+                self.transport.sendto(bytes((data[0] ^ 1, guess)) + data[2:], address)
+
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Guesser, local_addr=("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    server.port, before = port, server.port
+    tcp = await asyncio.start_server(server._serve_tcp, "127.0.0.1", port)
+    resolver = make("dnspython", ("127.0.0.1", port))
+
+    answer = await resolver.lookup("mx1.example.com", "A")
+
+    assert len(answer.addresses) == 2
+    assert [how for _, _, how in server.queries] == ["tcp"]
+    transport.close()
+    tcp.close()
+    await tcp.wait_closed()
+    server.port = before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("manner", [Manner.PLAIN, Manner.TRUNCATED])
+async def test_a_check_cancelled_at_any_await_leaves_nothing_behind(server: NameServer, manner: Manner) -> None:
+    server.manner = manner
+    server.add("spf.example.com", "TXT", '"v=spf1 mx:example.com a:mx1.example.com -all"')
+    resolver = make("dnspython", ("127.0.0.1", server.port))
+    before = asyncio.all_tasks()
+    turns, cancelled = 0, True
+    while cancelled:
+        async with CachingResolver(resolver) as cache:
+            # Two sessions share each query; only one of them is cancelled.
+            checks = [
+                asyncio.create_task(check_host("192.0.2.1", "a@spf.example.com", "c.example", resolver=cache))
+                for _ in range(2)
+            ]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            checks[0].cancel()
+            first, second = await asyncio.gather(*checks, return_exceptions=True)
+            cancelled = isinstance(first, asyncio.CancelledError)
+            assert isinstance(second, SpfResult)
+            assert second.result == "pass"
+            assert not cache._flights
+            assert not cache._tasks
+        turns += 1
+        assert resolver._turn._value == 500
+    gc.collect()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert turns > 5
+    assert asyncio.all_tasks() - before - server._connections == set()
+
+
+async def test_a_late_answer_is_nobodys(server: NameServer) -> None:
+    exchange = _Exchange(b"\0" * 20, 5)
+    exchange.give_up()
+    exchange.give_up()
+    exchange.datagram_received(b"\0" * 20, None)
+    exchange.error_received(OSError())
+
+    assert exchange.answer.result() is None
+
+
+@pytest.mark.slow
+async def test_silence_over_tcp_is_silence(server: NameServer) -> None:
+    server.manner = Manner.TRUNCATED
+    server.silent[labels("silent.example.com"), "*"] = Silence.TIMEOUT
+    resolver = make("dnspython", ("127.0.0.1", server.port), timeout=0.1, attempt_timeout=0.02)
+
+    with pytest.raises(ResolverTimeout):
+        await resolver.lookup("silent.example.com", "A")
+
+    assert "tcp" in [transport for _, _, transport in server.queries]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda reply: bytes((reply[0] ^ 1,)) + reply[1:],
+        lambda reply: reply[:13] + b"x" + reply[14:],
+        lambda reply: reply[:30],
+    ],
+)
+async def test_nonsense_over_tcp_is_a_failure(
+    server: NameServer, spoil: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.manner = Manner.TRUNCATED
+    answer = server.answer
+
+    def spoiled(wire: bytes, transport: str) -> bytes | None:
+        reply = answer(wire, transport)
+        return spoil(reply) if reply and transport == "tcp" else reply
+
+    monkeypatch.setattr(server, "answer", spoiled)
+    resolver = make("dnspython", ("127.0.0.1", server.port))
+
+    with pytest.raises(ResolverFailure):
+        await resolver.lookup("mx1.example.com", "A")
+
+
+async def test_a_server_may_refuse_without_repeating_the_question(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "answer", lambda wire, transport: wire[:2] + b"\x80\x05" + b"\0" * 8)
+    resolver = make("dnspython", ("127.0.0.1", server.port))
+
+    with pytest.raises(ResolverFailure, match="REFUSED"):
+        await resolver.lookup("mx1.example.com", "A")
+
+
+@given(st.binary(max_size=120))
+@settings(deadline=None, max_examples=60)
+def test_any_octets_after_the_question_are_an_answer_or_a_failure(octets: bytes) -> None:
+    class Odd(NameServer):
+        def answer(self, wire: bytes, transport: str) -> bytes:
+            return wire[:2] + b"\x80\x80" + wire[4:6] + b"\0\2\0\1\0\0" + wire[12:-11] + octets
+
+    async def run() -> None:
+        async with Odd() as server:
+            resolver = make("dnspython", ("127.0.0.1", server.port))
+            try:
+                answer = await resolver.lookup("mx1.example.com", "A")
+            except ResolverFailure:
+                return
+            assert answer.name == "mx1.example.com"
+
+    asyncio.run(run())
+
+
+async def test_a_burst_of_questions_is_spread_over_turns_of_the_loop(server: NameServer) -> None:
+    resolver = make("dnspython", ("127.0.0.1", server.port))
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, resolver._begun)
+
+    asking = [asyncio.create_task(resolver.lookup(f"n{number}.example.com", "A")) for number in range(100)]
+    while not all(task.done() for task in asking):
+        look()
+        await asyncio.sleep(0)
+
+    assert 0 < most <= 16
+    assert len(server.queries) == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_the_next_server_is_asked_when_one_is_silent(backend: str, server: NameServer) -> None:
+    async with NameServer(manner=Manner.NOTHING) as silent:
+        servers = (("127.0.0.1", silent.port), ("127.0.0.1", server.port))
+        resolver = make(backend, *servers, timeout=2.0, attempt_timeout=0.05)
+
+        answer = await resolver.lookup("mx1.example.com", "A")
+        await resolver.close()
+
+    assert len(answer.addresses) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_waiting_for_a_turn_counts_against_the_deadline(backend: str, server: NameServer) -> None:
+    server.manner = Manner.NOTHING
+    resolver = make(backend, ("127.0.0.1", server.port), timeout=0.1, attempt_timeout=5.0, max_queries=1)
+    started = asyncio.get_running_loop().time()
+
+    results = await asyncio.gather(
+        *(resolver.lookup(f"n{i}.example.com", "A") for i in range(10)), return_exceptions=True
+    )
+    elapsed = asyncio.get_running_loop().time() - started
+    await resolver.close()
+
+    assert [type(result) for result in results] == [ResolverTimeout] * 10
+    assert elapsed < 0.6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("manner", [Manner.NOTHING, Manner.TRUNCATED])
+async def test_a_cancelled_question_leaves_nothing_behind(backend: str, manner: Manner, server: NameServer) -> None:
+    server.manner = manner
+    server.silent[labels("silent.example.com"), "*"] = Silence.TIMEOUT
+    resolver = make(backend, ("127.0.0.1", server.port))
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(resolver.lookup("silent.example.com", "A"))
+    await server.asked(1 if manner is Manner.NOTHING else 2)
+
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await resolver.close()
+
+    gc.collect()
+    assert asyncio.all_tasks() - before - server._connections == set()
+    assert resolver._turn._value == 500
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_turn_is_given_back_however_a_question_ends(backend: str, server: NameServer) -> None:
+    server.silent[labels("broken.example.com"), "*"] = Silence.SERVFAIL
+    resolver = make(backend, ("127.0.0.1", server.port), max_queries=1)
+    questions: list[tuple[str, RdType]] = [
+        ("mx1.example.com", "A"),
+        ("missing.example.com", "A"),
+        ("broken.example.com", "A"),
+    ]
+
+    for name, rdtype in questions:
+        await asyncio.gather(resolver.lookup(name, rdtype), return_exceptions=True)
+    await resolver.close()
+
+    assert resolver._turn._value == 1
+
+
+async def test_a_new_channel_takes_over_without_losing_a_question(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiodns")
+    import aiomilter.dns.aiodns as module
+
+    monkeypatch.setattr(module, "_CHANNEL_QUESTIONS", 2)
+    resolver = module.AiodnsResolver([("127.0.0.1", server.port)])
+
+    answers = await asyncio.gather(*(resolver.lookup("mx1.example.com", "A") for _ in range(7)))
+    await resolver.lookup("mx1.example.com", "A")
+
+    assert all(len(answer.addresses) == 2 for answer in answers)
+    assert len(resolver._users) == 1
+    await resolver.close()
