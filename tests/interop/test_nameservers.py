@@ -1,0 +1,223 @@
+"""Both resolvers against NSD and Unbound."""
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiomilter.auth.spf import check_host
+from aiomilter.dns import MX, CachingResolver
+from aiomilter.exceptions import ResolverError
+from tests.dns.test_backends import BACKENDS, make
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+
+ZONE = f"""
+$ORIGIN example.com.
+$TTL 300
+@       IN SOA   ns hostmaster 1 3600 600 86400 42
+@       IN NS    ns
+@       IN MX    10 mx
+@       IN TXT   "v=spf1 mx include:_spf.example.com " "-all"
+ns      IN A     127.0.0.1
+mx  77  IN A     192.0.2.1
+mx  77  IN AAAA  2001:db8::1
+www 120 IN CNAME web
+web 60  IN CNAME mx
+_spf    IN TXT   "v=spf1 ip4:198.51.100.0/24 ?all"
+long    IN TXT   {" ".join(f'"{"x" * 250}"' for _ in range(8))}
+"""
+
+NSD = """
+server:
+  ip-address: 127.0.0.1@{port}
+  server-count: 1
+  username: ""
+  rrl-ratelimit: 0
+  zonesdir: "{folder}"
+  database: ""
+  pidfile: "{folder}/nsd.pid"
+  xfrdfile: "{folder}/xfrd.state"
+  zonelistfile: "{folder}/zone.list"
+  cookie-secret-file: "{folder}/cookies"
+remote-control:
+  control-enable: no
+zone:
+  name: "example.com"
+  zonefile: "example.com.zone"
+"""
+
+UNBOUND = """
+server:
+  interface: 127.0.0.1@{port}
+  port: {port}
+  do-ip6: no
+  username: ""
+  chroot: ""
+  directory: "{folder}"
+  pidfile: ""
+  use-syslog: no
+  verbosity: 1
+  do-daemonize: no
+  do-not-query-localhost: no
+  module-config: "iterator"
+remote-control:
+  control-enable: no
+stub-zone:
+  name: "example.com"
+  stub-addr: 127.0.0.1@{upstream}
+"""
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def free_port() -> int:
+    """Return a port that is free for both UDP and TCP now."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        port: int = tcp.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def running(command: list[str], ready: bytes) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a server until the block ends; enter the block once the server says that it is ready."""
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    said = []
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                line = await process.stderr.readline()
+                said.append(line)
+                if ready in line:
+                    break
+                assert line, b"".join(said).decode()
+        # Whatever else it says is not to fill the pipe.
+        draining = asyncio.create_task(process.stderr.read())
+        yield process
+        if process.returncode is None:
+            process.terminate()
+        await draining
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def nsd(folder: Path, port: int) -> list[str]:
+    (folder / "example.com.zone").write_text(ZONE)
+    config = folder / "nsd.conf"
+    config.write_text(NSD.format(port=port, folder=folder))
+    return [program("nsd"), "-d", "-c", str(config)]
+
+
+def unbound(folder: Path, port: int, upstream: int) -> list[str]:
+    config = folder / "unbound.conf"
+    config.write_text(UNBOUND.format(port=port, folder=folder, upstream=upstream))
+    return [program("unbound"), "-d", "-c", str(config)]
+
+
+@pytest.fixture(params=["nsd", "unbound"])
+async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[int]:
+    authority = free_port()
+    async with running(nsd(tmp_path, authority), b"nsd started"):
+        if request.param == "nsd":
+            yield authority
+            return
+        recursive = free_port()
+        async with running(unbound(tmp_path, recursive, authority), b"start of service"):
+            yield recursive
+
+
+@pytest.fixture(params=BACKENDS)
+async def resolver(request: pytest.FixtureRequest, port: int) -> AsyncIterator[Any]:
+    made = make(request.param, ("127.0.0.1", port), timeout=20.0)
+    yield made
+    await made.close()
+
+
+async def test_records_ttls_aliases_and_long_texts(resolver: Any) -> None:
+    mx = await resolver.lookup("MX.example.com", "A")
+    www = await resolver.lookup("www.example.com", "AAAA")
+    missing = await resolver.lookup("missing.example.com", "A")
+    empty = await resolver.lookup("mx.example.com", "TXT")
+
+    assert mx.addresses == (ip_address("192.0.2.1"),)
+    assert 70 <= mx.ttl <= 77
+    assert (await resolver.lookup("example.com", "MX")).exchanges == (MX(10, "mx.example.com"),)
+    assert www.addresses == (ip_address("2001:db8::1"),)
+    assert www.canonical.lower() == "mx.example.com"
+    assert 50 <= www.ttl <= 60
+    assert (missing.exists, empty.exists) == (False, True)
+    assert not missing
+    assert not empty
+    assert 30 <= missing.ttl <= 60
+    assert (await resolver.lookup("long.example.com", "TXT")).texts == (b"x" * 2000,)
+
+
+async def test_spf_is_checked(resolver: Any) -> None:
+    cache = CachingResolver(resolver)
+
+    for ip, result in (("192.0.2.1", "pass"), ("198.51.100.7", "pass"), ("203.0.113.1", "fail")):
+        found = await check_host(ip, "alice@example.com", "mx.example.com", resolver=cache)
+        assert found.result == result
+
+
+async def test_five_hundred_questions_at_once(resolver: Any) -> None:
+    answers = await asyncio.gather(*(resolver.lookup(f"n{number}.example.com", "A") for number in range(500)))
+
+    assert not any(answer.exists for answer in answers)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_server_may_be_killed_and_started_again_under_load(backend: str, tmp_path: Path) -> None:
+    port = free_port()
+    command = nsd(tmp_path, port)
+    resolver = make(backend, ("127.0.0.1", port), timeout=0.5, attempt_timeout=0.2)
+    stop = False
+    results: list[type[Exception] | bool] = []
+
+    async def session(number: int) -> None:
+        count = 0
+        while not stop:
+            count += 1
+            try:
+                results.append(bool((await resolver.lookup(f"n{count}.s{number}.example.com", "A")).exists))
+            except ResolverError as error:
+                results.append(type(error))
+
+    async def seen(count: int, wanted: Any) -> None:
+        del results[:]
+        while sum(wanted(result) for result in results) < count:
+            await asyncio.wait(sessions, timeout=0.01)
+
+    async with running(command, b"nsd started") as process:
+        sessions = [asyncio.create_task(session(number)) for number in range(20)]
+        await seen(100, lambda result: result is False)
+        process.kill()
+        await process.wait()
+        async with asyncio.timeout(20):
+            await seen(20, lambda result: result is not False)
+    async with running(command, b"nsd started"), asyncio.timeout(20):
+        await seen(100, lambda result: result is False)
+        stop = True
+        await asyncio.gather(*sessions)
+    await resolver.close()
+
+    assert len(results) >= 100
