@@ -1,0 +1,115 @@
+"""The example filters that ask DNS, behind Postfix, which is told the clients' addresses with XCLIENT."""
+
+import asyncio
+
+import pytest
+
+from aiomilter.dns import resolver
+from aiomilter.policy.dnsbl import DnsList
+from tests.dns.server import NameServer, Silence, labels
+from tests.examples.test_examples import load
+from tests.interop.client import MESSAGE, accepted, connect
+from tests.interop.rigs.postfix import Postfix
+from tests.interop.scene import Scene
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+
+spf_milter = load("spf_milter")
+dnsbl_milter = load("dnsbl_milter")
+
+SESSIONS = 500
+# Postfix runs a hundred processes of a service.
+AT_ONCE = 80
+DEADLINE = 2.0
+FORGED = b"Authentication-Results: mx.example.test; spf=pass\r\nReceived-SPF: Pass receiver=mx.example.test\r\n"
+
+
+@pytest.fixture
+def scene(postfix_rig: Postfix) -> Scene:
+    return Scene(postfix_rig, "tcp")
+
+
+def address(number: int) -> str:
+    return f"198.18.{number // 250}.{number % 250 + 1}"
+
+
+async def test_a_silent_nameserver_holds_up_nobody_else(scene: Scene) -> None:
+    """500 sessions from 500 addresses, half of them with a nameserver that never answers."""
+    loop = asyncio.get_running_loop()
+    turn = asyncio.Semaphore(AT_ONCE)
+    config = spf_milter.Config.from_toml("policy.temperror = 'tempfail'")
+    server = NameServer()
+    for number in range(SESSIONS):
+        if number % 2:
+            allowed = address(number) if number % 4 == 1 else "192.0.2.1"
+            server.add(f"d{number}.example", "TXT", f'"v=spf1 ip4:{allowed} -all"')
+        else:
+            server.silent[labels(f"d{number}.example"), "*"] = Silence.TIMEOUT
+
+    async def session(number: int) -> tuple[str, float]:
+        async with turn, connect(scene.port) as client:
+            assert accepted(await client.say(f"XCLIENT ADDR={address(number)} NAME=[UNAVAILABLE]"))
+            await client.say("EHLO client.test")
+            started = loop.time()
+            reply = await client.say(f"MAIL FROM:<a@d{number}.example>")
+            return reply, loop.time() - started
+
+    async with (
+        server,
+        resolver(server.address, timeout=DEADLINE, attempt_timeout=DEADLINE) as shared,
+        scene.filters(lambda: spf_milter.SpfMilter(config, shared)),
+    ):
+        played = await asyncio.gather(*(session(number) for number in range(SESSIONS)))
+
+    for number, (reply, seconds) in enumerate(played):
+        if number % 2 == 0:
+            assert reply.startswith("451 4.7.24 "), (number, reply)
+            assert DEADLINE - 0.1 <= seconds < DEADLINE + 3, (number, seconds)
+        elif number % 4 == 1:
+            assert accepted(reply), (number, reply)
+        else:
+            assert reply.startswith("550 5.7.23 SPF fail: "), (number, reply)
+    others = sorted(seconds for number, (_, seconds) in enumerate(played) if number % 2)
+    assert others[len(others) // 2] < DEADLINE / 2
+    assert others[-1] < DEADLINE
+
+
+async def test_headers_are_added_and_forged_ones_removed(scene: Scene) -> None:
+    server = NameServer()
+    server.add("good.example", "TXT", '"v=spf1 ip4:198.18.0.1 -all"')
+    async with server, resolver(server.address) as shared:
+        async with (
+            scene.filters(lambda: spf_milter.SpfMilter(spf_milter.Config(), shared)),
+            connect(scene.port) as client,
+        ):
+            assert accepted(await client.say("XCLIENT ADDR=198.18.0.1 NAME=[UNAVAILABLE]"))
+            await client.say("EHLO client.test")
+            replies = await client.send(FORGED + MESSAGE, "a@good.example")
+        (delivery,) = await scene.deliveries()
+
+    assert accepted(replies["."])
+    (authentication,) = delivery.values("Authentication-Results")
+    (received,) = delivery.values("Received-SPF")
+    assert authentication.split() == ["mx.example.test;", "spf=pass", "smtp.mailfrom=a@good.example"]
+    assert "client-ip=198.18.0.1" in received
+
+
+async def test_a_listed_client_is_refused_but_reaches_postmaster(scene: Scene) -> None:
+    server = NameServer()
+    server.add("1.0.18.198.bl.example", "A", "127.0.0.2")
+    async with server, resolver(server.address) as shared:
+        lists = [DnsList("bl.example")]
+        async with scene.filters(lambda: dnsbl_milter.DnsblMilter(lists, shared)):
+            replies = {}
+            for client_address in ("198.18.0.1", "198.18.0.2"):
+                async with connect(scene.port) as client:
+                    assert accepted(await client.say(f"XCLIENT ADDR={client_address} NAME=[UNAVAILABLE]"))
+                    await client.say("EHLO client.test")
+                    await client.say("MAIL FROM:<a@client.test>")
+                    for recipient in ("bob@example.test", "postmaster@example.test"):
+                        reply = await client.say(f"RCPT TO:<{recipient}>")
+                        replies[client_address, recipient] = reply
+
+    assert replies["198.18.0.1", "bob@example.test"] == "550 5.7.1 198.18.0.1 is listed by bl.example"
+    del replies["198.18.0.1", "bob@example.test"]
+    assert all(accepted(reply) for reply in replies.values()), replies
