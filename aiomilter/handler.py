@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Final, ParamSpec
 
@@ -49,6 +50,7 @@ _MISNAMED: Final = {
     "eob": "eom",
     "quit": "close",
 }
+_MACRO_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _MAX_MACROS: Final = 50
 """Names that Sendmail takes in one list; it cuts off the rest without a word."""
 
@@ -277,7 +279,7 @@ def _read_wants(cls: type[Milter]) -> Wants:
             raise TypeError(f"{where}: expected a tuple of names for {stage.name}, found {type(names).__name__}")
         for name in names:
             bare = canonical_macro(name) if isinstance(name, str) else ""
-            if not bare.isascii() or not bare.replace("_", "").isalnum():
+            if not _MACRO_NAME.fullmatch(bare):
                 raise TypeError(f"{where}: expected the name of a macro, found {name!r}")
     for stage, names in macro_lists(cls.macros).items() if cls.macros else ():
         if len(names) > _MAX_MACROS:

@@ -288,3 +288,8 @@ def test_a_callback_that_yields_is_called_a_generator() -> None:
 
     with pytest.raises(TypeError, match="an async generator, since it yields"):
         type("Generator", (Milter,), {"header": header})
+
+
+def test_the_macro_of_the_client_s_whole_name_may_be_asked_for() -> None:
+    cls = type("Asks", (Milter,), {"macros": {Stage.MAIL: ("_", "{client_addr}")}})
+    assert cls().wants.macros == {Stage.MAIL: ("_", "{client_addr}")}
