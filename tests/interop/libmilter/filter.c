@@ -144,8 +144,8 @@ static char *unescaped(const char *field)
     size_t size = strlen(field);
     char *octets, *to;
 
-    if (field[0] == '*') {
-        size = strtoul(field + 1, NULL, 10);
+    if (field[0] == '\\' && field[1] == '*') {
+        size = strtoul(field + 2, NULL, 10);
         octets = malloc(size + 1);
         memset(octets, 'x', size);
         octets[size] = '\0';

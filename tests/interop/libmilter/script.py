@@ -14,7 +14,7 @@ A line is an instruction, its fields are separated by tabs::
 
 An action is a verdict (``continue accept reject tempfail discard skip nonsense``), ``reply CODE ENHANCED LINE...`` with "-"
 for no enhanced code, ``progress``, or an edit under libmilter's name: ``addheader insheader chgheader delheader replacebody
-chgfrom addrcpt delrcpt quarantine``.  The last verdict counts.  In a field ``\\x0a`` is an octet, and ``*70000`` a long text.
+chgfrom addrcpt delrcpt quarantine``.  The last verdict counts.  In a field ``\\x0a`` is an octet; ``\\*70000`` is so many x.
 
 Both tell a line for each callback, ``? NAME VALUE`` for each macro, ``! ACTION`` for an action that was refused.
 """
@@ -61,15 +61,16 @@ def escaped(text: str | bytes) -> str:
 
 def unescaped(field: str) -> str:
     """Return the text that a field stands for."""
-    if field.startswith("*"):
-        return "x" * int(field[1:])
+    if field.startswith("\\*"):
+        return "x" * int(field[2:])
     octets = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), field).encode("latin-1")
     return octets.decode("utf-8", "surrogateescape")
 
 
 def do(step: str, action: str, *args: object, when: object = "each") -> str:
     """Return the line for an action."""
-    fields = (arg if isinstance(arg, str) and arg.startswith("*") else escaped(str(arg)) for arg in args)
+    texts = map(str, args)
+    fields = (f"\\*{len(text)}" if len(text) > 100 and not text.strip("x") else escaped(text) for text in texts)
     return "\t".join(["do", step, str(when), action, *fields]) + "\n"
 
 
