@@ -437,6 +437,8 @@ async def test_a_start_that_is_cancelled_leaves_nothing() -> None:
             await asyncio.Event().wait()
             yield Milter
         finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
             log.append("left")
 
     before = asyncio.all_tasks()

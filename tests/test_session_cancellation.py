@@ -332,6 +332,45 @@ async def test_a_time_out_and_the_end_of_the_server_together_end_the_connection(
     assert names(filter_).count("header") == 1
 
 
+async def test_a_cancellation_of_ours_is_forgotten_once_it_has_arrived() -> None:
+    """The task stays the same, and nothing in a later callback takes itself for cancelled."""
+    gate = Gate()
+    seen: list[Any] = []
+
+    def look(filter_: Any, ctx: Any, event: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append((task, task.cancelling()))
+
+    filter_ = filter_class({"connect": look, "envfrom": gate(), "abort": look, "unknown": look})
+    async with serving(filter_) as scene:
+        peer = await waiting(scene, gate, Stage.MAIL)
+        assert await peer.send(ABORT + unknown()) == "tc"
+
+    assert [count for _, count in seen] == [0, 0, 0]
+    assert len({task for task, _ in seen}) == 1
+
+
+async def test_no_timer_outlives_its_callback() -> None:
+    filter_ = filter_class({name: later() for name in CALLBACKS})
+    async with serving(filter_) as scene:
+        peer = scene.peer()
+        handles: list[asyncio.TimerHandle] = []
+        call_later: Any = peer.protocol.call_later
+
+        def noting(delay: float, callback: Any) -> asyncio.TimerHandle:
+            handles.append(call_later(delay, callback))
+            return handles[-1]
+
+        peer.protocol.call_later = noting  # type: ignore[method-assign]  # to see what is armed
+        await peer.send(OPENING + MESSAGE)
+        peer.write(mail() + ABORT)
+        await peer.quiet()
+
+    assert len(handles) >= 10
+    assert all(handle.cancelled() for handle in handles)
+
+
 @pytest.mark.parametrize("end", ["quit", "lost", "server"])
 async def test_the_end_while_negotiate_waits_closes(end: str) -> None:
     """P-024, P-136."""

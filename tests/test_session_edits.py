@@ -469,6 +469,22 @@ async def test_progress_leaves_at_once_and_not_inside_a_body() -> None:
     assert [code for code, _ in found] == list("ppbbc")
 
 
+async def test_progress_is_possible_again_after_a_body_in_pieces() -> None:
+    """P-093, P-120."""
+    progress: list[bool] = []
+
+    def eom(filter_: Any, ctx: Any, event: Any) -> None:
+        progress.append(ctx.progress())
+        ctx.replace_body(Source([b"x" * 65535, b"y"]))
+
+    async with serving(filter_class({"eom": eom})) as scene:
+        peer = await scene.opened()
+        for _ in range(2):
+            assert [code for code, _ in await at_end(peer)] == list("pbbc")
+
+    assert progress == [True, True]
+
+
 # Limits
 
 
