@@ -200,8 +200,10 @@ class MilterProtocol(asyncio.Protocol):
         self._loop.call_soon(self._end, "stop")
 
     def drain_off(self) -> None:
-        """End the connection at its next QUIT or QUIT_NC."""
+        """End the connection at its next QUIT or QUIT_NC, or soon if no SMTP connection is open on it."""
         self._session.draining = True
+        if not self._running and self._session.idle:
+            self.stop()
 
     def _end(self, reason: str) -> None:
         if self._running:

@@ -307,6 +307,11 @@ class Session:
             self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
         return self._on_error()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no SMTP connection is open: none has begun yet, or another may follow a QUIT_NC."""
+        return self._handler is None
+
     def suspended(self) -> bool:
         """Take note that the callback waits for something: from here on it can be cancelled, and has to end in time.
 
@@ -668,18 +673,12 @@ class Session:
         self._answer_step(_RCPT, response, self._answers[_RCPT])
 
     async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
-        """Handle a plain step off the short way: an answer is remembered, the body is skipped, or a message begins."""
+        """Handle a plain step off the short way: an answer is remembered, or the body is skipped."""
         kind = type(event)
         stage = next(stage for of, stage, _ in _PLAIN if of is kind)
-        begins = not self._scene.in_message
         with_end = isinstance(event, BodyChunk) and event.with_end
-        if with_end or self._passed(stage):
-            return
-        response: Any = None
-        if begins:
-            args = (event,) if isinstance(event, Header) else (event.chunk,) if isinstance(event, BodyChunk) else ()
-            response = await self._call(stage, _new(Context), *args)
-        self._answer_step(stage, response, self._answers[stage])
+        if not with_end and not self._passed(stage):
+            self._answer_step(stage, None, self._answers[stage])
 
     def _too_many_headers(self) -> None:
         self._observer.remarked(self.where(), "more header fields than allowed")

@@ -17,7 +17,20 @@ from aiomilter import REJECT, TEMPFAIL, AddressError, Milter, RemoteProtocolErro
 from aiomilter import mta as aiomilter_mta
 from aiomilter.mta import connect
 
-from .peer import CALLBACKS, MESSAGE, OPENING, QUIT, Gate, Scripted, Watcher, filter_class, names, offer, serving
+from .peer import (
+    CALLBACKS,
+    MESSAGE,
+    OPENING,
+    QUIT,
+    QUIT_NC,
+    Gate,
+    Scripted,
+    Watcher,
+    filter_class,
+    names,
+    offer,
+    serving,
+)
 
 WHOLE: Final = b"From: a@x\r\nSubject: s\r\n\r\nbody\r\n"
 
@@ -587,6 +600,18 @@ async def test_draining_takes_no_new_connection() -> None:
             assert (await session.message(WHOLE)).delivered is not None
             assert not draining.done()
         await draining
+
+
+async def test_draining_does_not_wait_where_no_smtp_session_is_open() -> None:
+    """P-069, P-134: one has ended with QUIT_NC, the other has not begun."""
+    async with serving(filter_class()) as scene:
+        ended = await scene.opened()
+        await ended.send(QUIT_NC)
+        silent = await scene.opened(b"")
+        async with asyncio.timeout(5):
+            await scene.server.drain()
+        assert ended.wire.lost
+        assert silent.wire.lost
 
 
 async def test_the_end_of_the_grace_period_ends_what_is_open() -> None:
