@@ -3,13 +3,15 @@
 A nameserver on loopback answers from a zone made from a seed: each domain's policy takes 8 lookups and passes at the
 ninth term.  100 checks run at once.  Cold: every check is of a domain never seen before.  Warm: 100 domains, all in the
 cache.  Each contender runs in a process of its own.  ``hang`` asks 500 questions that nobody answers, and meanwhile
-times warm checks and turns of the event loop.
+times warm checks and turns of the event loop.  ``filter`` does the same with SMTP sessions: 500 of them wait in a filter for
+nameservers that are silent, and meanwhile the MAIL of others is timed, from sending it to having the answer.
 
 Prints one line a contender and, at the end, everything as JSON.
 """
 
 import argparse
 import asyncio
+import gc
 import importlib.metadata
 import json
 import platform
@@ -40,6 +42,8 @@ CONTENDERS = (
     "spftrace-cold",
     "dnspython-hang",
     "aiodns-hang",
+    "dnspython-filter",
+    "aiodns-filter",
 )
 
 
@@ -147,6 +151,8 @@ async def measure(backend: Any, mode: str, port: int, domains: int, seconds: flo
         await at_once(check, warm, 60)
         if mode == "warm":
             return await at_once(check, warm * 1000, seconds)
+        if mode == "filter":
+            return await filtered(shared)
         return await hang(check, shared, warm)
 
 
@@ -175,6 +181,63 @@ async def hang(check: Check, shared: Any, warm: list[str]) -> dict[str, float]:
         "hanging": hanging,
         "worst_check_ms": worst_check * 1000,
         "worst_turn_ms": worst_turn * 1000,
+    }
+
+
+async def filtered(shared: Any) -> dict[str, float]:
+    """Serve a filter with SPF, as ``aiomilter.run`` does, to MTAs in a process of their own."""
+    import aiomilter
+    from aiomilter.auth.spf import check_host
+
+    class Filter(aiomilter.Milter):
+        async def envfrom(self, ctx: aiomilter.Context, mail: aiomilter.Mail) -> aiomilter.Response | None:
+            result = await check_host(CLIENT, mail.address, ctx.helo, resolver=shared)
+            return aiomilter.REJECT if result.result == "fail" else None
+
+    async with aiomilter.serve(Filter, "inet:0@127.0.0.1", drain_timeout=0.01) as server:
+        gc.collect()
+        gc.freeze()
+        command = [sys.executable, "-m", "benchmarks", "spf", "--role", "play", server.addresses[0]]
+        player = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await player.communicate()
+    found: dict[str, float] = json.loads(out)
+    return found
+
+
+async def play(address: str) -> dict[str, float]:
+    """Time the answers to MAIL while 500 other SMTP sessions wait for nameservers that are silent."""
+    from aiomilter import mta
+
+    async def wait(number: int) -> None:
+        async with mta.connect(address) as session:
+            await session.connect()
+            await session.helo()
+            await session.mail(f"<user@h{number}.hang.example>")
+
+    waiting = []
+    for number in range(500):
+        waiting.append(asyncio.create_task(wait(number)))
+        await asyncio.sleep(0.002)  # clients come one after the other, and their second attempts too
+    # What is measured is the filter's pauses, not our own.
+    gc.disable()
+    times: list[float] = []
+    async with mta.connect(address) as session:
+        await session.connect()
+        await session.helo()
+        until = time.perf_counter() + 3
+        while (started := time.perf_counter()) < until:
+            await session.mail(f"<user@{domain(len(times) % 100)}>")
+            times.append(time.perf_counter() - started)
+    still = sum(not task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    times.sort()
+    return {
+        "answered": len(times),
+        "waiting": still,
+        "median_answer_ms": times[len(times) // 2] * 1000,
+        "worst_answer_ms": times[-1] * 1000,
     }
 
 
@@ -242,9 +305,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("contenders", nargs="*", metavar="CONTENDER", help=", ".join(CONTENDERS))
     parser.add_argument("--seconds", type=float, default=4.0, help="bound on each contender")
     parser.add_argument("--domains", type=int, default=4000, help="domains in the zone")
-    parser.add_argument("--role", choices=("serve", "contend"), help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=("serve", "contend", "play"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.role == "play":
+        print(json.dumps(asyncio.run(play(options.contenders[0]))))
+        return 0
     unknown = set(options.contenders) - set(CONTENDERS)
     if unknown:
         parser.error(f"no such contender: {', '.join(sorted(unknown))}")
