@@ -3,7 +3,8 @@
 :meth:`Session.run` is the hot path, one coroutine per batch of packets: a callback that does not suspend costs neither task,
 future nor turn of the loop.  It knows no transport: a :class:`Channel` writes, cancels and closes for it.
 
-This is the one place that calls a user's callback, and so the one that catches whatever leaves it.
+This is the one place that calls a user's callback, and so the one that catches whatever leaves it.  One piece, although
+long: every part reads and writes the same few fields of one connection, and a border would put calls on the hot path.
 """
 
 import asyncio

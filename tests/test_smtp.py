@@ -552,7 +552,8 @@ async def test_a_client_that_leaves_while_the_filter_works_cancels_it() -> None:
             linger = struct.pack("ii", 1, 0)
             client.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             client.writer.transport.abort()
-        await ended.wait()
+        async with asyncio.timeout(10):
+            assert await ended.wait()
 
 
 # ------------------------------------------------------------------------------------------------------ what comes out

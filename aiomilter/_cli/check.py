@@ -62,7 +62,7 @@ _PATH: Final = re.compile(r"\s*(<[^<>]*>|[^\s<>]*)((?:\s+\S+)*)\s*")
 
 
 def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command and its options."""
+    """Add the command and its options; long, since it lists them."""
     parser = commands.add_parser(
         "check", help="play messages to a filter", usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG
     )

@@ -64,6 +64,7 @@ async def play(address: str, listener: Listener, **options: Any) -> None:
 async def test_a_filter_on_a_port_is_reached_by_either_spelling(form: str, style: Any) -> None:
     async with listening(host="127.0.0.1", port=0) as (listener, name):
         await play(form.format(port=name[1]), listener, style=style)
+    assert listener.codes.startswith("ODC")
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
@@ -71,6 +72,7 @@ async def test_a_filter_on_a_port_is_reached_by_either_spelling(form: str, style
 async def test_a_filter_on_an_ipv6_port_is_reached(form: str) -> None:
     async with listening(host="::1", port=0) as (listener, name):
         await play(form.format(port=name[1]), listener)
+    assert listener.codes.startswith("ODC")
 
 
 @pytest.mark.parametrize("form", ["unix:{path}", "local:{path}", "{path}"])
@@ -78,6 +80,7 @@ async def test_a_filter_on_a_path_is_reached(form: str, tmp_path: Path) -> None:
     path = tmp_path / "s"
     async with listening(path=path) as (listener, _):
         await play(form.format(path=path), listener)
+    assert listener.codes.startswith("ODC")
 
 
 async def test_an_exception_in_the_block_closes_without_quit() -> None:
@@ -103,8 +106,11 @@ async def test_a_filter_that_breaks_the_protocol_is_left() -> None:
 
 
 async def test_what_leaves_before_quit_is_no_error() -> None:
-    async with listening(host="127.0.0.1", port=0) as (_, name), connect(f"inet:{name[1]}@127.0.0.1") as session:
-        await session.close()
+    async with listening(host="127.0.0.1", port=0) as (listener, name):
+        async with connect(f"inet:{name[1]}@127.0.0.1") as session:
+            await session.close()
+        await listener.gone.wait()
+    assert listener.codes == "O"
 
 
 async def test_nobody_listening_is_an_os_error(tmp_path: Path) -> None:
