@@ -141,6 +141,29 @@ class MessageResult:
     progress: int = 0
     delivered: Delivered | None = None
 
+    @property
+    def passed(self) -> bool:
+        """Whether the message goes on its way; one that is discarded, or refused, does not."""
+        return self.delivered is not None
+
+    @property
+    def edits(self) -> tuple[Modification, ...]:
+        """The modifications that were applied; none where the message does not pass."""
+        return self.modifications if self.passed else ()
+
+    @property
+    def octets(self) -> bytes:
+        """The message as it was delivered, line ends as CRLF.
+
+        Raises:
+            LocalProtocolError: It was not; the message says what the filter answered instead.
+        """
+        if self.delivered is None:
+            raise LocalProtocolError(
+                f"expected a message that was delivered, found {self.answer!r} at {self.stage.name}"
+            )
+        return self.delivered.octets
+
 
 @dataclass(frozen=True, slots=True)
 class _Decision:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
-from aiomilter.mta import OFFER, Session, Style
+from aiomilter.mta import OFFER, Delivered, MessageResult, Session, Style
 from aiomilter.wire.constants import Protocol, ReplyCode, Stage
-from aiomilter.wire.events import Family, Macros, Negotiate, Rcpt
+from aiomilter.wire.events import Family, Macros, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import AddHeader, Quarantine, ReplaceBody
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Reply
@@ -964,3 +964,15 @@ async def test_what_no_packet_can_carry_is_refused_here(step: Callable[[Session]
     with pytest.raises(LocalProtocolError):
         await step(session)
     assert memory.codes == "O"
+
+
+def test_the_result_of_a_message_says_whether_it_passed() -> None:
+    edit = AddHeader("X", "y")
+    delivered = Delivered(Mail("<>"), (), None, b"X: y\r\n\r\n")
+    passed = MessageResult(CONTINUE, Stage.EOM, (edit,), 0, delivered)
+    refused = MessageResult(REJECT, Stage.EOM, (edit,))
+
+    assert (passed.passed, passed.edits, passed.octets) == (True, (edit,), b"X: y\r\n\r\n")
+    assert (refused.passed, refused.edits) == (False, ())
+    with pytest.raises(LocalProtocolError, match="expected a message that was delivered, found REJECT at EOM"):
+        _ = refused.octets
