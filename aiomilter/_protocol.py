@@ -10,17 +10,17 @@ import contextlib
 import contextvars
 import socket
 from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, cast
+from collections.abc import Callable, Generator
+from typing import Any, Final, TypeAlias, cast
 
-from aiomilter._session import Handler, Session
+from aiomilter._session import MORE, Handler, Session
 from aiomilter.observe import Observer
 from aiomilter.options import Options
 from aiomilter.wire.framing import Lookahead
 
 __all__ = ["MilterProtocol"]
 
-_Run = Coroutine[Any, Any, None]
+_Run: TypeAlias = Generator[Any, Any, None]
 
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
@@ -56,6 +56,8 @@ class _Rest:
                 if future is not None:
                     future._asyncio_future_blocking = False
                 future = run.throw(self._cancelled)
+                if future is MORE:
+                    return
                 self._protocol.suspended()
             while True:
                 try:
@@ -65,9 +67,15 @@ class _Rest:
                     future = run.throw(error)
                 else:
                     future = run.send(value)
+                if future is MORE:
+                    return
                 self._protocol.suspended()
         except StopIteration:
             return
+
+
+def _drop(octets: bytes) -> None:
+    """Write to nobody: the connection is lost."""
 
 
 class MilterProtocol(asyncio.Protocol):
@@ -98,7 +106,9 @@ class MilterProtocol(asyncio.Protocol):
         self._observer = observer
         self._ended: Callable[[MilterProtocol], None] | None = ended
         self._session = Session(make, options, observer, self)
-        self._feed = self._session.wire.buffer.feed
+        self._out = self._session.out
+        self._write: Callable[[bytes], None] = _drop
+        self._run: _Run | None = None
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
         # What the Task is to go on with, and the future that wakes it.
@@ -129,18 +139,47 @@ class MilterProtocol(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
             self._acknowledge = self._acknowledge_at_once
+        self._write = self._transport.write
+        self._begin_run()
         self._begin_task()
 
     def data_received(self, data: bytes) -> None:
-        """Handle what came, inline as far as it goes."""
+        """Handle what came, inline as far as it goes; hand the rest to the Task if a callback suspends."""
         self.idle = 0
-        self._feed(data)
         if self._acknowledge is not None:
             self._acknowledge()
         if self._running:
+            self._session.wire.buffer.feed(data)
             self._look(data)
-        elif not self._session.over:
-            self._start()
+            return
+        task, loop, run = self._task, self._loop, self._run
+        if run is None:
+            return
+        if task is None or task.cancelling():  # one that a callback has cancelled may not harm the next batch
+            task = self._begin_task()
+        try:
+            _enter_task(loop, task)
+            try:
+                future = self._context.run(run.send, data)
+            finally:
+                _leave_task(loop, task)
+        except StopIteration:
+            self._done()
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
+            self._failed(error)
+        except BaseException:
+            self._begin_run()
+            raise
+        else:
+            if future is not MORE:
+                self._running = True
+                self._handed = (run, future)
+                if self._wake is not None and not self._wake.done():
+                    self._wake.set_result(None)
+                self.suspended()
+            elif self._out:
+                self._write(b"".join(self._out))
+                self._out.clear()
 
     def _acknowledge_at_once(self) -> None:
         """Have the system acknowledge what came now, not with our next packet.
@@ -170,7 +209,7 @@ class MilterProtocol(asyncio.Protocol):
             self._write_timer.cancel()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        self._session.out.clear()
+        self._write = _drop
         self._end("lost")
         if self._given_up:
             self._tell_end()
@@ -211,7 +250,7 @@ class MilterProtocol(asyncio.Protocol):
             self._session.over = True
         elif not self._session.over:
             self._session.over = True
-            self._start()
+            self.data_received(b"")
         elif self._lost:
             self._finished()
 
@@ -219,11 +258,9 @@ class MilterProtocol(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the session has to say, in one write."""
-        out = self._session.out
-        if out:
-            if self._transport is not None and not self._lost:
-                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-            out.clear()
+        if self._out:
+            self._write(b"".join(self._out))
+            self._out.clear()
 
     async def drain(self) -> None:
         """Wait until the MTA has taken enough of what was written."""
@@ -278,35 +315,9 @@ class MilterProtocol(asyncio.Protocol):
             if self._handed is not None:
                 self._begin_task(asyncio.CancelledError())
 
-    def _start(self) -> None:
-        """Run a batch inline; hand it to the Task if it suspends."""
-        task = self._task
-        if task is None or task.cancelling():  # one that a callback has cancelled may not harm the next batch
-            task = self._begin_task()
-        run = self._session.run()
-        try:
-            future = self._context.run(self._step, run, task)
-        except StopIteration:
-            session = self._session
-            if session.out:
-                self.flush()
-            if session.over:
-                self._done()
-        except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
-            self._failed(error)
-        else:
-            self._running = True
-            self._handed = (run, future)
-            if self._wake is not None and not self._wake.done():
-                self._wake.set_result(None)
-            self.suspended()
-
-    def _step(self, run: _Run, task: "asyncio.Task[None]") -> Any:
-        _enter_task(self._loop, task)
-        try:
-            return run.send(None)
-        finally:
-            _leave_task(self._loop, task)
+    def _begin_run(self) -> None:
+        self._run = self._session.drive()
+        next(self._run)
 
     async def _keep(self, cancelled: asyncio.CancelledError | None) -> None:
         """Go on with batches that have suspended, for as long as the connection lives.
@@ -344,6 +355,7 @@ class MilterProtocol(asyncio.Protocol):
         self._lookahead = None
         self.flush()
         if self._session.over:
+            self._run = None
             if self._lost:
                 self._finished()
         elif not self._reading and self._writable is None:
@@ -353,6 +365,7 @@ class MilterProtocol(asyncio.Protocol):
         self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", error)
         self._session.over = True
         self._running = False
+        self._run = None
         self._abort()
         if self._lost:
             self._finished()
@@ -374,8 +387,7 @@ class MilterProtocol(asyncio.Protocol):
 
     def suspended(self) -> None:
         """Before a suspension: send what was answered, and see whether its end waits in the buffer."""
-        if self._session.out:
-            self.flush()
+        self.flush()
         if not self._running:
             return
         if self._session.suspended():

@@ -1,18 +1,19 @@
 """One connection's life: event, callback, answer; and what happens when any of them goes wrong.
 
-:meth:`Session.run` is the hot path, one coroutine per batch of packets: a callback that does not suspend costs neither task,
-future nor turn of the loop.  It knows no transport: a :class:`Channel` writes, cancels and closes for it.
+:meth:`Session.drive` is the hot path, one coroutine per connection: a callback that does not suspend costs neither task, future
+nor turn of the loop.  It knows no transport: a :class:`Channel` writes, cancels and closes for it.
 
 This is the one place that calls a user's callback, and so the one that catches whatever leaves it.  One piece, although
 long: every part reads and writes the same few fields of one connection, and a border would put calls on the hot path.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Generator, Mapping
 from functools import lru_cache
-from inspect import iscoroutine
+from inspect import CO_COROUTINE, iscoroutine
 from sys import getrefcount
 from time import monotonic
+from types import coroutine
 from typing import Any, Final, Protocol, TypeAlias
 
 from aiomilter.context import Context, EndOfMessageContext, Scene
@@ -41,13 +42,13 @@ from aiomilter.wire.events import (
     Rcpt,
     Unknown,
 )
-from aiomilter.wire.framing import Lookahead, packet
+from aiomilter.wire.framing import HEAD, Lookahead, head_after, packet
 from aiomilter.wire.modifications import Progress
 from aiomilter.wire.negotiation import Agreement, Wants, agree
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
 from aiomilter.wire.state import ends_message, is_legal
 
-__all__ = ["Channel", "Handler", "Session"]
+__all__ = ["MORE", "Channel", "Handler", "Session"]
 
 
 class Handler(Protocol):
@@ -87,7 +88,7 @@ class Channel(Protocol):
         """Close the connection at once, and let nobody wait for the callback that does not end."""
 
 
-_Callback: TypeAlias = Callable[..., Awaitable[Any]]
+_Callback: TypeAlias = Callable[..., Any]
 _Step: TypeAlias = tuple[_Callback | None, bytes, str, Stage]
 
 
@@ -102,6 +103,9 @@ _CANCELLED: Final = _Cancelled(answered=True)
 """The MTA still waits for an answer."""
 _GONE: Final = _Cancelled(answered=False)
 """Nobody waits any more."""
+
+MORE: Final = object()
+"""What :meth:`Session.drive` gives when it has handled all that has come."""
 
 _CONTINUE: Final = CONTINUE.packet
 _PROGRESS: Final = packet(Progress.CODE)
@@ -125,15 +129,10 @@ _STAGE_NAMED: Final = {name: stage for stage, name in CALLBACKS.items()}
 # Answers that do not refuse a recipient.
 _TAKEN: Final = (CONTINUE, ACCEPT, DISCARD)
 # The events whose callbacks need nothing but their answer sent.
-_PLAIN: Final = tuple(
-    (kind, stage, CALLBACKS[stage])
-    for kind, stage in {
-        Header: Stage.HEADER,
-        BodyChunk: Stage.BODY,
-        Data: Stage.DATA,
-        EndOfHeaders: Stage.EOH,
-    }.items()
-)
+_PLAIN: Final = {Header: Stage.HEADER, BodyChunk: Stage.BODY, Data: Stage.DATA, EndOfHeaders: Stage.EOH}
+_HEADER: Final = int(Command.HEADER)
+_BODY: Final = int(Command.BODY)
+_MACRO: Final = int(Command.MACRO)
 # ABORT cancels these; the others belong to the connection.
 _OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
 _LAST: Final = frozenset({"abort", "close"})
@@ -161,8 +160,6 @@ class Session:
         "_decision",
         "_edit_limits",
         "_handler",
-        "_headers",
-        "_headers_size",
         "_make",
         "_observer",
         "_of_client",
@@ -197,8 +194,8 @@ class Session:
         self._scene = Scene(self.wire.macro, self._progress)
         self._calls: dict[Stage, _Callback] = {}
         # How each plain event is handled; empty while an answer is remembered or the body is skipped.
-        self._short_way: dict[type, _Step] = {}
-        self._plain: dict[type, _Step] = {}
+        self._short_way: dict[int, _Step] = {}
+        self._plain: dict[int, _Step] = {}
         self._answers: Mapping[Stage, bytes] = {}
         self._callback = ""
         # The callback that runs has suspended at least once; its time-out, and why it was cancelled.
@@ -209,8 +206,6 @@ class Session:
         self._remembered: Response | None = None
         self._of_client: Response | None = None
         self._decision: Response = CONTINUE
-        self._headers = 0
-        self._headers_size = 0
         # The new body has begun to leave: no PROGRESS may come in between (Postfix).
         self._streaming = False
         self._stray = False
@@ -220,78 +215,139 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ the hot path
 
-    async def run(self) -> None:
-        """Handle every event that has come; return when there is none left, or the connection is over.
+    @coroutine
+    def drive(self) -> Generator[Any, bytes, None]:
+        """Handle what the MTA sends, for as long as the connection lives; end when it is over.
 
-        Steps with bookkeeping are methods of their own.  What is here runs for each header field and piece of body, so it
-        keeps to locals; its price is in ``benchmarks/gates.py``.
+        A generator that awaits the callbacks and gives :data:`MORE` whenever it needs more octets, which are then sent into
+        it.  It lives as long as the connection, since to begin and end a coroutine for each batch of packets, with its
+        locals, would cost as much as all else that a batch does.
+
+        What comes most often, macros, header fields and pieces of body, is read here frame by frame, as
+        :meth:`Connection.take` would over the same tables.  What follows its like, with the macros of its like, is not even
+        looked up.  The price of every line is in ``benchmarks/gates.py``.
         """
-        out, scene, debug = self.out, self._scene, self._debug
+        wire, buffer, out, debug = self.wire, self.wire.buffer, self.out, self._debug
+        unpack, macros, limit = HEAD.unpack_from, wire.macros, buffer.max_size + 1
         max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
-        headers, headers_size = self._headers, self._headers_size
+        headers = headers_size = 0
         context = _new(Context)
-        kind: type | None = None
+        context._scene = self._scene
+        # The code of a header field or a piece of body, while nothing else has come: no look-up tells anything new of the
+        # next.  Postfix sends the same macros before each, so they are read together with its head, and compared.
+        same = -1
+        lent, pair, pair_size = b"", head_after(0), HEAD.size
+        data, pos, end = b"", 0, 0
+        event: Any
         try:
-            for event in () if self.over else self.wire.events:
-                if event is None:
-                    self._headers, self._headers_size = headers, headers_size
-                    return
-                if debug:
-                    self._observer.event(self.where(), event)
-                if type(event) is not kind:
-                    kind = type(event)
-                    step = self._plain.get(kind)
-                    if step is None:
-                        self._headers, self._headers_size = headers, headers_size
-                        if self._handler is not None or self._arrived(kind):
-                            await _STEPS[kind](self, event)
-                        if self.over:
-                            break
-                        headers, headers_size, kind = self._headers, self._headers_size, None
-                        continue
-                    callback, answer, name, stage = step
-                    if callback is not None:
-                        self._callback = name
-                if kind is Header:
-                    headers += 1
-                    headers_size += len(event[1])  # type: ignore[index, arg-type]
-                    if headers > max_headers or headers_size > max_headers_size:
-                        self._too_many_headers()
-                        kind = None
-                        continue
-                elif kind is BodyChunk and event.with_end:  # type: ignore[union-attr]
-                    answer = b""
-                if callback is None:
-                    if answer:
-                        out.append(answer)
-                    continue
-                context._scene = scene
-                try:
-                    if kind is Header:
-                        response = await callback(context, event)
-                    elif kind is BodyChunk:
-                        response = await callback(context, event.chunk)  # type: ignore[union-attr]
-                    else:
-                        response = await callback(context)
-                except BaseException as error:
-                    response = self._failed(error)
-                context._scene = None
-                if getrefcount(context) > _ALONE:
-                    context = _new(Context)  # the callback has kept it, and it is to stay dead
-                if self._waited:
-                    response = self._resumed(response)
-                    if self.over:
-                        self._answer_step(stage, response, answer)
-                        break
-                if response is None or response is CONTINUE:
-                    if answer:
-                        out.append(answer)
+            while not self.over:
+                if pos < end or buffer.parts:
+                    buffer.pos = pos
+                    if not buffer.refill():
+                        buffer.feed((yield MORE))
+                    data, pos, end = buffer.data, buffer.pos, buffer.end
                 else:
-                    self._answer(stage, response, answer)
-                    kind = None
+                    # An idle connection keeps nothing of what it has read.
+                    data = payload = b""
+                    buffer.data, buffer.pos, buffer.end = b"", 0, 0
+                    buffer.data = data = yield MORE
+                    pos, buffer.end = 0, len(data)
+                    end = buffer.end
+                large = end - pos > limit
+                while end - pos > 4:
+                    if same >= 0 and end - pos >= pair_size:
+                        found, length, code = pair(data, pos)
+                        if found == lent and code == same:
+                            pos += len(lent)
+                        else:
+                            length, code = unpack(data, pos)
+                            if code == same:
+                                lent, pair, pair_size = b"", head_after(0), HEAD.size
+                    else:
+                        length, code = unpack(data, pos)
+                    stop = pos + 4 + length
+                    if stop > end or (large and length > limit) or not length:
+                        break  # unfinished, or for refill() to refuse
+                    if code == same:
+                        pass
+                    elif code == _MACRO and wire.lends_plainly and length > 1:
+                        step = data[pos + 5]
+                        if step in macros:
+                            macros[step] = wire.macro_frame = data[pos:stop]
+                        pos, same = stop, -1
+                        continue
+                    else:
+                        plain, cell = self._plain.get(code), wire.row.get(code)
+                        if plain is None or cell is None or cell[0] is None:
+                            buffer.pos, same = stop, -1
+                            event = wire.take(code, data[pos + 5 : stop], pos)
+                            while event is not None:
+                                if debug:
+                                    self._observer.event(self.where(), event)
+                                kind = type(event)
+                                if self._handler is not None or self._arrived(kind):
+                                    yield from _STEPS[kind](self, event)
+                                event = wire.end_of_message() if wire.last_of_body and not self.over else None
+                            if self.over:
+                                break  # type: ignore[unreachable]  # what was called may have ended it
+                            pos = buffer.pos
+                            continue
+                        decode: Any
+                        decode, row, state, _ = cell
+                        if row is not wire.row:
+                            wire.row, wire.state = row, state
+                            headers = headers_size = 0
+                        callback, answer, name, stage = plain
+                        self._callback = name
+                        same = -1
+                        if code in (_HEADER, _BODY):
+                            same, lent = code, wire.macro_frame
+                            pair, pair_size = head_after(len(lent)), len(lent) + HEAD.size
+                    payload = data[pos + 5 : stop]
+                    buffer.pos = pos = stop
+                    if code == _HEADER:
+                        headers += 1
+                        headers_size += length
+                        if headers > max_headers or headers_size > max_headers_size:
+                            self._too_many_headers()
+                            same = -1
+                            continue
+                    event = decode(payload)
+                    if debug:
+                        self._observer.event(self.where(), event)
+                    if callback is None:
+                        if answer:
+                            out.append(answer)
+                        continue
+                    try:
+                        if code == _HEADER:
+                            response = yield from callback(context, event)
+                        elif code == _BODY:
+                            response = yield from callback(context, payload)
+                        else:
+                            response = yield from callback(context)
+                    except BaseException as error:
+                        response = self._failed(error)
+                    if getrefcount(context) > _ALONE:
+                        # The callback has kept it, and it is to be dead from now on.
+                        context._scene = None
+                        context = _new(Context)
+                        context._scene = self._scene
+                    if self._waited:
+                        response = self._resumed(response)
+                        if self.over:
+                            self._answer_step(stage, response, answer)  # type: ignore[unreachable]  # as above
+                            break
+                    if response is None or response is CONTINUE:
+                        if answer:
+                            out.append(answer)
+                    else:
+                        self._answer(stage, response, answer)
+                        same = -1
         except RemoteProtocolError as error:
             self._observer.remarked(self.where(), str(error))
-        await self._finish()
+        finish: Any = self._finish()
+        yield from finish
 
     # ------------------------------------------------------------------------------------ failures and cancellation
 
@@ -594,9 +650,10 @@ class Session:
     def _equip(self, handler: Handler) -> None:
         """Look up the callbacks, and what the plain steps need to take the short way."""
         stages = handler.wants.stages
-        self._calls = {stage: getattr(handler, name) for stage, name in CALLBACKS.items() if stage in stages}
+        self._calls = {stage: _native(getattr(handler, name)) for stage, name in CALLBACKS.items() if stage in stages}
         self._short_way = {
-            kind: (self._calls.get(stage), self._answers[stage], name, stage) for kind, stage, name in _PLAIN
+            int(stage.command): (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage)
+            for stage in _PLAIN.values()
         }
         self._plain = self._short_way
 
@@ -636,7 +693,6 @@ class Session:
     def _begin(self, sender: Mail | None) -> None:
         self._scene.begin(sender)
         self._began = monotonic()
-        self._headers = self._headers_size = 0
         if self._remembered is None:
             self._plain = self._short_way
 
@@ -674,12 +730,19 @@ class Session:
         self._answer_step(_RCPT, response, self._answers[_RCPT])
 
     async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
-        """Handle a plain step off the short way: an answer is remembered, or the body is skipped."""
-        kind = type(event)
-        stage = next(stage for of, stage, _ in _PLAIN if of is kind)
+        """Handle a plain step off the short way.
+
+        An answer is remembered, or the body is skipped; or the step is more than plain, as the last piece of a body that
+        comes with the end of the message.
+        """
+        stage = _PLAIN[type(event)]
         with_end = isinstance(event, BodyChunk) and event.with_end
-        if not with_end and not self._passed(stage):
-            self._answer_step(stage, None, self._answers[stage])
+        answer = b"" if with_end else self._answers[stage]
+        if self._plain:
+            args = (event,) if isinstance(event, Header) else (event.chunk,) if isinstance(event, BodyChunk) else ()
+            self._answer_step(stage, await self._call(stage, _new(Context), *args), answer)
+        elif not with_end and not self._passed(stage):
+            self._answer_step(stage, None, answer)
 
     def _too_many_headers(self) -> None:
         self._observer.remarked(self.where(), "more header fields than allowed")
@@ -822,6 +885,17 @@ class Session:
         self._channel.close()
 
 
+def _native(callback: Callable[..., Any]) -> _Callback:
+    """Return a callback that makes a coroutine, which :meth:`Session.drive` needs, whatever else may be awaited."""
+    if getattr(getattr(callback, "__code__", None), "co_flags", 0) & CO_COROUTINE:
+        return callback
+
+    async def call(*args: object) -> Any:
+        return await callback(*args)
+
+    return call
+
+
 @lru_cache(maxsize=256)
 def _answers(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
     """Return what CONTINUE is at each step: nothing where no answer was agreed on."""
@@ -834,7 +908,7 @@ def _text(response: Verdict | Reply) -> str:
 
 _ABORT: Final = Abort()
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
-_STEPS: Final[Mapping[type, Callable[[Session, Any], Awaitable[None]]]] = {
+_STEPS: Final[Mapping[type, Callable[[Session, Any], Any]]] = {
     Negotiate: Session._negotiate,
     Connect: Session._connect,
     Helo: Session._helo,

@@ -1,10 +1,11 @@
 """The filter's view of one connection: octets in, events out, in an order that the rest may rely on.
 
-Framing, macros and order are joined in one loop, :meth:`Connection._events`: half of all packets are macros, and a call
-per packet and layer costs more than the goals of speed.md allow (``benchmarks/gates.py``).
+The meaning of every packet is here.  :meth:`Connection.next_event` reads them one by one; the session does the same for what
+comes most often in a loop of its own, over the same tables, since a call per packet and layer costs more than the goals of
+speed.md allow (``benchmarks/gates.py``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -33,7 +34,7 @@ from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.negotiation import Agreement, canonical_macro
 from aiomilter.wire.state import Outcome, State, transitions
 
-__all__ = ["Connection", "OutOfOrder", "Repeated"]
+__all__ = ["Connection", "OutOfOrder", "Repeated", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Repeated:
 
 
 _Decode: TypeAlias = Callable[[bytes], Event]
-_Special: TypeAlias = "Callable[[Connection, int, _Row, bytes, int], Event | OutOfOrder | Repeated | None]"
-_Row: TypeAlias = "dict[int, tuple[_Decode | None, _Row, State, _Special]]"
+_Special: TypeAlias = "Callable[[Connection, int, Row, bytes, int], Event | OutOfOrder | Repeated | None]"
+Row: TypeAlias = "dict[int, tuple[_Decode | None, Row, State, _Special]]"
 
 _DATA: Final = Data()
 _END_OF_HEADERS: Final = EndOfHeaders()
@@ -62,8 +63,8 @@ _QUIT: Final = Quit()
 _QUIT_NEW_CONNECTION: Final = QuitNewConnection()
 
 _MACRO: Final = int(Command.MACRO)
-# What no packet begins with.
-_NO_FRAME: Final = b"\xff" * 5
+_MACRO_HEAD: Final = HEAD.size + 1
+"""Octets of a MACRO packet before the first name: length, code, and the step's command."""
 _MAIL: Final = int(Command.MAIL)
 _UNKNOWN: Final = int(Command.UNKNOWN)
 # Latest step first: the order of look-up (P-081).
@@ -96,14 +97,14 @@ def _plain(leading_space: bool) -> dict[Command, _Decode]:
 
 
 @lru_cache(maxsize=256)
-def _rows(declined: frozenset[Stage], leading_space: bool) -> dict[State, _Row]:
+def _rows(declined: frozenset[Stage], leading_space: bool) -> dict[State, Row]:
     """Return the table of :func:`transitions` with the code in it that each cell calls for: one look-up a packet.
 
     A cell with a decoder brings its event and leads to the next row; one without is for the method it names.
     """
     plain = _plain(leading_space)
     table = transitions(declined)
-    rows: dict[State, _Row] = {state: {} for state in table}
+    rows: dict[State, Row] = {state: {} for state in table}
     for state, cells in table.items():
         for command, (outcome, reached) in cells.items():
             decode = plain.get(command) if outcome is Outcome.PROCESS else None
@@ -134,39 +135,40 @@ class Connection:
         "_connected",
         "_in_unknown",
         "_keep",
-        "_last_of_body",
-        "_leading_space",
-        "_macro_frame",
-        "_macros",
-        "_mail_declined",
-        "_row",
         "_rows",
-        "_state",
         "_used",
         "buffer",
-        "events",
+        "last_of_body",
+        "leading_space",
+        "lends_plainly",
+        "macro_frame",
+        "macros",
+        "row",
+        "state",
     )
 
     def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
         self.buffer = FrameBuffer(max_frame_size)
-        self._rows: dict[State, _Row] | None = None
-        self._row: _Row = {}
-        self._state = State.IDLE
-        # Payloads as received, without the command octet, until somebody reads one: decoding them all at once costs 39 %.
-        self._macros: dict[int, bytes | dict[str, str]] = dict.fromkeys(_MACRO_STEPS, b"")
+        self._rows: dict[State, Row] | None = None
+        # What each command means now.
+        self.row: Row = {}
+        self.state = State.IDLE
+        # Whole packets as received until somebody reads a macro: decoding them all at once costs 39 %.
+        self.macros: dict[int, bytes | dict[str, str]] = dict.fromkeys(_MACRO_STEPS, b"")
         # The last MACRO packet, whole, as long as what it brought is still there.
-        self._macro_frame = _NO_FRAME
+        self.macro_frame = b""
         # The end-of-message packet brought body, and its own event is still to come.
-        self._last_of_body = False
+        self.last_of_body = False
         # The step whose macros belong to what comes next, although they came before the end of what was.
         self._keep: int | None = None
         # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
         self._used: dict[int, bytes | dict[str, str]] = {}
         self._in_unknown = False
         self._connected = False
-        self._leading_space = False
-        self._mail_declined = False
-        self.events = self._events()
+        # Header values come with the space that follows the colon.
+        self.leading_space = False
+        # MACRO packets imply nothing.
+        self.lends_plainly = False
 
     @property
     def negotiated(self) -> bool:
@@ -181,7 +183,7 @@ class Connection:
     @property
     def message_open(self) -> bool:
         """Whether a message has begun and is neither over nor decided."""
-        return self._state is not _STATE_IDLE and self._state is not _STATE_DECIDED
+        return self.state is not _STATE_IDLE and self.state is not _STATE_DECIDED
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the MTA; end of stream needs no call (P-007)."""
@@ -189,8 +191,8 @@ class Connection:
 
     def agreed(self, agreement: Agreement) -> None:
         """Take note of what was negotiated; needed before any event after :class:`Negotiate`."""
-        self._leading_space = agreement.leading_space
-        self._mail_declined = Stage.MAIL in agreement.declined
+        self.leading_space = agreement.leading_space
+        self.lends_plainly = Stage.MAIL not in agreement.declined
         self._rows = _rows(agreement.declined, agreement.leading_space)
         self._move(_STATE_IDLE)
 
@@ -200,80 +202,41 @@ class Connection:
         Raises:
             RemoteProtocolError: The MTA broke the protocol; nothing after this may be processed.
         """
-        return next(self.events)
-
-    def _events(self) -> Iterator[Event | OutOfOrder | Repeated | None]:
-        """Yield events for ever, None whenever more octets are needed.
-
-        A generator, since its locals live from event to event: with a method, entering and leaving it cost a sixth of a
-        message of 20 header fields (``benchmarks/gates.py``).
-        """
         buffer = self.buffer
-        macros = self._macros
-        unpack = HEAD.unpack_from
-        limit = buffer.max_size + 1
-        while self._rows is None:
-            yield self._offer()
-        mail_declined = self._mail_declined
-        same_code, same_row, decode = -1, self._row, None
         while True:
-            data, pos, end = buffer.data, buffer.pos, buffer.end
-            large = end - pos > limit
-            while end - pos > 4:
-                length, code = unpack(data, pos)
-                stop = pos + 4 + length
-                if stop > end or (large and length > limit):
-                    break  # unfinished, or for refill() to refuse
-                if code == _MACRO:
-                    if length < 2:
-                        raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
-                    step = data[pos + 5]
-                    if step in macros:
-                        macros[step] = data[pos + 6 : stop]
-                        self._macro_frame = data[pos:stop]
-                    pos = stop
-                    if mail_declined and step == _MAIL and self._mail_macros():
-                        buffer.pos = pos
-                        yield _ABORT
-                    continue
-                # Most commands are like the one before, and lead to the row where they are found again.
-                if code != same_code or self._row is not same_row:
-                    if not length:
-                        break
-                    cell = self._row.get(code)
-                    if cell is None:
-                        buffer.pos = pos = stop
-                        yield self._outside(code)
-                        continue
-                    decode, row, state, special = cell
-                    if decode is None:
-                        buffer.pos = stop
-                        event = special(self, code, row, data[pos + 5 : stop], pos)
-                        if event is not None:
-                            yield event
-                            if self._last_of_body:
-                                yield self._end_of_message()
-                        pos = buffer.pos
-                        same_code = -1
-                        continue
-                    self._row = row
-                    self._state = state
-                    again = row.get(code)
-                    same_code = code if again is not None and again[0] is decode and again[1] is row else -1
-                    same_row = row
-                elif not length:
-                    break
-                event = decode(data[pos + 5 : stop])  # type: ignore[misc]  # it is the one of same_code
-                buffer.pos = pos = stop
-                yield event
-                # Postfix sends the same macros before each header field and piece of body.
-                if data.startswith(self._macro_frame, pos):
-                    pos += len(self._macro_frame)
-            buffer.pos = pos
-            if not buffer.refill():
-                # An idle connection need not keep what it has read.
-                data, event = b"", None
-                yield None
+            if self.last_of_body:
+                return self.end_of_message()
+            frame = buffer.next_frame()
+            if frame is None:
+                return None
+            code, payload = frame
+            event = self.take(code, payload, buffer.pos - len(payload) - HEAD.size)
+            if event is not None:
+                return event
+
+    def take(self, code: int, payload: bytes, start: int) -> Event | OutOfOrder | Repeated | None:
+        """Return what a frame means; None if nothing that concerns the caller.
+
+        Args:
+            code: Its code.
+            payload: Its payload.
+            start: Where in ``buffer.data`` it begins.  ``buffer.pos`` is behind it, and again at its start if something has
+                to happen before it.
+        """
+        if self._rows is None:
+            if code != Command.OPTNEG:
+                raise RemoteProtocolError(f"expected OPTNEG as the first packet, found code {code:#04x}")
+            return Negotiate.decode(payload)
+        if code == _MACRO:
+            return self._lends(payload, start)
+        cell = self.row.get(code)
+        if cell is None:
+            return self._outside(code)
+        decode, row, state, special = cell
+        if decode is None:
+            return special(self, code, row, payload, start)
+        self.row, self.state = row, state
+        return decode(payload)
 
     def macro(self, name: str) -> str | None:
         """Return the value of a macro, of the latest step that has it; None if none has.
@@ -281,12 +244,12 @@ class Connection:
         Source: protocol.md P-080 to P-085.
         """
         name = canonical_macro(name)
-        macros = self._macros
+        macros = self.macros
         for step in _MACRO_STEPS if self._in_unknown else _LOOKUP:
             values = macros[step]
             if values:
                 if isinstance(values, bytes):
-                    pairs = reversed(macro_values(values).items())
+                    pairs = reversed(macro_values(values[_MACRO_HEAD:]).items())
                     read = {canonical_macro(key): value for key, value in pairs}
                     if self._used.get(step) is values:
                         self._used[step] = read
@@ -298,8 +261,8 @@ class Connection:
     def forget_unknown(self) -> None:
         """Drop the macros of an UNKNOWN command, once its callback has returned."""
         self._in_unknown = False
-        self._macros[_UNKNOWN] = b""
-        self._macro_frame = _NO_FRAME
+        self.macros[_UNKNOWN] = b""
+        self.macro_frame = b""
 
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
@@ -331,40 +294,42 @@ class Connection:
         return walker
 
     def _move(self, state: State) -> None:
-        self._state = state
+        self.state = state
         if self._rows is not None:
-            self._row = self._rows[state]
+            self.row = self._rows[state]
 
     def _forget(self, steps: dict[int, bytes]) -> None:
-        self._macro_frame = _NO_FRAME
+        self.macro_frame = b""
         if self._keep is None:
-            self._macros.update(steps)
+            self.macros.update(steps)
             return
         keep, self._keep = self._keep, None
-        kept = self._macros[keep]
-        self._macros.update(steps)
-        self._macros[keep] = kept
+        kept = self.macros[keep]
+        self.macros.update(steps)
+        self.macros[keep] = kept
+
+    def _lends(self, payload: bytes, start: int) -> Event | None:
+        """Keep the macros of a step."""
+        if not payload:
+            raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
+        step = payload[0]
+        if step in self.macros:
+            self.macros[step] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
+        if step == _MAIL and not self.lends_plainly and self._mail_macros():
+            return _ABORT
+        return None
 
     def _mail_macros(self) -> bool:
         """Handle the macros of a MAIL that was negotiated away: the only sign that another message begins (P-050)."""
         # The same set once more is still a sign.
-        self._macro_frame = _NO_FRAME
-        if self._state is State.IDLE:
+        self.macro_frame = b""
+        if self.state is State.IDLE:
             return False
         self._keep = _MAIL
-        if self._state is State.DECIDED:
+        if self.state is State.DECIDED:
             self.end_message()
             return False
         return True
-
-    def _offer(self) -> Negotiate | None:
-        frame = self.buffer.next_frame()
-        if frame is None:
-            return None
-        code, payload = frame
-        if code != Command.OPTNEG:
-            raise RemoteProtocolError(f"expected OPTNEG as the first packet, found code {code:#04x}")
-        return Negotiate.decode(payload)
 
     def _outside(self, code: int) -> Event:
         """Handle what is in no row: the ends of a connection, and what does not belong here."""
@@ -378,82 +343,83 @@ class Connection:
 
     # What a cell without decoder calls: the command's code, the row it leads to, its payload, and where its frame starts.
 
-    def _interrupts(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _interrupts(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         return self._first(_ABORT, code, start)
 
-    def _aborts(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _aborts(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         return _ABORT
 
-    def _repeats(self, code: int, row: _Row, payload: bytes, start: int) -> Repeated:
+    def _repeats(self, code: int, row: Row, payload: bytes, start: int) -> Repeated:
         return Repeated(Command(code))
 
-    def _strays(self, code: int, row: _Row, payload: bytes, start: int) -> OutOfOrder:
+    def _strays(self, code: int, row: Row, payload: bytes, start: int) -> OutOfOrder:
         return OutOfOrder(Command(code))
 
-    def _forgets(self, code: int, row: _Row, payload: bytes, start: int) -> None:
+    def _forgets(self, code: int, row: Row, payload: bytes, start: int) -> None:
         self.end_message()
 
-    def _ignores(self, code: int, row: _Row, payload: bytes, start: int) -> None:
+    def _ignores(self, code: int, row: Row, payload: bytes, start: int) -> None:
         pass
 
     def _first(self, implied: Event, code: int, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
         self.buffer.pos = start
-        if self._macros.get(code) is not self._used.get(code):
+        if self.macros.get(code) is not self._used.get(code):
             self._keep = code
         return implied
 
-    def _connects(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _connects(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         if self._connected:
             return self._first(_QUIT_NEW_CONNECTION, code, start)
         event = Connect.decode(payload)
-        self._used[code] = self._macros[code]
+        self._used[code] = self.macros[code]
         self._connected = True
         self._forget(_AFTER_CONNECT)
         self._move(_STATE_IDLE)
         return event
 
-    def _greets(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _greets(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Helo.decode(payload)
         self._forget(_AFTER_HELO)
         self._move(_STATE_IDLE)
         return event
 
-    def _mails(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _mails(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Mail.decode(payload)
-        self._used[code] = self._macros[code]
+        self._used[code] = self.macros[code]
         self._forget(_AFTER_MAIL)
-        self._row, self._state = row, _STATE_MAIL
+        self.row, self.state = row, _STATE_MAIL
         return event
 
-    def _rcpts(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _rcpts(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Rcpt.decode(payload)
         self._forget(_AFTER_RCPT)
-        self._row, self._state = row, _STATE_RCPT
+        self.row, self.state = row, _STATE_RCPT
         return event
 
-    def _ends(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _ends(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         if payload:
-            self._last_of_body = True
+            self.last_of_body = True
             self._move(State.BODY)
             return BodyChunk(payload, with_end=True)
-        self._row, self._state = row, _STATE_EOM
+        self.row, self.state = row, _STATE_EOM
         return _END_OF_MESSAGE
 
-    def _unknowns(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _unknowns(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         self._in_unknown = True
         return Unknown.decode(payload)
 
-    def _begins(self, code: int, row: _Row, payload: bytes, start: int) -> Event:
+    def _begins(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         """Begin a message whose MAIL was negotiated away."""
-        event = _plain(self._leading_space)[Command(code)](payload)
-        self._row = row
-        self._state = next(state for state, found in (self._rows or {}).items() if found is row)
+        event = _plain(self.leading_space)[Command(code)](payload)
+        self.row = row
+        self.state = next(state for state, found in (self._rows or {}).items() if found is row)
         return event
 
-    def _end_of_message(self) -> Event | Repeated:
-        self._last_of_body = False
-        if self._state is State.DECIDED:
+    def end_of_message(self) -> Event | Repeated:
+        """Return the event that follows the :class:`BodyChunk` of the same packet, as :attr:`last_of_body` says."""
+        self.last_of_body = False
+        if self.state is State.DECIDED:
             return Repeated(Command.BODYEOB)
         self._move(State.EOM)
         return _END_OF_MESSAGE

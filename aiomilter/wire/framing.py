@@ -3,13 +3,15 @@
 A frame is ``u32 length, octet code, payload``, the length counting code and payload.
 """
 
+from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct, pack
-from typing import Final
+from typing import Any, Final
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import MAX_FRAME_SIZE
 
-__all__ = ["FrameBuffer", "Lookahead", "packet"]
+__all__ = ["HEAD", "FrameBuffer", "Lookahead", "head_after", "packet"]
 
 HEAD: Final = Struct(">IB")
 """Length and code."""
@@ -31,6 +33,12 @@ def packet(code: int, payload: bytes = b"", max_size: int = MAX_FRAME_SIZE) -> b
     if len(payload) > max_size:
         raise LocalProtocolError(f"packet {chr(code)}: expected at most {max_size} octets, found {len(payload)}")
     return pack(">IB", len(payload) + 1, code) + payload
+
+
+@lru_cache(maxsize=64)
+def head_after(size: int) -> Callable[..., tuple[Any, ...]]:
+    """Return what unpacks, from octets and a place in them, so many octets of one frame, and length and code of the next."""
+    return Struct(f">{size}sIB").unpack_from
 
 
 class FrameBuffer:
