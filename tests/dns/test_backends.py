@@ -229,11 +229,14 @@ async def test_who_guesses_ids_gets_no_answer_in(server: NameServer) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("manner", [Manner.PLAIN, Manner.TRUNCATED])
-async def test_a_check_cancelled_at_any_await_leaves_nothing_behind(server: NameServer, manner: Manner) -> None:
+async def test_a_check_cancelled_at_any_await_leaves_nothing_behind(
+    server: NameServer, manner: Manner, backend: str
+) -> None:
     server.manner = manner
     server.add("spf.example.com", "TXT", '"v=spf1 mx:example.com a:mx1.example.com -all"')
-    resolver = make("dnspython", ("127.0.0.1", server.port))
+    resolver = make(backend, ("127.0.0.1", server.port))
     before = asyncio.all_tasks()
     turns, cancelled = 0, True
     while cancelled:
@@ -254,6 +257,7 @@ async def test_a_check_cancelled_at_any_await_leaves_nothing_behind(server: Name
             assert not cache._tasks
         turns += 1
         assert resolver._turn._value == 500
+    await resolver.close()
     gc.collect()
     for _ in range(3):
         await asyncio.sleep(0)
