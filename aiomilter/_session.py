@@ -132,7 +132,11 @@ _TAKEN: Final = (CONTINUE, ACCEPT, DISCARD)
 _PLAIN: Final = {Header: Stage.HEADER, BodyChunk: Stage.BODY, Data: Stage.DATA, EndOfHeaders: Stage.EOH}
 _HEADER: Final = int(Command.HEADER)
 _BODY: Final = int(Command.BODY)
+_DATA: Final = int(Command.DATA)
+_EOH: Final = int(Command.EOH)
+_RCPT_CODE: Final = int(Command.RCPT)
 _MACRO: Final = int(Command.MACRO)
+_new_tuple: Final = tuple.__new__
 # ABORT cancels these; the others belong to the connection.
 _OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
 _LAST: Final = frozenset({"abort", "close"})
@@ -151,6 +155,7 @@ class Session:
     __slots__ = (
         "_agreement",
         "_answers",
+        "_asked",
         "_began",
         "_callback",
         "_calls",
@@ -194,6 +199,7 @@ class Session:
         self._scene = Scene(self.wire.macro, self._progress)
         self._calls: dict[Stage, _Callback] = {}
         # How each plain event is handled; empty while an answer is remembered or the body is skipped.
+        self._asked: dict[Stage, _Step] = {}
         self._short_way: dict[int, _Step] = {}
         self._plain: dict[int, _Step] = {}
         self._answers: Mapping[Stage, bytes] = {}
@@ -223,9 +229,9 @@ class Session:
         it.  It lives as long as the connection, since to begin and end a coroutine for each batch of packets, with its
         locals, would cost as much as all else that a batch does.
 
-        What comes most often, macros, header fields and pieces of body, is read here frame by frame, as
-        :meth:`Connection.take` would over the same tables.  What follows its like, with the macros of its like, is not even
-        looked up.  The price of every line is in ``benchmarks/gates.py``.
+        What comes most often is read here frame by frame, as :meth:`Connection.take` would over the same tables.  It is one
+        piece, with two places that call callbacks, since a call of a function or coroutine of ours per step costs more than
+        the goals of speed.md allow: ``python -m benchmarks gates`` counts every line.
         """
         wire, buffer, out, debug = self.wire, self.wire.buffer, self.out, self._debug
         unpack, macros, limit = HEAD.unpack_from, wire.macros, buffer.max_size + 1
@@ -233,11 +239,13 @@ class Session:
         headers = headers_size = 0
         context = _new(Context)
         context._scene = self._scene
-        # The code of a header field or a piece of body, while nothing else has come: no look-up tells anything new of the
-        # next.  Postfix sends the same macros before each, so they are read together with its head, and compared.
-        same = -1
-        lent, pair, pair_size = b"", head_after(0), HEAD.size
-        data, pos, end = b"", 0, 0
+        # In a run of header fields: the MACRO packet that comes before each; None outside one.
+        lent: bytes | None = None
+        pair, pair_size, lead, plainly = head_after(0), 0, 0, False
+        data, pos, end, stop = b"", 0, 0, 0
+        callback: Any = None
+        answer, stage = b"", Stage.HEADER
+        decode: Any = Header.decode
         event: Any
         try:
             while not self.over:
@@ -248,106 +256,159 @@ class Session:
                     data, pos, end = buffer.data, buffer.pos, buffer.end
                 else:
                     # An idle connection keeps nothing of what it has read.
-                    data = payload = b""
-                    buffer.data, buffer.pos, buffer.end = b"", 0, 0
+                    buffer.data, data, event = b"", b"", None
                     buffer.data = data = yield MORE
-                    pos, buffer.end = 0, len(data)
-                    end = buffer.end
+                    buffer.pos = pos = 0
+                    buffer.end = end = len(data)
                 large = end - pos > limit
-                while end - pos > 4:
-                    if same >= 0 and end - pos >= pair_size:
-                        found, length, code = pair(data, pos)
-                        if found == lent and code == same:
-                            pos += len(lent)
+                if large:
+                    lent = None
+                while True:
+                    if lent is not None:
+                        # Of a run neither state nor callback needs to be looked up again.  Postfix sends the same macros
+                        # before each field, so they are read together with its head, and only compared.
+                        first, before, last = pos, headers, end - pair_size
+                        bound = stop if large else min(end, pos + lead + max_headers_size - headers_size)
+                        for headers in range(before, max_headers):
+                            if pos > last:
+                                break
+                            found, length, code = pair(data, pos)
+                            start = pos + lead
+                            stop = start + length
+                            if found != lent or code != _HEADER or stop > bound:
+                                break
+                            buffer.pos = pos = stop
+                            try:
+                                # As Header.decode does, for what is neither odd nor wrong.
+                                name, value, _ = data[start + 1 : stop].decode().split("\0", 2)
+                            except ValueError:
+                                name = ""
+                            if name and plainly:  # noqa: SIM108 - one thought a line
+                                event = _new_tuple(Header, (name, value, " "))
+                            else:
+                                event = decode(data[start + 1 : stop])
+                            if debug:
+                                self._observer.event(self.where(), event)
+                            try:
+                                response = yield from callback(context, event)
+                            except BaseException as error:
+                                response = self._failed(error)
+                            if getrefcount(context) > _ALONE:
+                                context = self._another(context)
+                            if self._waited:
+                                response = self._resumed(response)
+                                if self.over:
+                                    self._answer_step(stage, response, answer)  # type: ignore[unreachable]
+                                    break
+                            if response is None or response is CONTINUE:
+                                if answer:
+                                    out.append(answer)
+                            else:
+                                self._answer(stage, response, answer)
+                                headers, lent = headers + 1, None
+                                break
                         else:
-                            length, code = unpack(data, pos)
-                            if code == same:
-                                lent, pair, pair_size = b"", head_after(0), HEAD.size
-                    else:
-                        length, code = unpack(data, pos)
+                            headers = max_headers
+                        headers_size += pos - first - (headers - before) * lead
+                        if self.over:
+                            break  # type: ignore[unreachable]
+                    if end - pos < 5:
+                        break
+                    length, code = unpack(data, pos)
                     stop = pos + 4 + length
-                    if stop > end or (large and length > limit) or not length:
+                    if stop > end or not length or (large and length > limit):
                         break  # unfinished, or for refill() to refuse
-                    if code == same:
-                        pass
-                    elif code == _MACRO and wire.lends_plainly and length > 1:
+                    lent = None
+                    if code == _MACRO and wire.lends_plainly and length > 1:
                         step = data[pos + 5]
                         if step in macros:
                             macros[step] = wire.macro_frame = data[pos:stop]
-                        pos, same = stop, -1
+                        pos = stop
                         continue
-                    else:
-                        plain, cell = self._plain.get(code), wire.row.get(code)
-                        if plain is None or cell is None or cell[0] is None:
-                            buffer.pos, same = stop, -1
-                            event = wire.take(code, data[pos + 5 : stop], pos)
-                            while event is not None:
-                                if debug:
-                                    self._observer.event(self.where(), event)
-                                kind = type(event)
-                                if self._handler is not None or self._arrived(kind):
-                                    yield from _STEPS[kind](self, event)
-                                event = wire.end_of_message() if wire.last_of_body and not self.over else None
-                            if self.over:
-                                break  # type: ignore[unreachable]  # what was called may have ended it
-                            pos = buffer.pos
-                            continue
-                        decode: Any
+                    plain, cell = self._plain.get(code), wire.row.get(code)
+                    if plain is not None and cell is not None and cell[0] is not None:
                         decode, row, state, _ = cell
                         if row is not wire.row:
                             wire.row, wire.state = row, state
                             headers = headers_size = 0
-                        callback, answer, name, stage = plain
-                        self._callback = name
-                        same = -1
-                        if code in (_HEADER, _BODY):
-                            same, lent = code, wire.macro_frame
-                            pair, pair_size = head_after(len(lent)), len(lent) + HEAD.size
-                    payload = data[pos + 5 : stop]
-                    buffer.pos = pos = stop
-                    if code == _HEADER:
-                        headers += 1
-                        headers_size += length
-                        if headers > max_headers or headers_size > max_headers_size:
-                            self._too_many_headers()
-                            same = -1
-                            continue
-                    event = decode(payload)
-                    if debug:
-                        self._observer.event(self.where(), event)
-                    if callback is None:
-                        if answer:
-                            out.append(answer)
-                        continue
-                    try:
+                        callback, answer, self._callback, stage = plain
                         if code == _HEADER:
-                            response = yield from callback(context, event)
-                        elif code == _BODY:
-                            response = yield from callback(context, payload)
+                            if headers >= max_headers or headers_size + length > max_headers_size:
+                                buffer.pos = pos = stop
+                                self._too_many_headers()
+                                continue
+                            if callback is not None:
+                                lent, plainly = wire.macro_frame, not wire.leading_space
+                                if pos >= len(lent) and data.startswith(lent, pos - len(lent)):
+                                    pos -= len(lent)
+                                else:
+                                    lent = b""
+                                pair, lead, pair_size = head_after(len(lent)), len(lent) + 4, len(lent) + 5
+                                continue
+                            headers, headers_size = headers + 1, headers_size + length
+                        event = decode(data[pos + 5 : stop])
+                        buffer.pos = pos = stop
+                        if debug:
+                            self._observer.event(self.where(), event)
+                    else:
+                        buffer.pos = stop
+                        if cell is None or cell[0] is not None:
+                            event = wire.take(code, data[pos + 5 : stop], pos)
                         else:
-                            response = yield from callback(context)
-                    except BaseException as error:
-                        response = self._failed(error)
-                    if getrefcount(context) > _ALONE:
-                        # The callback has kept it, and it is to be dead from now on.
-                        context._scene = None
-                        context = _new(Context)
-                        context._scene = self._scene
-                    if self._waited:
-                        response = self._resumed(response)
+                            event = cell[3](wire, code, cell[1], data[pos + 5 : stop], pos)
+                        plain = None
+                        while event is not None:
+                            if debug:
+                                self._observer.event(self.where(), event)
+                            kind = type(event)
+                            if self._handler is None and not self._arrived(kind):
+                                break
+                            if kind in _ASKED:
+                                plain = _ASKED[kind](self, event)
+                                break
+                            yield from _STEPS[kind](self, event)
+                            event = wire.end_of_message() if wire.last_of_body and not self.over else None
                         if self.over:
-                            self._answer_step(stage, response, answer)  # type: ignore[unreachable]  # as above
-                            break
+                            break  # type: ignore[unreachable]
+                        pos = buffer.pos
+                        if plain is None:
+                            continue
+                        callback, answer, self._callback, stage = plain
+                    response = None
+                    if callback is not None:
+                        try:
+                            if code == _BODY:
+                                response = yield from callback(context, event.chunk)
+                            elif code == _DATA or code == _EOH:  # noqa: SIM109 - no tuple of globals on this path
+                                response = yield from callback(context)
+                            else:
+                                response = yield from callback(context, event)
+                        except BaseException as error:
+                            response = self._failed(error)
+                        if getrefcount(context) > _ALONE:
+                            context = self._another(context)
+                        if self._waited:
+                            response = self._resumed(response)
+                    if code == _RCPT_CODE:
+                        self._recipient(event, response)
                     if response is None or response is CONTINUE:
                         if answer:
                             out.append(answer)
                     else:
                         self._answer(stage, response, answer)
-                        same = -1
+                    if self.over:
+                        break  # type: ignore[unreachable]
         except RemoteProtocolError as error:
             self._observer.remarked(self.where(), str(error))
         finish: Any = self._finish()
         yield from finish
+
+    def _another(self, context: Context) -> Context:
+        """Return a context for the callbacks that follow: the last one has kept its own, which is to be dead from now on."""
+        context._scene = None
+        context = _new(Context)
+        context._scene = self._scene
+        return context
 
     # ------------------------------------------------------------------------------------ failures and cancellation
 
@@ -651,6 +712,9 @@ class Session:
         """Look up the callbacks, and what the plain steps need to take the short way."""
         stages = handler.wants.stages
         self._calls = {stage: _native(getattr(handler, name)) for stage, name in CALLBACKS.items() if stage in stages}
+        self._asked = {
+            stage: (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage) for stage in (_MAIL, _RCPT)
+        }
         self._short_way = {
             int(stage.command): (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage)
             for stage in _PLAIN.values()
@@ -684,11 +748,12 @@ class Session:
         else:
             self._answer(stage, response, answer)
 
-    async def _mail(self, event: Mail) -> None:
+    def _mail(self, event: Mail) -> _Step | None:
+        """Begin a message, and return whom to ask about it; nobody if it was answered."""
         self._begin(event)
-        if not self._passed(_MAIL):
-            response = await self._call(_MAIL, _new(Context), event)
-            self._answer_step(_MAIL, response, self._answers[_MAIL])
+        if self._remembered is not None and self._passed(_MAIL):
+            return None
+        return self._asked[_MAIL]
 
     def _begin(self, sender: Mail | None) -> None:
         self._scene.begin(sender)
@@ -713,21 +778,26 @@ class Session:
                 self._scene.refused += 1
         return True
 
-    async def _rcpt(self, event: Rcpt) -> None:
-        if self._passed(_RCPT):
-            return
+    def _rcpt(self, event: Rcpt) -> _Step | None:
+        """Return whom to ask about a recipient; nobody if it was answered."""
         scene = self._scene
-        response: Any
+        if (self._remembered is not None or not scene.in_message) and self._passed(_RCPT):
+            return None
         if len(scene.recipients) + scene.refused >= self._options.max_recipients:
             self._observer.remarked(self.where(), f"more than {self._options.max_recipients} recipients")
             response = Reply(452, "4.5.3", "Too many recipients")
-        else:
-            response = await self._call(_RCPT, _new(Context), event)
+            self._recipient(event, response)
+            self._answer_step(_RCPT, response, self._answers[_RCPT])
+            return None
+        return self._asked[_RCPT]
+
+    def _recipient(self, event: Rcpt, response: Any) -> None:
+        """Note what became of a recipient."""
+        scene = self._scene
         if response is not None and not (isinstance(response, Verdict) and response in _TAKEN):
             scene.refused += 1
         elif not self._sees_rejected or self.wire.macro("rcpt_mailer") != "error":  # else the MTA refuses it itself
             scene.recipients.append(event)
-        self._answer_step(_RCPT, response, self._answers[_RCPT])
 
     async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
         """Handle a plain step off the short way.
@@ -908,12 +978,11 @@ def _text(response: Verdict | Reply) -> str:
 
 _ABORT: Final = Abort()
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
+_ASKED: Final[Mapping[type, Callable[[Session, Any], _Step | None]]] = {Mail: Session._mail, Rcpt: Session._rcpt}
 _STEPS: Final[Mapping[type, Callable[[Session, Any], Any]]] = {
     Negotiate: Session._negotiate,
     Connect: Session._connect,
     Helo: Session._helo,
-    Mail: Session._mail,
-    Rcpt: Session._rcpt,
     Data: Session._content,
     Header: Session._content,
     EndOfHeaders: Session._content,

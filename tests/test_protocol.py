@@ -561,13 +561,13 @@ def test_keyboard_interrupt_passes() -> None:
 
 @pytest.mark.parametrize("form", ["inline", "suspended"])
 async def test_a_bug_of_ours_closes_one_connection_and_is_logged(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    filter_ = filter_class({"envfrom": None if form == "inline" else later()})
+    filter_ = filter_class({"envrcpt": None if form == "inline" else later()})
     async with serving(filter_) as scene:
         other = await scene.opened()
         for broken in (OPENING, OPENING + mail()):
             peer = await scene.opened(broken)
-            monkeypatch.setattr(type(peer.protocol._session), "_answer_step", None)
-            await peer.send(mail())
+            monkeypatch.setattr(type(peer.protocol._session), "_recipient", None)
+            await peer.send(mail() + rcpt())
             monkeypatch.undo()
             assert peer.wire.aborted
         assert await other.send(MESSAGE) == "ccccccc"
