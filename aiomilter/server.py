@@ -79,7 +79,7 @@ def serve(
         max_waiting_size: Octets that may wait behind a suspended callback before reading pauses.
         max_frame_size: Octets of payload in a packet; a larger one closes the connection.
         max_headers: Header fields of a message; one more is answered 552.
-        max_headers_size: Characters in all of them; more is answered 552.
+        max_headers_size: Octets in all their packets; more is answered 552.
         max_recipients: Recipients of a message; one more is answered 452.
         max_edits: Edits of a message; one more, and the message is answered ``on_error``.
         max_edits_size: Octets in all of them, the body not counted; the same.

@@ -124,7 +124,7 @@ def _add_limits(group: "argparse._ArgumentGroup") -> None:
     for name, default, text in (
         ("connections", 10_000, "at once"),
         ("headers", 5_000, "header fields of a message"),
-        ("headers-size", 4_194_304, "characters in these"),
+        ("headers-size", 4_194_304, "octets in these"),
         ("recipients", 50_000, "of a message"),
         ("edits", 10_000, "of a message"),
     ):

@@ -1,0 +1,80 @@
+"""The filters that are measured: ``python -m benchmarks.filters SOCKET typical|noop [uvloop]`` serves one until SIGTERM."""
+
+import sys
+
+from aiomilter import (
+    CONTINUE,
+    Connect,
+    ConnectionResponse,
+    Context,
+    EndOfMessageContext,
+    Header,
+    Helo,
+    Mail,
+    Milter,
+    Rcpt,
+    Response,
+    no_reply,
+)
+from aiomilter.daemon import run
+
+
+class Typical(Milter):
+    """What most filters do: look at the envelope, collect the content without answering it, add one header field."""
+
+    async def connect(self, ctx: Context, connect: Connect) -> None: ...
+
+    async def helo(self, ctx: Context, helo: Helo) -> None: ...
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> None: ...
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None: ...
+
+    @no_reply
+    async def data(self, ctx: Context) -> None: ...
+
+    @no_reply
+    async def header(self, ctx: Context, header: Header) -> None: ...
+
+    async def eoh(self, ctx: Context) -> None: ...
+
+    @no_reply
+    async def body(self, ctx: Context, chunk: bytes) -> None: ...
+
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        ctx.add_header("X-Seen", "yes")
+
+
+class Noop(Milter):
+    """Every callback overridden and answered, none does anything."""
+
+    async def connect(self, ctx: Context, connect: Connect) -> ConnectionResponse:
+        return CONTINUE
+
+    async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse:
+        return CONTINUE
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> Response:
+        return CONTINUE
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response:
+        return CONTINUE
+
+    async def data(self, ctx: Context) -> Response:
+        return CONTINUE
+
+    async def header(self, ctx: Context, header: Header) -> Response:
+        return CONTINUE
+
+    async def eoh(self, ctx: Context) -> Response:
+        return CONTINUE
+
+    async def body(self, ctx: Context, chunk: bytes) -> Response:
+        return CONTINUE
+
+    async def eom(self, ctx: EndOfMessageContext) -> Response:
+        return CONTINUE
+
+
+if __name__ == "__main__":
+    run({"typical": Typical, "noop": Noop}[sys.argv[2]], sys.argv[1], uvloop="uvloop" in sys.argv, drain_timeout=1.0)

@@ -1,0 +1,106 @@
+"""What a message costs in user instructions and system calls, counted exactly: ``python -m benchmarks gates``.
+
+The load is the generator in ``milterload.c``, which behaves as Postfix does: a MACRO packet before every event, ABORT after
+messages, packets that need no answer sent with the next that does.  A count is the difference between two runs that differ
+in the number of messages only, so start-up falls out.  Instructions are valgrind's, system calls strace's.  A machine that is
+busy with something else splits what the generator writes into more reads, so run it on a quiet one.  Fails where a count is more than 2 % above its bound; where the goal (S1 to S3) is not
+reached yet, the bound is what was reached.
+"""
+
+import json
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# Scenario of the generator; goals and bounds: instructions in thousands on asyncio and uvloop, system calls.
+SCENARIOS = {"typical": "typical", "noop": "all-callbacks"}
+GOALS = {
+    ("typical", "asyncio", "instructions"): 470_000.0,
+    ("typical", "uvloop", "instructions"): 410_000.0,
+    ("noop", "asyncio", "instructions"): 1_100_000.0,
+    ("noop", "uvloop", "instructions"): 720_000.0,
+    ("typical", "asyncio", "calls"): 11.0,
+    ("typical", "uvloop", "calls"): 11.0,
+    ("noop", "asyncio", "calls"): 57.0,
+    ("noop", "uvloop", "calls"): 57.0,
+}
+BOUNDS = {
+    ("typical", "asyncio", "instructions"): 563_000.0,
+    ("typical", "uvloop", "instructions"): 509_000.0,
+}
+"""What was reached where the goal is not, with CPython 3.11.7 built without profile-guided optimization."""
+MESSAGES = {"instructions": (100, 300), "calls": (200, 700)}
+TOOLS = {
+    "instructions": ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"],
+    "calls": ["strace", "-c", "-f", "-S", "calls"],
+}
+
+
+def total(what: str, text: str) -> int:
+    """Return the sum that valgrind or strace has printed."""
+    if what == "instructions":
+        found = re.search(r"Collected : (\d+)", text)
+    else:
+        found = re.search(r"^\s*100\.00\s+\S+\s+(?:\S+\s+)?(\d+)\s+(?:\d+\s+)?total", text, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"gates: expected the total of {TOOLS[what][0]}, found:\n{text[-2000:]}")
+    return int(found[1])
+
+
+def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder: Path) -> int:
+    """Serve one filter under a tool that counts, send it so many messages, and return the count."""
+    socket = folder / "filter.sock"
+    command = [*TOOLS[what], sys.executable, "-m", "benchmarks.filters", str(socket), filter_, loop]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent)
+    try:
+        while not socket.is_socket() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        options = ["--connections", "16", "--reuse", "1000000", "--warmup", "0", "--messages", str(messages)]
+        subprocess.run(
+            [load, "--scenario", SCENARIOS[filter_], *options, f"unix:{socket}"], check=True, capture_output=True
+        )
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        # strace does not pass the signal on; valgrind is the filter.
+        for pid in children or [str(process.pid)]:
+            subprocess.run(["kill", "-TERM", pid], check=True)
+        _, text = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    return total(what, text)
+
+
+def main(arguments: list[str]) -> int:
+    """Count everything, print the table and JSON, and return 1 if a bound is passed."""
+    missing = [tool for tool in ("cc", "valgrind", "strace", "pgrep") if shutil.which(tool) is None]
+    if missing:
+        print(f"gates: expected {', '.join(missing)} on the path, found none", file=sys.stderr)
+        return 2
+    results = {}
+    failed = False
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        load = folder / "milterload"
+        subprocess.run(["cc", "-O2", "-pthread", "-o", load, HERE / "milterload.c"], check=True)
+        print(f"{'per message':34}{'counted':>12}{'goal':>12}{'bound':>12}")
+        for key, goal in GOALS.items():
+            filter_, loop, what = key
+            few, many = MESSAGES[what]
+            low, high = (count(what, filter_, loop, number, load, folder) for number in (few, many))
+            found = (high - low) / (many - few)
+            bound = max(goal, BOUNDS.get(key, 0.0))
+            over = found > bound * 1.02
+            failed = failed or over
+            results[" ".join(key)] = {"counted": found, "goal": goal, "bound": bound}
+            print(f"{' '.join(key):34}{found:12,.1f}{goal:12,.0f}{bound:12,.0f}{'  above' * over}", flush=True)
+    print(json.dumps({"python": platform.python_version(), "messages": MESSAGES, "results": results}))
+    return 1 if failed else 0
