@@ -2,9 +2,9 @@
 
 The load is the generator in ``milterload.c``, which behaves as Postfix does: a MACRO packet before every event, ABORT after
 messages, packets that need no answer sent with the next that does.  A count is the difference between two runs that differ
-in the number of messages only, so start-up falls out.  Instructions are valgrind's, system calls strace's.  A machine that is
-busy with something else splits what the generator writes into more reads, so run it on a quiet one.  Fails where a count is more than 2 % above its bound; where the goal (S1 to S3) is not
-reached yet, the bound is what was reached.
+in the number of messages only, so start-up falls out.  Instructions are valgrind's, system calls strace's.  A machine that
+is busy with something else splits what the generator writes into more reads, so run it on a quiet one.  Fails where a count
+is more than 2 % above its bound; where the goal (S1 to S3) is not reached yet, the bound is what was reached.
 """
 
 import json
