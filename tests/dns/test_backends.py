@@ -212,10 +212,15 @@ async def test_who_guesses_ids_gets_no_answer_in(server: NameServer) -> None:
                 self.transport.sendto(bytes((data[0] ^ 1, guess)) + data[2:], address)
 
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(Guesser, local_addr=("127.0.0.1", 0))
-    port = transport.get_extra_info("sockname")[1]
+    for _ in range(20):  # until a port is free for both
+        tcp = await asyncio.start_server(server._serve_tcp, "127.0.0.1", 0)
+        port = tcp.sockets[0].getsockname()[1]
+        try:
+            transport, _ = await loop.create_datagram_endpoint(Guesser, local_addr=("127.0.0.1", port))
+            break
+        except OSError:
+            tcp.close()
     server.port, before = port, server.port
-    tcp = await asyncio.start_server(server._serve_tcp, "127.0.0.1", port)
     resolver = make("dnspython", ("127.0.0.1", port))
 
     answer = await resolver.lookup("mx1.example.com", "A")
