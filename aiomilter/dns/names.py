@@ -10,7 +10,6 @@ from aiomilter.exceptions import AddressError
 __all__ = ["ascii_name", "client_address", "display_name", "question_name", "reverse_name"]
 
 MAX_NAME = 253
-MAX_LABEL = 63
 
 # One label of what we ask for: anything but a dot and control characters, in 7 bits.
 _QUESTION = re.compile(r"[ -\-/-~]{1,63}(?:\.[ -\-/-~]{1,63})*")
