@@ -33,7 +33,8 @@ def sendmail_rig() -> Iterator[Sendmail]:
     yield from _running(Sendmail)
 
 
-async def _scene(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIterator[Scene]:
+async def on_port(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIterator[Scene]:
+    """Give a test one port of the MTA of this name."""
     rig: Rig = request.getfixturevalue(f"{mta}_rig")
     scene = Scene(rig, port)
     yield scene
@@ -47,26 +48,26 @@ async def _scene(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIt
 async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Each MTA with one filter, over each kind of socket."""
     mta, _, port = request.param.partition("-")
-    async for scene in _scene(request, mta, port):
+    async for scene in on_port(request, mta, port):
         yield scene
 
 
 @pytest.fixture(params=["postfix", "sendmail"])
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Each MTA with two filters in a row."""
-    async for scene in _scene(request, request.param, "both"):
+    async for scene in on_port(request, request.param, "both"):
         yield scene
 
 
 @pytest.fixture
 async def postfix(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Postfix with one filter."""
-    async for scene in _scene(request, "postfix", "tcp"):
+    async for scene in on_port(request, "postfix", "tcp"):
         yield scene
 
 
 @pytest.fixture
 async def sendmail(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Sendmail with one filter."""
-    async for scene in _scene(request, "sendmail", "unix"):
+    async for scene in on_port(request, "sendmail", "unix"):
         yield scene
