@@ -1,22 +1,17 @@
 """Listening for MTAs: ``serve`` and ``Server``.  Nothing global is touched: no signals, no logging set-up, no loop policy."""
 
 import asyncio
-import contextlib
-import errno
-import grp
 import inspect
-import os
-import pwd
 import socket
-import stat
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
+from aiomilter._listening import Bound, Listener, Permissions, bind_found, query
 from aiomilter._protocol import MilterProtocol
 from aiomilter._session import Handler
-from aiomilter.addresses import Address, Inet, Inherited, Unix, parse
+from aiomilter.addresses import Address, Inet, parse
 from aiomilter.handler import Milter
 from aiomilter.observe import Observer, Where
 from aiomilter.observe.guard import Guard
@@ -118,8 +113,8 @@ def serve(
     check_number("backlog", backlog)
     if not sockets:
         raise ValueError("serve: expected at least one socket to listen on, found none")
-    unix = _UnixOptions(socket_mode, socket_owner, socket_group)
-    return Server(factory, [parse(text) for text in sockets], options, unix, drain_timeout, backlog)
+    permissions = Permissions(socket_mode, socket_owner, socket_group)
+    return Server(factory, [parse(text) for text in sockets], options, permissions, drain_timeout, backlog)
 
 
 class Server:
@@ -130,7 +125,7 @@ class Server:
         factory: Factory,
         addresses: list[Address],
         options: Options,
-        unix: "_UnixOptions",
+        permissions: Permissions,
         drain_timeout: float,
         backlog: int,
     ) -> None:
@@ -138,7 +133,7 @@ class Server:
         self._factory = factory
         self._wanted = addresses
         self._options = options
-        self._unix = unix
+        self._permissions = permissions
         self.drain_timeout = drain_timeout
         self._backlog = backlog
         self._observer = Guard(options.observer or LogObserver())
@@ -146,8 +141,8 @@ class Server:
         self._generations: set[_Generation] = set()
         self._connections: dict[MilterProtocol, _Generation] = {}
         self._count = 0
-        self._listeners: list[asyncio.Server] = []
-        self._paths: dict[str, tuple[int, int]] = {}
+        self._listeners: list[Listener] = []
+        self._accepting: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._full = False
@@ -181,12 +176,17 @@ class Server:
         """Have new connections served by another factory; open ones finish on the old one.
 
         Raises:
+            RuntimeError: The server was closed meanwhile.
             Exception: Whatever the factory raises; then nothing has changed.
         """
-        old = self._generation
-        self._generation = await self._build(factory)
-        if old is not None:
-            old.retire()
+        generation = await self._build(factory)
+        if self._generation is None:
+            generation.release()
+            await generation.ended()
+            raise RuntimeError("reload: the server is closed")
+        # Not before: another reload may have been quicker.
+        old, self._generation = self._generation, generation
+        old.retire()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, and wait until every open SMTP session has ended.
@@ -196,10 +196,11 @@ class Server:
                 callbacks ``abort`` and ``close`` run.  None waits for as long as it takes.
         """
         self._stop_listening()
-        for connection in self._connections:
-            connection.drain_off()
         try:
             async with asyncio.timeout(timeout):
+                await self._all_made()
+                for connection in self._connections:
+                    connection.drain_off()
                 await self._idle.wait()
         except TimeoutError:
             await self._end_connections()
@@ -224,7 +225,13 @@ class Server:
 
     # ---------------------------------------------------------------------------------------------------- connections
 
+    async def _all_made(self) -> None:
+        """Wait for the transports of all that were accepted."""
+        while self._accepting:
+            await asyncio.wait(self._accepting)
+
     async def _end_connections(self) -> None:
+        await self._all_made()
         for connection in self._connections:
             connection.stop()
         await self._idle.wait()
@@ -286,45 +293,51 @@ class Server:
     # -------------------------------------------------------------------------------------------------------- sockets
 
     async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
         for address in self._wanted:
-            bound = await self._sockets(address)
+            for bound in await self._bind(address):
+                self._listeners.append(Listener(bound, self._accepted, self._cannot_accept))
+        for listener in self._listeners:
             try:
-                while bound:
-                    listener = await loop.create_server(self.accept, sock=bound[0], backlog=self._backlog)
-                    self._listeners.append(listener)
-                    name, everywhere = _name_of(bound.pop(0))
-                    self.addresses = (*self.addresses, name)
-                    self._observer.started(name, everywhere)
-            finally:
-                for listening in bound:
-                    listening.close()
+                listener.start(self._backlog)
+            except OSError as error:
+                what = f"cannot listen on {listener.bound.name}: {error.strerror}"
+                raise OSError(error.errno, what) from error
+            name = listener.bound.name
+            self.addresses = (*self.addresses, name)
+            self._observer.started(name, listener.bound.everywhere)
 
-    async def _sockets(self, address: Address) -> list[socket.socket]:
-        match address:
-            case Inherited(fd):
-                return [_inherit(fd)]
-            case Unix(path):
-                listening = _bind_unix(path, self._unix)
-                status = os.stat(path)
-                self._paths[path] = (status.st_dev, status.st_ino)
-                return [listening]
-            case Inet(host, port, family):
-                return await _bind_inet(host, port, family)
+    async def _bind(self, address: Address) -> list[Bound]:
+        if not isinstance(address, Inet):
+            return bind_found(address, self._permissions, ())
+        args, keywords = query(address)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(*args, **keywords)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
+        return bind_found(address, self._permissions, found)
+
+    def _accepted(self, sock: socket.socket) -> None:
+        """Have the event loop make a transport of a new connection."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(self.accept, sock))
+        self._accepting.add(task)
+        task.add_done_callback(self._transport_made)
+
+    def _transport_made(self, task: "asyncio.Task[Any]") -> None:
+        self._accepting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observer.failed(Where(0, "", "", None), "a new connection is lost", error)
+
+    def _cannot_accept(self, error: OSError) -> None:
+        what = f"cannot accept connections: {error.strerror}; trying again every second"
+        self._observer.remarked(Where(0, "", "", None), what)
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
-        for path, identity in self._paths.items():
-            # Only what is ours: another process may listen there by now.
-            with contextlib.suppress(OSError):
-                status = os.stat(path)
-                if (status.st_dev, status.st_ino) == identity:
-                    os.unlink(path)
         for name in self.addresses if self._listeners else ():
             self._observer.stopped(name)
         self._listeners.clear()
-        self._paths.clear()
 
 
 class _Generation:
@@ -409,109 +422,9 @@ def _check_handler(made: object) -> None:
     raise TypeError(f"factory: expected it to make a Milter, found {type(made).__name__}{hint}")
 
 
-def _inherit(fd: int) -> socket.socket:
-    try:
-        listening = socket.socket(fileno=fd)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on fd:{fd}: {error.strerror}") from error
-    if listening.type != socket.SOCK_STREAM:
-        listening.close()
-        raise OSError(errno.EPROTOTYPE, f"cannot listen on fd:{fd}: expected a stream socket")
-    return listening
-
-
 class _Refusing(Milter):
     """Serves the connections above the limit."""
 
     async def connect(self, ctx: object, connect: Connect) -> ConnectionResponse:
         """Ask the client to come back."""
         return TEMPFAIL
-
-
-class _UnixOptions:
-    """Who may connect to a UNIX-domain socket."""
-
-    def __init__(self, mode: int | None, owner: str | int | None, group: str | int | None) -> None:
-        self.mode = mode
-        try:
-            self.owner = pwd.getpwnam(owner).pw_uid if isinstance(owner, str) else owner
-            self.group = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
-        except KeyError as error:
-            raise ValueError(f"socket owner or group: {error.args[0]}") from None
-
-
-def _bind_unix(path: str, options: _UnixOptions) -> socket.socket:
-    """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    bound = False
-    try:
-        _remove_stale(path)
-        # Narrow until owner and mode are set: nobody may connect in between who may not afterwards.
-        before = os.umask(0o177) if options.mode is not None else None
-        try:
-            listening.bind(path)
-            bound = True
-        finally:
-            if before is not None:
-                os.umask(before)
-        if options.owner is not None or options.group is not None:
-            os.chown(
-                path, -1 if options.owner is None else options.owner, -1 if options.group is None else options.group
-            )
-        if options.mode is not None:
-            os.chmod(path, options.mode)
-    except OSError as error:
-        listening.close()
-        if bound:
-            os.unlink(path)
-        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
-    return listening
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            return  # it is served, or not ours to judge: bind will say so
-
-
-async def _bind_inet(host: str | None, port: int, family: socket.AddressFamily) -> list[socket.socket]:
-    """Bind a TCP socket for every address of a host; port 0 is the same port for all."""
-    loop = asyncio.get_running_loop()
-    spelled = Inet(host, port, family)
-    sockets: list[socket.socket] = []
-    try:
-        everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
-        found = await loop.getaddrinfo(host or everywhere, port, family=family, type=socket.SOCK_STREAM)
-        for where in dict.fromkeys(entry[4] for entry in found):
-            listening = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            chosen = sockets[0].getsockname()[1] if port == 0 and len(sockets) > 1 else port
-            listening.bind((where[0], chosen, *where[2:]))
-    except OSError as error:
-        for listening in sockets:
-            listening.close()
-        raise OSError(error.errno, f"cannot listen on {spelled}: {error.strerror}") from error
-    return sockets
-
-
-def _name_of(listening: socket.socket) -> tuple[str, bool]:
-    """Return what clients use to reach a listener, and whether it listens on all addresses."""
-    name = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
-        return str(Unix(name)), False
-    everywhere = name[0] in ("0.0.0.0", "::")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0], name[0])
-    return str(Inet(host, name[1], listening.family)), everywhere

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import pwd
+import resource
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -182,6 +183,31 @@ async def test_where_nobody_can_listen(text: str) -> None:
     with pytest.raises(OSError, match="cannot listen on") as found:
         await serve(Milter, text, observer=Watcher()).start()
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.slow
+async def test_where_descriptors_run_out_connections_wait_and_it_is_said_once() -> None:
+    watcher = Watcher()
+    async with serve(filter_class(), "inet:0@127.0.0.1", observer=watcher) as server:
+        port = int(server.addresses[0].removeprefix("inet:").partition("@")[0])
+        with socket.socket() as client:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            spare = os.dup(client.fileno())
+            os.close(spare)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+            try:
+                client.connect(("127.0.0.1", port))
+                async with asyncio.timeout(5):
+                    while not watcher.remarks:
+                        await asyncio.sleep(0)
+                (listener,) = server._listeners
+                listener._accept()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            async with asyncio.timeout(5):
+                while not server._connections:
+                    await asyncio.sleep(0)
+    assert watcher.remarks == ["cannot accept connections: Too many open files; trying again every second"]
 
 
 # UNIX-domain sockets
@@ -545,6 +571,58 @@ async def test_a_reload_that_fails_changes_nothing(error: Exception) -> None:
         peer = await scene.opened()
         assert await peer.send(MESSAGE) == "ccccccc"
     assert names(filter_)[-1] == "close"
+
+
+async def test_of_two_reloads_at_once_the_later_is_served_and_the_other_is_left() -> None:
+    slow, quick = asyncio.Event(), asyncio.Event()
+    held: list[str] = []
+    last = filter_class()
+
+    def factory(name: str, ready: asyncio.Event, filter_: type[Milter]) -> Any:
+        @asynccontextmanager
+        async def build() -> AsyncIterator[type[Milter]]:
+            held.append(name)
+            await ready.wait()
+            yield filter_
+            held.remove(name)
+
+        return build
+
+    async with serving(filter_class()) as scene:
+        first = asyncio.ensure_future(scene.server.reload(factory("slow", slow, last)))
+        second = asyncio.ensure_future(scene.server.reload(factory("quick", quick, filter_class())))
+        await asyncio.sleep(0)
+        quick.set()
+        await second
+        slow.set()
+        await first
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert held == ["slow"]
+        await scene.opened()
+        assert len(last.made) == 2
+    assert held == []
+
+
+async def test_a_reload_that_outlives_the_server_is_undone() -> None:
+    pool = Pool(filter_class())
+    ready = asyncio.Event()
+
+    @asynccontextmanager
+    async def build() -> AsyncIterator[Any]:
+        async with pool() as made:
+            await ready.wait()
+            yield made
+
+    async with serving(filter_class()) as scene:
+        reloading = asyncio.ensure_future(scene.server.reload(build))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(scene.server.close())
+        await closing
+        ready.set()
+        with pytest.raises(RuntimeError, match="the server is closed"):
+            await reloading
+        assert pool.names == ["enter", "leave"]
 
 
 async def test_an_old_factory_that_raises_at_its_end_is_logged() -> None:

@@ -1,0 +1,266 @@
+"""Sockets to listen on: bound or inherited, with their permissions, and accepted from a few connections at a time."""
+
+import asyncio
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from aiomilter.addresses import Address, Inet, Inherited, Unix
+
+__all__ = ["Bound", "Listener", "Permissions", "bind", "bind_found", "query"]
+
+_AT_ONCE: Final = 64
+"""Connections accepted before those that are open get their turn again."""
+_REST: Final = 1.0
+"""Seconds to let go by where the system has nothing left for another connection."""
+
+
+class Permissions:
+    """Who may connect to a UNIX-domain socket.
+
+    Args:
+        mode: Such as ``0o660``; None leaves it to the umask.
+        owner: Name or number; None for the user that binds it.
+        group: The same of a group.
+
+    Raises:
+        ValueError: This machine knows no such user or group.
+    """
+
+    def __init__(self, mode: int | None, owner: str | int | None, group: str | int | None) -> None:
+        self.mode = mode
+        try:
+            self.owner = pwd.getpwnam(owner).pw_uid if isinstance(owner, str) else owner
+            self.group = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
+        except KeyError as error:
+            raise ValueError(f"socket owner or group: {error.args[0]}") from None
+
+
+class Bound:
+    """A socket that is bound, whether it listens yet or not.
+
+    Args:
+        sock: The socket.
+        path: Of a UNIX-domain socket that we have made, and that is ours to remove.
+    """
+
+    def __init__(self, sock: socket.socket, path: str | None = None) -> None:
+        self.socket = sock
+        self._path = path
+        self._identity = _identity(path) if path is not None else None
+
+    @property
+    def name(self) -> str:
+        """What clients use to reach it."""
+        name = self.socket.getsockname()
+        if self.socket.family == socket.AF_UNIX:
+            return str(Unix(os.fsdecode(name)))
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0], name[0])
+        return str(Inet(host, name[1], self.socket.family))
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether it listens on all addresses of the machine."""
+        return self.socket.family != socket.AF_UNIX and self.socket.getsockname()[0] in ("0.0.0.0", "::")
+
+    def listen(self, backlog: int) -> None:
+        """Listen; a socket that was handed over and listens already keeps the backlog it has."""
+        if not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            self.socket.listen(backlog)
+
+    def close(self) -> None:
+        """Close the socket, and remove its path if that is still ours: another process may listen there by now."""
+        self.socket.close()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                if _identity(self._path) == self._identity:
+                    os.unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+class Listener:
+    """Accepts connections, a few at a time, so that the ones that are open are not held up by a crowd at the door.
+
+    The event loop's own listener would take as many as ``backlog`` at once, or all (uvloop).
+
+    Args:
+        bound: Where.
+        accepted: Gets every new connection.
+        failing: Called with the error, once, when the system has nothing left for another connection; then it is tried
+            again every second.
+    """
+
+    def __init__(
+        self, bound: Bound, accepted: Callable[[socket.socket], object], failing: Callable[[OSError], object]
+    ) -> None:
+        self.bound = bound
+        self._accepted = accepted
+        self._failing = failing
+        self._failed = False
+        self._loop = asyncio.get_running_loop()
+        self._rest: asyncio.TimerHandle | None = None
+
+    def start(self, backlog: int) -> None:
+        """Listen and accept."""
+        self.bound.socket.setblocking(False)
+        self.bound.listen(backlog)
+        self._read()
+
+    def _read(self) -> None:
+        self._rest = None
+        self._loop.add_reader(self.bound.socket.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _name = self.bound.socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._pause(_REST)
+                if not self._failed:
+                    self._failed = True
+                    self._failing(error)
+                return
+            self._failed = False
+            connection.setblocking(False)
+            self._accepted(connection)
+
+    def _pause(self, delay: float) -> None:
+        self._loop.remove_reader(self.bound.socket.fileno())
+        self._rest = self._loop.call_later(delay, self._read)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._rest is not None:
+            self._rest.cancel()
+        elif self.bound.socket.fileno() >= 0:
+            self._loop.remove_reader(self.bound.socket.fileno())
+        self.bound.close()
+
+
+# ------------------------------------------------------------------------------------------------------------- binding
+
+
+def query(address: Inet) -> tuple[tuple[str, int], dict[str, Any]]:
+    """Return what to ask ``getaddrinfo`` about where to listen."""
+    everywhere = "::" if address.family == socket.AF_INET6 else "0.0.0.0"
+    return (address.host or everywhere, address.port), {"family": address.family, "type": socket.SOCK_STREAM}
+
+
+def bind(address: Address, permissions: Permissions) -> list[Bound]:
+    """Bind what an address names; a host name may be looked up, which blocks.
+
+    Raises:
+        OSError: It cannot be bound.
+    """
+    found: Iterable[Any] = ()
+    if isinstance(address, Inet):
+        args, keywords = query(address)
+        try:
+            found = socket.getaddrinfo(*args, **keywords)
+        except OSError as error:
+            raise _cannot(address, error) from error
+    return bind_found(address, permissions, found)
+
+
+def bind_found(address: Address, permissions: Permissions, found: Iterable[Any]) -> list[Bound]:
+    """Bind what an address names, given what ``getaddrinfo`` has found for it."""
+    match address:
+        case Inherited(fd):
+            return [Bound(_inherit(fd))]
+        case Unix(path):
+            return [_bind_unix(path, permissions)]
+        case Inet():
+            return _bind_inet(address, found)
+
+
+def _cannot(address: Address, error: OSError) -> OSError:
+    return OSError(error.errno, f"cannot listen on {address}: {error.strerror}")
+
+
+def _inherit(fd: int) -> socket.socket:
+    try:
+        listening = socket.socket(fileno=fd)
+    except OSError as error:
+        raise _cannot(Inherited(fd), error) from error
+    if listening.type != socket.SOCK_STREAM:
+        listening.close()
+        raise OSError(errno.EPROTOTYPE, f"cannot listen on fd:{fd}: expected a stream socket")
+    return listening
+
+
+def _bind_unix(path: str, permissions: Permissions) -> Bound:
+    """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = False
+    try:
+        _remove_stale(path)
+        # Narrow until owner and mode are set: nobody may connect in between who may not afterwards.
+        before = os.umask(0o177) if permissions.mode is not None else None
+        try:
+            listening.bind(path)
+            bound = True
+        finally:
+            if before is not None:
+                os.umask(before)
+        owner, group = permissions.owner, permissions.group
+        if owner is not None or group is not None:
+            os.chown(path, -1 if owner is None else owner, -1 if group is None else group)
+        if permissions.mode is not None:
+            os.chmod(path, permissions.mode)
+    except OSError as error:
+        listening.close()
+        if bound:
+            os.unlink(path)
+        raise _cannot(Unix(path), error) from error
+    return Bound(listening, path)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            return  # it is served, or not ours to judge: bind will say so
+
+
+def _bind_inet(address: Inet, found: Iterable[Any]) -> list[Bound]:
+    """Bind a TCP socket for every address of a host; port 0 is the same port for all."""
+    family = address.family
+    sockets: list[socket.socket] = []
+    try:
+        for where in dict.fromkeys(entry[4] for entry in found):
+            # With its protocol named: only then asyncio turns Nagle's algorithm off for what it accepts.
+            listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            first = sockets[0].getsockname()[1] if address.port == 0 and len(sockets) > 1 else address.port
+            listening.bind((where[0], first, *where[2:]))
+    except OSError as error:
+        for listening in sockets:
+            listening.close()
+        raise _cannot(address, error) from error
+    return [Bound(listening) for listening in sockets]
