@@ -1,0 +1,40 @@
+"""pymilter itself, and how much was compared with it, said at the end of the run."""
+
+from typing import Final
+
+import pytest
+
+from tests.compat.playing import Side
+from tests.compat.rigs import pymilter
+from tests.interop.scene import need
+
+
+class Tally:
+    """How much was compared."""
+
+    def __init__(self) -> None:
+        self.programs = self.conversations = self.callbacks = self.expressions = self.differences = 0
+
+
+TALLY: Final = pytest.StashKey[Tally]()
+
+
+@pytest.fixture(scope="session")
+def tally(request: pytest.FixtureRequest) -> Tally:
+    return request.config.stash.setdefault(TALLY, Tally())
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Side:
+    """What runs a program on pymilter."""
+    need(pymilter.missing())
+    return Side("pymilter", (str(pymilter.PYTHON),), gentle=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    count = config.stash.get(TALLY, None)
+    if count is not None:
+        terminalreporter.write_line(
+            f"pymilter: {count.programs} programs compared, {count.conversations} conversations, {count.callbacks} callbacks,"
+            f" {count.expressions} expressions; {count.differences} differ, as listed"
+        )

@@ -1,0 +1,365 @@
+"""Whole lives of programs: how they start, what signals and ``Milter.stop()`` do, what is left at the end.
+
+A scene is played to one side and gives lines; both sides' must be equal.  pymilter takes seconds to stop, so that all scenes
+are played at once.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.compat.playing import PATIENCE, ROOT, SCRIPTS, Side, connected, exchange, rendered
+from tests.peer import MESSAGE, OPENING, QUIT, mail
+
+__all__ = ["SCENES", "Scene"]
+
+
+class Daemon:
+    """A program with its output, in a directory of its own."""
+
+    def __init__(self, side: Side, directory: Path, script: str, *args: str, umask: int = -1) -> None:
+        self.directory = directory
+        self.path = str(directory / "s")
+        self._out = directory / "out"
+        self._err = directory / "err"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            command = [*side.command, str(SCRIPTS / script), *(arg.replace("DIR", str(directory)) for arg in args)]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, umask=umask, cwd=directory
+            )
+
+    def connect(self) -> socket.socket:
+        """Be an MTA that has connected; the filter listens when this returns."""
+        return connected(self.path, self.process)
+
+    def played(self, octets: bytes) -> list[str]:
+        """Play a conversation from its begin to its end."""
+        with self.connect() as mta:
+            answers, ended = exchange(mta, octets)
+        return [*rendered(answers), "closed" if ended else "open"]
+
+    def said(self, line: str) -> None:
+        """Wait until it has said a line."""
+        self._until(lambda: line in self.lines(), f"it does not say {line!r}")
+
+    def lines(self) -> list[str]:
+        """What it has said."""
+        return self._out.read_text().splitlines()
+
+    def _until(self, what: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not what():
+            assert time.monotonic() < deadline, f"{otherwise}: {self.lines()}, {self._err.read_text()}"
+            time.sleep(0.01)
+
+    def ended(self) -> list[str]:
+        """Wait for its end, and return all that can be seen of it afterwards."""
+        try:
+            status: object = self.process.wait(_STOPS)
+        except subprocess.TimeoutExpired:
+            status = "none: it goes on"
+        complaints = [line for line in self._err.read_text().splitlines() if line and line[0] != " "]
+        lines = [
+            *self.lines(),
+            *(f"stderr {line}" for line in complaints),
+            f"status {status}",
+            f"socket {'is left' if os.path.exists(self.path) else 'is gone'}",
+        ]
+        return [line.replace(str(self.directory), "DIR") for line in lines]
+
+    def kill(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+
+
+_STOPS: Final = 12.0
+"""Seconds until a program is taken not to stop; pymilter takes five."""
+
+Scene = Callable[[Side], list[str]]
+
+
+@contextmanager
+def daemon(
+    side: Side, script: str, *args: str, umask: int = -1, before: Callable[[Path], object] | None = None
+) -> Iterator[Daemon]:
+    with tempfile.TemporaryDirectory() as directory:
+        if before is not None:
+            before(Path(directory))
+        running = Daemon(side, Path(directory), script, *args, umask=umask)
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+SESSION: Final = OPENING + MESSAGE + QUIT
+
+
+def _signalled(number: signal.Signals) -> Scene:
+    def scene(side: Side) -> list[str]:
+        with daemon(side, "plain.py", "DIR/s") as program:
+            found = program.played(SESSION)
+            program.process.send_signal(number)
+            return found + program.ended()
+
+    return scene
+
+
+def _signalled_twice(side: Side) -> list[str]:
+    with daemon(side, "plain.py", "DIR/s") as program:
+        found = program.played(SESSION)
+        program.process.send_signal(signal.SIGTERM)
+        program.process.send_signal(signal.SIGTERM)
+        return found + program.ended()
+
+
+def _signalled_in_a_callback(side: Side) -> list[str]:
+    with daemon(side, "plain.py", "DIR/s") as program, program.connect() as mta:
+        mta.settimeout(PATIENCE)
+        mta.sendall(OPENING + mail("<wait@example.org>"))
+        program.said("envfrom <wait@example.org>")
+        program.process.send_signal(signal.SIGTERM)
+        Path(program.path + ".go").touch()
+        answers, ended = exchange(mta, QUIT)
+        return [*rendered(answers)[-1:], str(ended), *program.ended()]
+
+
+def _varied(way: str, *, number: signal.Signals | None = signal.SIGTERM, octets: bytes = SESSION) -> Scene:
+    def scene(side: Side) -> list[str]:
+        with daemon(side, "variants.py", "DIR/s", way) as program:
+            found = program.played(octets)
+            if way == "thread":
+                assert program.process.stdin is not None
+                program.process.stdin.write(b"\n")
+                program.process.stdin.flush()
+            elif way == "fork":
+                os.kill(int(Path(program.path + ".pid").read_text()), signal.SIGTERM)
+            elif number is not None:
+                program.process.send_signal(number)
+            return found + program.ended()
+
+    return scene
+
+
+def _stopped(step: str) -> Scene:
+    """Milter.stop() in a callback: whether what is under way is still answered is a matter of luck in pymilter."""
+
+    def scene(side: Side) -> list[str]:
+        with daemon(side, "variants.py", "DIR/s", f"stop in {step}") as program:
+            program.played(SESSION)
+            return [line for line in program.ended() if line != "close"]
+
+    return scene
+
+
+def _twice(side: Side) -> list[str]:
+    """pymilter serves once in the life of a process; the second time its runmilter returns at once."""
+    with daemon(side, "variants.py", "DIR/s", "twice") as program:
+        found = program.played(SESSION)
+        program.process.send_signal(signal.SIGTERM)
+        program.said("returned None")
+        deadline = time.monotonic() + PATIENCE
+        while program.process.poll() is None and time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as mta:
+                try:
+                    mta.connect(program.path)
+                except OSError:
+                    time.sleep(0.01)
+                    continue
+                answers, _ = exchange(mta, SESSION)
+                if answers:
+                    found += [*rendered(answers), "again"]
+                    program.process.send_signal(signal.SIGTERM)
+                    break
+        return found + program.ended()
+
+
+def _console(*lines: str, before: Callable[[Path], object] | None = None, umask: int = -1) -> Scene:
+    """Expressions in a program of their own, see scripts/console.py; DIR is a directory that is there."""
+
+    def scene(side: Side) -> list[str]:
+        with daemon(side, "console.py", before=before, umask=umask) as program:
+            assert program.process.stdin is not None
+            text = "\n".join(lines).replace("DIR", str(program.directory))
+            program.process.stdin.write(text.encode("utf-8", "surrogateescape"))
+            program.process.stdin.close()
+            return program.ended()
+
+    return scene
+
+
+_OPEN: Final = (" import os, stat, socket", "milter.register('x')")
+
+
+def _opened(
+    name: str, *, rmsock: bool = True, umask: int = -1, before: Callable[[Path], object] | None = None
+) -> Scene:
+    return _console(
+        *_OPEN,
+        f"milter.setconn({name!r})",
+        f"milter.opensocket({rmsock})",
+        "[oct(os.stat(p).st_mode) for p in sorted(os.listdir('.')) if p not in ('out', 'err')]",
+        before=before,
+        umask=umask,
+    )
+
+
+def _stale(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "s"))
+
+
+def _live(directory: Path) -> None:
+    # Nobody accepts there any more when it is closed; it is bound for as long as the test lasts.
+    _LISTENERS.append(socket.socket(socket.AF_UNIX))
+    _LISTENERS[-1].bind(str(directory / "s"))
+    _LISTENERS[-1].listen()
+
+
+_LISTENERS: Final[list[socket.socket]] = []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tcp(form: str, host: str) -> Scene:
+    """A socket text for TCP, served, and what its port answers."""
+
+    def scene(side: Side) -> list[str]:
+        port = _free_port()
+        with daemon(side, "plain.py", form.format(port)) as program:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    mta = socket.create_connection((host, port))
+                    break
+                except ConnectionRefusedError:
+                    if program.process.poll() is not None or time.monotonic() > deadline:
+                        return program.ended()
+                    time.sleep(0.01)
+            with mta:
+                answers, ended = exchange(mta, OPENING + MESSAGE + QUIT)
+            return [*rendered(answers), str(ended)]
+
+    return scene
+
+
+def _port_in_use(side: Side) -> list[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with daemon(side, "plain.py", f"inet:{port}@127.0.0.1") as program:
+            return program.ended()
+
+
+_BAD_SOCKETS: Final = (
+    *("nonsense:x", "unix:DIR/missing/s", "inet:", "inet:x@localhost"),
+    *(
+        "inet6:x@::1",
+        "inet:25@no.such.host.invalid",
+        "unix:DIR/" + "x" * 120,
+        "DIR/missing/s",
+        "smtp:1@localhost",
+    ),
+    *(
+        "inet:-1@localhost",
+        "inet:25@[127.0.0.1",
+        "inet:25@[nonsense]",
+        "fd:99",
+        "fd:x",
+        "UNIX:DIR/missing/s",
+        "inet: 25@localhost",
+    ),
+)
+
+
+SCENES: Final[Mapping[str, Scene]] = {
+    **{f"{number.name}": _signalled(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)},
+    "SIGTERM twice": _signalled_twice,
+    "SIGTERM in a callback": _signalled_in_a_callback,
+    **{
+        way: _varied(way)
+        for way in (
+            *(
+                "thread",
+                "loop",
+                "fork",
+                "processes",
+                "own handlers",
+                "another thread",
+                "exits",
+                "fails",
+                "partial",
+                "lambda",
+            ),
+        )
+    },
+    "a signal handler that stops": _varied("handler", number=signal.SIGUSR1),
+    **{f"stop in {step}": _stopped(step) for step in ("hello", "envfrom", "eom", "close")},
+    "runmilter twice": _twice,
+    **{
+        f"socket {name}, umask {umask:03o}, rmsock {rmsock}, {what}": _opened(
+            name, rmsock=rmsock, umask=umask, before=before
+        )
+        for what, before in (
+            ("nothing there", None),
+            ("stale", _stale),
+            ("live", _live),
+            ("a file", lambda d: (d / "s").touch()),
+            ("a directory", lambda d: (d / "s").mkdir()),
+        )
+        for rmsock in (True, False)
+        for umask in ((0o022, 0o007, 0) if what == "nothing there" else (0o022,))
+        for name in (
+            ("unix:DIR/s", "local:DIR/s", "UNIX:DIR/s", "DIR/s", "Local:DIR/s", ":DIR/s")
+            if what == "nothing there" and umask == 0o022 and rmsock
+            else ("unix:DIR/s",)
+        )
+    },
+    **{f"runmilter on {name!r}": _console(f"Milter.runmilter('x', {name!r}, 10)") for name in ("", *_BAD_SOCKETS)},
+    "runmilter on a bad socket, rmsock=False": _console("Milter.runmilter('x', 'unix:DIR/missing/s', rmsock=False)"),
+    "nothing is set": _console("milter.opensocket(True)", "milter.main()"),
+    "main without a socket": _console("milter.register('x')", "milter.main()"),
+    "main without register": _console("milter.setconn('unix:DIR/s')", "milter.opensocket(True)", "milter.main()"),
+    "opensocket before register": _console("milter.setconn('unix:DIR/s')", "milter.opensocket(True)"),
+    "opensocket twice": _console(
+        *_OPEN,
+        "milter.setconn('unix:DIR/s')",
+        "milter.opensocket(True)",
+        "milter.opensocket(True)",
+        "milter.opensocket(False)",
+    ),
+    "stop before main": _console(*_OPEN, "milter.stop()", "milter.setconn('unix:DIR/s')", "milter.opensocket(True)"),
+    "port in use": _port_in_use,
+    **{
+        form: _tcp(form, host)
+        for form, host in (
+            *(
+                ("inet:{}@localhost", "127.0.0.1"),
+                ("inet:{}@127.0.0.1", "127.0.0.1"),
+                ("inet:{}@[127.0.0.1]", "127.0.0.1"),
+            ),
+            *(
+                ("INET:{}@localhost", "127.0.0.1"),
+                ("inet6:{}@::1", "::1"),
+                ("inet6:{}@[::1]", "::1"),
+                ("Inet6:{}@localhost", "::1"),
+            ),
+        )
+    },
+}

@@ -1,0 +1,117 @@
+"""The same programs and conversations on pymilter and on ours: equal octet for octet, or a listed improvement.
+
+Compared are the packets answered, what callbacks were called with (values and types), the threads they were called on, what
+each method returned or raised, what stderr got but for the frames of tracebacks, and how programs end.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Final
+
+import pytest
+
+from tests.compat.cases import GROUPS
+from tests.compat.conftest import Tally
+from tests.compat.expressions import EXPRESSIONS
+from tests.compat.improvements import block, difference, improvements, listed
+from tests.compat.playing import Case, Side, evaluate, ours, play
+from tests.compat.scenes import SCENES
+from tests.peer import MESSAGE, OPENING, QUIT
+
+AIOMILTER: Final = ours()
+there = pytest.mark.skipif(find_spec("aiomilter.compat") is None, reason="the compatibility layer is not there yet")
+
+
+def compared(found: Mapping[str, tuple[str, ...]], names: Iterator[str]) -> None:
+    """Fail on a difference that is not listed, and on a listed one that has gone."""
+    wrong = {name: lines for name in names if (lines := found.get(name, ())) != listed(name)}
+    gone = [name for name, lines in wrong.items() if not lines]
+    unlisted = {name: lines for name, lines in wrong.items() if lines}
+    assert not wrong, f"{len(wrong)} are not as listed\n{block(unlisted)}\n" + "".join(
+        f"no more: {name}\n" for name in gone
+    )
+
+
+@there
+@pytest.mark.interop
+@pytest.mark.parametrize("name", GROUPS)
+def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side, tally: Tally) -> None:
+    group = GROUPS[name]
+    with ThreadPoolExecutor(2) as both:
+        theirs, mine = both.map(
+            lambda side: play(side, group.cases.values(), group.shape, group.script), (oracle, AIOMILTER)
+        )
+    found = {}
+    for case, expected, answered in zip(group.cases, theirs, mine, strict=True):
+        if lines := difference(expected.lines(), answered.lines()):
+            found[f"{name} / {case}"] = lines
+        tally.conversations += 1
+        tally.callbacks += expected.callbacks
+    tally.programs += 1
+    tally.differences += len(found)
+
+    compared(found, (f"{name} / {case}" for case in group.cases))
+
+
+@there
+@pytest.mark.interop
+def test_names_constants_and_helpers_are_those_of_pymilter(oracle: Side, tally: Tally) -> None:
+    with ThreadPoolExecutor(2) as both:
+        theirs, mine = both.map(lambda side: evaluate(side, EXPRESSIONS), (oracle, AIOMILTER))
+    found = {}
+    for expression, expected, value in zip(EXPRESSIONS, theirs, mine, strict=True):
+        if lines := difference(expected, value):
+            found[f"expression / {expression}"] = lines
+    tally.programs += 1
+    tally.expressions += len(EXPRESSIONS)
+    tally.differences += len(found)
+
+    compared(found, (f"expression / {expression}" for expression in EXPRESSIONS))
+
+
+Played = dict[str, tuple[Future[list[str]], Future[list[str]]]]
+
+
+@pytest.fixture(scope="module")
+def lives(oracle: Side) -> Iterator[Played]:
+    """All scenes on both sides, at once: most of the time pymilter waits for itself."""
+    with ThreadPoolExecutor(16) as pool:
+        yield {name: (pool.submit(scene, oracle), pool.submit(scene, AIOMILTER)) for name, scene in SCENES.items()}
+
+
+@there
+@pytest.mark.interop
+@pytest.mark.parametrize("name", SCENES)
+def test_programs_start_and_end_as_on_pymilter(name: str, lives: Played, tally: Tally) -> None:
+    theirs, mine = (future.result() for future in lives[name])
+    lines = difference(theirs, mine)
+    tally.programs += 1
+    tally.differences += bool(lines)
+
+    compared({f"scene / {name}": lines}, iter([f"scene / {name}"]))
+
+
+@pytest.mark.interop
+def test_what_is_compared_can_differ_and_pymilter_does_not_from_itself(oracle: Side) -> None:
+    changed = {"envrcpt": "return Milter.REJECT", "header": "self.attempt('addheader', 'X', b'y')\nreturn 0"}
+    case = Case(OPENING + MESSAGE + QUIT)
+    one, two, three = play(oracle, [case, case, case._replace(plan=changed)], {})
+
+    assert one.lines() == two.lines()
+    assert difference(one.lines(), three.lines()) == (
+        *("- answer c", "+ answer r"),
+        "+ ! addheader('X', b'y') raised builtins.TypeError 'addheader() argument 2 must be str, not bytes'",
+    )
+
+
+def test_the_table_names_what_is_played() -> None:
+    names = {f"{name} / {case}".replace("\n", "\\n") for name, group in GROUPS.items() for case in group.cases}
+    names |= {f"expression / {expression}" for expression in EXPRESSIONS} | {f"scene / {name}" for name in SCENES}
+    seen: list[str] = []
+    for improvement in improvements():
+        assert improvement.pymilter.endswith(".")
+        assert improvement.aiomilter.endswith(".")
+        assert improvement.differences.keys() <= names
+        seen += improvement.differences
+    assert len(seen) == len(set(seen))
