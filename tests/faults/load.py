@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.faults.faulty import number_of, struck
-from tests.interop.client import Client, accepted, connect
+from tests.interop.client import accepted, connect
 from tests.interop.rigs.mta import Rig, listening_ports
 from tests.interop.rigs.sink import Delivery
 
@@ -15,8 +15,7 @@ __all__ = ["SESSIONS", "Books", "Load"]
 
 SESSIONS: Final = 20
 """SMTP sessions at once."""
-_PER_CONNECTION: Final = 3
-"""Messages of a connection."""
+_RECIPIENT: Final = "bob@example.test"
 
 
 class Load:
@@ -25,13 +24,17 @@ class Load:
     Args:
         rig: The MTA.
         port: Where it is asked.
+        per_connection: Messages of an SMTP connection.
+        lines: The longest has fewer lines than this.
     """
 
-    def __init__(self, rig: Rig, port: int) -> None:
+    def __init__(self, rig: Rig, port: int, *, per_connection: int = 3, lines: int = 900) -> None:
         self.replies: dict[int, dict[str, str]] = {}
         self.messages = 0
         self._rig = rig
         self._port = port
+        self._per_connection = per_connection
+        self._lines = lines
         self._ended = asyncio.Event()
 
     async def run(self, numbers: Sequence[int], sessions: int = SESSIONS) -> None:
@@ -46,8 +49,8 @@ class Load:
             await self._ended.wait()
 
     async def _session(self, numbers: Sequence[int]) -> None:
-        for start in range(0, len(numbers), _PER_CONNECTION):
-            waiting = list(numbers[start : start + _PER_CONNECTION])
+        for start in range(0, len(numbers), self._per_connection):
+            waiting = list(numbers[start : start + self._per_connection])
             while waiting:
                 await self._connection(waiting)
 
@@ -58,7 +61,7 @@ class Load:
                 while waiting and client.greeting:
                     replies = {"greeting": client.greeting}
                     if accepted(client.greeting):
-                        replies = await _play(client, waiting[0])
+                        replies = await client.send(*_message(waiting[0], self._lines))
                     self.replies[waiting.pop(0)] = replies
                     self._ended.set()
                     if "" in replies.values():
@@ -73,12 +76,17 @@ class Load:
         await self._rig.until(lambda: self._port in listening_ports(), 60, "MTA")
 
 
-async def _play(client: Client, number: int) -> dict[str, str]:
-    message = (
-        f"From: n{number}@client.test\r\nTo: bob@example.test\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+def _message(number: int, lines: int) -> tuple[bytes, str, list[str]]:
+    """Return content, sender and recipients."""
+    head = (
+        f"From: n{number}@client.test\r\nTo: {_RECIPIENT}\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n"
         f"Message-ID: <{number}@client.test>\r\nSubject: message {number}\r\n\r\n"
-    ).encode() + b"line of %d\r\n" % number * (1 + number * 37 % 900)
-    return await client.send(message, f"n{number}@client.test", ["bob@example.test"])
+    )
+    return (
+        head.encode() + b"line of %d\r\n" % number * (1 + number * 37 % lines),
+        f"n{number}@client.test",
+        [_RECIPIENT],
+    )
 
 
 @dataclass
