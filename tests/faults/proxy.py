@@ -59,8 +59,8 @@ class Proxy:
         finally:
             for end in ends:
                 end.cancel()
-            passed = [await end for end in ends]
-            self._ended.put_nowait(Cut(*passed))
+            there, back = [await end for end in ends]
+            self._ended.put_nowait(Cut(there, back))
             for side in (writer, far_writer):
                 if cut.reset:
                     side.transport.abort()
