@@ -4,10 +4,12 @@ A good half are the conversations that libmilter and our native API are compared
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, NR_FLAGS
+from tests.compat import generated
 from tests.compat.playing import Case
 from tests.interop.libmilter.conversations import CONVERSATIONS
 from tests.interop.libmilter.script import unescaped
@@ -953,4 +955,11 @@ SHAPED: Final[Mapping[str, Group]] = {
     "no flags": Group({"flags": 0}, {"edits": at("eom", tries(*_FEW, then=_SAME)), **offered()}),
 }
 
-GROUPS: Final[Mapping[str, Group]] = {**dict(_groups()), **SHAPED}
+_SEEDS: Final = range(int(os.environ.get("COMPAT_SEEDS", "100")))
+"""Of each kind of class; set the variable to play more than CI has time for."""
+
+GROUPS: Final[Mapping[str, Group]] = {
+    **dict(_groups()),
+    **SHAPED,
+    **{f"generated, {name}": Group(shape, generated.cases(name, _SEEDS)) for name, shape in generated.SHAPES.items()},
+}

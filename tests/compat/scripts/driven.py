@@ -43,7 +43,6 @@ class Driven(Milter.Base):
             self.plan = json.load(plan)
         if "factory" in self.plan:
             exec(self.plan["factory"], globals() | {"self": self})
-        self.thread = None
         self.tell("made")
 
     def tell(self, *words):
@@ -69,22 +68,19 @@ class Driven(Milter.Base):
             self.attempt("getsymval", name)
 
     def odd(self):
-        """What is odd about the thread that this is called on."""
-        found = []
-        if threading.current_thread() is threading.main_thread():
-            found.append("main-thread")
-        if self.thread is None:
-            self.thread = threading.get_ident()
+        """What is odd about the thread that this is called on.
+
+        Its number may change: libmilter's workers take turns.  What a program keeps in threading.local() does not.
+        """
+        if not self.counts:
             LOCAL.owner = self
-        elif self.thread != threading.get_ident():
-            found.append("other-thread")
-        elif getattr(LOCAL, "owner", None) is not self:
-            found.append("local-lost")
-        return found
+        found = ["main-thread"] if threading.current_thread() is threading.main_thread() else []
+        return found if LOCAL.owner is self else [*found, "local-lost"]
 
     def called(self, name, *args):
+        odd = self.odd()
         self.counts[name] = self.counts.get(name, 0) + 1
-        self.tell(name, *map(shown, args), *self.odd())
+        self.tell(name, *map(shown, args), *odd)
         if name not in self.plan:
             return Milter.CONTINUE
         scope = {}
