@@ -179,8 +179,12 @@ def bind(address: Address, permissions: Permissions) -> list[Bound]:
 def bind_found(address: Address, permissions: Permissions, found: Iterable[Any]) -> list[Bound]:
     """Bind what an address names, given what ``getaddrinfo`` has found for it."""
     match address:
-        case Inherited(fd):
+        case Inherited(int(fd)):
             return [Bound(_inherit(fd))]
+        case Inherited():
+            raise OSError(
+                errno.EBADF, f"cannot listen on {address}: only a daemon knows sockets by name, see aiomilter.run"
+            )
         case Unix(path):
             return [_bind_unix(path, permissions)]
         case Inet():

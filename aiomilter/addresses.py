@@ -6,6 +6,7 @@
 ``inet:127.0.0.1:8890``                   Postfix
 ``unix:/path`` ``local:/path`` ``/path``  a UNIX-domain socket
 ``fd:3``                                  a listening socket that was inherited
+``fd:NAME``                               one that systemd handed over, by its name; for a daemon only
 ========================================  ================================================
 
 Source: libmilter/docs/smfi_setconn.html; postconf(5), smtpd_milters.
@@ -23,6 +24,8 @@ __all__ = ["Address", "Inet", "Inherited", "Unix", "parse"]
 _MAX_PATH: Final = 107
 """Octets of a path that sockaddr_un can hold on Linux, its NUL not counted."""
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<literal>[^\]]+)\]|(?P<host>[^:\[\]@]+)):(?P<port>[^:@\[\]]+)")
+_FD_NAME: Final = re.compile(r"[A-Za-z_][!-9;-~]{0,254}")
+"""What systemd takes for FileDescriptorName=, printable ASCII without colon, as far as it does not look like a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,9 @@ class Unix:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """A listening socket that this process was started with, by its descriptor."""
+    """A listening socket that this process was started with, by its descriptor or by the name that systemd gave it."""
 
-    fd: int
+    fd: int | str
 
     def __str__(self) -> str:
         """Return Debian's spelling."""
@@ -88,6 +91,8 @@ def parse(text: str) -> Address:
             return _unix(text, rest if colon else text)
         case "fd" if rest.isascii() and rest.isdigit():
             return Inherited(int(rest))
+        case "fd" if _FD_NAME.fullmatch(rest):
+            return Inherited(rest)
     raise AddressError(f"{text!r}: expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER")
 
 

@@ -13,7 +13,7 @@ from aiomilter._protocol import MilterProtocol
 from aiomilter._session import Handler
 from aiomilter.addresses import Address, Inet, parse
 from aiomilter.handler import Milter
-from aiomilter.observe import Observer, Where
+from aiomilter.observe import SERVER, Observer, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, check_number
@@ -136,7 +136,7 @@ class Server:
         self._permissions = permissions
         self.drain_timeout = drain_timeout
         self._backlog = backlog
-        self._observer = Guard(options.observer or LogObserver())
+        self.observer: Observer = Guard(options.observer or LogObserver())
         self._generation: _Generation | None = None
         self._generations: set[_Generation] = set()
         self._connections: dict[MilterProtocol, _Generation] = {}
@@ -247,9 +247,9 @@ class Server:
             if not self._full:
                 self._full = True
                 what = f"{self._options.max_connections} connections are open; answering TEMPFAIL to more"
-                self._observer.remarked(Where(self._count, "", "", None), what)
+                self.observer.remarked(Where(self._count, "", "", None), what)
         connection = MilterProtocol(
-            asyncio.get_running_loop(), make, self._options, self._observer, self._count, self._ended
+            asyncio.get_running_loop(), make, self._options, self.observer, self._count, self._ended
         )
         self._connections[connection] = generation
         generation.connections += 1
@@ -288,7 +288,7 @@ class Server:
         if self._generation is not None and generation in self._generations:
             self._generations.discard(generation)
             if error is not None:
-                self._observer.failed(Where(0, "", "", None), "the factory raised as it ended", error)
+                self.observer.failed(SERVER, "the factory raised as it ended", error)
 
     # -------------------------------------------------------------------------------------------------------- sockets
 
@@ -304,7 +304,7 @@ class Server:
                 raise OSError(error.errno, what) from error
             name = listener.bound.name
             self.addresses = (*self.addresses, name)
-            self._observer.started(name, listener.bound.everywhere)
+            self.observer.started(name, listener.bound.everywhere)
 
     async def _bind(self, address: Address) -> list[Bound]:
         if not isinstance(address, Inet):
@@ -326,17 +326,17 @@ class Server:
     def _transport_made(self, task: "asyncio.Task[Any]") -> None:
         self._accepting.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._observer.failed(Where(0, "", "", None), "a new connection is lost", error)
+            self.observer.failed(SERVER, "a new connection is lost", error)
 
     def _cannot_accept(self, error: OSError) -> None:
         what = f"cannot accept connections: {error.strerror}; trying again every second"
-        self._observer.remarked(Where(0, "", "", None), what)
+        self.observer.remarked(SERVER, what)
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
         for name in self.addresses if self._listeners else ():
-            self._observer.stopped(name)
+            self.observer.stopped(name)
         self._listeners.clear()
 
 
@@ -368,6 +368,13 @@ class _Generation:
             raise RuntimeError("factory: expected it to wait until it is left, found it ended")
 
     async def _hold(self, started: "asyncio.Future[None]") -> None:
+        try:
+            await self._enter(started)
+        except SystemExit as error:
+            # A Task that raises it ends the event loop, and with it what serves well.
+            raise RuntimeError(f"factory: it called sys.exit({error.code!r})") from error
+
+    async def _enter(self, started: "asyncio.Future[None]") -> None:
         made = self._factory()
         if isinstance(made, AbstractAsyncContextManager):
             async with made as make:

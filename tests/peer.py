@@ -266,6 +266,9 @@ class Watcher:
     def remarked(self, where: Where, what: str) -> None:
         self.remarks.append(what)
 
+    def noted(self, what: str) -> None:
+        self.heard.append(("noted", what))
+
 
 # ------------------------------------------------------------------------------------------------------------ the peer
 

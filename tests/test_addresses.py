@@ -42,6 +42,7 @@ TAKEN: Final[list[tuple[str, Address]]] = [
     ("/" + "x" * 106, Unix("/" + "x" * 106)),
     ("fd:3", Inherited(3)),
     ("FD:0", Inherited(0)),
+    ("fd:smtp-1.socket", Inherited("smtp-1.socket")),
 ]
 
 
@@ -76,7 +77,9 @@ REFUSED: Final = [
     "/" + "\u00fc" * 54,
     "fd:",
     "fd:-1",
-    "fd:x",
+    "fd:3x",
+    "fd:a:b",
+    "fd:a b",
     "fd:\u0663",
     "tcp:8890@x",
     "http://127.0.0.1",

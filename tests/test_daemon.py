@@ -82,7 +82,7 @@ async def reached(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_a_signal_drains_and_ends_with_0(number: int, loop: str, tmp_path: Path) -> None:
     """P-134: an open SMTP session goes on until QUIT."""
@@ -204,6 +204,38 @@ async def test_a_second_signal_ends_the_draining() -> None:
         await running
     assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+async def test_hangup_stops_what_cannot_be_reloaded() -> None:
+    """As libmilter does."""
+    service: Any = Service()
+    running = asyncio.ensure_future(run_until_stopped(service))
+    await told(service, "enter")
+    signal.raise_signal(signal.SIGHUP)
+    await told(service, "drain 5.0")
+    service.drained.set()
+    await running
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+async def test_hangup_reloads_what_can_be() -> None:
+    service: Any = Service()
+
+    async def reload() -> bool:
+        service.log.append("reload")
+        return True
+
+    running = asyncio.ensure_future(run_until_stopped(service, reload=reload))
+    await told(service, "enter")
+    signal.raise_signal(signal.SIGHUP)
+    await told(service, "reload")
+    signal.raise_signal(signal.SIGTERM)
+    await told(service, "drain 5.0")
+    service.drained.set()
+    await running
+    assert service.log == ["enter", "reload", "drain 5.0", "drained", "close", "leave None"]
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 async def test_a_drain_that_fails_is_not_swallowed() -> None:

@@ -38,7 +38,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "addresses": "exceptions",
         "_listening": "addresses",
         "_stall": "observe",
-        "_systemd": "exceptions",
+        "_systemd": "addresses",
         "_workers": "observe",
         "server": "_protocol _listening _stall _systemd",
         "daemon": "server _workers",

@@ -307,3 +307,6 @@ class _Watch:
     def remarked(self, where: Where, what: str) -> None:
         """Keep a remark."""
         self._play.failures.append(Failure(where.callback, what, fatal=False))
+
+    def noted(self, what: str) -> None:
+        """Nothing: there is no daemon."""

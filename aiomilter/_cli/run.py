@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiomilter._cli import logs
 from aiomilter._cli.parsing import above_zero, file_mode, seconds, socket_text
-from aiomilter._cli.target import load, own_traceback, start_trouble
+from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble
-from aiomilter.daemon import run_service
+from aiomilter.daemon import RELOADED, UNCHANGED, Systemd, run_service
 from aiomilter.exceptions import AddressError
+from aiomilter.observe import SERVER
 from aiomilter.server import Server, serve
 from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Response
 
@@ -27,13 +28,14 @@ __all__ = ["add_parser"]
 
 _DESCRIPTION: Final = """\
 Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then end in their own time, a second signal ends them now.
+SIGHUP loads the filter anew for new connections; if that fails, the log says why and the old one serves on.
 Each message is a line on stderr.
 """
 _EPILOG: Final = """\
 SOCKET is where the MTA finds the filter:
   inet:8890@127.0.0.1    TCP, one address        inet:8890       TCP, all addresses
   inet6:8890@::1         TCP, IPv6               unix:/run/filter.sock
-  fd:3                   a socket that was handed over
+  fd:3   fd:NAME         a socket that was handed over; without --listen, all that systemd has handed over
 
 examples:
   aiomilter run filter.py --smtp 2525
@@ -168,7 +170,12 @@ def _group(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if not options.listen and options.smtp is None:
+    systemd = Systemd.from_environment()
+    try:
+        sockets = systemd.sockets(options.listen)
+    except AddressError as error:
+        raise Trouble(f"--listen {error}", status=USAGE) from None
+    if not sockets and options.smtp is None:
         raise Trouble(
             "where to listen? give --listen inet:8890@127.0.0.1 for an MTA, or --smtp 2525 to try it without one",
             status=USAGE,
@@ -183,7 +190,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         server = serve(
             factory,
-            *(options.listen or ["inet:0@127.0.0.1"]),
+            *(sockets or ["inet:0@127.0.0.1"]),
             on_error=_ON_ERROR[options.on_error],
             callback_timeout=options.callback_timeout,
             drain_timeout=options.drain_timeout,
@@ -201,8 +208,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise Trouble(str(error)) from None
+    daemon = _Daemon(server, options, on_message)
     try:
-        run_service(_Daemon(server, options, on_message), uvloop=options.uvloop)
+        run_service(daemon, uvloop=options.uvloop, reload=daemon.reload, systemd=systemd)
     except Trouble:
         raise
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
@@ -292,6 +300,22 @@ class _Daemon:
     ) -> None:
         """End both, the front first."""
         await self._stack.__aexit__(kind, error, traceback)
+
+    async def reload(self) -> bool:
+        """Load the filter anew for new connections; return whether that worked, the log says what has happened."""
+        target, observer = self._options.target, self._server.observer
+        try:
+            with anew(target) as factory:
+                await self._server.reload(factory)
+        except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
+            trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
+            # The user's own exception, where there is more to be seen than the trouble says.
+            cause = error.__context__ if trouble is error else error
+            shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
+            observer.failed(SERVER, f"cannot reload: {trouble}; {UNCHANGED}", shown)
+            return False
+        observer.noted(RELOADED)
+        return True
 
     async def drain(self, timeout: float | None = None) -> None:
         """Drain both at once: neither takes anybody new, and what the one waits for the other still answers."""

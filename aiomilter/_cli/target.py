@@ -1,21 +1,23 @@
 """What TARGET names: a factory of filters, in a file or in a module."""
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, Final, cast
 
 from aiomilter._cli.trouble import Trouble
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
-__all__ = ["load", "own_traceback", "start_trouble"]
+__all__ = ["anew", "load", "own_frames", "own_traceback", "start_trouble"]
 
 _PACKAGE: Final = Path(__file__).parent.parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib"))
@@ -43,6 +45,77 @@ def load(target: str) -> Factory:
     return _checked(found, target)
 
 
+@contextlib.contextmanager
+def anew(target: str) -> Iterator[Factory]:
+    """Load TARGET again, with its code as it is now; if the block fails, all modules are as they were.
+
+    Loaded anew are the target and what is imported from beside it: modules and packages in its directory, or for
+    ``package.module`` in the directory of the package.  Of what is installed (in ``site-packages``) only the package that is
+    named itself; extension modules, Python's own and aiomilter never: for these the process has to be restarted.
+
+    Raises:
+        Trouble: It names no factory now.
+    """
+    before = _beside(target)
+    path = sys.path[:]
+    for name in before:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        with _from_source():
+            factory = load(target)
+        yield factory
+    except BaseException:
+        for name in _beside(target):
+            del sys.modules[name]
+        sys.modules.update(before)
+        sys.path[:] = path
+        raise
+
+
+def _beside(target: str) -> dict[str, ModuleType]:
+    """Return the modules that have been loaded from where a target is."""
+    place, _ = _split(target)
+    top = place.partition(".")[0]
+    if place.endswith(".py") or "/" in place:
+        home = Path(place).resolve().parent
+    else:
+        found = _home(sys.modules.get(top))
+        if found is None:
+            return {}
+        home = found
+    only = {top} if home.name in ("site-packages", "dist-packages") else None
+    tops = {name for name in sys.modules if "." not in name and name not in ("__main__", _PACKAGE.name)}
+    tops = {name for name in tops if _home(sys.modules[name]) == home and (only is None or name in only)}
+    return {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in tops and _is_source(module)
+    }
+
+
+def _home(module: ModuleType | None) -> Path | None:
+    """Return the directory that a top-level module or package was found in."""
+    if (paths := getattr(module, "__path__", None)) is not None:
+        return next((Path(path).resolve().parent for path in paths), None)
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve().parent if file is not None else None
+
+
+def _is_source(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is None or file.endswith(".py")
+
+
+@contextlib.contextmanager
+def _from_source() -> Iterator[None]:
+    """Import from source alone: compiled code is told from stale one by its time in seconds, and a quick hand is faster."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before
+
+
 def _split(target: str) -> tuple[str, str | None]:
     if Path(target).exists():
         return target, None
@@ -63,7 +136,7 @@ def _from_file(path: Path) -> ModuleType:
     if path.is_dir():
         raise Trouble(f"{str(path)!r} is a directory; name a file in it, as in {path / 'filter.py'}")
     # As `python FILE.py` would have it: what lies beside the file can be imported.
-    sys.path.insert(0, str(path.resolve().parent))
+    _look_in(str(path.resolve().parent))
     name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_milter_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -76,7 +149,7 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _from_module(name: str) -> ModuleType:
-    sys.path.insert(0, "")
+    _look_in("")
     if not all(part.isidentifier() for part in name.split(".")):
         raise Trouble(f"{name!r} is no module; write FILE.py, FILE.py:NAME or MODULE:NAME")
     try:
@@ -84,6 +157,12 @@ def _from_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise Trouble(f"there is no module {error.name!r}; for a file write its path, as in ./{name}.py") from None
     return sys.modules[name]
+
+
+def _look_in(directory: str) -> None:
+    """Import from there first."""
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)
 
 
 def _import(place: str, action: Callable[[], object]) -> None:
@@ -114,10 +193,15 @@ def _user_trouble(place: str, error: Exception) -> Trouble:
 
 def own_traceback(error: BaseException) -> str:
     """Return a traceback from the first frame on that is neither ours nor Python's own."""
+    return "".join(traceback.format_exception(type(error), error, own_frames(error)))
+
+
+def own_frames(error: BaseException) -> TracebackType | None:
+    """Return the frames of an exception from the first on that is neither ours nor Python's own."""
     frames = error.__traceback__
     while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
+    return frames
 
 
 def _is_ours(filename: str) -> bool:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["MessageSummary", "Observer", "Where"]
+__all__ = ["SERVER", "MessageSummary", "Observer", "Where"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Where:
     """Where something happened.
 
     Args:
-        connection: Number of the connection, from 1, in the order they were accepted.
+        connection: Number of the connection, from 1, in the order they were accepted; 0 for the server as a whole.
         client: Address of the SMTP client, or its host name; "" if not known.
         callback: Name of the callback; "" outside one.
         queue_id: The MTA's name for the message; None without one.
@@ -22,6 +22,10 @@ class Where:
     client: str
     callback: str
     queue_id: str | None
+
+
+SERVER: Final = Where(0, "", "", None)
+"""Not on a connection: what concerns the server as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +84,6 @@ class Observer(Protocol):
 
     def remarked(self, where: Where, what: str) -> None:
         """Note that the MTA broke the protocol, that a limit was hit, or that something is odd."""
+
+    def noted(self, what: str) -> None:
+        """Note a turn in the life of the server: it is reloaded, or a worker process has come or gone."""

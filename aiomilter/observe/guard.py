@@ -69,3 +69,7 @@ class Guard:
     def remarked(self, where: Where, what: str) -> None:
         """Pass on."""
         self._tell("remarked", where, what)
+
+    def noted(self, what: str) -> None:
+        """Pass on."""
+        self._tell("noted", what)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from aiomilter.observe import MessageSummary, Where
+from aiomilter.observe import SERVER, MessageSummary, Where
 from aiomilter.wire.events import BodyChunk, Header
 
 __all__ = ["LogObserver"]
@@ -73,6 +73,9 @@ class LogObserver:
 
     def failed(self, where: Where, what: str, error: BaseException | None) -> None:
         """Write a failure, with its traceback."""
+        if where.connection == SERVER.connection:
+            self._logger.error("%s", what, exc_info=error)
+            return
         self._logger.error(
             "%s failed for client=%r queue_id=%r: %s",
             where.callback or "server",
@@ -85,9 +88,16 @@ class LogObserver:
 
     def remarked(self, where: Where, what: str) -> None:
         """Write a warning."""
+        if where.connection == SERVER.connection:
+            self._logger.warning("%s", what)
+            return
         self._logger.warning(
             "client=%r queue_id=%r %s: %s", where.client, where.queue_id, where.callback, what, extra=_extra(where)
         )
+
+    def noted(self, what: str) -> None:
+        """Write what has become of the server."""
+        self._logger.info("%s", what)
 
 
 def _extra(where: Where) -> dict[str, object]:

@@ -1,0 +1,209 @@
+"""``aiomilter run`` as a process, a filter that says which version it is, and a load of clients that count what they get."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from aiomilter import RemoteProtocolError
+from aiomilter.mta import connect
+
+LOOPS: Final = ("--uvloop", "--no-uvloop")
+_FILTER: Final = """\
+import os
+from contextlib import asynccontextmanager
+from aiomilter import Milter
+
+class Version(Milter):
+    async def eom(self, ctx):
+        ctx.add_header("X-Version", "{version}")
+        ctx.add_header("X-Process", str(os.getpid()))
+
+@asynccontextmanager
+async def milter():
+    print("opened {version}", flush=True)
+    yield Version
+    print("closed {version}", flush=True)
+"""
+
+
+def write_filter(path: Path, version: str, more: str = "") -> None:
+    """Have the file hold a filter that marks messages with its version."""
+    path.write_text(_FILTER.format(version=version) + more)
+
+
+class Daemon:
+    """A process and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.log: list[str] = []
+        self.out: list[str] = []
+        self._news = asyncio.Event()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._readers = [
+            asyncio.create_task(self._read(process.stdout, self.out)),
+            asyncio.create_task(self._read(process.stderr, self.log)),
+        ]
+
+    async def _read(self, stream: asyncio.StreamReader, lines: list[str]) -> None:
+        async for line in stream:
+            lines.append(line.decode().rstrip("\n"))
+            self._news.set()
+        self._news.set()
+
+    async def logged(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """Wait until the log has so many lines that hold a pattern, and return the last match."""
+        return await self._has(self.log, pattern, count)
+
+    async def printed(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """The same of the output."""
+        return await self._has(self.out, pattern, count)
+
+    async def _has(self, lines: list[str], pattern: str, count: int) -> re.Match[str]:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                while True:
+                    self._news.clear()
+                    found = [match for line in lines if (match := re.search(pattern, line))]
+                    if len(found) >= count:
+                        return found[count - 1]
+                    if all(reader.done() for reader in self._readers):
+                        break
+                    await self._news.wait()
+        raise AssertionError(f"no {pattern!r}, {count} times, in:\n" + "\n".join([*self.log, "--", *self.out]))
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for its end, and return the exit status."""
+        async with asyncio.timeout(30):
+            status = await self.process.wait()
+            await asyncio.gather(*self._readers)
+        return status
+
+
+@asynccontextmanager
+async def running(
+    *arguments: str,
+    directory: Path,
+    command: Sequence[str] = ("-X", "dev", "-m", "aiomilter", "run"),
+    environment: dict[str, str] | None = None,
+    handed: Sequence[int] = (),
+) -> AsyncIterator[Daemon]:
+    """Run a daemon; killed at the end if it still runs.
+
+    Args:
+        arguments: After ``aiomilter run``.
+        directory: Where it runs.
+        command: Instead of ``aiomilter run``.
+        environment: Variables beside our own.
+        handed: Descriptors of sockets that it gets as 3, 4, ... with LISTEN_FDS, as from systemd.
+    """
+    start: tuple[str, ...] = (sys.executable, *command, *arguments)
+    if handed:
+        moves = " ".join(f"{number}<&{fd}" for number, fd in enumerate(handed, start=3))
+        # The shell stays the same process, so LISTEN_PID is right.
+        script = f'exec {moves} && export LISTEN_PID=$$ LISTEN_FDS={len(handed)} && exec "$@"'
+        start = ("bash", "-c", script, "bash", *start)
+    process = await asyncio.create_subprocess_exec(
+        *start,
+        cwd=directory,
+        env={**os.environ, **(environment or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=tuple(handed),
+    )
+    daemon = Daemon(process)
+    try:
+        yield daemon
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await asyncio.gather(*daemon._readers)
+
+
+class Load:
+    """Clients that connect, deliver a message and quit, again and again.
+
+    Args:
+        address: Of the filter.
+        clients: How many at a time.
+    """
+
+    def __init__(self, address: str, clients: int = 8) -> None:
+        self._address = address
+        self._clients = clients
+        self._enough = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+        self.versions: Counter[str] = Counter()
+        self.processes: Counter[str] = Counter()
+        self.lost: list[str] = []
+        """What went wrong, each a message that an MTA would have had to tempfail."""
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._client()) for _ in range(self._clients)]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._enough = True
+        async with asyncio.timeout(30):
+            await asyncio.gather(*self._tasks)
+
+    async def _client(self) -> None:
+        while not self._enough:
+            try:
+                version, process = await deliver(self._address)
+            except (OSError, RemoteProtocolError, AssertionError) as error:
+                self.lost.append(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(0)
+            else:
+                self.versions[version] += 1
+                self.processes[process] += 1
+            self._news.set()
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait until what has been delivered is enough."""
+        async with asyncio.timeout(30):
+            while not done():
+                self._news.clear()
+                await self._news.wait()
+
+    async def more(self, messages: int, version: str) -> None:
+        """Wait until so many more messages were marked with a version."""
+        wanted = self.versions[version] + messages
+        await self.until(lambda: self.versions[version] >= wanted)
+
+
+async def deliver(address: str) -> tuple[str, str]:
+    """Play an SMTP session with one message; return version and process of the filter that marked it."""
+    async with connect(address, timeout=20) as session:
+        await session.connect()
+        await session.helo()
+        await session.mail("<a@x.example>")
+        await session.rcpt("<b@x.example>")
+        return marks((await session.message(b"Subject: s\r\n\r\nbody\r\n")).delivered)
+
+
+def marks(delivered: object) -> tuple[str, str]:
+    """Return version and process that a message is marked with."""
+    octets = getattr(delivered, "octets", b"")
+    version = re.search(rb"(?m)^X-Version: (.*)\r$", octets)
+    process = re.search(rb"(?m)^X-Process: (.*)\r$", octets)
+    assert version is not None, "not delivered, or unmarked"
+    assert process is not None
+    return version[1].decode(), process[1].decode()
