@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from tests.compat.playing import Side
-from tests.compat.rigs import pymilter
+from tests.compat.rigs.pymilter import PYTHON, missing
 from tests.interop.scene import need
 
 
@@ -27,8 +27,8 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 @pytest.fixture(scope="session")
 def oracle() -> Side:
     """What runs a program on pymilter."""
-    need(pymilter.missing())
-    return Side("pymilter", (str(pymilter.PYTHON),), gentle=False)
+    need(missing())
+    return Side("pymilter", (str(PYTHON),), gentle=False)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

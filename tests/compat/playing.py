@@ -4,6 +4,7 @@ A conversation is sent at once, and that direction closed after it: nothing wait
 no time has to be guessed.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -13,14 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from aiomilter.exceptions import RemoteProtocolError
+from aiomilter.mta import OFFER, MacroValues, Session, Style, connect
+from aiomilter.wire.events import Negotiate
 from tests.peer import pieces
 
-__all__ = ["SCRIPTS", "Case", "Played", "Side", "connected", "evaluate", "exchange", "ours", "play", "rendered"]
+__all__ = ["SCRIPTS", "Case", "Played", "Side", "Talk", "connected", "evaluate", "exchange", "ours", "play", "rendered"]
 
 SCRIPTS: Final = Path(__file__).parent / "scripts"
 ROOT: Final = Path(__file__).parents[2]
@@ -56,6 +61,24 @@ class Case(NamedTuple):
     plan: Mapping[str, str] = {}
     patience: float = PATIENCE
     deadly: bool = False
+
+
+class Talk(NamedTuple):
+    """A session that an MTA plays, waiting for answers.
+
+    Args:
+        session: Plays it, and returns what was answered, a line each.
+        plan: What the program does in each callback, see scripts/driven.py.
+        style: Whose manners.
+        offer: What is offered.
+        macros: Lent, by step.
+    """
+
+    session: Callable[[Session], Awaitable[list[str]]]
+    plan: Mapping[str, str] = {}
+    style: Style = "postfix"
+    offer: Negotiate = OFFER
+    macros: MacroValues = MappingProxyType({})
 
 
 class Played(NamedTuple):
@@ -181,12 +204,7 @@ class Program:
     def play(self, case: Case) -> None:
         """Play a conversation."""
         number = len(self._played)
-        # Whole at once, since the connection before may still be read by the program.
-        draft = self._plan.with_suffix(".new")
-        draft.write_text(json.dumps({**case.plan, "case": number}))
-        draft.rename(self._plan)
-        with self._stderr.open("ab") as stderr:
-            stderr.write(b"%s%d\n" % (_MARK, number))
+        self._next({**case.plan, "case": number})
         with connected(self.path, self.process) as mta:
             answers, ended = exchange(mta, case.octets, case.patience)
         self._played.append((rendered(answers), ended))
@@ -199,6 +217,41 @@ class Program:
             self._deaths[number] = self.process.returncode
             self._start()
 
+    def talk(self, case: Talk) -> None:
+        """Play a session as an MTA does that waits for answers."""
+        number = len(self._played)
+        self._next({**case.plan, "case": number})
+        self._played.append((tuple(asyncio.run(self._talk(case))), True))
+        # The MTA leaves without waiting for what the program does about it.
+        deadline = time.monotonic() + PATIENCE
+        while (told := self._told().get(number, [])).count("close") < told.count("made"):
+            assert time.monotonic() < deadline, told
+            time.sleep(0.001)
+
+    async def _talk(self, case: Talk) -> list[str]:
+        try:
+            async with connect(
+                self.path, style=case.style, offer=case.offer, timeout=PATIENCE, lenient=True, macros=case.macros
+            ) as session:
+                return [f"{session.agreed!r}", *await case.session(session)]
+        except RemoteProtocolError as error:
+            return [f"raised {error}"]
+
+    def _next(self, plan: Mapping[str, Any]) -> None:
+        # Whole at once, since the connection before may still be read by the program.
+        draft = self._plan.with_suffix(".new")
+        draft.write_text(json.dumps(plan))
+        draft.rename(self._plan)
+        with self._stderr.open("ab") as stderr:
+            stderr.write(b"%s%d\n" % (_MARK, plan["case"]))
+
+    def _told(self) -> dict[int, list[str]]:
+        told: dict[int, list[str]] = {}
+        for line in self._record.read_text("ascii").splitlines():
+            which, _, text = line.partition(" ")
+            told.setdefault(int(which), []).append(text)
+        return told
+
     def end(self, gently: bool) -> list[Played]:
         """End the program and return what came of each conversation; ours has told everything only when it ends."""
         if gently:
@@ -208,10 +261,7 @@ class Program:
             except subprocess.TimeoutExpired:
                 self.kill()
         self.kill()
-        told: dict[int, list[str]] = {}
-        for line in self._record.read_text("ascii").splitlines():
-            which, _, text = line.partition(" ")
-            told.setdefault(int(which), []).append(text)
+        told = self._told()
         complaints: dict[int, list[str]] = {}
         for part in self._stderr.read_bytes().split(_MARK)[1:]:
             first, *lines = part.decode("utf-8", "replace").splitlines()
@@ -237,13 +287,16 @@ class Program:
 _MARK: Final = b"\n== conversation "
 
 
-def play(side: Side, cases: Iterable[Case], shape: Mapping[str, Any], script: str = "driven.py") -> list[Played]:
+def play(side: Side, cases: Iterable[Case | Talk], shape: Mapping[str, Any], script: str = "driven.py") -> list[Played]:
     """Start a program, play conversations to it, one after the other, and end it."""
     with tempfile.TemporaryDirectory() as directory:
         program = Program(side, script, Path(directory), shape)
         try:
             for case in cases:
-                program.play(case)
+                if isinstance(case, Talk):
+                    program.talk(case)
+                else:
+                    program.play(case)
         except BaseException:
             program.kill()
             raise

@@ -17,6 +17,7 @@ from tests.compat.expressions import EXPRESSIONS
 from tests.compat.improvements import block, difference, improvements, listed
 from tests.compat.playing import Case, Side, evaluate, ours, play
 from tests.compat.scenes import SCENES
+from tests.compat.sessions import SESSIONS, SHAPES
 from tests.peer import MESSAGE, OPENING, QUIT
 
 AIOMILTER: Final = ours()
@@ -52,6 +53,27 @@ def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side,
     tally.differences += len(found)
 
     compared(found, (f"{name} / {case}" for case in group.cases))
+
+
+@there
+@pytest.mark.interop
+@pytest.mark.parametrize("name", SHAPES)
+def test_sessions_of_an_mta_that_waits_for_answers_are_taken_as_pymilter_takes_them(
+    name: str, oracle: Side, tally: Tally
+) -> None:
+    sessions = SESSIONS[name]
+    with ThreadPoolExecutor(2) as both:
+        theirs, mine = both.map(lambda side: play(side, sessions.values(), SHAPES[name]), (oracle, AIOMILTER))
+    found = {}
+    for session, expected, answered in zip(sessions, theirs, mine, strict=True):
+        if lines := difference(expected.lines(), answered.lines()):
+            found[f"session, {name} / {session}"] = lines
+        tally.conversations += 1
+        tally.callbacks += expected.callbacks
+    tally.programs += 1
+    tally.differences += len(found)
+
+    compared(found, (f"session, {name} / {session}" for session in sessions))
 
 
 @there
@@ -107,6 +129,7 @@ def test_what_is_compared_can_differ_and_pymilter_does_not_from_itself(oracle: S
 
 def test_the_table_names_what_is_played() -> None:
     names = {f"{name} / {case}".replace("\n", "\\n") for name, group in GROUPS.items() for case in group.cases}
+    names |= {f"session, {name} / {session}" for name, sessions in SESSIONS.items() for session in sessions}
     names |= {f"expression / {expression}" for expression in EXPRESSIONS} | {f"scene / {name}" for name in SCENES}
     seen: list[str] = []
     for improvement in improvements():
