@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.compat.cases import GROUPS
+from tests.compat.cases.groups import GROUPS
 from tests.compat.conftest import Tally
 from tests.compat.expressions import EXPRESSIONS
 from tests.compat.improvements import block, difference, improvements, listed

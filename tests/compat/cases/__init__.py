@@ -1,0 +1,1 @@
+"""What is played to pymilter and to ours."""
