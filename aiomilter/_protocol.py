@@ -23,6 +23,8 @@ __all__ = ["MilterProtocol"]
 _Run: TypeAlias = Generator[Any, Any, None]
 
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
+_FIRST_PACKET: Final = 1.0
+"""Seconds for a connection that was accepted as draining began to say something."""
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
 
@@ -241,7 +243,14 @@ class MilterProtocol(asyncio.Protocol):
     def drain_off(self) -> None:
         """End the connection at its next QUIT or QUIT_NC, or soon if no SMTP connection is open on it."""
         self._session.draining = True
-        if not self._running and self._session.idle:
+        if self._session.wire.negotiated:
+            self._stop_idle()
+        else:
+            # It has just come: its first packet may be on the way, and the MTA believes that it is served.
+            self._loop.call_later(_FIRST_PACKET, self._stop_idle)
+
+    def _stop_idle(self) -> None:
+        if not self._lost and not self._running and self._session.idle:
             self.stop()
 
     def _end(self, reason: str) -> None:

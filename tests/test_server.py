@@ -681,15 +681,32 @@ async def test_draining_takes_no_new_connection() -> None:
 
 
 async def test_draining_does_not_wait_where_no_smtp_session_is_open() -> None:
-    """P-069, P-134: one has ended with QUIT_NC, the other has not begun."""
+    """P-069, P-134: one has ended with QUIT_NC, the other has not begun and does not in a second."""
     async with serving(filter_class()) as scene:
         ended = await scene.opened()
         await ended.send(QUIT_NC)
         silent = await scene.opened(b"")
+        draining = asyncio.ensure_future(scene.server.drain())
         async with asyncio.timeout(5):
-            await scene.server.drain()
-        assert ended.wire.lost
+            while not ended.wire.lost:
+                await asyncio.sleep(0)
+            assert not silent.wire.lost
+            await draining
         assert silent.wire.lost
+
+
+async def test_what_was_accepted_just_before_draining_is_served() -> None:
+    """P-134: the MTA believes that it is connected, and its first packet is on the way."""
+    filter_ = filter_class()
+    async with serving(filter_) as scene:
+        late = scene.peer()
+        draining = asyncio.ensure_future(scene.server.drain())
+        await asyncio.sleep(0)
+        assert (await late.send(OPENING + MESSAGE))[-1] == "c"
+        assert not draining.done()
+        await late.send(QUIT)
+        await draining
+    assert "eom" in names(filter_)
 
 
 async def test_the_end_of_the_grace_period_ends_what_is_open() -> None:
