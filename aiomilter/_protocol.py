@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias, cast
 from aiomilter._session import MORE, Handler, Session
 from aiomilter.observe import Observer
 from aiomilter.options import Options
-from aiomilter.wire.framing import Lookahead
 
 __all__ = ["MilterProtocol"]
 
@@ -119,7 +118,6 @@ class MilterProtocol(asyncio.Protocol):
         self._running = False
         self._lost = False
         self._given_up = False
-        self._lookahead: Lookahead | None = None
         self._reading = True
         self._writable: asyncio.Future[None] | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -151,8 +149,8 @@ class MilterProtocol(asyncio.Protocol):
         if self._acknowledge is not None:
             self._acknowledge()
         if self._running:
-            self._session.wire.buffer.feed(data)
-            self._look(data)
+            self._session.arrived(data)
+            self._limit_waiting()
             return
         task, loop, run = self._task, self._loop, self._run
         if run is None:
@@ -286,6 +284,10 @@ class MilterProtocol(asyncio.Protocol):
         if self._task is not None:
             self._task.uncancel()
 
+    def time(self) -> float:
+        """Return the time of the event loop."""
+        return self._loop.time()
+
     def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Have a function called after a time."""
         return self._loop.call_later(delay, callback)
@@ -361,7 +363,7 @@ class MilterProtocol(asyncio.Protocol):
     def _done(self) -> None:
         """End a batch."""
         self._running = False
-        self._lookahead = None
+        self._session.caught_up()
         self.flush()
         if self._session.over:
             self._run = None
@@ -373,6 +375,7 @@ class MilterProtocol(asyncio.Protocol):
     def _failed(self, error: Exception) -> None:
         self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", error)
         self._session.over = True
+        self._session.stop_clock()
         self._running = False
         self._run = None
         self._abort()
@@ -395,19 +398,13 @@ class MilterProtocol(asyncio.Protocol):
             ended(self)
 
     def suspended(self) -> None:
-        """Before a suspension: send what was answered, and see whether its end waits in the buffer."""
+        """Before a suspension: send what was answered, and see how much waits behind it."""
         self.flush()
-        if not self._running:
-            return
-        if self._session.suspended():
-            self._lookahead = self._session.lookahead()
-            self._look(b"")
+        if self._running:
+            self._session.suspended()
+            self._limit_waiting()
 
-    def _look(self, data: bytes) -> None:
-        """Look at what came while a callback waits."""
-        found = self._lookahead.feed(data) if self._lookahead is not None else None
-        if found is not None:
-            self._session.leaving(found)
+    def _limit_waiting(self) -> None:
         if len(self._session.wire.buffer) > self._options.max_waiting_size:
             self._pause_reading()
 

@@ -16,6 +16,7 @@ from time import monotonic
 from types import coroutine
 from typing import Any, Final, Protocol, TypeAlias
 
+from aiomilter._deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError, TemporaryFailure
@@ -42,7 +43,7 @@ from aiomilter.wire.events import (
     Rcpt,
     Unknown,
 )
-from aiomilter.wire.framing import HEAD, Lookahead, head_after, packet
+from aiomilter.wire.framing import HEAD, head_after, packet
 from aiomilter.wire.modifications import Progress
 from aiomilter.wire.negotiation import Agreement, Wants, agree
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
@@ -78,8 +79,13 @@ class Channel(Protocol):
     def uncancel(self) -> None:
         """Take note that the cancellation has arrived."""
 
+    def time(self) -> float:
+        """Return the time of the event loop."""
+        ...
+
     def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Have a function called after a time."""
+        ...
 
     def close(self) -> None:
         """Close the connection once what was written has left."""
@@ -103,6 +109,22 @@ _CANCELLED: Final = _Cancelled(answered=True)
 """The MTA still waits for an answer."""
 _GONE: Final = _Cancelled(answered=False)
 """Nobody waits any more."""
+
+
+class _Given:
+    """What was answered for a callback whose time was up.
+
+    Args:
+        response: The answer.
+        sent: Whether it has left; if not, the callback's step has no answer, and it is remembered.
+    """
+
+    __slots__ = ("response", "sent")
+
+    def __init__(self, response: Response, sent: bool) -> None:
+        self.response = response
+        self.sent = sent
+
 
 MORE: Final = object()
 """What :meth:`Session.drive` gives when it has handled all that has come."""
@@ -161,9 +183,11 @@ class Session:
         "_calls",
         "_cancel",
         "_channel",
+        "_deadlines",
         "_debug",
         "_decision",
         "_edit_limits",
+        "_given",
         "_handler",
         "_make",
         "_observer",
@@ -176,7 +200,6 @@ class Session:
         "_short_way",
         "_stray",
         "_streaming",
-        "_timer",
         "_waited",
         "draining",
         "out",
@@ -204,10 +227,11 @@ class Session:
         self._plain: dict[int, _Step] = {}
         self._answers: Mapping[Stage, bytes] = {}
         self._callback = ""
-        # The callback that runs has suspended at least once; its time-out, and why it was cancelled.
+        # The callback that runs has suspended at least once; why it was cancelled, and what was answered for it then.
         self._waited = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines: Deadlines | None = None
         self._cancel: str | None = None
+        self._given: _Given | None = None
         # What a step without an answer answered, and connect or helo did so, for all messages; how the message was decided.
         self._remembered: Response | None = None
         self._of_client: Response | None = None
@@ -430,38 +454,59 @@ class Session:
         """Whether no SMTP connection is open: none has begun yet, or another may follow a QUIT_NC."""
         return self._handler is None
 
-    def suspended(self) -> bool:
-        """Take note that the callback waits for something: from here on it can be cancelled, and has to end in time.
-
-        Returns whether this is the first time for this callback.
-        """
+    def suspended(self) -> None:
+        """Take note that the callback waits for something: from here on it can be cancelled, and has to end in time."""
         if self._waited:
-            return False
+            return
         self._waited = True
-        self._timer = self._channel.call_later(self._options.callback_timeout, self._expired)
-        return True
+        if self._deadlines is None:
+            self._deadlines = Deadlines(self, self._options, self._channel)
+        name, wire, options = self._callback, self.wire, self._options
+        stage = _STAGE_NAMED.get(name)
+        seconds = options.callback_timeout
+        asked = None
+        if stage is not None:
+            seconds = (options.callback_timeouts or {}).get(stage, seconds)
+            if name == "body" and wire.last_of_body:
+                asked = _EOM  # it came in the packet of the end
+            elif self._answers[stage]:
+                asked = stage
+        answered = frozenset(int(each.command) for each, answer in self._answers.items() if answer)
+        lookahead = wire.lookahead(name in _OF_MESSAGE, frozenset() if self.over else answered)
+        found = self._deadlines.suspended(name, seconds, asked, lookahead, len(wire.buffer))
+        if found is not None:
+            self.leaving(found)
 
-    def lookahead(self) -> Lookahead:
-        """Return a walker over what waits behind the callback, that looks for what would cancel it."""
-        answered = frozenset(int(stage.command) for stage, answer in self._answers.items() if answer)
-        return self.wire.lookahead(self._callback in _OF_MESSAGE, answered)
+    def arrived(self, data: bytes) -> None:
+        """Take octets that come while a callback waits."""
+        self.wire.buffer.feed(data)
+        found = self._deadlines.arrived(data) if self._deadlines is not None else None
+        if found is not None:
+            self.leaving(found)
+
+    def caught_up(self) -> None:
+        """Take note that all that came was handled, after a callback had waited."""
+        if self._deadlines is not None:
+            self._deadlines.caught_up()
+
+    def stop_clock(self) -> None:
+        """Disarm what is armed: no callback waits, nor will."""
+        if self._deadlines is not None:
+            self._deadlines.end()
 
     def _resumed(self, response: Any) -> Any:
         """Take note that a callback that had suspended has ended, and return its answer."""
         self._waited = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadlines is not None:
+            self._deadlines.resumed()
         reason, self._cancel = self._cancel, None
         if reason is None:
             return response
         self._channel.uncancel()
-        if reason == "timeout":
-            self._scene.edits = None
-            what = f"the callback did not end within {self._options.callback_timeout:g} s and was cancelled"
-            self._observer.failed(self.where(), what, None)
-            return self._on_error()
         self.over = self.over or reason in ("lost", "stop")
+        if self._given is not None:
+            given, self._given = self._given, None
+            return given
         return _CANCELLED if reason in ("abort", "stop") else _GONE
 
     def cancel(self, reason: str) -> None:
@@ -478,9 +523,8 @@ class Session:
             self._cancel = reason if reason == "lost" else self._cancel
             return
         self._cancel = reason
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._channel.call_later(self._options.cancel_timeout, self._stuck)
+        if self._deadlines is not None:
+            self._deadlines.cancelled()
         self._channel.cancel()
 
     def leaving(self, code: int) -> None:
@@ -488,10 +532,28 @@ class Session:
         # Only after QUIT does nobody count answers any more.
         self.cancel("quit" if code == Command.QUIT else "abort")
 
-    def _expired(self) -> None:
+    def expire(self, limit: str, unanswered: bool) -> None:
+        """Answer for the callback that waits, at once, and cancel it; what it answers after all does not count.
+
+        Args:
+            limit: What did not happen in time, a sentence.
+            unanswered: Whether the MTA still waits for the answer of its packet.
+        """
+        scene, name = self._scene, self._callback
+        # Edits, or some of a new body, may have left: whatever on_timeout says, that may not pass.
+        response = TEMPFAIL if name == "eom" and scene.edits is None else self._on_timeout()
+        scene.edits = None  # with a failure none is sent, whatever on_timeout says
+        sent = unanswered and not (name == "body" and self.wire.last_of_body)
+        self._given = _Given(response, sent)
+        if sent:
+            self.out.append(response.packet)
+            self._channel.flush()
+        answered = f", answered {_text(response)}" if sent else ""
+        self._observer.failed(self.where(), f"{limit}; cancelled{answered}", None)
         self.cancel("timeout")
 
-    def _stuck(self) -> None:
+    def stuck(self) -> None:
+        """Close the connection of a callback that was cancelled and has not ended."""
         what = f"the callback did not end within {self._options.cancel_timeout:g} s of its cancellation; closing"
         self._observer.failed(self.where(), what, None)
         self.over = True
@@ -514,6 +576,13 @@ class Session:
                 # Only steps without answer can come before what has cancelled it; they do not reach the filter.
                 self._remembered = TEMPFAIL
                 self._plain = {}
+            return
+        if isinstance(response, _Given):
+            if response.sent:
+                if ends_message(stage, response.response):
+                    self._decide(response.response)
+            elif response.response is not CONTINUE and stage is not Stage.UNKNOWN:
+                self._keep(stage, response.response)
             return
         if not isinstance(response, Verdict | Reply) or not is_legal(stage, response):
             response = self._refused(response)
@@ -547,6 +616,13 @@ class Session:
         stage = _STAGE_NAMED.get(self._callback, Stage.EOM)
         return self._options.on_error if is_legal(stage, self._options.on_error) else TEMPFAIL
 
+    def _on_timeout(self) -> Response:
+        """Return the answer for a callback whose time is up, one that the step takes."""
+        answer = self._options.on_timeout
+        if answer is None:
+            return self._on_error()
+        return answer if is_legal(_STAGE_NAMED.get(self._callback, Stage.EOM), answer) else TEMPFAIL
+
     def _skip(self, answer: bytes) -> None:
         if answer and self._agreement is not None and self._agreement.skip:
             self.out.append(SKIP.packet)
@@ -560,6 +636,9 @@ class Session:
             self._observer.remarked(self.where(), "answered a step that gets no reply; the answer is dropped")
             return
         self._observer.remarked(self.where(), "answered a step that gets no reply; given at the next that does")
+        self._keep(stage, response)
+
+    def _keep(self, stage: Stage, response: Response) -> None:
         self._remembered = TEMPFAIL if stage is Stage.RCPT else response
         if stage in (Stage.CONNECT, Stage.HELO):
             self._of_client = response
@@ -609,15 +688,31 @@ class Session:
         )
 
     def _progress(self) -> bool:
-        if not self._callback or self._callback in _LAST or self.over or self._streaming:
+        """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
+        if not self._callback or self._callback in _LAST or self._cancel is not None:
             return False
-        if self._callback != "eom":
-            stage = _STAGE_NAMED.get(self._callback)
-            if stage is None or not self._answers[stage] or not (self.wire.macro("v") or "").startswith("Postfix"):
-                return False
+        stage = _STAGE_NAMED.get(self._callback)
+        if stage is None or not self._answers[stage] or not self.takes_progress(stage):
+            return False
+        self.tell_progress()
+        return True
+
+    def takes_progress(self, stage: Stage) -> bool:
+        """Return whether the MTA, which waits for the answer of a step, takes PROGRESS now.
+
+        Postfix takes it anywhere but inside a new body; any other MTA counts as Sendmail, which takes it after it has sent the
+        end of the message.
+
+        Source: protocol.md section 3.8, P-093, P-120.
+        """
+        if self.over or self._streaming or self._cancel not in (None, "timeout"):
+            return False
+        return stage is _EOM or (self.wire.macro("v") or "").startswith("Postfix")
+
+    def tell_progress(self) -> None:
+        """Send PROGRESS."""
         self.out.append(_PROGRESS)
         self._channel.flush()
-        return True
 
     # -------------------------------------------------------------------------------------------- steps by event
 
@@ -738,6 +833,8 @@ class Session:
             return
         response = await self._call(stage, _new(Context), event)
         self._answer_step(stage, response, answer)
+        if isinstance(response, _Given):
+            response = response.response
         if isinstance(response, Verdict | Reply) and response is not CONTINUE:
             self._observer.refused(self.where(), _text(response))
 
@@ -794,6 +891,8 @@ class Session:
     def _recipient(self, event: Rcpt, response: Any) -> None:
         """Note what became of a recipient."""
         scene = self._scene
+        if isinstance(response, _Given):
+            response = response.response
         if response is not None and not (isinstance(response, Verdict) and response in _TAKEN):
             scene.refused += 1
         elif not self._sees_rejected or self.wire.macro("rcpt_mailer") != "error":  # else the MTA refuses it itself
@@ -840,15 +939,18 @@ class Session:
             sent = len(edits)
             response = await self._send(edits, response)
         if edits is not None and edits.sources:
-            await self._close_sources(edits.sources)
+            response = await self._close_sources(edits.sources, response)
         if isinstance(response, _Cancelled):
             if response.answered:
                 # Half a new body may have left: whatever on_error says, that may not pass.
                 self.out.append((TEMPFAIL if sent else self._on_error()).packet)
             return  # the message is still open, for abort
-        if not isinstance(response, Verdict | Reply) or not is_legal(_EOM, response):
-            response = self._refused(response)
-        self.out.append(response.packet)
+        if isinstance(response, _Given):
+            response = response.response
+        else:
+            if not isinstance(response, Verdict | Reply) or not is_legal(_EOM, response):
+                response = self._refused(response)
+            self.out.append(response.packet)
         self._end_message(_text(response), sent)
         self.wire.end_message()
 
@@ -866,8 +968,7 @@ class Session:
                 self._failed(error)
                 response = TEMPFAIL
             if self._waited:
-                resumed = self._resumed(response)
-                response = resumed if isinstance(resumed, _Cancelled) else response if resumed is response else TEMPFAIL
+                response = self._resumed(response)
         return response
 
     async def _stream(self, body: AsyncIterable[bytes]) -> None:
@@ -876,6 +977,8 @@ class Session:
         pending = bytearray()
         try:
             async for piece in source:
+                if self._cancel is not None:
+                    return  # the source took no notice, but the answer may have left already
                 if not isinstance(piece, bytes | bytearray | memoryview):
                     raise LocalProtocolError(f"body: expected pieces of bytes, found {type(piece).__name__}")
                 pending += piece
@@ -889,11 +992,11 @@ class Session:
             close = getattr(source, "aclose", None)
             if close is not None:
                 await close()
-        if pending or not self._streaming:
+        if (pending or not self._streaming) and self._cancel is None:
             self.out.append(packet(ReplyCode.REPLBODY, bytes(pending)))
 
-    async def _close_sources(self, sources: list[AsyncIterable[bytes]]) -> None:
-        """Close the sources of bodies that are not sent."""
+    async def _close_sources(self, sources: list[AsyncIterable[bytes]], response: Any) -> Any:
+        """Close the sources of bodies that are not sent, and return the answer: another one if their time was up first."""
         for source in sources:
             close = getattr(source, "aclose", None)
             if close is not None:
@@ -902,7 +1005,9 @@ class Session:
                 except BaseException as error:
                     self._failed(error)
                 if self._waited:
-                    self._resumed(None)
+                    resumed = self._resumed(None)
+                    response = resumed if isinstance(resumed, _Given) and resumed.sent else response
+        return response
 
     async def _unknown(self, event: Unknown) -> None:
         response = await self._call(Stage.UNKNOWN, _new(Context), event)
@@ -953,6 +1058,7 @@ class Session:
         self._channel.flush()
         await self._end_connection()
         self._channel.close()
+        self.stop_clock()
 
 
 def _native(callback: Callable[..., Any]) -> _Callback:

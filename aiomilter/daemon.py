@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 
 from aiomilter._systemd import Systemd
 from aiomilter.observe import SERVER, Observer
 from aiomilter.server import Factory, Server, serve
+from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import Response
 
 __all__ = [
@@ -40,7 +41,12 @@ class ServeOptions(TypedDict, total=False):
     """The options of :func:`aiomilter.serve`, written out for :func:`run`."""
 
     on_error: Response
+    on_timeout: Response | None
     callback_timeout: float
+    callback_timeouts: Mapping[Stage, float] | None
+    answer_timeout: float | None
+    answer_timeouts: Mapping[Stage, float] | None
+    progress_interval: float | None
     cancel_timeout: float
     drain_timeout: float
     idle_timeout: float | None

@@ -1,12 +1,17 @@
 """The options of a server, checked once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Final
 
 from aiomilter.observe import Observer
-from aiomilter.wire.constants import MAX_FRAME_SIZE
+from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.replies import SKIP, TEMPFAIL, Reply, Response, Verdict
 
 __all__ = ["Options", "check_number"]
+
+_NO_NUMBERS: Final = frozenset({"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer"})
+_MAY_BE_NONE: Final = frozenset({"idle_timeout", "answer_timeout", "progress_interval"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +24,12 @@ class Options:
     """
 
     on_error: Response = TEMPFAIL
+    on_timeout: Response | None = None
     callback_timeout: float = 240.0
+    callback_timeouts: Mapping[Stage, float] | None = None
+    answer_timeout: float | None = None
+    answer_timeouts: Mapping[Stage, float] | None = None
+    progress_interval: float | None = 5.0
     cancel_timeout: float = 5.0
     idle_timeout: float | None = 7210.0
     write_timeout: float = 60.0
@@ -38,10 +48,27 @@ class Options:
         answer: object = self.on_error
         if not isinstance(answer, Verdict | Reply) or answer is SKIP:
             raise TypeError(f"on_error: expected a verdict other than SKIP, or a Reply, found {answer!r}")
+        given: object = self.on_timeout
+        if given is not None and (not isinstance(given, Verdict | Reply) or given is SKIP):
+            raise TypeError(f"on_timeout: expected a verdict other than SKIP, a Reply or None, found {given!r}")
+        _check_by_stage("callback_timeouts", self.callback_timeouts)
+        _check_by_stage("answer_timeouts", self.answer_timeouts)
         for option in fields(self):
             value = getattr(self, option.name)
-            if option.name not in ("on_error", "observer") and not (value is None and option.name == "idle_timeout"):
+            if option.name not in _NO_NUMBERS and not (value is None and option.name in _MAY_BE_NONE):
                 check_number(option.name, value)
+
+
+def _check_by_stage(name: str, value: object) -> None:
+    """Check times by step."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a mapping of Stage to seconds, found {value!r}")
+    for stage, seconds in value.items():
+        if not isinstance(stage, Stage):
+            raise TypeError(f"{name}: expected a Stage as key, found {stage!r}")
+        check_number(f"{stage.name} in {name}", seconds)
 
 
 def check_number(name: str, value: object, *, zero: bool = False) -> None:
@@ -51,7 +78,7 @@ def check_number(name: str, value: object, *, zero: bool = False) -> None:
         TypeError: It is no number.
         ValueError: It is out of range.
     """
-    whole = not name.endswith("_timeout")
+    whole = not name.endswith(("_timeout", "_timeouts", "_interval"))
     if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
         raise TypeError(f"{name}: expected a {'whole ' if whole else ''}number, found {value!r}")
     if not (value > 0 or (zero and value == 0)):

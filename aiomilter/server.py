@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
@@ -17,7 +17,7 @@ from aiomilter.observe import SERVER, Observer, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, check_number
-from aiomilter.wire.constants import MAX_FRAME_SIZE
+from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.events import Connect
 from aiomilter.wire.negotiation import Wants
 from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
@@ -37,7 +37,12 @@ def serve(
     factory: Factory,
     *sockets: str,
     on_error: Response = TEMPFAIL,
+    on_timeout: Response | None = None,
     callback_timeout: float = 240.0,
+    callback_timeouts: Mapping[Stage, float] | None = None,
+    answer_timeout: float | None = None,
+    answer_timeouts: Mapping[Stage, float] | None = None,
+    progress_interval: float | None = 5.0,
     cancel_timeout: float = 5.0,
     drain_timeout: float = 30.0,
     idle_timeout: float | None = 7210.0,
@@ -64,8 +69,15 @@ def serve(
     Args:
         factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.
         sockets: Where to listen, at least one; see :mod:`aiomilter.addresses`.
-        on_error: The answer when a callback raises, takes too long or answers nonsense.
-        callback_timeout: Seconds a callback may take; then it is cancelled and ``on_error`` answered.
+        on_error: The answer when a callback raises or answers nonsense.
+        on_timeout: The answer when its time is up; None answers ``on_error``.
+        callback_timeout: Seconds a callback may take; then ``on_timeout`` is answered and the callback cancelled.
+        callback_timeouts: The same by step, such as ``{Stage.MAIL: 20.0}``; the others have ``callback_timeout``.
+        answer_timeout: Seconds from reading a packet to its answer, callbacks without an answer that are due before it
+            included; then the same happens.  None: 240 at end of message; before it 60 where PROGRESS can be sent, else 8.
+        answer_timeouts: The same by step; the others have ``answer_timeout``.
+        progress_interval: Seconds between the PROGRESS packets that keep an MTA waiting for an answer: Postfix at any step,
+            any other MTA at end of message; less than its own time-out.  None sends none.
         cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.
         drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
@@ -95,7 +107,12 @@ def serve(
         raise TypeError(f"factory: expected a callable, found {type(factory).__name__}{hint}")
     options = Options(
         on_error=on_error,
+        on_timeout=on_timeout,
         callback_timeout=callback_timeout,
+        callback_timeouts=callback_timeouts,
+        answer_timeout=answer_timeout,
+        answer_timeouts=answer_timeouts,
+        progress_interval=progress_interval,
         cancel_timeout=cancel_timeout,
         idle_timeout=idle_timeout,
         write_timeout=write_timeout,

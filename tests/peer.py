@@ -281,6 +281,7 @@ class Wire(asyncio.Transport):
         self.loop = asyncio.get_running_loop()
         self.protocol: MilterProtocol
         self.writes: list[bytes] = []
+        self.written_at: list[float] = []
         self.reading = True
         self.closing = False
         self.aborted = False
@@ -293,6 +294,7 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closing, "written after close"
         self.writes.append(bytes(data))
+        self.written_at.append(self.loop.time())
         if self.stalled:
             self.size += len(data)
             if self.size > 65536 >= self.size - len(data):

@@ -343,7 +343,7 @@ def test_a_filter_that_is_late_is_told_so(check: Command) -> None:
     )
 
     assert check("f.py", "--timeout", "0.02") == 1
-    assert "failed: eom: the callback did not end within 0.02 s and was cancelled" in check.out
+    assert "failed: eom: the callback did not end within 0.02 s (callback_timeout); cancelled" in check.out
 
 
 def test_a_filter_that_refuses_the_mta_is_no_traceback(check: Command) -> None:

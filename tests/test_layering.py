@@ -33,7 +33,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
         "options": "observe",
-        "_session": "handler observe options",
+        "_deadlines": "options",
+        "_session": "handler observe _deadlines",
         "_protocol": "_session",
         "addresses": "exceptions",
         "_listening": "addresses",

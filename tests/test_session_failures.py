@@ -390,7 +390,7 @@ async def test_a_callback_that_does_not_end_when_cancelled_loses_its_connection(
         stubborn.opened.set()
         await peer.quiet()
 
-    assert codes(peer.octets)[3:] == ("" if name == "envfrom" else "c")
+    assert codes(peer.octets)[3:] == ("t" if name == "envfrom" else "c")
     assert names(filter_).count("close") == 2
     messages = [what for _, what, _ in scene.watcher.failures]
     assert sum("of its cancellation" in what for what in messages) == 1

@@ -234,6 +234,7 @@ async def _ask_target(target: str, scene: Scene, messages: list[Message]) -> Pla
         # The filter is to be told first that it is late; with a traceback of its own, so to speak.
         timeout=scene.timeout + 1,
         callback_timeout=scene.timeout,
+        answer_timeout=scene.timeout,
         observer=watch,
     )
     stack = AsyncExitStack()

@@ -140,18 +140,20 @@ class Lookahead:
         until: The codes that end the walk: behind a command that waits for its answer nothing is urgent.
     """
 
-    __slots__ = ("codes", "found", "head", "skip", "until")
+    __slots__ = ("codes", "found", "head", "skip", "until", "walked")
 
     def __init__(self, codes: frozenset[int], until: frozenset[int]) -> None:
         self.codes = codes
         self.until = until
+        # The code that ended the walk, one of either; and the octets walked over so far.
         self.found: int | None = None
+        self.walked = 0
         self.head = b""
         self.skip = 0
 
     def feed(self, data: bytes, pos: int = 0) -> int | None:
         """Take octets from ``pos`` on and return the code that ended the walk if it was looked for, else None."""
-        end = len(data)
+        start, end = pos, len(data)
         while self.found is None and pos < end:
             if self.skip:
                 step = min(self.skip, end - pos)
@@ -168,4 +170,5 @@ class Lookahead:
                 self.skip = max(0, length - 1)
                 if code in self.codes or code in self.until:
                     self.found = code
+        self.walked += min(pos, end) - start
         return self.found if self.found in self.codes else None

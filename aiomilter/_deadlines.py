@@ -1,0 +1,269 @@
+"""When a callback that waits has to end, and when the MTA is asked for patience meanwhile.
+
+A connection has one timer, armed only while a callback waits, and re-armed lazily: it fires at the earliest moment at which
+something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here;
+one that does seldom costs a timer.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from aiomilter.options import Options
+from aiomilter.wire.constants import Stage
+from aiomilter.wire.framing import Lookahead
+
+__all__ = ["Clock", "Deadlines", "Waiting"]
+
+_EOM_TIMEOUT: Final = 240.0
+_PATIENT_TIMEOUT: Final = 60.0
+_TIMEOUT: Final = 8.0
+"""Seconds until an answer leaves unless an option says otherwise: at end of message, where PROGRESS keeps the MTA waiting, and
+where it does not.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message (protocol.md section 7.3)."""
+_GRAIN: Final = 0.05
+"""Octets that come within so many seconds count as one arrival: a peer that sends them one by one fills no memory."""
+_EARLY: Final = 0.001
+"""So many seconds before its time a timer may fire: uvloop counts milliseconds."""
+_FAR: Final = 86_400.0
+"""So many seconds ahead at most the timer is armed, since no loop takes just any number; it is then armed again."""
+_STAGES: Final = {int(stage.command): stage for stage in Stage}
+
+
+class Clock(Protocol):
+    """The time of an event loop."""
+
+    def time(self) -> float:
+        """Return the time now, in seconds."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have a function called after a time."""
+        ...
+
+
+class Waiting(Protocol):
+    """The session whose callback waits."""
+
+    def takes_progress(self, stage: Stage) -> bool:
+        """Return whether the MTA, which waits for the answer of a step, takes PROGRESS now."""
+        ...
+
+    def tell_progress(self) -> None:
+        """Send PROGRESS."""
+        ...
+
+    def expire(self, limit: str, unanswered: bool) -> None:
+        """Answer for the callback and cancel it.
+
+        Args:
+            limit: What did not happen in time, a sentence.
+            unanswered: Whether the MTA still waits for the answer of its packet.
+        """
+        ...
+
+    def stuck(self) -> None:
+        """Take note that the callback was cancelled and has not ended."""
+        ...
+
+
+class _Asked(NamedTuple):
+    """What the MTA waits for: the answer of a step, and since when its packet is here."""
+
+    stage: Stage
+    since: float
+
+
+class Deadlines:
+    """The time that the callbacks of one connection have; made when the first of them suspends.
+
+    Places in what the MTA has sent are counted in octets, from anywhere but the same until :meth:`caught_up`.
+
+    Args:
+        waiting: The session.
+        options: Its time-outs.
+        clock: The event loop's.
+    """
+
+    __slots__ = (
+        "_armed_for",
+        "_arrivals",
+        "_asked",
+        "_behind",
+        "_callback",
+        "_clock",
+        "_ends_at",
+        "_limit",
+        "_lookahead",
+        "_options",
+        "_place",
+        "_spent",
+        "_timer",
+        "_told",
+        "_total",
+        "_waiting",
+        "_waits",
+    )
+
+    def __init__(self, waiting: Waiting, options: Options, clock: Clock) -> None:
+        self._waiting = waiting
+        self._options = options
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
+        # Up to which place octets had come by when, oldest first; and the place behind the last of them.
+        self._arrivals: deque[tuple[int, float]] = deque()
+        self._total = 0
+        # The callback that waits or waited last: its name, the place behind its packet, when its time is up and why.
+        self._waits = False
+        self._callback = ""
+        self._place = -1
+        self._ends_at = 0.0
+        self._limit = ""
+        # It was cancelled, and has to end by then.
+        self._spent = False
+        # What the MTA waits for: the answer of the packet at hand, or else of the first behind it that has one.
+        self._asked: _Asked | None = None
+        self._behind: _Asked | None = None
+        self._lookahead: Lookahead | None = None
+        self._told = float("-inf")
+
+    # ------------------------------------------------------------------------------------------------ from the session
+
+    def suspended(
+        self, callback: str, seconds: float, asked: Stage | None, lookahead: Lookahead, left: int
+    ) -> int | None:
+        """Take note that a callback waits, and return the code behind it that ends it, if one is there.
+
+        Args:
+            callback: Its name.
+            seconds: The time it may take.
+            asked: The step whose answer its packet brings; None if that has none.
+            lookahead: Walks over what is behind its packet.
+            left: How many octets are there.
+        """
+        now = self._clock.time()
+        if not self._arrivals:
+            self._total = left
+            self._arrivals.append((left, now))
+        place = self._total - left
+        while self._arrivals[0][0] < place:
+            self._arrivals.popleft()
+        if (callback, place) != (self._callback, self._place):
+            self._ends_at = now + seconds
+            self._limit = f"the callback did not end within {seconds:g} s (callback_timeout)"
+        elif self._spent:
+            # The same callback still, whose time was up: the source of its body closes.
+            self._ends_at = now + self._options.cancel_timeout
+            self._limit = f"the callback did not end within {self._ends_at - now:g} s (cancel_timeout)"
+            asked = None
+        self._callback, self._place = callback, place
+        self._waits, self._spent = True, False
+        self._asked = None if asked is None else _Asked(asked, self._arrivals[0][1])
+        self._behind = None
+        self._lookahead = lookahead
+        found = self._look(b"")
+        self._arm_early(now)
+        return found
+
+    def arrived(self, data: bytes) -> int | None:
+        """Take note of what comes while a callback waits, and return the code in it that ends the callback, if any."""
+        now = self._clock.time()
+        self._total += len(data)
+        if self._arrivals and now - self._arrivals[-1][1] < _GRAIN:
+            now = self._arrivals.pop()[1]
+        self._arrivals.append((self._total, now))
+        found = self._look(data)
+        if self._behind is not None:
+            self._arm_early(now)
+        return found
+
+    def resumed(self) -> None:
+        """Take note that the callback has ended; the timer finds out by itself."""
+        self._waits = False
+
+    def cancelled(self) -> None:
+        """Take note that the callback was told to end."""
+        now = self._clock.time()
+        self._spent = True
+        self._ends_at = now + self._options.cancel_timeout
+        self._arm(now, self._ends_at)
+
+    def caught_up(self) -> None:
+        """Take note that all that came was handled."""
+        self._arrivals.clear()
+        self._callback, self._place = "", -1
+        self._lookahead = None
+
+    def end(self) -> None:
+        """Disarm the timer: the connection is over."""
+        self._waits = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ------------------------------------------------------------------------------------------------------- the timer
+
+    def _look(self, data: bytes) -> int | None:
+        """Walk on over what came, and note the first packet that has an answer."""
+        walk = self._lookahead
+        if walk is None or self._behind is not None:
+            return None
+        found = walk.feed(data)
+        if found is None and walk.found is not None:
+            place = self._place + walk.walked
+            since = next(when for end, when in self._arrivals if place <= end)
+            self._behind = _Asked(_STAGES[walk.found], since)
+        return found
+
+    def _arm(self, now: float, due: float) -> None:
+        """Have the timer fire by a moment, unless it does so anyway."""
+        if self._timer is not None:
+            if self._armed_for <= due:
+                return
+            self._timer.cancel()
+        self._armed_for = due
+        self._timer = self._clock.call_later(min(max(0.0, due - now), _FAR), self._fired)
+
+    def _arm_early(self, now: float) -> None:
+        """Arm the timer for the earliest moment that could matter: what the MTA is would have to be looked up."""
+        due = self._ends_at
+        asked = self._asked or self._behind
+        if asked is not None:
+            limit = self._answer_option(asked.stage) or _TIMEOUT
+            due = min(due, asked.since + min(limit, self._options.progress_interval or limit))
+        self._arm(now, due)
+
+    def _answer_option(self, stage: Stage) -> float | None:
+        return (self._options.answer_timeouts or {}).get(stage) or self._options.answer_timeout
+
+    def _fired(self) -> None:
+        self._timer = None
+        if not self._waits:
+            return
+        waiting, options = self._waiting, self._options
+        now = self._clock.time()
+        late = now + _EARLY
+        asked = self._asked or self._behind
+        patient = asked is not None and options.progress_interval is not None and waiting.takes_progress(asked.stage)
+        answer_by, limit = float("inf"), 0.0
+        if asked is not None:
+            default = _EOM_TIMEOUT if asked.stage is Stage.EOM else _PATIENT_TIMEOUT if patient else _TIMEOUT
+            limit = self._answer_option(asked.stage) or default
+            answer_by = asked.since + limit
+        if late >= self._ends_at and self._spent:
+            self._waits = False
+            waiting.stuck()
+            return
+        if late >= min(self._ends_at, answer_by) and not self._spent:
+            unanswered, self._asked = self._asked is not None, None
+            why = self._limit if late >= self._ends_at else f"the answer was due after {limit:g} s (answer_timeout)"
+            waiting.expire(why, unanswered)
+            return
+        due = self._ends_at if self._spent else min(self._ends_at, answer_by)
+        if asked is not None and patient and options.progress_interval is not None:
+            if late >= max(asked.since, self._told) + options.progress_interval:
+                waiting.tell_progress()
+                self._told = now
+            due = min(due, max(asked.since, self._told) + options.progress_interval)
+        self._arm(now, due)
