@@ -305,6 +305,7 @@ SCENES: Final[Mapping[str, Scene]] = {
                 "exits",
                 "fails",
                 "partial",
+                "logging",
                 "lambda",
             ),
         )

@@ -90,6 +90,7 @@ SHAPED: Final[Mapping[str, Group]] = {
     "leading space": Group(
         {"leading": True}, offered() | {f"field {n}": c for n, c in VALUES.items() if "header" in n}
     ),
+    "protocols": Group({"mask": 0x100C00, "noreply": ["header"]}, offered()),
     "rejected recipients": Group({"rejected": True}, offered()),
     "symlist": Group(
         {"symlist": {"envrcpt": ["i", "{rcpt_addr}"], "connect": ["j", "{client_addr}", "v", "_", "{daemon_name}"]}},

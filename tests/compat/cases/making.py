@@ -64,8 +64,8 @@ STEPS: Final = ("connect", "hello", "envfrom", "envrcpt", "data", "header", "eoh
 EVERYWHERE: Final = (*STEPS, "abort", "close")
 HANGS: Final = 0.3
 """Seconds after which a conversation that is known to hang in pymilter is given up."""
-WHOLE: Final = OPENING + unknown() + ENVELOPE + ABORT + MESSAGE + QUIT
-"""A session in which each callback is called."""
+ABORTED: Final = OPENING + ENVELOPE + ABORT + MESSAGE + NEXT
+"""A session in which the first message is given up."""
 
 
 def tries(*calls: str, then: str = "") -> str:
@@ -75,9 +75,9 @@ def tries(*calls: str, then: str = "") -> str:
     )
 
 
-def at(step: str, source: str, octets: bytes = SESSION) -> Case:
+def at(step: str, source: str, octets: bytes = b"") -> Case:
     """A session in which one callback does something."""
-    return Case(octets, {step: source})
+    return Case(octets or (ABORTED if step == "abort" else SESSION), {step: source})
 
 
 def once(source: str) -> str:

@@ -98,13 +98,13 @@ NEGOTIATION: Final = {
         for source in ("None", "5", "object()", "Milter.Base()", "Milter.Milter()")
     },
     **{
-        f"an attribute instead of {name}": Case(SESSION, {"factory": f"self.{name} = {value}"})
+        f"an attribute instead of {name}: {value.split()[0]}": Case(SESSION, {"factory": f"self.{name} = {value}"})
         for name in ("data", "header", "close", "abort", "eom", "connect", "body", "negotiate")
-        for value in ("{}", "None", "lambda *a: self.tell('lambda', *map(shown, a)) or 0")
+        for value in ("{}", "None", "lambda *a, self=self: self.tell('lambda', *map(shown, a)) or 0")
     },
     **{
         f"a raw entry point of its own: {name}": Case(
-            SESSION, {"factory": f"self.{name} = lambda *a: self.tell('raw', *map(shown, a)) or 0"}
+            SESSION, {"factory": f"self.{name} = lambda *a, self=self: self.tell('raw', *map(shown, a)) or 0"}
         )
         for name in ("header_bytes", "envfrom_bytes", "envrcpt_bytes")
     },

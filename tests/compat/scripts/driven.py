@@ -42,7 +42,7 @@ class Driven(Milter.Base):
         with open(PLAN) as plan:
             self.plan = json.load(plan)
         if "factory" in self.plan:
-            exec(self.plan["factory"], globals() | {"self": self})
+            exec(self.plan["factory"], globals(), {"self": self})
         self.tell("made")
 
     def tell(self, *words):

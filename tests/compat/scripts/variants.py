@@ -48,6 +48,16 @@ class Stopping(Milter.Base):
         return Milter.CONTINUE
 
 
+class Logging(Milter.Milter):
+    """The class that prints what it is called with."""
+
+    def eom(self):
+        self.log("one", 2, b"three")
+        Milter.Milter.eom(self)
+        say(Milter.getdiag()[0])
+        return Milter.ACCEPT
+
+
 def serve():
     say("starting")
     say("returned", Milter.runmilter("variants", SOCKET, 60))
@@ -142,6 +152,8 @@ WAYS = {
 if __name__ == "__main__":
     if WAY == "partial":
         Milter.factory = functools.partial(Stopping)
+    elif WAY == "logging":
+        Milter.factory = Logging
     elif WAY == "lambda":
         Milter.factory = lambda: Stopping()
     else:
