@@ -1,0 +1,54 @@
+"""Octets chosen by what they reach break no promise: kept ones on every Python, new ones where Atheris is."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.faults.fuzz import targets
+from tests.faults.fuzz.corpus import read
+from tests.faults.fuzz.targets import TARGETS
+from tests.faults.report import Report
+from tests.interop.scene import need
+
+ROOT: Final = Path(__file__).parents[2]
+SHORT: Final = 5
+"""Seconds for each target in an ordinary run."""
+LONG: Final = 600 // len(TARGETS)
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    yield
+    targets.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_was_found_before_breaks_no_promise(target: str) -> None:
+    """Each kept input reached something new, or broke a promise once."""
+    inputs = read(target)
+    for octets in inputs:
+        TARGETS[target](octets)
+
+    assert inputs
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="one Python is enough, and Atheris is installed on 3.11")
+@pytest.mark.parametrize("seconds", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
+@pytest.mark.parametrize("target", TARGETS)
+async def test_what_is_found_breaks_no_promise(target: str, seconds: int, report: Report) -> None:
+    """Inputs that reach new code are tried for a time; one that breaks a promise is printed, for the corpus."""
+    need(None if find_spec("atheris") else "Atheris is not installed (pip install atheris)")
+    command = (sys.executable, "-m", "tests.faults.fuzz", target, "--seconds", str(seconds))
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=-1, stderr=-2)
+    said = (await process.communicate())[0].decode(errors="replace")
+    report.lines.extend(line for line in said.splitlines() if line.startswith("fuzz "))
+
+    assert process.returncode == 0, said
+    assert " 0 inputs" not in said
