@@ -11,7 +11,7 @@ import contextvars
 import socket
 from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, ClassVar, Final, TypeAlias, cast
 
 from aiomilter._session import MORE, Handler, Session
 from aiomilter.observe import Observer
@@ -91,6 +91,9 @@ class MilterProtocol(asyncio.Protocol):
         ended: Called once when the connection and all its callbacks are over.
     """
 
+    session: ClassVar[type[Session]] = Session
+    """What handles the octets."""
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -106,7 +109,7 @@ class MilterProtocol(asyncio.Protocol):
         self._options = options
         self._observer = observer
         self._ended: Callable[[MilterProtocol], None] | None = ended
-        self._session = Session(make, options, observer, self)
+        self._session = self.session(make, options, observer, self)
         self._out = self._session.out
         self._write: Callable[[bytes], None] = _drop
         self._run: _Run | None = None

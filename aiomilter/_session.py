@@ -14,7 +14,7 @@ from inspect import CO_COROUTINE, iscoroutine
 from sys import getrefcount
 from time import monotonic
 from types import coroutine
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from aiomilter._deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
@@ -47,7 +47,7 @@ from aiomilter.wire.framing import HEAD, head_after, packet
 from aiomilter.wire.modifications import Progress
 from aiomilter.wire.negotiation import Agreement, Wants, agree
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
-from aiomilter.wire.state import ends_message, is_legal
+from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
 __all__ = ["MORE", "Channel", "Handler", "Session"]
 
@@ -207,13 +207,18 @@ class Session:
         "wire",
     )
 
+    _rules: ClassVar[Rules] = NATIVE
+    # What handles each event: tables that a session under other rules replaces.
+    _asks: "ClassVar[Mapping[type, Callable[[Any, Any], _Step | None]]]"
+    _steps: "ClassVar[Mapping[type, Callable[[Any, Any], Any]]]"
+
     def __init__(self, make: Callable[[], Handler], options: Options, observer: Observer, channel: Channel) -> None:
         self._make = make
         self._options = options
         self._observer = observer
         self._channel = channel
         self._debug = observer.debug
-        self.wire = Connection(options.max_frame_size)
+        self.wire = Connection(options.max_frame_size, self._rules)
         self.out: list[bytes] = []
         self.over = False
         self.draining = False
@@ -270,6 +275,7 @@ class Session:
         callback: Any = None
         answer, stage = b"", Stage.HEADER
         decode: Any = Header.decode
+        asks, steps = self._asks, self._steps
         event: Any
         try:
             while not self.over:
@@ -387,10 +393,10 @@ class Session:
                             kind = type(event)
                             if self._handler is None and not self._arrived(kind):
                                 break
-                            if kind in _ASKED:
-                                plain = _ASKED[kind](self, event)
+                            if kind in asks:
+                                plain = asks[kind](self, event)
                                 break
-                            yield from _STEPS[kind](self, event)
+                            yield from steps[kind](self, event)
                             event = wire.end_of_message() if wire.last_of_body and not self.over else None
                         if self.over:
                             break  # type: ignore[unreachable]
@@ -1084,8 +1090,8 @@ def _text(response: Verdict | Reply) -> str:
 
 _ABORT: Final = Abort()
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
-_ASKED: Final[Mapping[type, Callable[[Session, Any], _Step | None]]] = {Mail: Session._mail, Rcpt: Session._rcpt}
-_STEPS: Final[Mapping[type, Callable[[Session, Any], Any]]] = {
+Session._asks = {Mail: Session._mail, Rcpt: Session._rcpt}
+Session._steps = {
     Negotiate: Session._negotiate,
     Connect: Session._connect,
     Helo: Session._helo,

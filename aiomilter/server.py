@@ -137,6 +137,9 @@ def serve(
 class Server:
     """What ``async with serve(...)`` gives."""
 
+    _protocol: Callable[..., MilterProtocol] = MilterProtocol
+    """Makes what serves a connection."""
+
     def __init__(
         self,
         factory: Factory,
@@ -265,9 +268,8 @@ class Server:
                 self._full = True
                 what = f"{self._options.max_connections} connections are open; answering TEMPFAIL to more"
                 self.observer.remarked(Where(self._count, "", "", None), what)
-        connection = MilterProtocol(
-            asyncio.get_running_loop(), make, self._options, self.observer, self._count, self._ended
-        )
+        serve_it = MilterProtocol if make is _Refusing else self._protocol
+        connection = serve_it(asyncio.get_running_loop(), make, self._options, self.observer, self._count, self._ended)
         self._connections[connection] = generation
         generation.connections += 1
         self._idle.clear()

@@ -80,7 +80,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     what: frozenset(f"aiomilter.{module}" for module in may.split())
     for what, may in {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
-        "import logging": "observe.log observe.guard _cli.logs",
+        # A program run by compat has its stderr for itself.
+        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs",
         "import signal": "daemon compat.lowlevel",
         "import threading": "compat.adapter policy.stores.sqlite _stall",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
@@ -90,7 +91,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Packed numbers are octets of packets.
         "import struct": "wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
-        "import socket": "addresses _listening server _protocol mta.opening _systemd _workers",
+        # Programs get address families as socket has them; libmilter binds by rules of its own.
+        "import socket": "addresses _listening server _protocol mta.opening _systemd _workers "
+        "compat.adapter compat.conversation compat.listening",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
@@ -107,7 +110,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call open_connection": "mta.opening policy.stores.redis dns.dnspython",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.dnspython",
-        "call getaddrinfo": "server _listening",
+        "call getaddrinfo": "server _listening compat.listening",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",
@@ -120,7 +123,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
-        "swallow BaseException": "_session _protocol",
+        # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
+        "swallow BaseException": "_session _protocol compat.conversation compat.adapter compat.listening _cli.compat",
     }.items()
 }
 

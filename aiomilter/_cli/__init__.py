@@ -1,4 +1,4 @@
-"""The commands ``aiomilter run`` and ``aiomilter check``."""
+"""The commands ``aiomilter run``, ``aiomilter check`` and ``aiomilter compat``."""
 
 import argparse
 import contextlib
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, run
+from aiomilter._cli import check, compat, run
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run, check)
+_COMMANDS: Final = (run, check, compat)
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -30,6 +30,7 @@ examples:
   aiomilter run filter.py --smtp 2525         try it with any mail program, no MTA needed
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
+  aiomilter compat milter.py                  run a program written for pymilter
 
 exit codes: 0 done, 1 failed, 2 wrong usage
 """
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Those of the command line if None.
     """
-    for stream in (sys.stdout, sys.stderr):
+    words = sys.argv[1:] if arguments is None else arguments
+    # A program that is run by compat finds its streams as Python has made them.
+    for stream in (sys.stdout, sys.stderr) if words[:1] != ["compat"] else ():
         # What the terminal cannot show is written \\N, never an exception.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream that tests replace has none
@@ -75,7 +78,7 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     """Return the options; argparse alone would take no messages after an option."""
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
-        parser.error("expected a command: run or check")
+        parser.error("expected a command: run, check or compat")
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):

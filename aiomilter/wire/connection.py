@@ -32,7 +32,7 @@ from aiomilter.wire.events import (
 )
 from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.negotiation import Agreement, canonical_macro
-from aiomilter.wire.state import Outcome, State, transitions
+from aiomilter.wire.state import NATIVE, Outcome, Rules, State, transitions
 
 __all__ = ["Connection", "OutOfOrder", "Repeated", "Row"]
 
@@ -71,6 +71,8 @@ _UNKNOWN: Final = int(Command.UNKNOWN)
 _LOOKUP: Final = tuple(map(int, map(Command, b"EBNLTRMHC")))
 # UNKNOWN may come at any time and its macros are its own; Postfix sends them even where it was declined.
 _MACRO_STEPS: Final = (_UNKNOWN, *_LOOKUP)
+# libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
+_LIBMILTER_LOOKUP: Final = tuple(map(int, map(Command, b"NETRMHC")))
 _MESSAGE_STEPS: Final = dict.fromkeys(b"EBNLTRM", b"")
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
 # What a command clears, the steps after its own (P-083).
@@ -97,13 +99,13 @@ def _plain(leading_space: bool) -> dict[Command, _Decode]:
 
 
 @lru_cache(maxsize=256)
-def _rows(declined: frozenset[Stage], leading_space: bool) -> dict[State, Row]:
+def _rows(declined: frozenset[Stage], leading_space: bool, rules: Rules) -> dict[State, Row]:
     """Return the table of :func:`transitions` with the code in it that each cell calls for: one look-up a packet.
 
     A cell with a decoder brings its event and leads to the next row; one without is for the method it names.
     """
     plain = _plain(leading_space)
-    table = transitions(declined)
+    table = transitions(declined, rules)
     rows: dict[State, Row] = {state: {} for state in table}
     for state, cells in table.items():
         for command, (outcome, reached) in cells.items():
@@ -129,6 +131,7 @@ class Connection:
 
     Args:
         max_frame_size: Most octets of payload in a packet.
+        rules: Where it differs from other filters what a command means.
     """
 
     __slots__ = (
@@ -136,6 +139,8 @@ class Connection:
         "_in_unknown",
         "_keep",
         "_rows",
+        "_rules",
+        "_symbols",
         "_used",
         "buffer",
         "last_of_body",
@@ -147,8 +152,9 @@ class Connection:
         "state",
     )
 
-    def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
+    def __init__(self, max_frame_size: int = MAX_FRAME_SIZE, rules: Rules = NATIVE) -> None:
         self.buffer = FrameBuffer(max_frame_size)
+        self._rules = rules
         self._rows: dict[State, Row] | None = None
         # What each command means now.
         self.row: Row = {}
@@ -163,6 +169,8 @@ class Connection:
         self._keep: int | None = None
         # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
         self._used: dict[int, bytes | dict[str, str]] = {}
+        # What :meth:`symbol` has read, by step, with the packet it is from.
+        self._symbols: dict[int, tuple[object, dict[str, str]]] = {}
         self._in_unknown = False
         self._connected = False
         # Header values come with the space that follows the colon.
@@ -191,9 +199,10 @@ class Connection:
 
     def agreed(self, agreement: Agreement) -> None:
         """Take note of what was negotiated; needed before any event after :class:`Negotiate`."""
-        self.leading_space = agreement.leading_space
-        self.lends_plainly = Stage.MAIL not in agreement.declined
-        self._rows = _rows(agreement.declined, agreement.leading_space)
+        rules = self._rules
+        self.leading_space = agreement.leading_space and rules.splits_space
+        self.lends_plainly = Stage.MAIL not in agreement.declined or not rules.tolerant
+        self._rows = _rows(agreement.declined, self.leading_space, rules)
         self._move(_STATE_IDLE)
 
     def next_event(self) -> Event | OutOfOrder | Repeated | None:
@@ -243,6 +252,8 @@ class Connection:
 
         Source: protocol.md P-080 to P-085.
         """
+        if self._rules.keeps_macros:
+            return self.symbol(name)
         name = canonical_macro(name)
         macros = self.macros
         for step in _MACRO_STEPS if self._in_unknown else _LOOKUP:
@@ -258,6 +269,28 @@ class Connection:
                     return values[name]
         return None
 
+    def symbol(self, name: str) -> str | None:
+        """Return the value of a macro as smfi_getsymval does: by its exact name, but for the braces around one letter.
+
+        Source: libmilter/docs/smfi_getsymval.html.
+        """
+        other = f"{{{name}}}" if len(name) == 1 else ""
+        if len(name) == 3 and name[0] == "{" and name[2] == "}":
+            other = name[1]
+        for step in _LIBMILTER_LOOKUP:
+            frame = self.macros[step]
+            if frame:
+                known = self._symbols.get(step)
+                if known is None or known[0] is not frame:
+                    assert isinstance(frame, bytes)
+                    known = self._symbols[step] = frame, macro_values(frame[_MACRO_HEAD:])
+                values = known[1]
+                if name in values:
+                    return values[name]
+                if other and other in values:
+                    return values[other]
+        return None
+
     def forget_unknown(self) -> None:
         """Drop the macros of an UNKNOWN command, once its callback has returned."""
         self._in_unknown = False
@@ -266,12 +299,16 @@ class Connection:
 
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
-        self._forget(_MESSAGE_STEPS)
-        self._move(_STATE_DECIDED)
+        if self._rules.tolerant:
+            self._forget(_MESSAGE_STEPS)
+            self._move(_STATE_DECIDED)
+        else:
+            self._move(_STATE_IDLE)
 
     def end_message(self) -> None:
         """Note that the message is over, its callbacks included; its macros are forgotten (P-084)."""
-        self._forget(_MESSAGE_STEPS)
+        if not self._rules.keeps_macros:
+            self._forget(_MESSAGE_STEPS)
         self._move(_STATE_IDLE)
 
     def end_connection(self) -> None:
@@ -364,11 +401,13 @@ class Connection:
     def _first(self, implied: Event, code: int, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
         self.buffer.pos = start
-        if self.macros.get(code) is not self._used.get(code):
+        if not self._rules.keeps_macros and self.macros.get(code) is not self._used.get(code):
             self._keep = code
         return implied
 
-    def _connects(self, code: int, row: Row, payload: bytes, start: int) -> Event:
+    def _connects(self, code: int, row: Row, payload: bytes, start: int) -> Event | OutOfOrder:
+        if self._connected and not self._rules.tolerant:
+            return OutOfOrder(Command.CONNECT)
         if self._connected:
             return self._first(_QUIT_NEW_CONNECTION, code, start)
         event = Connect.decode(payload)
@@ -380,12 +419,14 @@ class Connection:
 
     def _greets(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Helo.decode(payload)
+        self._connected = self._connected or not self._rules.tolerant
         self._forget(_AFTER_HELO)
         self._move(_STATE_IDLE)
         return event
 
     def _mails(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Mail.decode(payload)
+        self._connected = self._connected or not self._rules.tolerant
         self._used[code] = self.macros[code]
         self._forget(_AFTER_MAIL)
         self.row, self.state = row, _STATE_MAIL

@@ -5,6 +5,7 @@ Source: libmilter/engine.c (next_states, trans_ok); protocol.md sections 2.1 and
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -13,7 +14,20 @@ from typing import Final, NamedTuple
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.replies import Reply, Verdict
 
-__all__ = ["ANSWERS", "FOLLOWS", "Outcome", "State", "Transition", "ends_message", "is_legal", "transitions", "without"]
+__all__ = [
+    "ANSWERS",
+    "FOLLOWS",
+    "LIBMILTER",
+    "NATIVE",
+    "Outcome",
+    "Rules",
+    "State",
+    "Transition",
+    "ends_message",
+    "is_legal",
+    "transitions",
+    "without",
+]
 
 
 class State(enum.IntEnum):
@@ -85,6 +99,47 @@ FOLLOWS: Final[Mapping[State, frozenset[Command]]] = MappingProxyType(
 )
 """What may follow each step of a message; UNKNOWN and ABORT may follow all of them."""
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """Where two ways to keep the order of a conversation differ; a session has one of them for its whole life.
+
+    Args:
+        follows: What may follow each step, before what was declined is taken into account.
+        unknown_follows: The steps of a message that an UNKNOWN may follow without aborting it.
+        tolerant: A message needs no MAIL, header field or second CONNECT where the MTA may have left these out, and one
+            that was decided is remembered until the MTA has told of its end.  Otherwise whatever comes out of order ends the
+            open message and is left without an answer, a second OPTNEG included.
+        keeps_macros: Macros outlive their message, until those of another replace them; ``"{j}"`` and ``"j"`` are the same for
+            a single letter only.
+        splits_space: The space after a header's colon is no part of its value, even where it was agreed that it comes.
+
+    Source: protocol.md section 5.3 for what is native; libmilter/engine.c, observed, for the other.
+    """
+
+    follows: Mapping[State, frozenset[Command]]
+    unknown_follows: frozenset[State]
+    tolerant: bool
+    keeps_macros: bool
+    splits_space: bool
+
+
+_IN_MESSAGE: Final = frozenset(State) - {State.IDLE, State.DECIDED}
+
+NATIVE: Final = Rules(
+    follows=FOLLOWS, unknown_follows=_IN_MESSAGE, tolerant=True, keeps_macros=False, splits_space=True
+)
+"""Those of :class:`aiomilter.Milter`: no message passes unseen, no answer is missing."""
+
+LIBMILTER: Final = Rules(
+    follows=MappingProxyType({**FOLLOWS, State.DATA: frozenset({Command.HEADER, Command.EOH})}),
+    unknown_follows=frozenset({State.MAIL, State.RCPT}),
+    tolerant=False,
+    keeps_macros=True,
+    splits_space=False,
+)
+"""Those of filters that were written for libmilter."""
+
 _REACHED: Final = {
     Command.CONNECT: State.IDLE,
     Command.HELO: State.IDLE,
@@ -110,44 +165,52 @@ _STATE_OF: Final = {
 }
 
 
-def without(declined: frozenset[Stage]) -> dict[State, frozenset[Command]]:
-    """Return FOLLOWS as one connection sees it once ``declined`` never arrive.
+def without(declined: frozenset[Stage], rules: Rules = NATIVE) -> dict[State, frozenset[Command]]:
+    """Return what may follow each state as one connection sees it once ``declined`` never arrive.
 
-    What may follow a declined step may follow the step before it.  FOLLOWS stays as it is: two filters in one process may
+    What may follow a declined step may follow the step before it.  The rules stay as they are: two filters in one process may
     decline different steps.
 
     Source: libmilter/engine.c, fix_stm and trans_ok.
     """
-    # A message may have no header field.  Where EOH was declined its body then follows DATA; taken for out of order, the
-    # message would pass unseen.  libmilter drops it, and the MTA waits in vain.
-    missing = {State.HEADER} | {_STATE_OF[stage] for stage in declined if stage in _STATE_OF}
-    table = dict(FOLLOWS)
-    for before, after in reversed(tuple(pairwise(_ORDER))):
+    missing = {_STATE_OF[stage] for stage in declined if stage in _STATE_OF}
+    if rules.tolerant:
+        # A message may have no header field.  Where EOH was declined its body then follows DATA; taken for out of order, the
+        # message would pass unseen.  libmilter drops it, and the MTA waits in vain.
+        missing.add(State.HEADER)
+    table = {State.IDLE: frozenset({Command.MAIL}), **rules.follows}
+    for before, after in reversed(tuple(pairwise((State.IDLE, *_ORDER)))):
         if after in missing:
             table[before] |= table[after]
     return table
 
 
 @lru_cache(maxsize=256)
-def transitions(declined: frozenset[Stage]) -> Mapping[State, Mapping[Command, Transition]]:
+def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[State, Mapping[Command, Transition]]:
     """Return the whole table of a connection: for each state, what each command means and where it leads.
 
     MACRO means nothing by itself, OPTNEG comes once and before all of this, QUIT and QUIT_NC end everything: they are in
-    no row.  A command that is in no row is unknown.
+    no row, but for OPTNEG where a second one is out of order like anything else.  A command that is in no row is unknown.
 
     Args:
         declined: Steps the filter asked the MTA not to send.
+        rules: Whose.
 
     Source: protocol.md sections 5.1, 5.3 and 5.4.
     """
-    follows = without(declined)
+    follows = without(declined, rules)
+    begins = {Command.MAIL, *(_REACHED if rules.tolerant and Stage.MAIL in declined else ()), *follows[State.IDLE]}
     table: dict[State, dict[Command, Transition]] = {}
     for state in State:
-        open_message = state not in (State.IDLE, State.DECIDED)
+        open_message = state in _IN_MESSAGE
         row = {
             Command.UNKNOWN: Transition(Outcome.PROCESS, state),
             Command.ABORT: Transition(_ABORTS[state], State.IDLE),
         }
+        if open_message and state not in rules.unknown_follows:
+            row[Command.UNKNOWN] = Transition(Outcome.INTERRUPT, State.IDLE)
+        if not rules.tolerant:
+            row[Command.OPTNEG] = Transition(Outcome.INTERRUPT if open_message else Outcome.STRAY, State.IDLE)
         for command, reached in _REACHED.items():
             if open_message and command not in follows[state]:
                 row[command] = Transition(Outcome.INTERRUPT, State.IDLE)
@@ -159,7 +222,7 @@ def transitions(declined: frozenset[Stage]) -> Mapping[State, Mapping[Command, T
                 row[command] = Transition(Outcome.BEGIN, reached)
             elif state is State.DECIDED:
                 row[command] = Transition(Outcome.REPEAT, State.DECIDED)
-            elif Stage.MAIL in declined:
+            elif command in begins:
                 row[command] = Transition(Outcome.BEGIN, reached)
             else:
                 row[command] = Transition(Outcome.STRAY, State.IDLE)
@@ -205,10 +268,15 @@ def is_legal(stage: Stage, response: Verdict | Reply) -> bool:
     return _code(response) in ANSWERS[stage]
 
 
-def ends_message(stage: Stage, response: Verdict | Reply) -> bool:
+def ends_message(stage: Stage, response: Verdict | Reply, rules: Rules = NATIVE) -> bool:
     """Return whether an answer to a step ends the message, so that no ABORT callback follows.
 
     Refusing a recipient concerns that recipient only.
+
+    Args:
+        stage: The step.
+        response: The answer.
+        rules: Whose; libmilter takes DISCARD for a recipient not for the end of the message.
 
     Source: protocol.md section 5.4, P-063, P-068.
     """
@@ -217,7 +285,7 @@ def ends_message(stage: Stage, response: Verdict | Reply) -> bool:
     if stage is Stage.EOM:
         return True
     if stage is Stage.RCPT:
-        return response in (Verdict.ACCEPT, Verdict.DISCARD)
+        return response is Verdict.ACCEPT or (response is Verdict.DISCARD and rules.tolerant)
     return response not in (Verdict.CONTINUE, Verdict.SKIP)
 
 

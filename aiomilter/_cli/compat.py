@@ -1,0 +1,98 @@
+"""``aiomilter compat``: a program written for pymilter, run unchanged, as ``python SCRIPT`` would run it."""
+
+import argparse
+import io
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+from types import ModuleType, TracebackType
+from typing import Any, Final
+
+from aiomilter._cli.parsing import above_zero, seconds
+from aiomilter._cli.trouble import FAILED, USAGE, Trouble
+from aiomilter.compat import install, limit
+
+__all__ = ["add_parser"]
+
+_DESCRIPTION: Final = """\
+Run a program written for pymilter, unchanged: "import Milter" gives it aiomilter's modules, whether or not pymilter is there.
+Options of this command stand before SCRIPT; what stands behind it is the program's.
+"""
+_EPILOG: Final = """\
+examples:
+  aiomilter compat milter.py
+  aiomilter compat --threads 50 /usr/local/bin/milter.py -c /etc/milter.conf
+"""
+_INTERRUPTED: Final = 130
+
+
+def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "compat",
+        help="run a program written for pymilter",
+        usage="%(prog)s [options] SCRIPT [ARGUMENTS]...",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.set_defaults(command=_compat, parser=parser)
+    parser.add_argument(
+        "--threads", metavar="N", type=above_zero, help="callbacks at work at once (as many as there are connections)"
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=30.0,
+        help="for open SMTP sessions at the end (%(default)g)",
+    )
+    parser.add_argument("script", metavar="SCRIPT", help="the program")
+    parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def _compat(options: argparse.Namespace) -> int:
+    try:
+        with io.open_code(os.path.abspath(options.script)) as file:
+            source = file.read()
+    except OSError as error:
+        raise Trouble(f"cannot run {options.script!r}: {error.strerror}", status=USAGE) from None
+    install()
+    limit(threads=options.threads, drain_timeout=options.drain_timeout)
+    sys.argv = [options.script, *options.arguments]
+    sys.path[0] = os.path.dirname(os.path.realpath(options.script))
+    main = ModuleType("__main__")
+    main.__dict__.update(
+        __file__=options.script,
+        __builtins__=__builtins__,
+        __cached__=None,
+        __loader__=SourceFileLoader("__main__", options.script),
+    )
+    sys.modules["__main__"] = main
+    try:
+        exec(compile(source, options.script, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the user's program
+    except SystemExit as end:
+        return _status(end.code)
+    except BaseException as error:  # noqa: BLE001  # the end of the program, whatever it is
+        # As Python ends a program, but for the frames that are not the program's.
+        traceback = _own(error.__traceback__)
+        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+        if isinstance(error, KeyboardInterrupt):
+            return _INTERRUPTED
+        return FAILED
+    return 0
+
+
+def _status(code: object) -> int:
+    """Return the exit status that Python makes of the argument of ``sys.exit``."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code
+    print(code, file=sys.stderr)
+    return FAILED
+
+
+def _own(traceback: TracebackType | None) -> TracebackType | None:
+    while traceback is not None and traceback.tb_frame.f_code is _compat.__code__:
+        traceback = traceback.tb_next
+    return traceback

@@ -1,0 +1,75 @@
+"""Programs written for pymilter: ``import Milter`` and its like resolve to modules of this package, without libmilter.
+
+``aiomilter compat SCRIPT`` runs a program so; one that runs itself calls :func:`install` before its first ``import Milter``.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from types import MappingProxyType, ModuleType
+from typing import Final
+
+__all__ = ["MODULES", "install", "limit"]
+
+MODULES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "milter": "aiomilter.compat.lowlevel",
+        "Milter": "aiomilter.compat.classic",
+    }
+)
+"""What programs import, and the module that they get."""
+
+
+def install() -> None:
+    """Have ``import Milter``, ``milter``, ``mime`` and ``Milter.*`` give the modules of :data:`MODULES`, each when needed.
+
+    Where pymilter is installed it stays so, unseen by this process; what of it was imported before stays imported.
+    """
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def limit(*, threads: int | None = None, drain_timeout: float = 30.0) -> None:
+    """Set what a program cannot say itself, for all that it serves from now on.
+
+    Args:
+        threads: Callbacks at work at once; None for as many as there are connections.
+        drain_timeout: Seconds for open SMTP sessions at the end.
+    """
+    from aiomilter.compat.adapter import Limits
+
+    Limits.threads, Limits.drain_timeout = threads, drain_timeout
+
+
+class _Finder(MetaPathFinder):
+    """Finds what programs import under pymilter's names, before anybody else does."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return where a module is; None for those that are none of ours."""
+        name = MODULES.get(fullname)
+        if name is None:
+            return None
+        is_package = fullname == "Milter"
+        return importlib.util.spec_from_loader(fullname, _Loader(name), is_package=is_package)
+
+
+class _Loader(Loader):
+    """Gives a module of ours under another name: the very object, so that what a program sets in it is set."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Return the module, imported if need be."""
+        module = importlib.import_module(self._name)
+        if spec.submodule_search_locations is not None:
+            module.__path__ = []
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: it has run when it was imported under its own name."""

@@ -1,0 +1,375 @@
+"""Threads: each classic connection has one of its own, which reads, calls back and writes, and needs no event loop for it.
+
+The loop accepts connections and runs what is ``async def``.  The thread owns the socket outright, as libmilter's does: a batch
+of packets costs two system calls, and no hand-over between threads.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import socket
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from typing import Any, ClassVar, Final
+
+from aiomilter._protocol import MilterProtocol
+from aiomilter._session import MORE, Session
+from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession
+from aiomilter.server import Server, serve
+
+__all__ = [
+    "Limits",
+    "LoopConnection",
+    "Service",
+    "ThreadConnection",
+    "classic_server",
+    "counted",
+    "service",
+    "stop_here",
+]
+
+_READ_SIZE: Final = 262_144
+_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
+"""The connection whose callback this is."""
+
+
+class _Counted:
+    """How many contexts were made in this process, and how many have ended."""
+
+    made = 0
+    ended = 0
+
+
+def counted() -> tuple[int, int]:
+    """Return how many connections have begun, and how many of them have ended."""
+    return _Counted.made, _Counted.ended
+
+
+def stop_here() -> None:
+    """Close the connection whose callback this is called in, without an answer; nothing elsewhere."""
+    connection = _HERE.get(None)
+    if connection is not None:
+        connection.hush()
+
+
+class LoopConnection(MilterProtocol):
+    """Serves a filter all of whose callbacks are ``async def``: on the event loop, without a thread."""
+
+    session: ClassVar[type[Session]] = ClassicSession
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._hushed = False
+        self._context.run(_HERE.set, self)
+
+    async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a callback that is a coroutine."""
+        return await coroutine
+
+    def hush(self) -> None:
+        """End the connection without an answer."""
+        self._session.over = True
+        self._out.clear()
+        self._write = _drop
+
+
+def _drop(octets: bytes) -> None:
+    """Write to nobody."""
+
+
+class ThreadConnection(MilterProtocol):
+    """Serves a filter whose callbacks may block: in a thread that begins with the connection and ends with it.
+
+    Source: pymilter's and libmilter's model, where a connection has one thread of its own for all callbacks.
+    """
+
+    session: ClassVar[type[Session]] = ClassicSession
+
+    def __init__(self, *args: Any, slots: threading.Semaphore | None = None) -> None:
+        super().__init__(*args)
+        self._slots = slots
+        self._socket: socket.socket
+        self._thread: threading.Thread
+        self._hushed = False
+        self._working = False
+        self._quick_ack = False
+        self._stop_timer: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------------------------------------------- on the loop
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a callback is at work."""
+        return self._working
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over, and begin the thread."""
+        _Counted.made += 1
+        given = transport.get_extra_info("socket")
+        self._socket = socket.socket(fileno=os.dup(given.fileno()))
+        transport.abort()  # type: ignore[attr-defined]  # closes its descriptor, not the connection
+        self._socket.setblocking(True)
+        self._quick_ack = _QUICK_ACK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6)
+        self._thread = threading.Thread(target=self._serve, name=f"milter-{self.number}", daemon=True)
+        self._thread.start()
+
+    def data_received(self, data: bytes) -> None:
+        """Never called: the transport is gone before it reads."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Go on: only the transport has ended, the connection has not."""
+
+    def stop(self) -> None:
+        """End the connection soon; a callback at work is waited for, but not for long."""
+        self._session.over = True
+        self._wake_up()
+        if self._stop_timer is None:
+            self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self._tell_end)
+
+    def drain_off(self) -> None:
+        """End the connection at its next QUIT or QUIT_NC, or now if no SMTP connection is open on it."""
+        self._session.draining = True
+        if not self._working and self._session.idle:
+            self.stop()
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _ended_there(self) -> None:
+        _Counted.ended += 1
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+        self._tell_end()
+
+    # ----------------------------------------------------------------------------------------------- in the thread
+
+    def _serve(self) -> None:
+        _HERE.set(self)
+        run: Generator[Any, Any, None] = self._session.drive()
+        slots, work = self._slots, contextlib.nullcontext()
+        try:
+            next(run)
+            while True:
+                try:
+                    data = self._socket.recv(_READ_SIZE)
+                except OSError:
+                    data = b""
+                self.idle = 0
+                if self._quick_ack:
+                    self._acknowledge_at_once()
+                if not data:
+                    self._session.over = True
+                self._working = True
+                with slots or work:
+                    found = run.send(data)
+                assert found is MORE, "a callback of a thread has suspended"
+                self._working = False
+                self.flush()
+        except StopIteration:
+            pass
+        except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
+            self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", failure)
+        finally:
+            self._socket.close()
+            with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
+                self._loop.call_soon_threadsafe(self._ended_there)
+
+    def _acknowledge_at_once(self) -> None:
+        """As :class:`MilterProtocol`'s: until the MTA has said that it is one that does not need it."""
+        wire = self._session.wire
+        if not self._met and wire.connected:
+            self._met = True
+            if (wire.macro("v") or "").startswith("Postfix"):
+                self._quick_ack = False
+                return
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
+
+    def flush(self) -> None:
+        """Write what the session has to say, in one write."""
+        out = self._out
+        if out:
+            octets = b"".join(out)
+            out.clear()
+            if not self._hushed:
+                try:
+                    self._socket.sendall(octets)
+                except OSError:
+                    self._hushed = self._session.over = True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._wake_up()
+
+    def hush(self) -> None:
+        """End the connection without an answer."""
+        self._hushed = self._session.over = True
+
+    async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a callback that is a coroutine on the event loop; this thread waits, and gives its slot away meanwhile.
+
+        Context variables are those of the thread, and what the callback has set is set here afterwards.
+        """
+        context = contextvars.copy_context()
+        done: Future[Any] = Future()
+        self._loop.call_soon_threadsafe(self._begin, coroutine, context, done)
+        if self._slots is not None:
+            self._slots.release()
+        try:
+            return done.result()
+        finally:
+            if self._slots is not None:
+                self._slots.acquire()
+            for variable, value in context.items():
+                if variable.get(None) is not value:
+                    variable.set(value)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]") -> None:
+        """Begin a coroutine as a task of the loop."""
+
+        def ended(task: "asyncio.Task[Any]") -> None:
+            if task.cancelled():
+                done.set_exception(asyncio.CancelledError())
+            elif (failure := task.exception()) is not None:
+                done.set_exception(failure)
+            else:
+                done.set_result(task.result())
+
+        self._loop.create_task(coroutine, context=context).add_done_callback(ended)
+
+
+_IDLE_TIMEOUT: Final = 7210.0
+"""What libmilter waits for an MTA."""
+_LIMITS: Final = {"max_headers": 1_000_000, "max_headers_size": 1 << 30, "max_recipients": 1_000_000}
+"""libmilter has none of these limits, the MTA has; of what they count nothing is kept."""
+
+
+def classic_server(
+    callbacks: Callbacks, *sockets: str, inline: Callable[[], bool], threads: int | None = None, **options: Any
+) -> Server:
+    """Return a server of classic filters.
+
+    Args:
+        callbacks: What it calls.
+        sockets: As for :func:`aiomilter.serve`.
+        inline: Says, for each connection, whether no callback may block, so that it needs no thread.
+        threads: Callbacks at work at once; None for as many as there are connections.
+        options: As for :func:`aiomilter.serve`.
+    """
+    server = serve(lambda: ClassicHandler(callbacks), *sockets, **{**_LIMITS, **options})
+    slots = threading.Semaphore(threads) if threads is not None else None
+
+    def serve_one(*args: Any) -> MilterProtocol:
+        return LoopConnection(*args) if inline() else ThreadConnection(*args, slots=slots)
+
+    server._protocol = serve_one
+    return server
+
+
+class Service:
+    """A server in an event loop of its own, in a thread of its own: whoever waits for its end may be any thread.
+
+    Args:
+        make_server: Makes the server; called in the loop.
+    """
+
+    def __init__(self, make_server: Callable[[], Server]) -> None:
+        self._make_server = make_server
+        self._loop: AbstractEventLoop | None = None
+        self._stopping = 0
+        self._told: asyncio.Event
+        self._hurried: asyncio.Event
+        self._done = threading.Event()
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Serve until :meth:`stop` is called, then drain and return.
+
+        Raises:
+            OSError: A socket cannot be listened on.
+        """
+        thread = threading.Thread(target=self._run, name="milter-loop", daemon=True)
+        thread.start()
+        # With a time-out, since a wait without one is not interrupted by signals on every system.
+        while not self._done.wait(3600):
+            pass
+        thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Have :meth:`run` drain and return; again, and it does not wait for open sessions.  From any thread, or a signal."""
+        self._stopping += 1
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if self._stopping:
+            self._told.set()
+        if self._stopping > 1:
+            self._hurried.set()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._serve())
+        except BaseException as failure:  # noqa: BLE001 - raised where run() was called
+            self._failure = failure
+        finally:
+            self._done.set()
+
+    async def _serve(self) -> None:
+        self._told, self._hurried = asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._tell()
+        server = self._make_server()
+        await server.start()
+        try:
+            await self._told.wait()
+            draining = asyncio.create_task(server.drain(server.drain_timeout))
+            hurrying = asyncio.create_task(self._hurried.wait())
+            await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, hurrying):
+                task.cancel()
+            await asyncio.gather(draining, hurrying, return_exceptions=True)
+        finally:
+            await server.close()
+
+
+def service(
+    callbacks: Callbacks, descriptor: int, *, inline: Callable[[], bool], timeout: float | None, backlog: int
+) -> Service:
+    """Return what serves a program on a socket that listens.
+
+    Args:
+        callbacks: What it calls.
+        descriptor: Of the socket; stays the caller's.
+        inline: As for :func:`classic_server`.
+        timeout: Seconds an MTA may say nothing; None for libmilter's default.
+        backlog: Connections the system may keep waiting.
+    """
+    return Service(
+        lambda: classic_server(
+            callbacks,
+            f"fd:{os.dup(descriptor)}",
+            inline=inline,
+            threads=Limits.threads,
+            idle_timeout=timeout or _IDLE_TIMEOUT,
+            drain_timeout=Limits.drain_timeout,
+            backlog=backlog,
+        )
+    )
+
+
+class Limits:
+    """What the command line sets for all servers of a program."""
+
+    threads: int | None = None
+    drain_timeout: float = 30.0

@@ -1,0 +1,451 @@
+"""One connection with an MTA under libmilter's rules, and what calls a classic filter's callbacks in it.
+
+The order of the conversation is data (:data:`aiomilter.wire.state.LIBMILTER`), and the driver is the native one; what stands
+here is what the answers of a classic filter mean, and what becomes of its failures.
+"""
+
+import ipaddress
+import socket
+import sys
+from asyncio import CancelledError
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from inspect import iscoroutine
+from operator import index as whole
+from types import TracebackType
+from typing import Any, ClassVar, Final, Protocol, cast
+
+from aiomilter._session import Session
+from aiomilter.compat.context import Context, RawReply, error
+from aiomilter.handler import CALLBACKS
+from aiomilter.wire.connection import OutOfOrder, Repeated
+from aiomilter.wire.constants import MAX_VERSION, MIN_VERSION, NR_FLAGS, V1_ACTIONS, V1_PROTOCOL, Stage
+from aiomilter.wire.constants import Protocol as Flag
+from aiomilter.wire.events import (
+    BodyChunk,
+    Connect,
+    EndOfMessage,
+    Family,
+    Header,
+    Helo,
+    Mail,
+    Negotiate,
+    NegotiateAnswer,
+    Rcpt,
+    Unknown,
+)
+from aiomilter.wire.framing import packet
+from aiomilter.wire.negotiation import Agreement, Wants
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
+from aiomilter.wire.state import LIBMILTER, Rules, ends_message
+
+__all__ = ["Callbacks", "ClassicHandler", "ClassicSession"]
+
+_NOREPLY: Final = 7
+_ALL_OPTS: Final = 10
+_VERDICTS: Final[dict[int, Verdict]] = {0: CONTINUE, 1: REJECT, 2: DISCARD, 3: ACCEPT, 4: TEMPFAIL, 8: SKIP}
+_UNOFFERED: Final = 0x70000000
+"""Bits of an offer that are no steps: sizes of data."""
+_NAME_SIZE: Final = 40
+_STAGE_OF_LIST: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
+_AF: Final = {
+    Family.INET: int(socket.AF_INET),
+    Family.INET6: int(socket.AF_INET6),
+    Family.UNIX: int(socket.AF_UNIX),
+}
+
+
+@dataclass(slots=True)
+class Callbacks:
+    """What a program has registered: the callbacks by the names that libmilter's have, each called with a context first.
+
+    Args:
+        name: Of the filter, for replies to exceptions.
+        actions: Bits of ``ADDHDRS`` and so on; used only where there is no ``negotiate``.
+        policy: The answer to an exception: ``CONTINUE``, ``REJECT``, ``TEMPFAIL`` or ``ACCEPT``.
+    """
+
+    name: str = "pymilter"
+    actions: int = 0
+    policy: int = 4
+    negotiate: Callable[..., Any] | None = None
+    connect: Callable[..., Any] | None = None
+    helo: Callable[..., Any] | None = None
+    envfrom: Callable[..., Any] | None = None
+    envrcpt: Callable[..., Any] | None = None
+    data: Callable[..., Any] | None = None
+    header: Callable[..., Any] | None = None
+    eoh: Callable[..., Any] | None = None
+    body: Callable[..., Any] | None = None
+    eom: Callable[..., Any] | None = None
+    unknown: Callable[..., Any] | None = None
+    abort: Callable[..., Any] | None = None
+    close: Callable[..., Any] | None = None
+
+
+class Settling(Protocol):
+    """What a channel adds for classic filters."""
+
+    async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a callback that is a coroutine on the event loop and return its answer."""
+
+
+class _Close:
+    """What a step answers that ends the connection without an answer."""
+
+
+_CLOSE: Final = _Close()
+
+
+class ClassicSession(Session):
+    """A :class:`Session` under libmilter's rules; its handlers are :class:`ClassicHandler`."""
+
+    __slots__ = ("offered",)
+    _rules: ClassVar[Rules] = LIBMILTER
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.offered: Negotiate | None = None
+
+    def flush(self) -> None:
+        """Write what is in :attr:`out` now."""
+        self._channel.flush()
+
+    @property
+    def settling(self) -> Settling:
+        """What runs coroutines."""
+        return cast(Settling, self._channel)
+
+    def _arrived(self, kind: type) -> bool:
+        if not super()._arrived(kind):
+            return False
+        handler = self._handler
+        if handler is not None:
+            cast(ClassicHandler, handler).begin(self, 0 if self._agreement is None else self._agreement.actions)
+        return True
+
+    async def _negotiate(self, offer: Negotiate) -> None:
+        handler = cast(ClassicHandler, self._handler)
+        if offer.version < MIN_VERSION:
+            self.over = True
+            return
+        self._callback = "negotiate"
+        self.offered = offer = Negotiate(offer.version, offer.actions or V1_ACTIONS, offer.protocol or V1_PROTOCOL)
+        agreement = await handler.negotiate(offer)
+        if agreement is None:
+            self.over = True
+            return
+        self._agreement = agreement
+        self.wire.agreed(agreement)
+        self._answers = {stage: b"" if stage in agreement.silent else CONTINUE.packet for stage in Stage}
+        self._equip(handler)
+        handler.context.agreed(agreement.actions)
+        self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
+
+    def _answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+        if isinstance(response, _Close):
+            self.over = True
+        elif not isinstance(response, Verdict | RawReply):
+            super()._answer(stage, response, answer)
+        elif answer:
+            self.out.append(response.packet)
+            if response is not SKIP and ends_message(stage, response, LIBMILTER):
+                self._decide(response)
+        elif response is not SKIP:
+            self._remember(stage, response)
+
+    async def _eom(self, event: EndOfMessage) -> None:
+        if self._passed(Stage.EOM):
+            return
+        self._callback = "eom"
+        handler = cast(ClassicHandler, self._handler)
+        before = len(self.out)
+        response = await handler.eom(None)
+        if self._waited:
+            response = self._resumed(response)
+        if response is None:
+            response = CONTINUE
+        if isinstance(response, Verdict | RawReply):
+            edits = len(self.out) - before
+            self.out.append(response.packet)
+            self._end_message(str(response) if isinstance(response, RawReply) else response.name.lower(), edits)
+            self.wire.end_message()
+        elif isinstance(response, _Close):
+            self.over = True
+        else:
+            super()._answer(Stage.EOM, response, CONTINUE.packet)
+
+    async def _content(self, event: Any) -> None:
+        if not isinstance(event, BodyChunk) or not event.with_end or not self._plain:
+            await super()._content(event)
+            return
+        # The last of the body, in the packet that ends the message: what it answers is the answer to that.
+        response = await self._call(Stage.BODY, None, event.chunk)
+        if response is not None and response is not SKIP:
+            self._remembered, self._plain = response, {}
+
+    async def _unknown(self, event: Unknown) -> None:
+        self._answer_step(Stage.UNKNOWN, await self._call(Stage.UNKNOWN, None, event), self._answers[Stage.UNKNOWN])
+
+    async def _call(self, stage: Stage, context: Any, *args: object) -> Any:
+        self._callback = CALLBACKS[stage]
+        response = await self._calls[stage](None, *args)
+        return self._resumed(response) if self._waited else response
+
+    async def _call_last(self, name: str) -> None:
+        handler = self._handler
+        if handler is None:
+            return
+        self._callback = name
+        await getattr(handler, name)(None)
+        if self._waited:
+            self._resumed(None)
+
+    async def _ignore(self, event: object) -> None:
+        """Leave what came out of order without an answer."""
+
+
+class ClassicHandler:
+    """Calls the callbacks of one SMTP connection, and turns what they return or raise into answers.
+
+    Its methods never raise but for a cancellation.
+
+    Args:
+        callbacks: What is called; looked up for each call, so that a program may register others at any time.
+    """
+
+    wants: Final = Wants(frozenset(Stage))
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
+        self._session: ClassicSession
+        self.context: Context
+        # The steps that do without a reply, whether the MTA knows of it or not.
+        self._quiet: frozenset[Stage] = frozenset()
+        # Whether the program knows of this connection.
+        self._told = False
+
+    def begin(self, session: ClassicSession, actions: int) -> None:
+        """Begin an SMTP connection."""
+        self._session = session
+        self.context = Context(session)
+        self.context.agreed(actions)
+
+    # --------------------------------------------------------------------------------------------------- negotiation
+
+    async def negotiate(self, offer: Negotiate) -> Agreement | None:
+        """Return what is agreed on; None to close the connection."""
+        callbacks = self._callbacks
+        shown = (offer.protocol | NR_FLAGS) & ~_UNOFFERED
+        actions, protocol = callbacks.actions, -1
+        if callbacks.negotiate is not None:
+            options = [offer.actions, shown, 0, 0]
+            self._told = True
+            try:
+                answer = callbacks.negotiate(self.context, options)
+                if iscoroutine(answer):
+                    answer = await self._session.settling.settle(answer)
+                if not isinstance(answer, int):
+                    raise _not_int("negotiate")
+                if answer == 0:
+                    actions, protocol = whole(options[0]) & 0xFFFFFFFF, whole(options[1]) & 0xFFFFFFFF
+                elif answer != _ALL_OPTS:
+                    return None
+                else:
+                    actions = offer.actions
+            except CancelledError:
+                raise
+            except BaseException as failure:  # noqa: BLE001 - whatever leaves a callback is its failure
+                _show(failure)
+                return None
+        if protocol == -1:
+            actions &= offer.actions
+            absent = (stage.no_flag for stage, name in CALLBACKS.items() if getattr(callbacks, name) is None)
+            protocol = (sum(absent) | Flag.SKIP) & offer.protocol
+        if actions & ~offer.actions or protocol & ~shown:
+            return None
+        self._quiet = frozenset(stage for stage in Stage if stage.nr_flag & protocol)
+        lists = {_STAGE_OF_LIST[number]: self.context.lists[number] for number in sorted(self.context.lists)}
+        protocol &= offer.protocol
+        return Agreement(
+            NegotiateAnswer(min(MAX_VERSION, offer.version), actions, protocol, lists),
+            offer,
+            silent=frozenset(stage for stage in Stage if stage.nr_flag & protocol),
+            declined=frozenset(stage for stage in Stage if stage.no_flag & protocol),
+        )
+
+    # ----------------------------------------------------------------------------------------------------- callbacks
+
+    async def connect(self, _: object, event: Connect) -> Any:
+        """Call ``connect`` with host, family and address."""
+        callback = self._callbacks.connect
+        try:
+            address = _address(event)
+        except ValueError:
+            return _CLOSE
+        if callback is None:
+            return None
+        self._told = True
+        try:
+            event.hostname.encode("utf-8")
+            answer = callback(self.context, event.hostname, _AF.get(event.family, 0), address)
+        except BaseException as failure:  # noqa: BLE001 - see _untrapped
+            return self._untrapped(failure)
+        return None if answer.__class__ is int and not answer else await self._answer("connect", Stage.CONNECT, answer)
+
+    async def helo(self, _: object, event: Helo) -> Any:
+        """Call ``helo`` with the name."""
+        return await self._ask_text("helo", Stage.HELO, event.name)
+
+    async def unknown(self, _: object, event: Unknown) -> Any:
+        """Call ``unknown`` with the line."""
+        return await self._ask_text("unknown", Stage.UNKNOWN, event.line)
+
+    async def envfrom(self, _: object, event: Mail) -> Any:
+        """Call ``envfrom`` with the octets of sender and parameters."""
+        return await self._ask("envfrom", Stage.MAIL, *map(_octets, (event.sender, *event.params)))
+
+    async def envrcpt(self, _: object, event: Rcpt) -> Any:
+        """Call ``envrcpt`` with the octets of recipient and parameters."""
+        return await self._ask("envrcpt", Stage.RCPT, *map(_octets, (event.recipient, *event.params)))
+
+    async def data(self, _: object) -> Any:
+        """Call ``data``."""
+        return await self._ask("data", Stage.DATA)
+
+    async def header(self, _: object, event: Header) -> Any:
+        """Call ``header`` with the name, and the octets of the value."""
+        callback = self._callbacks.header
+        if callback is None:
+            return None
+        name, value, _ = event
+        try:
+            if not name.isascii():
+                name.encode("utf-8")
+            answer = callback(self.context, name, value.encode("utf-8", "surrogateescape"))
+        except BaseException as failure:  # noqa: BLE001 - see _untrapped
+            return self._untrapped(failure)
+        return None if answer.__class__ is int and not answer else await self._answer("header", Stage.HEADER, answer)
+
+    async def eoh(self, _: object) -> Any:
+        """Call ``eoh``."""
+        return await self._ask("eoh", Stage.EOH)
+
+    async def body(self, _: object, chunk: bytes) -> Any:
+        """Call ``body`` with a piece of it."""
+        return await self._ask("body", Stage.BODY, chunk)
+
+    async def eom(self, _: object) -> Any:
+        """Call ``eom``, while the message can be changed."""
+        self.context.at_end(True)
+        try:
+            return await self._ask("eom", Stage.EOM)
+        finally:
+            self.context.at_end(False)
+
+    async def abort(self, _: object) -> None:
+        """Call ``abort``; what it answers is ignored."""
+        await self._ask("abort", Stage.EOM)
+
+    async def close(self, _: object) -> None:
+        """Call ``close``; what it answers is ignored."""
+        self.context.closing()
+        if self._told:
+            await self._ask("close", Stage.EOM)
+        self.context.die()
+
+    async def _ask_text(self, name: str, stage: Stage, text: str) -> Any:
+        try:
+            if not text.isascii():
+                text.encode("utf-8")
+        except UnicodeEncodeError as failure:
+            return self._untrapped(failure)
+        return await self._ask(name, stage, text)
+
+    async def _ask(self, name: str, stage: Stage, *args: object) -> Any:
+        callback = getattr(self._callbacks, name)
+        if callback is None:
+            return None
+        self._told = True
+        try:
+            answer = callback(self.context, *args)
+        except BaseException as failure:  # noqa: BLE001 - see _untrapped
+            return self._untrapped(failure)
+        return None if answer.__class__ is int and not answer else await self._answer(name, stage, answer)
+
+    async def _answer(self, name: str, stage: Stage, answer: Any) -> Any:
+        """Return what a callback's answer means on the wire; None for CONTINUE."""
+        if iscoroutine(answer):
+            try:
+                answer = await self._session.settling.settle(answer)
+            except CancelledError:
+                raise
+            except BaseException as failure:  # noqa: BLE001 - see _untrapped
+                return self._untrapped(failure)
+        verdict = _VERDICTS.get(answer) if isinstance(answer, int) else None
+        if verdict is CONTINUE or (answer == _NOREPLY and stage in self._quiet and isinstance(answer, int)):
+            return None
+        if verdict is None:
+            return self._untrapped(_not_int(name))
+        reply = self.context.reply
+        if reply is not None and (verdict is REJECT or verdict is TEMPFAIL):
+            self.context.reply = None
+            if reply.code // 100 == (5 if verdict is REJECT else 4):
+                return reply
+        return verdict
+
+    def _untrapped(self, failure: BaseException) -> Any:
+        """Show what left a callback, and return what the policy answers."""
+        _show(failure)
+        policy = _VERDICTS[self._callbacks.policy]
+        if policy is CONTINUE or policy is ACCEPT:
+            return None if policy is CONTINUE else ACCEPT
+        code = "554" if policy is REJECT else "451"
+        name = self._callbacks.name.encode("utf-8", "surrogateescape")[:_NAME_SIZE].decode("utf-8", "surrogateescape")
+        return RawReply(code, f"{code} {code[0]}.3.0 pymilter: untrapped exception in {name}")
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _address(event: Connect) -> Any:
+    """Return the client's address as ``socket`` has it; None if there is none.
+
+    Raises:
+        ValueError: It is none of its family.
+    """
+    match event.family:
+        case Family.INET:
+            return str(ipaddress.IPv4Address(event.address)), event.port
+        case Family.INET6:
+            text = event.address[5:] if event.address[:5].lower() == "ipv6:" else event.address
+            return str(ipaddress.IPv6Address(text)), event.port, 0, 0
+        case Family.UNIX:
+            return event.address
+        case Family.UNKNOWN:
+            return None
+
+
+def _not_int(name: str) -> error:
+    return error(f"The {name} callback must return int")
+
+
+def _show(failure: BaseException) -> None:
+    """Print what left a callback on stderr, as Python does, without the frames that are not the program's."""
+    traceback = failure.__traceback__
+    while traceback is not None and _ours(traceback):
+        traceback = traceback.tb_next
+    # Python prints the traceback that an exception holds, whatever it is given.
+    sys.excepthook(type(failure), failure.with_traceback(traceback), traceback)
+
+
+def _ours(traceback: TracebackType) -> bool:
+    return str(traceback.tb_frame.f_globals.get("__name__")).startswith("aiomilter.")
+
+
+ClassicSession._steps = {
+    **{kind: getattr(ClassicSession, step.__name__) for kind, step in Session._steps.items()},
+    OutOfOrder: ClassicSession._ignore,
+    Repeated: ClassicSession._ignore,
+}

@@ -1,0 +1,366 @@
+"""The module that programs know as ``milter``: libmilter's interface, one function each.
+
+Source: libmilter/docs/api.html; the documentation of pymilter, and its behaviour as observed.
+"""
+
+import logging
+import signal
+from collections.abc import Callable
+from operator import index as whole
+from types import FrameType
+from typing import Any, Final, TypeAlias
+
+from aiomilter.compat import adapter
+from aiomilter.compat.context import error
+from aiomilter.compat.conversation import Callbacks
+from aiomilter.compat.listening import Listening, open_socket
+
+__all__ = [
+    "ACCEPT",
+    "ADDHDRS",
+    "ADDRCPT",
+    "ADDRCPT_PAR",
+    "ALL_OPTS",
+    "CHGBODY",
+    "CHGFROM",
+    "CHGHDRS",
+    "CONTINUE",
+    "CURR_ACTS",
+    "DELRCPT",
+    "DISCARD",
+    "FAILURE",
+    "MODBODY",
+    "M_CONNECT",
+    "M_DATA",
+    "M_ENVFROM",
+    "M_ENVRCPT",
+    "M_EOH",
+    "M_EOM",
+    "M_HELO",
+    "NOREPLY",
+    "P_HDR_LEADSPC",
+    "P_NOBODY",
+    "P_NOCONNECT",
+    "P_NODATA",
+    "P_NOEOH",
+    "P_NOHDRS",
+    "P_NOHELO",
+    "P_NOMAIL",
+    "P_NORCPT",
+    "P_NOUNKNOWN",
+    "P_NR_BODY",
+    "P_NR_CONN",
+    "P_NR_DATA",
+    "P_NR_EOH",
+    "P_NR_HDR",
+    "P_NR_HELO",
+    "P_NR_MAIL",
+    "P_NR_RCPT",
+    "P_NR_UNKN",
+    "P_RCPT_REJ",
+    "P_SKIP",
+    "QUARANTINE",
+    "REJECT",
+    "SETSYMLIST",
+    "SKIP",
+    "SUCCESS",
+    "TEMPFAIL",
+    "V1_ACTS",
+    "V2_ACTS",
+    "VERSION",
+    "error",
+    "getdiag",
+    "getversion",
+    "main",
+    "opensocket",
+    "register",
+    "set_abort_callback",
+    "set_body_callback",
+    "set_close_callback",
+    "set_connect_callback",
+    "set_envfrom_callback",
+    "set_envrcpt_callback",
+    "set_eoh_callback",
+    "set_eom_callback",
+    "set_exception_policy",
+    "set_flags",
+    "set_header_callback",
+    "set_helo_callback",
+    "set_inline",
+    "setbacklog",
+    "setconn",
+    "setdbg",
+    "settimeout",
+    "stop",
+]
+
+Callback: TypeAlias = Callable[..., Any]
+
+SUCCESS = 0
+FAILURE = -1
+VERSION = 0x1000001
+CONTINUE = 0
+REJECT = 1
+DISCARD = 2
+ACCEPT = 3
+TEMPFAIL = 4
+NOREPLY = 7
+SKIP = 8
+ALL_OPTS = 10
+ADDHDRS = 0x1
+CHGBODY = 0x2
+MODBODY = 0x2
+ADDRCPT = 0x4
+DELRCPT = 0x8
+CHGHDRS = 0x10
+QUARANTINE = 0x20
+CHGFROM = 0x40
+ADDRCPT_PAR = 0x80
+SETSYMLIST = 0x100
+V1_ACTS = 0xF
+V2_ACTS = 0x3F
+CURR_ACTS = 0x1FF
+M_CONNECT = 0
+M_HELO = 1
+M_ENVFROM = 2
+M_ENVRCPT = 3
+M_DATA = 4
+M_EOM = 5
+M_EOH = 6
+P_NOCONNECT = 0x1
+P_NOHELO = 0x2
+P_NOMAIL = 0x4
+P_NORCPT = 0x8
+P_NOBODY = 0x10
+P_NOHDRS = 0x20
+P_NOEOH = 0x40
+P_NR_HDR = 0x80
+P_NOUNKNOWN = 0x100
+P_NODATA = 0x200
+P_SKIP = 0x400
+P_RCPT_REJ = 0x800
+P_NR_CONN = 0x1000
+P_NR_HELO = 0x2000
+P_NR_MAIL = 0x4000
+P_NR_RCPT = 0x8000
+P_NR_DATA = 0x10000
+P_NR_UNKN = 0x20000
+P_NR_EOH = 0x40000
+P_NR_BODY = 0x80000
+P_HDR_LEADSPC = 0x100000
+
+_VERSION_TRIPLE: Final = (1, 0, 1)
+_STOPPING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_POLICIES: Final = frozenset({CONTINUE, REJECT, TEMPFAIL, ACCEPT})
+
+
+# A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.
+logging.getLogger("aiomilter").addHandler(logging.NullHandler())
+
+
+class _Program:
+    """What a program has set so far, and what runs of it."""
+
+    def __init__(self) -> None:
+        self.callbacks = Callbacks()
+        self.connection: str | None = None
+        self.backlog = 1024
+        self.timeout: float | None = None
+        self.registered = False
+        self.listening: Listening | None = None
+        self.services: list[adapter.Service] = []
+        self.inline: Callable[[], bool] = lambda: False
+
+
+_program: Final = _Program()
+
+
+def set_flags(flags: int, /) -> None:
+    """Say which actions the filter takes (``ADDHDRS`` and so on); without effect where it negotiates."""
+    _program.callbacks.actions = whole(flags)
+
+
+def _set(name: str, callback: Callback | None) -> Callback | None:
+    if callback is not None and not callable(callback):
+        raise TypeError("callback parameter must be callable")
+    before: Callback | None = getattr(_program.callbacks, name)
+    setattr(_program.callbacks, name, callback)
+    return before
+
+
+def set_connect_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with context, host name, family and address; return what was set before, as all of these do."""
+    return _set("connect", callback)
+
+
+def set_helo_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with context and name."""
+    return _set("helo", callback)
+
+
+def set_envfrom_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with context, sender and parameters, all bytes."""
+    return _set("envfrom", callback)
+
+
+def set_envrcpt_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with context, recipient and parameters, all bytes."""
+    return _set("envrcpt", callback)
+
+
+def set_header_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with context, name, and the value as bytes."""
+    return _set("header", callback)
+
+
+def set_eoh_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with the context at the end of the header section."""
+    return _set("eoh", callback)
+
+
+def set_body_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with context and a piece of the body."""
+    return _set("body", callback)
+
+
+def set_eom_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with the context at the end of the message."""
+    return _set("eom", callback)
+
+
+def set_abort_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with the context when a message ends without a decision."""
+    return _set("abort", callback)
+
+
+def set_close_callback(callback: Callback | None, /) -> Callback | None:
+    """Set what is called with the context at the end of the connection."""
+    return _set("close", callback)
+
+
+def set_exception_policy(policy: int, /) -> None:
+    """Set the answer to exceptions: ``CONTINUE``, ``REJECT``, ``TEMPFAIL`` or ``ACCEPT``."""
+    if whole(policy) not in _POLICIES:
+        raise error("invalid exception policy")
+    _program.callbacks.policy = policy
+
+
+def register(
+    name: str, unknown: Callback | None = None, data: Callback | None = None, negotiate: Callback | None = None
+) -> None:
+    """Name the filter and set the callbacks that have no function of their own."""
+    if not isinstance(name, str):
+        raise TypeError(f"register() argument 1 must be str, not {type(name).__name__}")
+    _set("unknown", unknown)
+    _set("data", data)
+    _set("negotiate", negotiate)
+    _program.callbacks.name = name
+    _program.registered = True
+
+
+def setconn(name: str, /) -> None:
+    """Say where to listen: ``unix:PATH``, ``inet:PORT@HOST``, ``inet6:PORT@HOST``."""
+    if not isinstance(name, str):
+        raise TypeError(f"setconn() argument 1 must be str, not {type(name).__name__}")
+    if not name:
+        raise error("cannot set connection")
+    _program.connection = name
+
+
+def settimeout(seconds: int, /) -> None:
+    """Set how long an MTA may say nothing before its connection is closed."""
+    _program.timeout = whole(seconds)
+
+
+def setbacklog(connections: int, /) -> None:
+    """Set how many connections the system may keep waiting."""
+    if whole(connections) <= 0:
+        raise error("cannot set backlog")
+    _program.backlog = connections
+
+
+def setdbg(level: int, /) -> None:
+    """Do nothing: the logger ``aiomilter`` tells what happens."""
+    whole(level)
+
+
+def getdiag() -> tuple[int, int]:
+    """Return how many contexts were made, and how many of them have ended."""
+    return adapter.counted()
+
+
+def getversion() -> tuple[int, int, int]:
+    """Return libmilter's version that this behaves as."""
+    return _VERSION_TRIPLE
+
+
+def opensocket(rmsock: bool, /) -> None:
+    """Listen, so that MTAs can connect and wait for :func:`main`.
+
+    Args:
+        rmsock: Whether a socket that is in the place of the new one is removed.
+
+    Raises:
+        error: It cannot be listened on.
+    """
+    if not _program.registered or _program.connection is None:
+        raise error("cannot opensocket")
+    if _program.listening is not None:
+        _program.listening.close()
+        _program.listening = None
+    try:
+        _program.listening = open_socket(_program.connection, remove=bool(rmsock), backlog=_program.backlog)
+    except (OSError, ValueError) as failure:
+        raise error("cannot opensocket") from failure
+
+
+def main() -> None:
+    """Serve until :func:`stop`, SIGTERM, SIGHUP or SIGINT; the signals count in the main thread only.
+
+    Open SMTP sessions may end in their own time; a second signal ends them now.
+
+    Raises:
+        error: There is no socket to listen on.
+    """
+    if _program.listening is None:
+        opensocket(False)
+    listening, _program.listening = _program.listening, None
+    assert listening is not None
+    service = adapter.service(
+        _program.callbacks,
+        listening.socket.fileno(),
+        inline=_program.inline,
+        timeout=_program.timeout,
+        backlog=_program.backlog,
+    )
+    _program.services.append(service)
+    before: dict[signal.Signals, Any] = {}
+
+    def stopped(number: int, frame: FrameType | None) -> None:
+        service.stop()
+
+    try:
+        try:
+            for number in _STOPPING:
+                before[number] = signal.signal(number, stopped)
+        except ValueError:
+            pass  # not the main thread
+        service.run()
+    finally:
+        _program.services.remove(service)
+        listening.close()
+        for number, handler in before.items():
+            # None: it was set by no Python code, and cannot be set again by any.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def set_inline(inline: Callable[[], bool]) -> None:
+    """Say how to find out that no callback may block, so that a connection needs no thread."""
+    _program.inline = inline
+
+
+def stop() -> None:
+    """Have :func:`main` return; the connection whose callback calls this is closed without an answer."""
+    adapter.stop_here()
+    for service in list(_program.services):
+        service.stop()
