@@ -1,5 +1,6 @@
 """``aiomilter run``: a process that serves, and what it says when it cannot."""
 
+import argparse
 import contextlib
 import json
 import logging
@@ -14,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from aiomilter import ACCEPT, Stage
 from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
+from aiomilter._cli.run import _deadlines, add_parser
+from aiomilter.options import Options
 
 FILTER = """\
 import asyncio
@@ -281,6 +285,12 @@ def test_what_cannot_be_served_is_one_line(
         ),
         (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no user 'nobody-there'"),
         (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no group 'nobody-there'"),
+        (["--answer-timeout", "0"], "argument --answer-timeout: expected seconds above 0, as in 30 or 0.5, found '0'"),
+        (
+            ["--callback-timeout", "mail=3"],
+            "argument --callback-timeout: expected one of connect, helo, envfrom, envrcpt, data, header, eoh, body, eom,"
+            " unknown before the '=', found 'mail'",
+        ),
         (["--nope"], "unknown argument: --nope"),
         (["another.py"], "unknown argument: another.py"),
     ],
@@ -350,3 +360,34 @@ def test_a_factory_that_cannot_start_is_shown_from_its_first_line_on(
 def test_a_log_record_is_one_line_whatever_it_says() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"
+
+
+def test_times_are_for_all_steps_or_for_one() -> None:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    arguments = [
+        "run",
+        "f.py",
+        "--answer-timeout",
+        "28",
+        "--answer-timeout",
+        "eom=240",
+        "--callback-timeout",
+        "envfrom=2.5",
+    ]
+    options = parser.parse_args([*arguments, "--on-timeout", "accept", "--progress-interval", "off"])
+    assert _deadlines(options) == {
+        "on_timeout": ACCEPT,
+        "callback_timeout": 240.0,
+        "callback_timeouts": {Stage.MAIL: 2.5},
+        "answer_timeout": 28.0,
+        "answer_timeouts": {Stage.EOM: 240.0},
+        "progress_interval": None,
+    }
+
+
+def test_times_unless_given_are_those_of_serve() -> None:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    given = _deadlines(parser.parse_args(["run", "f.py"]))
+    assert Options(**given) == Options(callback_timeouts={}, answer_timeouts={})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Milter, Reply, serve
+from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Milter, Reply, Stage, serve
 from aiomilter.options import Options
 
 NUMBERS = [
@@ -70,3 +70,27 @@ def test_options_do_not_change() -> None:
     options: Any = Options()
     with pytest.raises(AttributeError):
         options.on_error = REJECT
+
+
+@pytest.mark.parametrize("name", ["callback_timeouts", "answer_timeouts"])
+@pytest.mark.parametrize(
+    "value", [{Stage.MAIL: 0}, {Stage.MAIL: "5"}, {Stage.MAIL: True}, {"envfrom": 5}, {2: 5}, 5, [Stage.MAIL]], ids=repr
+)
+def test_times_by_step_are_checked(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises((ValueError, TypeError), match=name):
+        Options(**options)
+    options = {name: {Stage.MAIL: 2.5, Stage.EOM: 100}}
+    assert Options(**options)
+
+
+@pytest.mark.parametrize("answer", [SKIP, "tempfail", 451, True], ids=repr)
+def test_on_timeout_is_an_answer_or_that_of_on_error(answer: Any) -> None:
+    with pytest.raises(TypeError, match="on_timeout"):
+        Options(on_timeout=answer)
+    assert Options(on_timeout=ACCEPT).on_timeout is ACCEPT
+
+
+def test_progress_may_be_off() -> None:
+    assert Options(progress_interval=None).progress_interval is None
+    assert Options(progress_interval=0.5).progress_interval == 0.5

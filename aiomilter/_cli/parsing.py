@@ -2,14 +2,18 @@
 
 import argparse
 import sys
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import USAGE
 from aiomilter.addresses import parse
 from aiomilter.exceptions import AddressError
+from aiomilter.handler import CALLBACKS
+from aiomilter.wire.constants import Stage
 
-__all__ = ["Parser", "above_zero", "file_mode", "seconds", "socket_text"]
+__all__ = ["Parser", "above_zero", "file_mode", "seconds", "seconds_by_step", "seconds_or_off", "socket_text"]
+
+_STEPS: Final = {name: stage for stage, name in CALLBACKS.items()}
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,6 +47,19 @@ def seconds(text: str) -> float:
     if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"expected seconds above 0, as in 30 or 0.5, found {text!r}")
     return number
+
+
+def seconds_or_off(text: str) -> float | None:
+    """Return a number of seconds above 0; None for ``off``."""
+    return None if text == "off" else seconds(text)
+
+
+def seconds_by_step(text: str) -> tuple[Stage | None, float]:
+    """Return a number of seconds, and the step it is for: ``20`` is for all, ``envfrom=20`` for one."""
+    name, equals, number = text.rpartition("=")
+    if equals and name not in _STEPS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_STEPS)} before the '=', found {name!r}")
+    return _STEPS.get(name), seconds(number)
 
 
 def above_zero(text: str) -> int:

@@ -8,10 +8,10 @@ import pwd
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from aiomilter._cli import logs
-from aiomilter._cli.parsing import above_zero, file_mode, seconds, socket_text
+from aiomilter._cli.parsing import above_zero, file_mode, seconds, seconds_by_step, seconds_or_off, socket_text
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble
@@ -19,6 +19,7 @@ from aiomilter.daemon import RELOADED, UNCHANGED, Systemd, run_service
 from aiomilter.exceptions import AddressError
 from aiomilter.observe import SERVER
 from aiomilter.server import Server, serve
+from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Response
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ examples:
   aiomilter run filter.py --listen unix:/run/filter/sock --socket-mode 660 --socket-group postfix
       Sendmail finds it with  INPUT_MAIL_FILTER(`f', `S=unix:/run/filter/sock')
 """
+_CALLBACK_TIMEOUT: Final = 240.0
 _ON_ERROR: Final[Mapping[str, Response]] = {
     "tempfail": TEMPFAIL,
     "reject": REJECT,
@@ -69,6 +71,9 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         "--listen", metavar="SOCKET", action="append", default=[], type=socket_text, help="where; may be repeated"
     )
     _add_smtp(parser.add_argument_group("trying it without an MTA"))
+    _add_deadlines(
+        parser.add_argument_group("deadlines; [STEP=] may name a callback, as in envfrom=20, and may be repeated")
+    )
     _add_policy(parser.add_argument_group("when things go wrong"))
     _add_limits(parser.add_argument_group("limits"))
     _add_process(parser.add_argument_group("sockets and process"))
@@ -89,15 +94,39 @@ def _add_smtp(group: "argparse._ArgumentGroup") -> None:
     )
 
 
+def _add_deadlines(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--answer-timeout",
+        metavar="[STEP=]SECONDS",
+        action="append",
+        default=[],
+        type=seconds_by_step,
+        help="from a packet to its answer (240 at end of message, before it 60 with Postfix, else 8)",
+    )
+    group.add_argument(
+        "--callback-timeout",
+        metavar="[STEP=]SECONDS",
+        action="append",
+        default=[],
+        type=seconds_by_step,
+        help=f"for one callback ({_CALLBACK_TIMEOUT:g})",
+    )
+    group.add_argument("--on-timeout", choices=sorted(_ON_ERROR), help="the answer when time is up (as --on-error)")
+    group.add_argument(
+        "--progress-interval",
+        metavar="SECONDS",
+        type=seconds_or_off,
+        default=5.0,
+        help="how often the MTA is asked for patience, where it can be; less than its time-out; or 'off' (%(default)g)",
+    )
+
+
 def _add_policy(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--on-error",
         choices=sorted(_ON_ERROR),
         default="tempfail",
-        help="the answer when the filter raises or takes too long (%(default)s: the client tries again later)",
-    )
-    group.add_argument(
-        "--callback-timeout", metavar="SECONDS", type=seconds, default=240.0, help="for one callback (%(default)g)"
+        help="the answer when the filter raises (%(default)s: the client tries again later)",
     )
     group.add_argument(
         "--idle-timeout",
@@ -155,6 +184,31 @@ def _add_process(group: "argparse._ArgumentGroup") -> None:
     )
 
 
+class _Deadlines(TypedDict):
+    """Those of :class:`aiomilter.daemon.ServeOptions` that are about time and have to be put together."""
+
+    on_timeout: Response | None
+    callback_timeout: float
+    callback_timeouts: dict[Stage, float]
+    answer_timeout: float | None
+    answer_timeouts: dict[Stage, float]
+    progress_interval: float | None
+
+
+def _deadlines(options: argparse.Namespace) -> _Deadlines:
+    """Return what the options about time mean to :func:`aiomilter.serve`."""
+    callback: dict[Stage | None, float] = dict(options.callback_timeout)
+    answer: dict[Stage | None, float] = dict(options.answer_timeout)
+    return {
+        "on_timeout": None if options.on_timeout is None else _ON_ERROR[options.on_timeout],
+        "callback_timeout": callback.pop(None, _CALLBACK_TIMEOUT),
+        "callback_timeouts": {stage: number for stage, number in callback.items() if stage is not None},
+        "answer_timeout": answer.pop(None, None),
+        "answer_timeouts": {stage: number for stage, number in answer.items() if stage is not None},
+        "progress_interval": options.progress_interval,
+    }
+
+
 def _user(text: str) -> int:
     try:
         return int(text) if text.isascii() and text.isdigit() else pwd.getpwnam(text).pw_uid
@@ -192,7 +246,7 @@ def _run(options: argparse.Namespace) -> int:
             factory,
             *(sockets or ["inet:0@127.0.0.1"]),
             on_error=_ON_ERROR[options.on_error],
-            callback_timeout=options.callback_timeout,
+            **_deadlines(options),
             drain_timeout=options.drain_timeout,
             idle_timeout=options.idle_timeout,
             write_timeout=options.write_timeout,

@@ -60,6 +60,20 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
 
 
 @pytest.fixture
+async def hasty_postfix(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """Postfix with one filter and no patience."""
+    async for scene in on_port(request, "postfix", "hasty"):
+        yield scene
+
+
+@pytest.fixture
+async def hasty_sendmail(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """Sendmail with one filter and no patience."""
+    async for scene in on_port(request, "sendmail", "hasty"):
+        yield scene
+
+
+@pytest.fixture
 async def postfix(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Postfix with one filter."""
     async for scene in on_port(request, "postfix", "tcp"):

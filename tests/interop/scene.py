@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,11 @@ class Scene:
         return connect(self.port, hello)
 
     @asynccontextmanager
-    async def filters(self, *factories: aiomilter.Factory) -> AsyncIterator[None]:
-        """Serve filters where the MTA looks for them, in its order."""
+    async def filters(self, *factories: aiomilter.Factory, **options: Any) -> AsyncIterator[None]:
+        """Serve filters where the MTA looks for them, in its order; a single one with options."""
         assert len(factories) == len(self.sockets)
         if len(factories) == 1:
-            async with serve(factories[0], self.sockets[0]):
+            async with serve(factories[0], self.sockets[0], **options):
                 yield
         else:
             async with serve(factories[0], self.sockets[0]), serve(factories[1], self.sockets[1]):
@@ -52,6 +53,6 @@ class Scene:
         return self.rig.deliveries[self._earlier :]
 
 
-def serve(factory: aiomilter.Factory, socket: str) -> AbstractAsyncContextManager[aiomilter.Server]:
+def serve(factory: aiomilter.Factory, socket: str, **options: Any) -> AbstractAsyncContextManager[aiomilter.Server]:
     """Serve a filter so that an MTA with a user of its own gets in."""
-    return aiomilter.serve(factory, socket, socket_mode=0o666)
+    return aiomilter.serve(factory, socket, socket_mode=0o666, **options)

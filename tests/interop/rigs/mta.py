@@ -17,6 +17,9 @@ from tests.interop.rigs.sink import Delivery, Sink
 # Looked at this often while waiting for another process: seconds.
 GLANCE = 0.01
 
+# What the port ``hasty`` waits for an answer of its filter: seconds.
+HASTE = 2
+
 
 class RigError(RuntimeError):
     """An MTA did not do what a rig asked it to; the message ends with its log."""
@@ -26,7 +29,8 @@ class Rig(ABC):
     """One private MTA.
 
     Its ports differ in the filters that they ask, by socket in libmilter's syntax: ``tcp`` asks ``first``, ``unix`` asks
-    ``local``, ``both`` asks ``first``, then ``local``.  The sockets stay the same for the life of the rig and nobody
+    ``local``, ``both`` asks ``first``, then ``local``, ``hasty`` asks a filter to which it gives ``HASTE`` seconds for any
+    answer.  The sockets stay the same for the life of the rig and nobody
     listens there but a test's own filter.
     """
 
@@ -42,7 +46,8 @@ class Rig(ABC):
         self.directory = Path(tempfile.mkdtemp(prefix="mta-", dir="/tmp"))
         self.directory.chmod(0o755)
         (self.directory / "s").mkdir(mode=0o755)
-        self.ports = {port: free_port() for port in ("tcp", "unix", "both")}
+        self.ports = {port: free_port() for port in ("tcp", "unix", "both", "hasty")}
+        self.hasty = f"inet:{free_port()}@127.0.0.1"
         self.first = f"inet:{free_port()}@127.0.0.1"
         self.local = f"unix:{self.directory}/s/local"
         self.log = self.directory / "log"
@@ -51,7 +56,12 @@ class Rig(ABC):
     @property
     def filters(self) -> dict[str, tuple[str, ...]]:
         """The sockets that each port asks, in this order."""
-        return {"tcp": (self.first,), "unix": (self.local,), "both": (self.first, self.local)}
+        return {
+            "tcp": (self.first,),
+            "unix": (self.local,),
+            "both": (self.first, self.local),
+            "hasty": (self.hasty,),
+        }
 
     @classmethod
     @abstractmethod

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.interop.rigs.mta import GLANCE, Rig, RigError, free_port, run
+from tests.interop.rigs.mta import GLANCE, HASTE, Rig, RigError, free_port, run
 
 MAIN_CF = """\
 compatibility_level = 3.6
@@ -121,7 +121,9 @@ class Postfix(Rig):
         services = [MASTER_CF.format(submitted=_socket(self.submitted))]
         for port, number in self.ports.items():
             milters = ",".join(map(_socket, self.filters[port]))
-            services.append(f"127.0.0.1:{number} inet n - n - - smtpd -o smtpd_milters={milters}\n")
+            if port == "hasty":
+                milters = f"{{ {milters}, command_timeout={HASTE}s, content_timeout={HASTE}s }}"
+            services.append(f"127.0.0.1:{number} inet n - n - - smtpd -o {{ smtpd_milters = {milters} }}\n")
         (self.etc / "master.cf").write_text("".join(services))
         # Postfix waits before it reads a file that changed a moment ago.
         os.utime(main_cf, (time.time() - 10,) * 2)

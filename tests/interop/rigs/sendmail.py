@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.interop.rigs.mta import Rig, RigError, run
+from tests.interop.rigs.mta import HASTE, Rig, RigError, run
 
 PREFIX = Path(os.environ.get("SENDMAIL_PREFIX") or Path.home() / ".cache" / "aiomilter-tests" / "sendmail")
 PACKAGES = ("sendmail-bin", "sendmail-cf", "m4")
@@ -137,8 +137,9 @@ class Sendmail(Rig):
         lines = [SENDMAIL_MC.format(directory=self.directory, sink_port=sink_port)]
         for name, socket in (("first", self.first), ("local", self.local)):
             lines.append(f"MAIL_FILTER(`{name}', `S={socket}, F=T, T=C:10s;S:30s;R:30s;E:2m')dnl\n")
+        lines.append(f"MAIL_FILTER(`hasty', `S={self.hasty}, F=T, T=C:10s;S:{HASTE}s;R:{HASTE}s;E:2m')dnl\n")
         lines.append("define(`confINPUT_MAIL_FILTERS', `first')dnl\n")
-        names = {self.first: "first", self.local: "local"}
+        names = {self.first: "first", self.local: "local", self.hasty: "hasty"}
         for port, number in self.ports.items():
             filters = ";".join(names[socket] for socket in self.filters[port])
             options = f"Name={port}, Family=inet, Addr=127.0.0.1, Port={number}, InputMailFilters={filters}"

@@ -1,0 +1,177 @@
+"""Filters that take longer than the MTA waits for an answer: 2 s here, for each (protocol.md 7.3)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aiomilter import Connect, Context, EndOfMessageContext, Header, Helo, Mail, Milter, Rcpt, Reply, Stage, Unknown
+from tests.interop.client import RECIPIENTS, SENDER, Client, accepted
+from tests.interop.conftest import on_port
+from tests.interop.rigs.mta import HASTE
+from tests.interop.scene import Scene
+
+pytestmark = pytest.mark.interop
+
+LONG = 1.5 * HASTE
+"""Seconds that a look-up takes."""
+FOUND = "550 5.7.7 found after all"
+STEPS = ("connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "edits", "unknown")
+"""Where one is made; ``edits`` is the end of a message, too, which then passes."""
+BEFORE_END = [stage for stage in Stage if stage is not Stage.EOM]
+PATIENT: dict[str, Any] = {"progress_interval": HASTE / 4}
+
+
+class Plan:
+    """The factory of :class:`Slow`, and what its filters share."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.cancelled: list[str] = []
+
+    def __call__(self) -> "Slow":
+        return Slow(self)
+
+
+class Slow(Milter):
+    """Looks something up at one step, once: ``connect`` of the first client, of the others the one in the HELO name."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.step = ""
+
+    async def at(self, step: str) -> Reply | None:
+        if step != self.step:
+            return None
+        self.step = ""
+        self.plan.begun.append(step)
+        try:
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            self.plan.cancelled.append(step)
+            raise
+        return Reply(550, "5.7.7", "found after all")
+
+    async def connect(self, ctx: Context, connect: Connect) -> Any:
+        self.step = "" if self.plan.begun else "connect"
+        return await self.at("connect")
+
+    async def helo(self, ctx: Context, helo: Helo) -> Any:
+        self.step = helo.name.partition(".")[0].removeprefix("connect")
+        return await self.at("helo")
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> Any:
+        return await self.at("envfrom")
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Any:
+        return await self.at("envrcpt")
+
+    async def data(self, ctx: Context) -> Any:
+        return await self.at("data")
+
+    async def header(self, ctx: Context, header: Header) -> Any:
+        return await self.at("header")
+
+    async def eoh(self, ctx: Context) -> Any:
+        return await self.at("eoh")
+
+    async def body(self, ctx: Context, chunk: bytes) -> Any:
+        return await self.at("body")
+
+    async def eom(self, ctx: EndOfMessageContext) -> Any:
+        answer = await self.at("eom")
+        await self.at("edits")
+        ctx.add_header("X-Looked-Up", "yes")
+        return answer
+
+    async def unknown(self, ctx: Context, unknown: Unknown) -> Any:
+        return await self.at("unknown")
+
+
+async def message(client: Client) -> str:
+    """Play a message and return the first reply that was no yes, or the last."""
+    for line in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{RECIPIENTS[0]}>", "DATA"):
+        reply = await client.say(line)
+        if not accepted(reply):
+            return reply
+    return await client.content(b"Subject: x\r\n\r\nHello\r\n")
+
+
+async def session(scene: Scene, step: str) -> tuple[str, str]:
+    """Be a client at whose step the filter is slow; return what its command or message is told, and its next message."""
+    async with scene.connect(None) as client:
+        await client.say(f"EHLO {step}.test")
+        first = await client.say("XYZZY") if step == "unknown" else await message(client)
+        await client.say("RSET")
+        return first, await message(client)
+
+
+async def sessions(scene: Scene, plan: Plan) -> dict[str, tuple[str, str]]:
+    """A client for each step, all at once; for ``connect`` the one that comes first."""
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(session(scene, "connect"))
+        await scene.rig.until(lambda: bool(plan.begun), 20, "connection")
+        others = [tasks.create_task(session(scene, step)) for step in STEPS[1:]]
+    return dict(zip(STEPS, [task.result() for task in (first, *others)], strict=True))
+
+
+def untouched(told: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """The same without what each MTA says of a message that it takes."""
+
+    def plain(reply: str) -> str:
+        return "250" if accepted(reply) else reply
+
+    return {step: (plain(first), plain(second)) for step, (first, second) in told.items()}
+
+
+async def test_postfix_waits_for_the_filter_at_every_step(hasty_postfix: Scene) -> None:
+    """P-093: each look-up takes longer than milter_command_timeout, and ends as the filter decided."""
+    plan = Plan()
+    async with hasty_postfix.filters(plan, **PATIENT):
+        told = await sessions(hasty_postfix, plan)
+    deliveries = await hasty_postfix.deliveries()
+
+    once, always = (FOUND, "250"), (FOUND, FOUND)
+    assert untouched(told) == {
+        **dict.fromkeys(STEPS, once),
+        "connect": always,
+        "helo": always,
+        "edits": ("250", "250"),
+    }
+    assert plan.cancelled == []
+    assert [delivery.values("X-Looked-Up") for delivery in deliveries] == [[" yes"]] * (len(STEPS) - 1)
+
+
+async def test_sendmail_waits_at_the_end_of_a_message_and_has_its_answer_in_time_before(hasty_sendmail: Scene) -> None:
+    """P-093: before the end it takes no PROGRESS, so the answer leaves at the deadline, and the filter stays in use."""
+    plan = Plan()
+    async with hasty_sendmail.filters(plan, **PATIENT, answer_timeouts=dict.fromkeys(BEFORE_END, HASTE / 2)):
+        told = await sessions(hasty_sendmail, plan)
+    deliveries = await hasty_sendmail.deliveries()
+
+    later = "451 4.3.2 Please try again later"
+    assert untouched(told) == {
+        **dict.fromkeys(STEPS, (later, "250")),
+        "connect": (later, later),
+        "helo": (later, later),
+        "eom": (FOUND, "250"),
+        "edits": ("250", "250"),
+    }
+    assert sorted(plan.cancelled) == sorted(set(STEPS) - {"eom", "edits"})
+    assert [delivery.values("X-Looked-Up") for delivery in deliveries] == [[" yes"]] * (len(STEPS) - 1)
+
+
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+async def test_without_either_the_mta_gives_the_filter_up(request: pytest.FixtureRequest, mta: str) -> None:
+    """Protocol.md 7.4: what the two tests above prevent."""
+    later = {
+        "postfix": "451 4.7.1 Service unavailable - try again later",
+        "sendmail": "451 4.3.2 Please try again later",
+    }
+    async for scene in on_port(request, mta, "hasty"):
+        plan = Plan()
+        async with scene.filters(plan, answer_timeout=60, progress_interval=None):
+            told = await sessions(scene, plan)
+        assert told == dict.fromkeys(STEPS, (later[mta], later[mta]))
+        assert sorted(plan.cancelled) == sorted(STEPS)
+        assert await scene.deliveries() == []
