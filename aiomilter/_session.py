@@ -8,13 +8,13 @@ long: every part reads and writes the same few fields of one connection, and a b
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Generator, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mapping
 from functools import lru_cache
 from inspect import CO_COROUTINE, iscoroutine
 from sys import getrefcount
 from time import monotonic
 from types import coroutine
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 from aiomilter._deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
@@ -94,6 +94,7 @@ class Channel(Protocol):
         """Close the connection at once, and let nobody wait for the callback that does not end."""
 
 
+_AnyContext = TypeVar("_AnyContext", bound=Context)
 _Callback: TypeAlias = Callable[..., Any]
 _Step: TypeAlias = tuple[_Callback | None, bytes, str, Stage]
 
@@ -156,6 +157,7 @@ _HEADER: Final = int(Command.HEADER)
 _BODY: Final = int(Command.BODY)
 _DATA: Final = int(Command.DATA)
 _EOH: Final = int(Command.EOH)
+_BODYEOB: Final = int(Command.BODYEOB)
 _RCPT_CODE: Final = int(Command.RCPT)
 _MACRO: Final = int(Command.MACRO)
 _new_tuple: Final = tuple.__new__
@@ -187,6 +189,7 @@ class Session:
         "_debug",
         "_decision",
         "_edit_limits",
+        "_edits",
         "_given",
         "_handler",
         "_make",
@@ -246,6 +249,8 @@ class Session:
         self._stray = False
         self._sees_rejected = False
         self._edit_limits = (0, False, 1, 1)
+        # Of the end of message, also after a failure has taken them from the callback.
+        self._edits: Edits | None = None
         self._began = 0.0
 
     # ------------------------------------------------------------------------------------------------ the hot path
@@ -266,8 +271,8 @@ class Session:
         unpack, macros, limit = HEAD.unpack_from, wire.macros, buffer.max_size + 1
         max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
         headers = headers_size = 0
-        context = _new(Context)
-        context._scene = self._scene
+        context, editing = _new(Context), _new(EndOfMessageContext)
+        context._scene = editing._scene = self._scene
         # In a run of header fields: the MACRO packet that comes before each; None outside one.
         lent: bytes | None = None
         pair, pair_size, lead, plainly = head_after(0), 0, 0, False
@@ -411,6 +416,8 @@ class Session:
                                 response = yield from callback(context, event.chunk)
                             elif code == _DATA or code == _EOH:  # noqa: SIM109 - no tuple of globals on this path
                                 response = yield from callback(context)
+                            elif code == _BODYEOB:
+                                response = yield from callback(editing)
                             else:
                                 response = yield from callback(context, event)
                         except BaseException as error:
@@ -419,6 +426,15 @@ class Session:
                             context = self._another(context)
                         if self._waited:
                             response = self._resumed(response)
+                    if code == _BODYEOB:
+                        if getrefcount(editing) > _ALONE:
+                            editing = self._another(editing)
+                        rest = self._decided(response)
+                        if rest is not None:
+                            yield from rest
+                        if self.over:
+                            break  # type: ignore[unreachable]
+                        continue
                     if code == _RCPT_CODE:
                         self._recipient(event, response)
                     if response is None or response is CONTINUE:
@@ -433,10 +449,10 @@ class Session:
         finish: Any = self._finish()
         yield from finish
 
-    def _another(self, context: Context) -> Context:
+    def _another(self, context: _AnyContext) -> _AnyContext:
         """Return a context for the callbacks that follow: the last one has kept its own, which is to be dead from now on."""
         context._scene = None
-        context = _new(Context)
+        context = _new(type(context))
         context._scene = self._scene
         return context
 
@@ -653,11 +669,16 @@ class Session:
     def _decide(self, response: Response) -> None:
         """End the message with an answer of ours."""
         self._decision = response
-        self._end_message(_text(response), 0)
+        self._end_message(response, 0)
         self.wire.decide()
 
-    def _end_message(self, answer: str, edits: int) -> None:
-        """Tell the observer, call what was registered with ``on_end``, and forget the message."""
+    def _end_message(self, answer: Any, edits: int) -> None:
+        """Tell the observer, call what was registered with ``on_end``, and forget the message.
+
+        Args:
+            answer: What ended it; None for an ABORT.
+            edits: How many were sent.
+        """
         scene = self._scene
         self._observer.message_ended(lambda: self._summary(answer, edits))
         if scene.endings:
@@ -673,7 +694,7 @@ class Session:
         self._remembered = self._of_client
         self._streaming = False
 
-    def _summary(self, answer: str, edits: int) -> MessageSummary:
+    def _summary(self, answer: Any, edits: int) -> MessageSummary:
         scene = self._scene
         return MessageSummary(
             where=self.where(),
@@ -681,7 +702,7 @@ class Session:
             sender=None if scene.sender is None else scene.sender.address,
             recipients=tuple(rcpt.address for rcpt in scene.recipients),
             refused=scene.refused,
-            answer=answer,
+            answer="abort" if answer is None else _text(answer),
             edits=edits,
             duration=monotonic() - self._began,
         )
@@ -814,7 +835,8 @@ class Session:
         stages = handler.wants.stages
         self._calls = {stage: _native(getattr(handler, name)) for stage, name in CALLBACKS.items() if stage in stages}
         self._asked = {
-            stage: (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage) for stage in (_MAIL, _RCPT)
+            stage: (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage)
+            for stage in (_MAIL, _RCPT, _EOM)
         }
         self._short_way = {
             int(stage.command): (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage)
@@ -924,49 +946,43 @@ class Session:
         response = Reply(552, "5.3.4", "Message header too large")
         self._answer(Stage.HEADER, response, self._answers[Stage.HEADER])
 
-    async def _eom(self, event: EndOfMessage) -> None:
-        if self._passed(_EOM):
-            return
+    def _eom(self, event: EndOfMessage) -> _Step | None:
+        """Return whom to ask what becomes of the message; nobody if it was answered."""
         scene = self._scene
-        self._callback = "eom"
-        edits = Edits(*self._edit_limits) if _EOM in self._calls else None
-        scene.edits = edits
-        response = await self._call(_EOM, _new(EndOfMessageContext))
+        if (self._remembered is not None or not scene.in_message) and self._passed(_EOM):
+            return None
+        step = self._asked[_EOM]
+        if step[0] is not None:
+            self._edits = scene.edits = Edits(*self._edit_limits)
+        return step
+
+    def _decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+        """Send edits and verdict; return what is left to be awaited where a body comes from an async iterator."""
+        scene = self._scene
+        edits, self._edits = self._edits, None
         failed, scene.edits = scene.edits is None, None
-        sent = 0
         if response is None:
             response = CONTINUE
-        if edits is None or failed:
-            pass
-        elif (response is CONTINUE or response is ACCEPT) and edits.overflow:
-            self._observer.failed(self.where(), "more edits than allowed; none is sent", None)
-            response = self._on_error()
-        elif (response is CONTINUE or response is ACCEPT) and edits:
-            sent = len(edits)
-            response = await self._send(edits, response)
-        if edits is not None and edits.sources:
-            response = await self._close_sources(edits.sources, response)
-        if isinstance(response, _Cancelled):
-            if response.answered:
-                # Half a new body may have left: whatever on_error says, that may not pass.
-                self.out.append((TEMPFAIL if sent else self._on_error()).packet)
-            return  # the message is still open, for abort
-        if isinstance(response, _Given):
-            response = response.response
-        else:
-            if not isinstance(response, Verdict | Reply) or not is_legal(_EOM, response):
-                response = self._refused(response)
-            self.out.append(response.packet)
-        self._end_message(_text(response), sent)
-        self.wire.end_message()
+        sent = 0
+        if edits is not None and (edits.count or edits.overflow or edits.sources):
+            if not failed and (response is CONTINUE or response is ACCEPT):
+                if edits.overflow:
+                    self._observer.failed(self.where(), "more edits than allowed; none is sent", None)
+                    response = self._on_error()
+                else:
+                    sent = edits.count
+                    self.out += edits.packets()
+                    if isinstance(edits.body, bytes):
+                        self.out += body_packets(edits.body)
+            if edits.sources:
+                return self._decided_later(edits, response, sent)
+        self._end_decided(response, sent)
+        return None
 
-    async def _send(self, edits: Edits, response: Any) -> Any:
-        """Send edits, the body last, and return the answer that is to follow them."""
-        self.out += edits.packets()
+    async def _decided_later(self, edits: Edits, response: Any, sent: int) -> None:
+        """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
         body = edits.body
-        if isinstance(body, bytes):
-            self.out += body_packets(body)
-        elif isinstance(body, AsyncIterable):
+        if sent and isinstance(body, AsyncIterable):
             edits.sources.remove(body)
             try:
                 await self._stream(body)
@@ -975,7 +991,26 @@ class Session:
                 response = TEMPFAIL
             if self._waited:
                 response = self._resumed(response)
-        return response
+        response = await self._close_sources(edits.sources, response)
+        self._end_decided(response, sent)
+
+    def _end_decided(self, response: Any, sent: int) -> None:
+        """Answer the end of the message, after so many edits, and end it."""
+        if response is CONTINUE:
+            self.out.append(_CONTINUE)
+        elif isinstance(response, _Cancelled):
+            if response.answered:
+                # Half a new body may have left: whatever on_error says, that may not pass.
+                self.out.append((TEMPFAIL if sent else self._on_error()).packet)
+            return  # the message is still open, for abort
+        elif isinstance(response, _Given):
+            response = response.response
+        else:
+            if not isinstance(response, Verdict | Reply) or not is_legal(_EOM, response):
+                response = self._refused(response)
+            self.out.append(response.packet)
+        self._end_message(response, sent)
+        self.wire.end_message()
 
     async def _stream(self, body: AsyncIterable[bytes]) -> None:
         """Send a body that comes piece by piece, at the pace of the MTA; its source is closed whatever happens."""
@@ -1023,7 +1058,7 @@ class Session:
     async def _abort(self, event: Abort) -> None:
         await self._call_last("abort")
         self._callback = "abort"
-        self._end_message("abort", 0)
+        self._end_message(None, 0)
         self.wire.end_message()
 
     async def _repeated(self, event: Repeated) -> None:
@@ -1084,13 +1119,13 @@ def _answers(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
 
 
-def _text(response: Verdict | Reply) -> str:
+def _text(response: Any) -> str:
     return response.name.lower() if isinstance(response, Verdict) else str(response).replace("\r\n", " / ")
 
 
 _ABORT: Final = Abort()
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
-Session._asks = {Mail: Session._mail, Rcpt: Session._rcpt}
+Session._asks = {Mail: Session._mail, Rcpt: Session._rcpt, EndOfMessage: Session._eom}
 Session._steps = {
     Negotiate: Session._negotiate,
     Connect: Session._connect,
@@ -1099,7 +1134,6 @@ Session._steps = {
     Header: Session._content,
     EndOfHeaders: Session._content,
     BodyChunk: Session._content,
-    EndOfMessage: Session._eom,
     Unknown: Session._unknown,
     Abort: Session._abort,
     Repeated: Session._repeated,

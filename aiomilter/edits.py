@@ -68,6 +68,7 @@ class Edits:
         "_size",
         "_space",
         "body",
+        "count",
         "overflow",
         "sources",
     )
@@ -77,6 +78,8 @@ class Edits:
         self._space = " " if leading_space else ""
         self._max_count = max_count
         self._max_size = max_size
+        # How many would be sent.
+        self.count = 0
         self._size = 0
         self._changes: dict[tuple[str, int], bytes] = {}
         self._insertions: list[bytes] = []
@@ -89,16 +92,11 @@ class Edits:
         self.sources: list[AsyncIterable[bytes]] = []
         self.overflow = False
 
-    def __len__(self) -> int:
-        """Count the edits that would be sent."""
-        alone = (self._sender is not None) + (self._quarantine is not None) + (self.body is not None)
-        return len(self._changes) + len(self._insertions) + len(self._additions) + len(self._envelope) + alone
-
     def add_header(self, name: str, value: str) -> None:
         """Queue a field for the end of the header section."""
-        self._need(_ADD_HEADERS)
-        edit = AddHeader(name, self._value(value))
-        self._queue(self._additions, packet(edit.CODE, edit.payload))
+        if not self._actions & _ADD_HEADERS:
+            self._need(_ADD_HEADERS)
+        self._queue(self._additions, AddHeader.packed(name, self._value(value)))
 
     def insert_header(self, index: int, name: str, value: str) -> None:
         """Queue a field for a position."""
@@ -114,7 +112,7 @@ class Edits:
         edit = ChangeHeader(occurrence, name, self._value(value) if value != "" else "")
         octets = packet(edit.CODE, edit.payload)
         key = name.lower(), occurrence
-        self._size -= len(self._changes.pop(key, b""))
+        self._drop(self._changes.pop(key, None))
         if self._room(octets):
             self._changes[key] = octets
 
@@ -127,6 +125,7 @@ class Edits:
             raise LocalProtocolError(f"body: expected bytes or an async iterator of bytes, found {type(body).__name__}")
         if isinstance(body, AsyncIterable):
             self.sources.append(body)
+        self.count += self.body is None
         self.body = body
 
     def change_sender(self, address: str, params: tuple[str, ...]) -> None:
@@ -134,7 +133,7 @@ class Edits:
         self._need(_CHANGE_SENDER)
         edit = ChangeSender(_bracketed(address, "sender", null=True), _params(params, "sender"))
         octets = packet(edit.CODE, edit.payload)
-        self._size -= len(self._sender or b"")
+        self._drop(self._sender)
         self._sender = None
         if self._room(octets):
             self._sender = octets
@@ -159,7 +158,7 @@ class Edits:
         self._need(_QUARANTINE)
         edit = Quarantine(reason)
         octets = packet(edit.CODE, edit.payload)
-        self._size -= len(self._quarantine or b"")
+        self._drop(self._quarantine)
         self._quarantine = None
         if self._room(octets):
             self._quarantine = octets
@@ -188,10 +187,20 @@ class Edits:
             queue.append(octets)
 
     def _room(self, octets: bytes) -> bool:
+        """Count an edit, and return whether it is to be kept."""
         self._size += len(octets)
-        if self._size > self._max_size or len(self) >= self._max_count:
+        if self._size > self._max_size or self.count >= self._max_count:
             self.overflow = True
-        return not self.overflow
+        if self.overflow:
+            return False
+        self.count += 1
+        return True
+
+    def _drop(self, octets: bytes | None) -> None:
+        """Count an edit no more, since another takes its place."""
+        if octets is not None:
+            self._size -= len(octets)
+            self.count -= 1
 
 
 def _bracketed(address: str, what: str, *, null: bool = False) -> str:

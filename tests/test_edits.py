@@ -48,11 +48,11 @@ def test_an_edit_needs_its_action(action: Action, ask: Ask) -> None:
     queue = edits(ALL_ACTIONS & ~action)
     with pytest.raises(NotNegotiatedError, match=str(action.name)):
         ask(queue)
-    assert len(queue) == 0
+    assert queue.count == 0
 
     queue = edits(action)
     ask(queue)
-    assert len(queue) == 1
+    assert queue.count == 1
 
 
 def test_all_edits_leave_in_an_order_both_mtas_agree_on() -> None:
@@ -83,7 +83,7 @@ def test_all_edits_leave_in_an_order_both_mtas_agree_on() -> None:
         b"X-End\x001\0",
         b"X-End\x002\0",
     ]
-    assert len(queue) == 12
+    assert queue.count == 12
 
 
 def test_a_second_change_replaces_the_first() -> None:
@@ -229,7 +229,7 @@ def test_what_no_mta_may_get_is_refused_when_it_is_asked_for(ask: Ask) -> None:
     with pytest.raises(LocalProtocolError) as found:
         ask(queue)
     assert "\n" not in str(found.value)
-    assert len(queue) == 0
+    assert queue.count == 0
     assert queue.packets() == []
 
 
@@ -281,7 +281,7 @@ def test_a_body_is_octets(body: Any) -> None:
     queue = edits()
     queue.replace_body(body)
     assert queue.body == b"new"
-    assert len(queue) == 1
+    assert queue.count == 1
 
 
 def test_a_body_that_is_changed_afterwards_is_not_changed() -> None:
@@ -321,7 +321,7 @@ def test_more_edits_than_allowed_are_noted_and_dropped() -> None:
     before = queue.overflow
     queue.add_header("A", "3")
     assert (before, queue.overflow) == (False, True)
-    assert len(queue) == 3
+    assert queue.count == 3
 
 
 def test_more_octets_than_allowed_are_noted_and_dropped() -> None:
@@ -330,7 +330,7 @@ def test_more_octets_than_allowed_are_noted_and_dropped() -> None:
     before = queue.overflow
     queue.add_header("A", "x" * 30)
     assert (before, queue.overflow) == (False, True)
-    assert len(queue) == 1
+    assert queue.count == 1
 
 
 def test_a_replaced_edit_no_longer_counts() -> None:
@@ -340,7 +340,7 @@ def test_a_replaced_edit_no_longer_counts() -> None:
         queue.change_sender("a@x", ())
         queue.quarantine("why")
     assert not queue.overflow
-    assert len(queue) == 3
+    assert queue.count == 3
 
 
 @given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(1, 5), st.sampled_from(["", "x"])), max_size=20))

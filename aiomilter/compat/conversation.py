@@ -100,12 +100,14 @@ _CLOSE: Final = _Close()
 class ClassicSession(Session):
     """A :class:`Session` under libmilter's rules; its handlers are :class:`ClassicHandler`."""
 
-    __slots__ = ("offered",)
+    __slots__ = ("_before", "offered")
     _rules: ClassVar[Rules] = LIBMILTER
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.offered: Negotiate | None = None
+        # Packets that waited to leave when the end of the message came.
+        self._before = 0
 
     def flush(self) -> None:
         """Write what is in :attr:`out` now."""
@@ -154,21 +156,19 @@ class ClassicSession(Session):
         elif response is not SKIP:
             self._remember(stage, response)
 
-    async def _eom(self, event: EndOfMessage) -> None:
+    def _eom(self, event: EndOfMessage) -> Any:
         if self._passed(Stage.EOM):
-            return
-        self._callback = "eom"
-        handler = cast(ClassicHandler, self._handler)
-        before = len(self.out)
-        response = await handler.eom(None)
-        if self._waited:
-            response = self._resumed(response)
+            return None
+        self._before = len(self.out)
+        return self._asked[Stage.EOM]
+
+    def _decided(self, response: Any) -> None:
         if response is None:
             response = CONTINUE
         if isinstance(response, Verdict | RawReply):
-            edits = len(self.out) - before
+            edits = len(self.out) - self._before
             self.out.append(response.packet)
-            self._end_message(str(response) if isinstance(response, RawReply) else response.name.lower(), edits)
+            self._end_message(response, edits)
             self.wire.end_message()
         elif isinstance(response, _Close):
             self.over = True
@@ -444,6 +444,7 @@ def _ours(traceback: TracebackType) -> bool:
     return str(traceback.tb_frame.f_globals.get("__name__")).startswith("aiomilter.")
 
 
+ClassicSession._asks = {**Session._asks, EndOfMessage: ClassicSession._eom}
 ClassicSession._steps = {
     **{kind: getattr(ClassicSession, step.__name__) for kind, step in Session._steps.items()},
     OutOfOrder: ClassicSession._ignore,

@@ -60,7 +60,12 @@ class Guard:
 
     def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
         """Pass on."""
-        self._tell("message_ended", summary)
+        # As _tell does, without its price: this is called for each message.
+        if self._observer is not None:
+            try:
+                self._observer.message_ended(summary)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._drop("message_ended", error)
 
     def failed(self, where: Where, what: str, error: BaseException | None) -> None:
         """Pass on."""

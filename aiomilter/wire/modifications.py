@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import ReplyCode
+from aiomilter.wire.framing import packet
 from aiomilter.wire.text import decode, header_name, header_value, one_line, pack_strings
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _U32: Final = Struct(">I")
+_ADDHEADER: Final = int(ReplyCode.ADDHEADER)
 _T = TypeVar("_T")
 
 
@@ -59,6 +61,12 @@ class AddHeader:
         """Check name and value."""
         header_name(self.name)
         object.__setattr__(self, "value", header_value(self.value))
+
+    @staticmethod
+    def packed(name: str, value: str) -> bytes:
+        """Return the whole packet, without making the value first: nearly every message gets a field."""
+        octets = "\0".join((header_name(name), header_value(value), "")).encode("utf-8", "surrogateescape")
+        return packet(_ADDHEADER, octets)
 
     @property
     def payload(self) -> bytes:

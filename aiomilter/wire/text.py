@@ -11,7 +11,6 @@ from aiomilter.exceptions import LocalProtocolError
 
 __all__ = ["decode", "encode", "header_name", "header_value", "one_line", "pack_strings"]
 
-_HEADER_NAME: Final = re.compile(r"[!-9;-~]+")
 # What is left of a line end once folds are written as LF and blank.
 _BROKEN_FOLD: Final = re.compile(r"\n(?![ \t])")
 
@@ -81,7 +80,8 @@ def header_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise LocalProtocolError(f"header name: expected str, found {type(name).__name__}")
-    if not _HEADER_NAME.fullmatch(name):
+    # A regular expression costs three times as much, and nearly every message gets a field.
+    if not (name and name.isascii() and name.isprintable()) or " " in name or ":" in name:
         raise LocalProtocolError(f"header name: expected printable ASCII without colon or blank, found {name!a:.80}")
     return name
 
