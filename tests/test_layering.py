@@ -43,7 +43,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_workers": "observe",
         "server": "_protocol _listening _stall _systemd",
         "daemon": "server _workers",
-        "compat": "daemon",
+        # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
+        "compat": "daemon dns",
         "mta": "wire addresses",
         # These three take what is public from below, see PUBLIC_ONLY.
         "testing": "mta daemon dns auth policy",
@@ -83,17 +84,18 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs",
         "import signal": "daemon compat.lowlevel",
-        "import threading": "compat.adapter policy.stores.sqlite _stall",
+        "import threading": "compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",
-        "import sqlite3": "policy.stores.sqlite",
+        # Milter.greysql is a file of its own format.
+        "import sqlite3": "policy.stores.sqlite compat.greylist",
         # Packed numbers are octets of packets.
         "import struct": "wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         "import socket": "addresses _listening server _protocol mta.opening _systemd _workers "
-        "compat.adapter compat.conversation compat.listening",
+        "compat.adapter compat.conversation compat.listening compat.parsing",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
@@ -110,12 +112,12 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call open_connection": "mta.opening policy.stores.redis dns.dnspython",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.dnspython",
-        "call getaddrinfo": "server _listening compat.listening",
+        "call getaddrinfo": "server _listening compat.listening compat.parsing",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",
         "call getfqdn": "",
-        "call sleep": "compat.lowlevel",
+        "call sleep": "compat.lowlevel compat.plock",
         "call basicConfig": "",
         "call set_event_loop": "",
         "call install": "_cli.compat",

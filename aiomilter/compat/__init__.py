@@ -18,6 +18,18 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "milter": "aiomilter.compat.lowlevel",
         "Milter": "aiomilter.compat.classic",
+        "Milter.cache": "aiomilter.compat.cache",
+        "Milter.config": "aiomilter.compat.config",
+        "Milter.dns": "aiomilter.compat.dns",
+        "Milter.dsn": "aiomilter.compat.dsn",
+        "Milter.dynip": "aiomilter.compat.dynip",
+        "Milter.greylist": "aiomilter.compat.greylist",
+        "Milter.greysql": "aiomilter.compat.greylist",
+        "Milter.plock": "aiomilter.compat.plock",
+        "Milter.policy": "aiomilter.compat.policy",
+        "Milter.pyip6": "aiomilter.compat.pyip6",
+        "Milter.unsign": "aiomilter.compat.unsign",
+        "Milter.utils": "aiomilter.compat.parsing",
     }
 )
 """What programs import, and the module that they get."""

@@ -1,0 +1,133 @@
+"""Scenes with pymilter's submodules, played to pymilter's and to ours: same arguments, same answers.
+
+Runs in pymilter's interpreter as well, so it needs nothing but the standard library.  A scene takes a function that imports
+a module by its pymilter name, and literals; it returns literals.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+Load = Callable[[str], ModuleType]
+SCENES: dict[str, Callable[..., object]] = {}
+
+
+def scene(function: Callable[..., object]) -> Callable[..., object]:
+    SCENES[function.__name__] = function
+    return function
+
+
+def play(load: Load, name: str, *arguments: Any) -> object:
+    """Play a scene; an exception that leaves it is an answer as well."""
+    return attempt(SCENES[name], load, *arguments)
+
+
+def attempt(function: Callable[..., object], *arguments: Any, **keywords: Any) -> object:
+    """Return what a function returns, or the name of what it raises: the texts are our own."""
+    try:
+        return function(*arguments, **keywords)
+    except Exception as error:
+        # struct.error is a ValueError in all but its base class.
+        names = {kind.__name__ for kind in type(error).__mro__}
+        for known in ("OSError", "ValueError", "TypeError", "AttributeError", "KeyError", "LookupError"):
+            if known in names:
+                return f"raises {known}"
+        return f"raises {type(error).__name__}"
+
+
+@contextmanager
+def directory(files: dict[str, str] | None = None) -> Iterator[None]:
+    """Work in a directory of one's own, with these files in it."""
+    before, name, umask = os.getcwd(), tempfile.mkdtemp(), os.umask(0o027)
+    os.chdir(name)
+    try:
+        for path, text in (files or {}).items():
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+        yield
+    finally:
+        os.chdir(before)
+        os.umask(umask)
+        shutil.rmtree(name)
+
+
+def tree() -> dict[str, tuple[str, str]]:
+    """Return permissions and content of all files here."""
+    found = {}
+    for name in sorted(os.listdir(".")):
+        with open(name, encoding="utf-8", errors="surrogateescape") as file:
+            found[name] = (oct(stat.S_IMODE(os.stat(name).st_mode)), file.read())
+    return found
+
+
+@scene
+def call(load: Load, module: str, function: str, *arguments: object) -> object:
+    return getattr(load(module), function)(*arguments)
+
+
+@scene
+def matches(load: Load, module: str, pattern: str, text: str) -> bool:
+    return getattr(load(module), pattern).match(text) is not None
+
+
+@scene
+def configuration(
+    load: Load, text: str, files: dict[str, str], defaults: dict[str, str], asked: list[tuple[object, ...]]
+) -> object:
+    with directory(files):
+        parser = load("Milter.config").MilterConfigParser(defaults)
+        parser.read_string(text)
+        return [attempt(getattr(parser, str(method)), *arguments) for method, *arguments in asked]
+
+
+@scene
+def locking(load: Load, steps: list[tuple[Any, ...]]) -> object:
+    """Each step is a method and its arguments, or ("write", text)."""
+    with directory({"file": "old\n"}):
+        os.chmod("file", 0o640)
+        lock, seen = load("Milter.plock").PLock("file"), []
+        for method, *arguments in steps:
+            if method == "write":
+                result: object = lock.fp.write(*arguments)
+            else:
+                result = attempt(getattr(lock, method), *arguments)
+            seen.append((result if result is None or isinstance(result, (int, str)) else "file", tree()))
+        return seen
+
+
+@scene
+def caching(load: Load, lines: list[tuple[str, float | None]], renew: int, steps: list[tuple[Any, ...]]) -> object:
+    """A file of addresses, each with its age in days or none, then calls; times are left out of what is returned."""
+    cache = load("Milter.cache").AddrCache(renew=renew)
+    now = time.time()
+    text = ""
+    for address, age in lines:
+        when = "" if age is None else time.strftime(" " + cache.time_format, time.localtime(now - age * 86400))
+        text += f"{address}{when}\n"
+    with directory({"list": text}):
+        cache.load("list")
+        answers = []
+        for method, *arguments in steps:
+            answers.append(attempt(getattr(cache, method), *arguments))
+        with open("list", encoding="utf-8", errors="surrogateescape") as file:
+            return answers, [line.split(" ")[0] for line in file.read().splitlines()]
+
+
+@scene
+def greylisting(load: Load, options: dict[str, int], steps: list[tuple[Any, ...]]) -> object:
+    """Each step is a method and its arguments; the clock stands still."""
+    real, time.time = time.time, lambda: 1_700_000_000.0
+    try:
+        with directory():
+            grey = load("Milter.greysql").Greylist("grey.db", **options)
+            answers = [attempt(getattr(grey, method), *arguments) for method, *arguments in steps]
+            grey.close()
+            return answers
+    finally:
+        time.time = real

@@ -1,0 +1,384 @@
+"""What the submodules do beyond what pymilter can show: what is broken there, and what must not go wrong."""
+
+import asyncio
+import csv
+import io
+import os
+import smtplib
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from email import message_from_string
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aiomilter.compat.cache import AddrCache
+from aiomilter.compat.dns import DNSLookup, Session
+from aiomilter.compat.dsn import create_msg, send_dsn
+from aiomilter.compat.dynip import hpats, ip3, is_dynip, rehmac
+from aiomilter.compat.greylist import Greylist
+from aiomilter.compat.parsing import decode, iniplist, parse_addr, parse_header
+from aiomilter.compat.plock import PLock
+from aiomilter.compat.policy import MTAPolicy
+from aiomilter.compat.pyip6 import inet_ntop
+from aiomilter.compat.unsign import unsign
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_null_sender_has_an_empty_local_part() -> None:
+    assert parse_addr("<>") == [""]
+
+
+def test_header_text_next_to_encoded_words_stays() -> None:
+    assert parse_header("=?utf-8?q?=C3=A4?= \u0141 \udcfc") == "\xe4 \u0141 \udcfc"
+
+
+def test_base64_line_ends_are_converted() -> None:
+    assert decode("YQ0KYg", "\n") == b"a\nb"
+
+
+def test_names_in_a_list_are_looked_up_in_the_clients_family() -> None:
+    assert iniplist("127.0.0.1", ["localhost"])
+    assert iniplist("127.9.9.9", ["localhost/8"])
+    assert not iniplist("192.0.2.1", ["localhost", "no-such-host.invalid", "-"])
+
+
+def test_a_client_with_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="fe80::1%lo"):
+        iniplist("fe80::1%lo", ["fe80::1"])
+
+
+def test_names_made_from_ipv6_addresses() -> None:
+    assert is_dynip("2001-db8-0-0-1234-5678-9abc-def0.example.com", "2001:db8::1234:5678:9abc:def0")
+    assert not is_dynip("mail.example.com", "2001:db8::1234:5678:9abc:def0")
+
+
+def test_the_patterns_for_names_are_there() -> None:
+    assert all(isinstance(pattern, str) for pattern in hpats)
+    assert ip3.fullmatch("192")
+    assert rehmac.search("h001122aabbcc.example.com")
+
+
+@pytest.mark.parametrize(
+    ("signed", "address"),
+    [
+        ("SRS0=8Y3CZ=3U=jsconnor.com=bills@bmsi.com", "bills@jsconnor.com"),
+        ("srs0+8Y3CZ=3U=example.org=a=b@forwarder.example", "a=b@example.org"),
+        ("SRS1=aa=first.example==bb=cc=example.org=user@second.example", "user@example.org"),
+        ("prvs=1234abcdef=user@example.org", "user@example.org"),
+        ("SES=0123abc=user@example.org", "user@example.org"),
+        ("user@example.org", "user@example.org"),
+        ("prvs=user@example.org", "prvs=user@example.org"),
+        ("SRS0=@example.org", "SRS0=@example.org"),
+        ("", ""),
+    ],
+)
+def test_signed_addresses(signed: str, address: str) -> None:
+    assert unsign(signed) == address
+
+
+def test_ipv4_in_ipv6_is_written_as_such() -> None:
+    assert inet_ntop(bytes(10) + b"\xff\xff\xc0\x00\x02\x01") == "::FFFF:192.0.2.1"
+
+
+# Files
+
+
+def test_an_address_cannot_add_lines_to_the_cache(here: Path) -> None:
+    cache = AddrCache(fname="cache")
+    cache["a@x\nspammer@y"] = None
+    cache.addperm("\udcfc@x")
+
+    again = AddrCache()
+    again.load("cache")
+    assert "spammer@y" not in again
+    assert "\udcfc@x" in again
+
+
+def test_a_cache_without_a_file_remembers_for_ever_in_memory() -> None:
+    cache = AddrCache()
+    cache.addperm("a@x")
+    assert "a@x" in cache
+
+
+def test_a_first_commit_has_nothing_to_keep(here: Path) -> None:
+    lock = PLock("new")
+    lock.lock().write("text")
+    lock.commit("new.bak")
+    assert sorted(os.listdir()) == ["new"]
+
+
+def test_waiting_for_a_lock_ends_when_it_is_released(here: Path) -> None:
+    first, second = PLock("file"), PLock("file")
+    first.lock()
+    got = threading.Event()
+
+    def wait() -> None:
+        second.wlock()
+        got.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert not got.is_set()
+    first.unlock()
+    waiter.join(10)
+    assert got.is_set()
+    second.unlock()
+
+
+def test_a_failed_commit_releases_the_lock(here: Path) -> None:
+    (here / "file").touch()
+    lock = PLock("file")
+    lock.lock()
+    with pytest.raises(OSError, match="nowhere"):
+        lock.commit("nowhere/file")
+    PLock("file").lock()
+
+
+def test_greylisting_survives_a_failed_statement(here: Path) -> None:
+    grey = Greylist("grey.db")
+    with pytest.raises(ValueError, match="line 2: expected 7 fields, found 2"):
+        grey.import_csv(io.StringIO("192.0.2.1,s,r,1,2,3,\na,b\n"))
+    assert grey.check("192.0.2.1", "s", "r") == 0
+    grey.close()
+
+
+def test_greylists_move_by_csv(here: Path) -> None:
+    grey = Greylist("grey.db")
+    grey.check("192.0.2.1", 'a "quoted" one', "r,r")
+    assert grey.check("192.0.2.1", 'a "quoted" one', "r,r", timeinc=700) == 1
+    exported = io.StringIO()
+    grey.export_csv(exported)
+    other = Greylist("other.db")
+    other.import_csv(io.StringIO(exported.getvalue()))
+
+    assert [row[:3] for row in csv.reader(io.StringIO(exported.getvalue()))] == [["192.0.2.1", 'a "quoted" one', "r,r"]]
+    assert other.check("192.0.2.1", 'a "quoted" one', "r,r", timeinc=800) == 2
+    other.close()
+    grey.close()
+
+
+def test_senders_that_are_no_utf8_are_greylisted(here: Path) -> None:
+    grey = Greylist("grey.db")
+    assert grey.check("192.0.2.1", "\udcfc", "r") == 0
+    assert grey.check("192.0.2.1", "\udcfc", "r", timeinc=700) == 1
+    grey.close()
+
+
+def test_threads_and_processes_share_a_greylist(here: Path) -> None:
+    grey = Greylist("grey.db")
+    grey.check("192.0.2.1", "s", "r", timeinc=-700)
+    other = Greylist("grey.db")
+    threads = [
+        threading.Thread(target=lambda g=g: [g.check("192.0.2.1", "s", "r") for _ in range(50)])
+        for g in (grey, other) * 2
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert grey.check("192.0.2.1", "s", "r") == 201
+    other.close()
+    grey.close()
+
+
+def test_a_greylist_that_cannot_be_opened() -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        Greylist("/nowhere/grey.db")
+
+
+POLICIES: dict[str, str | bytes] = {
+    "spf!alice@example.org": "OK",
+    "spf!example.org": "REJECT",
+    "spf!": "DISCARD",
+    "bare": "ERROR:550 no",
+    "octets!": b"\xff\0",
+    "nulls!example.org\0": b"NULLS\0",
+}
+
+
+@pytest.mark.parametrize(
+    ("sender", "prefix", "nulls", "policy"),
+    [
+        ("alice@example.org", "spf", False, "OK"),
+        ("bob@Example.Org", "spf", False, "REJECT"),
+        ("carol@example.com", "spf", False, "DISCARD"),
+        ("carol@example.com", "bare", False, "ERROR:550 no"),
+        ("carol@example.com", "none", False, None),
+        ("carol@example.com", "octets", False, "\udcff"),
+        ("carol@example.org", "nulls", True, "NULLS"),
+    ],
+)
+def test_policies_from_an_access_map(here: Path, sender: str, prefix: str, nulls: bool, policy: str | None) -> None:
+    import dbm.dumb
+
+    with dbm.dumb.open("access", "n") as made:
+        for key, value in POLICIES.items():
+            made[key] = value
+    with MTAPolicy(sender, SimpleNamespace(access_file="access", access_file_nulls=nulls)) as policies:
+        assert policies.getPolicy(prefix) == policy
+
+
+def test_without_an_access_map_there_are_no_policies() -> None:
+    with MTAPolicy("a@b", SimpleNamespace(access_file=None, access_file_nulls=False)) as policies:
+        assert policies.getPolicy("spf") is None
+
+
+def test_an_access_map_that_cannot_be_opened() -> None:
+    conf = SimpleNamespace(access_file="/nowhere/access", access_file_nulls=False)
+    with pytest.raises(OSError, match="/nowhere/access"):
+        MTAPolicy("a@b", conf).__enter__()
+
+
+# DNS and notifications
+
+
+class Zone:
+    """Answers of its own instead of the network's."""
+
+    def __init__(self, **records: list[Any]) -> None:
+        self.records, self.asked = records, 0
+
+    def dns(self, name: str, qtype: str, cnames: dict[str, str] | None = None) -> list[Any]:
+        self.asked += 1
+        return self.records.get(qtype, [])
+
+
+def test_unknown_record_types_are_refused() -> None:
+    with pytest.raises(ValueError, match="SOA"):
+        DNSLookup("example.org", "SOA")
+
+
+def test_names_that_dns_cannot_hold_have_no_records() -> None:
+    assert DNSLookup("a..b", "A") == []
+
+
+@pytest.fixture
+def server() -> Iterator[list[str]]:
+    """An SMTP server on smtplib's default port, which refuses recipients at "refused.example"; what it was told."""
+    told: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mx.example ESMTP\r\n")
+        in_data = False
+        while line := (await reader.readline()).decode():
+            told.append(line.rstrip())
+            if in_data:
+                in_data = line != ".\r\n"
+                answer = "" if in_data else "250 taken"
+            elif line.startswith("data"):
+                in_data, answer = True, "354 go on"
+            elif line.startswith("rcpt"):
+                answer = "550 5.1.1 nobody" if "refused.example" in line else "250 ok"
+            else:
+                answer = "221 bye" if line.startswith("QUIT") else "250 ok"
+            if answer:
+                writer.write(answer.encode() + b"\r\n")
+        writer.close()
+
+    loop = asyncio.new_event_loop()
+    listener = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
+    before, smtplib.SMTP.default_port = smtplib.SMTP.default_port, listener.sockets[0].getsockname()[1]
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield told
+    finally:
+        smtplib.SMTP.default_port = before
+        listener.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def session(**records: list[Any]) -> Session:
+    found: Any = Zone(**records)
+    return found  # type: ignore[no-any-return]
+
+
+def test_a_sender_that_exists_is_verified(server: list[str]) -> None:
+    answer = send_dsn("alice@example.org", "mx.example.net", session=session(MX=[(10, "127.0.0.1")]), timeout=10)
+    assert answer is None
+    assert "mail FROM:<>" in server
+    assert "rcpt TO:<alice@example.org>" in server
+    assert not any(line.lower() == "data" for line in server)
+
+
+def test_a_notification_is_sent(server: list[str]) -> None:
+    message = create_msg(
+        SimpleNamespace(sender="alice@example.org", receiver="mx.example.net"),
+        ["bob@example.net"],
+        message_from_string("Subject: hello\nReceived-SPF: fail (x)\n\n"),
+        "To: %(sender)s\nSubject: Re: %(subject)s\n\nTo %(rcpt)s: %(spf_result)s\n",
+    )
+    assert (
+        send_dsn("<alice@example.org>", "mx.example.net", message, session=session(A=["127.0.0.1"]), timeout=10) is None
+    )
+    assert "rcpt TO:<alice@example.org>" in server
+    assert "Subject: Re: hello" in server
+    assert "To bob@example.net: fail (x)" in server
+
+
+def test_the_servers_refusal_comes_back(server: list[str]) -> None:
+    zone = session(MX=[(10, "127.0.0.1")])
+    assert send_dsn("a@refused.example", "mx.example.net", session=zone, timeout=10) == (550, "5.1.1 nobody")
+
+
+@pytest.mark.parametrize(
+    ("records", "answer"),
+    [({}, (553, "example.org takes no mail")), ({"MX": [(0, "")]}, (553, "example.org takes no mail"))],
+)
+def test_domains_that_take_no_mail(records: dict[str, list[Any]], answer: tuple[int, str]) -> None:
+    assert send_dsn("a@example.org", "mx.example.net", session=session(**records)) == answer
+
+
+def test_no_notification_without_a_domain() -> None:
+    assert send_dsn("<>", "mx.example.net", session=session()) == (553, "expected an address with a domain")
+
+
+def test_a_server_that_does_not_answer_is_worth_another_try() -> None:
+    answer = send_dsn("a@example.org", "mx", session=session(MX=[(10, "127.0.0.1")]), timeout=1)
+    assert answer is not None
+    assert answer[0] == 450
+
+
+def test_what_a_peer_said_makes_no_header_of_a_notification() -> None:
+    original = message_from_string("Subject: x\n\n")
+    v = SimpleNamespace(sender="a@b\nBcc: victim@example.org", receiver="mx")
+    message = create_msg(v, ["r"], original, "To: %(sender)s\n\nbody\n")
+    assert message is not None
+    assert message["bcc"] is None
+    assert message["to"] == "a@b Bcc: victim@example.org"
+
+
+def test_a_template_needs_a_body_and_headers() -> None:
+    v = SimpleNamespace(sender="a@b", receiver="mx")
+    assert create_msg(v) is None
+    with pytest.raises(ValueError, match="empty line"):
+        create_msg(v, template="To: x\n")
+    with pytest.raises(ValueError, match="a name and a value"):
+        create_msg(v, template="To\n\nbody")
+    with pytest.raises(KeyError):
+        create_msg(v, template="To: %(nothing)s\n\nbody")
+
+
+def test_no_dns_library_is_loaded_for_parsing_or_lists() -> None:
+    program = (
+        "import sys, aiomilter.compat.parsing, aiomilter.compat.config, aiomilter.compat.cache, aiomilter.compat.greylist\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"dns", "aiodns", "aiomilter.dns"} & set(loaded)
