@@ -8,6 +8,7 @@ import re
 import smtplib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from email.message import Message
 from typing import Any, Final
 
@@ -79,17 +80,20 @@ def _exchangers(domain: str, session: Session) -> list[str]:
 def _converse(
     host: str, helo: str, sender: str, recipient: str, text: str | None, left: float
 ) -> tuple[int, str] | None:
-    with smtplib.SMTP(host, local_hostname=helo, timeout=left) as smtp:
+    smtp = smtplib.SMTP(host, local_hostname=helo, timeout=left)
+    try:
         smtp.ehlo_or_helo_if_needed()
         code, answer = smtp.mail(sender)
         if code == 250:
             code, answer = smtp.rcpt(recipient.removeprefix("<").removesuffix(">"))
         if code in (250, 251) and text is not None:
             code, answer = smtp.data(text.encode("utf-8", "surrogateescape"))
-        if code // 100 != 2:
-            return code, answer.decode("utf-8", "replace")
-        smtp.rset()
-    return None
+        # What the server says to QUIT changes nothing any more.
+        with suppress(OSError, smtplib.SMTPException):
+            smtp.quit()
+    finally:
+        smtp.close()
+    return None if code // 100 == 2 else (code, answer.decode("utf-8", "replace"))
 
 
 def create_msg(

@@ -1,10 +1,10 @@
 """What the submodules do beyond what pymilter can show: what is broken there, and what must not go wrong."""
 
-import asyncio
 import csv
 import io
 import os
 import smtplib
+import socketserver
 import sqlite3
 import subprocess
 import sys
@@ -142,7 +142,8 @@ def test_a_failed_commit_releases_the_lock(here: Path) -> None:
     lock.lock()
     with pytest.raises(OSError, match="nowhere"):
         lock.commit("nowhere/file")
-    PLock("file").lock()
+    lock.lock()
+    lock.unlock()
 
 
 def test_greylisting_survives_a_failed_statement(here: Path) -> None:
@@ -264,44 +265,32 @@ def test_names_that_dns_cannot_hold_have_no_records() -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[list[str]]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """An SMTP server on smtplib's default port, which refuses recipients at "refused.example"; what it was told."""
     told: list[str] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 mx.example ESMTP\r\n")
-        in_data = False
-        while line := (await reader.readline()).decode():
-            told.append(line.rstrip())
-            if in_data:
-                in_data = line != ".\r\n"
-                answer = "" if in_data else "250 taken"
-            elif line.startswith("data"):
-                in_data, answer = True, "354 go on"
-            elif line.startswith("rcpt"):
-                answer = "550 5.1.1 nobody" if "refused.example" in line else "250 ok"
-            else:
-                answer = "221 bye" if line.startswith("QUIT") else "250 ok"
-            if answer:
-                writer.write(answer.encode() + b"\r\n")
-        writer.close()
+    class Conversation(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 mx.example ESMTP\r\n")
+            in_data = False
+            for line in self.rfile:
+                text = line.decode().rstrip()
+                told.append(text)
+                if in_data and text != ".":
+                    continue
+                in_data = text == "data"
+                answer = "354 go on" if in_data else "550 5.1.1 nobody" if "refused.example" in text else "250 ok"
+                self.wfile.write(answer.encode() + b"\r\n")
+                if text.lower() == "quit":
+                    return
 
-    loop = asyncio.new_event_loop()
-    listener = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-    before, smtplib.SMTP.default_port = smtplib.SMTP.default_port, listener.sockets[0].getsockname()[1]
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
+    with socketserver.TCPServer(("127.0.0.1", 0), Conversation) as listener:
+        monkeypatch.setattr(smtplib.SMTP, "default_port", listener.server_address[1])
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
         yield told
-    finally:
-        smtplib.SMTP.default_port = before
-        listener.close()
-        loop.call_soon_threadsafe(loop.stop)
+        listener.shutdown()
         thread.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
 
 
 def session(**records: list[Any]) -> Session:
