@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import grp
+import ipaddress
 import os
 import pwd
 import socket
@@ -69,6 +70,13 @@ class Bound:
         """Whether it listens on all addresses of the machine."""
         return self.socket.family != socket.AF_UNIX and self.socket.getsockname()[0] in ("0.0.0.0", "::")
 
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines may reach it."""
+        if self.socket.family == socket.AF_UNIX:
+            return False
+        return not ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
+
     def listen(self, backlog: int) -> None:
         """Listen; a socket that was handed over and listens already keeps the backlog it has."""
         if not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -109,6 +117,7 @@ class Listener:
         self._failed = False
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
+        self._held = False
 
     def start(self, backlog: int) -> None:
         """Listen and accept."""
@@ -122,6 +131,8 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
+            if self._held:
+                return
             try:
                 connection, _name = self.bound.socket.accept()
             except (BlockingIOError, InterruptedError):
@@ -142,12 +153,28 @@ class Listener:
         self._loop.remove_reader(self.bound.socket.fileno())
         self._rest = self._loop.call_later(delay, self._read)
 
-    def close(self) -> None:
-        """Stop listening."""
+    def hold(self) -> None:
+        """Accept nobody until :meth:`go_on`; who comes meanwhile waits in the socket."""
+        if not self._held:
+            self._held = True
+            self._leave_alone()
+
+    def go_on(self) -> None:
+        """Accept again."""
+        if self._held:
+            self._held = False
+            self._read()
+
+    def _leave_alone(self) -> None:
         if self._rest is not None:
             self._rest.cancel()
+            self._rest = None
         elif self.bound.socket.fileno() >= 0:
             self._loop.remove_reader(self.bound.socket.fileno())
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._leave_alone()
         self.bound.close()
 
 

@@ -236,6 +236,11 @@ class MilterProtocol(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------- from the server
 
+    def never_made(self) -> None:
+        """Take note that there will be no transport."""
+        if self._transport is None:
+            self._tell_end()
+
     def stop(self) -> None:
         """End the connection soon: a callback that waits is cancelled and answered with ``on_error``."""
         # Not now: a batch may only start where no other task is the current one.

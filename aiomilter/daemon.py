@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+import ssl as tls
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 
@@ -52,6 +53,8 @@ class ServeOptions(TypedDict, total=False):
     idle_timeout: float | None
     write_timeout: float
     max_connections: int
+    max_connections_per_peer: int | None
+    max_refused_connections: int
     max_waiting_size: int
     max_frame_size: int
     max_headers: int
@@ -59,6 +62,10 @@ class ServeOptions(TypedDict, total=False):
     max_recipients: int
     max_edits: int
     max_edits_size: int
+    allowed_networks: Collection[str] | None
+    allowed_users: Collection[str | int] | None
+    allowed_groups: Collection[str | int] | None
+    ssl: tls.SSLContext | None
     socket_mode: int | None
     socket_owner: str | int | None
     socket_group: str | int | None

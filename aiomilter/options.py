@@ -1,17 +1,22 @@
 """The options of a server, checked once."""
 
-from collections.abc import Mapping
+import ssl as tls
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
+from aiomilter._access import Access
 from aiomilter.observe import Observer
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.replies import SKIP, TEMPFAIL, Reply, Response, Verdict
 
 __all__ = ["Options", "check_number"]
 
-_NO_NUMBERS: Final = frozenset({"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer"})
-_MAY_BE_NONE: Final = frozenset({"idle_timeout", "answer_timeout", "progress_interval"})
+_NO_NUMBERS: Final = frozenset(
+    {"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer"}
+    | {"allowed_networks", "allowed_users", "allowed_groups", "ssl"}
+)
+_MAY_BE_NONE: Final = frozenset({"idle_timeout", "answer_timeout", "progress_interval", "max_connections_per_peer"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Options:
     idle_timeout: float | None = 7210.0
     write_timeout: float = 60.0
     max_connections: int = 10_000
+    max_connections_per_peer: int | None = None
+    max_refused_connections: int = 1_000
     max_waiting_size: int = 262_144
     max_frame_size: int = MAX_FRAME_SIZE
     max_headers: int = 5_000
@@ -41,6 +48,10 @@ class Options:
     max_recipients: int = 50_000
     max_edits: int = 10_000
     max_edits_size: int = 16_777_216
+    allowed_networks: Collection[str] | None = None
+    allowed_users: Collection[str | int] | None = None
+    allowed_groups: Collection[str | int] | None = None
+    ssl: tls.SSLContext | None = None
     observer: Observer | None = None
 
     def __post_init__(self) -> None:
@@ -51,12 +62,24 @@ class Options:
         given: object = self.on_timeout
         if given is not None and (not isinstance(given, Verdict | Reply) or given is SKIP):
             raise TypeError(f"on_timeout: expected a verdict other than SKIP, a Reply or None, found {given!r}")
+        Access(self.allowed_networks, self.allowed_users, self.allowed_groups)
+        _check_tls(self.ssl)
         _check_by_stage("callback_timeouts", self.callback_timeouts)
         _check_by_stage("answer_timeouts", self.answer_timeouts)
         for option in fields(self):
             value = getattr(self, option.name)
             if option.name not in _NO_NUMBERS and not (value is None and option.name in _MAY_BE_NONE):
                 check_number(option.name, value)
+
+
+def _check_tls(context: object) -> None:
+    """Check that a context can be the server's."""
+    if context is None:
+        return
+    if not isinstance(context, tls.SSLContext):
+        raise TypeError(f"ssl: expected an ssl.SSLContext, found {context!r}")
+    if context.protocol is tls.PROTOCOL_TLS_CLIENT:
+        raise ValueError("ssl: expected a context of a server, found one of a client")
 
 
 def _check_by_stage(name: str, value: object) -> None:

@@ -3,19 +3,24 @@
 import asyncio
 import inspect
 import socket
-from collections.abc import Callable, Mapping
+import ssl as tls
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 
+from aiomilter._access import Access, peer_name
+from aiomilter._crowd import Crowd
 from aiomilter._listening import Bound, Listener, Permissions, bind_found, query
 from aiomilter._protocol import MilterProtocol
 from aiomilter._session import Handler
 from aiomilter.addresses import Address, Inet, parse
 from aiomilter.handler import Milter
-from aiomilter.observe import SERVER, Observer, Where
+from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
+from aiomilter.observe.seldom import Seldom
 from aiomilter.options import Options, check_number
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.events import Connect
@@ -29,6 +34,9 @@ Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
 """What makes filters: a callable that returns one, a :class:`Milter` subclass above all; or an async context manager function
 that yields such a callable, entered once in the loop and left after its last connection."""
 
+_TLS_BEGINS: Final = 10.0
+_TLS_ENDS: Final = 5.0
+"""Seconds that a peer has to do its part where TLS begins and ends."""
 _SWEEPS: Final = 8
 """How often within ``idle_timeout`` connections are looked at; one timer for all of them, none per packet."""
 
@@ -48,6 +56,8 @@ def serve(
     idle_timeout: float | None = 7210.0,
     write_timeout: float = 60.0,
     max_connections: int = 10_000,
+    max_connections_per_peer: int | None = None,
+    max_refused_connections: int = 1_000,
     max_waiting_size: int = 262_144,
     max_frame_size: int = MAX_FRAME_SIZE,
     max_headers: int = 5_000,
@@ -55,6 +65,10 @@ def serve(
     max_recipients: int = 50_000,
     max_edits: int = 10_000,
     max_edits_size: int = 16_777_216,
+    allowed_networks: Collection[str] | None = None,
+    allowed_users: Collection[str | int] | None = None,
+    allowed_groups: Collection[str | int] | None = None,
+    ssl: tls.SSLContext | None = None,
     socket_mode: int | None = None,
     socket_owner: str | int | None = None,
     socket_group: str | int | None = None,
@@ -82,7 +96,11 @@ def serve(
         drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
         write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
-        max_connections: Connections at once; one more is answered TEMPFAIL at CONNECT.
+        max_connections: Connections that are served at once; one more is answered TEMPFAIL at CONNECT.
+        max_connections_per_peer: The same of one MTA: of an address, or of a user for UNIX-domain sockets; None for as many as
+            there may be.
+        max_refused_connections: Connections above these limits at once; then no more are accepted, and wait in the socket,
+            until one has ended.
         max_waiting_size: Octets that may wait behind a suspended callback before reading pauses.
         max_frame_size: Octets of payload in a packet; a larger one closes the connection.
         max_headers: Header fields of a message; one more is answered 552.
@@ -90,6 +108,13 @@ def serve(
         max_recipients: Recipients of a message; one more is answered 452.
         max_edits: Edits of a message; one more, and the message is answered ``on_error``.
         max_edits_size: Octets in all of them, the body not counted; the same.
+        allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
+            are closed at once.  None lets everybody in.
+        allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
+            ``allowed_groups`` None, leaves it to the permissions of the socket.  Linux only.
+        allowed_groups: The same of groups; who is in either may connect.
+        ssl: Speak TLS on all TCP sockets, with this context of a server; with ``verify_mode = ssl.CERT_REQUIRED`` and
+            ``load_verify_locations`` only to those who have a certificate.  UNIX-domain sockets stay as they are.
         socket_mode: Permissions of UNIX-domain sockets, such as ``0o660``; None leaves it to the umask.
         socket_owner: Owner of UNIX-domain sockets, name or number.
         socket_group: Group of UNIX-domain sockets, name or number.
@@ -117,6 +142,8 @@ def serve(
         idle_timeout=idle_timeout,
         write_timeout=write_timeout,
         max_connections=max_connections,
+        max_connections_per_peer=max_connections_per_peer,
+        max_refused_connections=max_refused_connections,
         max_waiting_size=max_waiting_size,
         max_frame_size=max_frame_size,
         max_headers=max_headers,
@@ -124,6 +151,10 @@ def serve(
         max_recipients=max_recipients,
         max_edits=max_edits,
         max_edits_size=max_edits_size,
+        allowed_networks=allowed_networks,
+        allowed_users=allowed_users,
+        allowed_groups=allowed_groups,
+        ssl=ssl,
         observer=observer,
     )
     check_number("drain_timeout", drain_timeout, zero=True)
@@ -162,10 +193,14 @@ class Server:
         self._connections: dict[MilterProtocol, _Generation] = {}
         self._count = 0
         self._listeners: list[Listener] = []
-        self._accepting: set[asyncio.Task[Any]] = set()
+        self._accepting: dict[asyncio.Task[Any], MilterProtocol] = {}
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
-        self._full = False
+        self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
+        self._say = Seldom(lambda what: self.observer.remarked(SERVER, what), monotonic)
+        self._crowd = Crowd(
+            options.max_connections, options.max_connections_per_peer, options.max_refused_connections, self._say
+        )
 
     async def __aenter__(self) -> Self:
         """Build the filter, then listen."""
@@ -248,36 +283,43 @@ class Server:
     async def _all_made(self) -> None:
         """Wait for the transports of all that were accepted."""
         while self._accepting:
-            await asyncio.wait(self._accepting)
+            await asyncio.wait(list(self._accepting))
 
     async def _end_connections(self) -> None:
+        if self._options.ssl is not None:
+            for task in self._accepting:
+                task.cancel()  # who has not even finished its handshake is not waited for
         await self._all_made()
         for connection in self._connections:
             connection.stop()
         await self._idle.wait()
 
-    def accept(self) -> MilterProtocol:
-        """Return what is to serve a new connection."""
+    def accept(self, peer: str = "") -> MilterProtocol:
+        """Return what is to serve a new connection.
+
+        Args:
+            peer: Who has made it, for the limit of connections of each; "" for nobody in particular.
+        """
         generation = self._generation
         assert generation is not None
         self._count += 1
-        make = generation.make
-        if len(self._connections) >= self._options.max_connections:
-            make = _Refusing
-            if not self._full:
-                self._full = True
-                what = f"{self._options.max_connections} connections are open; answering TEMPFAIL to more"
-                self.observer.remarked(Where(self._count, "", "", None), what)
-        serve_it = MilterProtocol if make is _Refusing else self._protocol
-        connection = serve_it(asyncio.get_running_loop(), make, self._options, self.observer, self._count, self._ended)
+        served = self._crowd.enter(self._count, peer)
+        make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
+        connection = kind(asyncio.get_running_loop(), make, self._options, self.observer, self._count, self._ended)
         self._connections[connection] = generation
         generation.connections += 1
         self._idle.clear()
+        if self._crowd.full:
+            for listener in self._listeners:
+                listener.hold()
         return connection
 
     def _ended(self, connection: MilterProtocol) -> None:
         self._connections.pop(connection).leave()
-        self._full = self._full and len(self._connections) >= self._options.max_connections
+        self._crowd.leave(connection.number)
+        if not self._crowd.full:
+            for listener in self._listeners:
+                listener.go_on()
         if not self._connections:
             self._idle.set()
 
@@ -324,6 +366,15 @@ class Server:
             name = listener.bound.name
             self.addresses = (*self.addresses, name)
             self.observer.started(name, listener.bound.everywhere)
+            self._warn(listener.bound)
+
+    def _warn(self, bound: Bound) -> None:
+        """Say that anybody may connect, where that is so: whoever does may say that mail comes from anywhere."""
+        options = self._options
+        known = self._access.by_network or (options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED)
+        if bound.exposed and not known:
+            what = "other machines may connect, and nothing says which: see allowed_networks and ssl"
+            self.observer.remarked(SERVER, f"{bound.name}: {what}")
 
     async def _bind(self, address: Address) -> list[Bound]:
         if not isinstance(address, Inet):
@@ -336,20 +387,39 @@ class Server:
         return bind_found(address, self._permissions, found)
 
     def _accepted(self, sock: socket.socket) -> None:
-        """Have the event loop make a transport of a new connection."""
+        """Have the event loop make a transport of a new connection, if it may stay."""
+        refusal = self._access.refusal(sock)
+        if refusal is not None:
+            sock.close()
+            self._say("access", f"a connection was closed: {refusal}")
+            return
         loop = asyncio.get_running_loop()
-        task = loop.create_task(loop.connect_accepted_socket(self.accept, sock))
-        self._accepting.add(task)
+        connection = self.accept(peer_name(sock) if self._crowd.counts_peers else "")
+        context = self._options.ssl if sock.family != socket.AF_UNIX else None
+        making = loop.connect_accepted_socket(
+            lambda: connection,
+            sock,
+            ssl=context,
+            ssl_handshake_timeout=_TLS_BEGINS if context is not None else None,
+            ssl_shutdown_timeout=_TLS_ENDS if context is not None else None,
+        )
+        task = loop.create_task(making)
+        self._accepting[task] = connection
         task.add_done_callback(self._transport_made)
 
     def _transport_made(self, task: "asyncio.Task[Any]") -> None:
-        self._accepting.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        connection = self._accepting.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
+            return
+        connection.never_made()
+        if isinstance(error, OSError):  # whatever goes wrong with TLS is one
+            self._say("a new connection", f"a new connection is lost: {type(error).__name__}: {error}")
+        elif error is not None:
             self.observer.failed(SERVER, "a new connection is lost", error)
 
     def _cannot_accept(self, error: OSError) -> None:
-        what = f"cannot accept connections: {error.strerror}; trying again every second"
-        self.observer.remarked(SERVER, what)
+        self._say("descriptors", f"cannot accept connections: {error.strerror}; trying again every second")
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:

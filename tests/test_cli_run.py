@@ -8,6 +8,7 @@ import re
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -109,6 +110,33 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def smtp(daemon: Daemon) -> smtplib.SMTP:
     port = daemon.until(r"INFO aiomilter: listening on 127\.0\.0\.1:(\d+) for SMTP")[1]
     return smtplib.SMTP("127.0.0.1", int(port), timeout=30)
+
+
+@pytest.mark.slow
+def test_who_may_connect_is_an_option(start: Start) -> None:
+    daemon = start("--listen", "inet:0@127.0.0.1", "--allow-network", "192.0.2.0/24", "--allow-network", "2001:db8::1")
+    port = int(daemon.until(r"listening on inet:(\d+)@127")[1])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        assert client.recv(1) == b""
+    daemon.until("WARNING aiomilter: a connection was closed: 127.0.0.1 is not in allowed_networks")
+    assert daemon.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.slow
+def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=x"
+    subprocess.run([*command.split(), "-keyout", "k", "-out", "c"], cwd=tmp_path, check=True, capture_output=True)
+    files = ("--tls-certificate", "c", "--tls-key", "k", "--tls-client-ca", "c")
+    daemon = start("--listen", "inet:0", *files, "--max-connections-per-peer", "3")
+    port = int(daemon.until(r"listening on inet:(\d+)@127")[1])
+    context = ssl.create_default_context(cafile=str(tmp_path / "c"))
+    context.check_hostname = False
+    context.load_cert_chain(tmp_path / "c", tmp_path / "k")
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as client:
+        client.sendall(bytes.fromhex("0000000d4f00000006000001ff001fffff"))
+        assert client.recv(5)[4:] == b"O"
+    assert daemon.end(signal.SIGTERM)[0] == 0
+    assert not any("other machines" in line for line in daemon.log)
 
 
 @pytest.mark.slow
@@ -251,6 +279,22 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             ["--store", "x", "--listen", "inet:0"],
             2,
             "--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored",
+        ),
+        (["--listen", "inet:0", "--tls-key", "k"], 2, "--tls-key and --tls-client-ca need --tls-certificate"),
+        (
+            ["--smtp", "0", "--allow-network", "10.0.0.0/8"],
+            2,
+            "--smtp is for trying a filter: give it without --allow-network and --tls-certificate",
+        ),
+        (
+            ["--listen", "inet:0", "--tls-certificate", "no.pem"],
+            1,
+            "cannot use 'no.pem' for TLS: No such file or directory",
+        ),
+        (
+            ["--listen", "inet:0", "--allow-network", "x"],
+            1,
+            "allowed_networks: 'x' does not appear to be an IPv4 or IPv6 network",
         ),
         (["--smtp", "x"], 2, "--smtp 'x': expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525"),
         (["--smtp", "0", "--store", "f.py"], 1, "cannot store in 'f.py': File exists"),

@@ -32,7 +32,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "handler": "context",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
-        "options": "observe",
+        "_access": "",
+        "_crowd": "",
+        "options": "observe _access",
         "_deadlines": "options",
         "_session": "handler observe _deadlines",
         "_protocol": "_session",
@@ -41,7 +43,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe",
-        "server": "_protocol _listening _stall _systemd",
+        "server": "_protocol _listening _crowd _stall _systemd",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
@@ -90,11 +92,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import subprocess": "",
         # Milter.greysql is a file of its own format.
         "import sqlite3": "policy.stores.sqlite compat.greylist",
-        # Packed numbers are octets of packets.
-        "import struct": "wire.events wire.framing wire.modifications wire.replies",
+        # Packed numbers are octets of packets, or of what the kernel says.
+        "import struct": "_access wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
-        "import socket": "addresses _listening server _protocol mta.opening _systemd _workers "
+        "import socket": "addresses _access _listening server _protocol mta.opening _systemd _workers "
         "compat.adapter compat.conversation compat.listening compat.parsing",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",

@@ -792,7 +792,7 @@ async def test_connections_above_the_limit_are_asked_to_come_back() -> None:
         assert "t" not in again.answers
         full = await scene.opened()
         assert "t" in full.answers
-        assert len(scene.watcher.remarks) == 2
+        assert len(scene.watcher.remarks) == 1
     assert len(filter_.made) == 4
 
 

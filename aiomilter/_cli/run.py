@@ -5,6 +5,7 @@ import asyncio
 import grp
 import importlib.util
 import pwd
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -76,6 +77,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     _add_policy(parser.add_argument_group("when things go wrong"))
     _add_limits(parser.add_argument_group("limits"))
+    _add_access(parser.add_argument_group("who may connect"))
     _add_process(parser.add_argument_group("sockets and process"))
 
 
@@ -153,7 +155,8 @@ def _add_policy(group: "argparse._ArgumentGroup") -> None:
 
 def _add_limits(group: "argparse._ArgumentGroup") -> None:
     for name, default, text in (
-        ("connections", 10_000, "at once"),
+        ("connections", 10_000, "that are served at once"),
+        ("refused-connections", 1_000, "above that, answered TEMPFAIL; then no more are accepted"),
         ("headers", 5_000, "header fields of a message"),
         ("headers-size", 4_194_304, "octets in these"),
         ("recipients", 50_000, "of a message"),
@@ -161,6 +164,37 @@ def _add_limits(group: "argparse._ArgumentGroup") -> None:
     ):
         option, help_text = f"--max-{name}", f"{text} (%(default)s)"
         group.add_argument(option, metavar="N", type=above_zero, default=default, help=help_text)
+
+    group.add_argument(
+        "--max-connections-per-peer",
+        metavar="N",
+        type=above_zero,
+        help="of one MTA: an address, or the user of a UNIX socket (no limit of its own)",
+    )
+
+
+def _add_access(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--allow-network",
+        metavar="NETWORK",
+        action="append",
+        help="that may connect by TCP, as in 10.0.0.0/8; may be repeated (everybody)",
+    )
+    group.add_argument(
+        "--allow-user",
+        metavar="USER",
+        action="append",
+        type=_user,
+        help="that may connect to UNIX sockets; may be repeated (whom the permissions let in)",
+    )
+    group.add_argument(
+        "--allow-group", metavar="GROUP", action="append", type=_group, help="the same of groups; may be repeated"
+    )
+    group.add_argument("--tls-certificate", metavar="FILE", help="speak TLS on TCP sockets, with this chain in PEM")
+    group.add_argument("--tls-key", metavar="FILE", help="its private key (in the same file)")
+    group.add_argument(
+        "--tls-client-ca", metavar="FILE", help="only for clients with a certificate signed by one of these"
+    )
 
 
 def _add_process(group: "argparse._ArgumentGroup") -> None:
@@ -209,6 +243,25 @@ def _deadlines(options: argparse.Namespace) -> _Deadlines:
     }
 
 
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """Return the context that the options ask for."""
+    if options.tls_certificate is None:
+        if options.tls_key is not None or options.tls_client_ca is not None:
+            raise Trouble("--tls-key and --tls-client-ca need --tls-certificate", status=USAGE)
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    name = options.tls_certificate
+    try:
+        context.load_cert_chain(options.tls_certificate, options.tls_key)
+        if options.tls_client_ca is not None:
+            name = options.tls_client_ca
+            context.load_verify_locations(options.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:  # an SSLError is one
+        raise Trouble(f"cannot use {name!r} for TLS: {error.strerror or error}") from None
+    return context
+
+
 def _user(text: str) -> int:
     try:
         return int(text) if text.isascii() and text.isdigit() else pwd.getpwnam(text).pw_uid
@@ -238,6 +291,11 @@ def _run(options: argparse.Namespace) -> int:
         raise Trouble("--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored", status=USAGE)
     if options.uvloop and importlib.util.find_spec("uvloop") is None:
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
+    if options.smtp is not None and (options.allow_network or options.tls_certificate):
+        raise Trouble(
+            "--smtp is for trying a filter: give it without --allow-network and --tls-certificate", status=USAGE
+        )
+    context = _tls(options)
     on_message = _message_taker(options) if options.smtp is not None else None
     logs.set_up(options.log_level)
     factory = load(options.target)
@@ -251,10 +309,16 @@ def _run(options: argparse.Namespace) -> int:
             idle_timeout=options.idle_timeout,
             write_timeout=options.write_timeout,
             max_connections=options.max_connections,
+            max_connections_per_peer=options.max_connections_per_peer,
+            max_refused_connections=options.max_refused_connections,
             max_headers=options.max_headers,
             max_headers_size=options.max_headers_size,
             max_recipients=options.max_recipients,
             max_edits=options.max_edits,
+            allowed_networks=options.allow_network,
+            allowed_users=options.allow_user,
+            allowed_groups=options.allow_group,
+            ssl=context,
             socket_mode=options.socket_mode,
             socket_owner=options.socket_owner,
             socket_group=options.socket_group,
