@@ -31,7 +31,8 @@ __all__ = [
     "stop_here",
 ]
 
-_READ_SIZE: Final = 262_144
+_READ_SIZE: Final = 65_536
+"""Larger ones make Python map memory for every read, and give it back: 40 % more time in the kernel."""
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
 """The connection whose callback this is."""

@@ -220,8 +220,8 @@ class ClassicHandler:
         self._callbacks = callbacks
         self._session: ClassicSession
         self.context: Context
-        # The steps that do without a reply, whether the MTA knows of it or not.
-        self._quiet: frozenset[Stage] = frozenset()
+        # The callbacks that do without a reply, whether the MTA knows of it or not.
+        self._quiet: frozenset[str] = frozenset()
         # Whether the program knows of this connection.
         self._told = False
 
@@ -264,7 +264,7 @@ class ClassicHandler:
             protocol = (sum(absent) | Flag.SKIP) & offer.protocol
         if actions & ~offer.actions or protocol & ~shown:
             return None
-        self._quiet = frozenset(stage for stage in Stage if stage.nr_flag & protocol)
+        self._quiet = frozenset(name for stage, name in CALLBACKS.items() if stage.nr_flag & protocol)
         lists = {_STAGE_OF_LIST[number]: self.context.lists[number] for number in sorted(self.context.lists)}
         protocol &= offer.protocol
         return Agreement(
@@ -291,27 +291,29 @@ class ClassicHandler:
             answer = callback(self.context, event.hostname, _AF.get(event.family, 0), address)
         except BaseException as failure:  # noqa: BLE001 - see _untrapped
             return self._untrapped(failure)
-        return None if answer.__class__ is int and not answer else await self._answer("connect", Stage.CONNECT, answer)
+        if answer.__class__ is int and (not answer or (answer == _NOREPLY and "connect" in self._quiet)):
+            return None
+        return await self._answer("connect", answer)
 
     async def helo(self, _: object, event: Helo) -> Any:
         """Call ``helo`` with the name."""
-        return await self._ask_text("helo", Stage.HELO, event.name)
+        return await self._ask_text("helo", event.name)
 
     async def unknown(self, _: object, event: Unknown) -> Any:
         """Call ``unknown`` with the line."""
-        return await self._ask_text("unknown", Stage.UNKNOWN, event.line)
+        return await self._ask_text("unknown", event.line)
 
     async def envfrom(self, _: object, event: Mail) -> Any:
         """Call ``envfrom`` with the octets of sender and parameters."""
-        return await self._ask("envfrom", Stage.MAIL, *map(_octets, (event.sender, *event.params)))
+        return await self._ask("envfrom", *map(_octets, (event.sender, *event.params)))
 
     async def envrcpt(self, _: object, event: Rcpt) -> Any:
         """Call ``envrcpt`` with the octets of recipient and parameters."""
-        return await self._ask("envrcpt", Stage.RCPT, *map(_octets, (event.recipient, *event.params)))
+        return await self._ask("envrcpt", *map(_octets, (event.recipient, *event.params)))
 
     async def data(self, _: object) -> Any:
         """Call ``data``."""
-        return await self._ask("data", Stage.DATA)
+        return await self._ask("data")
 
     async def header(self, _: object, event: Header) -> Any:
         """Call ``header`` with the name, and the octets of the value."""
@@ -325,44 +327,46 @@ class ClassicHandler:
             answer = callback(self.context, name, value.encode("utf-8", "surrogateescape"))
         except BaseException as failure:  # noqa: BLE001 - see _untrapped
             return self._untrapped(failure)
-        return None if answer.__class__ is int and not answer else await self._answer("header", Stage.HEADER, answer)
+        if answer.__class__ is int and (not answer or (answer == _NOREPLY and "header" in self._quiet)):
+            return None
+        return await self._answer("header", answer)
 
     async def eoh(self, _: object) -> Any:
         """Call ``eoh``."""
-        return await self._ask("eoh", Stage.EOH)
+        return await self._ask("eoh")
 
     async def body(self, _: object, chunk: bytes) -> Any:
         """Call ``body`` with a piece of it."""
-        return await self._ask("body", Stage.BODY, chunk)
+        return await self._ask("body", chunk)
 
     async def eom(self, _: object) -> Any:
         """Call ``eom``, while the message can be changed."""
         self.context.at_end(True)
         try:
-            return await self._ask("eom", Stage.EOM)
+            return await self._ask("eom")
         finally:
             self.context.at_end(False)
 
     async def abort(self, _: object) -> None:
         """Call ``abort``; what it answers is ignored."""
-        await self._ask("abort", Stage.EOM)
+        await self._ask("abort")
 
     async def close(self, _: object) -> None:
         """Call ``close``; what it answers is ignored."""
         self.context.closing()
         if self._told:
-            await self._ask("close", Stage.EOM)
+            await self._ask("close")
         self.context.die()
 
-    async def _ask_text(self, name: str, stage: Stage, text: str) -> Any:
+    async def _ask_text(self, name: str, text: str) -> Any:
         try:
             if not text.isascii():
                 text.encode("utf-8")
         except UnicodeEncodeError as failure:
             return self._untrapped(failure)
-        return await self._ask(name, stage, text)
+        return await self._ask(name, text)
 
-    async def _ask(self, name: str, stage: Stage, *args: object) -> Any:
+    async def _ask(self, name: str, *args: object) -> Any:
         callback = getattr(self._callbacks, name)
         if callback is None:
             return None
@@ -371,9 +375,11 @@ class ClassicHandler:
             answer = callback(self.context, *args)
         except BaseException as failure:  # noqa: BLE001 - see _untrapped
             return self._untrapped(failure)
-        return None if answer.__class__ is int and not answer else await self._answer(name, stage, answer)
+        if answer.__class__ is int and (not answer or (answer == _NOREPLY and name in self._quiet)):
+            return None
+        return await self._answer(name, answer)
 
-    async def _answer(self, name: str, stage: Stage, answer: Any) -> Any:
+    async def _answer(self, name: str, answer: Any) -> Any:
         """Return what a callback's answer means on the wire; None for CONTINUE."""
         if iscoroutine(answer):
             try:
@@ -383,7 +389,7 @@ class ClassicHandler:
             except BaseException as failure:  # noqa: BLE001 - see _untrapped
                 return self._untrapped(failure)
         verdict = _VERDICTS.get(answer) if isinstance(answer, int) else None
-        if verdict is CONTINUE or (answer == _NOREPLY and stage in self._quiet and isinstance(answer, int)):
+        if verdict is CONTINUE or (answer == _NOREPLY and name in self._quiet and isinstance(answer, int)):
             return None
         if verdict is None:
             return self._untrapped(_not_int(name))
