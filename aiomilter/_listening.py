@@ -5,6 +5,7 @@ import contextlib
 import errno
 import grp
 import ipaddress
+import mmap
 import os
 import pwd
 import socket
@@ -14,12 +15,18 @@ from typing import Any, Final
 
 from aiomilter.addresses import Address, Inet, Inherited, Unix
 
-__all__ = ["Bound", "Listener", "Permissions", "bind", "bind_found", "query"]
+__all__ = ["PLACES", "Bound", "Listener", "Permissions", "Share", "absent", "bind", "bind_found", "query", "tally"]
+
+PLACES: Final = 256
+"""Most processes that accept from the same sockets."""
 
 _AT_ONCE: Final = 64
 """Connections accepted before those that are open get their turn again."""
 _REST: Final = 1.0
 """Seconds to let go by where the system has nothing left for another connection."""
+_COURTESY: Final = 0.001
+"""Seconds for the other processes to accept what they should; they have been woken, too."""
+_ABSENT: Final = 2**64 - 1
 
 
 class Permissions:
@@ -96,6 +103,73 @@ def _identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def tally() -> "memoryview[int]":
+    """Return how many connections each process has, in memory that all share who are forked from here on."""
+    counts = memoryview(mmap.mmap(-1, 8 * PLACES)).cast("Q")
+    for place in range(PLACES):
+        absent(counts, place)
+    return counts
+
+
+def absent(counts: "memoryview[int]", place: int) -> None:
+    """Have nobody leave connections to a process that does not accept any."""
+    counts[place] = _ABSENT
+
+
+class Share:
+    """What one of several processes has of the sockets that all of them accept from: its turn when it has the fewest.
+
+    Every process is woken by every new connection.  Those that have more than another leave it to that one for a
+    millisecond, and take it only if it is still there: the other may be busy, and nobody shall wait for it.
+
+    Args:
+        bound: The sockets.
+        counts: See :func:`tally`.
+        place: Ours in the counts.
+    """
+
+    def __init__(self, bound: Iterable[Bound], counts: "memoryview[int]", place: int) -> None:
+        self.bound = [Bound(one.socket) for one in bound]  # the paths are not ours to remove
+        self._counts = counts
+        self._place = place
+        self._accepting = False
+        self._connections = 0
+        self._begin: Callable[[], None] | None = None
+        self._ended: Callable[[], None] | None = None
+
+    def when_told(self, begin: Callable[[], None]) -> None:
+        """Keep what begins to accept."""
+        self._begin = begin
+
+    def when_ended(self, ended: Callable[[], None]) -> None:
+        """Keep what wants to hear that no more is accepted."""
+        self._ended = ended
+
+    def begin(self) -> None:
+        """Accept from now on."""
+        self._accepting = True
+        self.count(self._connections)
+        if self._begin is not None:
+            self._begin()
+
+    def end(self) -> None:
+        """Accept no more, so that nobody leaves a connection to us."""
+        self._accepting = False
+        absent(self._counts, self._place)
+        if self._ended is not None:
+            self._ended()
+
+    def count(self, connections: int) -> None:
+        """Take note of how many connections are open."""
+        self._connections = connections
+        if self._accepting:
+            self._counts[self._place] = connections
+
+    def is_next(self) -> bool:
+        """Whether no other process has fewer connections."""
+        return self._connections <= min(self._counts)
+
+
 class Listener:
     """Accepts connections, a few at a time, so that the ones that are open are not held up by a crowd at the door.
 
@@ -106,14 +180,20 @@ class Listener:
         accepted: Gets every new connection.
         failing: Called with the error, once, when the system has nothing left for another connection; then it is tried
             again every second.
+        share: If other processes accept from the same socket.
     """
 
     def __init__(
-        self, bound: Bound, accepted: Callable[[socket.socket], object], failing: Callable[[OSError], object]
+        self,
+        bound: Bound,
+        accepted: Callable[[socket.socket], object],
+        failing: Callable[[OSError], object],
+        share: Share | None = None,
     ) -> None:
         self.bound = bound
         self._accepted = accepted
         self._failing = failing
+        self._share = share
         self._failed = False
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
@@ -133,25 +213,38 @@ class Listener:
         for _ in range(_AT_ONCE):
             if self._held:
                 return
-            try:
-                connection, _name = self.bound.socket.accept()
-            except (BlockingIOError, InterruptedError):
+            if self._share is not None and not self._share.is_next():
+                self._pause(_COURTESY, self._accept_left)
                 return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                self._pause(_REST)
-                if not self._failed:
-                    self._failed = True
-                    self._failing(error)
+            if not self._accept_one():
                 return
-            self._failed = False
-            connection.setblocking(False)
-            self._accepted(connection)
 
-    def _pause(self, delay: float) -> None:
+    def _accept_left(self) -> None:
+        """Take what the others have left."""
+        self._read()
+        self._accept_one()
+
+    def _accept_one(self) -> bool:
+        try:
+            connection, _name = self.bound.socket.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ConnectionAbortedError:
+            return True
+        except OSError as error:
+            self._pause(_REST, self._read)
+            if not self._failed:
+                self._failed = True
+                self._failing(error)
+            return False
+        self._failed = False
+        connection.setblocking(False)
+        self._accepted(connection)
+        return True
+
+    def _pause(self, delay: float, resume: Callable[[], None]) -> None:
         self._loop.remove_reader(self.bound.socket.fileno())
-        self._rest = self._loop.call_later(delay, self._read)
+        self._rest = self._loop.call_later(delay, resume)
 
     def hold(self) -> None:
         """Accept nobody until :meth:`go_on`; who comes meanwhile waits in the socket."""

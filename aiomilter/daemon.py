@@ -1,17 +1,22 @@
 """``run``: a filter as a process of its own, with signals, reloads, a service manager and an exit."""
 
 import asyncio
-import contextlib
-import gc
 import signal
 import ssl as tls
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, TypedDict, Unpack
 
+from aiomilter._life import Orders, Reload, Service, live
+from aiomilter._listening import Bound, Permissions, Share, bind
 from aiomilter._systemd import Systemd
+from aiomilter._workers import Make, Report, Supervisor
+from aiomilter.addresses import parse
 from aiomilter.observe import SERVER, Observer
-from aiomilter.server import Factory, Server, serve
+from aiomilter.observe.guard import Guard
+from aiomilter.observe.log import LogObserver
+from aiomilter.options import check_number
+from aiomilter.server import BACKLOG, Factory, Server, serve
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import Response
 
@@ -21,21 +26,18 @@ __all__ = [
     "Reload",
     "ServeOptions",
     "Service",
+    "Share",
     "Systemd",
     "reload",
     "run",
     "run_service",
     "run_until_stopped",
+    "run_workers",
 ]
-
-Reload: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
-"""Loads a filter anew and returns whether that worked; what it could not do, it has logged."""
-_T = TypeVar("_T")
 
 RELOADED: Final = "reloaded; open connections finish on what they began with"
 UNCHANGED: Final = "nothing has changed"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_SERVING: Final = "Serving"
 
 
 class ServeOptions(TypedDict, total=False):
@@ -73,19 +75,13 @@ class ServeOptions(TypedDict, total=False):
     observer: Observer | None
 
 
-class Service(AbstractAsyncContextManager[object], Protocol):
-    """What runs until a signal comes: a :class:`aiomilter.Server`, or one together with what goes with it."""
-
-    drain_timeout: float
-
-    async def drain(self, timeout: float | None = None) -> None:
-        """End what is open in its own time, within ``timeout``."""
-
-    async def close(self) -> None:
-        """End everything now."""
-
-
-def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: Unpack[ServeOptions]) -> None:
+def run(
+    factory: Factory,
+    *sockets: str,
+    uvloop: bool | None = None,
+    workers: int = 1,
+    **options: Unpack[ServeOptions],
+) -> None:
     """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once.
 
     SIGHUP enters the factory again: new connections get their filters from what it then gives, open ones finish on the old.
@@ -100,16 +96,94 @@ def run(factory: Factory, *sockets: str, uvloop: bool | None = None, **options: 
         sockets: As for :func:`aiomilter.serve`; also ``fd:NAME``, a socket that systemd has handed over under that name.  None
             for all that it has handed over.
         uvloop: Whether to run on uvloop; None to do so where it is installed.
+        workers: Processes that serve; more than one are forked and watched over by another, which binds the sockets.  Limits
+            hold for each of them.  The factory is entered in each, and a reload is a new set of processes.
         options: As for :func:`aiomilter.serve`.
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint.
+        ChildProcessError: A worker could not start, or did not end well; it has written why.
         OSError: A socket cannot be listened on.
         RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.
     """
+    check_number("workers", workers)
     systemd = Systemd.from_environment()
+    if workers > 1:
+
+        def make(share: Share) -> Server:
+            server = serve(factory, *texts, **options)
+            server.share(share)
+            return server
+
+        texts = systemd.sockets(sockets)
+        # What is wrong with the options is the caller's to hear, not a worker's to write.
+        serve(factory, *texts, **options)
+        observer = Guard(options.get("observer") or LogObserver())
+        if run_workers(make, workers, texts, options, uvloop=uvloop, systemd=systemd, observer=observer):
+            raise ChildProcessError("a worker could not start or did not end well; it has written why")
+        return
     server = serve(factory, *systemd.sockets(sockets), **options)
     run_service(server, uvloop=uvloop, reload=lambda: reload(server, factory), systemd=systemd)
+
+
+def run_workers(
+    make: Make,
+    workers: int,
+    sockets: Sequence[str],
+    options: ServeOptions,
+    *,
+    uvloop: bool | None,
+    systemd: Systemd,
+    observer: Observer,
+    report: Report | None = None,
+) -> int:
+    """Serve with several processes until a signal comes; return the exit status.
+
+    Args:
+        make: Makes, in a worker, what serves there; what it makes takes the share it is given.
+        workers: How many.
+        sockets: Where to listen.
+        options: Those that concern sockets are heeded here.
+        uvloop: As for :func:`run`.
+        systemd: Is told how the whole does.
+        observer: Hears, in this process, of workers that come and go.
+        report: Tells the user, in a worker, what went wrong there.
+
+    Raises:
+        OSError: A socket cannot be listened on, or a process not be forked.
+        RuntimeError: An event loop runs already.
+    """
+    _check_no_loop()
+    permissions = Permissions(options.get("socket_mode"), options.get("socket_owner"), options.get("socket_group"))
+    bound: list[Bound] = []
+    try:
+        for text in sockets:
+            bound += bind(parse(text), permissions)
+        supervisor = Supervisor(
+            make,
+            workers,
+            bound,
+            backlog=options.get("backlog", BACKLOG),
+            loop_factory=_loop_factory(uvloop),
+            systemd=systemd,
+            observer=observer,
+            report=report or _reporter(observer),
+        )
+        return supervisor.run()
+    finally:
+        for one in bound:
+            one.close()
+
+
+def _reporter(observer: Observer) -> Report:
+    def report(error: BaseException, what: str) -> int:
+        if what:
+            observer.failed(SERVER, f"cannot {what}: {type(error).__name__}: {error}; {UNCHANGED}", error)
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+
+    return report
 
 
 async def reload(server: Server, factory: Factory) -> bool:
@@ -127,8 +201,7 @@ def run_service(
     service: Service, *, uvloop: bool | None = None, reload: Reload | None = None, systemd: Systemd | None = None
 ) -> None:
     """Run a service in a loop of its own, as :func:`run_until_stopped` does."""
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("run: an event loop runs here already; write 'async with aiomilter.serve(...)' instead")
+    _check_no_loop()
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
         runner.run(run_until_stopped(service, own_process=True, reload=reload, systemd=systemd))
 
@@ -153,104 +226,15 @@ async def run_until_stopped(
             number, orders.reload.set if number == signal.SIGHUP and reload else orders.told_to_stop
         )
     try:
-        await live(service, orders, own_process=own_process, reload=reload, systemd=systemd or Systemd())
+        await live(service, orders, own_process=own_process, reload=reload, manager=systemd or Systemd())
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
 
-class Orders:
-    """What a service is told to do, by signals or by the process it works for; made in the task that serves."""
-
-    def __init__(self) -> None:
-        self.reload = asyncio.Event()
-        self.stop = asyncio.Event()
-        self.hurry = asyncio.Event()
-        self._starting = asyncio.current_task()
-
-    def told_to_stop(self) -> None:
-        """Stop; the second time, hurry."""
-        (self.hurry if self.stop.is_set() else self.stop).set()
-        if self._starting is not None:
-            self._starting.cancel()
-
-    def started(self) -> None:
-        """Take note that there is something to stop now."""
-        self._starting = None
-
-    def gave_up(self) -> bool:
-        """Return whether a cancellation was ours, for a service that has not started yet."""
-        if self._starting is None or not self.stop.is_set():
-            return False
-        self._starting.uncancel()
-        return True
-
-
-async def live(service: Service, orders: Orders, *, own_process: bool, reload: Reload | None, systemd: Systemd) -> None:
-    """Start a service, have it serve until it is ordered to stop, and end it."""
-    try:
-        async with service:
-            orders.started()
-            if own_process:
-                # Full collections need not look at modules and classes again: with 500 sessions open they held up the
-                # others for 77 ms, and do for 6 (python -m benchmarks spf dnspython-filter).
-                gc.collect()
-                gc.freeze()
-            with _alive(systemd):
-                systemd.ready(_SERVING)
-                await _serve(orders, reload, systemd)
-                systemd.stopping()
-                await _until(service.drain(service.drain_timeout), orders.hurry)
-            await service.close()
-    except asyncio.CancelledError:
-        if not orders.gave_up():
-            raise
-
-
-async def _serve(orders: Orders, reload: Reload | None, systemd: Systemd) -> None:
-    """Wait for the order to stop, and reload at every order to do so."""
-    while not orders.stop.is_set():
-        await _until(orders.reload.wait(), orders.stop)
-        if reload is not None and orders.reload.is_set() and not orders.stop.is_set():
-            orders.reload.clear()
-            systemd.reloading()
-            done = await _until(reload(), orders.stop)
-            systemd.ready(_SERVING if done else f"{_SERVING}; the last reload failed, see the log")
-
-
-async def _until(work: Coroutine[Any, Any, _T], event: asyncio.Event) -> _T | None:
-    """Do some work until an event happens; return its result, None if it was not finished."""
-    working = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (waiting, working):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-    return None if working.cancelled() else working.result()
-
-
-@contextlib.contextmanager
-def _alive(systemd: Systemd) -> Iterator[None]:
-    """Give signs of life twice as often as they are wanted, for as long as the event loop turns."""
-    if systemd.watchdog is None:
-        yield
-        return
-    loop, interval = asyncio.get_running_loop(), systemd.watchdog / 2
-    timer: asyncio.TimerHandle
-
-    def beat() -> None:
-        nonlocal timer
-        systemd.alive()
-        timer = loop.call_later(interval, beat)
-
-    beat()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _check_no_loop() -> None:
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("run: an event loop runs here already; write 'async with aiomilter.serve(...)' instead")
 
 
 def _loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

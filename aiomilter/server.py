@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeAlias, cast
 
 from aiomilter._access import Access, peer_name
 from aiomilter._crowd import Crowd
-from aiomilter._listening import Bound, Listener, Permissions, bind_found, query
+from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._protocol import MilterProtocol
 from aiomilter._session import Handler
 from aiomilter.addresses import Address, Inet, parse
@@ -27,7 +27,7 @@ from aiomilter.wire.events import Connect
 from aiomilter.wire.negotiation import Wants
 from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
 
-__all__ = ["Factory", "Server", "serve"]
+__all__ = ["BACKLOG", "Factory", "Server", "serve"]
 
 Make: TypeAlias = Callable[[], Handler]
 Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
@@ -37,6 +37,8 @@ that yields such a callable, entered once in the loop and left after its last co
 _TLS_BEGINS: Final = 10.0
 _TLS_ENDS: Final = 5.0
 """Seconds that a peer has to do its part where TLS begins and ends."""
+BACKLOG: Final = 1024
+"""Connections that the system may keep waiting."""
 _SWEEPS: Final = 8
 """How often within ``idle_timeout`` connections are looked at; one timer for all of them, none per packet."""
 
@@ -72,7 +74,7 @@ def serve(
     socket_mode: int | None = None,
     socket_owner: str | int | None = None,
     socket_group: str | int | None = None,
-    backlog: int = 1024,
+    backlog: int = BACKLOG,
     observer: Observer | None = None,
 ) -> "Server":
     """Serve a filter to MTAs: ``async with serve(MyFilter, "inet:8890@127.0.0.1") as server: ...``.
@@ -194,6 +196,7 @@ class Server:
         self._count = 0
         self._listeners: list[Listener] = []
         self._accepting: dict[asyncio.Task[Any], MilterProtocol] = {}
+        self._share: Share | None = None
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
@@ -316,6 +319,7 @@ class Server:
 
     def _ended(self, connection: MilterProtocol) -> None:
         self._connections.pop(connection).leave()
+        self._count_connections()
         self._crowd.leave(connection.number)
         if not self._crowd.full:
             for listener in self._listeners:
@@ -353,10 +357,23 @@ class Server:
 
     # -------------------------------------------------------------------------------------------------------- sockets
 
+    def share(self, share: Share) -> None:
+        """Have the server accept from sockets that other processes accept from, too, once it is told to begin."""
+        self._share = share
+
     async def _listen(self) -> None:
+        if self._share is not None:
+            self._listeners += [
+                Listener(bound, self._accepted, self._cannot_accept, self._share) for bound in self._share.bound
+            ]
+            self._share.when_told(self._begin_to_accept)
+            return
         for address in self._wanted:
             for bound in await self._bind(address):
                 self._listeners.append(Listener(bound, self._accepted, self._cannot_accept))
+        self._begin_to_accept()
+
+    def _begin_to_accept(self) -> None:
         for listener in self._listeners:
             try:
                 listener.start(self._backlog)
@@ -395,6 +412,7 @@ class Server:
             return
         loop = asyncio.get_running_loop()
         connection = self.accept(peer_name(sock) if self._crowd.counts_peers else "")
+        self._count_connections()
         context = self._options.ssl if sock.family != socket.AF_UNIX else None
         making = loop.connect_accepted_socket(
             lambda: connection,
@@ -406,6 +424,10 @@ class Server:
         task = loop.create_task(making)
         self._accepting[task] = connection
         task.add_done_callback(self._transport_made)
+
+    def _count_connections(self) -> None:
+        if self._share is not None:
+            self._share.count(len(self._connections))
 
     def _transport_made(self, task: "asyncio.Task[Any]") -> None:
         connection = self._accepting.pop(task)
@@ -424,6 +446,8 @@ class Server:
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
+        if self._share is not None:
+            self._share.end()
         for name in self.addresses if self._listeners else ():
             self.observer.stopped(name)
         self._listeners.clear()

@@ -260,7 +260,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A directory with a filter, and nothing of it left in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr("aiomilter._cli.logs.set_up", lambda level: None)
+    monkeypatch.setattr("aiomilter._cli.logs.set_up", lambda level, **more: None)
     (tmp_path / "f.py").write_text("from aiomilter import Milter\nclass F(Milter): pass\n")
     yield tmp_path
     for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:
@@ -346,7 +346,7 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: 
 
 def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr() == ("", "aiomilter: expected a command: run or check; see 'aiomilter --help'\n")
+    assert capsys.readouterr() == ("", "aiomilter: expected a command: run, check or compat; see 'aiomilter --help'\n")
 
 
 @pytest.mark.parametrize("option", ["--listen", "--smtp"])

@@ -42,8 +42,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_listening": "addresses",
         "_stall": "observe",
         "_systemd": "addresses",
-        "_workers": "observe",
+        "_workers": "observe _life _listening _systemd",
         "server": "_protocol _listening _crowd _stall _systemd",
+        "_life": "exceptions",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
@@ -85,7 +86,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs",
-        "import signal": "daemon compat.lowlevel",
+        "import signal": "daemon _workers compat.lowlevel",
         "import threading": "compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
@@ -99,7 +100,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import socket": "addresses _access _listening server _protocol mta.opening _systemd _workers "
         "compat.adapter compat.conversation compat.listening compat.parsing",
         "call fork": "_workers",
-        "call add_signal_handler": "daemon",
+        "call add_signal_handler": "daemon _workers",
         "call to_thread": "compat.adapter policy.stores.sqlite",
         "call run_in_executor": "compat.adapter policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _listening accepts by itself.

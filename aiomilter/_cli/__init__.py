@@ -10,8 +10,7 @@ from typing import Final
 from aiomilter import __version__
 from aiomilter._cli import check, compat, run
 from aiomilter._cli.parsing import Parser
-from aiomilter._cli.terminal import safe
-from aiomilter._cli.trouble import FAILED, USAGE, Trouble
+from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
@@ -61,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else USAGE
     except Trouble as trouble:
-        if trouble.details:
-            print(safe(trouble.details.rstrip(), also="\n\t"), file=sys.stderr)
-        print(f"aiomilter: {safe(str(trouble))}", file=sys.stderr)
+        tell(trouble)
         return trouble.status
     except BrokenPipeError:
         # Whoever read our output has enough of it; what is still buffered must not raise once more at exit.

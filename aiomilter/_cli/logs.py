@@ -20,14 +20,16 @@ class OneLine(logging.Formatter):
         return safe(super().formatException(exception), also="\n\t")  # type: ignore[arg-type]  # typeshed's alias is private
 
 
-def set_up(level: str) -> None:
+def set_up(level: str, *, process: bool = False) -> None:
     """Write records of this level and above to stderr, a line each, with the time.
 
     Args:
         level: "debug", "info", "warning" or "error".
+        process: Whether to name the process, too, as syslog does.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    name = "%(name)s[%(process)d]" if process else "%(name)s"
+    handler.setFormatter(OneLine(f"%(asctime)s %(levelname)s {name}: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())

@@ -15,10 +15,11 @@ from aiomilter._cli import logs
 from aiomilter._cli.parsing import above_zero, file_mode, seconds, seconds_by_step, seconds_or_off, socket_text
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.terminal import safe, safe_octets
-from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble
-from aiomilter.daemon import RELOADED, UNCHANGED, Systemd, run_service
+from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
+from aiomilter.daemon import RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
 from aiomilter.exceptions import AddressError
-from aiomilter.observe import SERVER
+from aiomilter.observe import SERVER, Observer
+from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Response
@@ -205,6 +206,14 @@ def _add_process(group: "argparse._ArgumentGroup") -> None:
         "--backlog", metavar="N", type=above_zero, default=1024, help="connections that may wait (%(default)s)"
     )
     group.add_argument(
+        "--workers",
+        metavar="N",
+        type=above_zero,
+        default=1,
+        help="processes that serve (%(default)s); with more than one, another binds the sockets, replaces who dies, and"
+        " reloads with new ones; limits hold for each",
+    )
+    group.add_argument(
         "--uvloop",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -289,52 +298,110 @@ def _run(options: argparse.Namespace) -> int:
         )
     if options.store is not None and options.smtp is None:
         raise Trouble("--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored", status=USAGE)
+    if options.workers > 1 and options.smtp is not None:
+        raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
     if options.uvloop and importlib.util.find_spec("uvloop") is None:
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
     if options.smtp is not None and (options.allow_network or options.tls_certificate):
         raise Trouble(
             "--smtp is for trying a filter: give it without --allow-network and --tls-certificate", status=USAGE
         )
-    context = _tls(options)
     on_message = _message_taker(options) if options.smtp is not None else None
-    logs.set_up(options.log_level)
-    factory = load(options.target)
-    try:
-        server = serve(
-            factory,
-            *(sockets or ["inet:0@127.0.0.1"]),
-            on_error=_ON_ERROR[options.on_error],
-            **_deadlines(options),
-            drain_timeout=options.drain_timeout,
-            idle_timeout=options.idle_timeout,
-            write_timeout=options.write_timeout,
-            max_connections=options.max_connections,
-            max_connections_per_peer=options.max_connections_per_peer,
-            max_refused_connections=options.max_refused_connections,
-            max_headers=options.max_headers,
-            max_headers_size=options.max_headers_size,
-            max_recipients=options.max_recipients,
-            max_edits=options.max_edits,
-            allowed_networks=options.allow_network,
-            allowed_users=options.allow_user,
-            allowed_groups=options.allow_group,
-            ssl=context,
-            socket_mode=options.socket_mode,
-            socket_owner=options.socket_owner,
-            socket_group=options.socket_group,
-            backlog=options.backlog,
-        )
-    except ValueError as error:
-        raise Trouble(str(error)) from None
+    logs.set_up(options.log_level, process=options.workers > 1)
+    if options.workers > 1:
+        return _run_workers(options, sockets, systemd)
+    server = _server(options, sockets or ["inet:0@127.0.0.1"])
     daemon = _Daemon(server, options, on_message)
     try:
         run_service(daemon, uvloop=options.uvloop, reload=daemon.reload, systemd=systemd)
-    except Trouble:
-        raise
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
-        what = f"{options.target} failed at its end: {type(error).__name__}: {error}"
-        raise Trouble(what, details=own_traceback(error)) from None
+        raise _end_trouble(options.target, error) from None
     return 0
+
+
+def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Systemd) -> int:
+    """Serve with several processes, each of which loads the filter for itself."""
+    observer = LogObserver()
+
+    def make(share: Share) -> _Daemon:
+        server = _server(options, sockets)
+        server.share(share)
+        return _Daemon(server, options, None)
+
+    def report(error: BaseException, what: str) -> int:
+        trouble = _end_trouble(options.target, error)
+        if what:
+            _log_trouble(observer, what, trouble, error)
+        else:
+            tell(trouble)
+        return trouble.status
+
+    try:
+        return run_workers(
+            make,
+            options.workers,
+            sockets,
+            _serve_options(options),
+            uvloop=options.uvloop,
+            systemd=systemd,
+            observer=observer,
+            report=report,
+        )
+    except OSError as error:
+        raise listening_trouble(error) from None
+
+
+def _server(options: argparse.Namespace, sockets: list[str]) -> Server:
+    given = _serve_options(options)
+    try:
+        return serve(load(options.target), *sockets, **given)
+    except ValueError as error:
+        raise Trouble(str(error)) from None
+
+
+def _serve_options(options: argparse.Namespace) -> ServeOptions:
+    context = _tls(options)
+    times = _deadlines(options)
+    return {
+        "on_error": _ON_ERROR[options.on_error],
+        "on_timeout": times["on_timeout"],
+        "callback_timeout": times["callback_timeout"],
+        "callback_timeouts": times["callback_timeouts"],
+        "answer_timeout": times["answer_timeout"],
+        "answer_timeouts": times["answer_timeouts"],
+        "progress_interval": times["progress_interval"],
+        "drain_timeout": options.drain_timeout,
+        "idle_timeout": options.idle_timeout,
+        "write_timeout": options.write_timeout,
+        "max_connections": options.max_connections,
+        "max_connections_per_peer": options.max_connections_per_peer,
+        "max_refused_connections": options.max_refused_connections,
+        "max_headers": options.max_headers,
+        "max_headers_size": options.max_headers_size,
+        "max_recipients": options.max_recipients,
+        "max_edits": options.max_edits,
+        "allowed_networks": options.allow_network,
+        "allowed_users": options.allow_user,
+        "allowed_groups": options.allow_group,
+        "ssl": context,
+        "socket_mode": options.socket_mode,
+        "socket_owner": options.socket_owner,
+        "socket_group": options.socket_group,
+        "backlog": options.backlog,
+    }
+
+
+def _end_trouble(target: str, error: BaseException) -> Trouble:
+    if isinstance(error, Trouble):
+        return error
+    return Trouble(f"{target} failed at its end: {type(error).__name__}: {error}", details=own_traceback(error))
+
+
+def _log_trouble(observer: Observer, what: str, trouble: Trouble, error: BaseException) -> None:
+    """Write a record on what could not be done, with the user's own exception where there is more to be seen in that."""
+    cause = error.__context__ if trouble is error else error
+    shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
+    observer.failed(SERVER, f"cannot {what}: {trouble}; {UNCHANGED}", shown)
 
 
 def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
@@ -427,10 +494,7 @@ class _Daemon:
                 await self._server.reload(factory)
         except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
-            # The user's own exception, where there is more to be seen than the trouble says.
-            cause = error.__context__ if trouble is error else error
-            shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
-            observer.failed(SERVER, f"cannot reload: {trouble}; {UNCHANGED}", shown)
+            _log_trouble(observer, "reload", trouble, error)
             return False
         observer.noted(RELOADED)
         return True

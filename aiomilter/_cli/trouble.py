@@ -2,9 +2,12 @@
 
 import errno
 import os
+import sys
 from typing import Final
 
-__all__ = ["FAILED", "USAGE", "Trouble", "listening_trouble"]
+from aiomilter._cli.terminal import safe
+
+__all__ = ["FAILED", "USAGE", "Trouble", "listening_trouble", "tell"]
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -23,6 +26,13 @@ class Trouble(Exception):
         super().__init__(message)
         self.status = status
         self.details = details
+
+
+def tell(trouble: Trouble) -> None:
+    """Write it to stderr."""
+    if trouble.details:
+        print(safe(trouble.details.rstrip(), also="\n\t"), file=sys.stderr)
+    print(f"aiomilter: {safe(str(trouble))}", file=sys.stderr)
 
 
 _MENDS: Final = {

@@ -28,9 +28,12 @@ class Version(Milter):
 
 @asynccontextmanager
 async def milter():
-    print("opened {version}", flush=True)
+    say("opened {version}")
     yield Version
-    print("closed {version}", flush=True)
+    say("closed {version}")
+
+def say(text):
+    os.write(1, text.encode() + b"\\n")  # in one piece, whoever else writes
 """
 
 
@@ -101,6 +104,7 @@ async def running(
     command: Sequence[str] = ("-X", "dev", "-m", "aiomilter", "run"),
     environment: dict[str, str] | None = None,
     handed: Sequence[int] = (),
+    own_group: bool = False,
 ) -> AsyncIterator[Daemon]:
     """Run a daemon; killed at the end if it still runs.
 
@@ -110,6 +114,7 @@ async def running(
         command: Instead of ``aiomilter run``.
         environment: Variables beside our own.
         handed: Descriptors of sockets that it gets as 3, 4, ... with LISTEN_FDS, as from systemd.
+        own_group: Whether it has a process group of its own.
     """
     start: tuple[str, ...] = (sys.executable, *command, *arguments)
     if handed:
@@ -125,6 +130,7 @@ async def running(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=tuple(handed),
+        start_new_session=own_group,
     )
     daemon = Daemon(process)
     try:

@@ -1,0 +1,427 @@
+"""Several processes that serve one filter: even load, deaths, reloads, the end."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aiomilter._listening import PLACES, Bound, Share, tally
+from aiomilter._workers import Backoff
+from aiomilter.mta import connect
+
+from .daemon import LOOPS, Daemon, Load, deliver, marks, running, write_filter
+from .test_systemd import Manager
+
+pytestmark = pytest.mark.slow
+TWO: Final = ("f.py", "--workers", "2")
+SERVE: Final = r"workers (\d+), (\d+) serve new connections"
+
+
+async def serving(daemon: Daemon, count: int = 1) -> list[int]:
+    """Wait until a set of workers serves, and return their numbers."""
+    match = await daemon.logged(SERVE, count)
+    return [int(match[1]), int(match[2])]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+async def until_gone(*pids: int) -> None:
+    async with asyncio.timeout(30):
+        while not all(gone(pid) for pid in pids):
+            await asyncio.sleep(0.001)
+
+
+# ------------------------------------------------------------------------------------------------------------- even load
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("burst", [False, True], ids=["one by one", "at once"])
+async def test_long_connections_are_shared_evenly(burst: bool, loop: str, tmp_path: Path) -> None:
+    """64 that stay, over 2 workers; asyncio alone would give all of a burst to one, uvloop too."""
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", "inet:0@127.0.0.1", loop, directory=tmp_path) as daemon:
+        await serving(daemon)
+        address = (await daemon.logged(r"listening on (inet:\S+)"))[1]
+        found: Counter[str] = Counter()
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def client() -> None:
+                session = await stack.enter_async_context(connect(address, timeout=20))
+                await session.connect()
+                await session.mail("<a@x>")
+                await session.rcpt("<b@x>")
+                found[marks((await session.message(b"A: b\r\n\r\n")).delivered)[1]] += 1
+
+            for clients in [64] if burst else [1] * 64:
+                await asyncio.gather(*(client() for _ in range(clients)))
+        print(sorted(found.values()))
+        assert sum(found.values()) == 64
+        assert min(found.values()) >= (26 if burst else 30)
+
+
+def test_a_process_is_next_while_no_other_has_fewer() -> None:
+    counts = tally()
+    with socket.socket() as one:
+        shares = [Share([Bound(one)], counts, place) for place in (0, 7, PLACES - 1)]
+        first, second, third = shares
+        first.begin()
+        first.count(5)
+        assert first.is_next()  # nobody else accepts
+        second.begin()
+        assert [first.is_next(), second.is_next()] == [False, True]
+        second.count(5)
+        third.count(2)  # not told to begin: nobody waits for it
+        assert [first.is_next(), second.is_next()] == [True, True]
+        third.begin()
+        assert [share.is_next() for share in shares] == [False, False, True]
+        third.end()
+        third.count(1)
+        assert [first.is_next(), second.is_next()] == [True, True]
+
+
+# ----------------------------------------------------------------------------------------------------------------- death
+
+
+def test_after_several_young_deaths_the_next_start_waits_longer() -> None:
+    backoff = Backoff()
+    assert [backoff.died(0.1) for _ in range(10)] == [0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert backoff.died(1000.0) == 0
+    assert [backoff.died(9.9), backoff.died(10.0), backoff.died(0.0)] == [0.5, 0, 0.5]
+    for _ in range(5000):
+        assert backoff.died(0.0) <= 30
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_killed_worker_is_replaced_and_the_other_serves_on(loop: str, tmp_path: Path) -> None:
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), loop, directory=tmp_path) as daemon:
+        first, second = await serving(daemon)
+        async with Load(str(tmp_path / "s")) as load:
+            await load.until(lambda: load.processes.keys() == {str(first), str(second)})
+            before = load.processes[str(second)]
+            os.kill(first, signal.SIGKILL)
+            await load.until(lambda: load.processes[str(second)] > before + 10)
+            third = int((await daemon.logged(r"worker (\d+) serves$"))[1])
+            await load.until(lambda: load.processes[str(third)] > 10)
+        assert third not in (first, second)
+        # Those that it held, and no others.
+        assert len(load.lost) <= 8
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert next(line for line in daemon.log if " ERROR " in line).endswith(
+        f"worker {first} was ended by SIGKILL; another takes its place"
+    )
+    assert not (tmp_path / "s").exists()
+
+
+async def test_a_worker_that_cannot_be_replaced_is_tried_again_later_and_later(tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    write_filter(file, "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        first, second = await serving(daemon)
+        file.write_text("raise ValueError('not now')\n")
+        os.kill(first, signal.SIGKILL)
+        await daemon.logged(r"worker \d+ ended with status 1; another takes its place in 1 s")
+        assert (await deliver(str(tmp_path / "s")))[1] == str(second)
+        write_filter(file, "1")
+        third = int((await daemon.logged(r"worker (\d+) serves$"))[1])
+        assert len([line for line in daemon.log if "cannot start a worker: f.py cannot be imported" in line]) == 2
+        assert len([line for line in daemon.log if "another takes its place" in line]) == 3
+        os.kill(second, signal.SIGKILL)
+        await until_gone(second)
+        assert await deliver(str(tmp_path / "s")) == ("1", str(third))
+
+
+async def test_a_worker_told_to_end_lets_its_sessions_end_and_is_replaced(tmp_path: Path) -> None:
+    """Told again, as by a service manager that tells all processes, it does not hurry."""
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        first, second = await serving(daemon)
+        async with connect(str(tmp_path / "s")) as one, connect(str(tmp_path / "s")) as other:
+            for session in (one, other):
+                await session.connect()
+                await session.mail("<a@x>")
+            for pid in (first, second, first, second):
+                os.kill(pid, signal.SIGTERM)
+            await daemon.logged("no longer listening", 2)
+            for session in (one, other):
+                await session.rcpt("<b@x>")
+                assert marks((await session.message(b"A: b\r\n\r\n")).delivered)[1] in (str(first), str(second))
+        await daemon.logged(r"worker \d+ serves$", 2)
+        assert int((await deliver(str(tmp_path / "s")))[1]) not in (first, second)
+
+
+async def test_workers_whose_supervisor_is_killed_end(tmp_path: Path) -> None:
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        workers = await serving(daemon)
+        async with connect(str(tmp_path / "s")) as session:
+            await session.connect()
+            daemon.process.kill()
+            await daemon.logged("no longer listening", 2)
+            await session.mail("<a@x>")
+            await session.rcpt("<b@x>")
+            assert marks((await session.message(b"A: b\r\n\r\n")).delivered)[0] == "0"
+        await until_gone(*workers)
+
+
+# ---------------------------------------------------------------------------------------------------------- start and end
+
+
+async def test_a_start_that_fails_is_said_once_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text("def milter():\n    raise ValueError('no database')\n")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        assert await daemon.ended() == 1
+    assert daemon.log[-1] == "aiomilter: f.py cannot be started: ValueError: no database"
+    assert len([line for line in daemon.log if "no database" in line]) == 3  # source, exception, and our line
+    assert not (tmp_path / "s").exists()
+
+
+async def test_a_start_fails_where_one_worker_does(tmp_path: Path) -> None:
+    """The second finds what the first has made; nobody was served."""
+    write_filter(tmp_path / "f.py", "0", "os.mkdir('only-once')\n")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        assert await daemon.ended() == 1
+    assert daemon.out == ["opened 0"]
+    assert daemon.log[-1].startswith("aiomilter: f.py cannot be imported: FileExistsError")
+    assert not any("listening" in line for line in daemon.log)
+
+
+@pytest.mark.parametrize("option", [("--listen", "/no/s"), ("--smtp", "0"), ("--workers", "0")])
+async def test_mistakes_are_one_line(option: tuple[str, str], tmp_path: Path) -> None:
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), *option, directory=tmp_path) as daemon:
+        assert await daemon.ended() == (1 if option[0] == "--listen" else 2)
+    assert len(daemon.log) == 1
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_signal_to_the_whole_group_drains_and_a_second_hurries(loop: str, tmp_path: Path) -> None:
+    """As Control-C does, and systemd unless told otherwise."""
+    write_filter(tmp_path / "f.py", "0")
+    arguments = (*TWO, "--listen", str(tmp_path / "s"), loop)
+    async with running(*arguments, directory=tmp_path, own_group=True) as daemon:
+        await serving(daemon)
+        async with connect(str(tmp_path / "s")) as session:
+            await session.connect()
+            os.killpg(daemon.pid, signal.SIGINT)
+            await daemon.logged("no longer listening", 2)
+            assert not (tmp_path / "s").exists()
+            await session.mail("<a@x>")
+            await session.rcpt("<b@x>")
+            assert marks((await session.message(b"A: b\r\n\r\n")).delivered)[0] == "0"
+            os.killpg(daemon.pid, signal.SIGTERM)
+            assert await daemon.ended() == 0
+    assert sorted(daemon.out) == ["closed 0", "closed 0", "opened 0", "opened 0"]
+
+
+async def test_a_filter_that_fails_at_its_end_fails_the_command(tmp_path: Path) -> None:
+    write_filter(tmp_path / "f.py", "0")
+    text = (tmp_path / "f.py").read_text()
+    (tmp_path / "f.py").write_text(text.replace('say("closed 0")', "raise RuntimeError('stuck')"))
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        await serving(daemon)
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 1
+    assert daemon.log.count("aiomilter: f.py failed at its end: RuntimeError: stuck") == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------- reload
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_reload_under_load_loses_nothing(loop: str, tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    write_filter(file, "0")
+    async with running(*TWO, "--listen", "inet:0@127.0.0.1", loop, directory=tmp_path) as daemon:
+        sets = [await serving(daemon)]
+        address = (await daemon.logged(r"listening on (inet:\S+)"))[1]
+        async with Load(address) as load:
+            for number in range(1, 4):
+                await load.more(10, str(number - 1))
+                write_filter(file, str(number))
+                daemon.send(signal.SIGHUP)
+                sets.append(await serving(daemon, number + 1))
+                assert "reloaded: " in (await daemon.logged(SERVE, number + 1)).string
+                await until_gone(*sets[-2])
+            await load.more(10, "3")
+        assert load.lost == []
+        assert len({pid for workers in sets for pid in workers}) == 8
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert [line for line in daemon.log if re.search(r" (WARNING|ERROR) aiomilter", line)] == []
+
+
+async def test_an_open_session_keeps_what_it_began_with_and_stop_comes_for_it_too(tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    write_filter(file, "old")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        await serving(daemon)
+        async with connect(str(tmp_path / "s")) as session:
+            await session.connect()
+            write_filter(file, "new")
+            daemon.send(signal.SIGHUP)
+            await serving(daemon, 2)
+            await daemon.logged("no longer listening", 2)
+            assert (await deliver(str(tmp_path / "s")))[0] == "new"
+            daemon.send(signal.SIGTERM)
+            await daemon.logged("no longer listening", 4)
+            await session.mail("<a@x>")
+            await session.rcpt("<b@x>")
+            assert marks((await session.message(b"A: b\r\n\r\n")).delivered)[0] == "old"
+        assert await daemon.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise ValueError('no')\n", r"cannot reload: f\.py cannot be imported: ValueError: no; nothing has changed"),
+        (
+            "def milter():\n    raise OSError('no database')\n",
+            r"cannot reload: f\.py cannot be started: OSError: no data",
+        ),
+        (
+            "import os; os.kill(os.getpid(), 9)\n",
+            r"cannot reload: worker \d+ was ended by SIGKILL; nothing has changed",
+        ),
+    ],
+)
+async def test_a_reload_that_fails_changes_nothing_and_is_one_record(code: str, why: str, tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    write_filter(file, "old")
+    manager = Manager(str(tmp_path / "notify"))
+    arguments = (*TWO, "--listen", str(tmp_path / "s"))
+    with manager.socket:
+        async with running(*arguments, directory=tmp_path, environment=manager.environment) as daemon:
+            workers = await serving(daemon)
+            await manager.told("READY=1")
+            await daemon.logged("listening on", 2)
+            before = len(daemon.log)
+            file.write_text(code)
+            daemon.send(signal.SIGHUP)
+            await daemon.logged(why)
+            await manager.told("RELOADING=1")
+            assert (await manager.told("READY=1"))["STATUS"].endswith("the last reload failed, see the log")
+            version, process = await deliver(str(tmp_path / "s"))
+            assert version == "old"
+            assert int(process) in workers
+            records = [line for line in daemon.log[before:] if re.search(r" aiomilter\[\d+\]: ", line)]
+            assert [line for line in records if "client=" not in line and "cannot reload" not in line] == []
+            assert len([line for line in records if "cannot reload" in line]) == 1
+            write_filter(file, "new")
+            daemon.send(signal.SIGHUP)
+            await serving(daemon, 2)
+            assert (await deliver(str(tmp_path / "s")))[0] == "new"
+
+
+# --------------------------------------------------------------------------------------------------------------- systemd
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_stuck_worker_is_killed_and_replaced(loop: str, tmp_path: Path) -> None:
+    manager = Manager(str(tmp_path / "notify"))
+    os.mkfifo(tmp_path / "hold")
+    write_filter(tmp_path / "f.py", "0")
+    text = (tmp_path / "f.py").read_text()
+    stuck = "    async def envfrom(self, ctx, mail):\n        mail.address == 'stuck@x' and open('hold').read()\n"
+    (tmp_path / "f.py").write_text(text.replace("    async def eom", stuck + "    async def eom"))
+    address, environment = str(tmp_path / "s"), {**manager.environment, "WATCHDOG_USEC": "1000000"}
+    with manager.socket:
+        async with running(*TWO, "--listen", address, loop, directory=tmp_path, environment=environment) as daemon:
+            ready = await manager.told("READY=1")
+            assert (ready["MAINPID"], ready["STATUS"]) == (str(daemon.pid), "Serving with 2 workers")
+            workers = await serving(daemon)
+            await manager.told("WATCHDOG=1")
+            async with connect(address) as session:
+                await session.connect()
+                waiting = asyncio.ensure_future(session.mail("<stuck@x>"))
+                killed = int((await daemon.logged(r"worker (\d+) gave no sign of life for 1 s; killing it"))[1])
+                assert killed in workers
+                await asyncio.gather(waiting, return_exceptions=True)
+            await daemon.logged(rf"worker {killed} was ended by SIGABRT; another takes its place")
+            await daemon.logged(r"worker \d+ serves$")
+            await manager.told("WATCHDOG=1")
+            daemon.send(signal.SIGTERM)
+            await manager.told("STOPPING=1")
+            assert await daemon.ended() == 0
+
+
+async def test_a_restart_by_socket_activation_loses_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        async with Load(f"inet:{listening.getsockname()[1]}@127.0.0.1") as load:
+            for version in ("0", "1"):
+                write_filter(tmp_path / "f.py", version)
+                async with running(*TWO, directory=tmp_path, handed=[listening.fileno()]) as daemon:
+                    await load.more(40, version)
+                    daemon.send(signal.SIGTERM)
+                    assert await daemon.ended() == 0
+            async with running(*TWO, directory=tmp_path, handed=[listening.fileno()]):
+                await load.more(10, "1")
+                await load.__aexit__()
+        assert load.lost == []
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+PROGRAM: Final = """
+import os, sys
+from contextlib import asynccontextmanager
+from aiomilter import Milter, run
+
+class Version(Milter):
+    async def eom(self, ctx):
+        ctx.add_header("X-Version", "1")
+        ctx.add_header("X-Process", str(os.getpid()))
+
+@asynccontextmanager
+async def milter():
+    if sys.argv[2:] == ["fail"]:
+        raise LookupError("no such thing")
+    os.write(1, b"opened\\n")
+    yield Version
+    os.write(1, b"closed\\n")
+
+try:
+    run(milter, sys.argv[1], workers=2)
+except ChildProcessError as error:
+    print(error)
+    raise SystemExit(3)
+print("returned")
+"""
+
+
+async def test_run_with_workers_returns_once(tmp_path: Path) -> None:
+    address = str(tmp_path / "s")
+    async with running(address, command=("-W", "error", "-c", PROGRAM), directory=tmp_path) as daemon:
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(OSError):
+                    await deliver(address)
+                    break
+                await asyncio.sleep(0.01)
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert daemon.log == []
+    assert daemon.out == ["opened", "opened", "closed", "closed", "returned"]
+
+
+async def test_run_with_workers_that_cannot_start_raises(tmp_path: Path) -> None:
+    arguments = (str(tmp_path / "s"), "fail")
+    async with running(*arguments, command=("-W", "error", "-c", PROGRAM), directory=tmp_path) as daemon:
+        assert await daemon.ended() == 3
+    assert daemon.log[-1] == "LookupError: no such thing"
+    assert daemon.out == ["a worker could not start or did not end well; it has written why"]
