@@ -11,13 +11,14 @@ import contextvars
 import socket
 from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
 from collections.abc import Callable, Generator
+from types import FrameType
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
 from aiomilter._session import MORE, Handler, Session
-from aiomilter.observe import Observer
+from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
 
-__all__ = ["MilterProtocol"]
+__all__ = ["MilterProtocol", "connection_of"]
 
 _Run: TypeAlias = Generator[Any, Any, None]
 
@@ -38,12 +39,12 @@ class _Rest:
         cancelled: The cancellation that came before the Task could take over, if one did.
     """
 
-    __slots__ = ("_cancelled", "_future", "_protocol", "_run")
+    __slots__ = ("_cancelled", "_future", "_run", "connection")
 
     def __init__(
         self, protocol: "MilterProtocol", run: _Run, future: Any, cancelled: asyncio.CancelledError | None
     ) -> None:
-        self._protocol = protocol
+        self.connection = protocol
         self._run = run
         self._future = future
         self._cancelled = cancelled
@@ -59,7 +60,7 @@ class _Rest:
                 future = run.throw(self._cancelled)
                 if future is MORE:
                     return
-                self._protocol.suspended()
+                self.connection.suspended()
             while True:
                 try:
                     # The very future that the coroutine has yielded, its blocking mark still set.
@@ -70,7 +71,7 @@ class _Rest:
                     future = run.send(value)
                 if future is MORE:
                     return
-                self._protocol.suspended()
+                self.connection.suspended()
         except StopIteration:
             return
 
@@ -133,6 +134,10 @@ class MilterProtocol(asyncio.Protocol):
     def waiting(self) -> bool:
         """Whether a callback is suspended."""
         return self._running
+
+    def at_work(self) -> tuple[Where, str]:
+        """Return where the session is, and its filter; for another thread, so that nothing changes."""
+        return self._session.seen_from_outside()
 
     # ------------------------------------------------------------------------------------------- from the transport
 
@@ -432,3 +437,13 @@ class MilterProtocol(asyncio.Protocol):
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
         self._observer.remarked(self._session.where(), what)
         self._abort()
+
+
+def connection_of(frame: FrameType) -> MilterProtocol | None:
+    """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is no such frame."""
+    if frame.f_code is MilterProtocol.data_received.__code__:
+        return cast(MilterProtocol | None, frame.f_locals.get("self"))
+    if frame.f_code is _Rest.__await__.__code__:
+        rest = frame.f_locals.get("self")
+        return None if rest is None else rest.connection
+    return None

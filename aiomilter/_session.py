@@ -714,6 +714,13 @@ class Session:
             self._channel.number, client.address or client.hostname, self._callback, self.wire.macro("i") or None
         )
 
+    def seen_from_outside(self) -> tuple[Where, str]:
+        """Return where the session is, and the class of its filter: to another thread, so nothing may change."""
+        client, kind = self._scene.client, type(self._handler)
+        queue_id = self.wire.peek("i") or None
+        where = Where(self._channel.number, client.address or client.hostname, self._callback, queue_id)
+        return where, f"{kind.__module__}.{kind.__qualname__}"
+
     def _progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         if not self._callback or self._callback in _LAST or self._cancel is not None:

@@ -54,6 +54,7 @@ class ServeOptions(TypedDict, total=False):
     drain_timeout: float
     idle_timeout: float | None
     write_timeout: float
+    stall_timeout: float | None
     max_connections: int
     max_connections_per_peer: int | None
     max_refused_connections: int

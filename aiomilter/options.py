@@ -16,7 +16,9 @@ _NO_NUMBERS: Final = frozenset(
     {"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer"}
     | {"allowed_networks", "allowed_users", "allowed_groups", "ssl"}
 )
-_MAY_BE_NONE: Final = frozenset({"idle_timeout", "answer_timeout", "progress_interval", "max_connections_per_peer"})
+_MAY_BE_NONE: Final = frozenset(
+    {"idle_timeout", "answer_timeout", "progress_interval", "max_connections_per_peer", "stall_timeout"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class Options:
     cancel_timeout: float = 5.0
     idle_timeout: float | None = 7210.0
     write_timeout: float = 60.0
+    stall_timeout: float | None = 1.0
     max_connections: int = 10_000
     max_connections_per_peer: int | None = None
     max_refused_connections: int = 1_000

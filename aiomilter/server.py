@@ -7,14 +7,15 @@ import ssl as tls
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 
 from aiomilter._access import Access, peer_name
 from aiomilter._crowd import Crowd
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
-from aiomilter._protocol import MilterProtocol
+from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._session import Handler
+from aiomilter._stall import Claim, Watch, watch
 from aiomilter.addresses import Address, Inet, parse
 from aiomilter.handler import Milter
 from aiomilter.observe import SERVER, Observer
@@ -57,6 +58,7 @@ def serve(
     drain_timeout: float = 30.0,
     idle_timeout: float | None = 7210.0,
     write_timeout: float = 60.0,
+    stall_timeout: float | None = 1.0,
     max_connections: int = 10_000,
     max_connections_per_peer: int | None = None,
     max_refused_connections: int = 1_000,
@@ -98,6 +100,8 @@ def serve(
         drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
         write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
+        stall_timeout: Seconds a callback may block the event loop before ``observer.stalled`` says which, and where; a thread
+            watches.  None watches nothing.
         max_connections: Connections that are served at once; one more is answered TEMPFAIL at CONNECT.
         max_connections_per_peer: The same of one MTA: of an address, or of a user for UNIX-domain sockets; None for as many as
             there may be.
@@ -143,6 +147,7 @@ def serve(
         cancel_timeout=cancel_timeout,
         idle_timeout=idle_timeout,
         write_timeout=write_timeout,
+        stall_timeout=stall_timeout,
         max_connections=max_connections,
         max_connections_per_peer=max_connections_per_peer,
         max_refused_connections=max_refused_connections,
@@ -204,6 +209,7 @@ class Server:
         self._crowd = Crowd(
             options.max_connections, options.max_connections_per_peer, options.max_refused_connections, self._say
         )
+        self._unwatch: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
         """Build the filter, then listen."""
@@ -217,6 +223,8 @@ class Server:
         try:
             if listen:
                 await self._listen()
+                if self._options.stall_timeout is not None:
+                    self._unwatch = watch(Watch(self._options.stall_timeout, self._claim, self.observer.stalled))
         except BaseException:
             await self.close()
             raise
@@ -269,6 +277,9 @@ class Server:
         if self._sweep is not None:
             self._sweep.cancel()
         await self._end_connections()
+        if self._unwatch is not None:
+            unwatch, self._unwatch = self._unwatch, None
+            unwatch()
         self._generation = None
         errors = []
         for generation in list(self._generations):
@@ -326,6 +337,11 @@ class Server:
                 listener.go_on()
         if not self._connections:
             self._idle.set()
+
+    def _claim(self, frame: FrameType) -> Claim | None:
+        """Return whose callback a frame runs, if it is on a connection of this server."""
+        connection = connection_of(frame)
+        return Claim(*connection.at_work()) if connection in self._connections and connection is not None else None
 
     def _begin_sweep(self) -> None:
         if self._options.idle_timeout is not None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from aiomilter import Milter, no_reply, serve
 from aiomilter._protocol import MilterProtocol
-from aiomilter.observe import MessageSummary, Where
+from aiomilter.observe import MessageSummary, Stall, Where
 from aiomilter.server import Factory, Server
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, NO_FLAGS, NR_FLAGS, Command, Stage
 from aiomilter.wire.events import Connect, Family, Macros, Negotiate
@@ -244,6 +244,7 @@ class Watcher:
         self.remarks: list[str] = []
         self.messages: list[MessageSummary] = []
         self.events: list[object] = []
+        self.stalls: list[Stall] = []
 
     def started(self, address: str, everywhere: bool) -> None:
         self.heard.append(("started", (address, everywhere)))
@@ -265,6 +266,9 @@ class Watcher:
 
     def remarked(self, where: Where, what: str) -> None:
         self.remarks.append(what)
+
+    def stalled(self, stall: Stall) -> None:
+        self.stalls.append(stall)
 
     def noted(self, what: str) -> None:
         self.heard.append(("noted", what))

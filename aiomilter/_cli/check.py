@@ -21,7 +21,7 @@ from aiomilter._cli.shape import schema
 from aiomilter._cli.target import load, own_traceback, start_trouble
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.exceptions import MilterError, RemoteProtocolError
-from aiomilter.observe import MessageSummary, Where
+from aiomilter.observe import MessageSummary, Stall, Where
 from aiomilter.testing import session
 from aiomilter.wire.constants import Stage
 
@@ -308,6 +308,9 @@ class _Watch:
     def remarked(self, where: Where, what: str) -> None:
         """Keep a remark."""
         self._play.failures.append(Failure(where.callback, what, fatal=False))
+
+    def stalled(self, stall: Stall) -> None:
+        """Never called: nothing listens."""
 
     def noted(self, what: str) -> None:
         """Nothing: there is no daemon."""

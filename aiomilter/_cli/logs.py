@@ -9,7 +9,7 @@ __all__ = ["OneLine", "set_up"]
 
 
 class OneLine(logging.Formatter):
-    """A record is one line, whatever its text holds; only a traceback takes more."""
+    """A record is one line, whatever its text holds; only a traceback or a stack takes more."""
 
     default_msec_format = "%s.%03d"
 
@@ -18,6 +18,9 @@ class OneLine(logging.Formatter):
 
     def formatException(self, exception: object) -> str:
         return safe(super().formatException(exception), also="\n\t")  # type: ignore[arg-type]  # typeshed's alias is private
+
+    def formatStack(self, stack_info: str) -> str:
+        return safe(super().formatStack(stack_info), also="\n\t")
 
 
 def set_up(level: str, *, process: bool = False) -> None:

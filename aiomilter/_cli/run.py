@@ -146,6 +146,13 @@ def _add_policy(group: "argparse._ArgumentGroup") -> None:
         help="for the MTA to read an answer (%(default)g)",
     )
     group.add_argument(
+        "--stall-timeout",
+        metavar="SECONDS",
+        type=seconds_or_off,
+        default=1.0,
+        help="that the filter may block everybody before the log says where; or 'off' (%(default)g)",
+    )
+    group.add_argument(
         "--drain-timeout",
         metavar="SECONDS",
         type=seconds,
@@ -373,6 +380,7 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         "drain_timeout": options.drain_timeout,
         "idle_timeout": options.idle_timeout,
         "write_timeout": options.write_timeout,
+        "stall_timeout": options.stall_timeout,
         "max_connections": options.max_connections,
         "max_connections_per_peer": options.max_connections_per_peer,
         "max_refused_connections": options.max_refused_connections,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-__all__ = ["SERVER", "MessageSummary", "Observer", "Where"]
+__all__ = ["SERVER", "MessageSummary", "Observer", "Stall", "Where"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,25 @@ class MessageSummary:
     duration: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """The event loop is blocked, and every session with it.
+
+    Args:
+        where: The connection whose callback blocks it; :data:`SERVER` if it is no callback of a filter.
+        filter: The filter's class, ``module.Name``; "" if it is none.
+        stack: Where the callback is stuck, as in a traceback, its own frames only.
+        duration: Seconds so far, or, once it is over, in all.
+        over: Whether the loop goes on.
+    """
+
+    where: Where
+    filter: str
+    stack: str
+    duration: float
+    over: bool
+
+
 class Observer(Protocol):
     """What a server calls; one that raises is dropped, after one log record.
 
@@ -84,6 +103,12 @@ class Observer(Protocol):
 
     def remarked(self, where: Where, what: str) -> None:
         """Note that the MTA broke the protocol, that a limit was hit, or that something is odd."""
+
+    def stalled(self, stall: Stall) -> None:
+        """Note that the event loop is blocked: twice for each time, first while it lasts, then ``over``.
+
+        The first call is the only one that comes from another thread: the loop's own is stuck.
+        """
 
     def noted(self, what: str) -> None:
         """Note a turn in the life of the server: it is reloaded, or a worker process has come or gone."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from aiomilter.observe import MessageSummary, Observer, Where
+from aiomilter.observe import MessageSummary, Observer, Stall, Where
 
 __all__ = ["Guard"]
 
@@ -74,6 +74,10 @@ class Guard:
     def remarked(self, where: Where, what: str) -> None:
         """Pass on."""
         self._tell("remarked", where, what)
+
+    def stalled(self, stall: Stall) -> None:
+        """Pass on."""
+        self._tell("stalled", stall)
 
     def noted(self, what: str) -> None:
         """Pass on."""

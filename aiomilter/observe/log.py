@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from aiomilter.observe import SERVER, MessageSummary, Where
+from aiomilter.observe import SERVER, MessageSummary, Stall, Where
 from aiomilter.wire.events import BodyChunk, Header
 
 __all__ = ["LogObserver"]
@@ -94,6 +94,24 @@ class LogObserver:
         self._logger.warning(
             "client=%r queue_id=%r %s: %s", where.client, where.queue_id, where.callback, what, extra=_extra(where)
         )
+
+    def stalled(self, stall: Stall) -> None:
+        """Write who blocks the event loop, with the stack; and how long it took."""
+        where = stall.where
+        if stall.over:
+            text = "%s blocked the event loop for %.1f s in all, client=%r queue_id=%r"
+        else:
+            text = "%s has blocked the event loop for %.1f s, client=%r queue_id=%r; all sessions wait"
+        what = f"{stall.filter}.{where.callback}" if where.callback else "something that is no callback of a filter"
+        args = (what, stall.duration, where.client, where.queue_id)
+        if self._logger.isEnabledFor(logging.WARNING):
+            # Not self._logger.warning(): that has no way to say of whom the stack is.
+            stack = None if stall.over else f"Stack (most recent call last):\n{stall.stack}"
+            name, level = self._logger.name, logging.WARNING
+            record = self._logger.makeRecord(
+                name, level, __file__, 0, text, args, None, "stalled", _extra(where), sinfo=stack
+            )
+            self._logger.handle(record)
 
     def noted(self, what: str) -> None:
         """Write what has become of the server."""

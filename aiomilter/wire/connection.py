@@ -291,6 +291,17 @@ class Connection:
                     return values[other]
         return None
 
+    def peek(self, name: str) -> str | None:
+        """Return what :meth:`macro` does, and keep nothing of it: for another thread."""
+        for step in _LOOKUP:
+            values = self.macros[step]
+            if isinstance(values, bytes):
+                pairs = reversed(macro_values(values[_MACRO_HEAD:]).items())
+                values = {canonical_macro(key): value for key, value in pairs}
+            if name in values:
+                return values[name]
+        return None
+
     def forget_unknown(self) -> None:
         """Drop the macros of an UNKNOWN command, once its callback has returned."""
         self._in_unknown = False
