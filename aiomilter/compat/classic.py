@@ -331,16 +331,17 @@ class DisabledAction(RuntimeError):
     """The MTA has not offered the action that was asked for."""
 
 
-def _decoded(octets: bytes, method: Any) -> Any:
+def _decoded(method: Any, *octets: bytes) -> list[Any]:
+    """Return arguments of a callback, decoded as its :func:`decode` says: all of them or, where one is no UTF-8, none."""
     strategy = getattr(method, "error_strategy", "surrogateescape")
     if strategy == "bytes":
-        return octets
+        return list(octets)
     if strategy == "strict":
         try:
-            return octets.decode("utf-8")
+            return [text.decode("utf-8") for text in octets]
         except UnicodeDecodeError:
-            return octets
-    return octets.decode("utf-8", strategy)
+            return list(octets)
+    return [text.decode("utf-8", strategy) for text in octets]
 
 
 class Base:
@@ -380,7 +381,7 @@ class Base:
     def envfrom_bytes(self, *b: bytes) -> Any:
         """Take sender and parameters as octets, and call :meth:`envfrom`."""
         method = self.envfrom
-        return method(*[_decoded(octets, method) for octets in b])
+        return method(*_decoded(method, *b))
 
     @nocallback
     def envfrom(self, f: Any, *s: Any) -> Any:
@@ -390,7 +391,7 @@ class Base:
     def envrcpt_bytes(self, *b: bytes) -> Any:
         """Take recipient and parameters as octets, and call :meth:`envrcpt`."""
         method = self.envrcpt
-        return method(*[_decoded(octets, method) for octets in b])
+        return method(*_decoded(method, *b))
 
     @nocallback
     def envrcpt(self, to: Any, *str: Any) -> Any:
@@ -405,7 +406,7 @@ class Base:
     def header_bytes(self, fld: str, val: bytes) -> Any:
         """Take a header field, its value as octets, and call :meth:`header`."""
         method = self.header
-        return method(fld, _decoded(val, method))
+        return method(fld, *_decoded(method, val))
 
     @nocallback
     def header(self, field: str, value: Any) -> Any:

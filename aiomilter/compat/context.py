@@ -15,7 +15,7 @@ from aiomilter.wire.replies import Reply
 if TYPE_CHECKING:
     from aiomilter.compat.conversation import ClassicSession
 
-__all__ = ["Context", "RawReply", "error"]
+__all__ = ["Context", "RawReply", "error", "strict"]
 
 
 class error(Exception):
@@ -107,7 +107,8 @@ class Context:
         Source: libmilter/docs/smfi_getsymval.html.
         """
         session = self._alive()
-        return session.wire.symbol(_text("getsymval", 1, name))
+        value = session.wire.symbol(_text("getsymval", 1, name))
+        return None if value is None else strict(value)
 
     def setreply(self, rcode: str, xcode: str | None, /, *lines: str) -> None:
         """Set the SMTP reply that the next REJECT (5xx) or TEMPFAIL (4xx) gives.
@@ -296,6 +297,15 @@ class Context:
 
 
 _PROGRESS: Final = packet(ReplyCode.PROGRESS)
+
+
+def strict(text: str) -> str:
+    """Return a text of the MTA's.
+
+    Raises:
+        UnicodeDecodeError: Its octets are no UTF-8.
+    """
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8")
 
 
 def _text(function: str, number: int, text: object, expected: str = "str") -> str:

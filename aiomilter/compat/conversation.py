@@ -4,7 +4,6 @@ The order of the conversation is data (:data:`aiomilter.wire.state.LIBMILTER`), 
 here is what the answers of a classic filter mean, and what becomes of its failures.
 """
 
-import ipaddress
 import socket
 import sys
 from asyncio import CancelledError
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Protocol, cast
 
 from aiomilter._session import Session
-from aiomilter.compat.context import Context, RawReply, error
+from aiomilter.compat.context import Context, RawReply, error, strict
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import MAX_VERSION, MIN_VERSION, NR_FLAGS, V1_ACTIONS, V1_PROTOCOL, Stage
@@ -47,6 +46,7 @@ _VERDICTS: Final[dict[int, Verdict]] = {0: CONTINUE, 1: REJECT, 2: DISCARD, 3: A
 _UNOFFERED: Final = 0x70000000
 """Bits of an offer that are no steps: sizes of data."""
 _NAME_SIZE: Final = 40
+_MAX_PATH: Final = 107
 _STAGE_OF_LIST: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
 _AF: Final = {
     Family.INET: int(socket.AF_INET),
@@ -237,10 +237,11 @@ class ClassicHandler:
         """Return what is agreed on; None to close the connection."""
         callbacks = self._callbacks
         shown = (offer.protocol | NR_FLAGS) & ~_UNOFFERED
-        actions, protocol = callbacks.actions, -1
+        # All that is offered, and every step, since pymilter gives libmilter a callback of its own for each.
+        actions, protocol = offer.actions, int(Flag.SKIP) & offer.protocol
         if callbacks.negotiate is not None:
-            options = [offer.actions, shown, 0, 0]
             self._told = True
+            options = [offer.actions, shown, 0, 0]
             try:
                 answer = callbacks.negotiate(self.context, options)
                 if iscoroutine(answer):
@@ -251,17 +252,11 @@ class ClassicHandler:
                     actions, protocol = whole(options[0]) & 0xFFFFFFFF, whole(options[1]) & 0xFFFFFFFF
                 elif answer != _ALL_OPTS:
                     return None
-                else:
-                    actions = offer.actions
             except CancelledError:
                 raise
             except BaseException as failure:  # noqa: BLE001 - whatever leaves a callback is its failure
                 _show(failure)
                 return None
-        if protocol == -1:
-            actions &= offer.actions
-            absent = (stage.no_flag for stage, name in CALLBACKS.items() if getattr(callbacks, name) is None)
-            protocol = (sum(absent) | Flag.SKIP) & offer.protocol
         if actions & ~offer.actions or protocol & ~shown:
             return None
         self._quiet = frozenset(name for stage, name in CALLBACKS.items() if stage.nr_flag & protocol)
@@ -285,9 +280,14 @@ class ClassicHandler:
             return _CLOSE
         if callback is None:
             return None
+        try:
+            strict(event.hostname)
+            if event.family is Family.UNIX:
+                strict(event.address)
+        except UnicodeDecodeError as failure:
+            return self._untrapped(failure.with_traceback(None))
         self._told = True
         try:
-            event.hostname.encode("utf-8")
             answer = callback(self.context, event.hostname, _AF.get(event.family, 0), address)
         except BaseException as failure:  # noqa: BLE001 - see _untrapped
             return self._untrapped(failure)
@@ -322,8 +322,10 @@ class ClassicHandler:
             return None
         name, value, _ = event
         try:
-            if not name.isascii():
-                name.encode("utf-8")
+            strict(name)
+        except UnicodeDecodeError as failure:
+            return self._untrapped(failure.with_traceback(None))
+        try:
             answer = callback(self.context, name, value.encode("utf-8", "surrogateescape"))
         except BaseException as failure:  # noqa: BLE001 - see _untrapped
             return self._untrapped(failure)
@@ -359,11 +361,12 @@ class ClassicHandler:
         self.context.die()
 
     async def _ask_text(self, name: str, text: str) -> Any:
+        if getattr(self._callbacks, name) is None:
+            return None
         try:
-            if not text.isascii():
-                text.encode("utf-8")
-        except UnicodeEncodeError as failure:
-            return self._untrapped(failure)
+            strict(text)
+        except UnicodeDecodeError as failure:
+            return self._untrapped(failure.with_traceback(None))
         return await self._ask(name, text)
 
     async def _ask(self, name: str, *args: object) -> Any:
@@ -394,10 +397,11 @@ class ClassicHandler:
         if verdict is None:
             return self._untrapped(_not_int(name))
         reply = self.context.reply
-        if reply is not None and (verdict is REJECT or verdict is TEMPFAIL):
+        if reply is not None and (
+            (verdict is REJECT and reply.code // 100 == 5) or (verdict is TEMPFAIL and reply.code // 100 == 4)
+        ):
             self.context.reply = None
-            if reply.code // 100 == (5 if verdict is REJECT else 4):
-                return reply
+            return reply
         return verdict
 
     def _untrapped(self, failure: BaseException) -> Any:
@@ -406,6 +410,8 @@ class ClassicHandler:
         policy = _VERDICTS[self._callbacks.policy]
         if policy is CONTINUE or policy is ACCEPT:
             return None if policy is CONTINUE else ACCEPT
+        # It takes the place of what was set, and is used up at once.
+        self.context.reply = None
         code = "554" if policy is REJECT else "451"
         name = self._callbacks.name.encode("utf-8", "surrogateescape")[:_NAME_SIZE].decode("utf-8", "surrogateescape")
         return RawReply(code, f"{code} {code[0]}.3.0 pymilter: untrapped exception in {name}")
@@ -421,16 +427,22 @@ def _address(event: Connect) -> Any:
     Raises:
         ValueError: It is none of its family.
     """
-    match event.family:
-        case Family.INET:
-            return str(ipaddress.IPv4Address(event.address)), event.port
-        case Family.INET6:
-            text = event.address[5:] if event.address[:5].lower() == "ipv6:" else event.address
-            return str(ipaddress.IPv6Address(text)), event.port, 0, 0
-        case Family.UNIX:
-            return event.address
-        case Family.UNKNOWN:
-            return None
+    text = event.address
+    try:
+        match event.family:
+            case Family.INET:
+                return socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, text)), event.port
+            case Family.INET6:
+                text = text[5:] if text[:5].lower() == "ipv6:" else text
+                return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text)), event.port, 0, 0
+            case Family.UNIX if len(_octets(text)) > _MAX_PATH:
+                raise ValueError("the path is too long")
+            case Family.UNIX:
+                return text
+            case Family.UNKNOWN:
+                return None
+    except OSError as failure:
+        raise ValueError(str(failure)) from failure
 
 
 def _not_int(name: str) -> error:
@@ -440,7 +452,9 @@ def _not_int(name: str) -> error:
 def _show(failure: BaseException) -> None:
     """Print what left a callback on stderr, as Python does, without the frames that are not the program's."""
     traceback = failure.__traceback__
-    while traceback is not None and _ours(traceback):
+    # The first frame is the one that has called; of the others the last one stays, whose ever it is.
+    traceback = traceback and traceback.tb_next
+    while traceback is not None and traceback.tb_next is not None and _ours(traceback):
         traceback = traceback.tb_next
     # Python prints the traceback that an exception holds, whatever it is given.
     sys.excepthook(type(failure), failure.with_traceback(traceback), traceback)

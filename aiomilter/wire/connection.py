@@ -72,7 +72,7 @@ _LOOKUP: Final = tuple(map(int, map(Command, b"EBNLTRMHC")))
 # UNKNOWN may come at any time and its macros are its own; Postfix sends them even where it was declined.
 _MACRO_STEPS: Final = (_UNKNOWN, *_LOOKUP)
 # libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
-_LIBMILTER_LOOKUP: Final = tuple(map(int, map(Command, b"NETRMHC")))
+_LIBMILTER_LOOKUP: Final = tuple(map(int, map(Command, b"ENTRMHC")))
 _MESSAGE_STEPS: Final = dict.fromkeys(b"EBNLTRM", b"")
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
 # What a command clears, the steps after its own (P-083).
@@ -87,6 +87,7 @@ _STATE_RCPT: Final = State.RCPT
 _STATE_EOM: Final = State.EOM
 _STATE_IDLE: Final = State.IDLE
 _STATE_DECIDED: Final = State.DECIDED
+_NO_MESSAGE: Final = frozenset({State.IDLE, State.DECIDED, State.UNKNOWN})
 
 
 def _plain(leading_space: bool) -> dict[Command, _Decode]:
@@ -191,7 +192,7 @@ class Connection:
     @property
     def message_open(self) -> bool:
         """Whether a message has begun and is neither over nor decided."""
-        return self.state is not _STATE_IDLE and self.state is not _STATE_DECIDED
+        return self.state not in _NO_MESSAGE
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the MTA; end of stream needs no call (P-007)."""
@@ -361,7 +362,7 @@ class Connection:
         if not payload:
             raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
         step = payload[0]
-        if step in self.macros:
+        if step in self.macros and (len(payload) > 1 or not self._rules.keeps_macros):
             self.macros[step] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
         if step == _MAIL and not self.lends_plainly and self._mail_macros():
             return _ABORT
@@ -401,13 +402,15 @@ class Connection:
         return Repeated(Command(code))
 
     def _strays(self, code: int, row: Row, payload: bytes, start: int) -> OutOfOrder:
+        self._connected = self._connected or not self._rules.tolerant
+        self._move(_STATE_IDLE)
         return OutOfOrder(Command(code))
 
     def _forgets(self, code: int, row: Row, payload: bytes, start: int) -> None:
         self.end_message()
 
     def _ignores(self, code: int, row: Row, payload: bytes, start: int) -> None:
-        pass
+        self._connected = self._connected or not self._rules.tolerant
 
     def _first(self, implied: Event, code: int, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
@@ -459,6 +462,9 @@ class Connection:
 
     def _unknowns(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         self._in_unknown = True
+        if not self._rules.tolerant:
+            self._connected = True
+            self.row, self.state = row, State.UNKNOWN
         return Unknown.decode(payload)
 
     def _begins(self, code: int, row: Row, payload: bytes, start: int) -> Event:

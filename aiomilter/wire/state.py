@@ -43,6 +43,8 @@ class State(enum.IntEnum):
     EOM = enum.auto()
     DECIDED = enum.auto()
     """This filter has ended the message with a verdict of its own, but the MTA may still send some of it."""
+    UNKNOWN = enum.auto()
+    """The last command was one that the MTA does not know: a state in libmilter only, and there outside of a message."""
 
 
 class Outcome(enum.IntEnum):
@@ -105,7 +107,8 @@ class Rules:
     """Where two ways to keep the order of a conversation differ; a session has one of them for its whole life.
 
     Args:
-        follows: What may follow each step, before what was declined is taken into account.
+        follows: What may follow each step, before what was declined is taken into account.  With a row for UNKNOWN that is a
+            state of its own, after which an ABORT is always one.
         unknown_follows: The steps of a message that an UNKNOWN may follow without aborting it.
         tolerant: A message needs no MAIL, header field or second CONNECT where the MTA may have left these out, and one
             that was decided is remembered until the MTA has told of its end.  Otherwise whatever comes out of order ends the
@@ -124,7 +127,7 @@ class Rules:
     splits_space: bool
 
 
-_IN_MESSAGE: Final = frozenset(State) - {State.IDLE, State.DECIDED}
+_IN_MESSAGE: Final = frozenset(State) - {State.IDLE, State.DECIDED, State.UNKNOWN}
 
 NATIVE: Final = Rules(
     follows=FOLLOWS, unknown_follows=_IN_MESSAGE, tolerant=True, keeps_macros=False, splits_space=True
@@ -132,7 +135,13 @@ NATIVE: Final = Rules(
 """Those of :class:`aiomilter.Milter`: no message passes unseen, no answer is missing."""
 
 LIBMILTER: Final = Rules(
-    follows=MappingProxyType({**FOLLOWS, State.DATA: frozenset({Command.HEADER, Command.EOH})}),
+    follows=MappingProxyType(
+        {
+            **FOLLOWS,
+            State.DATA: frozenset({Command.HEADER, Command.EOH}),
+            State.UNKNOWN: frozenset({Command.RCPT, Command.DATA, Command.BODY}),
+        }
+    ),
     unknown_follows=frozenset({State.MAIL, State.RCPT}),
     tolerant=False,
     keeps_macros=True,
@@ -202,9 +211,11 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
     begins = {Command.MAIL, *(_REACHED if rules.tolerant and Stage.MAIL in declined else ()), *follows[State.IDLE]}
     table: dict[State, dict[Command, Transition]] = {}
     for state in State:
+        if state is State.UNKNOWN and state not in follows:
+            continue
         open_message = state in _IN_MESSAGE
         row = {
-            Command.UNKNOWN: Transition(Outcome.PROCESS, state),
+            Command.UNKNOWN: Transition(Outcome.PROCESS, State.UNKNOWN if State.UNKNOWN in follows else state),
             Command.ABORT: Transition(_ABORTS[state], State.IDLE),
         }
         if open_message and state not in rules.unknown_follows:
@@ -216,7 +227,7 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
                 row[command] = Transition(Outcome.INTERRUPT, State.IDLE)
             elif command in (Command.CONNECT, Command.HELO):
                 row[command] = Transition(Outcome.PROCESS, State.IDLE)
-            elif open_message:
+            elif open_message or (state is State.UNKNOWN and command in follows[state]):
                 row[command] = Transition(Outcome.PROCESS, reached)
             elif command is Command.MAIL:
                 row[command] = Transition(Outcome.BEGIN, reached)

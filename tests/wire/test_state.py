@@ -121,7 +121,8 @@ def as_dict(table: Mapping[State, Mapping[Command, Transition]]) -> dict[State, 
     return {row: dict(cells) for row, cells in table.items()}
 
 
-@pytest.mark.parametrize("row", State)
+# UNKNOWN is a state in libmilter only.
+@pytest.mark.parametrize("row", [state for state in State if state is not State.UNKNOWN])
 @pytest.mark.parametrize("letter", COLUMNS)
 def test_every_cell_of_the_table_is_as_written(row: State, letter: str) -> None:
     """P-047, P-049, P-050, P-060, P-071: what a command means in a state, and where it leads."""
@@ -130,7 +131,7 @@ def test_every_cell_of_the_table_is_as_written(row: State, letter: str) -> None:
 
 def test_the_table_has_a_row_for_each_state_and_no_cells_beyond() -> None:
     assert as_dict(transitions(frozenset())) == read(TABLE)
-    assert set(read(TABLE)) == set(State)
+    assert set(read(TABLE)) == set(State) - {State.UNKNOWN}
 
 
 @pytest.mark.parametrize("letters", DECLINED)
