@@ -149,6 +149,8 @@ _EOM: Final = Stage.EOM
 _REJECTED_RECIPIENTS: Final = int(Flag.REJECTED_RECIPIENTS)
 _STAGE_OF: Final = {stage.command: stage for stage in Stage}
 _STAGE_NAMED: Final = {name: stage for stage, name in CALLBACKS.items()}
+_RECIPIENT_SIZE: Final = 1024
+"""Octets that ``max_recipients`` allows for each, on average; a path has 256 (RFC 5321 section 4.5.3.1.3), ORCPT 500."""
 # Answers that do not refuse a recipient.
 _TAKEN: Final = (CONTINUE, ACCEPT, DISCARD)
 # The events whose callbacks need nothing but their answer sent.
@@ -193,10 +195,12 @@ class Session:
         "_given",
         "_handler",
         "_make",
+        "_most_recipients",
         "_observer",
         "_of_client",
         "_options",
         "_plain",
+        "_recipients_size",
         "_remembered",
         "_scene",
         "_sees_rejected",
@@ -252,6 +256,9 @@ class Session:
         # Of the end of message, also after a failure has taken them from the callback.
         self._edits: Edits | None = None
         self._began = 0.0
+        # How many recipients this message may have, and the octets of those that were looked at.
+        self._most_recipients = options.max_recipients
+        self._recipients_size = 0
 
     # ------------------------------------------------------------------------------------------------ the hot path
 
@@ -915,13 +922,27 @@ class Session:
         scene = self._scene
         if (self._remembered is not None or not scene.in_message) and self._passed(_RCPT):
             return None
-        if len(scene.recipients) + scene.refused >= self._options.max_recipients:
-            self._observer.remarked(self.where(), f"more than {self._options.max_recipients} recipients")
-            response = Reply(452, "4.5.3", "Too many recipients")
-            self._recipient(event, response)
-            self._answer_step(_RCPT, response, self._answers[_RCPT])
-            return None
-        return self._asked[_RCPT]
+        count = len(scene.recipients) + scene.refused
+        if not count:
+            self._most_recipients = self._options.max_recipients
+        if count < self._most_recipients and (count & 63 != 63 or self._fit(count)):
+            return self._asked[_RCPT]
+        if count == self._most_recipients:
+            self._observer.remarked(self.where(), "more recipients than allowed")
+        response = Reply(452, "4.5.3", "Too many recipients")
+        self._recipient(event, response)
+        self._answer_step(_RCPT, response, self._answers[_RCPT])
+        return None
+
+    def _fit(self, count: int) -> bool:
+        """Look at the octets of recipients, now and then: only a hostile peer sends any that are not small."""
+        latest = self._scene.recipients[-64:]
+        size = sum(len(rcpt.recipient) + sum(map(len, rcpt.params)) for rcpt in latest)
+        self._recipients_size = size if count == 63 else self._recipients_size + size
+        if self._recipients_size <= self._options.max_recipients * _RECIPIENT_SIZE:
+            return True
+        self._most_recipients = count
+        return False
 
     def _recipient(self, event: Rcpt, response: Any) -> None:
         """Note what became of a recipient."""

@@ -111,7 +111,7 @@ def serve(
         max_frame_size: Octets of payload in a packet; a larger one closes the connection.
         max_headers: Header fields of a message; one more is answered 552.
         max_headers_size: Octets in all their packets; more is answered 552.
-        max_recipients: Recipients of a message; one more is answered 452.
+        max_recipients: Recipients of a message, of 1024 octets each on average; one more is answered 452.
         max_edits: Edits of a message; one more, and the message is answered ``on_error``.
         max_edits_size: Octets in all of them, the body not counted; the same.
         allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others

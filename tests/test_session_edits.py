@@ -538,6 +538,29 @@ async def test_more_recipients_than_allowed() -> None:
     assert b"452 4.5.3 Too many recipients" in peer.octets
 
 
+async def test_larger_recipients_than_allowed() -> None:
+    """Each may have 1024 octets on average (a path has 256, RFC 5321); looked at after every 64th."""
+    filter_ = filter_class()
+    async with serving(filter_, max_recipients=200) as scene:
+        peer = await scene.opened()
+        large, small = rcpt("<a@x>", "A=" + "x" * 1800), rcpt()
+        for _ in range(2):
+            assert await peer.send(mail() + large * 127 + small * 9 + EOM) == "c" * 128 + "y" * 9 + "c"
+
+    assert names(filter_).count("envrcpt") == 2 * 127
+    assert scene.watcher.remarks == ["more recipients than allowed"] * 2
+
+
+async def test_endless_recipients_are_one_remark_a_message() -> None:
+    """Who goes on after the limit may not fill the log."""
+    async with serving(filter_class(), max_recipients=2) as scene:
+        peer = await scene.opened()
+        for _ in range(2):
+            assert await peer.send(mail() + rcpt() * 50 + ABORT) == "ccc" + "y" * 48
+
+    assert scene.watcher.remarks == ["more recipients than allowed"] * 2
+
+
 @pytest.mark.parametrize("on_error", [TEMPFAIL, REJECT, CONTINUE, Reply(451, "4.3.0", "x")], ids=repr)
 async def test_more_edits_than_allowed(on_error: Any) -> None:
     """Never an exception to the filter."""

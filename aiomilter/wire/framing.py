@@ -15,6 +15,8 @@ __all__ = ["HEAD", "FrameBuffer", "Lookahead", "head_after", "packet"]
 
 HEAD: Final = Struct(">IB")
 """Length and code."""
+_MANY_PARTS: Final = 256
+"""Pieces of an unfinished frame that are kept as they came: few enough to take little, enough to be joined seldom."""
 
 
 def packet(code: int, payload: bytes = b"", max_size: int = MAX_FRAME_SIZE) -> bytes:
@@ -76,6 +78,9 @@ class FrameBuffer:
             return
         self.parts.append(data)
         self.missing -= len(data)
+        if len(self.parts) >= _MANY_PARTS:
+            # A piece of two octets is an object of 35: a peer that dribbles would hold 20 times what it has sent.
+            self.parts = [b"".join(self.parts)]
 
     def fill(self) -> bool:
         """Join what waits, if that can make a frame whole; return whether there is something new to look at."""

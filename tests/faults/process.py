@@ -63,8 +63,10 @@ class FilterProcess:
 
     @property
     def descriptors(self) -> int:
-        """How many files it has open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many files it has open, the one not counted that libuv keeps in reserve from the first connection on."""
+        files = f"/proc/{self.pid}/fd"
+        opened = [os.readlink(f"{files}/{number}") for number in os.listdir(files) if number != "0"]
+        return len([path for path in opened if path != os.devnull])
 
     async def start(self) -> None:
         """Return once it listens."""

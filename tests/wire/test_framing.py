@@ -293,3 +293,19 @@ def test_random_splits_of_large_packets_are_reassembled() -> None:
     expected = [(part[4], part[5:]) for part in PACKETS]
     for _ in range(5):
         assert frames(parted(octets, source.sample(range(len(octets)), 30))) == expected
+
+
+def test_a_frame_that_dribbles_in_takes_little_more_than_its_octets() -> None:
+    """P-002, P-003: a piece of two octets is an object of 35, so pieces must not be kept as they come."""
+    octets = packet(ord("B"), bytes(60_000))
+    buffer = FrameBuffer()
+    most = 0
+    for start in range(0, len(octets) - 2, 2):
+        buffer.feed(octets[start : start + 2])
+        assert buffer.next_frame() is None
+        if start % 1000 == 0:
+            most = max(most, sys.getsizeof(buffer.parts) + sum(map(sys.getsizeof, buffer.parts)))
+    buffer.feed(octets[-2:])
+    assert buffer.next_frame() == (ord("B"), bytes(60_000))
+
+    assert most < 2 * len(octets)
