@@ -7,12 +7,15 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import MappingProxyType, ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["MODULES", "install", "limit"]
+if TYPE_CHECKING:
+    from aiomilter.server import Server
+
+__all__ = ["MODULES", "install", "limit", "serve"]
 
 MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -54,6 +57,35 @@ def limit(*, threads: int | None = None, drain_timeout: float = 30.0) -> None:
     from aiomilter.compat.adapter import Limits
 
     Limits.threads, Limits.drain_timeout = threads, drain_timeout
+
+
+def serve(
+    factory: Callable[[], Any], *sockets: str, name: str = "pymilter", threads: int | None = None, **options: Any
+) -> "Server":
+    """Serve a classic filter in a service that runs already: ``async with compat.serve(MyFilter, "inet:8890") as server: ...``.
+
+    Nothing global is touched, so several may be served side by side.
+
+    Args:
+        factory: Makes the object of a connection, a subclass of ``Milter.Base`` above all.
+        sockets: Where to listen, as for :func:`aiomilter.serve`.
+        name: Of the filter, for the replies to exceptions.
+        threads: Callbacks at work at once; None for as many as there are connections.
+        options: Those of :func:`aiomilter.serve` but ``ssl``.  The answer to failures is the classic one; limits of content are
+            higher than there unless given, since the MTA has them.
+
+    Raises:
+        AddressError: A text of ``sockets`` names no endpoint.
+        TypeError: ``ssl`` was given: a thread that owns its socket reads no TLS.
+        OSError: A socket cannot be listened on; on entering the block.
+    """
+    from aiomilter.compat.adapter import classic_server
+    from aiomilter.compat.classic import callbacks_of, never_blocks
+
+    if options.get("ssl") is not None:
+        raise TypeError("ssl: a classic filter speaks no TLS; put a proxy in front of it")
+    callbacks = callbacks_of(factory, name)
+    return classic_server(callbacks, *sockets, inline=lambda: never_blocks(factory), threads=threads, **options)
 
 
 class _Finder(MetaPathFinder):

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import select
 import socket
 import threading
 from asyncio import AbstractEventLoop
@@ -64,8 +65,8 @@ class LoopConnection(MilterProtocol):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._hushed = False
         self._context.run(_HERE.set, self)
+        _Counted.made += 1
 
     async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a callback that is a coroutine."""
@@ -76,6 +77,10 @@ class LoopConnection(MilterProtocol):
         self._session.over = True
         self._out.clear()
         self._write = _drop
+
+    def _tell_end(self) -> None:
+        _Counted.ended += self._ended is not None
+        super()._tell_end()
 
 
 def _drop(octets: bytes) -> None:
@@ -92,13 +97,17 @@ class ThreadConnection(MilterProtocol):
 
     def __init__(self, *args: Any, slots: threading.Semaphore | None = None) -> None:
         super().__init__(*args)
+        _Counted.made += 1
         self._slots = slots
         self._socket: socket.socket
         self._thread: threading.Thread
+        # Nobody reads, or is to read, what would be written.
         self._hushed = False
         self._working = False
         self._quick_ack = False
         self._stop_timer: asyncio.TimerHandle | None = None
+        # The callback that runs on the loop, while the thread waits for it.
+        self._settling: asyncio.Task[Any] | None = None
 
     # ------------------------------------------------------------------------------------------------- on the loop
 
@@ -109,7 +118,6 @@ class ThreadConnection(MilterProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket over, and begin the thread."""
-        _Counted.made += 1
         given = transport.get_extra_info("socket")
         self._socket = socket.socket(fileno=os.dup(given.fileno()))
         transport.abort()  # type: ignore[attr-defined]  # closes its descriptor, not the connection
@@ -125,11 +133,19 @@ class ThreadConnection(MilterProtocol):
         """Go on: only the transport has ended, the connection has not."""
 
     def stop(self) -> None:
-        """End the connection soon; a callback at work is waited for, but not for long."""
+        """End the connection soon: an ``async def`` callback is cancelled, one that blocks is waited for, but not for long."""
         self._session.over = True
-        self._wake_up()
+        if self._settling is not None:
+            self._settling.cancel()
         if self._stop_timer is None:
-            self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self._tell_end)
+            # What the callback answers can still be written.
+            self._shut(socket.SHUT_RD)
+            self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self.give_up)
+
+    def give_up(self) -> None:
+        """Let nobody wait for the callback that does not end."""
+        self._shut(socket.SHUT_RDWR)
+        self._tell_end()
 
     def drain_off(self) -> None:
         """End the connection at its next QUIT or QUIT_NC, or now if no SMTP connection is open on it."""
@@ -137,15 +153,16 @@ class ThreadConnection(MilterProtocol):
         if not self._working and self._session.idle:
             self.stop()
 
-    def _wake_up(self) -> None:
+    def _shut(self, how: int) -> None:
+        """Wake the thread up if it reads or writes."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(how)
 
-    def _ended_there(self) -> None:
-        _Counted.ended += 1
+    def _tell_end(self) -> None:
         if self._stop_timer is not None:
             self._stop_timer.cancel()
-        self._tell_end()
+        _Counted.ended += self._ended is not None
+        super()._tell_end()
 
     # ----------------------------------------------------------------------------------------------- in the thread
 
@@ -156,10 +173,10 @@ class ThreadConnection(MilterProtocol):
         try:
             next(run)
             while True:
-                try:
-                    data = self._socket.recv(_READ_SIZE)
-                except OSError:
-                    data = b""
+                data = b""
+                if not self._hushed:
+                    with contextlib.suppress(OSError):
+                        data = self._socket.recv(_READ_SIZE)
                 self.idle = 0
                 if self._quick_ack:
                     self._acknowledge_at_once()
@@ -178,7 +195,7 @@ class ThreadConnection(MilterProtocol):
         finally:
             self._socket.close()
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
-                self._loop.call_soon_threadsafe(self._ended_there)
+                self._loop.call_soon_threadsafe(self._tell_end)
 
     def _acknowledge_at_once(self) -> None:
         """As :class:`MilterProtocol`'s: until the MTA has said that it is one that does not need it."""
@@ -199,13 +216,29 @@ class ThreadConnection(MilterProtocol):
             out.clear()
             if not self._hushed:
                 try:
-                    self._socket.sendall(octets)
+                    self._write_all(octets)
                 except OSError:
                     self._hushed = self._session.over = True
 
+    def _write_all(self, octets: bytes) -> None:
+        rest = memoryview(octets)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                if threading.current_thread() is not self._thread:
+                    # A callback on the event loop reports progress: the rest leaves with the next answer.
+                    self._out.insert(0, bytes(rest))
+                    return
+                poll = select.poll()
+                poll.register(self._socket, select.POLLOUT)
+                if not poll.poll(self._options.write_timeout * 1000):
+                    what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
+                    self._observer.remarked(self._session.where(), what)
+                    raise
+
     def close(self) -> None:
-        """Close the connection."""
-        self._wake_up()
+        """Do nothing: the thread closes when it ends."""
 
     def hush(self) -> None:
         """End the connection without an answer."""
@@ -218,7 +251,7 @@ class ThreadConnection(MilterProtocol):
         """
         context = contextvars.copy_context()
         done: Future[Any] = Future()
-        self._loop.call_soon_threadsafe(self._begin, coroutine, context, done)
+        self._loop.call_soon_threadsafe(self._begin_settling, coroutine, context, done)
         if self._slots is not None:
             self._slots.release()
         try:
@@ -230,10 +263,16 @@ class ThreadConnection(MilterProtocol):
                 if variable.get(None) is not value:
                     variable.set(value)
 
-    def _begin(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]") -> None:
-        """Begin a coroutine as a task of the loop."""
+    def _begin_settling(
+        self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]"
+    ) -> None:
+        """Begin a callback as a task of the loop."""
+        task = self._settling = self._loop.create_task(coroutine, context=context)
+        timer = self._loop.call_later(self._options.callback_timeout, task.cancel)
 
         def ended(task: "asyncio.Task[Any]") -> None:
+            self._settling = None
+            timer.cancel()
             if task.cancelled():
                 done.set_exception(asyncio.CancelledError())
             elif (failure := task.exception()) is not None:
@@ -241,7 +280,7 @@ class ThreadConnection(MilterProtocol):
             else:
                 done.set_result(task.result())
 
-        self._loop.create_task(coroutine, context=context).add_done_callback(ended)
+        task.add_done_callback(ended)
 
 
 _IDLE_TIMEOUT: Final = 7210.0

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from aiomilter.compat import lowlevel as milter
 from aiomilter.compat.context import Context
+from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.lowlevel import (
     ACCEPT,
     ADDHDRS,
@@ -149,6 +150,7 @@ __all__ = [
     "DisabledAction",
     "Milter",
     "R",
+    "callbacks_of",
     "close_callback",
     "connect_callback",
     "decode",
@@ -596,18 +598,18 @@ factory: Callable[[], Any] = Milter
 
 def negotiate_callback(ctx: Context, opts: list[int]) -> Any:
     """Make the object of a connection, and have it negotiate."""
-    return _made(ctx).negotiate(opts)
-
-
-def _made(ctx: Context) -> Any:
-    made = factory()
-    made._setctx(ctx)
-    return made
+    return _made(ctx, factory).negotiate(opts)
 
 
 def connect_callback(ctx: Context, hostname: str, family: int, hostaddr: Any, nr_mask: int = P_NR_CONN) -> Any:
     """Call ``connect``, of a new object if the connection has none."""
-    return (ctx.getpriv() or _made(ctx)).connect(hostname, family, hostaddr)
+    return (ctx.getpriv() or _made(ctx, factory)).connect(hostname, family, hostaddr)
+
+
+def _made(ctx: Context, make: Callable[[], Any]) -> Any:
+    made = make()
+    made._setctx(ctx)
+    return made
 
 
 def close_callback(ctx: Context) -> Any:
@@ -684,6 +686,31 @@ def runmilter(name: str, socketname: str, timeout: int = 0, rmsock: bool = True)
     milter.opensocket(rmsock)
     milter.set_inline(lambda: never_blocks(factory))
     milter.main()
+
+
+def callbacks_of(make: Callable[[], Any], name: str) -> Callbacks:
+    """Return what to register for the objects of one factory, beside those of any other.
+
+    Args:
+        make: The factory.
+        name: Of the filter.
+    """
+    return Callbacks(
+        name=name,
+        negotiate=lambda ctx, opts: _made(ctx, make).negotiate(opts),
+        connect=lambda ctx, *client: (ctx.getpriv() or _made(ctx, make)).connect(*client),
+        helo=_hello,
+        envfrom=_envfrom,
+        envrcpt=_envrcpt,
+        data=_data,
+        header=_header,
+        eoh=_eoh,
+        body=_body,
+        eom=_eom,
+        unknown=_unknown,
+        abort=_abort,
+        close=close_callback,
+    )
 
 
 def never_blocks(make: object) -> bool:

@@ -1,0 +1,384 @@
+"""Threads and event loop: where a classic filter's callbacks run, and in what order."""
+
+import asyncio
+import contextvars
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiomilter.compat import classic as Milter
+from aiomilter.compat import serve
+from tests.compat.wire import Client, client
+from tests.peer import ABORT, DATA, EOM, QUIT, QUIT_NC, body, codes, connect, header, helo, mail, offer, rcpt
+
+MESSAGES = int(os.environ.get("COMPAT_LEAK_MESSAGES", "2000"))
+"""For a hundred thousand: ``COMPAT_LEAK_MESSAGES=100000``, five minutes."""
+
+
+class Filter(Milter.Base):
+    """Lets all pass."""
+
+    def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+        return Milter.CONTINUE
+
+
+@asynccontextmanager
+async def serving(factory: Any, tmp_path: Path, **options: Any) -> AsyncIterator[str]:
+    """Serve a filter and yield its address."""
+    async with serve(factory, f"unix:{tmp_path}/sock", **{"drain_timeout": 5.0, **options}) as server:
+        yield server.addresses[0]
+
+
+async def greet(peer: Client) -> str:
+    """Negotiate and bring a client; return the answer to that."""
+    assert await peer.ask(offer()) == "O"
+    return await peer.ask(connect())
+
+
+async def test_connections_block_side_by_side_each_in_one_thread_of_its_own(tmp_path: Path) -> None:
+    """A hundred callbacks wait until all hundred are there."""
+    count = 100
+    all_there = threading.Barrier(count, timeout=60)
+    local = threading.local()
+    seen: dict[object, list[Any]] = {}
+
+    class Blocking(Milter.Base):
+        def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+            local.name = threading.current_thread()
+            seen[self] = [local.name]
+            all_there.wait()
+            return Milter.CONTINUE
+
+        def hello(self, hostname: str) -> Any:
+            seen[self].append(local.name)
+            return Milter.CONTINUE
+
+        def close(self) -> Any:
+            seen[self].append(local.name)
+            return Milter.CONTINUE
+
+    async def session(address: str) -> None:
+        async with client(address) as peer:
+            assert await greet(peer) == "c"
+            assert await peer.ask(helo()) == "c"
+            peer.write(QUIT)
+            assert await peer.rest() == b""
+
+    async with serving(Blocking, tmp_path) as address:
+        await asyncio.gather(*(session(address) for _ in range(count)))
+    threads = {thread for names in seen.values() for thread in names}
+    assert [len(set(names)) for names in seen.values()] == [1] * count
+    assert len(threads) == count
+    assert threading.main_thread() not in threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_a_bound_on_threads_counts_callbacks_at_work_not_idle_connections(tmp_path: Path) -> None:
+    pair = threading.Barrier(2, timeout=60)
+    lock = threading.Lock()
+    working = [0, 0]
+
+    class Counted(Milter.Base):
+        def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+            with lock:
+                working[0] += 1
+                working[1] = max(working)
+            pair.wait()
+            with lock:
+                working[0] -= 1
+            return Milter.CONTINUE
+
+    async with serving(Counted, tmp_path, threads=2) as address:
+        idle = [client(address) for _ in range(5)]
+        for peer in idle:
+            assert await (await peer.__aenter__()).ask(offer()) == "O"
+
+        async def session() -> None:
+            async with client(address) as peer:
+                assert await greet(peer) == "c"
+
+        await asyncio.gather(*(session() for _ in range(8)))
+        for peer in idle:
+            await peer.__aexit__(None, None, None)
+    assert working == [0, 2]
+
+
+async def test_what_is_async_runs_on_the_loop_and_gives_its_place_away(tmp_path: Path) -> None:
+    """With one place, the first connection waits for what only the second one's blocking callback can set."""
+    loop_thread = threading.current_thread()
+    loop = asyncio.get_running_loop()
+    go_on = asyncio.Event()
+    where: list[object] = []
+
+    class Mixed(Milter.Base):
+        def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+            if hostname == "second":
+                loop.call_soon_threadsafe(go_on.set)
+            return Milter.CONTINUE
+
+        async def hello(self, hostname: str) -> Any:
+            where.append(threading.current_thread())
+            await go_on.wait()
+            return Milter.REJECT
+
+    async with serving(Mixed, tmp_path, threads=1) as address, client(address) as first, client(address) as second:
+        assert await greet(first) == "c"
+        first.write(helo())
+        assert await second.ask(offer()) == "O"
+        assert await second.ask(connect("second")) == "c"
+        assert codes(await first.read()) == "r"
+    assert where == [loop_thread]
+
+
+async def test_sync_and_async_callbacks_see_the_same_context_and_its_variables(tmp_path: Path) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+
+    class Mixed(Milter.Base):
+        def envfrom(self, f: str, *params: str) -> Any:
+            variable.set("from a thread")
+            return Milter.CONTINUE
+
+        async def envrcpt(self, to: str, *params: str) -> Any:
+            await asyncio.sleep(0)
+            seen.append(variable.get())
+            variable.set("from the loop")
+            return Milter.CONTINUE
+
+        def data(self) -> Any:
+            seen.append(variable.get())
+            return Milter.CONTINUE
+
+        async def eom(self) -> Any:
+            await asyncio.sleep(0)
+            self.addheader("X-First", "1")
+            self.progress()
+            self.addheader("X-Second", "2")
+            self.setreply("550", "5.7.1", "no")
+            return Milter.REJECT
+
+    async with serving(Mixed, tmp_path) as address, client(address) as peer:
+        assert await peer.ask(offer()) == "O"
+        for packet in (mail(), rcpt(), DATA):
+            assert await peer.ask(packet) == "c"
+        peer.write(EOM)
+        answers = [await peer.read() for _ in range(4)]
+    assert seen == ["from a thread", "from the loop"]
+    assert b"".join(answers)[4:] == (
+        b"hX-First\x001\x00" + b"\0\0\0\1p" + b"\0\0\0\x0bhX-Second\x002\x00".replace(b"\x0b", b"\x0c") + answers[3]
+    )
+    assert answers[3][4:] == b"y550 5.7.1 no\0"
+
+
+async def test_a_filter_with_nothing_but_async_callbacks_has_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    threads: list[object] = []
+
+    class Native(Milter.Base):
+        async def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+            threads.append(threading.active_count())
+            return Milter.CONTINUE
+
+        @Milter.noreply
+        async def header(self, field: str, value: str) -> Any:
+            threads.append(threading.active_count())
+            return Milter.CONTINUE
+
+        async def eom(self) -> Any:
+            await asyncio.sleep(0)
+            self.addheader("X-Seen", "1")
+            return Milter.ACCEPT
+
+    async with serving(Native, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+        peer.write(header("A", "1"), header("B", "2"), EOM)
+        assert codes(await peer.read() + await peer.read()) == "ha"
+        peer.write(QUIT)
+        assert await peer.rest() == b""
+    assert threads == [before] * 3
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+async def test_stop_in_a_callback_closes_that_connection_without_an_answer(tmp_path: Path, kind: str) -> None:
+    def stop(self: Any, hostname: str, family: int, hostaddr: Any) -> Any:
+        Milter.stop()
+        return Milter.CONTINUE
+
+    async def stop_later(self: Any, hostname: str, family: int, hostaddr: Any) -> Any:
+        await asyncio.sleep(0)
+        return stop(self, hostname, family, hostaddr)
+
+    stop.__name__ = stop_later.__name__ = "connect"
+    stopping = type("Stopping", (Milter.Base,), {"connect": stop if kind == "blocking" else stop_later})
+    async with serving(stopping, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == ""
+
+
+async def test_a_lost_connection_ends_its_message_and_itself(tmp_path: Path) -> None:
+    told: list[tuple[str, object]] = []
+    over = threading.Event()
+
+    class Cleaning(Milter.Base):
+        def envfrom(self, f: str, *params: str) -> Any:
+            told.append(("envfrom", threading.current_thread()))
+            return Milter.CONTINUE
+
+        def abort(self) -> Any:
+            told.append(("abort", threading.current_thread()))
+            return Milter.CONTINUE
+
+        def close(self) -> Any:
+            told.append(("close", threading.current_thread()))
+            over.set()
+            return Milter.CONTINUE
+
+    async with serving(Cleaning, tmp_path) as address:
+        async with client(address) as peer:
+            assert await peer.ask(offer()) == "O"
+            assert await peer.ask(mail()) == "c"
+        await asyncio.to_thread(over.wait, 60)
+    assert [name for name, _ in told] == ["envfrom", "abort", "close"]
+    assert len({thread for _, thread in told}) == 1
+
+
+async def test_the_end_of_the_server_answers_what_waits_on_the_loop(tmp_path: Path) -> None:
+    waiting = asyncio.Event()
+
+    class Waiting(Filter):
+        async def envfrom(self, f: str, *params: str) -> Any:
+            waiting.set()
+            await asyncio.Event().wait()
+
+    async with client_of(Waiting, tmp_path, drain_timeout=0.0) as (peer, leave):
+        assert await greet(peer) == "c"
+        peer.write(mail())
+        await waiting.wait()
+        await leave()
+        assert codes(await peer.rest()) == "t"
+
+
+@asynccontextmanager
+async def client_of(factory: Any, tmp_path: Path, **options: Any) -> AsyncIterator[Any]:
+    """Serve a filter and connect to it; yield the client and what ends the server."""
+    context = serving(factory, tmp_path, **options)
+    address = await context.__aenter__()
+    async with client(address) as peer:
+        yield peer, lambda: context.__aexit__(None, None, None)
+
+
+async def test_the_end_of_the_server_waits_for_what_blocks_and_its_answer_still_leaves(tmp_path: Path) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Filter):
+        def envfrom(self, f: str, *params: str) -> Any:
+            entered.set()
+            go_on.wait(60)
+            return Milter.REJECT
+
+    async with client_of(Waiting, tmp_path, drain_timeout=0.0) as (peer, leave):
+        assert await greet(peer) == "c"
+        peer.write(mail())
+        await asyncio.to_thread(entered.wait, 60)
+        leaving = asyncio.ensure_future(leave())
+        await asyncio.sleep(0)
+        go_on.set()
+        await leaving
+        assert codes(await peer.rest()) == "r"
+
+
+async def test_an_mta_that_takes_nothing_is_closed(tmp_path: Path) -> None:
+    closed = threading.Event()
+
+    class Big(Milter.Base):
+        def eom(self) -> Any:
+            for _ in range(100):
+                self.replacebody(b"x" * 65535)
+            return Milter.ACCEPT
+
+        def close(self) -> Any:
+            closed.set()
+            return Milter.CONTINUE
+
+    async with serving(Big, tmp_path, write_timeout=0.05) as address, client(address) as peer:
+        peer.write(offer(), EOM)
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        assert await asyncio.to_thread(closed.wait, 60)
+
+
+async def test_a_factory_that_raises_closes_its_connection_only(tmp_path: Path) -> None:
+    made: list[Filter] = []
+
+    def factory() -> Filter:
+        made.append(Filter())
+        if len(made) == 1:
+            raise ValueError("not this one")
+        return made[-1]
+
+    async with serving(factory, tmp_path) as address:
+        async with client(address) as peer:
+            assert await peer.ask(offer()) == ""
+        async with client(address) as peer:
+            assert await greet(peer) == "c"
+
+
+async def test_another_client_on_the_same_connection_gets_another_object(tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    class Noted(Filter):
+        def __init__(self) -> None:
+            made.append(self)
+
+    async with serving(Noted, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+        peer.write(QUIT_NC)
+        assert await peer.ask(connect()) == "c"
+    assert len(made) == 2
+
+
+@pytest.mark.slow
+async def test_messages_leave_no_threads_descriptors_or_memory_behind(tmp_path: Path) -> None:
+    class Typical(Milter.Base):
+        def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+            return Milter.CONTINUE
+
+        @Milter.noreply
+        def header(self, field: str, value: str) -> Any:
+            return Milter.CONTINUE
+
+        @Milter.noreply
+        def body(self, blk: bytes) -> Any:
+            return Milter.CONTINUE
+
+        def eom(self) -> Any:
+            self.addheader("X-Seen", "1")
+            return Milter.ACCEPT
+
+    async def play(address: str, messages: int) -> None:
+        """A connection for every ten messages."""
+        for _ in range(messages // 10):
+            async with client(address) as peer:
+                assert await greet(peer) == "c"
+                for _ in range(10):
+                    peer.write(header(), body(), EOM, ABORT)
+                    assert codes(await peer.read() + await peer.read()) == "ha"
+                peer.write(QUIT)
+                assert await peer.rest() == b""
+
+    def held() -> tuple[int, int, int]:
+        gc.collect()
+        return threading.active_count(), len(os.listdir("/dev/fd")), len(gc.get_objects())
+
+    async with serving(Typical, tmp_path) as address:
+        await play(address, 200)
+        threads, descriptors, objects = held()
+        await play(address, MESSAGES)
+        after = held()
+    assert after[0] <= threads + 1
+    assert after[1] <= descriptors + 1
+    assert after[2] <= objects + 200
