@@ -123,7 +123,7 @@ class ThreadConnection(MilterProtocol):
         transport.abort()  # type: ignore[attr-defined]  # closes its descriptor, not the connection
         self._socket.setblocking(True)
         self._quick_ack = _QUICK_ACK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6)
-        self._thread = threading.Thread(target=self._serve, name=f"milter-{self.number}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         self._thread.start()
 
     def data_received(self, data: bytes) -> None:

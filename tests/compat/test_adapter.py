@@ -201,7 +201,7 @@ async def test_a_filter_with_nothing_but_async_callbacks_has_no_thread(tmp_path:
         peer.write(QUIT)
         assert await peer.rest() == b""
     assert names
-    assert not [name for name in names if name.startswith("milter-")]
+    assert not [name for name in names if name.startswith("milter-connection")]
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])
