@@ -1094,12 +1094,20 @@ class Session:
             self.out.append(self._decision.packet)
 
     async def _out_of_order(self, event: OutOfOrder) -> None:
-        answer = self._answers[_STAGE_OF[event.command]]
-        if answer:
-            self.out.append(answer)
+        """Answer what belongs to no message; one that it has broken up may not pass: the filter has not seen all of it."""
+        stage = _STAGE_OF[event.command]
+        response: Response = CONTINUE
+        broken, self.wire.broken = self.wire.broken, False
+        if broken:
+            self._callback = CALLBACKS[stage]
+            self._decision = response = self._on_error()
+            self.wire.decide()
+        if self._answers[stage]:
+            self.out.append(response.packet)
         if not self._stray:
             self._stray = True
-            self._observer.remarked(self.where(), f"{event.command.name} came outside a message; answered CONTINUE")
+            place = "out of order" if broken else "outside a message"
+            self._observer.remarked(self.where(), f"{event.command.name} came {place}; answered {_text(response)}")
 
     async def _quit(self, event: Quit) -> None:
         self.over = True

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from aiomilter import REJECT, Action, LocalProtocolError, NegotiationError, Stage, TemporaryFailure
+from aiomilter import ACCEPT, REJECT, Action, LocalProtocolError, NegotiationError, Stage, TemporaryFailure, Verdict
 from aiomilter.wire.constants import ALL_PROTOCOL, Command, Protocol
 from aiomilter.wire.events import NegotiateAnswer
 from aiomilter.wire.framing import packet
@@ -67,9 +67,13 @@ ORDERS: Final = [
     pytest.param(B, "c", "", id="BODY without MAIL"),
     pytest.param(E, "c", "", id="BODYEOB without MAIL"),
     pytest.param(R + T + L + N + B + E + M, "ccccccc", "envfrom", id="a message without MAIL, then one with"),
-    pytest.param(M + T, "cc", "envfrom abort", id="DATA without RCPT"),
+    pytest.param(M + T, "ct", "envfrom abort", id="DATA without RCPT"),
     pytest.param(M + R + T + R + T, "ccccc", "envfrom envrcpt data envrcpt data", id="RCPT after DATA"),
-    pytest.param(M + R + T + B, "cccc", "envfrom envrcpt data abort", id="BODY before EOH"),
+    pytest.param(M + R + T + B, "ccct", "envfrom envrcpt data abort", id="BODY before EOH"),
+    pytest.param(M + T + R + T + L + N + B + E, "cttttttt", "envfrom abort", id="all that follows DATA without RCPT"),
+    pytest.param(M + T + M + R, "ctcc", "envfrom abort envfrom envrcpt", id="DATA without RCPT, then another message"),
+    pytest.param(M + T + A + R + E, "ctcc", "envfrom abort", id="DATA without RCPT, then ABORT"),
+    pytest.param(M + R + T + L + R + T + E, "ccccttt", "envfrom envrcpt data header abort", id="RCPT in content"),
     pytest.param(M + R + E, "ccc", "envfrom envrcpt eom", id="BODYEOB right after RCPT"),
     pytest.param(M + R + N + E, "cccc", "envfrom envrcpt eoh eom", id="EOH right after RCPT"),
     pytest.param(M + R + T + N + E, "ccccc", "envfrom envrcpt data eoh eom", id="neither header nor body"),
@@ -391,6 +395,17 @@ async def test_stray_packets_are_answered_where_an_answer_is_due(silent: tuple[s
     async with serving(filter_class(silent=silent)) as scene:
         peer = await scene.opened()
         assert await peer.send(R + L + E) == ("c" if silent else "ccc")
+
+
+@pytest.mark.parametrize(("on_error", "answered"), [(REJECT, "crrr"), (ACCEPT, "caaa")])
+async def test_a_message_that_is_broken_up_is_answered_as_a_failure(on_error: Verdict, answered: str) -> None:
+    """No MTA does so; whoever does may not pass what the filter has not seen (protocol.md 5.3 leaves it open)."""
+    async with serving(filter_class(silent=["header"]), on_error=on_error) as scene:
+        peer = await scene.opened()
+        assert await peer.send(M + L + T + N + E) == answered
+
+    assert [summary.answer for summary in scene.watcher.messages] == ["abort"]
+    assert scene.watcher.remarks == [f"HEADER came out of order; answered {on_error.name.lower()}"]
 
 
 async def test_decided_packets_are_answered_where_an_answer_is_due() -> None:

@@ -39,7 +39,7 @@ __all__ = ["Connection", "OutOfOrder", "Repeated", "Row"]
 
 @dataclass(frozen=True, slots=True)
 class OutOfOrder:
-    """A command came where it means nothing: answer CONTINUE if it takes an answer, call nothing."""
+    """A command came where it means nothing: call nothing, but answer it if it takes an answer."""
 
     command: Command
 
@@ -74,6 +74,7 @@ _MACRO_STEPS: Final = (_UNKNOWN, *_LOOKUP)
 # libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
 _LIBMILTER_LOOKUP: Final = tuple(map(int, map(Command, b"ENTRMHC")))
 _MESSAGE_STEPS: Final = dict.fromkeys(b"EBNLTRM", b"")
+_BEGINNINGS: Final = frozenset({int(Command.CONNECT), int(Command.HELO), _MAIL})
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
 # What a command clears, the steps after its own (P-083).
 _AFTER_RCPT: Final = dict.fromkeys(b"EBNLT", b"")
@@ -143,6 +144,7 @@ class Connection:
         "_rules",
         "_symbols",
         "_used",
+        "broken",
         "buffer",
         "last_of_body",
         "leading_space",
@@ -174,6 +176,8 @@ class Connection:
         self._symbols: dict[int, tuple[object, dict[str, str]]] = {}
         self._in_unknown = False
         self._connected = False
+        # What was last out of order has broken up a message: what still comes of that may not pass unseen.
+        self.broken = False
         # Header values come with the space that follows the colon.
         self.leading_space = False
         # MACRO packets imply nothing.
@@ -393,6 +397,7 @@ class Connection:
     # What a cell without decoder calls: the command's code, the row it leads to, its payload, and where its frame starts.
 
     def _interrupts(self, code: int, row: Row, payload: bytes, start: int) -> Event:
+        self.broken = code not in _BEGINNINGS
         return self._first(_ABORT, code, start)
 
     def _aborts(self, code: int, row: Row, payload: bytes, start: int) -> Event:
