@@ -16,6 +16,7 @@ from aiomilter.exceptions import (
     StoreError,
     TemporaryFailure,
 )
+from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter, no_reply
 from aiomilter.server import Factory, Server, serve
 from aiomilter.wire.constants import Action, Stage
@@ -55,6 +56,7 @@ __all__ = [
     "Context",
     "EndOfMessageContext",
     "Factory",
+    "FailurePolicy",
     "Family",
     "Header",
     "Helo",

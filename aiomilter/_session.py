@@ -14,12 +14,13 @@ from inspect import CO_COROUTINE, iscoroutine
 from sys import getrefcount
 from time import monotonic
 from types import coroutine
-from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar, cast
 
 from aiomilter._deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError, TemporaryFailure
+from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, overrides
 from aiomilter.observe import MessageSummary, Observer, Where
 from aiomilter.options import Options
@@ -642,15 +643,22 @@ class Session:
 
     def _on_error(self) -> Response:
         """Return the answer to a failure, one that the step takes."""
-        stage = _STAGE_NAMED.get(self._callback, Stage.EOM)
-        return self._options.on_error if is_legal(stage, self._options.on_error) else TEMPFAIL
+        own = getattr(self._handler, "on_error", None)
+        return self._of_policy(self._options.on_error if own is None else own)
 
     def _on_timeout(self) -> Response:
         """Return the answer for a callback whose time is up, one that the step takes."""
-        answer = self._options.on_timeout
-        if answer is None:
-            return self._on_error()
-        return answer if is_legal(_STAGE_NAMED.get(self._callback, Stage.EOM), answer) else TEMPFAIL
+        own = getattr(self._handler, "on_timeout", None)
+        policy = self._options.on_timeout if own is None else own
+        return self._on_error() if policy is None else self._of_policy(policy)
+
+    def _of_policy(self, policy: Any) -> Response:
+        """Return what a policy says of this client, or TEMPFAIL where the step does not take that."""
+        if isinstance(policy, FailurePolicy):
+            policy = policy.answer(self._scene.client, bool(self.wire.macro("auth_authen")))
+        if isinstance(policy, Verdict | Reply) and is_legal(_STAGE_NAMED.get(self._callback, Stage.EOM), policy):
+            return cast(Response, policy)
+        return TEMPFAIL
 
     def _skip(self, answer: bytes) -> None:
         if answer and self._agreement is not None and self._agreement.skip:

@@ -12,6 +12,7 @@ from aiomilter._listening import Bound, Permissions, Share, bind
 from aiomilter._systemd import Systemd
 from aiomilter._workers import Make, Report, Supervisor
 from aiomilter.addresses import parse
+from aiomilter.failures import FailurePolicy
 from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
@@ -43,8 +44,8 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class ServeOptions(TypedDict, total=False):
     """The options of :func:`aiomilter.serve`, written out for :func:`run`."""
 
-    on_error: Response
-    on_timeout: Response | None
+    on_error: Response | FailurePolicy
+    on_timeout: Response | FailurePolicy | None
     callback_timeout: float
     callback_timeouts: Mapping[Stage, float] | None
     answer_timeout: float | None

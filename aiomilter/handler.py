@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Final, ParamSpec
 
 from aiomilter.context import Context, EndOfMessageContext
+from aiomilter.failures import FailurePolicy, check_answer
 from aiomilter.wire.constants import Action, Stage
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.negotiation import Wants, canonical_macro, macro_lists
@@ -81,12 +82,16 @@ class Milter:
         leading_space: Ask for header fields exactly as they were, which ``Header.raw`` needs for DKIM.
         rejected_recipients: Ask for the recipients that the MTA itself refuses, too.
         actions: What this filter cannot do without; an MTA that does not offer it is refused.  None takes what is offered.
+        on_error: The answer when this filter fails, see :func:`aiomilter.serve`; None leaves it to the server.
+        on_timeout: The same when its time is up.
     """
 
     macros: ClassVar[Mapping[Stage, tuple[str, ...]]] = {}
     leading_space: ClassVar[bool] = False
     rejected_recipients: ClassVar[bool] = False
     actions: ClassVar[Action | None] = None
+    on_error: ClassVar[Response | FailurePolicy | None] = None
+    on_timeout: ClassVar[Response | FailurePolicy | None] = None
 
     _wants: ClassVar[Wants]
 
@@ -101,6 +106,8 @@ class Milter:
             _check_callback(cls, name)
         for name, member in inspect.getmembers(cls, inspect.iscoroutinefunction):
             _check_name(cls, name, member)
+        check_answer(f"{cls.__qualname__}.on_error", cls.on_error, none=True)
+        check_answer(f"{cls.__qualname__}.on_timeout", cls.on_timeout, none=True)
         cls._wants = _read_wants(cls)
 
     @property

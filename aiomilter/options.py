@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from aiomilter._access import Access
+from aiomilter.failures import FailurePolicy, check_answer
 from aiomilter.observe import Observer
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
-from aiomilter.wire.replies import SKIP, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.replies import TEMPFAIL, Response
 
 __all__ = ["Options", "check_number"]
 
@@ -30,8 +31,8 @@ class Options:
         ValueError: A number is out of range.
     """
 
-    on_error: Response = TEMPFAIL
-    on_timeout: Response | None = None
+    on_error: Response | FailurePolicy = TEMPFAIL
+    on_timeout: Response | FailurePolicy | None = None
     callback_timeout: float = 240.0
     callback_timeouts: Mapping[Stage, float] | None = None
     answer_timeout: float | None = None
@@ -59,12 +60,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        answer: object = self.on_error
-        if not isinstance(answer, Verdict | Reply) or answer is SKIP:
-            raise TypeError(f"on_error: expected a verdict other than SKIP, or a Reply, found {answer!r}")
-        given: object = self.on_timeout
-        if given is not None and (not isinstance(given, Verdict | Reply) or given is SKIP):
-            raise TypeError(f"on_timeout: expected a verdict other than SKIP, a Reply or None, found {given!r}")
+        check_answer("on_error", self.on_error)
+        check_answer("on_timeout", self.on_timeout, none=True)
         Access(self.allowed_networks, self.allowed_users, self.allowed_groups)
         _check_tls(self.ssl)
         _check_by_stage("callback_timeouts", self.callback_timeouts)

@@ -17,6 +17,7 @@ from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._session import Handler
 from aiomilter._stall import Claim, Watch, watch
 from aiomilter.addresses import Address, Inet, parse
+from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter
 from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.guard import Guard
@@ -47,8 +48,8 @@ _SWEEPS: Final = 8
 def serve(
     factory: Factory,
     *sockets: str,
-    on_error: Response = TEMPFAIL,
-    on_timeout: Response | None = None,
+    on_error: Response | FailurePolicy = TEMPFAIL,
+    on_timeout: Response | FailurePolicy | None = None,
     callback_timeout: float = 240.0,
     callback_timeouts: Mapping[Stage, float] | None = None,
     answer_timeout: float | None = None,
@@ -87,8 +88,9 @@ def serve(
     Args:
         factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.
         sockets: Where to listen, at least one; see :mod:`aiomilter.addresses`.
-        on_error: The answer when a callback raises or answers nonsense.
-        on_timeout: The answer when its time is up; None answers ``on_error``.
+        on_error: The answer when a callback raises or answers nonsense: a verdict, a Reply, or a
+            :class:`aiomilter.FailurePolicy` of several by class of client.  What the class of the filter says comes first.
+        on_timeout: The same when its time is up; None answers ``on_error``.
         callback_timeout: Seconds a callback may take; then ``on_timeout`` is answered and the callback cancelled.
         callback_timeouts: The same by step, such as ``{Stage.MAIL: 20.0}``; the others have ``callback_timeout``.
         answer_timeout: Seconds from reading a packet to its answer, callbacks without an answer that are due before it

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from aiomilter import ACCEPT, Stage
+from aiomilter import ACCEPT, REJECT, FailurePolicy, Reply, Stage
 from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
-from aiomilter._cli.run import _deadlines, add_parser
+from aiomilter._cli.run import _deadlines, _failure_policy, add_parser
 from aiomilter.options import Options
 
 FILTER = """\
@@ -335,6 +335,16 @@ def test_what_cannot_be_served_is_one_line(
             "argument --callback-timeout: expected one of connect, helo, envfrom, envrcpt, data, header, eoh, body, eom,"
             " unknown before the '=', found 'mail'",
         ),
+        (
+            ["--on-error", "discard"],
+            "argument --on-error: expected one of tempfail, reject, accept, continue, or a reply as in"
+            " '451 4.3.0 Try again later', found 'discard'",
+        ),
+        (
+            ["--on-error-local", "250 ok"],
+            "argument --on-error-local: expected one of tempfail, reject, accept, continue, or a reply as in"
+            " '451 4.3.0 Try again later', found '250 ok'",
+        ),
         (["--nope"], "unknown argument: --nope"),
         (["another.py"], "unknown argument: another.py"),
     ],
@@ -435,3 +445,20 @@ def test_times_unless_given_are_those_of_serve() -> None:
     add_parser(parser.add_subparsers())
     given = _deadlines(parser.parse_args(["run", "f.py"]))
     assert Options(**given) == Options(callback_timeouts={}, answer_timeouts={})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [
+        ([], FailurePolicy()),
+        (["--on-error", "accept"], FailurePolicy(local=ACCEPT, authenticated=ACCEPT, other=ACCEPT)),
+        (
+            ["--on-error", "451 4.3.0 Try again", "--on-error-local", "accept", "--on-error-authenticated", "reject"],
+            FailurePolicy(local=ACCEPT, authenticated=REJECT, other=Reply(451, "4.3.0", "Try again")),
+        ),
+    ],
+)
+def test_answers_to_failures_by_class_of_client(arguments: list[str], policy: FailurePolicy) -> None:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    assert _failure_policy(parser.parse_args(["run", "f.py", *arguments])) == policy

@@ -834,6 +834,8 @@ def test_every_callback_is_known_to_the_tests() -> None:
         "leading_space",
         "rejected_recipients",
         "actions",
+        "on_error",
+        "on_timeout",
         "wants",
     }
     assert issubclass(filter_class(), Scripted)

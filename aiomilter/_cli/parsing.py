@@ -2,17 +2,34 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import USAGE
 from aiomilter.addresses import parse
-from aiomilter.exceptions import AddressError
+from aiomilter.exceptions import AddressError, MilterError
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.constants import Stage
+from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Response
 
-__all__ = ["Parser", "above_zero", "file_mode", "seconds", "seconds_by_step", "seconds_or_off", "socket_text"]
+__all__ = [
+    "Parser",
+    "above_zero",
+    "file_mode",
+    "seconds",
+    "seconds_by_step",
+    "seconds_or_off",
+    "socket_text",
+    "verdict_or_reply",
+]
 
+_ANSWERS: Final[Mapping[str, Response]] = {
+    "tempfail": TEMPFAIL,
+    "reject": REJECT,
+    "accept": ACCEPT,
+    "continue": CONTINUE,
+}
 _STEPS: Final = {name: stage for stage, name in CALLBACKS.items()}
 
 
@@ -67,6 +84,19 @@ def above_zero(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
     return int(text)
+
+
+def verdict_or_reply(text: str) -> Response:
+    """Return an answer to failures: the name of a verdict, or an SMTP reply."""
+    if text in _ANSWERS:
+        return _ANSWERS[text]
+    names = ", ".join(_ANSWERS)
+    try:
+        given = Reply.decode(text.encode("utf-8", "surrogateescape") + b"\0")
+        return Reply(given.code, given.enhanced, *given.lines)
+    except MilterError:
+        what = f"expected one of {names}, or a reply as in '451 4.3.0 Try again later', found {text!r}"
+        raise argparse.ArgumentTypeError(what) from None
 
 
 def file_mode(text: str) -> int:

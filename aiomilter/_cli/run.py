@@ -6,23 +6,32 @@ import grp
 import importlib.util
 import pwd
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from aiomilter._cli import logs
-from aiomilter._cli.parsing import above_zero, file_mode, seconds, seconds_by_step, seconds_or_off, socket_text
+from aiomilter._cli.parsing import (
+    above_zero,
+    file_mode,
+    seconds,
+    seconds_by_step,
+    seconds_or_off,
+    socket_text,
+    verdict_or_reply,
+)
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
 from aiomilter.daemon import RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
 from aiomilter.exceptions import AddressError
+from aiomilter.failures import FailurePolicy
 from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Response
+from aiomilter.wire.replies import TEMPFAIL, Response
 
 if TYPE_CHECKING:
     from aiomilter.smtp import Front, Outcome
@@ -50,12 +59,6 @@ examples:
       Sendmail finds it with  INPUT_MAIL_FILTER(`f', `S=unix:/run/filter/sock')
 """
 _CALLBACK_TIMEOUT: Final = 240.0
-_ON_ERROR: Final[Mapping[str, Response]] = {
-    "tempfail": TEMPFAIL,
-    "reject": REJECT,
-    "accept": ACCEPT,
-    "continue": CONTINUE,
-}
 
 
 def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -114,7 +117,9 @@ def _add_deadlines(group: "argparse._ArgumentGroup") -> None:
         type=seconds_by_step,
         help=f"for one callback ({_CALLBACK_TIMEOUT:g})",
     )
-    group.add_argument("--on-timeout", choices=sorted(_ON_ERROR), help="the answer when time is up (as --on-error)")
+    group.add_argument(
+        "--on-timeout", metavar="ANSWER", type=verdict_or_reply, help="the answer when time is up (as --on-error)"
+    )
     group.add_argument(
         "--progress-interval",
         metavar="SECONDS",
@@ -127,9 +132,23 @@ def _add_deadlines(group: "argparse._ArgumentGroup") -> None:
 def _add_policy(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--on-error",
-        choices=sorted(_ON_ERROR),
-        default="tempfail",
-        help="the answer when the filter raises (%(default)s: the client tries again later)",
+        metavar="ANSWER",
+        type=verdict_or_reply,
+        default=TEMPFAIL,
+        help="the answer when the filter raises: tempfail, reject, accept, continue or a reply, as in"
+        " '451 4.3.0 Try again later' (tempfail: the client tries again later)",
+    )
+    group.add_argument(
+        "--on-error-local",
+        metavar="ANSWER",
+        type=verdict_or_reply,
+        help="the same to clients without address or on the loopback (as --on-error)",
+    )
+    group.add_argument(
+        "--on-error-authenticated",
+        metavar="ANSWER",
+        type=verdict_or_reply,
+        help="the same to those that have logged in (as --on-error)",
     )
     group.add_argument(
         "--idle-timeout",
@@ -250,13 +269,23 @@ def _deadlines(options: argparse.Namespace) -> _Deadlines:
     callback: dict[Stage | None, float] = dict(options.callback_timeout)
     answer: dict[Stage | None, float] = dict(options.answer_timeout)
     return {
-        "on_timeout": None if options.on_timeout is None else _ON_ERROR[options.on_timeout],
+        "on_timeout": options.on_timeout,
         "callback_timeout": callback.pop(None, _CALLBACK_TIMEOUT),
         "callback_timeouts": {stage: number for stage, number in callback.items() if stage is not None},
         "answer_timeout": answer.pop(None, None),
         "answer_timeouts": {stage: number for stage, number in answer.items() if stage is not None},
         "progress_interval": options.progress_interval,
     }
+
+
+def _failure_policy(options: argparse.Namespace) -> FailurePolicy:
+    """Return the answers to failures by class of client."""
+    local, authenticated = options.on_error_local, options.on_error_authenticated
+    return FailurePolicy(
+        local=options.on_error if local is None else local,
+        authenticated=options.on_error if authenticated is None else authenticated,
+        other=options.on_error,
+    )
 
 
 def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -370,7 +399,7 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
     context = _tls(options)
     times = _deadlines(options)
     return {
-        "on_error": _ON_ERROR[options.on_error],
+        "on_error": _failure_policy(options),
         "on_timeout": times["on_timeout"],
         "callback_timeout": times["callback_timeout"],
         "callback_timeouts": times["callback_timeouts"],
