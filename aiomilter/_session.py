@@ -19,7 +19,14 @@ from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar, cast
 from aiomilter._deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
 from aiomilter.edits import Edits, body_packets
-from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError, TemporaryFailure
+from aiomilter.exceptions import (
+    LocalProtocolError,
+    NegotiationError,
+    RemoteProtocolError,
+    ResolverError,
+    StoreError,
+    TemporaryFailure,
+)
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, overrides
 from aiomilter.observe import MessageSummary, Observer, Where
@@ -473,8 +480,10 @@ class Session:
         if self._cancel is not None and isinstance(error, asyncio.CancelledError):
             return None  # what we asked for; _resumed knows why
         self._scene.edits = None  # with a failure none is sent, whatever on_error says
-        if isinstance(error, TemporaryFailure):
-            self._observer.remarked(self.where(), f"temporary failure: {str(error)!a:.500}")
+        temporary = _temporary(error)
+        if temporary is not None:
+            kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
+            self._observer.remarked(self.where(), f"{kind}: {str(temporary)!a:.500}")
         else:
             self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
         return self._on_error()
@@ -1155,6 +1164,17 @@ def _native(callback: Callable[..., Any]) -> _Callback:
         return await callback(*args)
 
     return call
+
+
+def _temporary(error: BaseException) -> BaseException | None:
+    """Return the failure of something that the filter depends on, which may be over soon; None if there is more to it.
+
+    Of a group, as a TaskGroup raises it, the first, if all are such.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        causes = [_temporary(each) for each in error.exceptions]
+        return causes[0] if None not in causes else None
+    return error if isinstance(error, TemporaryFailure | ResolverError | StoreError) else None
 
 
 @lru_cache(maxsize=256)

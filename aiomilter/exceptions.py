@@ -65,4 +65,8 @@ class StoreError(MilterError):
 
 
 class TemporaryFailure(MilterError):
-    """Raised by a filter to give ``on_error`` for this message, with one log line and no traceback."""
+    """Raised by a filter to give ``on_error`` for this message, with one log line and no traceback.
+
+    For what the filter depends on and what may be back soon: a database, a web service.  A :class:`ResolverError` or
+    :class:`StoreError` that leaves a callback counts as one, and so does a group of nothing else.
+    """

@@ -7,7 +7,9 @@ from typing import Any, Final
 import pytest
 
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, LocalProtocolError, Reply, Stage, TemporaryFailure
+from aiomilter.exceptions import ResolverFailure, ResolverTimeout, StoreError
 from aiomilter.handler import CALLBACKS as NAME_OF
+from aiomilter.testing.resolver import ZoneResolver
 
 from .peer import (
     ABORT,
@@ -172,6 +174,61 @@ async def test_a_temporary_failure_is_one_line_without_a_traceback() -> None:
     assert "the database" in remark
     assert "\n" not in remark
     assert remark.encode("ascii")
+
+
+DEPENDENCIES: Final = [
+    # What leaves the callback; how its record begins, None if it is a failure with a traceback.
+    (TemporaryFailure("away"), "temporary failure: 'away'"),
+    (ResolverTimeout("no answer to 'x.example' TXT"), "ResolverTimeout: \"no answer to 'x.example' TXT\""),
+    (ResolverFailure("servfail\n\udcff"), "ResolverFailure: 'servfail\\n\\udcff'"),
+    (StoreError("disk full"), "StoreError: 'disk full'"),
+    (ExceptionGroup("two", [ResolverTimeout("one"), TemporaryFailure("two")]), "ResolverTimeout: 'one'"),
+    (ExceptionGroup("deep", [ExceptionGroup("in", [StoreError("one")])]), "StoreError: 'one'"),
+    (ExceptionGroup("two", [ResolverTimeout("one"), ValueError("a bug")]), None),
+    (TimeoutError("of the filter's own"), None),
+    (ConnectionRefusedError("by its database"), None),
+]
+
+
+@pytest.mark.parametrize("form", ["inline", "suspended"])
+@pytest.mark.parametrize("name", ["connect", "envfrom", "header", "eom"])
+@pytest.mark.parametrize(("error", "record"), DEPENDENCIES, ids=lambda value: getattr(type(value), "__name__", ""))
+async def test_what_a_filter_depends_on_may_fail_without_a_traceback(
+    error: Exception, record: str | None, name: str, form: str
+) -> None:
+    """P-096: on_error all the same, and the connection goes on; anything else is taken for a bug."""
+    stage = next(stage for stage, callback in NAME_OF.items() if callback == name)
+    filter_ = filter_class({name: error if form == "inline" else later(error)})
+    async with serving(filter_, on_error=REJECT) as scene:
+        peer = await scene.opened(TO[stage])
+        assert await peer.send(STEPS[stage]) == "r"
+        filter_.play = {}
+        assert await peer.send(ABORT + MESSAGE) == "ccccccc"
+
+    if record is None:
+        assert [(where.callback, found) for where, _, found in scene.watcher.failures] == [(name, error)]
+        assert scene.watcher.remarks == []
+    else:
+        assert scene.watcher.failures == []
+        assert scene.watcher.remarks == [record]
+
+
+async def test_a_resolver_without_servers_fails_the_message_for_now() -> None:
+    """The zone of the testing toolkit answers as a resolver does whose servers are away."""
+    away = ZoneResolver("example.com * TIMEOUT")
+
+    async def envfrom(filter_: Any, ctx: Any, event: Any) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(away.lookup("example.com", "TXT"))
+            tasks.create_task(away.lookup("example.com", "MX"))
+
+    filter_ = filter_class({"envfrom": envfrom})
+    async with serving(filter_) as scene:
+        peer = await scene.opened()
+        assert await peer.send(mail()) == "t"
+
+    assert scene.watcher.failures == []
+    assert scene.watcher.remarks == ["ResolverTimeout: \"no answer to 'example.com' TXT\""]
 
 
 @pytest.mark.parametrize("name", ["abort", "close"])
