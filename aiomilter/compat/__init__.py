@@ -31,8 +31,10 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Milter.plock": "aiomilter.compat.plock",
         "Milter.policy": "aiomilter.compat.policy",
         "Milter.pyip6": "aiomilter.compat.pyip6",
+        "Milter.sgmllib": "aiomilter.compat.sgmllib",
         "Milter.unsign": "aiomilter.compat.unsign",
         "Milter.utils": "aiomilter.compat.parsing",
+        "mime": "aiomilter.compat.mime",
     }
 )
 """What programs import, and the module that they get."""

@@ -4,6 +4,7 @@ Runs in pymilter's interpreter as well, so it needs nothing but the standard lib
 a module by its pymilter name, and literals; it returns literals.
 """
 
+import io
 import os
 import shutil
 import stat
@@ -131,3 +132,25 @@ def greylisting(load: Load, options: dict[str, int], steps: list[tuple[Any, ...]
             return answers
     finally:
         time.time = real
+
+
+@scene
+def parts(load: Load, octets: bytes) -> object:
+    """What each part of a message says of itself."""
+    message = load("mime").message_from_file(io.BytesIO(octets))
+    methods = ("getname", "getnames", "getfilename", "gettype", "getparams", "ismultipart", "getencoding", "ismodified")
+    return [
+        [attempt(getattr(part, method)) for method in methods]
+        + [None if part.is_multipart() else part.get_payload_decoded()]
+        for part in message.walk()
+    ]
+
+
+@scene
+def defanged(load: Load, octets: bytes) -> object:
+    """What becomes of a message: every part's type and content."""
+    mime = load("mime")
+    message = mime.message_from_file(io.BytesIO(octets))
+    changed = mime.defang(message, scan_zip=True)
+    found = [(part.gettype(), None if part.is_multipart() else part.get_payload_decoded()) for part in message.walk()]
+    return changed, message.ismodified(), found
