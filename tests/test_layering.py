@@ -99,7 +99,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         "import socket": "addresses _access _listening server _protocol mta.opening _systemd _workers "
-        "compat.adapter compat.conversation compat.listening compat.parsing",
+        "compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
         "call fork": "_workers",
         "call add_signal_handler": "daemon _workers",
         "call to_thread": "compat.adapter policy.stores.sqlite",

@@ -32,6 +32,8 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Milter.policy": "aiomilter.compat.policy",
         "Milter.pyip6": "aiomilter.compat.pyip6",
         "Milter.sgmllib": "aiomilter.compat.sgmllib",
+        "Milter.test": "aiomilter.compat.testbase",
+        "Milter.testctx": "aiomilter.compat.testctx",
         "Milter.unsign": "aiomilter.compat.unsign",
         "Milter.utils": "aiomilter.compat.parsing",
         "mime": "aiomilter.compat.mime",

@@ -4,9 +4,9 @@ On :mod:`email`, with what filters want besides: a hook for changed headers, the
 of an attachment, dangerous ones among them, and scripts taken out of HTML.
 """
 
+import platform
 import quopri
 import re
-import socket
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -119,8 +119,8 @@ class MimeGenerator(BytesGenerator):
 class MimeMessage(Message):
     """A message, or a part of one.
 
-    ``headerchange`` is called with the message, a name and a value whenever a header is set, with None when one is deleted;
-    so a filter can do the same in the MTA.
+    ``headerchange`` is called with the message, a name and a value when a header was set, with None before all of a name are
+    deleted; so a filter can do the same in the MTA.
 
     Args:
         fp: File to read the message from; None for an empty one.
@@ -136,7 +136,7 @@ class MimeMessage(Message):
         self.modified = False
         if fp is not None:
             read = message_from_file(fp)
-            self._headers = read.raw_items()
+            self._headers: list[tuple[str, Any]] = list(read.raw_items())
             self._payload: Any = read.get_payload()
             self.preamble, self.epilogue = read.preamble, read.epilogue
 
@@ -226,10 +226,11 @@ class MimeMessage(Message):
 
     def __delitem__(self, name: str) -> None:
         """Delete all headers of a name."""
-        super().__delitem__(name)
-        self.modified = True
+        # Told while they are still there: they may have to be counted.
         if self.headerchange is not None:
             self.headerchange(self, name, None)
+        super().__delitem__(name)
+        self.modified = True
 
     def set_payload(self, val: Any, charset: Any = None) -> None:
         """Replace the content."""
@@ -284,14 +285,15 @@ def check_name(msg: MimeMessage, savname: str | None = None, ckname: Check = che
         bad = next((each for each in dict.fromkeys((name, shown)) if ckname(each)), None)
         if bad is not None:
             named = msg.getname() or msg.getfilename() or bad if attribute == "zipname" else bad
-            _replace(msg, virus_msg % (named, socket.gethostname(), savname))
+            _replace(msg, virus_msg % (named, platform.node(), savname))
             break
     return CONTINUE
 
 
 def _replace(msg: MimeMessage, text: str) -> None:
     for name in ("content-type", "content-disposition", "content-transfer-encoding"):
-        del msg[name]
+        if name in msg:
+            del msg[name]
     msg.set_payload(text)
     msg["Content-Type"] = "text/plain; name=WARNING.TXT"
 
@@ -450,7 +452,8 @@ def check_html(msg: MimeMessage, savname: str | None = None) -> int:
     filtered.close()
     if filtered.modified:
         octets = text.getvalue().encode(msg._text_charset(), "surrogateescape")
-        del msg["content-transfer-encoding"]
+        if "content-transfer-encoding" in msg:
+            del msg["content-transfer-encoding"]
         msg.set_payload(quopri.encodestring(octets).decode("ascii"))
         msg["Content-Transfer-Encoding"] = "quoted-printable"
     return CONTINUE
