@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 from aiomilter._protocol import MilterProtocol
 from aiomilter._session import MORE, Session
 from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession
+from aiomilter.compat.listening import Listening
 from aiomilter.server import Server, serve
 
 __all__ = [
@@ -316,10 +317,12 @@ class Service:
 
     Args:
         make_server: Makes the server; called in the loop.
+        stopping: Called as soon as it is to stop.
     """
 
-    def __init__(self, make_server: Callable[[], Server]) -> None:
+    def __init__(self, make_server: Callable[[], Server], stopping: Callable[[], None]) -> None:
         self._make_server = make_server
+        self._stopped = stopping
         self._loop: AbstractEventLoop | None = None
         self._stopping = 0
         self._told: asyncio.Event
@@ -373,6 +376,7 @@ class Service:
         await server.start()
         try:
             await self._told.wait()
+            self._stopped()
             draining = asyncio.create_task(server.drain(server.drain_timeout))
             hurrying = asyncio.create_task(self._hurried.wait())
             await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
@@ -384,13 +388,13 @@ class Service:
 
 
 def service(
-    callbacks: Callbacks, descriptor: int, *, inline: Callable[[], bool], timeout: float | None, backlog: int
+    callbacks: Callbacks, listening: Listening, *, inline: Callable[[], bool], timeout: float | None, backlog: int
 ) -> Service:
     """Return what serves a program on a socket that listens.
 
     Args:
         callbacks: What it calls.
-        descriptor: Of the socket; stays the caller's.
+        listening: The socket; closed when the service begins to stop, lest MTAs wait in its queue until the end.
         inline: As for :func:`classic_server`.
         timeout: Seconds an MTA may say nothing; None for libmilter's default.
         backlog: Connections the system may keep waiting.
@@ -398,13 +402,14 @@ def service(
     return Service(
         lambda: classic_server(
             callbacks,
-            f"fd:{os.dup(descriptor)}",
+            f"fd:{os.dup(listening.socket.fileno())}",
             inline=inline,
             threads=Limits.threads,
             idle_timeout=timeout or _IDLE_TIMEOUT,
             drain_timeout=Limits.drain_timeout,
             backlog=backlog,
-        )
+        ),
+        listening.close,
     )
 
 

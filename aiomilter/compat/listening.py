@@ -24,11 +24,12 @@ class Listening:
     def close(self) -> None:
         """Close it, and remove its file if it is still the one that was made."""
         self.socket.close()
-        if self._path is not None:
+        path, self._path = self._path, None
+        if path is not None:
             with contextlib.suppress(OSError):
-                status = os.stat(self._path)
+                status = os.stat(path)
                 if (status.st_dev, status.st_ino) == self._identity:
-                    os.unlink(self._path)
+                    os.unlink(path)
 
 
 def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:

@@ -328,7 +328,7 @@ def main() -> None:
     assert listening is not None
     service = adapter.service(
         _program.callbacks,
-        listening.socket.fileno(),
+        listening,
         inline=_program.inline,
         timeout=_program.timeout,
         backlog=_program.backlog,
