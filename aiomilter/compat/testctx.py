@@ -325,9 +325,8 @@ class TestCtx:
             return b""
         if not self._bodyreplaced:
             return self._msg.as_bytes()
-        head = MimeMessage()
-        head._headers = list(self._msg.raw_items())
-        return head.as_bytes() + self._new_body
+        head = "".join(f"{name}: {value}\n" for name, value in self._msg.raw_items())
+        return head.encode("utf-8", "surrogateescape") + b"\n" + self._new_body
 
     def _feedMsg(self, fname: str, sender: str = "spam@adv.com", *rcpts: str) -> int:
         """Play a message of the directory ``test``; see :meth:`_feedFile`."""
