@@ -315,7 +315,7 @@ async def test_what_a_callback_answers_after_its_time_does_not_count(answer: Any
             watch = Stopwatch(peer)
             peer.write(STEPS[stage])
             await asyncio.sleep(250)
-            assert "".join(code for _, code in watch.read()).strip("p") == "t"
+            assert "".join(code for _, code in watch.read()).lstrip("p") == "t"
 
     assert len(scene.watcher.failures) == 3
 
@@ -362,6 +362,48 @@ async def test_a_cancelled_callback_that_does_not_end_loses_its_connection() -> 
     first, second = (what for _, what, _ in scene.watcher.failures)
     assert "8 s (answer_timeout)" in first
     assert "within 5 s of its cancellation; closing" in second
+
+
+@on_clock
+async def test_no_progress_follows_the_answer_until_the_mta_asks_again() -> None:
+    """It would take it for news of its next command; that has its own, from when it came."""
+    async with serving(filter_class({"envfrom": stubborn(4)}), progress_interval=1, answer_timeout=2.5) as scene:
+        watch = await asked(scene, "postfix", Stage.MAIL)
+        await asyncio.sleep(3.25)
+        assert watch.read() == [(1.0, "p"), (2.0, "p"), (2.5, "t")]
+        watch.peer.write(rcpt())
+        await asyncio.sleep(6)
+        assert watch.read()[3:] == [(4.25, "p"), (5.25, "p"), (6.25, "p"), (6.5, "t")]
+
+
+@on_clock
+async def test_a_cancelled_callback_may_have_more_time_than_the_answer_behind_it() -> None:
+    """Nothing can be done for that before it has ended, and nothing is: the timer does not spin."""
+    filter_ = filter_class({"envfrom": stubborn(10), "helo": forever})
+    async with serving(filter_, answer_timeout=2, cancel_timeout=20) as scene:
+        peer = await scene.opened(offer() + SENDMAIL + connect())
+        watch = Stopwatch(peer)
+        peer.write(mail())
+        await asyncio.sleep(3)
+        delays = counting(peer)
+        peer.write(helo())
+        await asyncio.sleep(30)
+        assert watch.read() == [(2.0, "t"), (12.0, "t")]
+        assert len(delays) < 6
+
+
+@on_clock
+async def test_every_callback_has_its_own_time() -> None:
+    """The same step of a later message, too."""
+    async with serving(filter_class({"envfrom": lasting(4)}), callback_timeout=5) as scene:
+        peer = await scene.opened(opening("sendmail", OPENING))
+        for _ in range(3):
+            watch = Stopwatch(peer)
+            peer.write(mail())
+            await asyncio.sleep(7)
+            assert watch.read()[-1] == (4.0, "c")
+
+    assert scene.watcher.failures == []
 
 
 @pytest.mark.parametrize("end", ["lost", "quit", "server"])
