@@ -355,6 +355,8 @@ class Server:
             if not connection.waiting:
                 connection.idle += 1
                 if connection.idle > _SWEEPS:
+                    what = f"a connection brought no packet for {self._options.idle_timeout:g} s; closing"
+                    self._say("idle connections", what)
                     connection.stop()
         self._begin_sweep()
 

@@ -1,6 +1,7 @@
 """The faults, one a row: what is done, under which options, what must become of the mail, and what the log must say."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -59,12 +60,24 @@ async def _terminate(filter_: FilterProcess, load: Load, port: int) -> None:
     await filter_.start()
 
 
+async def _reload(filter_: FilterProcess, load: Load, port: int) -> None:
+    for number, part in enumerate((1 / 4, 1 / 2, 3 / 4), 1):
+        await load.reached(part)
+        filter_.signal(signal.SIGHUP)
+        await filter_.until(lambda number=number: filter_.log.count(": reloaded") == number, "reload")  # type: ignore[misc]
+
+
+async def _kill_worker(filter_: FilterProcess, load: Load, port: int) -> None:
+    await load.reached(1 / 3)
+    os.kill(filter_.workers[0], signal.SIGKILL)
+    await filter_.until(lambda: re.search(r"worker \d+ serves", filter_.log) is not None, "another worker")
+
+
 async def _kill_mta(filter_: FilterProcess, load: Load, port: int) -> None:
     for part in (1 / 4, 1 / 2):
         await load.reached(part)
-        serving = _serving(port)
-        assert serving
-        for pid in serving:
+        await filter_.until(lambda: bool(_serving(port)), "client of the MTA")
+        for pid in _serving(port):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -87,6 +100,8 @@ def _serving(port: int) -> list[int]:
 def _does(fault: str) -> Mapping[str, str]:
     return {"FAULT": fault}
 
+
+_WORKERS: Final = ("--workers", "2")
 
 FAULTS: Final = (
     Fault("none"),
@@ -130,7 +145,9 @@ FAULTS: Final = (
         _does("hang@eom"),
         options=("--callback-timeout", "0.5"),
         struck=("4",),
-        log={"eom failed .*: the callback did not end within 0.5 s and was cancelled": True},
+        log={
+            "eom failed .*: the callback did not end within 0.5 s .callback_timeout.; cancelled, answered tempfail": True
+        },
     ),
     Fault(
         "callback returns nonsense",
@@ -138,7 +155,15 @@ FAULTS: Final = (
         struck=("4",),
         log={"eom failed .*: expected a verdict or Reply that this step takes, or None, found True": True},
     ),
-    Fault("callback blocks the loop", _does("block@header")),
+    Fault(
+        "callback blocks the loop",
+        _does("block@header"),
+        options=("--stall-timeout", "0.05"),
+        log={
+            r"Faulty\.header has blocked the event loop for .* all sessions wait": False,
+            "time.sleep": False,
+        },
+    ),
     Fault(
         "no room for spools",
         _does("spool@body"),
@@ -154,5 +179,27 @@ FAULTS: Final = (
         log={"no longer listening": False},
     ),
     Fault("filter restarted, its socket kept", act=_terminate, inherited=True, log={"no longer listening": False}),
+    Fault("filter reloaded", act=_reload, log={": reloaded": False}),
+    Fault("workers reloaded", options=_WORKERS, act=_reload, log={": reloaded: workers ": False}),
+    Fault(
+        "worker killed",
+        options=_WORKERS,
+        act=_kill_worker,
+        struck=("2", "4"),
+        others=("2", "4"),
+        log={"ended by SIGKILL; another takes its place": False},
+    ),
+    Fault(
+        "more connections than allowed",
+        options=("--max-connections", "3"),
+        struck=("2", "4"),
+        others=("2", "4"),
+        log={"3 connections are open; answering TEMPFAIL to more": False},
+    ),
+    Fault(
+        "no descriptors left",
+        wrapper=("prlimit", "--nofile=20"),
+        log={"cannot accept connections: Too many open files; trying again every second": False},
+    ),
     Fault("MTA killed", act=_kill_mta, struck=("2", ""), others=("2", "")),
 )

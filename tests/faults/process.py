@@ -68,6 +68,11 @@ class FilterProcess:
         opened = [os.readlink(f"{files}/{number}") for number in os.listdir(files) if number != "0"]
         return len([path for path in opened if path != os.devnull])
 
+    @property
+    def workers(self) -> list[int]:
+        """Its child processes."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
     async def start(self) -> None:
         """Return once it listens."""
         inherited = self._inherited
