@@ -145,7 +145,7 @@ def test_a_no_reply_method_returns_continue(asynchronous: bool) -> None:
     assert call(0, Milter.CONTINUE) == Milter.CONTINUE
     assert call(0, Milter.REJECT) == Milter.REJECT
     for answer in (Milter.REJECT, Milter.NOREPLY, None):
-        with pytest.raises(RuntimeError, match="^header return code must be CONTINUE with @noreply$"):
+        with pytest.raises(RuntimeError, match=r"^header return code must be CONTINUE with @noreply$"):
             call(Milter.P_NR_HDR, answer)
 
 
