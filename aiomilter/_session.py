@@ -286,6 +286,8 @@ class Session:
         unpack, macros, limit = HEAD.unpack_from, wire.macros, buffer.max_size + 1
         max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
         headers = headers_size = 0
+        # Longest MACRO packet that changes nothing: without a step, or under libmilter's rules without a macro.
+        empty = 2 if self._rules.keeps_macros else 1
         context, editing = _new(Context), _new(EndOfMessageContext)
         context._scene = editing._scene = self._scene
         # In a run of header fields: the MACRO packet that comes before each; None outside one.
@@ -369,7 +371,7 @@ class Session:
                     if stop > end or not length or (large and length > limit):
                         break  # unfinished, or for refill() to refuse
                     lent = None
-                    if code == _MACRO and wire.lends_plainly and length > 1:
+                    if code == _MACRO and wire.lends_plainly and length > empty:
                         step = data[pos + 5]
                         if step in macros:
                             macros[step] = wire.macro_frame = data[pos:stop]

@@ -332,6 +332,8 @@ def symlist(*syms: str) -> Callable[[_F], _F]:
 class DisabledAction(RuntimeError):
     """The MTA has not offered the action that was asked for."""
 
+    __module__ = "Milter"
+
 
 def _decoded(method: Any, *octets: bytes) -> list[Any]:
     """Return arguments of a callback, decoded as its :func:`decode` says: all of them or, where one is no UTF-8, none."""
@@ -353,6 +355,8 @@ class Base:
     a thread of its connection; it may also be ``async def``, and then runs on the event loop.  What is not overridden is not
     called.
     """
+
+    __module__ = "Milter"
 
     _ctx: Any
     _actions: int
@@ -535,6 +539,8 @@ class Base:
 
 class Milter(Base):
     """A filter that prints what it is told, and answers nothing before the end of the message."""
+
+    __module__ = "Milter"
 
     def log(self, *msg: object) -> None:
         """Print a heading, and each item on a line of its own."""

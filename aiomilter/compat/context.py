@@ -79,7 +79,7 @@ class Context:
     """
 
     __module__ = "milter"
-    __slots__ = ("_actions", "_at_end", "_in_close", "_negotiating", "_private", "_session", "lists", "reply")
+    __slots__ = ("_actions", "_at_end", "_in_close", "_negotiating", "_private", "_session", "lists")
 
     def __init__(self, session: "ClassicSession", private: object = None) -> None:
         self._session: ClassicSession | None = session
@@ -88,8 +88,7 @@ class Context:
         self._actions = 0
         self._at_end = False
         self._in_close = False
-        # What setreply() has set, until an answer uses it; the macro lists asked for.
-        self.reply: RawReply | None = None
+        # The macro lists asked for.
         self.lists: dict[int, tuple[str, ...]] = {}
 
     def getpriv(self) -> Any:
@@ -115,7 +114,7 @@ class Context:
 
         Source: libmilter/docs/smfi_setmlreply.html.
         """
-        self._alive()
+        session = self._alive()
         if len(lines) > _MAX_LINES:
             raise TypeError(f"setreply() takes at most {_MAX_LINES + 2} arguments ({len(lines) + 2} given)")
         _text("setreply", 1, rcode)
@@ -133,7 +132,7 @@ class Context:
             xcode = f"{rcode[0]}.0.0"
         middle = "" if xcode is None else f"{xcode} "
         whole_lines = [f"-{middle}{line}" for line in lines[:-1]] + [f" {middle}{lines[-1] if lines else ''}"]
-        self.reply = RawReply(rcode, "\r\n".join(rcode + line for line in whole_lines))
+        session.reply = RawReply(rcode, "\r\n".join(rcode + line for line in whole_lines))
 
     def addheader(self, field: str, value: str, idx: int = -1, /) -> None:
         """Add a header field, or insert it at a position from 0 on.

@@ -100,12 +100,14 @@ _CLOSE: Final = _Close()
 class ClassicSession(Session):
     """A :class:`Session` under libmilter's rules; its handlers are :class:`ClassicHandler`."""
 
-    __slots__ = ("_before", "offered")
+    __slots__ = ("_before", "offered", "reply")
     _rules: ClassVar[Rules] = LIBMILTER
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.offered: Negotiate | None = None
+        # What setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
+        self.reply: RawReply | None = None
         # Packets that waited to leave when the end of the message came.
         self._before = 0
 
@@ -396,11 +398,11 @@ class ClassicHandler:
             return None
         if verdict is None:
             return self._untrapped(_not_int(name))
-        reply = self.context.reply
+        reply = self._session.reply
         if reply is not None and (
             (verdict is REJECT and reply.code // 100 == 5) or (verdict is TEMPFAIL and reply.code // 100 == 4)
         ):
-            self.context.reply = None
+            self._session.reply = None
             return reply
         return verdict
 
@@ -411,7 +413,7 @@ class ClassicHandler:
         if policy is CONTINUE or policy is ACCEPT:
             return None if policy is CONTINUE else ACCEPT
         # It takes the place of what was set, and is used up at once.
-        self.context.reply = None
+        self._session.reply = None
         code = "554" if policy is REJECT else "451"
         name = self._callbacks.name.encode("utf-8", "surrogateescape")[:_NAME_SIZE].decode("utf-8", "surrogateescape")
         return RawReply(code, f"{code} {code[0]}.3.0 pymilter: untrapped exception in {name}")

@@ -474,6 +474,7 @@ class Connection:
 
     def _begins(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         """Begin a message whose MAIL was negotiated away."""
+        self._connected = self._connected or not self._rules.tolerant
         event = _plain(self.leading_space)[Command(code)](payload)
         self.row = row
         self.state = next(state for state, found in (self._rows or {}).items() if found is row)
