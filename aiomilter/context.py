@@ -85,24 +85,31 @@ class Scene:
         self.progress = progress
         self.client = _UNKNOWN_CLIENT
         self.helo = ""
-        self.begin(None)
         self.in_message = False
+        self.sender: Mail | None = None
+        self._clear()
 
     def begin(self, sender: Mail | None) -> None:
         """Start a message with a clean slate."""
+        # Outside a message it is clean but for what callbacks of the client have noted.
+        if self.in_message or self.notes:
+            self._clear()
         self.sender = sender
-        self.recipients: list[Rcpt] = []
-        self.refused = 0
-        self.notes: dict[str, Any] = {}
-        self.endings: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self.edits: Edits | None = None
         self.in_message = True
 
     def end(self) -> None:
         """Forget the message."""
         if self.in_message:
-            self.begin(None)
-            self.in_message = False
+            self._clear()
+
+    def _clear(self) -> None:
+        self.sender = None
+        self.recipients: list[Rcpt] = []
+        self.refused = 0
+        self.notes: dict[str, Any] = {}
+        self.endings: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.edits: Edits | None = None
+        self.in_message = False
 
 
 class Context:

@@ -266,9 +266,15 @@ class Helo:
         return cls(_first_string(payload, "HELO"))
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class _MailFields(NamedTuple):
+    sender: str
+    params: tuple[str, ...] = ()
+
+
+class Mail(_MailFields):
     """The envelope sender (SMFIC_MAIL).
+
+    A tuple, for its price, but equal to another ``Mail`` only.
 
     Args:
         sender: Reverse-path as sent, angle brackets kept: ``"<alice@example.org>"``, ``"<>"`` for the null sender;
@@ -278,9 +284,18 @@ class Mail:
     Source: RFC 5321 section 4.1.1.2; libmilter/docs/xxfi_envfrom.html.
     """
 
+    __slots__ = ()
     CODE: ClassVar = Command.MAIL
-    sender: str
-    params: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare sender and parameters; a recipient is never equal."""
+        return type(other) is Mail and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        """Compare as for equality."""
+        return not self == other
+
+    __hash__ = tuple.__hash__
 
     @property
     def address(self) -> str:
@@ -297,16 +312,21 @@ class Mail:
         """The payload."""
         return pack_strings(self.sender, *self.params)
 
-    @classmethod
-    def decode(cls, payload: bytes) -> Self:
+    @staticmethod
+    def decode(payload: bytes) -> "Mail":
         """Return sender and parameters; the last string may lack its NUL (P-042)."""
-        sender, params = _path(payload, "MAIL")
-        return cls(sender, params)
+        return _new_tuple(Mail, _path(payload, "MAIL"))
 
 
-@dataclass(frozen=True, slots=True)
-class Rcpt:
+class _RcptFields(NamedTuple):
+    recipient: str
+    params: tuple[str, ...] = ()
+
+
+class Rcpt(_RcptFields):
     """One envelope recipient (SMFIC_RCPT).
+
+    A tuple, for its price, but equal to another ``Rcpt`` only.
 
     Args:
         recipient: Forward-path as sent, angle brackets kept: ``"<bob@example.org>"``.
@@ -315,9 +335,18 @@ class Rcpt:
     Source: RFC 5321 section 4.1.1.3; libmilter/docs/xxfi_envrcpt.html.
     """
 
+    __slots__ = ()
     CODE: ClassVar = Command.RCPT
-    recipient: str
-    params: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare recipient and parameters; a sender is never equal."""
+        return type(other) is Rcpt and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        """Compare as for equality."""
+        return not self == other
+
+    __hash__ = tuple.__hash__
 
     @property
     def address(self) -> str:
@@ -334,11 +363,10 @@ class Rcpt:
         """The payload."""
         return pack_strings(self.recipient, *self.params)
 
-    @classmethod
-    def decode(cls, payload: bytes) -> Self:
+    @staticmethod
+    def decode(payload: bytes) -> "Rcpt":
         """Return recipient and parameters; the last string may lack its NUL (P-042)."""
-        recipient, params = _path(payload, "RCPT")
-        return cls(recipient, params)
+        return _new_tuple(Rcpt, _path(payload, "RCPT"))
 
 
 def _first_string(payload: bytes, name: str) -> str:
@@ -349,7 +377,9 @@ def _first_string(payload: bytes, name: str) -> str:
 
 
 def _path(payload: bytes, name: str) -> tuple[str, tuple[str, ...]]:
-    strings = decode(payload).split("\0")
+    strings = payload.decode("utf-8", "surrogateescape").split("\0")
+    if len(strings) == 2 and not strings[1]:
+        return strings[0], ()
     if len(strings) < 2:
         raise RemoteProtocolError(f"{name} packet: expected an address that ends in NUL, found none")
     if not strings[-1]:

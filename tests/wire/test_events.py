@@ -333,3 +333,13 @@ def test_of_two_macro_lists_for_one_stage_the_last_counts() -> None:
 
 def test_all_names_exist() -> None:
     assert all(hasattr(events, name) for name in events.__all__)
+
+
+def test_a_sender_never_equals_a_recipient() -> None:
+    sender, recipient = Mail("<a@b.example>"), Rcpt("<a@b.example>")
+    assert sender == Mail("<a@b.example>")
+    assert recipient == Rcpt("<a@b.example>")
+    assert [sender != Mail("<a@b.example>"), recipient != Rcpt("<a@b.example>")] == [False, False]
+    assert sender != recipient
+    assert recipient != ("<a@b.example>", ())
+    assert len({sender, recipient, Mail("<a@b.example>")}) == 2
