@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
+from aiomilter._budget import Budget
 from aiomilter._session import MORE, Handler, Session
 from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
@@ -90,6 +91,7 @@ class MilterProtocol(asyncio.Protocol):
         observer: Hears what happens; must not raise.
         number: Of the connection.
         ended: Called once when the connection and all its callbacks are over.
+        budget: What all connections may keep.
     """
 
     session: ClassVar[type[Session]] = Session
@@ -103,9 +105,15 @@ class MilterProtocol(asyncio.Protocol):
         observer: Observer,
         number: int,
         ended: Callable[["MilterProtocol"], None],
+        budget: Budget,
     ) -> None:
         self.number = number
         self.idle = 0
+        self.budget = budget
+        # Octets the budget knows of; unfinished packets found, and how often the last was found unfinished.
+        self._kept = 0
+        self._looks = 0
+        self._dribbles = 0
         self._loop = loop
         self._options = options
         self._observer = observer
@@ -227,6 +235,7 @@ class MilterProtocol(asyncio.Protocol):
         self._writable = self._loop.create_future()
         self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
         self._pause_reading()
+        self.kept()
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -236,6 +245,7 @@ class MilterProtocol(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+        self.kept()
         if not self._running:
             self._resume_reading()
 
@@ -245,6 +255,27 @@ class MilterProtocol(asyncio.Protocol):
         """Take note that there will be no transport."""
         if self._transport is None:
             self._tell_end()
+
+    def dribbled(self) -> int:
+        """Return how many times in a row the same packet was found unfinished, or none had come yet; 0 if all is well."""
+        wire = self._session.wire
+        buffer = wire.buffer
+        if (wire.negotiated and not buffer.unfinished) or self._writable is not None:
+            self._dribbles = 0
+        elif self._looks != buffer.looks:
+            self._looks, self._dribbles = buffer.looks, 1
+        else:
+            self._dribbles += 1
+        return self._dribbles
+
+    def relieved(self) -> None:
+        """Read on: there is room for what comes."""
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        waits = self._running and len(self._session.wire.buffer) > self._options.max_waiting_size
+        if self._writable is None and not waits:
+            self._resume_reading()
 
     def stop(self) -> None:
         """End the connection soon: a callback that waits is cancelled and answered with ``on_error``."""
@@ -275,6 +306,20 @@ class MilterProtocol(asyncio.Protocol):
             self._finished()
 
     # ---------------------------------------------------------------------------------------------- for the session
+
+    def kept(self) -> None:
+        """Tell the budget what is kept for longer than this batch, and read no more where all keep too much."""
+        if self._ended is None:
+            return  # a callback that nobody waits for
+        kept = self._session.kept
+        if self._writable is not None and self._transport is not None:
+            kept += self._transport.get_write_buffer_size()
+        if kept != self._kept:
+            change, self._kept = kept - self._kept, kept
+            self.budget.change(change)
+        if kept and self.budget.full:
+            self.budget.hold(self)
+            self._pause_reading()
 
     def flush(self) -> None:
         """Write what the session has to say, in one write."""
@@ -382,8 +427,11 @@ class MilterProtocol(asyncio.Protocol):
             self._run = None
             if self._lost:
                 self._finished()
-        elif not self._reading and self._writable is None:
-            self._resume_reading()
+        else:
+            if self._kept:
+                self.kept()
+            if not self._reading and self._writable is None:
+                self._resume_reading()
 
     def _failed(self, error: Exception) -> None:
         self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", error)
@@ -408,6 +456,11 @@ class MilterProtocol(asyncio.Protocol):
     def _tell_end(self) -> None:
         if self._ended is not None:
             ended, self._ended = self._ended, None
+            if self._kept:
+                self.budget.change(-self._kept)
+                self._kept = 0
+            self.budget.let_go(self)
+            self.budget.messages.discard(self._session)
             ended(self)
 
     def suspended(self) -> None:
@@ -418,6 +471,7 @@ class MilterProtocol(asyncio.Protocol):
             self._limit_waiting()
 
     def _limit_waiting(self) -> None:
+        self.kept()
         if len(self._session.wire.buffer) > self._options.max_waiting_size:
             self._pause_reading()
 
@@ -430,6 +484,8 @@ class MilterProtocol(asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         if not self._reading and self._transport is not None and not self._transport.is_closing():
+            if self.budget.holds(self):
+                return
             self._reading = True
             self._transport.resume_reading()
 

@@ -16,6 +16,7 @@ from time import monotonic
 from types import coroutine
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar, cast
 
+from aiomilter._budget import Budget
 from aiomilter._deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
 from aiomilter.edits import Edits, body_packets
@@ -74,6 +75,11 @@ class Channel(Protocol):
 
     number: int
     """Of the connection, for the log."""
+    budget: Budget
+    """What all connections may keep."""
+
+    def kept(self) -> None:
+        """Take note of what is kept for longer than this batch."""
 
     def flush(self) -> None:
         """Write what is in ``Session.out`` now."""
@@ -191,6 +197,7 @@ class Session:
         "_answers",
         "_asked",
         "_began",
+        "_budget",
         "_callback",
         "_calls",
         "_cancel",
@@ -232,6 +239,7 @@ class Session:
         self._options = options
         self._observer = observer
         self._channel = channel
+        self._budget = channel.budget
         self._debug = observer.debug
         self.wire = Connection(options.max_frame_size, self._rules)
         self.out: list[bytes] = []
@@ -260,7 +268,7 @@ class Session:
         self._streaming = False
         self._stray = False
         self._sees_rejected = False
-        self._edit_limits = (0, False, 1, 1)
+        self._edit_limits = (0, False, 1, 1, 1)
         # Of the end of message, also after a failure has taken them from the callback.
         self._edits: Edits | None = None
         self._began = 0.0
@@ -288,6 +296,8 @@ class Session:
         headers = headers_size = 0
         # Longest MACRO packet that changes nothing: without a step, or under libmilter's rules without a macro.
         empty = 2 if self._rules.keeps_macros else 1
+        # An unfinished packet is, or was, kept.
+        kept = False
         context, editing = _new(Context), _new(EndOfMessageContext)
         context._scene = editing._scene = self._scene
         # In a run of header fields: the MACRO packet that comes before each; None outside one.
@@ -304,9 +314,15 @@ class Session:
                 if pos < end or buffer.parts:
                     buffer.pos = pos
                     if not buffer.refill():
+                        kept = True
+                        self._channel.kept()
                         buffer.feed((yield MORE))
                     data, pos, end = buffer.data, buffer.pos, buffer.end
                 else:
+                    if kept:
+                        kept = False
+                        buffer.data = b""
+                        self._channel.kept()
                     # An idle connection keeps nothing of what it has read.
                     buffer.data, data, event = b"", b"", None
                     buffer.data = data = yield MORE
@@ -489,6 +505,12 @@ class Session:
         else:
             self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
         return self._on_error()
+
+    @property
+    def kept(self) -> int:
+        """Octets in memory that came and wait, or that are queued to be sent."""
+        edits = self._edits
+        return self.wire.buffer.kept + (edits.kept if edits is not None else 0)
 
     @property
     def idle(self) -> bool:
@@ -717,6 +739,8 @@ class Session:
                         raise
                     self._observer.failed(self.where(), "a function given to on_end raised", error)
         scene.end()
+        if self._budget.messages:
+            self._budget.messages.discard(self)
         self._remembered = self._of_client
         self._streaming = False
 
@@ -839,7 +863,13 @@ class Session:
         self.wire.agreed(agreement)
         self._answers = _answers(agreement.silent)
         options = self._options
-        self._edit_limits = (agreement.actions, agreement.leading_space, options.max_edits, options.max_edits_size)
+        self._edit_limits = (
+            agreement.actions,
+            agreement.leading_space,
+            options.max_edits,
+            options.max_edits_size,
+            options.max_new_body_size,
+        )
         self._sees_rejected = bool(agreement.answer.protocol & _REJECTED_RECIPIENTS)
         self._equip(handler)
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
@@ -911,7 +941,21 @@ class Session:
         self._begin(event)
         if self._remembered is not None and self._passed(_MAIL):
             return None
-        return self._asked[_MAIL]
+        return self._fits() if self._budget.busy else self._asked[_MAIL]
+
+    def _fits(self) -> _Step | None:
+        """Return whom to ask about a message if the server takes it in; else answer, and return nobody."""
+        step = self._asked[_MAIL]
+        self._callback = CALLBACKS[_MAIL]
+        response: Response = CONTINUE
+        if self._budget.full:
+            response = self._on_error()
+        elif not self._budget.begin(self):
+            response = Reply(452, "4.3.2", "Too many messages at once")
+        if response is CONTINUE:
+            return step
+        self._answer(_MAIL, response if step[1] else _Given(response, sent=False), step[1])
+        return None
 
     def _begin(self, sender: Mail | None) -> None:
         self._scene.begin(sender)
@@ -1063,12 +1107,18 @@ class Session:
         """Send a body that comes piece by piece, at the pace of the MTA; its source is closed whatever happens."""
         source = aiter(body)
         pending = bytearray()
+        size = 0
         try:
             async for piece in source:
                 if self._cancel is not None:
                     return  # the source took no notice, but the answer may have left already
                 if not isinstance(piece, bytes | bytearray | memoryview):
                     raise LocalProtocolError(f"body: expected pieces of bytes, found {type(piece).__name__}")
+                size += len(piece)
+                if size > self._options.max_new_body_size:
+                    raise LocalProtocolError(
+                        f"body: expected at most {self._options.max_new_body_size} octets, found more"
+                    )
                 pending += piece
                 while len(pending) >= BODY_CHUNK_SIZE:
                     self._streaming = True

@@ -54,6 +54,7 @@ class ServeOptions(TypedDict, total=False):
     cancel_timeout: float
     drain_timeout: float
     idle_timeout: float | None
+    packet_timeout: float
     write_timeout: float
     stall_timeout: float | None
     max_connections: int
@@ -66,6 +67,9 @@ class ServeOptions(TypedDict, total=False):
     max_recipients: int
     max_edits: int
     max_edits_size: int
+    max_new_body_size: int
+    max_messages: int | None
+    max_memory: int
     allowed_networks: Collection[str] | None
     allowed_users: Collection[str | int] | None
     allowed_groups: Collection[str | int] | None

@@ -53,6 +53,7 @@ class Edits:
         leading_space: Whether values have to bring the space that follows the colon.
         max_count: Most edits that are kept; one more sets :attr:`overflow` and is dropped.
         max_size: Most octets of edits, the body not counted; more sets :attr:`overflow`.
+        max_body_size: Most octets of a new body; more sets :attr:`overflow`.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Edits:
         "_changes",
         "_envelope",
         "_insertions",
+        "_max_body_size",
         "_max_count",
         "_max_size",
         "_quarantine",
@@ -73,11 +75,12 @@ class Edits:
         "sources",
     )
 
-    def __init__(self, actions: int, leading_space: bool, max_count: int, max_size: int) -> None:
+    def __init__(self, actions: int, leading_space: bool, max_count: int, max_size: int, max_body_size: int) -> None:
         self._actions = actions
         self._space = " " if leading_space else ""
         self._max_count = max_count
         self._max_size = max_size
+        self._max_body_size = max_body_size
         # How many would be sent.
         self.count = 0
         self._size = 0
@@ -125,6 +128,9 @@ class Edits:
             raise LocalProtocolError(f"body: expected bytes or an async iterator of bytes, found {type(body).__name__}")
         if isinstance(body, AsyncIterable):
             self.sources.append(body)
+        elif len(body) > self._max_body_size:
+            self.overflow = True
+            return
         self.count += self.body is None
         self.body = body
 
@@ -162,6 +168,11 @@ class Edits:
         self._quarantine = None
         if self._room(octets):
             self._quarantine = octets
+
+    @property
+    def kept(self) -> int:
+        """Octets in memory, the body counted."""
+        return self._size + (len(self.body) if isinstance(self.body, bytes) else 0)
 
     def packets(self) -> list[bytes]:
         """Return the packets of all edits but the body, in the order they have to be sent."""

@@ -18,7 +18,7 @@ _NO_NUMBERS: Final = frozenset(
     | {"allowed_networks", "allowed_users", "allowed_groups", "ssl"}
 )
 _MAY_BE_NONE: Final = frozenset(
-    {"idle_timeout", "answer_timeout", "progress_interval", "max_connections_per_peer", "stall_timeout"}
+    {"idle_timeout", "answer_timeout", "progress_interval", "max_connections_per_peer", "max_messages", "stall_timeout"}
 )
 
 
@@ -40,6 +40,7 @@ class Options:
     progress_interval: float | None = 5.0
     cancel_timeout: float = 5.0
     idle_timeout: float | None = 7210.0
+    packet_timeout: float = 60.0
     write_timeout: float = 60.0
     stall_timeout: float | None = 1.0
     max_connections: int = 10_000
@@ -52,6 +53,9 @@ class Options:
     max_recipients: int = 50_000
     max_edits: int = 10_000
     max_edits_size: int = 16_777_216
+    max_new_body_size: int = 104_857_600
+    max_messages: int | None = None
+    max_memory: int = 268_435_456
     allowed_networks: Collection[str] | None = None
     allowed_users: Collection[str | int] | None = None
     allowed_groups: Collection[str | int] | None = None

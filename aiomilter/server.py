@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 
 from aiomilter._access import Access, peer_name
+from aiomilter._budget import Budget
 from aiomilter._crowd import Crowd
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._protocol import MilterProtocol, connection_of
@@ -60,6 +61,7 @@ def serve(
     cancel_timeout: float = 5.0,
     drain_timeout: float = 30.0,
     idle_timeout: float | None = 7210.0,
+    packet_timeout: float = 60.0,
     write_timeout: float = 60.0,
     stall_timeout: float | None = 1.0,
     max_connections: int = 10_000,
@@ -72,6 +74,9 @@ def serve(
     max_recipients: int = 50_000,
     max_edits: int = 10_000,
     max_edits_size: int = 16_777_216,
+    max_new_body_size: int = 104_857_600,
+    max_messages: int | None = None,
+    max_memory: int = 268_435_456,
     allowed_networks: Collection[str] | None = None,
     allowed_users: Collection[str | int] | None = None,
     allowed_groups: Collection[str | int] | None = None,
@@ -103,6 +108,8 @@ def serve(
         cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.
         drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
+        packet_timeout: Seconds for a packet to come as a whole once some of it is here, and for the first one of a connection;
+            then it is closed.
         write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
         stall_timeout: Seconds a callback may block the event loop before ``observer.stalled`` says which, and where; a thread
             watches.  None watches nothing.
@@ -118,6 +125,13 @@ def serve(
         max_recipients: Recipients of a message, of 1024 octets each on average; one more is answered 452.
         max_edits: Edits of a message; one more, and the message is answered ``on_error``.
         max_edits_size: Octets in all of them, the body not counted; the same.
+        max_new_body_size: Octets of a new body: more at once, and the message is answered ``on_error``; more from an iterator,
+            and it is answered TEMPFAIL, since some has left already.
+        max_messages: Messages in work at once, from MAIL to their end; one more is answered 452.  None for as many as there
+            are connections.
+        max_memory: Octets kept on all connections for longer than it takes to handle them: what waits behind callbacks,
+            unfinished packets, edits of messages that wait, answers that MTAs do not take.  Above it, nothing more is read
+            from who keeps some, and new messages are answered ``on_error``, until there is room.
         allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
             are closed at once.  None lets everybody in.
         allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
@@ -150,6 +164,7 @@ def serve(
         progress_interval=progress_interval,
         cancel_timeout=cancel_timeout,
         idle_timeout=idle_timeout,
+        packet_timeout=packet_timeout,
         write_timeout=write_timeout,
         stall_timeout=stall_timeout,
         max_connections=max_connections,
@@ -162,6 +177,9 @@ def serve(
         max_recipients=max_recipients,
         max_edits=max_edits,
         max_edits_size=max_edits_size,
+        max_new_body_size=max_new_body_size,
+        max_messages=max_messages,
+        max_memory=max_memory,
         allowed_networks=allowed_networks,
         allowed_users=allowed_users,
         allowed_groups=allowed_groups,
@@ -210,6 +228,8 @@ class Server:
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
         self._say = Seldom(lambda what: self.observer.remarked(SERVER, what), monotonic)
+        self._interval = 0.0
+        self._budget = Budget(options.max_memory, options.max_messages, self._say)
         self._crowd = Crowd(
             options.max_connections, options.max_connections_per_peer, options.max_refused_connections, self._say
         )
@@ -326,7 +346,8 @@ class Server:
         self._count += 1
         served = self._crowd.enter(self._count, peer)
         make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
-        connection = kind(asyncio.get_running_loop(), make, self._options, self.observer, self._count, self._ended)
+        loop = asyncio.get_running_loop()
+        connection = kind(loop, make, self._options, self.observer, self._count, self._ended, self._budget)
         self._connections[connection] = generation
         generation.connections += 1
         self._idle.clear()
@@ -351,18 +372,26 @@ class Server:
         return Claim(*connection.at_work()) if connection in self._connections and connection is not None else None
 
     def _begin_sweep(self) -> None:
-        if self._options.idle_timeout is not None:
-            loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(self._options.idle_timeout / _SWEEPS, self._sweep_idle)
+        options = self._options
+        self._interval = min(options.packet_timeout, options.idle_timeout or options.packet_timeout) / _SWEEPS
+        self._sweep = asyncio.get_running_loop().call_later(self._interval, self._sweep_connections)
 
-    def _sweep_idle(self) -> None:
+    def _sweep_connections(self) -> None:
+        options = self._options
+        idle = float("inf") if options.idle_timeout is None else options.idle_timeout / self._interval
+        unfinished = options.packet_timeout / self._interval
         for connection in list(self._connections):
-            if not connection.waiting:
-                connection.idle += 1
-                if connection.idle > _SWEEPS:
-                    what = f"a connection brought no packet for {self._options.idle_timeout:g} s; closing"
-                    self._say("idle connections", what)
-                    connection.stop()
+            if connection.waiting:
+                continue
+            connection.idle += 1
+            if connection.dribbled() > unfinished:
+                what = f"a connection brought no whole packet within {options.packet_timeout:g} s; closing"
+                self._say("packets", what)
+                connection.stop()
+            elif connection.idle > idle:
+                what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"
+                self._say("idle connections", what)
+                connection.stop()
         self._begin_sweep()
 
     # ----------------------------------------------------------------------------------------------------- the factory

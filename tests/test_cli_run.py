@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import json
 import logging
 import re
@@ -16,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from aiomilter import ACCEPT, REJECT, FailurePolicy, Reply, Stage
+from aiomilter import ACCEPT, REJECT, TEMPFAIL, FailurePolicy, Reply, Stage, serve
 from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
-from aiomilter._cli.run import _deadlines, _failure_policy, add_parser
+from aiomilter._cli.run import _deadlines, _failure_policy, _serve_options, add_parser
 from aiomilter.options import Options
 
 FILTER = """\
@@ -462,3 +463,24 @@ def test_answers_to_failures_by_class_of_client(arguments: list[str], policy: Fa
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     assert _failure_policy(parser.parse_args(["run", "f.py", *arguments])) == policy
+
+
+def test_options_unless_given_are_those_of_serve() -> None:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    given = dict(_serve_options(parser.parse_args(["run", "f.py"])))
+    defaults = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
+    given["on_error"] = TEMPFAIL if given["on_error"] == FailurePolicy() else given["on_error"]
+    for times in ("callback_timeouts", "answer_timeouts"):
+        given[times] = given[times] or None
+    assert given == {name: defaults[name] for name in given}
+
+
+def test_limits_are_options() -> None:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    names = [name for name in inspect.signature(serve).parameters if name.startswith("max_")]
+    without = {"max_waiting_size", "max_frame_size", "max_edits_size"}
+    arguments = [word for name in names if name not in without for word in (f"--{name.replace('_', '-')}", "7")]
+    given = dict(_serve_options(parser.parse_args(["run", "f.py", *arguments, "--packet-timeout", "7"])))
+    assert {name for name, value in given.items() if value == 7} == {*names, "packet_timeout"} - without

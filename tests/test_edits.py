@@ -15,7 +15,7 @@ from .peer import frames
 
 
 def edits(actions: int = ALL_ACTIONS, *, leading_space: bool = False, count: int = 100, size: int = 100_000) -> Edits:
-    return Edits(actions, leading_space, count, size)
+    return Edits(actions, leading_space, count, size, 1 << 20)
 
 
 def sent(queue: Edits) -> list[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ import uvloop
 from aiomilter import REJECT, serve
 from aiomilter.server import Server
 
+from .clock import on_clock
 from .peer import (
     ABORT,
     CALLBACKS,
@@ -422,11 +423,12 @@ async def test_a_connection_whose_callback_waits_is_not_silent() -> None:
         assert peer.answers[-1] == "r"
 
 
-async def test_no_idle_timeout_arms_no_timer() -> None:
+@on_clock
+async def test_without_idle_timeout_a_connection_may_be_silent_for_ever() -> None:
     """P-130."""
     async with serving(filter_class(), idle_timeout=None) as scene:
         peer = await scene.opened()
-        assert scene.server._sweep is None
+        await asyncio.sleep(86_400)
         assert not peer.wire.lost
 
 

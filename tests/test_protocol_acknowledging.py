@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aiomilter import Milter
+from aiomilter._budget import Budget
 from aiomilter._protocol import MilterProtocol
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
@@ -47,7 +48,9 @@ async def calls(family: socket.AddressFamily, macros: bytes) -> int:
     sock = FakeSocket(family)
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    protocol = MilterProtocol(loop, Milter, Options(), Guard(LogObserver()), 1, ended.set_result)
+    protocol = MilterProtocol(
+        loop, Milter, Options(), Guard(LogObserver()), 1, ended.set_result, Budget(1 << 20, None, print)
+    )
 
     def play() -> None:
         protocol.connection_made(FakeTransport(sock))

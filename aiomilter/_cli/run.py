@@ -158,6 +158,13 @@ def _add_policy(group: "argparse._ArgumentGroup") -> None:
         help="without a packet from the MTA (%(default)g)",
     )
     group.add_argument(
+        "--packet-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=60.0,
+        help="for the rest of a packet, or the first one, to come (%(default)g)",
+    )
+    group.add_argument(
         "--write-timeout",
         metavar="SECONDS",
         type=seconds,
@@ -188,10 +195,18 @@ def _add_limits(group: "argparse._ArgumentGroup") -> None:
         ("headers-size", 4_194_304, "octets in these"),
         ("recipients", 50_000, "of a message"),
         ("edits", 10_000, "of a message"),
+        ("new-body-size", 104_857_600, "octets of a body that the filter replaces"),
+        ("memory", 268_435_456, "octets that wait, of all connections; above it new messages are answered --on-error"),
     ):
         option, help_text = f"--max-{name}", f"{text} (%(default)s)"
         group.add_argument(option, metavar="N", type=above_zero, default=default, help=help_text)
 
+    group.add_argument(
+        "--max-messages",
+        metavar="N",
+        type=above_zero,
+        help="in work at once; more are answered 452 (no limit of its own)",
+    )
     group.add_argument(
         "--max-connections-per-peer",
         metavar="N",
@@ -408,6 +423,7 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         "progress_interval": times["progress_interval"],
         "drain_timeout": options.drain_timeout,
         "idle_timeout": options.idle_timeout,
+        "packet_timeout": options.packet_timeout,
         "write_timeout": options.write_timeout,
         "stall_timeout": options.stall_timeout,
         "max_connections": options.max_connections,
@@ -417,6 +433,9 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         "max_headers_size": options.max_headers_size,
         "max_recipients": options.max_recipients,
         "max_edits": options.max_edits,
+        "max_new_body_size": options.max_new_body_size,
+        "max_messages": options.max_messages,
+        "max_memory": options.max_memory,
         "allowed_networks": options.allow_network,
         "allowed_users": options.allow_user,
         "allowed_groups": options.allow_group,

@@ -154,6 +154,9 @@ class ThreadConnection(MilterProtocol):
         if not self._working and self._session.idle:
             self.stop()
 
+    def kept(self) -> None:
+        """Do nothing: a thread reads no more than what it handles next."""
+
     def _shut(self, how: int) -> None:
         """Wake the thread up if it reads or writes."""
         with contextlib.suppress(OSError):

@@ -15,6 +15,8 @@ __all__ = ["HEAD", "FrameBuffer", "Lookahead", "head_after", "packet"]
 
 HEAD: Final = Struct(">IB")
 """Length and code."""
+_WORTHWHILE: Final = 4096
+"""Octets that are worth a copy to be let go."""
 _MANY_PARTS: Final = 256
 """Pieces of an unfinished frame that are kept as they came: few enough to take little, enough to be joined seldom."""
 
@@ -55,7 +57,7 @@ class FrameBuffer:
     Source: protocol.md P-001 to P-007.
     """
 
-    __slots__ = ("data", "end", "max_size", "missing", "parts", "pos")
+    __slots__ = ("data", "end", "looks", "max_size", "missing", "parts", "pos")
 
     def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
         self.max_size = max_size
@@ -65,10 +67,22 @@ class FrameBuffer:
         self.parts: list[bytes] = []
         # Octets that must come before another frame can be whole, once :meth:`refill` has found one unfinished.
         self.missing = 0
+        # Unfinished frames found so far; one whose head is unfinished, too, may count twice.
+        self.looks = 0
 
     def __len__(self) -> int:
         """Octets that wait to be read as frames."""
         return self.end - self.pos + sum(map(len, self.parts))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something was kept when all that had come was looked at."""
+        return bool(self.data or self.parts)
+
+    @property
+    def kept(self) -> int:
+        """Octets in memory, with those already read that stay as long as what came with them."""
+        return len(self.data) + sum(map(len, self.parts))
 
     def feed(self, data: bytes) -> None:
         """Take octets from the peer."""
@@ -132,7 +146,13 @@ class FrameBuffer:
                 raise RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
             need = 4 + length
         self.missing = need - have - sum(map(len, self.parts))
-        return self.fill()
+        self.looks += 1
+        if self.fill():
+            return True
+        if self.pos > _WORTHWHILE and have < self.pos:
+            # A few octets need not keep a whole read, of up to 256 KiB, until the rest of their frame is here.
+            self.data, self.pos, self.end = self.data[self.pos :], 0, have
+        return False
 
 
 class Lookahead:

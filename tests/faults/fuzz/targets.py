@@ -137,7 +137,7 @@ def replies(octets: bytes) -> None:
 def edits(octets: bytes) -> None:
     """An edit raises when it is asked for, or becomes packets that carry nothing but what was asked."""
     choice, strings = (octets[:1] or b"\0")[0], _strings(octets[1:])
-    made = Edits(int(ALL_ACTIONS), bool(choice & 128), 20, 100_000)
+    made = Edits(int(ALL_ACTIONS), bool(choice & 128), 20, 100_000, 1_000_000)
     for number, text in enumerate(strings):
         other = strings[number - 1]
         calls: Sequence[Callable[[], None]] = (
