@@ -1,6 +1,8 @@
 """Messages by the thousand, each fifth with a fault: at the end nothing more is there than after the first thousand."""
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import random
@@ -117,7 +119,11 @@ class Held:
 
     @classmethod
     def now(cls) -> Self:
+        """Look, after all that is free was given back."""
         gc.collect()
+        # Else the heap of glibc grows by 3 MiB in 200,000 messages, all of it free.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
         status = Path("/proc/self/status").read_text()
         size = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
         descriptors = len(os.listdir("/proc/self/fd"))
