@@ -11,7 +11,10 @@ from aiomilter.compat import classic as Milter
 from aiomilter.compat.testbase import TestBase
 from aiomilter.compat.testctx import TestCtx
 
-MESSAGE = b"From: a@b\r\nContent-Type: multipart/mixed; boundary=X\r\nSubject: hi\r\n there\r\nX-Octets: \xff\r\n\r\nbody\r\n.\r\n"
+MESSAGE = (
+    b"From: a@b\r\nContent-Type: multipart/mixed; boundary=X\r\n"
+    b"Subject: hi\r\n there\r\nX-Octets: \xff\r\n\r\nbody\r\n.\r\n"
+)
 
 
 class Editing(Milter.Base):
@@ -72,7 +75,10 @@ class Editing(Milter.Base):
         return Milter.CONTINUE
 
 
-CHANGED = b"X-First: 0\nFrom: a@b\nContent-Type: multipart/mixed; boundary=X\nSubject: changed\nX-Last: 1\nX-None: added\n\nnew body\n"
+CHANGED = (
+    b"X-First: 0\nFrom: a@b\nContent-Type: multipart/mixed; boundary=X\n"
+    b"Subject: changed\nX-Last: 1\nX-None: added\n\nnew body\n"
+)
 SEEN = [
     ("hello", "spamrelay"),
     ("envfrom", "<s@x>", "ID", None),

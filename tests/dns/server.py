@@ -58,16 +58,17 @@ class NameServer:
     soa_minimum: int | None = 60
     queries: list[tuple[str, str, str]] = field(default_factory=list)
     port: int = 0
+    host: str = "127.0.0.1"
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._asked = asyncio.Condition()
         self._connections: set[asyncio.Task[None]] = set()
         for _ in range(20):
-            self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self.port)
+            self._tcp = await asyncio.start_server(self._serve_tcp, self.host, self.port)
             port = self._tcp.sockets[0].getsockname()[1]
             try:
-                self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=("127.0.0.1", port))
+                self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=(self.host, port))
             except OSError:
                 self._tcp.close()
                 continue
@@ -88,7 +89,7 @@ class NameServer:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def add(self, name: str, rdtype: str, *values: str) -> None:
         """Add records in master file syntax."""
