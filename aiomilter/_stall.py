@@ -3,6 +3,9 @@
 A callback that blocks holds up every SMTP session of the process, and no timer can say so, since timers fire in the loop that
 is blocked.  So a thread looks at the clock for it: the loop notes every now and then that it is alive, and when it has not done
 so for too long the thread reads off the stack of the loop's own thread where that is stuck.  No callback pays for it.
+
+Code that keeps the interpreter's lock, such as a regular expression that explodes, keeps this thread from looking, too; it
+looks as soon as the lock is free, which is before the callback goes on.
 """
 
 import asyncio
@@ -133,6 +136,10 @@ class _Guard:
 
     def _guard(self, stop: threading.Event) -> None:
         while not stop.wait(self._interval):
+            if self._loop.is_closed():  # and its servers never were
+                with _LOCK:
+                    _GUARDS.pop(self._loop, None)
+                return
             late = monotonic() - self._due
             if self._stalled is None and late > self._interval and self._loop.is_running():
                 self._look(late)

@@ -229,8 +229,8 @@ class Context:
     def progress(self) -> bool:
         """Tell the MTA that an answer is still being worked on, and return whether that was possible.
 
-        Postfix takes it at any step it waits at; any other MTA only at end of message, and there Sendmail restarts its read
-        timeout but not the total one.
+        Seldom needed: while a callback waits it is sent every ``progress_interval`` seconds.  Postfix takes it at any step it
+        waits at; any other MTA only at end of message, and there Sendmail restarts its read timeout but not the total one.
 
         Source: libmilter/docs/smfi_progress.html; protocol.md section 3.8, P-093.
         """

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import re
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -216,6 +218,44 @@ def test_a_loop_that_has_nothing_to_do_is_not_stuck(loop: str) -> None:
             assert await this.run_in_executor(None, look, guard)
 
     on(loop, main)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_keeps_the_interpreters_lock_is_said_as_soon_as_it_lets_go(loop: str) -> None:
+    """No thread runs while a regular expression explodes; the callback has not gone on by the time that one does."""
+    length, took = 10, 0.0
+    while took < 5 * TIMEOUT:
+        length, before = length + 1, time.perf_counter()
+        re.match("(a+)+$", "a" * length + "b")
+        took = time.perf_counter() - before
+    observer = Releasing("explode")
+
+    class Exploding(Milter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> None:
+            self.explode()
+
+        def explode(self) -> None:
+            re.match("(a+)+$", "a" * (length + 1) + "b")
+
+    async def main() -> None:
+        server = serve(Exploding, "inet:0@127.0.0.1", observer=observer, stall_timeout=TIMEOUT)
+        async with server, client(server, CLIENT):
+            await observer.over.wait()
+
+    on(loop, main)
+    assert [stall.where.callback for stall in observer.stalls] == ["envfrom", "envfrom"]
+
+
+def test_a_loop_that_was_closed_under_its_servers_is_watched_no_more() -> None:
+    async def main() -> None:
+        _stall.watch(_stall.Watch(TIMEOUT, lambda frame: None, lambda stall: None))
+
+    asyncio.run(main())
+    for thread in guards():
+        thread.join(20)
+    assert guards() == []
+    assert _stall._GUARDS == {}
 
 
 def test_off_means_no_thread() -> None:
