@@ -176,8 +176,7 @@ async def test_the_watchdog_is_fed_by_the_event_loop(loop: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+@pytest.mark.parametrize(("family", "loop"), [(socket.AF_INET, "--uvloop"), (socket.AF_UNIX, "--no-uvloop")])
 async def test_a_restart_by_socket_activation_loses_nothing(
     family: socket.AddressFamily, loop: str, tmp_path: Path
 ) -> None:
