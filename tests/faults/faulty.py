@@ -19,6 +19,10 @@ SPOOL: Final = os.environ.get("SPOOL", "/dev/full")
 """What stands for a file system without room."""
 BLOCKED_TIME: Final = 0.1
 """Seconds that the loop stands still."""
+KEPT_SIZE: Final = 60_000
+"""Octets of a new body."""
+KEPT_TIME: Final = 0.2
+"""Seconds that it is kept for, before it leaves."""
 
 
 def number_of(sender: str) -> int:
@@ -81,6 +85,10 @@ class Faulty(Milter):
                         continue
             case "block":
                 time.sleep(BLOCKED_TIME)
+            case "keep":
+                assert isinstance(ctx, EndOfMessageContext)
+                ctx.replace_body(bytes(KEPT_SIZE))
+                await asyncio.sleep(KEPT_TIME)
             case "spool":
                 with tempfile.NamedTemporaryFile(dir=SPOOL) if os.path.isdir(SPOOL) else open(SPOOL, "wb") as spool:
                     spool.write(bytes(1 << 20))

@@ -197,6 +197,22 @@ FAULTS: Final = (
         log={"3 connections are open; answering TEMPFAIL to more": False},
     ),
     Fault(
+        "more messages than allowed",
+        _does("keep@eom"),
+        options=("--max-messages", "3"),
+        struck=("2", "4"),
+        others=("2", "4"),
+        log={"3 messages are in work; answering 452 to more": False},
+    ),
+    Fault(
+        "memory budget reached",
+        _does("keep@eom"),
+        options=("--max-memory", "150000"),
+        struck=("2", "4"),
+        others=("2", "4"),
+        log={r"octets wait \(max_memory\); reading no more from who waits, refusing new messages": False},
+    ),
+    Fault(
         "no descriptors left",
         wrapper=("prlimit", "--nofile=20"),
         log={"cannot accept connections: Too many open files; trying again every second": False},
