@@ -65,6 +65,7 @@ class Blocking(Milter):
 
     def look_up(self) -> None:
         assert self.told.wait(20), "nobody has noticed"
+        threading.Event().wait(2 * TIMEOUT)  # and nobody says so again
 
 
 def guards() -> list[threading.Thread]:
