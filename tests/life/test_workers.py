@@ -339,7 +339,7 @@ async def test_a_stuck_worker_is_killed_and_replaced(loop: str, tmp_path: Path) 
     text = (tmp_path / "f.py").read_text()
     stuck = "    async def envfrom(self, ctx, mail):\n        mail.address == 'stuck@x' and open('hold').read()\n"
     (tmp_path / "f.py").write_text(text.replace("    async def eom", stuck + "    async def eom"))
-    address, environment = str(tmp_path / "s"), {**manager.environment, "WATCHDOG_USEC": "1000000"}
+    address, environment = str(tmp_path / "s"), {**manager.environment, "WATCHDOG_USEC": "2000000"}
     with manager.socket:
         async with running(*TWO, "--listen", address, loop, directory=tmp_path, environment=environment) as daemon:
             ready = await manager.told("READY=1")
@@ -349,7 +349,7 @@ async def test_a_stuck_worker_is_killed_and_replaced(loop: str, tmp_path: Path) 
             async with connect(address) as session:
                 await session.connect()
                 waiting = asyncio.ensure_future(session.mail("<stuck@x>"))
-                killed = int((await daemon.logged(r"worker (\d+) gave no sign of life for 1 s; killing it"))[1])
+                killed = int((await daemon.logged(r"worker (\d+) gave no sign of life for 2 s; killing it"))[1])
                 assert killed in workers
                 await asyncio.gather(waiting, return_exceptions=True)
             await daemon.logged(rf"worker {killed} was ended by SIGABRT; another takes its place")
