@@ -45,7 +45,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
-        "server": "_protocol _listening _crowd _stall _systemd",
+        "_generation": "_session",
+        "server": "_protocol _generation _listening _crowd _stall _systemd",
         "_life": "exceptions",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.

@@ -6,7 +6,7 @@ import grp
 import importlib.util
 import pwd
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
@@ -21,8 +21,8 @@ from aiomilter._cli.parsing import (
     socket_text,
     verdict_or_reply,
 )
+from aiomilter._cli.printer import Printer
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
-from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
 from aiomilter.daemon import RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
 from aiomilter.exceptions import AddressError
@@ -468,7 +468,7 @@ def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
         raise Trouble(str(error).replace("aiomilter.smtp", "--smtp")) from None
     try:
         split_address(options.smtp)
-        return store(options.store) if options.store is not None else _Printer()
+        return store(options.store) if options.store is not None else Printer()
     except AddressError as error:
         raise Trouble(f"--smtp {error}", status=USAGE) from None
     except OSError as error:
@@ -567,37 +567,3 @@ class _Daemon:
         if self._front is not None:
             await self._front.close()
         await self._server.close()
-
-
-class _Printer:
-    """Prints what comes out of the SMTP server, as long as somebody reads it."""
-
-    def __init__(self) -> None:
-        self._read = True
-
-    def __call__(self, outcome: "Outcome") -> None:
-        """Print a message."""
-        if not self._read:
-            return
-        try:
-            print("\n".join(_lines(outcome)), flush=True)
-        except BrokenPipeError:
-            self._read = False
-
-
-def _lines(outcome: "Outcome") -> Iterator[str]:
-    told = outcome.reply.replace("\r\n", " / ")
-    yield f"======== message {outcome.queue_id} from {safe(outcome.client)} ({safe(outcome.helo)}): {safe(told)}"
-    message = outcome.result.delivered
-    if message is None:
-        return
-    yield " ".join(["from", *map(safe, (message.sender.sender, *message.sender.params))])
-    for recipient in message.recipients:
-        yield " ".join(["to", *map(safe, (recipient.recipient, *recipient.params))])
-    if not message.recipients:
-        yield "to nobody"
-    if message.quarantine is not None:
-        yield f"held: {safe(message.quarantine)}"
-    yield "--------"
-    for line in message.octets.split(b"\n"):
-        yield safe_octets(line.removesuffix(b"\r"))

@@ -1,0 +1,45 @@
+"""What comes out of the embedded SMTP server, printed."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aiomilter._cli.terminal import safe, safe_octets
+
+if TYPE_CHECKING:
+    from aiomilter.smtp import Outcome
+
+__all__ = ["Printer"]
+
+
+class Printer:
+    """Prints what comes out of the SMTP server, as long as somebody reads it."""
+
+    def __init__(self) -> None:
+        self._read = True
+
+    def __call__(self, outcome: "Outcome") -> None:
+        """Print a message."""
+        if not self._read:
+            return
+        try:
+            print("\n".join(_lines(outcome)), flush=True)
+        except BrokenPipeError:
+            self._read = False
+
+
+def _lines(outcome: "Outcome") -> Iterator[str]:
+    told = outcome.reply.replace("\r\n", " / ")
+    yield f"======== message {outcome.queue_id} from {safe(outcome.client)} ({safe(outcome.helo)}): {safe(told)}"
+    message = outcome.result.delivered
+    if message is None:
+        return
+    yield " ".join(["from", *map(safe, (message.sender.sender, *message.sender.params))])
+    for recipient in message.recipients:
+        yield " ".join(["to", *map(safe, (recipient.recipient, *recipient.params))])
+    if not message.recipients:
+        yield "to nobody"
+    if message.quarantine is not None:
+        yield f"held: {safe(message.quarantine)}"
+    yield "--------"
+    for line in message.octets.split(b"\n"):
+        yield safe_octets(line.removesuffix(b"\r"))

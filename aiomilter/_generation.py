@@ -1,0 +1,106 @@
+"""A factory of filters in use: entered, asked for filters, and left once the last of its connections is over."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias, cast
+
+from aiomilter._session import Handler
+from aiomilter.wire.negotiation import Wants
+
+__all__ = ["Factory", "Generation"]
+
+Make: TypeAlias = Callable[[], Handler]
+Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
+"""What makes filters: a callable that returns one, a :class:`Milter` subclass above all; or an async context manager function
+that yields such a callable, entered once in the loop and left after its last connection."""
+
+
+class Generation:
+    """A factory in use, entered and left in one task, since what it holds may insist on that."""
+
+    def __init__(self, factory: Factory, forget: "Callable[[Generation, BaseException | None], None]") -> None:
+        self.make: Make
+        self.connections = 0
+        self._factory = factory
+        self._forget = forget
+        self._retired = False
+        self._released = asyncio.Event()
+        self._task: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """Enter the factory and make one filter, to see that it can be made."""
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold(started))
+        self._task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            raise
+        if not started.done():
+            await self._task
+            raise RuntimeError("factory: expected it to wait until it is left, found it ended")
+
+    async def _hold(self, started: "asyncio.Future[None]") -> None:
+        try:
+            await self._enter(started)
+        except SystemExit as error:
+            # A Task that raises it ends the event loop, and with it what serves well.
+            raise RuntimeError(f"factory: it called sys.exit({error.code!r})") from error
+
+    async def _enter(self, started: "asyncio.Future[None]") -> None:
+        made = self._factory()
+        if isinstance(made, AbstractAsyncContextManager):
+            async with made as make:
+                if not callable(make):
+                    raise TypeError(f"factory: expected it to yield a callable, found {type(make).__name__}")
+                _check_handler(make())
+                await self._serve(make, started)
+        else:
+            _check_handler(made)
+            await self._serve(cast(Make, self._factory), started)
+
+    async def _serve(self, make: Make, started: "asyncio.Future[None]") -> None:
+        self.make = make
+        started.set_result(None)
+        await self._released.wait()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._forget(self, None if task.cancelled() else task.exception())
+
+    def retire(self) -> None:
+        """Let go of what the factory holds once the last of its connections is over."""
+        self._retired = True
+        if not self.connections:
+            self.release()
+
+    def leave(self) -> None:
+        """Take note of the end of a connection."""
+        self.connections -= 1
+        if self._retired and not self.connections:
+            self.release()
+
+    def release(self) -> None:
+        """Let go of what the factory holds."""
+        self._released.set()
+
+    async def ended(self) -> None:
+        """Wait until it has let go; what it raises then is raised here."""
+        await self._task
+
+
+def _check_handler(made: object) -> None:
+    if isinstance(getattr(made, "wants", None), Wants):
+        return
+    hint = ""
+    if inspect.iscoroutine(made):
+        made.close()
+        hint = "; a factory is a plain function, or an @asynccontextmanager"
+    elif inspect.isasyncgen(made):
+        hint = "; is @asynccontextmanager missing?"
+    elif callable(made):
+        hint = "; call it, or pass the class itself"
+    raise TypeError(f"factory: expected it to make a Milter, found {type(made).__name__}{hint}")
