@@ -34,7 +34,8 @@ class _Loop:
         self.process = os.getpid()
         self.loop = asyncio.new_event_loop()
         self.resolver: Resolver | None = None
-        threading.Thread(target=self.loop.run_forever, name="Milter.dns", daemon=True).start()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="Milter.dns", daemon=True)
+        self.thread.start()
 
     @classmethod
     def get(cls) -> "_Loop":

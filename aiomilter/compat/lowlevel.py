@@ -156,6 +156,9 @@ _POLICIES: Final = frozenset({CONTINUE, REJECT, TEMPFAIL, ACCEPT})
 
 # A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.
 logging.getLogger("aiomilter").addHandler(logging.NullHandler())
+# Many set the root logger to DEBUG for their own sake, and would get a line for each packet; who sets this one gets them.
+if logging.getLogger("aiomilter").level == logging.NOTSET:
+    logging.getLogger("aiomilter").setLevel(logging.INFO)
 
 
 class _Program:

@@ -16,7 +16,7 @@ class _Map(Protocol):
 class MTAPolicy:
     """Looks policies up in an access map, while it is entered.
 
-    The map's keys are ``prefix!sender``, ``prefix!domain``, ``prefix!`` and ``prefix``; the first that is there counts.
+    The map's keys are ``prefix!sender``, ``prefix!domain``, ``prefix!`` and ``prefix``; the first with a value counts.
 
     Args:
         sender: Address that is asked about, without brackets.
@@ -65,7 +65,7 @@ class MTAPolicy:
         for key in (f"{pfx}!{self.sender}", f"{pfx}!{self.domain}", f"{pfx}!", pfx):
             octets = key.encode("utf-8", "surrogateescape")
             found = self.acf.get(octets + b"\0" if self.use_nulls else octets)
-            if found is not None:
+            if found:
                 return found.rstrip(b"\0").decode("utf-8", "surrogateescape")
         return None
 

@@ -70,3 +70,14 @@ except ModuleNotFoundError as error:
     print(mine.here, error.name)
 """
     assert python(INSTALL + program, tmp_path) == "True Milter.nothing"
+
+
+def test_a_program_that_logs_everything_gets_no_line_for_each_packet() -> None:
+    program = "import logging; logging.basicConfig(level=logging.DEBUG); import Milter; log = logging.getLogger('aiomilter')\n"
+    assert (
+        python(f"{INSTALL}{program}print(log.isEnabledFor(logging.DEBUG), log.isEnabledFor(logging.INFO))")
+        == "False True"
+    )
+    asked = "logging.getLogger('aiomilter').setLevel(logging.DEBUG); import Milter"
+    program = program.replace("import Milter", asked)
+    assert python(f"{INSTALL}{program}print(log.isEnabledFor(logging.DEBUG))") == "True"

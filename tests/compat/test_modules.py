@@ -1,5 +1,6 @@
 """What the submodules do beyond what pymilter can show: what is broken there, and what must not go wrong."""
 
+import asyncio
 import csv
 import io
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from aiomilter.compat.cache import AddrCache
-from aiomilter.compat.dns import DNSLookup, Session
+from aiomilter.compat.dns import DNSError, DNSLookup, Session, _Loop
 from aiomilter.compat.dsn import create_msg, send_dsn
 from aiomilter.compat.dynip import hpats, ip3, is_dynip, rehmac
 from aiomilter.compat.greylist import Greylist
@@ -27,6 +28,8 @@ from aiomilter.compat.plock import PLock
 from aiomilter.compat.policy import MTAPolicy
 from aiomilter.compat.pyip6 import inet_ntop
 from aiomilter.compat.unsign import unsign
+from aiomilter.dns import resolver
+from tests.dns.server import NameServer, Silence, labels
 
 
 @pytest.fixture
@@ -371,3 +374,99 @@ def test_no_dns_library_is_loaded_for_parsing_or_lists() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"dns", "aiodns", "aiomilter.dns"} & set(loaded)
+
+
+@pytest.fixture
+def nameserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    """A nameserver that blocking questions go to, on a loop of its own."""
+    loop = asyncio.new_event_loop()
+    server = NameServer()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+    monkeypatch.setattr("aiomilter.compat.dns.system_resolver", lambda: resolver(server.address))
+    monkeypatch.setattr("aiomilter.compat.dns._Loop._made", None)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        asking = _Loop.get()
+        asking.loop.call_soon_threadsafe(asking.loop.stop)
+        asking.thread.join()
+        asking.loop.close()
+
+
+def test_questions_are_answered(nameserver: NameServer) -> None:
+    nameserver.add("host.example", "A", "192.0.2.1", "192.0.2.2")
+    nameserver.add("host.example", "AAAA", "2001:db8::1")
+    nameserver.add("example.org", "MX", "10 mx.example.", "5 first.example.")
+    nameserver.add("example.org", "TXT", '"one" " two"')
+    nameserver.add("alias.example", "CNAME", "host.example.")
+
+    session = Session()
+    assert sorted(session.dns("host.example.", "A")) == ["192.0.2.1", "192.0.2.2"]
+    assert session.dns("HOST.example", "AAAA") == ["2001:db8::1"]
+    assert sorted(session.dns("example.org", "MX")) == [(5, "first.example"), (10, "mx.example")]
+    assert session.dns("example.org", "TXT") == [[b"one two"]]
+    assert session.dns_txt("example.org") == ["one two"]
+    aliases: dict[str, str] = {}
+    assert sorted(session.dns("alias.example", "A", aliases)) == ["192.0.2.1", "192.0.2.2"]
+    assert aliases == {"alias.example": "host.example"}
+    assert session.dns("nobody.example", "A") == []
+    assert DNSLookup("alias.example", "AAAA") == [
+        (("alias.example", "CNAME"), "host.example"),
+        (("host.example", "AAAA"), "2001:db8::1"),
+    ]
+
+
+def test_a_session_remembers(nameserver: NameServer) -> None:
+    nameserver.add("host.example", "A", "192.0.2.1")
+    session = Session({("known.example", "A"): ["192.0.2.9"]})
+    assert session.dns("known.example", "A") == ["192.0.2.9"]
+    assert nameserver.queries == []
+    assert session.dns("host.example", "A") is session.dns("Host.Example.", "A")
+
+
+def test_texts_of_another_charset_are_an_error(nameserver: NameServer) -> None:
+    nameserver.add("example.org", "TXT", '"\\255"')
+    with pytest.raises(DNSError, match="ascii"):
+        Session().dns_txt("example.org")
+    assert Session().dns_txt("example.org", "latin-1") == ["\xff"]
+
+
+def test_no_answer_is_an_error_and_to_a_notification_worth_another_try(nameserver: NameServer) -> None:
+    nameserver.silent[labels("host.example"), "*"] = Silence.SERVFAIL
+    with pytest.raises(DNSError):
+        DNSLookup("host.example", "A")
+    answer = send_dsn("a@host.example", "mx.example.net")
+    assert answer is not None
+    assert answer[0] == 450
+
+
+def test_questions_may_be_asked_from_any_thread_and_inside_a_running_loop(nameserver: NameServer) -> None:
+    nameserver.add("host.example", "A", "192.0.2.1")
+
+    async def blocking() -> list[Any]:
+        return Session().dns("host.example", "A")
+
+    answers = [asyncio.run(blocking())]
+    thread = threading.Thread(target=lambda: answers.append(Session().dns("host.example", "A")))
+    thread.start()
+    thread.join()
+    assert answers == [["192.0.2.1"]] * 2
+
+
+def test_a_child_process_asks_with_a_loop_of_its_own(nameserver: NameServer) -> None:
+    nameserver.add("host.example", "A", "192.0.2.1")
+    assert DNSLookup("host.example", "A")
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, str(Session().dns("host.example", "A")).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b"['192.0.2.1']"
+    assert os.waitpid(child, 0)[1] == 0

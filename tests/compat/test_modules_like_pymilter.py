@@ -152,7 +152,7 @@ ADDRESS_TEXTS = (
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(ADDRESS_TEXTS)
 def test_the_patterns_of_addresses(theirs: Pymilter, text: str) -> None:
     for pattern in ("ip4re", "ip6re", "dnsre"):
@@ -262,7 +262,7 @@ CHECKS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([{}, {"grey_time": 1, "grey_expire": 1, "grey_retain": 1}]),
     st.lists(CHECKS | st.tuples(st.just("clean"), st.sampled_from(TIMES)), max_size=20),
@@ -315,4 +315,19 @@ HOSTS += [(f"{name}.example.com", "192.0.2.10") for name in NAMES.split()]
 @pytest.mark.parametrize(("host", "address"), HOSTS)
 def test_names_made_from_addresses(theirs: Pymilter, host: str, address: str) -> None:
     arguments = ("call", "Milter.dynip", "is_dynip", host, address)
+    assert play(ours, *arguments) == theirs.play(*arguments)
+
+
+KEYS = st.sampled_from(["p!a@b", "p!A@b", "p!b", "p!", "p", "q!a@b", "q", "q!b", "p!a@b\0", "p!b\0", "p\0"]).map(
+    str.encode
+)
+ASKED = st.tuples(st.sampled_from(["a@b", "A@b", "a@B", "x@c", "b", ""]), st.sampled_from(["p", "q", ""]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(KEYS, st.sampled_from([b"OK", b"REJECT\0", b"", b"ERROR:550 no"])), st.booleans(), st.lists(ASKED)
+)
+def test_any_policies(theirs: Pymilter, records: dict[bytes, bytes], nulls: bool, asked: list[tuple[str, str]]) -> None:
+    arguments = ("policies", records, nulls, asked)
     assert play(ours, *arguments) == theirs.play(*arguments)
