@@ -425,3 +425,38 @@ async def test_run_with_workers_that_cannot_start_raises(tmp_path: Path) -> None
         assert await daemon.ended() == 3
     assert daemon.log[-1] == "LookupError: no such thing"
     assert daemon.out == ["a worker could not start or did not end well; it has written why"]
+
+
+async def test_a_worker_that_does_not_hurry_is_killed(tmp_path: Path) -> None:
+    """Its event loop is stuck, so it hears nothing."""
+    os.mkfifo(tmp_path / "hold")
+    stuck = "    async def envfrom(self, ctx, mail):\n        open('hold').read()\n    async def eom"
+    program = PROGRAM.replace("    async def eom", stuck).replace(
+        "try:", "import logging; logging.basicConfig()\nimport aiomilter._workers as w; w._HURRY_TIMEOUT = 0.2\ntry:"
+    )
+    address = str(tmp_path / "s")
+    async with running(address, command=("-c", program), directory=tmp_path) as daemon:
+        await daemon.printed("opened", 2)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(OSError):
+                    async with connect(address) as session:
+                        await session.connect()
+                        waiting = asyncio.ensure_future(session.mail("<a@x>"))
+                        writer = await asyncio.to_thread(open, tmp_path / "hold", "w")
+                        daemon.send(signal.SIGTERM)
+                        while (tmp_path / "s").exists():
+                            await asyncio.sleep(0.001)
+                        daemon.send(signal.SIGTERM)
+                        assert await daemon.ended() == 3
+                        writer.close()
+                        await asyncio.gather(waiting, return_exceptions=True)
+                        break
+                await asyncio.sleep(0.01)
+    assert [line for line in daemon.log if "did not hurry" in line]
+    assert daemon.out == [
+        "opened",
+        "opened",
+        "closed",
+        "a worker could not start or did not end well; it has written why",
+    ]
