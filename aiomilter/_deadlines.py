@@ -6,7 +6,6 @@ one that does seldom costs a timer.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -112,7 +111,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
         # Up to which place octets had come by when, oldest first; and the place behind the last of them.
-        self._arrivals: deque[tuple[int, float]] = deque()
+        self._arrivals: list[tuple[int, float]] = []
         self._total = 0
         # The callback that waits or waited last: its name, the place behind its packet, when its time is up and why.
         self._waits = False
@@ -148,7 +147,7 @@ class Deadlines:
             self._arrivals.append((left, now))
         place = self._total - left
         while self._arrivals[0][0] < place:
-            self._arrivals.popleft()
+            del self._arrivals[0]
         if (callback, place) != (self._callback, self._place):
             self._ends_at = now + seconds
             self._limit = f"the callback did not end within {seconds:g} s (callback_timeout)"
