@@ -121,6 +121,13 @@ def _add_deadlines(group: "argparse._ArgumentGroup") -> None:
         "--on-timeout", metavar="ANSWER", type=verdict_or_reply, help="the answer when time is up (as --on-error)"
     )
     group.add_argument(
+        "--cancel-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=5.0,
+        help="for a callback to end once it was cancelled; then its connection is closed (%(default)g)",
+    )
+    group.add_argument(
         "--progress-interval",
         metavar="SECONDS",
         type=seconds_or_off,
@@ -416,6 +423,7 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
     return {
         "on_error": _failure_policy(options),
         "on_timeout": times["on_timeout"],
+        "cancel_timeout": options.cancel_timeout,
         "callback_timeout": times["callback_timeout"],
         "callback_timeouts": times["callback_timeouts"],
         "answer_timeout": times["answer_timeout"],
