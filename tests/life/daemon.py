@@ -101,7 +101,7 @@ class Daemon:
 async def running(
     *arguments: str,
     directory: Path,
-    command: Sequence[str] = ("-X", "dev", "-m", "aiomilter", "run"),
+    command: Sequence[str] = ("-m", "aiomilter", "run"),
     environment: dict[str, str] | None = None,
     handed: Sequence[int] = (),
     own_group: bool = False,
