@@ -96,6 +96,8 @@ class MilterProtocol(asyncio.Protocol):
 
     session: ClassVar[type[Session]] = Session
     """What handles the octets."""
+    owns_socket: ClassVar[bool] = False
+    """Whether it takes the socket itself, by :meth:`take`, and wants no transport."""
 
     def __init__(
         self,
@@ -250,6 +252,10 @@ class MilterProtocol(asyncio.Protocol):
             self._resume_reading()
 
     # ----------------------------------------------------------------------------------------------- from the server
+
+    def take(self, sock: socket.socket) -> None:
+        """Begin, with the socket that was accepted; for those that own it."""
+        raise NotImplementedError
 
     def never_made(self) -> None:
         """Take note that there will be no transport."""

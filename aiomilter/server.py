@@ -459,6 +459,9 @@ class Server:
         loop = asyncio.get_running_loop()
         connection = self.accept(peer_name(sock) if self._crowd.counts_peers else "")
         self._count_connections()
+        if connection.owns_socket:
+            connection.take(sock)
+            return
         context = self._options.ssl if sock.family != socket.AF_UNIX else None
         making = loop.connect_accepted_socket(
             lambda: connection,

@@ -95,6 +95,7 @@ class ThreadConnection(MilterProtocol):
     """
 
     session: ClassVar[type[Session]] = ClassicSession
+    owns_socket: ClassVar[bool] = True
 
     def __init__(self, *args: Any, slots: threading.Semaphore | None = None) -> None:
         super().__init__(*args)
@@ -117,21 +118,15 @@ class ThreadConnection(MilterProtocol):
         """Whether a callback is at work."""
         return self._working
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def take(self, sock: socket.socket) -> None:
         """Take the socket over, and begin the thread."""
-        given = transport.get_extra_info("socket")
-        self._socket = socket.socket(fileno=os.dup(given.fileno()))
-        transport.abort()  # type: ignore[attr-defined]  # closes its descriptor, not the connection
-        self._socket.setblocking(True)
-        self._quick_ack = _QUICK_ACK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6)
+        self._socket = sock
+        sock.setblocking(True)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._quick_ack = _QUICK_ACK is not None
         self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         self._thread.start()
-
-    def data_received(self, data: bytes) -> None:
-        """Never called: the transport is gone before it reads."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Go on: only the transport has ended, the connection has not."""
 
     def stop(self) -> None:
         """End the connection soon: an ``async def`` callback is cancelled, one that blocks is waited for, but not for long."""
