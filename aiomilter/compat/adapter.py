@@ -282,6 +282,7 @@ class ThreadConnection(MilterProtocol):
         task.add_done_callback(ended)
 
 
+_SIGNAL_PERIOD: Final = 1.0
 _IDLE_TIMEOUT: Final = 7210.0
 """What libmilter waits for an MTA."""
 _LIMITS: Final = {"max_headers": 1_000_000, "max_headers_size": 1 << 30, "max_recipients": 1_000_000}
@@ -336,8 +337,8 @@ class Service:
         """
         thread = threading.Thread(target=self._run, name="milter-loop", daemon=True)
         thread.start()
-        # With a time-out, since a wait without one is not interrupted by signals on every system.
-        while not self._done.wait(3600):
+        # Handlers of signals run here, but the system may wake another thread for one: then this has to look by itself.
+        while not self._done.wait(_SIGNAL_PERIOD):
             pass
         thread.join()
         if self._failure is not None:

@@ -171,6 +171,8 @@ class _Program:
         self.timeout: float | None = None
         self.registered = False
         self.listening: Listening | None = None
+        # Since the socket was opened, but nothing has run on it yet.
+        self.stopped = False
         self.services: list[adapter.Service] = []
         self.inline: Callable[[], bool] = lambda: False
 
@@ -311,6 +313,7 @@ def opensocket(rmsock: bool, /) -> None:
     if _program.listening is not None:
         _program.listening.close()
         _program.listening = None
+    _program.stopped = False
     try:
         _program.listening = open_socket(_program.connection, remove=bool(rmsock), backlog=_program.backlog)
     except (OSError, ValueError) as failure:
@@ -327,7 +330,7 @@ def main() -> None:
     """
     if _program.listening is None:
         opensocket(False)
-    listening, _program.listening = _program.listening, None
+    listening = _program.listening
     assert listening is not None
     service = adapter.service(
         _program.callbacks,
@@ -337,6 +340,9 @@ def main() -> None:
         backlog=_program.backlog,
     )
     _program.services.append(service)
+    _program.listening = None
+    if _program.stopped:
+        service.stop()
     before: dict[signal.Signals, Any] = {}
 
     def stopped(number: int, frame: FrameType | None) -> None:
@@ -365,5 +371,6 @@ def set_inline(inline: Callable[[], bool]) -> None:
 def stop() -> None:
     """Have :func:`main` return; the connection whose callback calls this is closed without an answer."""
     adapter.stop_here()
+    _program.stopped = _program.listening is not None
     for service in list(_program.services):
         service.stop()

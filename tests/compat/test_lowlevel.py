@@ -397,3 +397,11 @@ async def test_a_program_of_the_low_level_gets_contexts_and_octets(tmp_path: Pat
         ("abort", "envfrom"),
         ("close", "abort"),
     ]
+
+
+def test_a_stop_before_main_is_not_lost(tmp_path: Path) -> None:
+    milter.register("test")
+    milter.setconn(f"unix:{tmp_path}/sock")
+    milter.opensocket(True)
+    milter.stop()
+    assert milter.main() is None  # type: ignore[func-returns-value]
