@@ -342,7 +342,12 @@ async def test_another_client_on_the_same_connection_gets_another_object(tmp_pat
 
 
 @pytest.mark.slow
-async def test_messages_leave_no_threads_descriptors_or_memory_behind(tmp_path: Path) -> None:
+async def test_messages_leave_no_threads_descriptors_or_memory_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # pytest would keep a record for each message.
+    caplog.set_level("WARNING", "aiomilter")
+
     class Typical(Milter.Base):
         def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
             return Milter.CONTINUE
