@@ -5,6 +5,7 @@ import contextlib
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from aiomilter import ACCEPT, DISCARD, REJECT, SKIP, TEMPFAIL, Reply
@@ -141,14 +142,14 @@ def edits(octets: bytes) -> None:
     for number, text in enumerate(strings):
         other = strings[number - 1]
         calls: Sequence[Callable[[], None]] = (
-            lambda: made.add_header(text, other),  # noqa: B023 - called at once
-            lambda: made.insert_header(number, text, other),  # noqa: B023
-            lambda: made.change_header(text, number, other),  # noqa: B023
-            lambda: made.change_header("Subject", number + 1, text),  # noqa: B023
-            lambda: made.change_sender(text, (other,)),  # noqa: B023
-            lambda: made.add_recipient(text, (other,)),  # noqa: B023
-            lambda: made.delete_recipient(text),  # noqa: B023
-            lambda: made.quarantine(text),  # noqa: B023
+            partial(made.add_header, text, other),
+            partial(made.insert_header, number, text, other),
+            partial(made.change_header, text, number, other),
+            partial(made.change_header, "Subject", number + 1, text),
+            partial(made.change_sender, text, (other,)),
+            partial(made.add_recipient, text, (other,)),
+            partial(made.delete_recipient, text),
+            partial(made.quarantine, text),
         )
         with contextlib.suppress(LocalProtocolError):
             calls[(choice + number * (choice >> 4 | 1)) % len(calls)]()
