@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import ssl
 import subprocess
@@ -421,6 +422,39 @@ def test_above_all_limits_connections_wait_in_the_socket(loop: str) -> None:
     assert watcher.remarks[0] == "1 connections are open; answering TEMPFAIL to more"
     assert watcher.remarks[1] == "2 connections above the limit are open; accepting no more until one has ended"
     assert len(watcher.remarks) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", LOOPS)
+def test_where_descriptors_run_out_nobody_spins_on_any_loop(loop: str) -> None:
+    watcher = Watcher()
+
+    async def main() -> None:
+        async with serve(filter_class(), "inet:0@127.0.0.1", observer=watcher) as server:
+            (listener,) = server._listeners
+            with socket.socket() as client:
+                soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                spare = os.dup(client.fileno())
+                os.close(spare)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+                try:
+                    client.connect(("127.0.0.1", port_of(server)))
+                    while not watcher.remarks:
+                        await asyncio.sleep(0)
+                    # It is left alone, not tried at every turn of the loop.
+                    rests = set()
+                    for _ in range(100):
+                        await asyncio.sleep(0)
+                        rests.add(listener._rest)
+                    assert len(rests) == 1
+                    assert None not in rests
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                while not server._connections:
+                    await asyncio.sleep(0)
+
+    on(loop, main)
+    assert watcher.remarks == ["cannot accept connections: Too many open files; trying again every second"]
 
 
 async def test_refused_connections_are_no_reason_to_refuse() -> None:

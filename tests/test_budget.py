@@ -184,6 +184,26 @@ async def test_half_packets_of_many_fill_the_budget_and_their_end_frees_it() -> 
         assert [peer.wire.reading for peer in peers[2:]] == [True, True]
 
 
+async def test_who_keeps_half_a_packet_when_its_callback_has_ended_is_still_not_read() -> None:
+    gate = Gate()
+    chunk = body(b"x" * 60_000)
+    async with serving(filter_class({"envrcpt": gate()}), max_memory=LIMIT) as scene:
+        one, two = await scene.opened(OPENING + mail()), await scene.opened(OPENING + mail())
+        await one.send(chunk[:55_000])
+        two.write(rcpt() + chunk[:55_000])
+        await gate.reached.wait()
+        while two.wire.reading:
+            await asyncio.sleep(0)
+        gate.opened.set()
+        await two.quiet()
+        assert (two.answers, two.wire.reading) == ("Occcc", False)
+        one.hang_up()
+        await one.quiet()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert two.wire.reading
+
+
 @on_clock
 async def test_half_packets_that_nobody_ends_give_way_in_time() -> None:
     filter_ = filter_class()
@@ -248,8 +268,10 @@ async def test_a_callback_that_nobody_waits_for_keeps_nothing() -> None:
         while not opened.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await opened.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
-    async with serving(filter_class({"envfrom": stubborn}), cancel_timeout=0.01) as scene:
+    async with serving(filter_class({"envfrom": stubborn}), cancel_timeout=0.01, max_messages=5) as scene:
         peer = await scene.opened()
         peer.write(mail() + body(b"x" * 1000))
         await reached.wait()
@@ -258,9 +280,9 @@ async def test_a_callback_that_nobody_waits_for_keeps_nothing() -> None:
         async with asyncio.timeout(5):
             while scene.server._connections:
                 await asyncio.sleep(0)
-        assert scene.server._budget.used == 0
+        assert (scene.server._budget.used, scene.server._budget.messages) == (0, set())
         opened.set()
-        for _ in range(5):
+        for _ in range(10):
             await asyncio.sleep(0)
 
 
