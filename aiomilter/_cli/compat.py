@@ -46,6 +46,11 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         default=30.0,
         help="for open SMTP sessions at the end (%(default)g)",
     )
+    parser.add_argument(
+        "--any-octets",
+        action="store_true",
+        help="hand over names that are no UTF-8, with surrogates, instead of answering 451 for the program",
+    )
     parser.add_argument("script", metavar="SCRIPT", help="the program")
     parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="its arguments")
 
@@ -57,7 +62,7 @@ def _compat(options: argparse.Namespace) -> int:
     except OSError as error:
         raise Trouble(f"cannot run {options.script!r}: {error.strerror}", status=USAGE) from None
     install()
-    limit(threads=options.threads, drain_timeout=options.drain_timeout)
+    limit(threads=options.threads, drain_timeout=options.drain_timeout, any_octets=options.any_octets)
     sys.argv = [options.script, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.realpath(options.script))
     main = ModuleType("__main__")

@@ -51,15 +51,19 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-def limit(*, threads: int | None = None, drain_timeout: float = 30.0) -> None:
+def limit(*, threads: int | None = None, drain_timeout: float = 30.0, any_octets: bool = False) -> None:
     """Set what a program cannot say itself, for all that it serves from now on.
 
     Args:
         threads: Callbacks at work at once; None for as many as there are connections.
         drain_timeout: Seconds for open SMTP sessions at the end.
+        any_octets: Whether names of hosts and headers and unknown commands that are no UTF-8 reach a program, with a surrogate
+            for each odd octet, and such text can be sent; otherwise the first are exceptions before the callback is called.
     """
     from aiomilter.compat.adapter import Limits
+    from aiomilter.compat.context import Text
 
+    Text.errors = "surrogateescape" if any_octets else "strict"
     Limits.threads, Limits.drain_timeout = threads, drain_timeout
 
 

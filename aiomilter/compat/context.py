@@ -15,7 +15,7 @@ from aiomilter.wire.replies import Reply
 if TYPE_CHECKING:
     from aiomilter.compat.conversation import ClassicSession
 
-__all__ = ["Context", "RawReply", "error", "strict"]
+__all__ = ["Context", "RawReply", "Text", "error", "strict"]
 
 
 class error(Exception):
@@ -68,6 +68,16 @@ _SET_MACROS: Final = int(Action.SET_MACROS)
 _LAST_STAGE: Final = 6
 # A line end in a header's value that no blank follows would end the field, or the header section.
 _NO_FOLD: Final = re.compile(r"\r?\n(?![ \t])|\r(?!\n)")
+
+
+class Text:
+    """How text that is no UTF-8 is taken, for all of a process.
+
+    Attributes:
+        errors: "strict" refuses it, as pymilter does; "surrogateescape" hands its octets to the program, and sends them back.
+    """
+
+    errors = "strict"
 
 
 class Context:
@@ -125,7 +135,7 @@ class Context:
         if (
             not _CODE.fullmatch(rcode)
             or (xcode is not None and not _ENHANCED.fullmatch(xcode))
-            or any(len(line.encode("utf-8")) > _MAX_LINE or "\r" in line or "\n" in line for line in lines)
+            or any(len(line.encode("utf-8", Text.errors)) > _MAX_LINE or "\r" in line or "\n" in line for line in lines)
         ):
             raise error("cannot set reply")
         if xcode is None and len(lines) > 1:
@@ -193,7 +203,7 @@ class Context:
         Source: libmilter/docs/smfi_replacebody.html.
         """
         if isinstance(body, str):
-            octets = body.encode("utf-8")
+            octets = body.encode("utf-8", Text.errors)
         elif isinstance(body, bytes):
             octets = body
         elif isinstance(body, bytearray | memoryview):
@@ -304,7 +314,9 @@ def strict(text: str) -> str:
     Raises:
         UnicodeDecodeError: Its octets are no UTF-8.
     """
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8")
+    if text.isascii() or Text.errors == "surrogateescape":
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8")
 
 
 def _text(function: str, number: int, text: object, expected: str = "str") -> str:
@@ -312,7 +324,7 @@ def _text(function: str, number: int, text: object, expected: str = "str") -> st
         found = "None" if text is None else type(text).__name__
         raise TypeError(f"{function}() argument {number} must be {expected}, not {found}")
     if not text.isascii():
-        text.encode("utf-8")
+        text.encode("utf-8", Text.errors)
     if "\0" in text:
         raise ValueError("embedded null character")
     return text
@@ -328,4 +340,4 @@ def _number(number: int) -> int:
 
 
 def _strings(*texts: str) -> bytes:
-    return "".join([f"{text}\0" for text in texts]).encode("utf-8")
+    return "".join([f"{text}\0" for text in texts]).encode("utf-8", Text.errors)

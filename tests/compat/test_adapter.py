@@ -14,6 +14,9 @@ import pytest
 
 from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
+from aiomilter.compat.context import Text
+from aiomilter.wire.constants import Command
+from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
 from tests.peer import ABORT, DATA, EOM, QUIT, QUIT_NC, body, codes, connect, header, helo, mail, offer, rcpt
 
@@ -339,6 +342,31 @@ async def test_another_client_on_the_same_connection_gets_another_object(tmp_pat
         peer.write(QUIT_NC)
         assert await peer.ask(connect()) == "c"
     assert len(made) == 2
+
+
+async def test_what_is_no_utf_8_is_refused_or_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Noting(Milter.Base):
+        def hello(self, hostname: str) -> Any:
+            seen.append(hostname)
+            return Milter.CONTINUE
+
+        def eom(self) -> Any:
+            self.addheader("X-Helo", seen[-1])
+            return Milter.ACCEPT
+
+    octets = packet(Command.HELO, b"a\xff\0")
+    async with serving(Noting, tmp_path) as address, client(address) as peer:
+        assert await peer.ask(offer()) == "O"
+        peer.write(octets)
+        assert (await peer.read())[4:].startswith(b"y451 4.3.0 pymilter: untrapped exception")
+        assert seen == []
+        monkeypatch.setattr(Text, "errors", "surrogateescape")
+        assert await peer.ask(octets) == "c"
+        peer.write(EOM)
+        assert (await peer.read())[4:] == b"hX-Helo\0a\xff\0"
+    assert seen == ["a\udcff"]
 
 
 @pytest.mark.slow
