@@ -89,7 +89,7 @@ class Context:
     """
 
     __module__ = "milter"
-    __slots__ = ("_actions", "_at_end", "_in_close", "_negotiating", "_private", "_session", "lists")
+    __slots__ = ("_actions", "_at_end", "_negotiating", "_private", "_session", "lists")
 
     def __init__(self, session: "ClassicSession", private: object = None) -> None:
         self._session: ClassicSession | None = session
@@ -97,7 +97,6 @@ class Context:
         # What was agreed on; until then, nothing.
         self._actions = 0
         self._at_end = False
-        self._in_close = False
         # The macro lists asked for.
         self.lists: dict[int, tuple[str, ...]] = {}
 
@@ -242,8 +241,6 @@ class Context:
         Source: libmilter/docs/smfi_progress.html.
         """
         session = self._alive()
-        if self._in_close:
-            raise error("cannot notify progress")
         session.out.append(_PROGRESS)
         session.flush()
 
@@ -272,10 +269,6 @@ class Context:
     def at_end(self, at_end: bool) -> None:
         """Take note that the end of a message is at hand, or over."""
         self._at_end = at_end
-
-    def closing(self) -> None:
-        """Take note that nobody listens any more."""
-        self._in_close = True
 
     def die(self) -> None:
         """End: from here on only :meth:`getpriv` and :meth:`setpriv` work."""

@@ -252,7 +252,7 @@ class ClassicHandler:
                 if not isinstance(answer, int):
                     raise _not_int("negotiate")
                 if answer == 0:
-                    actions, protocol = whole(options[0]) & 0xFFFFFFFF, whole(options[1]) & 0xFFFFFFFF
+                    actions, protocol, *_ = [whole(option) & 0xFFFFFFFF for option in options[:4]]
                 elif answer != _ALL_OPTS:
                     return None
             except CancelledError:
@@ -352,7 +352,6 @@ class ClassicHandler:
 
     async def close(self, _: object) -> None:
         """Call ``close``; what it answers is ignored."""
-        self.context.closing()
         if self._told:
             await self._ask("close")
         self.context.die()

@@ -287,11 +287,14 @@ def ends_message(stage: Stage, response: Verdict | Reply, rules: Rules = NATIVE)
     Args:
         stage: The step.
         response: The answer.
-        rules: Whose; libmilter takes DISCARD for a recipient not for the end of the message.
+        rules: Whose; libmilter takes DISCARD for a recipient not for the end of the message, but ACCEPT for an
+            unknown command.
 
     Source: protocol.md section 5.4, P-063, P-068.
     """
-    if stage in (Stage.CONNECT, Stage.HELO, Stage.UNKNOWN):
+    if stage is Stage.UNKNOWN:
+        return response is Verdict.ACCEPT and not rules.tolerant
+    if stage in (Stage.CONNECT, Stage.HELO):
         return False
     if stage is Stage.EOM:
         return True

@@ -8,7 +8,7 @@ from tests.compat import generated
 from tests.compat.cases.actions import ACTIONS, FEW, SAME
 from tests.compat.cases.answers import ANSWERS
 from tests.compat.cases.borrowed import borrowed
-from tests.compat.cases.lowlevel import LOW
+from tests.compat.cases.lowlevel import LOW, LOW_ANSWERS_TO_OFFERS
 from tests.compat.cases.making import (
     ENVELOPE,
     EVERYWHERE,
@@ -21,7 +21,7 @@ from tests.compat.cases.making import (
     once,
     tries,
 )
-from tests.compat.cases.negotiation import NEGOTIATION
+from tests.compat.cases.negotiation import ANSWERS_TO_OFFERS, NEGOTIATION
 from tests.compat.cases.replies import SETREPLY
 from tests.compat.cases.values import VALUES
 from tests.compat.playing import Case
@@ -56,6 +56,7 @@ SHAPED: Final[Mapping[str, Group]] = {
     "setreply": Group({}, SETREPLY),
     "actions": Group({}, ACTIONS),
     "negotiation": Group({}, NEGOTIATION),
+    "answers to offers": Group({}, ANSWERS_TO_OFFERS),
     "values": Group({}, VALUES),
     "no negotiate of its own": Group({"negotiate": False}, offered() | {"session": Case(SESSION)}),
     "no callback": Group({"callbacks": []}, offered()),
@@ -114,6 +115,7 @@ SHAPED: Final[Mapping[str, Group]] = {
         f"low level, flags {flags:#x}": Group({"flags": flags, "register": []}, LOW, "lowlevel.py")
         for flags in (0, 1, 0x3F, 0x1FF)
     },
+    "low level, answers to offers": Group({}, LOW_ANSWERS_TO_OFFERS, "lowlevel.py"),
     "low level, no callback": Group({"callbacks": [], "register": []}, offered(), "lowlevel.py"),
     "low level, few callbacks": Group(
         {"callbacks": ["envfrom", "eom", "close"], "register": []}, offered(), "lowlevel.py"

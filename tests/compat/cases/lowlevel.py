@@ -4,10 +4,11 @@ from typing import Final
 
 from tests.compat.cases.actions import FEW
 from tests.compat.cases.making import SESSION, at, offered, once
+from tests.compat.cases.negotiation import UNINTERRUPTED
 from tests.compat.cases.values import VALUES
 from tests.compat.playing import Case
 
-__all__ = ["LOW"]
+__all__ = ["LOW", "LOW_ANSWERS_TO_OFFERS"]
 
 _LOW_STEPS: Final = ("connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "unknown")
 
@@ -37,8 +38,21 @@ LOW: Final = {
         )
     },
     **{f"all actions at {step}": at(step, _low(*_LOW_FEW)) for step in (*_LOW_STEPS, "abort", "close", "negotiate")},
+    "private data": at(
+        "helo",
+        "old = ctx.setpriv(None)\nnow = ctx.getpriv()\nctx.setpriv(old)\n"
+        "attempt(ctx, 'getpriv')\ntell(old, str(now))\nreturn 0",
+    ),
+    "private data that stays": at("close", "return 0"),
+    "keywords": at(
+        "eom", _low("addheader(field='X', value='y')", "getsymval(name='i')", "setreply(rcode='550', xcode='5.7.1')")
+    ),
+    **{f"values {name}": case for name, case in VALUES.items() if "macro" not in name},
+}
+
+LOW_ANSWERS_TO_OFFERS: Final = {
     **{
-        f"negotiate: {source}": Case(SESSION, {"negotiate": source})
+        f"negotiate: {source}": Case(UNINTERRUPTED, {"negotiate": source})
         for source in (
             *(
                 "1/0",
@@ -55,15 +69,5 @@ LOW: Final = {
             *("ctx.setsymlist(3, 'i')\nctx.setsymlist(3, 'j')\nreturn milter.CONTINUE", "a[0][2] = 5\nreturn 0"),
         )
     },
-    "everything is agreed": Case(SESSION, {"negotiate": "return 0"}),
-    "private data": at(
-        "helo",
-        "old = ctx.setpriv(None)\nnow = ctx.getpriv()\nctx.setpriv(old)\n"
-        "attempt(ctx, 'getpriv')\ntell(old, str(now))\nreturn 0",
-    ),
-    "private data that stays": at("close", "return 0"),
-    "keywords": at(
-        "eom", _low("addheader(field='X', value='y')", "getsymval(name='i')", "setreply(rcode='550', xcode='5.7.1')")
-    ),
-    **{f"values {name}": case for name, case in VALUES.items() if "macro" not in name},
+    "everything is agreed": Case(UNINTERRUPTED, {"negotiate": "return 0"}),
 }

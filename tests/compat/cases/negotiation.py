@@ -12,14 +12,75 @@ from tests.peer import (
     connect,
     helo,
     offer,
+    unknown,
 )
 
-__all__ = ["NEGOTIATION"]
+__all__ = ["ANSWERS_TO_OFFERS", "NEGOTIATION", "UNINTERRUPTED"]
+
+UNINTERRUPTED: Final = OPENING + unknown() + MESSAGE + MESSAGE + QUIT
 
 NEGOTIATION: Final = {
     **offered(),
+    "no negotiation is left": Case(SESSION, {"negotiate": "opts.clear()\nreturn 0"}, deadly=True),
+    "SystemExit in negotiate": Case(SESSION, {"negotiate": "raise SystemExit"}, HANGS, deadly=True),
+    "SystemExit in the factory": Case(SESSION, {"factory": "raise SystemExit"}, HANGS, deadly=True),
+    "negotiation is seen by the instance": Case(
+        SESSION,
+        {"connect": "self.tell('>', shown(self._protocol), shown(self._actions), shown(self.protocol_mask()))"},
+    ),
     **{
-        f"negotiate: {source}": Case(SESSION, {"negotiate": source})
+        f"factory: {source}": Case(SESSION, {"factory": source})
+        for source in (
+            "1/0",
+            "raise KeyboardInterrupt",
+            "raise BaseException('x')",
+            "raise Milter.error('x')",
+        )
+    },
+    **{
+        f"factory makes {source}": Case(SESSION, {"factory": f"global MAKE\nMAKE = lambda: {source}\nraise Remade"})
+        for source in ("None", "5", "object()", "Milter.Base()", "Milter.Milter()")
+    },
+    **{
+        f"an attribute instead of {name}: {value.split()[0]}": Case(SESSION, {"factory": f"self.{name} = {value}"})
+        for name in ("data", "header", "close", "abort", "eom", "connect", "body", "negotiate")
+        for value in ("{}", "None", "lambda *a, self=self: self.tell('lambda', *map(shown, a)) or 0")
+    },
+    **{
+        f"a raw entry point of its own: {name}": Case(
+            SESSION, {"factory": f"self.{name} = lambda *a, self=self: self.tell('raw', *map(shown, a)) or 0"}
+        )
+        for name in ("header_bytes", "envfrom_bytes", "envrcpt_bytes")
+    },
+    "QUIT_NC": Case(
+        OPENING + MESSAGE + QUIT_NC + connect("second.example") + helo() + MESSAGE + QUIT,
+        {"connect": "self.tell('>', shown(self._protocol), shown(self._actions))", "eom": tries("addheader('X', 'y')")},
+    ),
+    "QUIT_NC with a no-reply callback": Case(
+        OPENING + MESSAGE + QUIT_NC + connect("second.example") + helo() + MESSAGE + QUIT
+    ),
+    "QUIT_NC twice": Case(
+        OPENING
+        + MESSAGE
+        + QUIT_NC
+        + connect("second.example")
+        + MESSAGE
+        + QUIT_NC
+        + connect("third.example")
+        + MESSAGE
+        + QUIT
+    ),
+    "QUIT_NC, then the factory raises": Case(
+        OPENING + MESSAGE + QUIT_NC + connect("second.example") + helo() + MESSAGE + QUIT,
+        {"factory": "global TIMES\nTIMES = globals().get('TIMES', 0) + 1\nif TIMES == 2: 1/0"},
+    ),
+    "second offer": Case(OPENING + offer() + MESSAGE + QUIT),
+    "second offer inside a message": Case(OPENING + ENVELOPE + offer() + CONTENT + QUIT),
+}
+
+ANSWERS_TO_OFFERS: Final = {
+    **{
+        f"negotiate: {source}": Case(UNINTERRUPTED, {"negotiate": source})
         for source in (
             *(
                 "1/0",
@@ -77,59 +138,5 @@ NEGOTIATION: Final = {
             *("self.attempt('setreply', '550', '5.7.1', 'text')\nreturn Milter.REJECT",),
         )
     },
-    "no negotiation is left": Case(SESSION, {"negotiate": "opts.clear()\nreturn 0"}, deadly=True),
-    "SystemExit in negotiate": Case(SESSION, {"negotiate": "raise SystemExit"}, HANGS, deadly=True),
-    "SystemExit in the factory": Case(SESSION, {"factory": "raise SystemExit"}, HANGS, deadly=True),
-    "negotiation is seen by the instance": Case(
-        SESSION,
-        {"connect": "self.tell('>', shown(self._protocol), shown(self._actions), shown(self.protocol_mask()))"},
-    ),
-    **{
-        f"factory: {source}": Case(SESSION, {"factory": source})
-        for source in (
-            "1/0",
-            "raise KeyboardInterrupt",
-            "raise BaseException('x')",
-            "raise Milter.error('x')",
-        )
-    },
-    **{
-        f"factory makes {source}": Case(SESSION, {"factory": f"global MAKE\nMAKE = lambda: {source}\nraise Remade"})
-        for source in ("None", "5", "object()", "Milter.Base()", "Milter.Milter()")
-    },
-    **{
-        f"an attribute instead of {name}: {value.split()[0]}": Case(SESSION, {"factory": f"self.{name} = {value}"})
-        for name in ("data", "header", "close", "abort", "eom", "connect", "body", "negotiate")
-        for value in ("{}", "None", "lambda *a, self=self: self.tell('lambda', *map(shown, a)) or 0")
-    },
-    **{
-        f"a raw entry point of its own: {name}": Case(
-            SESSION, {"factory": f"self.{name} = lambda *a, self=self: self.tell('raw', *map(shown, a)) or 0"}
-        )
-        for name in ("header_bytes", "envfrom_bytes", "envrcpt_bytes")
-    },
-    "QUIT_NC": Case(
-        OPENING + MESSAGE + QUIT_NC + connect("second.example") + helo() + MESSAGE + QUIT,
-        {"connect": "self.tell('>', shown(self._protocol), shown(self._actions))", "eom": tries("addheader('X', 'y')")},
-    ),
-    "QUIT_NC with a no-reply callback": Case(
-        OPENING + MESSAGE + QUIT_NC + connect("second.example") + helo() + MESSAGE + QUIT
-    ),
-    "QUIT_NC twice": Case(
-        OPENING
-        + MESSAGE
-        + QUIT_NC
-        + connect("second.example")
-        + MESSAGE
-        + QUIT_NC
-        + connect("third.example")
-        + MESSAGE
-        + QUIT
-    ),
-    "QUIT_NC, then the factory raises": Case(
-        OPENING + MESSAGE + QUIT_NC + connect("second.example") + helo() + MESSAGE + QUIT,
-        {"factory": "global TIMES\nTIMES = globals().get('TIMES', 0) + 1\nif TIMES == 2: 1/0"},
-    ),
-    "second offer": Case(OPENING + offer() + MESSAGE + QUIT),
-    "second offer inside a message": Case(OPENING + ENVELOPE + offer() + CONTENT + QUIT),
 }
+"""In a process of their own: what libmilter has once agreed not to be sent it no longer misses, on no connection."""
