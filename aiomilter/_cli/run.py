@@ -202,7 +202,10 @@ def _add_limits(group: "argparse._ArgumentGroup") -> None:
         ("headers-size", 4_194_304, "octets in these"),
         ("recipients", 50_000, "of a message"),
         ("edits", 10_000, "of a message"),
+        ("edits-size", 16_777_216, "octets in these, the body not counted"),
         ("new-body-size", 104_857_600, "octets of a body that the filter replaces"),
+        ("frame-size", 65_535, "octets in a packet; a larger one closes the connection"),
+        ("waiting-size", 262_144, "octets that wait behind a callback before reading pauses"),
         ("memory", 268_435_456, "octets that wait, of all connections; above it new messages are answered --on-error"),
     ):
         option, help_text = f"--max-{name}", f"{text} (%(default)s)"
@@ -441,6 +444,9 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         "max_headers_size": options.max_headers_size,
         "max_recipients": options.max_recipients,
         "max_edits": options.max_edits,
+        "max_edits_size": options.max_edits_size,
+        "max_frame_size": options.max_frame_size,
+        "max_waiting_size": options.max_waiting_size,
         "max_new_body_size": options.max_new_body_size,
         "max_messages": options.max_messages,
         "max_memory": options.max_memory,
