@@ -642,7 +642,7 @@ async def _closed(serving: Any, answer: Any) -> Any:
 def dictfromlist(args: Iterable[str]) -> dict[str, str]:
     """Return ESMTP parameters by keyword in upper case, those without value left out."""
     pairs = (arg.partition("=") for arg in args)
-    return {name.upper(): value for name, equals, value in pairs if equals}
+    return {name.upper(): value for name, equals, value in pairs if equals and name}
 
 
 def param2dict(str: Iterable[str]) -> dict[str, str | None]:

@@ -15,7 +15,7 @@ from aiomilter.wire.replies import Reply
 if TYPE_CHECKING:
     from aiomilter.compat.conversation import ClassicSession
 
-__all__ = ["Context", "RawReply", "Text", "error", "strict"]
+__all__ = ["Context", "RawReply", "Text", "error", "number", "strict", "text_of"]
 
 
 class error(Exception):
@@ -115,7 +115,7 @@ class Context:
         Source: libmilter/docs/smfi_getsymval.html.
         """
         session = self._alive()
-        value = session.wire.symbol(_text("getsymval", 1, name))
+        value = session.wire.symbol(text_of("getsymval", 1, name))
         return None if value is None else strict(value)
 
     def setreply(self, rcode: str, xcode: str | None, /, *lines: str) -> None:
@@ -126,11 +126,11 @@ class Context:
         session = self._alive()
         if len(lines) > _MAX_LINES:
             raise TypeError(f"setreply() takes at most {_MAX_LINES + 2} arguments ({len(lines) + 2} given)")
-        _text("setreply", 1, rcode)
+        text_of("setreply", 1, rcode)
         if xcode is not None:
-            _text("setreply", 2, xcode, "str or None")
+            text_of("setreply", 2, xcode, "str or None")
         for number, line in enumerate(lines, 3):
-            _text("setreply", number, line)
+            text_of("setreply", number, line)
         if (
             not _CODE.fullmatch(rcode)
             or (xcode is not None and not _ENHANCED.fullmatch(xcode))
@@ -140,7 +140,8 @@ class Context:
         if xcode is None and len(lines) > 1:
             xcode = f"{rcode[0]}.0.0"
         middle = "" if xcode is None else f"{xcode} "
-        whole_lines = [f"-{middle}{line}" for line in lines[:-1]] + [f" {middle}{lines[-1] if lines else ''}"]
+        last = lines[-1] if lines else ""
+        whole_lines = [f"-{middle}{line}" for line in lines[:-1]] + [f" {middle}{last}" if lines else f" {middle[:-1]}"]
         session.reply = RawReply(rcode, "\r\n".join(rcode + line for line in whole_lines))
 
     def addheader(self, field: str, value: str, idx: int = -1, /) -> None:
@@ -148,9 +149,9 @@ class Context:
 
         Source: libmilter/docs/smfi_addheader.html, smfi_insheader.html.
         """
-        _text("addheader", 1, field)
-        _text("addheader", 2, value)
-        idx = _number(idx)
+        text_of("addheader", 1, field)
+        text_of("addheader", 2, value)
+        idx = number(idx)
         self._change(_ADD_HEADERS, "cannot add header", one_line=(field,), folded=value)
         if idx < 0:
             self._send(ReplyCode.ADDHEADER, _strings(field, value), "cannot add header")
@@ -162,10 +163,10 @@ class Context:
 
         Source: libmilter/docs/smfi_chgheader.html.
         """
-        _text("chgheader", 1, field)
-        idx = _number(idx)
+        text_of("chgheader", 1, field)
+        idx = number(idx)
         if value is not None:
-            _text("chgheader", 3, value, "str or None")
+            text_of("chgheader", 3, value, "str or None")
         self._change(_CHANGE_HEADERS, "cannot change header", one_line=(field,), folded=value or "")
         if idx < 0:
             raise error("cannot change header")
@@ -178,12 +179,12 @@ class Context:
         Source: libmilter/docs/smfi_addrcpt.html, smfi_addrcpt_par.html.
         """
         what = "cannot add recipient"
-        _text("addrcpt", 1, rcpt)
+        text_of("addrcpt", 1, rcpt)
         if params is None:
             self._change(_ADD_RECIPIENTS, what, one_line=(rcpt,))
             self._send(ReplyCode.ADDRCPT, _strings(rcpt), what)
         else:
-            _text("addrcpt", 2, params, "str or None")
+            text_of("addrcpt", 2, params, "str or None")
             self._change(_ADD_RECIPIENTS_WITH_PARAMS, what, one_line=(rcpt,), rest=params)
             self._send(ReplyCode.ADDRCPT_PAR, _strings(rcpt, params), what)
 
@@ -192,7 +193,7 @@ class Context:
 
         Source: libmilter/docs/smfi_delrcpt.html.
         """
-        _text("delrcpt", 1, rcpt)
+        text_of("delrcpt", 1, rcpt)
         self._change(_DELETE_RECIPIENTS, "cannot delete recipient", one_line=(rcpt,))
         self._send(ReplyCode.DELRCPT, _strings(rcpt), "cannot delete recipient")
 
@@ -219,9 +220,9 @@ class Context:
 
         Source: libmilter/docs/smfi_chgfrom.html.
         """
-        _text("chgfrom", 1, sender)
+        text_of("chgfrom", 1, sender)
         if params is not None:
-            _text("chgfrom", 2, params, "str or None")
+            text_of("chgfrom", 2, params, "str or None")
         self._change(_CHANGE_SENDER, "cannot change sender", one_line=(sender,), rest=params or "")
         strings = _strings(sender) if params is None else _strings(sender, params)
         self._send(ReplyCode.CHGFROM, strings, "cannot change sender")
@@ -231,7 +232,7 @@ class Context:
 
         Source: libmilter/docs/smfi_quarantine.html.
         """
-        _text("quarantine", 1, reason)
+        text_of("quarantine", 1, reason)
         self._change(_QUARANTINE, "cannot quarantine message", one_line=(reason,))
         self._send(ReplyCode.QUARANTINE, _strings(reason), "cannot quarantine message")
 
@@ -250,8 +251,8 @@ class Context:
         Source: libmilter/docs/smfi_setsymlist.html.
         """
         session = self._alive()
-        stage = _number(stage)
-        _text("setsymlist", 2, names)
+        stage = number(stage)
+        text_of("setsymlist", 2, names)
         wanted = tuple(names.replace(",", " ").split())
         offer = session.offered
         if not 0 <= stage <= _LAST_STAGE or stage in self.lists or not wanted or offer is None:
@@ -312,7 +313,8 @@ def strict(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8")
 
 
-def _text(function: str, number: int, text: object, expected: str = "str") -> str:
+def text_of(function: str, number: int, text: object, expected: str = "str") -> str:
+    """Return what C takes as a string."""
     if not isinstance(text, str):
         found = "None" if text is None else type(text).__name__
         raise TypeError(f"{function}() argument {number} must be {expected}, not {found}")
@@ -323,8 +325,11 @@ def _text(function: str, number: int, text: object, expected: str = "str") -> st
     return text
 
 
-def _number(number: int) -> int:
-    found = whole(number)
+def number(value: int) -> int:
+    """Return what C takes as an int."""
+    found = whole(value)
+    if not -(2**63) <= found < 2**63:
+        raise OverflowError("Python int too large to convert to C long")
     if not -(2**31) <= found < 2**31:
         raise OverflowError(
             "signed integer is greater than maximum" if found > 0 else "signed integer is less than minimum"

@@ -252,7 +252,11 @@ class ClassicHandler:
                 if not isinstance(answer, int):
                     raise _not_int("negotiate")
                 if answer == 0:
-                    actions, protocol, *_ = [whole(option) & 0xFFFFFFFF for option in options[:4]]
+                    try:
+                        actions, protocol, *_ = [whole(option) & 0xFFFFFFFF for option in options[:4]]
+                    except (TypeError, ValueError) as failure:
+                        _show(failure.with_traceback(None))
+                        return None
                 elif answer != _ALL_OPTS:
                     return None
             except CancelledError:
@@ -452,7 +456,7 @@ def _address(event: Connect) -> Any:
     try:
         match event.family:
             case Family.INET:
-                return socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, text)), event.port
+                return socket.inet_ntoa(socket.inet_aton(text)), event.port
             case Family.INET6:
                 text = text[5:] if text[:5].lower() == "ipv6:" else text
                 return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text)), event.port, 0, 0

@@ -51,7 +51,7 @@ def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:
     if not colon:
         kind, rest = "unix", name
     match kind.lower():
-        case "unix" | "local":
+        case "unix" | "local" | "":
             return _open_unix(rest, remove, backlog)
         case "inet":
             return Listening(_open_inet(rest, socket.AF_INET, backlog))

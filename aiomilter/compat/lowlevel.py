@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Final, TypeAlias
 
 from aiomilter.compat import adapter
-from aiomilter.compat.context import error
+from aiomilter.compat.context import error, number, text_of
 from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.listening import Listening, open_socket
 
@@ -181,8 +181,8 @@ _program: Final = _Program()
 
 
 def set_flags(flags: int, /) -> None:
-    """Say which actions the filter takes (``ADDHDRS`` and so on); without effect where it negotiates."""
-    _program.callbacks.actions = whole(flags)
+    """Say which actions the filter takes (``ADDHDRS`` and so on); without effect on what is negotiated, as in pymilter."""
+    _program.callbacks.actions = number(flags)
 
 
 def _set(name: str, callback: Callback | None) -> Callback | None:
@@ -254,8 +254,7 @@ def register(
     name: str, unknown: Callback | None = None, data: Callback | None = None, negotiate: Callback | None = None
 ) -> None:
     """Name the filter and set the callbacks that have no function of their own."""
-    if not isinstance(name, str):
-        raise TypeError(f"register() argument 1 must be str, not {type(name).__name__}")
+    text_of("register", 1, name)
     _set("unknown", unknown)
     _set("data", data)
     _set("negotiate", negotiate)
@@ -265,8 +264,7 @@ def register(
 
 def setconn(name: str, /) -> None:
     """Say where to listen: ``unix:PATH``, ``inet:PORT@HOST``, ``inet6:PORT@HOST``."""
-    if not isinstance(name, str):
-        raise TypeError(f"setconn() argument 1 must be str, not {type(name).__name__}")
+    text_of("setconn", 1, name)
     if not name:
         raise error("cannot set connection")
     _program.connection = name
@@ -274,19 +272,19 @@ def setconn(name: str, /) -> None:
 
 def settimeout(seconds: int, /) -> None:
     """Set how long an MTA may say nothing before its connection is closed."""
-    _program.timeout = whole(seconds)
+    _program.timeout = number(seconds)
 
 
 def setbacklog(connections: int, /) -> None:
     """Set how many connections the system may keep waiting."""
-    if whole(connections) <= 0:
+    if number(connections) <= 0:
         raise error("cannot set backlog")
     _program.backlog = connections
 
 
 def setdbg(level: int, /) -> None:
     """Do nothing: the logger ``aiomilter`` tells what happens."""
-    whole(level)
+    number(level)
 
 
 def getdiag() -> tuple[int, int]:
@@ -308,6 +306,7 @@ def opensocket(rmsock: bool, /) -> None:
     Raises:
         error: It cannot be listened on.
     """
+    remove = bool(number(rmsock))
     if not _program.registered or _program.connection is None:
         raise error("cannot opensocket")
     if _program.listening is not None:
@@ -315,7 +314,7 @@ def opensocket(rmsock: bool, /) -> None:
         _program.listening = None
     _program.stopped = False
     try:
-        _program.listening = open_socket(_program.connection, remove=bool(rmsock), backlog=_program.backlog)
+        _program.listening = open_socket(_program.connection, remove=remove, backlog=_program.backlog)
     except (OSError, ValueError) as failure:
         raise error("cannot opensocket") from failure
 
@@ -329,6 +328,8 @@ def main() -> None:
         error: There is no socket to listen on.
     """
     if _program.listening is None:
+        if _program.connection is None:
+            raise error("cannot run main")
         opensocket(False)
     listening = _program.listening
     assert listening is not None
@@ -345,22 +346,22 @@ def main() -> None:
         service.stop()
     before: dict[signal.Signals, Any] = {}
 
-    def stopped(number: int, frame: FrameType | None) -> None:
+    def stopped(which: int, frame: FrameType | None) -> None:
         service.stop()
 
     try:
         try:
-            for number in _STOPPING:
-                before[number] = signal.signal(number, stopped)
+            for which in _STOPPING:
+                before[which] = signal.signal(which, stopped)
         except ValueError:
             pass  # not the main thread
         service.run()
     finally:
         _program.services.remove(service)
         listening.close()
-        for number, handler in before.items():
+        for which, handler in before.items():
             # None: it was set by no Python code, and cannot be set again by any.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(which, signal.SIG_DFL if handler is None else handler)
 
 
 def set_inline(inline: Callable[[], bool]) -> None:

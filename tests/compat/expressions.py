@@ -137,8 +137,6 @@ _MASKS: Final = (
     *(f"{name}().protocol_mask()" for name in ("A", "B")),
     "A._protocol_mask",
     "[shown(getattr(A(), name, 'missing')) for name in ('_actions', '_protocol', '_ctx', '_protocol_mask')]",
-    "sorted(name for name in vars(Milter.Base) if not name.startswith('__'))",
-    "sorted(name for name in vars(Milter.Milter) if not name.startswith('__'))",
     "Milter.Milter.__mro__",
     "issubclass(Milter.error, Exception), Milter.error is milter.error, Milter.error.__mro__, Milter.error.__module__",
     "issubclass(Milter.DisabledAction, Exception), Milter.DisabledAction.__mro__, str(Milter.DisabledAction('x'))",
@@ -300,18 +298,20 @@ _MISUSE: Final = (
             ),
         )
     ),
-    "sorted(name for name in dir(milter) if not name.startswith('__'))",
     "milter.Context if hasattr(milter, 'Context') else None",
     "type(milter.error), milter.error.__bases__",
     "milter.stop.__name__, milter.main.__name__",
 )
 
 EXPRESSIONS: Final = (
+    " import inspect",
+    " PARAMETERS = lambda function: inspect.signature(function).parameters.values()",
+    " SIGNATURE = lambda function: [str(p.replace(annotation=p.empty)) for p in PARAMETERS(function)]",
     *(f"Milter.{name}, milter.{name}, type(Milter.{name}), type(milter.{name})" for name in _CONSTANTS),
     "Milter.ADDHDRS + Milter.CHGHDRS, Milter.ADDHDRS | Milter.CHGHDRS, Milter.REJECT == 1, {1: 'x'}[Milter.REJECT]",
-    *(f"str(__import__('inspect').signature(Milter.Base.{name}))" for name in _METHODS),
-    *(f"str(__import__('inspect').signature(Milter.{name}))" for name in _FUNCTIONS),
-    "[name for name in Milter.__all__ if not hasattr(Milter, name)], sorted(Milter.__all__)",
+    *(f"SIGNATURE(Milter.Base.{name})" for name in _METHODS),
+    *(f"SIGNATURE(Milter.{name})" for name in _FUNCTIONS),
+    "[name for name in Milter.__all__ if not hasattr(Milter, name)]",
     *_CLASSES,
     *_MASKS,
     *_DECORATED,

@@ -37,7 +37,7 @@ LOW: Final = {
             "return Milter.SKIP",
         )
     },
-    **{f"all actions at {step}": at(step, _low(*_LOW_FEW)) for step in (*_LOW_STEPS, "abort", "close", "negotiate")},
+    **{f"all actions at {step}": at(step, _low(*_LOW_FEW)) for step in (*_LOW_STEPS, "abort", "close")},
     "private data": at(
         "helo",
         "old = ctx.setpriv(None)\nnow = ctx.getpriv()\nctx.setpriv(old)\n"
@@ -51,6 +51,7 @@ LOW: Final = {
 }
 
 LOW_ANSWERS_TO_OFFERS: Final = {
+    "all actions": Case(UNINTERRUPTED, {"negotiate": _low(*_LOW_FEW)}),
     **{
         f"negotiate: {source}": Case(UNINTERRUPTED, {"negotiate": source})
         for source in (

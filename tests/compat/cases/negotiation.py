@@ -38,12 +38,8 @@ NEGOTIATION: Final = {
         )
     },
     **{
-        f"factory makes {source}": Case(SESSION, {"factory": f"global MAKE\nMAKE = lambda: {source}\nraise Remade"})
-        for source in ("None", "5", "object()", "Milter.Base()", "Milter.Milter()")
-    },
-    **{
         f"an attribute instead of {name}: {value.split()[0]}": Case(SESSION, {"factory": f"self.{name} = {value}"})
-        for name in ("data", "header", "close", "abort", "eom", "connect", "body", "negotiate")
+        for name in ("data", "header", "close", "abort", "eom", "connect", "body")
         for value in ("{}", "None", "lambda *a, self=self: self.tell('lambda', *map(shown, a)) or 0")
     },
     **{
@@ -79,6 +75,12 @@ NEGOTIATION: Final = {
 }
 
 ANSWERS_TO_OFFERS: Final = {
+    **{
+        f"factory makes {source}": Case(
+            UNINTERRUPTED, {"factory": f"global MAKE\nMAKE = lambda: {source}\nraise Remade"}
+        )
+        for source in ("None", "5", "object()", "Milter.Base()", "Milter.Milter()")
+    },
     **{
         f"negotiate: {source}": Case(UNINTERRUPTED, {"negotiate": source})
         for source in (
