@@ -15,13 +15,13 @@ class Improvement(NamedTuple):
     """A block of the table.
 
     Args:
-        point: A short name; the README has a row for each.
+        row: Begin of its row in the README's table.
         pymilter: What it does.
         aiomilter: What we do instead.
         differences: Where that is seen: lines of a difference by name of what was played.
     """
 
-    point: str
+    row: str
     pymilter: str
     aiomilter: str
     differences: Mapping[str, tuple[str, ...]]
@@ -35,7 +35,7 @@ def improvements() -> tuple[Improvement, ...]:
 
 def _read(text: str) -> Iterator[Improvement]:
     for part in text.split("\n\n")[1:]:
-        point, pymilter, aiomilter, *body = part.splitlines()
+        row, pymilter, aiomilter, *body = part.splitlines()
         found: dict[str, tuple[str, ...]] = {}
         lines: list[str] = []
         named = False
@@ -48,8 +48,8 @@ def _read(text: str) -> Iterator[Improvement]:
                 if named:
                     lines, named = [], False
                 lines.append(line)
-        point, pymilter, aiomilter = (line.partition(": ")[2] for line in (point, pymilter, aiomilter))
-        yield Improvement(point, pymilter, aiomilter, found)
+        row, pymilter, aiomilter = (line.partition(": ")[2] for line in (row, pymilter, aiomilter))
+        yield Improvement(row, pymilter, aiomilter, found)
 
 
 @lru_cache(maxsize=1)

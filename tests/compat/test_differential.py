@@ -4,7 +4,6 @@ Compared are the packets answered, what callbacks were called with (values and t
 each method returned or raised, what stderr got but for the frames of tracebacks, and how programs end.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
@@ -15,15 +14,12 @@ from tests.compat.cases.groups import GROUPS
 from tests.compat.conftest import Tally
 from tests.compat.expressions import EXPRESSIONS
 from tests.compat.improvements import block, difference, improvements, listed
-from tests.compat.playing import Case, Side, evaluate, ours, play
+from tests.compat.playing import ROOT, Case, Side, evaluate, ours, play
 from tests.compat.scenes import SCENES
 from tests.compat.sessions import SESSIONS, SHAPES
 from tests.peer import MESSAGE, OPENING, QUIT
 
 AIOMILTER: Final = ours()
-there = pytest.mark.skipif(
-    not os.environ.get("COMPAT_DIFFERENTIAL"), reason="the compatibility layer is not complete yet"
-)
 
 
 def compared(found: Mapping[str, tuple[str, ...]], names: Iterator[str]) -> None:
@@ -36,7 +32,6 @@ def compared(found: Mapping[str, tuple[str, ...]], names: Iterator[str]) -> None
     )
 
 
-@there
 @pytest.mark.interop
 @pytest.mark.parametrize("name", GROUPS)
 def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side, tally: Tally) -> None:
@@ -57,7 +52,6 @@ def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side,
     compared(found, (f"{name} / {case}" for case in group.cases))
 
 
-@there
 @pytest.mark.interop
 @pytest.mark.parametrize("name", SHAPES)
 def test_sessions_of_an_mta_that_waits_for_answers_are_taken_as_pymilter_takes_them(
@@ -78,7 +72,6 @@ def test_sessions_of_an_mta_that_waits_for_answers_are_taken_as_pymilter_takes_t
     compared(found, (f"session, {name} / {session}" for session in sessions))
 
 
-@there
 @pytest.mark.interop
 def test_names_constants_and_helpers_are_those_of_pymilter(oracle: Side, tally: Tally) -> None:
     with ThreadPoolExecutor(2) as both:
@@ -104,7 +97,6 @@ def lives(oracle: Side) -> Iterator[Played]:
         yield {name: (pool.submit(scene, oracle), pool.submit(scene, AIOMILTER)) for name, scene in SCENES.items()}
 
 
-@there
 @pytest.mark.interop
 @pytest.mark.parametrize("name", SCENES)
 def test_programs_start_and_end_as_on_pymilter(name: str, lives: Played, tally: Tally) -> None:
@@ -127,6 +119,13 @@ def test_what_is_compared_can_differ_and_pymilter_does_not_from_itself(oracle: S
         *("- answer c", "+ answer r"),
         "+ ! addheader('X', b'y') raised builtins.TypeError 'addheader() argument 2 must be str, not bytes'",
     )
+
+
+def test_the_readme_has_a_row_for_each_improvement() -> None:
+    readme = (ROOT / "README.rst").read_text()
+    rows = readme.partition("What it does otherwise than pymilter")[2].partition("Then, a callback at a time")[0]
+    for improvement in improvements():
+        assert f"\n{improvement.row}  " in rows, improvement.row
 
 
 def test_the_table_names_what_is_played() -> None:
