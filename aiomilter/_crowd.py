@@ -36,8 +36,20 @@ class Crowd:
 
     @property
     def full(self) -> bool:
-        """Whether there is not even room for another that would be refused."""
-        return len(self._refused) >= self._most_refused
+        """Whether there is room for nobody, not even to be refused."""
+        return self._served >= self._most and len(self._refused) >= self._most_refused
+
+    def turns_away(self, peer: str) -> bool:
+        """Return whether there is no room for another connection of a peer, not even to refuse it, but for those of others."""
+        if self.full or len(self._refused) < self._most_refused or not self._has_its_share(peer):
+            return False
+        self._say(
+            "refused connections of a peer", f"closing connections of {peer}: {self._most_refused} are refused already"
+        )
+        return True
+
+    def _has_its_share(self, peer: str) -> bool:
+        return bool(peer) and self._most_of_peer is not None and self._of_peer.get(peer, 0) >= self._most_of_peer
 
     def enter(self, number: int, peer: str) -> bool:
         """Take note of a connection, and return whether it is to be served.
@@ -48,7 +60,7 @@ class Crowd:
         """
         if self._served >= self._most:
             self._say("connections", f"{self._most} connections are open; answering TEMPFAIL to more")
-        elif peer and self._most_of_peer is not None and self._of_peer[peer] >= self._most_of_peer:
+        elif self._has_its_share(peer):
             what = f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to more of it"
             self._say("connections of a peer", what)
         else:

@@ -109,7 +109,7 @@ def serve(
         max_connections_per_peer: The same of one MTA: of an address, or of a user for UNIX-domain sockets; None for as many as
             there may be.
         max_refused_connections: Connections above these limits at once; then no more are accepted, and wait in the socket,
-            until one has ended.
+            until one has ended.  Where there is room for others, those of an MTA that has its share are closed at once.
         max_waiting_size: Octets that may wait behind a suspended callback before reading pauses.
         max_frame_size: Octets of payload in a packet; a larger one closes the connection.
         max_headers: Header fields of a message; one more is answered 552.
@@ -456,8 +456,12 @@ class Server:
             sock.close()
             self._say("access", f"a connection was closed: {refusal}")
             return
+        peer = peer_name(sock) if self._crowd.counts_peers else ""
+        if self._crowd.turns_away(peer):
+            sock.close()
+            return
         loop = asyncio.get_running_loop()
-        connection = self.accept(peer_name(sock) if self._crowd.counts_peers else "")
+        connection = self.accept(peer)
         self._count_connections()
         if connection.owns_socket:
             connection.take(sock)

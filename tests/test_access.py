@@ -355,6 +355,32 @@ def test_a_crowd_counts_all_and_each() -> None:
     assert (crowd._served, crowd._refused, crowd._peers, crowd._of_peer) == (0, set(), {}, {})
 
 
+def test_who_was_refused_keeps_nobody_out_when_there_is_room() -> None:
+    crowd = Crowd(1, None, 1, lambda kind, what: None)
+    assert [crowd.enter(number, "") for number in (1, 2)] == [True, False]
+    full = [crowd.full]
+    crowd.leave(1)
+    assert [*full, crowd.full] == [True, False]
+    assert crowd.enter(3, "")
+    assert crowd.full
+
+
+def test_one_peer_does_not_take_the_room_for_refusals_from_the_others() -> None:
+    said: list[tuple[str, str]] = []
+    crowd = Crowd(5, 1, 1, lambda kind, what: said.append((kind, what)))
+    assert [crowd.turns_away("a"), crowd.enter(1, "a"), crowd.turns_away("a"), crowd.enter(2, "a")] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert [crowd.turns_away(peer) for peer in ("a", "b", "")] == [True, False, False]
+    assert said[-1] == ("refused connections of a peer", "closing connections of a: 1 are refused already")
+    assert crowd.enter(3, "b")
+    crowd.leave(2)
+    assert not crowd.turns_away("a")
+
+
 def test_nobody_in_particular_has_no_limit_of_its_own() -> None:
     crowd = Crowd(5, 1, 1, lambda kind, what: None)
     assert all(crowd.enter(number, "") for number in range(5))
@@ -381,6 +407,21 @@ def test_one_mta_does_not_take_the_connections_of_the_others(loop: str) -> None:
 
     on(loop, main)
     assert watcher.remarks == ["1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it"]
+
+
+async def test_an_mta_that_has_its_share_and_its_refusals_is_closed_at_once() -> None:
+    watcher = Watcher()
+    options: dict[str, Any] = {"max_connections_per_peer": 1, "max_refused_connections": 1, "observer": watcher}
+    async with serve(filter_class(), "inet:0@127.0.0.1", **options) as server:
+        address = ("127.0.0.1", port_of(server))
+        waiting = [await asyncio.open_connection(*address) for _ in range(2)]
+        async with asyncio.timeout(5):
+            while len(server._connections) < 2:
+                await asyncio.sleep(0)
+            assert await played(*await asyncio.open_connection(*address)) == ""
+            assert await played(*await asyncio.open_connection(*address, local_addr=("127.0.0.2", 0))) == "Occ"
+            assert [await played(*each) for each in waiting] == ["Occ", "Otc"]
+    assert watcher.remarks[-1] == "closing connections of 127.0.0.1: 1 are refused already"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
