@@ -242,12 +242,27 @@ class MimeMessage(Message):
         """Return the message inside of a message/rfc822: a list of it, or itself where it was encoded; None if it is none."""
         if self.get_content_type() != "message/rfc822":
             return None
-        if self.is_multipart():
+        encoding = self.getencoding()
+        if self.submsg is None and encoding in ("base64", "quoted-printable") and self.is_multipart():
+            # Against RFC 2046, but mail programs decode it; the parser took the encoded text for the message.
+            encoded = Message()
+            encoded["Content-Transfer-Encoding"] = encoding
+            parsed: Any = self.get_payload()
+            encoded.set_payload(parsed[0].as_bytes().decode("latin-1"))
+            decoded: Any = encoded.get_payload(decode=True)
+            self.submsg = message_from_file(BytesIO(decoded))
+        if self.submsg is not None or not self.is_multipart():
+            return self.submsg
+        payload: Any = self.get_payload()
+        return payload  # type: ignore[no-any-return]
+
+    def _inside(self) -> "list[MimeMessage] | None":
+        """Return the parts, or the message inside; None if there are none."""
+        inside = self.get_submsg()
+        if inside is None and self.is_multipart():
             payload: Any = self.get_payload()
             return payload  # type: ignore[no-any-return]
-        if self.submsg is None:
-            self.submsg = message_from_file(BytesIO(self.get_payload_decoded()))
-        return self.submsg
+        return [inside] if isinstance(inside, MimeMessage) else inside
 
 
 def message_from_file(fp: BinaryIO) -> MimeMessage:
@@ -308,10 +323,10 @@ def check_attachments(msg: MimeMessage, check: Callable[[MimeMessage], int], lev
     Returns:
         What ``check`` returned last.
     """
-    inside: Any = msg.get_payload() if msg.is_multipart() else msg.get_submsg()
+    inside = msg._inside()
     if inside is None:
         return check(msg)
-    for part in inside if isinstance(inside, list) else [inside]:
+    for part in inside:
         result = check_attachments(part, check)
         if result != CONTINUE:
             return result
@@ -338,15 +353,13 @@ def defang(
     """
     if msg.get_content_type() == "message/rfc822" and not scan_rfc822:
         check_name(msg, savname, check, scan_zip)
-    elif msg.is_multipart() or msg.get_submsg() is not None:
-        # A name may stand on what has parts as well.
-        inside: Any = msg.get_payload() if msg.is_multipart() else [msg.get_submsg()]
+    elif (inside := msg._inside()) is not None:
         for part in inside:
             defang(part, savname, check, scan_rfc822, scan_zip)
-        if not msg.is_multipart() and msg.submsg is not None and msg.submsg.ismodified():
-            encoded, msg.submsg = msg.submsg, None
+        if msg.submsg is not None and msg.submsg.ismodified():
+            decoded = msg.submsg
             del msg["content-transfer-encoding"]
-            msg.set_payload([encoded])
+            msg.set_payload([decoded])
     else:
         check_name(msg, savname, check, scan_zip)
         check_html(msg, savname)

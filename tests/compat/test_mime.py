@@ -117,6 +117,32 @@ def test_zip_files_are_not_unfolded_without_end() -> None:
     assert mime.zipnames(bomb) == [("zipname", "bomb.zip")]
 
 
+def test_damaged_and_encrypted_zip_files_count_by_their_own_names() -> None:
+    damaged = zipped(inner_zip=b"PK no zip file")
+    encrypted = bytearray(zipped(inner_zip=zipped(a_exe=b"MZ")))
+    encrypted[6] |= 1
+    encrypted[encrypted.rindex(b"PK\x01\x02") + 8] |= 1
+    assert mime.zipnames(damaged) == mime.zipnames(bytes(encrypted)) == [("zipname", "inner.zip")]
+
+
+def test_an_attached_message_may_be_encoded() -> None:
+    inner = base64.encodebytes(b"Subject: inner\nContent-Type: application/x; name=c.com\n\nMZ\n")
+    read = message(b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n" + inner)
+    assert mime.defang(read)
+    attached = message(read.as_bytes()).get_submsg()
+    assert isinstance(attached, list)
+    assert "c.com" in attached[0].get_payload()
+    assert attached[0]["Subject"] == "inner"
+    assert message(b"\nx").get_submsg() is None
+
+
+def test_a_message_can_be_made_from_a_file() -> None:
+    made = mime.MimeMessage(io.BytesIO(MIXED))
+    assert made.as_bytes().rstrip() == MIXED.rstrip()
+    assert made.ismultipart()
+    assert not made.ismodified()
+
+
 def test_what_is_no_zip_file_has_no_names() -> None:
     part = zip_message(b"not a zip file")
     assert [name for kind, name in part.getnames(scan_zip=True) if kind == "zipname"] == []
@@ -239,6 +265,64 @@ def test_parsers_of_sgmllib_get_their_calls() -> None:
     parser.close()
     assert calls == [("unbalanced", "a"), ("a", [("href", "x&y"), ("checked", "checked")]), "t", "<", "A", "br",
                      ("unknown", "p"), "/a"]  # fmt: skip
+
+
+HOSTILE = st.lists(
+    st.sampled_from(
+        [
+            *(
+                b"Content-Type: ",
+                b"multipart/mixed; boundary=X",
+                b"message/rfc822",
+                b"text/html; charset=",
+                b"application/zip",
+            ),
+            *(
+                b"; name=z.zip",
+                b"; name*=",
+                b"utf-8''%ff",
+                b"; name*0*=x'y'",
+                b"; name*1=",
+                b"; boundary=",
+                b"=?x?q?=?=",
+            ),
+            *(
+                b"\nContent-Transfer-Encoding: ",
+                b"base64",
+                b"quoted-printable",
+                b"x-uuencode",
+                b"\nContent-Disposition: ",
+            ),
+            *(
+                b"\n\n",
+                b"\n--X\n",
+                b"\n--X--\n",
+                b"\n",
+                b"utf-16",
+                b"\xff",
+                b"\x00",
+                b"<script>",
+                b"PK\x05\x06",
+                b"UEsFBg==",
+            ),
+        ]
+    ),
+    max_size=25,
+).map(b"".join)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(octets=HOSTILE)
+def test_no_message_raises(octets: bytes) -> None:
+    read = message(octets)
+    for part in read.walk():
+        part.getnames(scan_zip=True)
+        part.gettype()
+        part.getname()
+        part.get_payload_decoded()
+        part.get_submsg()
+    mime.defang(read, scan_zip=True)
+    assert isinstance(read.as_bytes(), bytes)
 
 
 # Against pymilter

@@ -4,16 +4,18 @@ import asyncio
 import csv
 import io
 import os
+import re
 import smtplib
 import socketserver
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from email import message_from_string
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ from aiomilter.compat.greylist import Greylist
 from aiomilter.compat.parsing import decode, iniplist, parse_addr, parse_header
 from aiomilter.compat.plock import PLock
 from aiomilter.compat.policy import MTAPolicy
-from aiomilter.compat.pyip6 import inet_ntop
+from aiomilter.compat.pyip6 import inet_ntop, inet_pton
 from aiomilter.compat.unsign import unsign
 from aiomilter.dns import resolver
 from tests.dns.server import NameServer, Silence, labels
@@ -112,6 +114,25 @@ def test_a_cache_without_a_file_remembers_for_ever_in_memory() -> None:
     cache = AddrCache()
     cache.addperm("a@x")
     assert "a@x" in cache
+
+
+def test_a_remembered_address_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = AddrCache(renew=7)
+    cache["a@x"] = "result"
+    cache.addperm("b@x")
+    later = time.time() + 8 * 24 * 60 * 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert "a@x" not in cache
+    assert "b@x" in cache
+    with pytest.raises(KeyError):
+        cache["a@x"]
+
+
+def test_a_cache_that_cannot_be_read_is_left_as_it_is(here: Path) -> None:
+    (here / "cache").mkdir()
+    with pytest.raises(IsADirectoryError):
+        AddrCache().load("cache")
+    assert sorted(os.listdir()) == ["cache"]
 
 
 def test_a_first_commit_has_nothing_to_keep(here: Path) -> None:
@@ -242,6 +263,27 @@ def test_an_access_map_that_cannot_be_opened() -> None:
     conf = SimpleNamespace(access_file="/nowhere/access", access_file_nulls=False)
     with pytest.raises(OSError, match="/nowhere/access"):
         MTAPolicy("a@b", conf).__enter__()
+
+
+def test_an_access_map_in_berkeley_db(monkeypatch: pytest.MonkeyPatch) -> None:
+    class DBError(Exception):
+        pass
+
+    class DB:
+        def open(self, path: str, flags: int) -> None:
+            raise DBError(f"no file {path}")
+
+    library: Any = ModuleType("berkeleydb")
+    library.db = SimpleNamespace(DB=DB, DB_RDONLY=1024, DBError=DBError)
+    monkeypatch.setitem(sys.modules, "berkeleydb", library)
+    with pytest.raises(OSError, match="access map: no file"):
+        MTAPolicy("a@b", SimpleNamespace(access_file="access.db", access_file_nulls=False)).__enter__()
+
+
+@pytest.mark.parametrize("text", ["x", "1::2::3", "fe80::1%lo", "192.0.2.256"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        inet_pton(text)
 
 
 # DNS and notifications
