@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email import message_from_binary_file
 from email.generator import BytesGenerator
-from email.message import Message, _parseparam  # type: ignore[attr-defined]  # noqa: F401  # programs look at it
-from email.utils import collapse_rfc2231_value
+from email.message import Message, _parseparam  # type: ignore[attr-defined]  # programs look at it
+from email.utils import collapse_rfc2231_value, decode_params
 from io import BytesIO, StringIO
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -80,6 +80,16 @@ def unquote(s: str) -> str:
 _unquoted: Final = unquote
 
 
+def _collapsed(value: str | tuple[str | None, str | None, str]) -> str:
+    """Return the value of a parameter, decoded where RFC 2231 encodes it."""
+    if not isinstance(value, tuple):
+        return value
+    try:
+        return collapse_rfc2231_value(value)
+    except ValueError:
+        return value[2]  # what it names is no charset
+
+
 class _Writer(Protocol):
     def write(self, text: str, /) -> object: ...
 
@@ -115,6 +125,13 @@ def _zipnames(octets: bytes, names: list[tuple[str, str]], depth: int, budget: l
 class MimeGenerator(BytesGenerator):
     """Writes a message as it was read, but for what was changed."""
 
+    def _dispatch(self, msg: Any) -> None:
+        if isinstance(msg._payload, str):
+            # Also a multipart whose parts were not found: others than text would lose their octets.
+            self._handle_text(msg)  # type: ignore[attr-defined]
+        else:
+            super()._dispatch(msg)  # type: ignore[misc]
+
 
 class MimeMessage(Message):
     """A message, or a part of one.
@@ -146,9 +163,19 @@ class MimeMessage(Message):
         if value is failobj:
             return failobj
         if isinstance(value, tuple):
-            return collapse_rfc2231_value(value)
+            return _collapsed(value)
         # A boundary ends with its quotes, whatever else a broken header has there.
         return _unquoted(value) if unquote and param.lower() == "boundary" else value
+
+    def _get_params_preserve(self, failobj: Any, header: str) -> Any:
+        try:
+            return super()._get_params_preserve(failobj, header)  # type: ignore[misc]
+        except (TypeError, ValueError):
+            # The numbered parts of RFC 2231 and a whole one of the same name: each for itself, then.
+            pieces = [piece.partition("=") for piece in _parseparam(str(self.get(header, "")))]
+            found = [(name.strip(), value.strip()) for name, _, value in pieces]
+            decoded = [decode_params([("", ""), piece])[1:] for piece in found]
+            return [piece for each in decoded for piece in each]
 
     getparam = get_param
     getfilename = Message.get_filename
@@ -159,7 +186,7 @@ class MimeMessage(Message):
     def getparams(self) -> list[tuple[str, str]]:
         """Return the parameters of Content-Type, names in lower case; the type itself comes first, as a name."""
         # RFC 2231 makes a value a triple.
-        return [(name.lower(), collapse_rfc2231_value(value)) for name, value in self.get_params([]) if name]
+        return [(name.lower(), _collapsed(value)) for name, value in self.get_params([]) if name]
 
     def getname(self) -> str | None:
         """Return the parameter ``name`` of Content-Type."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiomilter.compat import mime
@@ -311,7 +311,10 @@ HOSTILE = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
+@example(octets=b"Content-Type: multipart/mixed; boundary=X\n\n\xff")
+@example(octets=b"Content-Type: ; name*=; name*0*=x'y'")
+@example(octets=b"Content-Type: ; name*=\x00utf-8''%ff")
 @given(octets=HOSTILE)
 def test_no_message_raises(octets: bytes) -> None:
     read = message(octets)
