@@ -1,13 +1,22 @@
-"""Run one benchmark: ``python -m benchmarks NAME [ARGUMENTS]``."""
+"""Run benchmarks: ``python -m benchmarks NAME [ARGUMENTS]`` runs one, ``python -m benchmarks [--quick]`` all of ALL."""
 
 import importlib
 import sys
 from pathlib import Path
+from typing import Final
+
+ALL: Final = ("throughput", "memory", "startup", "scaling", "gates")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark that the first argument names; list them when there is none."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    """Run the benchmark that the first argument names; all of ALL when there is none."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path.stem != "filters")
+    if arguments in ([], ["--quick"]):
+        status = 0
+        for name in ALL:
+            print(f"\n== {name}", flush=True)
+            status |= main([name, *(arguments if name != "gates" else [])])
+        return status
     if not arguments or arguments[0] not in names:
         print(f"usage: python -m benchmarks {{{','.join(names)}}} [ARGUMENTS]", file=sys.stderr)
         return 2

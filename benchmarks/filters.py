@@ -1,5 +1,8 @@
-"""The filters that are measured: ``python -m benchmarks.filters SOCKET typical|noop [uvloop]`` serves one until SIGTERM."""
+"""The filters that are measured: ``python -m benchmarks.filters SOCKET typical|noop|waiting [uvloop]``
+serves one until SIGTERM.
+"""
 
+import asyncio
 import sys
 
 from aiomilter import (
@@ -45,6 +48,13 @@ class Typical(Milter):
         ctx.add_header("X-Seen", "yes")
 
 
+class Waiting(Typical):
+    """As typical, but MAIL takes 50 ms."""
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> None:
+        await asyncio.sleep(0.05)
+
+
 class Noop(Milter):
     """Every callback overridden and answered, none does anything."""
 
@@ -76,5 +86,7 @@ class Noop(Milter):
         return CONTINUE
 
 
+FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting}
+
 if __name__ == "__main__":
-    run({"typical": Typical, "noop": Noop}[sys.argv[2]], sys.argv[1], uvloop="uvloop" in sys.argv, drain_timeout=1.0)
+    run(FILTERS[sys.argv[2]], sys.argv[1], uvloop="uvloop" in sys.argv, drain_timeout=1.0)

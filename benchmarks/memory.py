@@ -1,0 +1,70 @@
+"""What a filter holds in memory: ``python -m benchmarks memory``.
+
+Resident memory of the filter's process before any connection; what 1000 and 9000 connections add that have negotiated and
+greeted and are idle since; and how much it grows between the first messages and the last of 200,000.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import _contenders
+
+CONNECTIONS: Final = (1000, 9000)
+FIRST: Final = 5_000
+"""Messages until everything is there that is made once."""
+
+
+def idle(taking: _contenders.Field, contender: _contenders.Contender, connections: int) -> dict[str, float]:
+    """Return base and octets a connection."""
+    address = f"unix:{taking.folder / 'filter.sock'}"
+    with _contenders.serving(contender, "typical", address) as pid:
+        options = ("--scenario", "typical", "--connections", str(connections), "--idle", "2")
+        found = _contenders.send(taking.load, pid, address, *options)
+    return {"base_kib": found["rss_before_kb"], "octets": found["rss_per_conn_bytes"]}
+
+
+def growth(taking: _contenders.Field, contender: _contenders.Contender, messages: int) -> dict[str, float]:
+    """Return KiB after the first messages and after all."""
+    address = f"unix:{taking.folder / 'filter.sock'}"
+    options = ("--scenario", "typical", "--connections", "16", "--reuse", "10", "--warmup", "0", "--messages")
+    with _contenders.serving(contender, "typical", address) as pid:
+        first = _contenders.send(taking.load, pid, address, *options, str(min(FIRST, messages)))
+        last = _contenders.send(taking.load, pid, address, *options, str(messages))
+    return {"first_kib": first["server"]["rss_kb"], "last_kib": last["server"]["rss_kb"], "messages": messages}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print the table, and write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer connections and messages, to see that it works")
+    parser.add_argument("--only", action="append", metavar="CONTENDER")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(arguments)
+    limit = _contenders.raise_limit() - 100
+    with tempfile.TemporaryDirectory() as name:
+        taking = _contenders.prepare(Path(name), options.only)
+        found: dict[str, Any] = {"about": _contenders.about(taking), "idle": {}, "growth": {}}
+        print(f"{'':20}{'idle':>7}{'base KiB':>10}{'octets each':>13}")
+        for connections in (200,) if options.quick else CONNECTIONS:
+            for contender in taking.contenders:
+                if connections > limit:
+                    print(f"{contender.name:20}{connections:7} needs more descriptors than the {limit} allowed")
+                    continue
+                try:
+                    seen = idle(taking, contender, connections)
+                except RuntimeError as error:
+                    print(f"{contender.name:20}{connections:7} failed: {error}")
+                    continue
+                found["idle"].setdefault(contender.name, {})[connections] = seen
+                print(f"{contender.name:20}{connections:7}{seen['base_kib']:10.0f}{seen['octets']:13.0f}", flush=True)
+        print(f"\n{'':20}{'messages':>10}{'first KiB':>11}{'last KiB':>10}")
+        for contender in taking.contenders:
+            if contender.name.startswith("aiomilter"):
+                seen = growth(taking, contender, 2_000 if options.quick else 200_000)
+                found["growth"][contender.name] = seen
+                print(f"{contender.name:20}{seen['messages']:10}{seen['first_kib']:11.0f}{seen['last_kib']:10.0f}")
+        print()
+        _contenders.report(found, options.json)
+    return 0

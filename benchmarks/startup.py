@@ -1,0 +1,75 @@
+"""How long until a filter is there: ``python -m benchmarks startup``.
+
+``import`` is a new interpreter that imports aiomilter, with its bytecode cached, less one that imports nothing; ``listening``
+is from the start of ``aiomilter run`` with a filter to its socket.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FILTER = """
+import aiomilter
+
+
+class Filter(aiomilter.Milter):
+    async def eom(self, ctx: aiomilter.EndOfMessageContext) -> None:
+        ctx.add_header("X-Seen", "yes")
+"""
+
+
+def seconds(statement: str) -> float:
+    """Return how long an interpreter takes for a statement."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - started
+
+
+def listening(folder: Path) -> float:
+    """Return seconds from the command to the socket."""
+    socket, source = folder / "filter.sock", folder / "filter.py"
+    source.write_text(FILTER)
+    socket.unlink(missing_ok=True)
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "aiomilter", "run", f"{source}:Filter", "--listen", f"unix:{socket}"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not socket.is_socket():
+            if process.poll() is not None:
+                raise SystemExit(f"startup: the filter ended with {process.returncode}")
+            time.sleep(0.001)
+        return time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print medians in milliseconds, and write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks startup", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--quick", action="store_true", help="three rounds, to see that it works")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(arguments)
+    found: dict[str, list[float]] = {"nothing": [], "import": [], "asyncio": [], "listening": []}
+    with tempfile.TemporaryDirectory() as name:
+        seconds("import aiomilter.daemon")
+        for _ in range(3 if options.quick else options.rounds):
+            nothing = seconds("pass")
+            found["nothing"].append(nothing)
+            found["import"].append(seconds("import aiomilter") - nothing)
+            found["asyncio"].append(seconds("import asyncio") - nothing)
+            found["listening"].append(listening(Path(name)))
+    medians = {what: statistics.median(each) * 1000 for what, each in found.items()}
+    for what, median in medians.items():
+        print(f"{what:12}{median:8.1f} ms")
+    print(f"Python {platform.python_version()}, {platform.platform()}")
+    if options.json:
+        Path(options.json).write_text(json.dumps({"medians_ms": medians, "seconds": found}, indent=1) + "\n")
+    return 0
