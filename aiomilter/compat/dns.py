@@ -59,16 +59,17 @@ def DNSLookup(name: str, qtype: str) -> _Result:
 
     Args:
         name: Name, with or without trailing dot.
-        qtype: A, AAAA, CNAME, MX, NS, PTR or TXT.
+        qtype: A, AAAA, CNAME, MX, NS, PTR or TXT; also SPF, which nothing has.
     Returns:
         ``((name, type), value)`` of each record; an alias on the way has its own.  A value is an address as text, a
         (preference, name) of MX, a list of one ``bytes`` for TXT (its strings joined), else a name.
     Raises:
-        DNSError: No server answered, or with an error.
-        ValueError: It is another type.
+        DNSError: No server answered, or with an error; it is another type.
     """
+    if qtype == "SPF":
+        return []  # RFC 7208 section 3.1: it is no more
     if qtype not in get_args(RdType):
-        raise ValueError(f"record type: expected one of {', '.join(get_args(RdType))}, found {qtype!r}")
+        raise DNSError(f"record type: expected one of {', '.join(get_args(RdType))}, found {qtype!r}")
     rdtype: RdType = qtype  # type: ignore[assignment]  # looked up right above
     asker = _Loop.get()
     answer = asker.wait_for(asker.lookup(name, rdtype))
