@@ -135,5 +135,8 @@ def create_msg(
         del message[name]
         # What comes from a peer makes no header of its own.
         message[name] = _LINE_END.sub(" ", value.strip() % values)
+    if "Auto-Submitted" not in message:
+        # Nobody is to answer it (RFC 3834).
+        message["Auto-Submitted"] = "auto-generated"
     message.set_payload(body % values)
     return message

@@ -399,6 +399,14 @@ def test_what_a_peer_said_makes_no_header_of_a_notification() -> None:
     assert message["to"] == "a@b Bcc: victim@example.org"
 
 
+def test_a_notification_says_that_nobody_wrote_it() -> None:
+    v = SimpleNamespace(sender="a@b", receiver="mx")
+    for template, value in (("To: x\n\n", "auto-generated"), ("Auto-Submitted: auto-replied\n\n", "auto-replied")):
+        message = create_msg(v, template=template)
+        assert message is not None
+        assert message.get_all("Auto-Submitted") == [value]
+
+
 def test_a_template_needs_a_body_and_headers() -> None:
     v = SimpleNamespace(sender="a@b", receiver="mx")
     assert create_msg(v) is None
