@@ -111,7 +111,7 @@ def _sessions(shape: str) -> Iterator[tuple[str, Talk]]:
             yield f"edits, {style}, offer {offered}", Talk(_everything, {"eom": _EDITS}, style, offer)
             for step in answering:
                 for verdict, source in _DOES.items():
-                    if (step, verdict) not in _ILLEGAL and not (offered != "6" and verdict in ("CONTINUE", "a reply")):
+                    if (step, verdict) not in _ILLEGAL and (offered == "6" or verdict == "REJECT"):
                         yield (
                             f"{verdict} at {step}, {style}, offer {offered}",
                             Talk(_everything, {step: source}, style, offer),

@@ -1,7 +1,9 @@
 """Callbacks that block until so many others do, too: python blocking.py SOCKET NUMBER."""
 
+import os
 import sys
 import threading
+import time
 
 import Milter
 
@@ -25,7 +27,12 @@ class Blocking(Milter.Base):
             INSIDE += 1
             MOST = max(MOST, INSIDE)
         try:
-            if f != "<quick@example.org>":
+            if f == "<hold@example.org>":
+                # The MTA's side makes the file when they may go on.
+                print("inside", file=sys.stderr, flush=True)
+                while not os.path.exists(SOCKET + ".go"):
+                    time.sleep(0.01)
+            elif f != "<quick@example.org>":
                 TOGETHER.wait(30)
         except threading.BrokenBarrierError:
             return Milter.TEMPFAIL
