@@ -199,7 +199,6 @@ class Session:
         "_began",
         "_budget",
         "_callback",
-        "_calls",
         "_cancel",
         "_channel",
         "_deadlines",
@@ -248,7 +247,6 @@ class Session:
         self._handler: Handler | None = None
         self._agreement: Agreement | None = None
         self._scene = Scene(self.wire.macro, self._progress)
-        self._calls: dict[Stage, _Callback] = {}
         # How each plain event is handled; empty while an answer is remembered or the body is skipped.
         self._asked: dict[Stage, _Step] = {}
         self._short_way: dict[int, _Step] = {}
@@ -802,7 +800,7 @@ class Session:
 
     async def _call(self, stage: Stage, context: Context, *args: object) -> Any:
         """Call a callback and return its answer, whatever happens."""
-        callback = self._calls.get(stage)
+        callback = self._callback_for(stage)
         if callback is None:
             return None
         self._callback = CALLBACKS[stage]
@@ -845,7 +843,7 @@ class Session:
             self.over = True
             return False
         if self._agreement is not None:
-            self._equip(self._handler)
+            self._equip()
         return True
 
     async def _negotiate(self, offer: Negotiate) -> None:
@@ -871,7 +869,7 @@ class Session:
             options.max_new_body_size,
         )
         self._sees_rejected = bool(agreement.answer.protocol & _REJECTED_RECIPIENTS)
-        self._equip(handler)
+        self._equip()
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
 
     async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> bool:
@@ -893,19 +891,24 @@ class Session:
                 well = False
         return well
 
-    def _equip(self, handler: Handler) -> None:
-        """Look up the callbacks, and what the plain steps need to take the short way."""
-        stages = handler.wants.stages
-        self._calls = {stage: _native(getattr(handler, name)) for stage, name in CALLBACKS.items() if stage in stages}
+    def _equip(self) -> None:
+        """Look up the callbacks of a message, and what else its steps need to take the short way."""
         self._asked = {
-            stage: (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage)
+            stage: (self._callback_for(stage), self._answers[stage], CALLBACKS[stage], stage)
             for stage in (_MAIL, _RCPT, _EOM)
         }
         self._short_way = {
-            int(stage.command): (self._calls.get(stage), self._answers[stage], CALLBACKS[stage], stage)
+            int(stage.command): (self._callback_for(stage), self._answers[stage], CALLBACKS[stage], stage)
             for stage in _PLAIN.values()
         }
         self._plain = self._short_way
+
+    def _callback_for(self, stage: Stage) -> _Callback | None:
+        """Return the handler's callback for a step; those that are called once a connection are not worth being kept."""
+        handler = self._handler
+        if handler is None or stage not in handler.wants.stages:
+            return None
+        return _native(getattr(handler, CALLBACKS[stage]))
 
     async def _connect(self, event: Connect) -> None:
         self._scene.client = event

@@ -143,7 +143,7 @@ class ClassicSession(Session):
         self._agreement = agreement
         self.wire.agreed(agreement)
         self._answers = {stage: b"" if stage in agreement.silent else CONTINUE.packet for stage in Stage}
-        self._equip(handler)
+        self._equip()
         handler.context.agreed(agreement.actions)
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
 
@@ -192,7 +192,8 @@ class ClassicSession(Session):
 
     async def _call(self, stage: Stage, context: Any, *args: object) -> Any:
         self._callback = CALLBACKS[stage]
-        response = await self._calls[stage](None, *args)
+        callback = self._callback_for(stage)
+        response = None if callback is None else await callback(None, *args)
         return self._resumed(response) if self._waited else response
 
     async def _call_last(self, name: str) -> None:

@@ -6,6 +6,7 @@ Source: protocol.md section 4; libmilter/engine.c, st_optionneg.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -144,12 +145,14 @@ def agree(offer: Negotiate, wants: Wants) -> Agreement:
         macros = macro_lists(wants.macros)
         actions |= Action.SET_MACROS
     answer = NegotiateAnswer(min(MAX_VERSION, offer.version), actions, protocol, macros)
-    return Agreement(
-        answer,
-        offer,
-        silent=frozenset(stage for stage in Stage if stage.nr_flag & protocol),
-        declined=frozenset(stage for stage in Stage if stage.no_flag & protocol),
-    )
+    return Agreement(answer, offer, *_silent_and_declined(int(protocol)))
+
+
+@lru_cache(maxsize=256)
+def _silent_and_declined(protocol: int) -> tuple[frozenset[Stage], frozenset[Stage]]:
+    """Return the steps without reply, and those not sent; one pair for all connections that agreed on the same."""
+    silent = frozenset(stage for stage in Stage if stage.nr_flag & protocol)
+    return silent, frozenset(stage for stage in Stage if stage.no_flag & protocol)
 
 
 def _tells_later(stage: Stage, wants: Wants) -> bool:
