@@ -353,13 +353,18 @@ class ClassicHandler:
 
     async def abort(self, _: object) -> None:
         """Call ``abort``; what it answers is ignored."""
-        await self._ask("abort")
+        self._leave(await self._ask("abort"))
 
     async def close(self, _: object) -> None:
         """Call ``close``; what it answers is ignored."""
         if self._told:
-            await self._ask("close")
+            self._leave(await self._ask("close"))
         self.context.die()
+
+    def _leave(self, answer: Any) -> None:
+        """Keep a reply that nothing has used: the next answer of its class takes it."""
+        if isinstance(answer, RawReply):
+            self._session.reply = answer
 
     async def _ask_text(self, name: str, text: str) -> Any:
         if getattr(self._callbacks, name) is None:
