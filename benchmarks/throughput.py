@@ -57,6 +57,8 @@ def once(taking: _contenders.Field, contender: Contender, scenario: Scenario, me
 
 def spread(values: list[float]) -> float:
     """Return the distance between the quartiles, as a share of the median."""
+    if not statistics.median(values):
+        return float("nan")  # the system counts CPU in hundredths of a second, and so few messages took less
     if len(values) < 4:
         return (max(values) - min(values)) / statistics.median(values)
     low, _, high = statistics.quantiles(values, n=4)
