@@ -79,15 +79,16 @@ def _open_unix(path: str, remove: bool, backlog: int) -> Listening:
 
 def _open_inet(rest: str, family: socket.AddressFamily, backlog: int) -> socket.socket:
     port, at, host = rest.partition("@")
+    flags = 0
     if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
+        host, flags = host[1:-1], socket.AI_NUMERICHOST  # what is no address is not asked for as a name
     if at and not host:
         raise ValueError("expected a host after the @")
     number = int(port) if port.isascii() and port.isdigit() else socket.getservbyname(port, "tcp")
     if not number <= 65535:
         raise ValueError("expected a port of at most 65535")
     everywhere = "0.0.0.0" if family == socket.AF_INET else "::"
-    where = socket.getaddrinfo(host or everywhere, number, family=family, type=socket.SOCK_STREAM)[0][4]
+    where = socket.getaddrinfo(host or everywhere, number, family=family, type=socket.SOCK_STREAM, flags=flags)[0][4]
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

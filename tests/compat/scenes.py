@@ -271,7 +271,7 @@ _BAD_SOCKETS: Final = (
     *("nonsense:x", "unix:DIR/missing/s", "inet:", "inet:x@localhost"),
     *(
         "inet6:x@::1",
-        "inet:25@no.such.host.invalid",
+        "inet:25@" + "x" * 64,
         "unix:DIR/" + "x" * 120,
         "DIR/missing/s",
         "smtp:1@localhost",
