@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from aiomilter.options import Options
-from aiomilter.wire.constants import Stage
+from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.framing import Lookahead
 
 __all__ = ["Clock", "Deadlines", "Waiting"]
@@ -102,6 +102,7 @@ class Deadlines:
         "_total",
         "_waiting",
         "_waits",
+        "_walked_from",
     )
 
     def __init__(self, waiting: Waiting, options: Options, clock: Clock) -> None:
@@ -124,10 +125,23 @@ class Deadlines:
         # What the MTA waits for: the answer of the packet at hand, or else of the first behind it that has one.
         self._asked: _Asked | None = None
         self._behind: _Asked | None = None
+        # Walks over what is behind, from a place on that may be before this callback's.
         self._lookahead: Lookahead | None = None
+        self._walked_from = 0
         self._told = float("-inf")
 
     # ------------------------------------------------------------------------------------------------ from the session
+
+    def walker(self, abort: bool, until: frozenset[int], left: int) -> Lookahead | None:
+        """Return what has walked ahead for the callback before, if it looks for the same and what it found is still ahead.
+
+        Or each of many small packets that wait would be walked over once for every callback that suspends before it.
+        """
+        walk = self._lookahead
+        if walk is None or walk.until != until or (Command.ABORT in walk.codes) is not abort:
+            return None
+        behind = walk.found is not None and self._walked_from + walk.walked <= self._total - left
+        return None if behind else walk
 
     def suspended(
         self, callback: str, seconds: float, asked: Stage | None, lookahead: Lookahead, left: int
@@ -160,7 +174,8 @@ class Deadlines:
         self._waits, self._spent = True, False
         self._asked = None if asked is None else _Asked(asked, self._arrivals[0][1])
         self._behind = None
-        self._lookahead = lookahead
+        if self._lookahead is not lookahead:
+            self._lookahead, self._walked_from = lookahead, place
         found = self._look(b"")
         self._arm_early(now)
         return found
@@ -210,7 +225,7 @@ class Deadlines:
             return None
         found = walk.feed(data)
         if found is None and walk.found is not None:
-            place = self._place + walk.walked
+            place = self._walked_from + walk.walked
             since = next(when for end, when in self._arrivals if place <= end)
             self._behind = _Asked(_STAGES[walk.found], since)
         return found

@@ -135,6 +135,8 @@ class MilterProtocol(asyncio.Protocol):
         self._reading = True
         self._writable: asyncio.Future[None] | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        # Octets that were to be written when it was armed.
+        self._left = 0
         self._transport: asyncio.Transport | None = None
         self._acknowledge: Callable[[], None] | None = None
         # The MTA has said who it is, if it does.
@@ -154,6 +156,9 @@ class MilterProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._session.over:
+            self._transport.abort()  # it was ended before its TLS had begun
+            return
         sock = transport.get_extra_info("socket")
         if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
             self._acknowledge = self._acknowledge_at_once
@@ -235,7 +240,7 @@ class MilterProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read no more until the MTA has taken what was written, and close it if it does not in time."""
         self._writable = self._loop.create_future()
-        self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
+        self._time_writing()
         self._pause_reading()
         self.kept()
 
@@ -244,6 +249,8 @@ class MilterProtocol(asyncio.Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+        if self._transport is not None and self._transport.is_closing() and self._transport.get_write_buffer_size():
+            self._time_writing()  # less is left, but nothing is closed before that has gone, too
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
@@ -323,7 +330,9 @@ class MilterProtocol(asyncio.Protocol):
         if kept != self._kept:
             change, self._kept = kept - self._kept, kept
             self.budget.change(change)
-        if kept and self.budget.full:
+        if not kept:
+            self.budget.let_go(self)
+        elif self.budget.full:
             self.budget.hold(self)
             self._pause_reading()
 
@@ -361,7 +370,7 @@ class MilterProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             if self._write_timer is None and self._transport.get_write_buffer_size():
-                self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
+                self._time_writing()
 
     def give_up(self) -> None:
         """Close the connection at once, and let nobody wait for the callback that does not end."""
@@ -495,7 +504,16 @@ class MilterProtocol(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
+    def _time_writing(self) -> None:
+        """Have the connection closed if the MTA takes nothing of what is left."""
+        assert self._transport is not None
+        self._left = self._transport.get_write_buffer_size()
+        self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
+
     def _write_timed_out(self) -> None:
+        if self._transport is not None and self._transport.get_write_buffer_size() < self._left:
+            self._time_writing()
+            return
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
         self._observer.remarked(self._session.where(), what)
         self._abort()

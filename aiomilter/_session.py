@@ -499,7 +499,7 @@ class Session:
         temporary = _temporary(error)
         if temporary is not None:
             kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
-            self._observer.remarked(self.where(), f"{kind}: {str(temporary)!a:.500}")
+            self._observer.remarked(self.where(), f"{kind}: {_said(temporary)!a:.500}")
         else:
             self._observer.failed(self.where(), f"{type(error).__name__} left the callback", error)
         return self._on_error()
@@ -533,8 +533,9 @@ class Session:
             elif self._answers[stage]:
                 asked = stage
         answered = frozenset(int(each.command) for each, answer in self._answers.items() if answer)
-        lookahead = wire.lookahead(name in _OF_MESSAGE, frozenset() if self.over else answered)
-        found = self._deadlines.suspended(name, seconds, asked, lookahead, len(wire.buffer))
+        abort, until, left = name in _OF_MESSAGE, frozenset() if self.over else answered, len(wire.buffer)
+        lookahead = self._deadlines.walker(abort, until, left) or wire.lookahead(abort, until)
+        found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
         if found is not None:
             self.leaving(found)
 
@@ -1032,6 +1033,8 @@ class Session:
         if self._plain:
             args = (event,) if isinstance(event, Header) else (event.chunk,) if isinstance(event, BodyChunk) else ()
             self._answer_step(stage, await self._call(stage, _new(Context), *args), answer)
+            if with_end and self.over:
+                self.out.append(self._on_error().packet)  # the end itself is not looked at any more
         elif not with_end and not self._passed(stage):
             self._answer_step(stage, None, answer)
 
@@ -1230,6 +1233,14 @@ def _temporary(error: BaseException) -> BaseException | None:
         causes = [_temporary(each) for each in error.exceptions]
         return causes[0] if None not in causes else None
     return error if isinstance(error, TemporaryFailure | ResolverError | StoreError) else None
+
+
+def _said(error: BaseException) -> str:
+    """Return the text of an error, which may be a filter's own class, and raise, too."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 @lru_cache(maxsize=256)

@@ -203,6 +203,7 @@ class Edits:
         if self._size > self._max_size or self.count >= self._max_count:
             self.overflow = True
         if self.overflow:
+            self._size -= len(octets)
             return False
         self.count += 1
         return True

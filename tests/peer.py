@@ -312,6 +312,12 @@ class Wire(asyncio.Transport):
         if self.closing:
             self._lose_soon()
 
+    def take_some(self, octets: int) -> None:
+        """Take some of what stays, and no more for now."""
+        over, self.size = self.size > 65536, self.size - octets
+        if over and self.size <= 16384:
+            self.protocol.resume_writing()
+
     def get_write_buffer_size(self) -> int:
         return self.size
 

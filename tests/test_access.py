@@ -506,3 +506,28 @@ async def test_refused_connections_are_no_reason_to_refuse() -> None:
         assert "t" in refused.answers
         await first.send(QUIT)
         assert (await scene.opened()).answers == "Occ"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_finishes_tls_after_its_time_leaves_nothing_to_the_loop(loop: str, certificates: Path) -> None:
+    watcher, told = Watcher(), []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        options: dict[str, Any] = {"ssl": of_server(certificates, ask=False), "packet_timeout": 0.05}
+        async with serve(filter_class(), "inet:0@127.0.0.1", observer=watcher, **options) as server:
+            with socket.create_connection(("127.0.0.1", port_of(server))) as plain:
+                plain.setblocking(False)
+                while not watcher.remarks:
+                    await asyncio.sleep(0.01)
+                try:
+                    streams = await asyncio.open_connection(
+                        sock=plain, ssl=of_client(certificates, known=False), server_hostname="server"
+                    )
+                    await streams[0].read()
+                    streams[1].close()
+                except OSError:
+                    pass
+
+    on(loop, main)
+    assert not told

@@ -475,3 +475,30 @@ async def test_what_waits_behind_a_callback_is_no_unfinished_packet() -> None:
         await asyncio.sleep(50)
         assert not peer.wire.lost
         assert peer.answers == "Occcc"
+
+
+async def test_who_keeps_nothing_any_more_is_read_though_others_keep_too_much() -> None:
+    gates = {"<one@x>": Gate(), "<two@x>": Gate()}
+    waits = {sender: gate() for sender, gate in gates.items()}
+
+    async def wait(filter_: Any, ctx: Any, event: Any) -> Any:
+        first = waits.pop(ctx.sender.sender, None)
+        return await first(filter_, ctx, event) if first is not None else None
+
+    limits = {"max_memory": 100_000, "max_waiting_size": 1_000_000}
+    async with serving(filter_class({"envrcpt": wait}), **limits) as scene:
+        one, two = [await scene.opened(OPENING + mail(sender)) for sender in gates]
+        one.write(rcpt())
+        two.write(rcpt())
+        for gate in gates.values():
+            await gate.reached.wait()
+        one.write(body(b"x" * 60_000) * 2)
+        two.write(rcpt("<carol@x>"))
+        while two.wire.reading:
+            await asyncio.sleep(0)
+        gates["<two@x>"].opened.set()
+        await two.quiet()
+        reading = two.wire.reading
+        gates["<one@x>"].opened.set()
+
+    assert reading

@@ -7,8 +7,20 @@ from typing import Any, Final
 import pytest
 import uvloop
 
-from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, Reply, Stage
+from aiomilter import (
+    ACCEPT,
+    CONTINUE,
+    DISCARD,
+    REJECT,
+    TEMPFAIL,
+    Context,
+    Milter,
+    Reply,
+    Stage,
+    no_reply,
+)
 from aiomilter.handler import CALLBACKS as NAME_OF
+from aiomilter.wire.framing import Lookahead
 
 from .clock import on_clock
 from .peer import (
@@ -778,3 +790,27 @@ def test_the_clock_of_every_loop_will_do(loop: str) -> None:
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+async def test_what_waits_is_walked_over_once_not_once_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked = []
+
+    class Counting(Lookahead):
+        def feed(self, data: bytes, pos: int = 0) -> int | None:
+            before = self.walked
+            found = super().feed(data, pos)
+            walked.append(self.walked - before)
+            return found
+
+    class Slow(Milter):
+        @no_reply
+        async def body(self, ctx: Context, chunk: bytes) -> None:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("aiomilter.wire.connection.Lookahead", Counting)
+    packets = body(b"x") * 400
+    async with serving(Slow) as scene:
+        peer = await scene.opened(OPENING + mail() + rcpt() + header())
+        await peer.send(packets)
+
+    assert 0 < sum(walked) <= 2 * len(packets)

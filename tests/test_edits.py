@@ -360,3 +360,12 @@ def test_changes_work_from_the_highest_occurrence_down_and_touch_each_once(chang
     assert {(name, occurrence): value for name, occurrence, value in found} == {
         (name, occurrence): value for name, occurrence, value in changes
     }
+
+
+def test_edits_that_are_dropped_are_not_kept() -> None:
+    edits = Edits(ALL_ACTIONS, False, 10, 1000, 100)
+    for _ in range(100):
+        edits.add_header("X", "y" * 500)
+
+    assert edits.overflow
+    assert edits.kept <= 1000

@@ -12,6 +12,8 @@ import uvloop
 
 from aiomilter import REJECT, serve
 from aiomilter.server import Server
+from aiomilter.wire.constants import Command
+from aiomilter.wire.framing import packet
 
 from .clock import on_clock
 from .peer import (
@@ -357,6 +359,50 @@ async def test_an_mta_that_does_not_read_is_closed() -> None:
     assert peer.wire.aborted
     assert names(filter_)[-1] == "close"
     assert any("0.002 s" in remark for remark in scene.watcher.remarks)
+
+
+@on_clock
+async def test_an_mta_that_reads_slowly_is_not_closed() -> None:
+    filter_ = filter_class({"eom": lambda f, ctx, e: ctx.replace_body(b"x" * 300000)})
+    async with serving(filter_, write_timeout=60) as scene:
+        peer = await scene.opened()
+        peer.wire.stalled = True
+        peer.write(MESSAGE)
+        for _ in range(4):
+            await asyncio.sleep(50)
+            peer.wire.take_some(10000)
+        aborted = peer.wire.aborted
+        await asyncio.sleep(121)
+
+    assert not aborted
+    assert peer.wire.aborted
+
+
+@on_clock
+async def test_an_mta_that_reads_all_but_the_last_octets_after_quit_is_closed() -> None:
+    filter_ = filter_class({"eom": lambda f, ctx, e: ctx.replace_body(b"x" * 100000)})
+    async with serving(filter_, write_timeout=60) as scene:
+        peer = await scene.opened()
+        peer.wire.stalled = True
+        peer.write(MESSAGE + QUIT)
+        await asyncio.sleep(1)
+        assert peer.wire.closing
+        peer.wire.take_some(peer.wire.size - 5000)
+        await asyncio.sleep(61)
+
+        assert peer.wire.lost
+
+
+async def test_a_stop_answers_the_end_that_came_with_the_last_of_the_body() -> None:
+    gate = Gate()
+    async with serving(filter_class({"body": gate()})) as scene:
+        peer = await scene.opened(OPENING + mail() + rcpt() + DATA + header() + EOH)
+        before = len(peer.octets)
+        peer.write(packet(Command.BODYEOB, b"last"))
+        await gate.reached.wait()
+        await scene.server.close()
+
+        assert codes(peer.octets[before:]) == "t"
 
 
 @pytest.mark.parametrize("size", [10, 100000])

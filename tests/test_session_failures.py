@@ -631,3 +631,17 @@ async def test_a_factory_is_asked_for_a_filter_at_each_connection() -> None:
     assert len(filter_.made) == 4
     assert all(isinstance(made, Scripted) for made in filter_.made)
     assert frames(b"") == []
+
+
+async def test_a_temporary_failure_without_a_text_is_answered() -> None:
+    class Mute(TemporaryFailure):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    async def fail(filter_: Any, ctx: Any, event: Any) -> Any:
+        raise Mute
+
+    async with serving(filter_class({"envfrom": fail})) as scene:
+        peer = await scene.opened()
+
+        assert await peer.send(mail()) == "t"
