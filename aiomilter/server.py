@@ -114,7 +114,8 @@ def serve(
         max_frame_size: Octets of payload in a packet; a larger one closes the connection.
         max_headers: Header fields of a message; one more is answered 552.
         max_headers_size: Octets in all their packets; more is answered 552.
-        max_recipients: Recipients of a message, of 1024 octets each on average; one more is answered 452.
+        max_recipients: Recipients of a message, of 1024 octets each on average, which is looked at every 64 of them; one more
+            is answered 452.
         max_edits: Edits of a message; one more, and the message is answered ``on_error``.
         max_edits_size: Octets in all of them, the body not counted; the same.
         max_new_body_size: Octets of a new body: more at once, and the message is answered ``on_error``; more from an iterator,
@@ -123,7 +124,8 @@ def serve(
             are connections.
         max_memory: Octets kept on all connections for longer than it takes to handle them: what waits behind callbacks,
             unfinished packets, edits of messages that wait, answers that MTAs do not take.  Above it, nothing more is read
-            from who keeps some, and new messages are answered ``on_error``, until there is room.
+            from who keeps some, and new messages are answered ``on_error``, until there is room.  Not counted are the macros
+            of a connection, at most eleven packets, and the recipients of its message, see ``max_recipients``.
         allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
             are closed at once.  None lets everybody in.
         allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
