@@ -10,8 +10,10 @@ import platform
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from typing import Any, Final
 HERE: Final = Path(__file__).parent
 PEERS: Final = HERE / "peers"
 PYMILTER: Final = "pymilter==1.0.5"
+PUREPYTHONMILTER: Final = "purepythonmilter==0.0.1"
+PYTHON_LIBMILTER: Final = "python-libmilter==2.0.0"
 _TOO_LONG: Final = 600
 """Seconds after which a round has failed."""
 
@@ -34,11 +38,13 @@ class Contender:
         name: In the table.
         version: Of the library and what runs it.
         command: Gives the command that serves a filter on an address.
+        tcp: It can listen on nothing else.
     """
 
     name: str
     version: str
     command: Callable[[str, str], list[str]]
+    tcp: bool = False
 
 
 @dataclass
@@ -110,6 +116,38 @@ def pymilter(folder: Path) -> Contender:
     return Contender("pymilter", version, lambda kind, at: [str(python), str(PEERS / "classic.py"), at, kind])
 
 
+def _installed(folder: Path, requirement: str) -> tuple[str, str]:
+    """Install a peer in an environment of its own; return its interpreter and its version."""
+    prefix = folder / requirement.partition("==")[0]
+    output(sys.executable, "-m", "venv", prefix)
+    python = prefix / "bin/python"
+    output(python, "-m", "pip", "install", "-q", requirement)
+    return str(python), f"{requirement.replace('==', ' ')}, Python {platform.python_version()}"
+
+
+def purepythonmilter(folder: Path) -> Contender:
+    """Install purepythonmilter, which listens on TCP only."""
+    python, version = _installed(folder, PUREPYTHONMILTER)
+
+    def command(kind: str, at: str) -> list[str]:
+        port, _, host = at.removeprefix("inet:").partition("@")
+        return [python, str(PEERS / "pure.py"), host, port, kind]
+
+    return Contender("purepythonmilter", f"{version}, over TCP in every scenario", command, tcp=True)
+
+
+def python_libmilter(folder: Path) -> Contender:
+    """Install python-libmilter."""
+    python, version = _installed(folder, PYTHON_LIBMILTER)
+
+    def command(kind: str, at: str) -> list[str]:
+        scheme, _, rest = at.partition(":")
+        port, _, host = rest.partition("@")
+        return [python, str(PEERS / "threads.py"), f"inet:{host}:{port}" if scheme == "inet" else rest, kind]
+
+    return Contender("python-libmilter", f"{version}, a thread a connection", command)
+
+
 def compat(folder: Path) -> Contender:
     """Run pymilter's program on ours."""
     output(sys.executable, "-c", "import aiomilter.compat")
@@ -139,6 +177,8 @@ PEERS_BUILT: Final[dict[str, Callable[[Path], Contender]]] = {
     "pymilter": pymilter,
     "aiomilter compat": compat,
     "go-milter": go,
+    "purepythonmilter": purepythonmilter,
+    "python-libmilter": python_libmilter,
 }
 
 
@@ -162,6 +202,14 @@ def prepare(folder: Path, names: list[str] | None = None) -> Field:
     return found
 
 
+def address(taking: Field, contender: Contender, *, tcp: bool = False) -> str:
+    """Return where a contender is to listen: a UNIX socket, unless TCP is asked for or all it can do."""
+    if not (tcp or contender.tcp):
+        return f"unix:{taking.folder / 'filter.sock'}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"inet:{free.getsockname()[1]}@127.0.0.1"
+
+
 def raise_limit() -> int:
     """Allow as many descriptors as the system lets us, and return how many."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -170,17 +218,17 @@ def raise_limit() -> int:
 
 
 @contextlib.contextmanager
-def serving(contender: Contender, kind: str, address: str) -> Iterator[int]:
+def serving(contender: Contender, kind: str, at: str) -> Iterator[int]:
     """Serve a filter while inside; give its process id."""
-    scheme, _, rest = address.partition(":")
+    scheme, _, rest = at.partition(":")
     path = Path(rest)
     if scheme == "unix":
         path.unlink(missing_ok=True)
-    with (path.parent if scheme == "unix" else Path("/tmp")).joinpath("filter.log").open("wb") as log:
-        process = subprocess.Popen(contender.command(kind, address), stdout=log, stderr=log, cwd=HERE.parent)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(contender.command(kind, at), stdout=log, stderr=log, cwd=HERE.parent)
     try:
         until = time.monotonic() + 20
-        while scheme == "unix" and not path.is_socket() and process.poll() is None and time.monotonic() < until:
+        while not _listens(at) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(0.5)
         if process.poll() is not None:
@@ -195,13 +243,22 @@ def serving(contender: Contender, kind: str, address: str) -> Iterator[int]:
             process.wait()
 
 
-def send(load: Path, pid: int, address: str, *options: str | int) -> dict[str, Any]:
+def _listens(where: str) -> bool:
+    scheme, _, rest = where.partition(":")
+    if scheme == "unix":
+        return Path(rest).is_socket()
+    port, _, host = rest.partition("@")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def send(load: Path, pid: int, at: str, *options: str | int) -> dict[str, Any]:
     """Have the generator send messages and return what it found.
 
     Raises:
         RuntimeError: Not every message was answered as expected.
     """
-    command = [str(load), "--json", "--timeout", "15", "--pid", str(pid), *map(str, options), address]
+    command = [str(load), "--json", "--timeout", "15", "--pid", str(pid), *map(str, options), at]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TOO_LONG)
     except subprocess.TimeoutExpired:

@@ -18,7 +18,7 @@ FIRST: Final = 5_000
 
 def idle(taking: _contenders.Field, contender: _contenders.Contender, connections: int) -> dict[str, float]:
     """Return base and octets a connection."""
-    address = f"unix:{taking.folder / 'filter.sock'}"
+    address = _contenders.address(taking, contender)
     with _contenders.serving(contender, "typical", address) as pid:
         options = ("--scenario", "typical", "--connections", str(connections), "--idle", "2")
         found = _contenders.send(taking.load, pid, address, *options)
@@ -27,7 +27,7 @@ def idle(taking: _contenders.Field, contender: _contenders.Contender, connection
 
 def growth(taking: _contenders.Field, contender: _contenders.Contender, messages: int) -> dict[str, float]:
     """Return KiB after the first messages and after all."""
-    address = f"unix:{taking.folder / 'filter.sock'}"
+    address = _contenders.address(taking, contender)
     options = ("--scenario", "typical", "--connections", "16", "--reuse", "10", "--warmup", "0", "--messages")
     with _contenders.serving(contender, "typical", address) as pid:
         first = _contenders.send(taking.load, pid, address, *options, str(min(FIRST, messages)))

@@ -17,7 +17,7 @@ MIB: Final = 1 << 20
 
 def cost(taking: _contenders.Field, contender: _contenders.Contender, *options: str) -> float:
     """Return microseconds of CPU a message, once all connections are open."""
-    address = f"unix:{taking.folder / 'filter.sock'}"
+    address = _contenders.address(taking, contender)
     with _contenders.serving(contender, "typical", address) as pid:
         found = _contenders.send(taking.load, pid, address, "--scenario", "typical", "--reuse", "1000000", *options)
     return float(found["server"]["cpu_s"] * 1e6 / found["messages"])

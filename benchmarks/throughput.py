@@ -38,12 +38,11 @@ SCENARIOS: Final = {
     "tcp": Scenario("typical", ("--scenario", "typical", "--connections", "1", "--reuse", "1000000"), 200, tcp=True),
     "waiting": Scenario("waiting", ("--scenario", "envelope", "--connections", "1000", "--reuse", "1000000"), 8000),
 }
-PORT: Final = 18891
 
 
 def once(taking: _contenders.Field, contender: Contender, scenario: Scenario, messages: int) -> dict[str, Any]:
     """Return what one round of one contender has found."""
-    address = f"inet:{PORT}@127.0.0.1" if scenario.tcp else f"unix:{taking.folder / 'filter.sock'}"
+    address = _contenders.address(taking, contender, tcp=scenario.tcp)
     with _contenders.serving(contender, scenario.filter, address) as pid:
         found = _contenders.send(
             taking.load, pid, address, *scenario.options, "--warmup", "0", "--messages", str(messages)
@@ -58,7 +57,7 @@ def once(taking: _contenders.Field, contender: Contender, scenario: Scenario, me
 def spread(values: list[float]) -> float:
     """Return the distance between the quartiles, as a share of the median."""
     if not statistics.median(values):
-        return float("nan")  # the system counts CPU in hundredths of a second, and so few messages took less
+        return float("nan")  # where the process's clock is not to be had, the system counts hundredths of a second
     if len(values) < 4:
         return (max(values) - min(values)) / statistics.median(values)
     low, _, high = statistics.quantiles(values, n=4)
