@@ -20,6 +20,7 @@ from aiomilter._protocol import MilterProtocol
 from aiomilter._session import MORE, Session
 from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession
 from aiomilter.compat.listening import Listening
+from aiomilter.handler import CALLBACKS
 from aiomilter.server import Server, serve
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
 
 _READ_SIZE: Final = 65_536
 """Larger ones make Python map memory for every read, and give it back: 40 % more time in the kernel."""
+_STAGES: Final = {name: stage for stage, name in CALLBACKS.items()}
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
 """The connection whose callback this is."""
@@ -126,17 +128,26 @@ class ThreadConnection(MilterProtocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._quick_ack = _QUICK_ACK is not None
         self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as failure:  # there are as many as the system allows
+            self._observer.remarked(self._session.where(), f"closing a new connection: {failure}")
+            sock.close()
+            self._tell_end()
 
     def stop(self) -> None:
         """End the connection soon: an ``async def`` callback is cancelled, one that blocks is waited for, but not for long."""
         self._session.over = True
-        if self._settling is not None:
-            self._settling.cancel()
+        # Behind a callback that the thread has already asked the loop for.
+        self._loop.call_soon(self._cancel_settling)
         if self._stop_timer is None:
             # What the callback answers can still be written.
             self._shut(socket.SHUT_RD)
             self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self.give_up)
+
+    def _cancel_settling(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
 
     def give_up(self) -> None:
         """Let nobody wait for the callback that does not end."""
@@ -266,20 +277,40 @@ class ThreadConnection(MilterProtocol):
         self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]"
     ) -> None:
         """Begin a callback as a task of the loop."""
-        task = self._settling = self._loop.create_task(coroutine, context=context)
-        timer = self._loop.call_later(self._options.callback_timeout, task.cancel)
+        task = self._settling = self._loop.create_task(_caught(coroutine), context=context)
+        seconds, late = self._options.callback_timeout, False
+        if self._options.callback_timeouts:
+            stage = _STAGES.get(self._session.where().callback)
+            seconds = seconds if stage is None else self._options.callback_timeouts.get(stage, seconds)
+
+        def expire() -> None:
+            nonlocal late
+            late = task.cancel()
 
         def ended(task: "asyncio.Task[Any]") -> None:
             self._settling = None
             timer.cancel()
-            if task.cancelled():
+            coroutine.close()  # it has not begun if it was cancelled at once
+            if task.cancelled() and late:
+                what = f"the callback did not end within {seconds:g} s (callback_timeout)"
+                done.set_exception(TimeoutError(what))
+            elif task.cancelled():
                 done.set_exception(asyncio.CancelledError())
-            elif (failure := task.exception()) is not None:
+            elif (failure := task.exception() or task.result()[1]) is not None:
                 done.set_exception(failure)
             else:
-                done.set_result(task.result())
+                done.set_result(task.result()[0])
 
+        timer = self._loop.call_later(seconds, expire)
         task.add_done_callback(ended)
+
+
+async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Return a callback's answer, or what would end the event loop if a task raised it."""
+    try:
+        return await coroutine, None
+    except (SystemExit, KeyboardInterrupt) as ending:
+        return None, ending
 
 
 _SIGNAL_PERIOD: Final = 1.0
@@ -338,9 +369,15 @@ class Service:
         thread = threading.Thread(target=self._run, name="milter-loop", daemon=True)
         thread.start()
         # Handlers of signals run here, but the system may wake another thread for one: then this has to look by itself.
-        while not self._done.wait(_SIGNAL_PERIOD):
-            pass
-        thread.join()
+        try:
+            while not self._done.wait(_SIGNAL_PERIOD):
+                pass
+        except BaseException:  # a handler of the program's has raised; whoever catches that may want to listen again
+            self.stop()
+            self.stop()
+            raise
+        finally:
+            thread.join()
         if self._failure is not None:
             raise self._failure
 

@@ -8,6 +8,7 @@ import socket
 import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutine
@@ -201,7 +202,9 @@ class ClassicSession(Session):
         if handler is None:
             return
         self._callback = name
-        await getattr(handler, name)(None)
+        # At the end of a server, a callback that waits is cancelled; the others that a connection ends with follow.
+        with suppress(CancelledError):
+            await getattr(handler, name)(None)
         if self._waited:
             self._resumed(None)
 
@@ -357,9 +360,11 @@ class ClassicHandler:
 
     async def close(self, _: object) -> None:
         """Call ``close``; what it answers is ignored."""
-        if self._told:
-            self._leave(await self._ask("close"))
-        self.context.die()
+        try:
+            if self._told:
+                self._leave(await self._ask("close"))
+        finally:
+            self.context.die()
 
     def _leave(self, answer: Any) -> None:
         """Keep a reply that nothing has used: the next answer of its class takes it."""
@@ -492,7 +497,8 @@ def _show(failure: BaseException) -> None:
 
 
 def _ours(traceback: TracebackType) -> bool:
-    return str(traceback.tb_frame.f_globals.get("__name__")).startswith("aiomilter.")
+    # A callback on the event loop is waited for by a future of a thread's.
+    return str(traceback.tb_frame.f_globals.get("__name__")).startswith(("aiomilter.", "concurrent.futures."))
 
 
 ClassicSession._asks = {**Session._asks, EndOfMessage: ClassicSession._eom}

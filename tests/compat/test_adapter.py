@@ -14,8 +14,9 @@ import pytest
 
 from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
+from aiomilter.compat.adapter import counted
 from aiomilter.compat.context import Text
-from aiomilter.wire.constants import Command
+from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
 from tests.peer import ABORT, DATA, EOM, QUIT, QUIT_NC, body, codes, connect, header, helo, mail, offer, rcpt
@@ -312,6 +313,161 @@ async def test_an_mta_that_takes_nothing_is_closed(tmp_path: Path) -> None:
         peer.write(offer(), EOM)
         peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
         assert await asyncio.to_thread(closed.wait, 60)
+
+
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("kind", ["mixed", "async"])
+async def test_what_would_end_the_program_is_an_exception_in_an_async_callback(
+    tmp_path: Path, kind: str, ending: BaseException
+) -> None:
+    class Ending(Filter if kind == "mixed" else Milter.Base):  # type: ignore[misc]
+        async def envfrom(self, f: str, *params: str) -> Any:
+            await asyncio.sleep(0)
+            raise ending
+
+        async def hello(self, hostname: str) -> Any:
+            return Milter.REJECT
+
+    async with serving(Ending, tmp_path) as address, client(address) as peer:
+        assert await peer.ask(offer()) == "O"
+        peer.write(mail())
+        assert (await peer.read())[4:].startswith(b"y451 4.3.0 pymilter: untrapped exception")
+        assert await peer.ask(helo()) == "r"
+
+
+async def test_the_traceback_of_an_async_callback_begins_with_the_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(Filter):
+        async def envfrom(self, f: str, *params: str) -> Any:
+            raise ValueError("not this one")
+
+    async with serving(Failing, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+        assert await peer.ask(mail()) == "y"
+    files = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  File")]
+    assert len(files) == 1
+    assert __file__ in files[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"callback_timeout": 0.01}, {"callback_timeouts": {Stage.MAIL: 0.01}}], ids=["all", "by step"]
+)
+async def test_an_async_callback_whose_time_is_up_raises_a_timeout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
+) -> None:
+    class Waiting(Filter):
+        async def envfrom(self, f: str, *params: str) -> Any:
+            await asyncio.Event().wait()
+
+    async with serving(Waiting, tmp_path, **options) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+        peer.write(mail())
+        assert (await peer.read())[4:].startswith(b"y451 4.3.0 pymilter: untrapped exception")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "TimeoutError: the callback did not end within 0.01 s (callback_timeout)"
+
+
+async def test_a_connection_that_gets_no_thread_is_closed_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("WARNING")
+    start = threading.Thread.start
+
+    def full(thread: threading.Thread) -> None:
+        if thread.name.startswith("milter-connection"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    made, ended = counted()
+    async with serve(Filter, f"unix:{tmp_path}/sock") as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", full)
+            async with client(server.addresses[0]) as peer:
+                assert await peer.rest() == b""
+        assert not server._connections
+        assert counted() == (made + 1, ended + 1)
+        async with client(server.addresses[0]) as peer:
+            assert await greet(peer) == "c"
+    (record,) = caplog.records
+    assert (record.levelname, record.name.partition(".")[0]) == ("WARNING", "aiomilter")
+    assert record.getMessage().endswith("closing a new connection: can't start new thread")
+
+
+async def test_the_end_of_the_server_cancels_async_callbacks_at_the_end_of_a_connection_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    waiting = asyncio.Event()
+    contexts: list[Any] = []
+    failures: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    class Waiting(Filter):
+        def envfrom(self, f: str, *params: str) -> Any:
+            contexts.append(self._ctx)
+            return Milter.CONTINUE
+
+        async def abort(self) -> Any:
+            await self.wait("abort")
+
+        async def close(self) -> Any:
+            await self.wait("close")
+
+        async def wait(self, name: str) -> None:
+            told.append(name)
+            waiting.set()
+            await asyncio.Event().wait()
+
+    async with serve(Waiting, f"unix:{tmp_path}/sock", drain_timeout=0.0, cancel_timeout=0.2) as server:
+        async with client(server.addresses[0]) as peer:
+            assert await greet(peer) == "c"
+            assert await peer.ask(mail()) == "c"
+        await waiting.wait()
+        (connection,) = server._connections
+        connection.stop()
+        async with asyncio.timeout(30):
+            while told != ["abort", "close"]:  # until it begins
+                await asyncio.sleep(0)
+        connection.stop()
+        await asyncio.to_thread(connection._thread.join, 30)  # type: ignore[attr-defined]
+    assert not failures
+    with pytest.raises(Milter.milter.error, match="bad context"):
+        contexts[0].getsymval("i")
+
+
+async def test_a_stop_finds_an_async_callback_that_the_loop_has_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, asked = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    call = loop.call_soon_threadsafe
+
+    class Waiting(Filter):
+        def envfrom(self, f: str, *params: str) -> Any:
+            entered.set()
+            return self.wait()
+
+        async def wait(self) -> Any:
+            await asyncio.Event().wait()
+
+    def noted(*args: Any, **keywords: Any) -> Any:
+        handle = call(*args, **keywords)
+        if entered.is_set():
+            asked.set()
+        return handle
+
+    async with (
+        serve(Waiting, f"unix:{tmp_path}/sock", cancel_timeout=5.0) as server,
+        client(server.addresses[0]) as peer,
+    ):
+        assert await greet(peer) == "c"
+        monkeypatch.setattr(loop, "call_soon_threadsafe", noted)
+        peer.write(mail())
+        assert asked.wait(30)  # the loop stands still meanwhile
+        (connection,) = server._connections
+        connection.stop()
+        assert codes(await peer.rest()) == "t"
 
 
 async def test_a_factory_that_raises_closes_its_connection_only(tmp_path: Path) -> None:

@@ -225,6 +225,57 @@ async def test_a_second_signal_does_not_wait_for_open_sessions(tmp_path: Path) -
         process.communicate()
 
 
+RELOADING = """
+import signal, sys, threading
+import Milter
+
+class Reload(Exception):
+    pass
+
+def reload(*args):
+    raise Reload
+
+class Filter(Milter.Base):
+    def connect(self, hostname, family, hostaddr):
+        return Milter.CONTINUE
+
+signal.signal(signal.SIGUSR1, reload)
+Milter.factory = Filter
+for _ in range(2):
+    try:
+        Milter.runmilter("test", sys.argv[1])
+    except Reload:
+        print([thread.name for thread in threading.enumerate()], flush=True)
+Milter.runmilter("test", sys.argv[1])
+"""
+
+
+async def test_a_handler_of_the_programs_that_raises_leaves_no_server_behind(tmp_path: Path) -> None:
+    script, address = tmp_path / "program.py", f"unix:{tmp_path}/sock"
+    script.write_text(RELOADING)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aiomilter", "compat", str(script), address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        for _ in range(2):
+            wait_until(lambda: accepts(address), "it listens")
+            async with client(address) as peer:
+                assert await peer.ask(offer()) == "O"
+                process.send_signal(signal.SIGUSR1)
+                assert await asyncio.to_thread(process.stdout.readline) == "['MainThread']\n"
+                assert await peer.rest() == b""
+        wait_until(lambda: accepts(address), "it listens")
+        process.terminate()
+        assert process.communicate(timeout=30) == ("", "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # ------------------------------------------------------------------------------------------------------------- sockets
 
 
