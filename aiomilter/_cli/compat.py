@@ -52,7 +52,8 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         help="hand over names that are no UTF-8, with surrogates, instead of answering 451 for the program",
     )
     parser.add_argument("script", metavar="SCRIPT", help="the program")
-    parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="its arguments")
+    arguments = parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="its arguments")
+    arguments.required = False  # else argparse asks for them where SCRIPT is missing
 
 
 def _compat(options: argparse.Namespace) -> int:

@@ -118,6 +118,13 @@ def test_a_program_ends_as_python_would_end_it(
     assert (process.returncode, found[0]) == (status, output)
 
 
+def test_without_a_script_only_that_is_missing() -> None:
+    found = subprocess.run([sys.executable, "-m", "aiomilter", "compat"], capture_output=True, text=True, timeout=20)
+    assert (found.returncode, found.stdout) == (2, "")
+    wanted = "the following arguments are required: SCRIPT; see 'aiomilter compat --help'"
+    assert found.stderr == f"aiomilter compat: {wanted}\n"
+
+
 def test_a_script_that_does_not_exist_is_one_line() -> None:
     found = subprocess.run(
         [sys.executable, "-m", "aiomilter", "compat", "/nowhere.py"], capture_output=True, text=True, timeout=20
