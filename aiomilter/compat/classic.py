@@ -1,5 +1,7 @@
 """The package that programs know as ``Milter``: one object per connection, one method per step.
 
+One piece, although long: it is the list of names that programs find there, each short.
+
 Source: the documentation of pymilter, and its behaviour as observed.
 """
 
