@@ -39,12 +39,14 @@ class Contender:
         version: Of the library and what runs it.
         command: Gives the command that serves a filter on an address.
         tcp: It can listen on nothing else.
+        pace: Share of the messages of a round that it gets, so that a slow one does not take the time of all.
     """
 
     name: str
     version: str
     command: Callable[[str, str], list[str]]
     tcp: bool = False
+    pace: float = 1.0
 
 
 @dataclass
@@ -133,7 +135,7 @@ def purepythonmilter(folder: Path) -> Contender:
         port, _, host = at.removeprefix("inet:").partition("@")
         return [python, str(PEERS / "pure.py"), host, port, kind]
 
-    return Contender("purepythonmilter", f"{version}, over TCP in every scenario", command, tcp=True)
+    return Contender("purepythonmilter", f"{version}, over TCP in every scenario", command, tcp=True, pace=0.1)
 
 
 def python_libmilter(folder: Path) -> Contender:
@@ -145,7 +147,7 @@ def python_libmilter(folder: Path) -> Contender:
         port, _, host = rest.partition("@")
         return [python, str(PEERS / "threads.py"), f"inet:{host}:{port}" if scheme == "inet" else rest, kind]
 
-    return Contender("python-libmilter", f"{version}, a thread a connection", command)
+    return Contender("python-libmilter", f"{version}, a thread a connection", command, pace=0.25)
 
 
 def compat(folder: Path) -> Contender:
@@ -272,14 +274,23 @@ def send(load: Path, pid: int, at: str, *options: str | int) -> dict[str, Any]:
     return found
 
 
-def about(taking: Field) -> dict[str, Any]:
-    """Return date, machine, versions, and who is missing."""
+def machine() -> dict[str, str]:
+    """Return the date, and what was measured on."""
+    models: list[str] = []
     with contextlib.suppress(OSError):
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} x {models[0].partition(':')[2].strip() if models else platform.machine()}",
         "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def about(taking: Field) -> dict[str, Any]:
+    """Return date, machine, versions, and who is missing."""
+    return {
+        **machine(),
         "versions": {each.name: each.version for each in taking.contenders},
         "missing": taking.missing,
     }

@@ -1,10 +1,11 @@
-"""A filter written for pymilter, on pymilter and on aiomilter: ``python -m benchmarks classic [ROUNDS]``.
+"""A filter written for pymilter, on pymilter and on aiomilter: ``python -m benchmarks classic``.
 
 CPU of the filter's process per message over one UNIX socket, with a connection for each message, and messages a second over one
 TCP connection.  Rounds are interleaved, so that both meet the machine in the same state; printed are medians and their ratio,
 then JSON.  The load is ``milterload.c``, which behaves as Postfix does.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiomilter import __version__
+from benchmarks._contenders import machine
+from benchmarks._goals import judged, rounds
 from tests.compat.rigs import pymilter
 
 __all__ = ["main"]
@@ -74,10 +77,17 @@ CASES: Final = {
     "tcp, one connection": ("tcp", ["--connections", "1", "--reuse", "1000000", "--duration", "2"]),
 }
 
+GOALS: Final = {("unix, one connection", "us CPU/message"): 1.0, ("tcp, one connection", "messages/s"): 20.0}
+
 
 def main(arguments: list[str]) -> int:
     """Run all cases, so many rounds of each."""
-    rounds = int(arguments[0]) if arguments else 5
+    parser = argparse.ArgumentParser(prog="python -m benchmarks classic", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--minutes", type=float, help="as many rounds as fit, instead of --rounds")
+    parser.add_argument("--quick", action="store_true", help="one round, to see that it works")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(arguments)
     if pymilter.missing():
         print(f"missing: {pymilter.missing()}", file=sys.stderr)
         return 1
@@ -95,14 +105,14 @@ def main(arguments: list[str]) -> int:
             for name, command in contenders.items()
             for kind in ("unix", "tcp")
         }
-        for _ in range(rounds):
-            for case, (kind, options) in CASES.items():
+        for _ in rounds(1 if options.quick else options.rounds, options.minutes):
+            for case, (kind, given) in CASES.items():
                 for name in contenders:
                     pid, where = served[name, kind]
-                    command = [str(load), *options, "--expect-mods", "1", "--pid", str(pid), "--json", where]
+                    command = [str(load), *given, "--expect-mods", "1", "--pid", str(pid), "--json", where]
                     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                     found[case][name].append(json.loads(output))
-    report(found)
+    report(found, options.json)
     return 0
 
 
@@ -137,7 +147,7 @@ def listens(where: str) -> bool:
         return probe.connect_ex(target) == 0
 
 
-def report(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+def report(found: dict[str, dict[str, list[dict[str, Any]]]], path: str | None) -> None:
     """Print medians and ratios, then JSON."""
     print(f"aiomilter {__version__}, pymilter {pymilter.VERSION}, Python {platform.python_version()}")
     print(f"{'':32}{'pymilter':>12}{'aiomilter':>12}{'ratio':>8}")
@@ -145,9 +155,16 @@ def report(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     for case, results in found.items():
         for what, value in (("us CPU/message", cpu), ("messages/s", rate)):
             ours, theirs = (statistics.median(map(value, results[name])) for name in ("aiomilter", "pymilter"))
-            print(f"{case[:31]:32}{theirs:12.1f}{ours:12.1f}{ours / theirs:8.2f}  {what}")
+            wanted = GOALS.get((case, what))
+            goal = f", {judged(ours / theirs, wanted, least=wanted > 1)}" if wanted else ""
+            print(f"{case[:31]:32}{theirs:12.1f}{ours:12.1f}{ours / theirs:8.2f}  {what}{goal}")
             summary[f"{case}: {what}"] = {"pymilter": theirs, "aiomilter": ours, "ratio": ours / theirs}
-    print(json.dumps(summary))
+        share = statistics.median(each["generator"]["cpu_util"] for name in results for each in results[name])
+        print(f"{case[:31]:32}{share:12.2f}  of a processor for the generator")
+    about = {**machine(), "aiomilter": __version__, "pymilter": pymilter.VERSION}
+    found_all = {"about": about, "summary": summary, "rounds": found}
+    if path:
+        Path(path).write_text(json.dumps(found_all, indent=1) + "\n")
 
 
 def cpu(result: dict[str, Any]) -> float:

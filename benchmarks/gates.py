@@ -10,9 +10,9 @@ The bounds are the goals (S1 to S3 in the project's notes on speed), for CPython
 optimization, as pyenv builds it.  Another interpreter costs something else, and is counted without being judged by ``--any``.
 """
 
+import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -21,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks._contenders import machine
 
 HERE = Path(__file__).parent
 # Scenario of the generator; goals and bounds: instructions in thousands on asyncio and uvloop, system calls.
@@ -86,7 +88,12 @@ def main(arguments: list[str]) -> int:
     if missing:
         print(f"gates: expected {', '.join(missing)} on the path, found none", file=sys.stderr)
         return 2
-    judged = "--any" not in arguments
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gates", description=__doc__)
+    parser.add_argument("--any", action="store_true", help="judge nothing")
+    parser.add_argument("--quick", action="store_true", help="few messages, and judge nothing")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(arguments)
+    judged = not (options.any or options.quick)
     results = {}
     failed = False
     with tempfile.TemporaryDirectory() as name:
@@ -99,12 +106,15 @@ def main(arguments: list[str]) -> int:
         print(f"{'per message':34}{'counted':>12}{'bound':>12}")
         for key, bound in BOUNDS.items():
             filter_, loop, what = key
-            few, many = MESSAGES[what]
+            few, many = (10, 30) if options.quick else MESSAGES[what]
             low, high = (count(what, filter_, loop, number, load, folder) for number in (few, many))
             found = (high - low) / (many - few)
             over = found > bound * 1.02
             failed = failed or (judged and over)
             results[" ".join(key)] = {"counted": found, "bound": bound}
             print(f"{' '.join(key):34}{found:12,.1f}{bound:12,.0f}{'  above' * over}", flush=True)
-    print(json.dumps({"python": platform.python_version(), "messages": MESSAGES, "results": results}))
+    found_all = json.dumps({**machine(), "messages": MESSAGES, "results": results})
+    print(found_all)
+    if options.json:
+        Path(options.json).write_text(found_all + "\n")
     return 1 if failed else 0

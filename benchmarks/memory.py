@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import _contenders
+from benchmarks._goals import judged
 
 CONNECTIONS: Final = (1000, 9000)
 FIRST: Final = 5_000
@@ -59,6 +60,10 @@ def main(arguments: list[str]) -> int:
                     continue
                 found["idle"].setdefault(contender.name, {})[connections] = seen
                 print(f"{contender.name:20}{connections:7}{seen['base_kib']:10.0f}{seen['octets']:13.0f}", flush=True)
+                if contender.name == "aiomilter asyncio":
+                    print(
+                        f"{'':20}octets: {judged(seen['octets'], 5 * 1024)}; base: {judged(seen['base_kib'], 30 * 1024)}"
+                    )
         print(f"\n{'':20}{'messages':>10}{'first KiB':>11}{'last KiB':>10}")
         for contender in taking.contenders:
             if contender.name.startswith("aiomilter"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import _contenders
+from benchmarks._goals import judged, rounds
 
 MIB: Final = 1 << 20
 
@@ -27,11 +28,12 @@ def main(arguments: list[str]) -> int:
     """Measure, print the ratios, and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--minutes", type=float, help="as many rounds as fit, instead of --rounds")
     parser.add_argument("--quick", action="store_true", help="one round with less, to see that it works")
     parser.add_argument("--only", action="append", metavar="CONTENDER", default=None)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args(arguments)
-    rounds = 1 if options.quick else options.rounds
+    most_rounds = 1 if options.quick else options.rounds
     many = min(1000 if options.quick else 9000, _contenders.raise_limit() - 100)
     seconds = ("--warmup", "1", "--duration", "1") if options.quick else ("--warmup", "5", "--duration", "10")
     bodies = 2 if options.quick else 20
@@ -41,15 +43,19 @@ def main(arguments: list[str]) -> int:
         found: dict[str, Any] = {"about": _contenders.about(taking)}
         for contender in taking.contenders:
             few, most, small, large = [], [], [], []
-            for _ in range(rounds):
+            for _ in rounds(most_rounds, options.minutes and options.minutes / len(taking.contenders)):
                 few.append(cost(taking, contender, "--connections", "16", *seconds))
                 most.append(cost(taking, contender, "--connections", str(many), *seconds))
                 small.append(cost(taking, contender, *size, str(bodies * 25), "--body", str(MIB)) / MIB)
                 large.append(cost(taking, contender, *size, str(bodies), "--body", str(25 * MIB)) / 25 / MIB)
             connections = statistics.median(most) / statistics.median(few)
             octets = statistics.median(large) / statistics.median(small)
-            found[contender.name] = {"connections": connections, "octets": octets, "many": many}
-            print(f"{contender.name}: a message with {many} connections against 16: {connections:.2f};", end=" ")
-            print(f"an octet of 25 MiB against 1 MiB: {octets:.2f}", flush=True)
+            found[contender.name] = {"connections": connections, "octets": octets, "many": many, "rounds": len(few)}
+            print(
+                f"{contender.name}: a message with {many} connections against 16: {connections:.2f}, {judged(connections, 1.5)}"
+            )
+            print(
+                f"{contender.name}: an octet of 25 MiB against 1 MiB: {octets:.2f}, {judged(octets, 1.1)}", flush=True
+            )
         _contenders.report(found, options.json)
     return 0

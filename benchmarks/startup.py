@@ -14,6 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import aiomilter
+from benchmarks._contenders import machine
+from benchmarks._goals import judged
+
 FILTER = """
 import aiomilter
 
@@ -68,8 +72,18 @@ def main(arguments: list[str]) -> int:
             found["listening"].append(listening(Path(name)))
     medians = {what: statistics.median(each) * 1000 for what, each in found.items()}
     for what, median in medians.items():
-        print(f"{what:12}{median:8.1f} ms")
-    print(f"Python {platform.python_version()}, {platform.platform()}")
+        print(f"{what:12}{median:8.1f} ms" + (f", {judged(median, 120)}" if what == "import" else ""))
+    print(f"aiomilter {aiomilter.__version__}, Python {platform.python_version()}, {platform.platform()}")
     if options.json:
-        Path(options.json).write_text(json.dumps({"medians_ms": medians, "seconds": found}, indent=1) + "\n")
+        Path(options.json).write_text(
+            json.dumps(
+                {
+                    "about": {**machine(), "aiomilter": aiomilter.__version__},
+                    "medians_ms": medians,
+                    "seconds": found,
+                },
+                indent=1,
+            )
+            + "\n"
+        )
     return 0

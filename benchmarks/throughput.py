@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks import _contenders
 from benchmarks._contenders import Contender
+from benchmarks._goals import judged, rounds
 
 
 class Scenario(NamedTuple):
@@ -38,6 +39,20 @@ SCENARIOS: Final = {
     "tcp": Scenario("typical", ("--scenario", "typical", "--connections", "1", "--reuse", "1000000"), 200, tcp=True),
     "waiting": Scenario("waiting", ("--scenario", "envelope", "--connections", "1000", "--reuse", "1000000"), 8000),
 }
+
+GOALS: Final = (
+    # Scenario, what, who, against whom, the goal, whether it is the least: S4, S5, S6, S8.
+    ("typical", "cpu_us", "aiomilter asyncio", "libmilter C", 0.50, False),
+    ("typical", "cpu_us", "aiomilter uvloop", "libmilter C", 0.40, False),
+    ("headers", "cpu_us", "aiomilter asyncio", "libmilter C", 0.32, False),
+    ("headers", "cpu_us", "aiomilter uvloop", "libmilter C", 0.32, False),
+    ("noop", "cpu_us", "aiomilter asyncio", "libmilter C", 0.95, False),
+    ("noop", "cpu_us", "aiomilter uvloop", "libmilter C", 0.65, False),
+    ("body", "cpu_us", "aiomilter asyncio", "pymilter", 1.15, False),
+    ("body-tcp", "cpu_us", "aiomilter asyncio", "pymilter", 1.05, False),
+    ("waiting", "per_second", "aiomilter asyncio", "pymilter", 3.0, True),
+    ("tcp", "per_second", "aiomilter asyncio", "libmilter C", 40.0, True),
+)
 
 
 def once(taking: _contenders.Field, contender: Contender, scenario: Scenario, messages: int) -> dict[str, Any]:
@@ -64,17 +79,23 @@ def spread(values: list[float]) -> float:
     return (high - low) / statistics.median(values)
 
 
-def measure(taking: _contenders.Field, name: str, rounds: int, share: float, base: str) -> dict[str, Any]:
+def measure(
+    taking: _contenders.Field, name: str, most: int, minutes: float | None, share: float, base: str
+) -> dict[str, Any]:
     """Measure all contenders in one scenario and print its table."""
     scenario = SCENARIOS[name]
     messages = max(20, int(scenario.messages * share))
     seen: dict[str, list[dict[str, Any]]] = {each.name: [] for each in taking.contenders}
     failed: dict[str, str] = {}
-    for _ in range(rounds):
+    done = 0
+    for number in rounds(most, minutes):
+        done = number + 1
         for contender in taking.contenders:
             if contender.name not in failed:
                 try:
-                    seen[contender.name].append(once(taking, contender, scenario, messages))
+                    seen[contender.name].append(
+                        once(taking, contender, scenario, max(20, int(messages * contender.pace)))
+                    )
                 except RuntimeError as error:
                     failed[contender.name] = str(error)
     medians = {
@@ -82,7 +103,7 @@ def measure(taking: _contenders.Field, name: str, rounds: int, share: float, bas
         for who, found in seen.items()
         if found and who not in failed
     }
-    print(f"\n{name}: {rounds} interleaved rounds of {messages} messages")
+    print(f"\n{name}: {done} interleaved rounds of {messages} messages")
     print(f"{'':20}{'CPU us':>10}{'spread':>8}{'ratio':>8}{'msg/s':>10}{'ratio':>8}{'generator':>11}")
     first = medians.get(base) or next(iter(medians.values()), None)
     for who, found in medians.items():
@@ -96,7 +117,12 @@ def measure(taking: _contenders.Field, name: str, rounds: int, share: float, bas
         )
     for who, why in failed.items():
         print(f"{who:20}failed: {why}")
-    return {"rounds": rounds, "messages": messages, "base": base, "medians": medians, "seen": seen, "failed": failed}
+    for where, what, who, against, goal, least in GOALS:
+        if where == name and who in medians and against in medians and medians[against][what]:
+            ratio = medians[who][what] / medians[against][what]
+            unit = "messages/s" if least else "CPU"
+            print(f"{who}, {unit} against {against}: {ratio:.2f}, {judged(ratio, goal, least=least)}")
+    return {"rounds": done, "messages": messages, "base": base, "medians": medians, "seen": seen, "failed": failed}
 
 
 def main(arguments: list[str]) -> int:
@@ -104,6 +130,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks throughput", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--minutes", type=float, help="as many rounds as fit, instead of --rounds")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     parser.add_argument("--base", default="libmilter C", help="whom the others are compared with")
     parser.add_argument("--only", action="append", metavar="CONTENDER")
@@ -114,10 +141,12 @@ def main(arguments: list[str]) -> int:
     _contenders.raise_limit()
     with tempfile.TemporaryDirectory() as name:
         taking = _contenders.prepare(Path(name), options.only)
-        rounds, share = (1, 0.1) if options.quick else (options.rounds, 1.0)
+        most, share = (1, 0.1) if options.quick else (options.rounds, 1.0)
         found: dict[str, Any] = {"about": _contenders.about(taking)}
-        for scenario in options.scenarios or SCENARIOS:
-            found[scenario] = measure(taking, scenario, rounds, share, options.base)
+        chosen = options.scenarios or list(SCENARIOS)
+        minutes = options.minutes and options.minutes / len(chosen)
+        for scenario in chosen:
+            found[scenario] = measure(taking, scenario, most, minutes, share, options.base)
         print()
         _contenders.report(found, options.json)
     return 0

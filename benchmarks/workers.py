@@ -11,7 +11,6 @@ workers against one: 2 divided by that is the ratio on cores that are free.  How
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aiomilter import EndOfMessageContext, Milter, run
+from aiomilter import EndOfMessageContext, Milter, __version__, run
+from benchmarks._contenders import machine
+from benchmarks._goals import judged, rounds
 
 HERE = Path(__file__).parent
 MODES = {
@@ -82,8 +83,11 @@ def main(arguments: list[str]) -> int:
     """Measure in interleaved rounds, and print the table and JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks workers")
     parser.add_argument("--quick", action="store_true", help="two short rounds")
-    quick = parser.parse_args(arguments).quick
-    rounds, seconds = (2, 1.5) if quick else (9, 5.0)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--minutes", type=float, help="as many rounds as fit, instead of --rounds")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(arguments)
+    most, seconds = (2, 1.5) if options.quick else (options.rounds, 5.0)
     results = {}
     with tempfile.TemporaryDirectory() as name:
         load = Path(name) / "milterload"
@@ -96,7 +100,7 @@ def main(arguments: list[str]) -> int:
                 rates: dict[int, list[float]] = {1: [], 2: []}
                 costs: dict[int, list[float]] = {1: [], 2: []}
                 ratios, shares = [], []
-                for _ in range(rounds):
+                for _ in rounds(most, options.minutes and options.minutes / len(GOALS) / len(LOOPS)):
                     for workers, found in rates.items():
                         rate, cost, share = measure(load, mode, loop, workers, seconds)
                         found.append(rate)
@@ -109,11 +113,13 @@ def main(arguments: list[str]) -> int:
                     "one": one, "two": two, "ratio": ratio, "ratios": ratios, "goal": goal, "cpu": costs, "load": shares
                 }  # fmt: skip
                 print(f"{mode:16}{loop:9}{one:12,.0f}{two:12,.0f}{ratio:7.2f}{goal:6.1f}{cpu:7.2f}"
-                      f"{statistics.median(shares):7.2f}", flush=True)  # fmt: skip
+                      f"{statistics.median(shares):7.2f}  {judged(ratio, goal, least=True)}", flush=True)  # fmt: skip
     print("cpu: CPU time a message with two workers / with one; load: share of a core for the generator")
-    print(
-        json.dumps({"python": platform.python_version(), "cores": os.cpu_count(), "rounds": rounds, "results": results})
-    )
+    about = {**machine(), "aiomilter": __version__}
+    found_all = json.dumps({"about": about, "results": results})
+    print("; ".join(f"{name} {value}" for name, value in about.items()))
+    if options.json:
+        Path(options.json).write_text(found_all + "\n")
     return 0
 
 
