@@ -215,6 +215,7 @@ async def test_hangup_stops_what_cannot_be_reloaded() -> None:
     await told(service, "drain 5.0")
     service.drained.set()
     await running
+    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
