@@ -193,6 +193,8 @@ class Server:
 
     _protocol: Callable[..., MilterProtocol] = MilterProtocol
     """Makes what serves a connection."""
+    _all_ended: Callable[[], None] | None = None
+    """Called at the end, once no connection is left."""
 
     def __init__(
         self,
@@ -298,6 +300,8 @@ class Server:
         if self._sweep is not None:
             self._sweep.cancel()
         await self._end_connections()
+        if self._all_ended is not None:
+            self._all_ended()
         if self._unwatch is not None:
             unwatch, self._unwatch = self._unwatch, None
             unwatch()

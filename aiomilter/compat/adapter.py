@@ -90,6 +90,20 @@ def _drop(octets: bytes) -> None:
     """Write to nobody."""
 
 
+class _Thread(threading.Thread):
+    """The thread of a connection."""
+
+    leaving = False
+    """It has said its last words and is about to end."""
+
+
+def _join_leaving() -> None:
+    """Wait for the threads that are about to end: for them to get their turn once more, no longer."""
+    for thread in threading.enumerate():
+        if isinstance(thread, _Thread) and thread.leaving:
+            thread.join()
+
+
 class ThreadConnection(MilterProtocol):
     """Serves a filter whose callbacks may block: in a thread that begins with the connection and ends with it.
 
@@ -104,7 +118,7 @@ class ThreadConnection(MilterProtocol):
         _Counted.made += 1
         self._slots = slots
         self._socket: socket.socket
-        self._thread: threading.Thread
+        self._thread: _Thread
         # Nobody reads, or is to read, what would be written.
         self._hushed = False
         self._working = False
@@ -127,7 +141,7 @@ class ThreadConnection(MilterProtocol):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._quick_ack = _QUICK_ACK is not None
-        self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
+        self._thread = _Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as failure:  # there are as many as the system allows
@@ -204,6 +218,7 @@ class ThreadConnection(MilterProtocol):
             self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", failure)
         finally:
             self._socket.close()
+            self._thread.leaving = True
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
                 self._loop.call_soon_threadsafe(self._tell_end)
 
@@ -339,6 +354,7 @@ def classic_server(
         return LoopConnection(*args) if inline() else ThreadConnection(*args, slots=slots)
 
     server._protocol = serve_one
+    server._all_ended = _join_leaving
     return server
 
 

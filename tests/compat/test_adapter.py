@@ -5,6 +5,7 @@ import contextvars
 import gc
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
-from aiomilter.compat.adapter import counted
+from aiomilter.compat.adapter import ThreadConnection, counted
 from aiomilter.compat.context import Text
 from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.framing import packet
@@ -81,6 +82,22 @@ async def test_connections_block_side_by_side_each_in_one_thread_of_its_own(tmp_
     assert len(threads) == count
     assert threading.main_thread() not in threads
     assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_a_server_that_has_closed_has_left_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that has told its end but not got its turn since."""
+    serve_one = ThreadConnection._serve
+    threads = []
+
+    def serve_and_linger(connection: ThreadConnection) -> None:
+        threads.append(threading.current_thread())
+        serve_one(connection)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(ThreadConnection, "_serve", serve_and_linger)
+    async with serving(Filter, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+    assert [thread.is_alive() for thread in threads] == [False]
 
 
 async def test_a_bound_on_threads_counts_callbacks_at_work_not_idle_connections(tmp_path: Path) -> None:
