@@ -77,10 +77,6 @@ class _Rest:
             return
 
 
-def _drop(octets: bytes) -> None:
-    """Write to nobody: the connection is lost."""
-
-
 class MilterProtocol(asyncio.Protocol):
     """One connection with an MTA.
 
@@ -93,6 +89,37 @@ class MilterProtocol(asyncio.Protocol):
         ended: Called once when the connection and all its callbacks are over.
         budget: What all connections may keep.
     """
+
+    __slots__ = (
+        "_acknowledges",
+        "_context",
+        "_dribbles",
+        "_ended",
+        "_given_up",
+        "_handed",
+        "_kept",
+        "_left",
+        "_looks",
+        "_loop",
+        "_lost",
+        "_met",
+        "_mute",
+        "_observer",
+        "_options",
+        "_out",
+        "_reading",
+        "_run",
+        "_running",
+        "_session",
+        "_task",
+        "_transport",
+        "_wake",
+        "_writable",
+        "_write_timer",
+        "budget",
+        "idle",
+        "number",
+    )
 
     session: ClassVar[type[Session]] = Session
     """What handles the octets."""
@@ -122,7 +149,6 @@ class MilterProtocol(asyncio.Protocol):
         self._ended: Callable[[MilterProtocol], None] | None = ended
         self._session = self.session(make, options, observer, self)
         self._out = self._session.out
-        self._write: Callable[[bytes], None] = _drop
         self._run: _Run | None = None
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
@@ -130,6 +156,8 @@ class MilterProtocol(asyncio.Protocol):
         self._handed: tuple[_Run, Any] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._running = False
+        # There is nobody to write to, or not any more.
+        self._mute = True
         self._lost = False
         self._given_up = False
         self._reading = True
@@ -138,7 +166,7 @@ class MilterProtocol(asyncio.Protocol):
         # Octets that were to be written when it was armed.
         self._left = 0
         self._transport: asyncio.Transport | None = None
-        self._acknowledge: Callable[[], None] | None = None
+        self._acknowledges = False
         # The MTA has said who it is, if it does.
         self._met = False
 
@@ -159,17 +187,17 @@ class MilterProtocol(asyncio.Protocol):
         if self._session.over:
             self._transport.abort()  # it was ended before its TLS had begun
             return
+        self._mute = False
         sock = transport.get_extra_info("socket")
         if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
-            self._acknowledge = self._acknowledge_at_once
-        self._write = self._transport.write
+            self._acknowledges = True
         self._begin_run()
         self._begin_task()
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, inline as far as it goes; hand the rest to the Task if a callback suspends."""
         self.idle = 0
-        if self._acknowledge is not None:
+        if self._acknowledges:
             self._acknowledge()
         if self._running:
             self._session.arrived(data)
@@ -201,10 +229,11 @@ class MilterProtocol(asyncio.Protocol):
                     self._wake.set_result(None)
                 self.suspended()
             elif self._out:
-                self._write(b"".join(self._out))
+                if not self._mute:
+                    self._transport.write(b"".join(self._out))  # type: ignore[union-attr]  # not mute: there is one
                 self._out.clear()
 
-    def _acknowledge_at_once(self) -> None:
+    def _acknowledge(self) -> None:
         """Have the system acknowledge what came now, not with our next packet.
 
         Sendmail writes the macros of a step and the step itself one after the other with Nagle's algorithm on, so it holds
@@ -215,7 +244,7 @@ class MilterProtocol(asyncio.Protocol):
         if not self._met and wire.connected:
             self._met = True
             if (wire.macro("v") or "").startswith("Postfix"):
-                self._acknowledge = None
+                self._acknowledges = False
                 return
         if self._transport is not None and not self._lost:
             with contextlib.suppress(OSError):
@@ -227,12 +256,11 @@ class MilterProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the callback that waits, then run those that a connection ends with."""
-        self._lost = True
+        self._lost = self._mute = True
         if self._write_timer is not None:
             self._write_timer.cancel()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        self._write = _drop
         self._end("lost")
         if self._given_up:
             self._tell_end()
@@ -339,7 +367,8 @@ class MilterProtocol(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the session has to say, in one write."""
         if self._out:
-            self._write(b"".join(self._out))
+            if not self._mute:
+                self._transport.write(b"".join(self._out))  # type: ignore[union-attr]
             self._out.clear()
 
     async def drain(self) -> None:
@@ -389,7 +418,8 @@ class MilterProtocol(asyncio.Protocol):
     def _begin_task(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
         self._wake = self._loop.create_future()
         self._task = self._loop.create_task(self._keep(cancelled), context=self._context)
-        self._task.add_done_callback(self._task_ended)
+        # In a context that is there, since none would make a copy of it.
+        self._task.add_done_callback(self._task_ended, context=self._context)
         return self._task
 
     def _task_ended(self, task: "asyncio.Task[None]") -> None:

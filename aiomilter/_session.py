@@ -10,10 +10,10 @@ long: every part reads and writes the same few fields of one connection, and a b
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mapping
 from functools import lru_cache
-from inspect import CO_COROUTINE, iscoroutine
+from inspect import CO_COROUTINE, getattr_static, iscoroutine
 from sys import getrefcount
 from time import monotonic
-from types import coroutine
+from types import FunctionType, coroutine
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar, cast
 
 from aiomilter._budget import Budget
@@ -32,7 +32,7 @@ from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, overrides
 from aiomilter.observe import MessageSummary, Observer, Where
 from aiomilter.options import Options
-from aiomilter.wire.connection import Connection, OutOfOrder, Repeated
+from aiomilter.wire.connection import PLACES, Connection, OutOfOrder, Repeated
 from aiomilter.wire.constants import BODY_CHUNK_SIZE, Command, ReplyCode, Stage
 from aiomilter.wire.constants import Protocol as Flag
 from aiomilter.wire.events import (
@@ -58,7 +58,7 @@ from aiomilter.wire.negotiation import Agreement, Wants, agree
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
 from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
-__all__ = ["MORE", "Channel", "Handler", "Session"]
+__all__ = ["MORE", "Channel", "Handler", "Session", "answers_of"]
 
 
 class Handler(Protocol):
@@ -111,6 +111,8 @@ class Channel(Protocol):
 _AnyContext = TypeVar("_AnyContext", bound=Context)
 _Callback: TypeAlias = Callable[..., Any]
 _Step: TypeAlias = tuple[_Callback | None, bytes, str, Stage]
+"""Callback, to be given the handler first; what CONTINUE is; the callback's name; the step."""
+_Steps: TypeAlias = tuple[Mapping[Stage, _Step], Mapping[int, _Step]]
 
 
 class _Cancelled:
@@ -174,10 +176,12 @@ _BODY: Final = int(Command.BODY)
 _DATA: Final = int(Command.DATA)
 _EOH: Final = int(Command.EOH)
 _BODYEOB: Final = int(Command.BODYEOB)
+_UNPACK: Final = HEAD.unpack_from
 _RCPT_CODE: Final = int(Command.RCPT)
 _MACRO: Final = int(Command.MACRO)
 _new_tuple: Final = tuple.__new__
 # ABORT cancels these; the others belong to the connection.
+_MOST_KEPT: Final = 256
 _OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
 _LAST: Final = frozenset({"abort", "close"})
 
@@ -246,11 +250,11 @@ class Session:
         self.draining = False
         self._handler: Handler | None = None
         self._agreement: Agreement | None = None
-        self._scene = Scene(self.wire.macro, self._progress)
+        self._scene = Scene(self)
         # How each plain event is handled; empty while an answer is remembered or the body is skipped.
-        self._asked: dict[Stage, _Step] = {}
-        self._short_way: dict[int, _Step] = {}
-        self._plain: dict[int, _Step] = {}
+        self._asked: Mapping[Stage, _Step] = {}
+        self._short_way: Mapping[int, _Step] = {}
+        self._plain: Mapping[int, _Step] = {}
         self._answers: Mapping[Stage, bytes] = {}
         self._callback = ""
         # The callback that runs has suspended at least once; why it was cancelled, and what was answered for it then.
@@ -289,7 +293,7 @@ class Session:
         the goals of speed.md allow: ``python -m benchmarks gates`` counts every line.
         """
         wire, buffer, out, debug = self.wire, self.wire.buffer, self.out, self._debug
-        unpack, macros, limit = HEAD.unpack_from, wire.macros, buffer.max_size + 1
+        unpack, macros, limit = _UNPACK, wire.macros, buffer.max_size
         max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
         headers = headers_size = 0
         # Longest MACRO packet that changes nothing: without a step, or under libmilter's rules without a macro.
@@ -303,6 +307,7 @@ class Session:
         pair, pair_size, lead, plainly = head_after(0), 0, 0, False
         data, pos, end, stop = b"", 0, 0, 0
         callback: Any = None
+        handler: Any = None
         answer, stage = b"", Stage.HEADER
         decode: Any = Header.decode
         asks, steps = self._asks, self._steps
@@ -356,7 +361,7 @@ class Session:
                             if debug:
                                 self._observer.event(self.where(), event)
                             try:
-                                response = yield from callback(context, event)
+                                response = yield from callback(handler, context, event)
                             except BaseException as error:
                                 response = self._failed(error)
                             if getrefcount(context) > _ALONE:
@@ -382,13 +387,13 @@ class Session:
                         break
                     length, code = unpack(data, pos)
                     stop = pos + 4 + length
-                    if stop > end or not length or (large and length > limit):
+                    if stop > end or not length or (large and length - 1 > limit):
                         break  # unfinished, or for refill() to refuse
                     lent = None
                     if code == _MACRO and wire.lends_plainly and length > empty:
-                        step = data[pos + 5]
-                        if step in macros:
-                            macros[step] = wire.macro_frame = data[pos:stop]
+                        place = PLACES[data[pos + 5]]
+                        if place:
+                            macros[place] = wire.macro_frame = data[pos:stop]
                         pos = stop
                         continue
                     plain, cell = self._plain.get(code), wire.row.get(code)
@@ -398,6 +403,7 @@ class Session:
                             wire.row, wire.state = row, state
                             headers = headers_size = 0
                         callback, answer, self._callback, stage = plain
+                        handler = self._handler
                         if code == _HEADER:
                             if headers >= max_headers or headers_size + length > max_headers_size:
                                 buffer.pos = pos = stop
@@ -440,17 +446,18 @@ class Session:
                         if plain is None:
                             continue
                         callback, answer, self._callback, stage = plain
+                        handler = self._handler
                     response = None
                     if callback is not None:
                         try:
                             if code == _BODY:
-                                response = yield from callback(context, event.chunk)
+                                response = yield from callback(handler, context, event.chunk)
                             elif code == _DATA or code == _EOH:  # noqa: SIM109 - no tuple of globals on this path
-                                response = yield from callback(context)
+                                response = yield from callback(handler, context)
                             elif code == _BODYEOB:
-                                response = yield from callback(editing)
+                                response = yield from callback(handler, editing)
                             else:
-                                response = yield from callback(context, event)
+                                response = yield from callback(handler, context, event)
                         except BaseException as error:
                             response = self._failed(error)
                         if getrefcount(context) > _ALONE:
@@ -728,7 +735,7 @@ class Session:
         """
         scene = self._scene
         self._observer.message_ended(lambda: self._summary(answer, edits))
-        if scene.endings:
+        if scene.endings is not None:
             self._channel.flush()
             for function, args in scene.endings:
                 try:
@@ -770,7 +777,11 @@ class Session:
         where = Where(self._channel.number, client.address or client.hostname, self._callback, queue_id)
         return where, f"{kind.__module__}.{kind.__qualname__}"
 
-    def _progress(self) -> bool:
+    def macro(self, name: str) -> str | None:
+        """Return what the MTA lends under a name."""
+        return self.wire.macro(name)
+
+    def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         if not self._callback or self._callback in _LAST or self._cancel is not None:
             return False
@@ -854,15 +865,16 @@ class Session:
             if overrides(type(handler), "negotiate") and not await self._call_negotiate(handler, offer):
                 self.over = True
                 return
-            self._agreement = agreement = agree(offer, handler.wants)
+            agreement = cast(Agreement, _kept(handler.wants, offer, lambda: agree(offer, handler.wants)))
+            self._agreement = agreement
         except (NegotiationError, RemoteProtocolError) as error:
             self._observer.remarked(self.where(), str(error))
             self.over = True
             return
         self.wire.agreed(agreement)
-        self._answers = _answers(agreement.silent)
+        self._answers = answers_of(agreement.silent)
         options = self._options
-        self._edit_limits = (
+        self._edit_limits = _edit_limits(
             agreement.actions,
             agreement.leading_space,
             options.max_edits,
@@ -894,14 +906,16 @@ class Session:
 
     def _equip(self) -> None:
         """Look up the callbacks of a message, and what else its steps need to take the short way."""
-        self._asked = {
-            stage: (self._callback_for(stage), self._answers[stage], CALLBACKS[stage], stage)
-            for stage in (_MAIL, _RCPT, _EOM)
-        }
-        self._short_way = {
-            int(stage.command): (self._callback_for(stage), self._answers[stage], CALLBACKS[stage], stage)
-            for stage in _PLAIN.values()
-        }
+        handler, agreement = self._handler, self._agreement
+        assert handler is not None
+        assert agreement is not None
+        wants, silent = handler.wants, agreement.silent
+        kind: type | None = type(handler)
+        steps = cast(_Steps, _kept(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
+        if any(_is_own(handler, step) for table in steps for step in table.values()):
+            kind = None
+            steps = cast(_Steps, _kept(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
+        self._asked, self._short_way = steps
         self._plain = self._short_way
 
     def _callback_for(self, stage: Stage) -> _Callback | None:
@@ -909,7 +923,7 @@ class Session:
         handler = self._handler
         if handler is None or stage not in handler.wants.stages:
             return None
-        return _native(getattr(handler, CALLBACKS[stage]))
+        return _native(cast(_Callback, getattr(handler, CALLBACKS[stage])))
 
     async def _connect(self, event: Connect) -> None:
         self._scene.client = event
@@ -1224,6 +1238,62 @@ def _native(callback: Callable[..., Any]) -> _Callback:
     return call
 
 
+def _method(kind: type | None, name: str) -> _Callback:
+    """Return what makes a coroutine of a callback, given the handler first: the method of its class if it is a plain one."""
+    found = None if kind is None else getattr_static(kind, name, None)
+    if isinstance(found, FunctionType) and found.__code__.co_flags & CO_COROUTINE:
+        return found
+
+    async def call(handler: object, *args: object) -> Any:
+        return await getattr(handler, name)(*args)
+
+    return call
+
+
+def _is_own(handler: Handler, step: _Step) -> bool:
+    """Return whether a handler has a callback of its own in the place of its class's."""
+    return step[0] is not None and getattr(getattr(handler, step[2]), "__func__", None) is not step[0]
+
+
+def _steps(kind: type | None, wants: Wants, silent: frozenset[Stage]) -> _Steps:
+    """Return how the steps of a message are handled.
+
+    One pair for all connections of a class, since a method looked up for each would be an object for each, and so would the
+    tables: 1.4 KiB a connection.
+
+    Args:
+        kind: Of the handlers; None if their callbacks have to be looked up for each call.
+        wants: What they want.
+        silent: The steps without an answer.
+    """
+    answers = answers_of(silent)
+
+    def step(stage: Stage) -> _Step:
+        callback = _method(kind, CALLBACKS[stage]) if stage in wants.stages else None
+        return callback, answers[stage], CALLBACKS[stage], stage
+
+    asked = {stage: step(stage) for stage in (_MAIL, _RCPT, _EOM)}
+    return asked, {int(stage.command): step(stage) for stage in _PLAIN.values()}
+
+
+def _kept(wants: Wants, key: object, find: Callable[[], object]) -> object:
+    """Return what holds for all connections of those who want the same, found out for the first of them."""
+    found = wants.kept.get(key)
+    if found is None:
+        if len(wants.kept) >= _MOST_KEPT:
+            wants.kept.clear()  # MTAs of one kind offer the same, so this is somebody who tries
+        found = wants.kept[key] = find()
+    return found
+
+
+@lru_cache(maxsize=256)
+def _edit_limits(
+    actions: int, leading_space: bool, most: int, most_octets: int, most_of_body: int
+) -> tuple[int, bool, int, int, int]:
+    """Return the arguments: one tuple for all connections that agreed on the same."""
+    return actions, leading_space, most, most_octets, most_of_body
+
+
 def _temporary(error: BaseException) -> BaseException | None:
     """Return the failure of something that the filter depends on, which may be over soon; None if there is more to it.
 
@@ -1244,7 +1314,7 @@ def _said(error: BaseException) -> str:
 
 
 @lru_cache(maxsize=256)
-def _answers(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
+def answers_of(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
     """Return what CONTINUE is at each step: nothing where no answer was agreed on."""
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
 

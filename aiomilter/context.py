@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, overload
 
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
@@ -60,11 +60,27 @@ class MTA:
 
 
 _UNKNOWN_CLIENT: Final = Connect("")
+_NOBODY: Final[list[Rcpt]] = []
+"""Recipients where there is no message; never changed."""
 _VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
 
 
+class Source(Protocol):
+    """Who knows what a context may be asked for beyond what came as an event."""
+
+    def macro(self, name: str) -> str | None:
+        """Return what the MTA lends under a name."""
+
+    def progress(self) -> bool:
+        """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
+        ...
+
+
 class Scene:
-    """The data behind the contexts of one SMTP connection; the session keeps it, callbacks see it through a context."""
+    """The data behind the contexts of one SMTP connection; the session keeps it, callbacks see it through a context.
+
+    Between messages it holds nothing that only a message needs.
+    """
 
     __slots__ = (
         "client",
@@ -72,21 +88,20 @@ class Scene:
         "endings",
         "helo",
         "in_message",
-        "macro",
         "notes",
-        "progress",
         "recipients",
         "refused",
         "sender",
+        "source",
     )
 
-    def __init__(self, macro: Callable[[str], str | None], progress: Callable[[], bool]) -> None:
-        self.macro = macro
-        self.progress = progress
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self.client = _UNKNOWN_CLIENT
         self.helo = ""
         self.in_message = False
         self.sender: Mail | None = None
+        self.recipients = _NOBODY
         self._clear()
 
     def begin(self, sender: Mail | None) -> None:
@@ -95,6 +110,7 @@ class Scene:
         if self.in_message or self.notes:
             self._clear()
         self.sender = sender
+        self.recipients = []
         self.in_message = True
 
     def end(self) -> None:
@@ -104,10 +120,10 @@ class Scene:
 
     def _clear(self) -> None:
         self.sender = None
-        self.recipients: list[Rcpt] = []
+        self.recipients = _NOBODY
         self.refused = 0
-        self.notes: dict[str, Any] = {}
-        self.endings: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.notes: dict[str, Any] | None = None
+        self.endings: list[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
         self.edits: Edits | None = None
         self.in_message = False
 
@@ -160,7 +176,10 @@ class Context:
     @property
     def notes(self) -> dict[str, Any]:
         """This filter's own dict for this message, empty at MAIL, readable in ``abort`` too."""
-        return self._live().notes
+        scene = self._live()
+        if scene.notes is None:
+            scene.notes = {}
+        return scene.notes
 
     @overload
     def macro(self, name: str) -> str | None: ...
@@ -177,25 +196,25 @@ class Context:
 
         Source: libmilter/docs/smfi_getsymval.html; protocol.md P-080 to P-085.
         """
-        value = self._live().macro(name)
+        value = self._live().source.macro(name)
         return default if value is None else value
 
     @property
     def queue_id(self) -> str | None:
         """The MTA's name for this message, macro ``i``; Postfix has none before the first recipient was accepted."""
-        return self._live().macro("i") or None
+        return self._live().source.macro("i") or None
 
     @property
     def auth(self) -> Auth | None:
         """Who has logged in; None if nobody has."""
-        macro = self._live().macro
+        macro = self._live().source.macro
         login = macro("auth_authen")
         return Auth(login, macro("auth_type") or "") if login else None
 
     @property
     def tls(self) -> TLS | None:
         """How the session is encrypted; None if it is not."""
-        macro = self._live().macro
+        macro = self._live().source.macro
         version = macro("tls_version")
         if not version:
             return None
@@ -205,7 +224,7 @@ class Context:
     @property
     def mta(self) -> MTA:
         """Who is asking, as far as the macros tell."""
-        macro = self._live().macro
+        macro = self._live().source.macro
         version = macro("v") or ""
         match = _VERSION.match(version)
         kind: Literal["postfix", "sendmail", "unknown"] = "unknown"
@@ -224,6 +243,8 @@ class Context:
         scene = self._live()
         if not scene.in_message:
             raise LocalProtocolError("on_end: expected a message to wait for, found none")
+        if scene.endings is None:
+            scene.endings = []
         scene.endings.append((function, args))
 
     def progress(self) -> bool:
@@ -234,7 +255,7 @@ class Context:
 
         Source: libmilter/docs/smfi_progress.html; protocol.md section 3.8, P-093.
         """
-        return self._live().progress()
+        return self._live().source.progress()
 
 
 class EndOfMessageContext(Context):

@@ -217,6 +217,8 @@ class Server:
         self._generations: set[Generation] = set()
         self._connections: dict[MilterProtocol, Generation] = {}
         self._count = 0
+        # One for all: a method looked up for each connection would be an object for each.
+        self._when_ended = self._ended
         self._listeners: list[Listener] = []
         self._accepting: dict[asyncio.Task[Any], MilterProtocol] = {}
         self._share: Share | None = None
@@ -345,7 +347,7 @@ class Server:
         served = self._crowd.enter(self._count, peer)
         make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
         loop = asyncio.get_running_loop()
-        connection = kind(loop, make, self._options, self.observer, self._count, self._ended, self._budget)
+        connection = kind(loop, make, self._options, self.observer, self._count, self._when_ended, self._budget)
         self._connections[connection] = generation
         generation.connections += 1
         self._idle.clear()

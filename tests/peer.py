@@ -371,6 +371,21 @@ class Peer:
         if not self.wire.closing:
             self.protocol.data_received(data)
 
+    def timers(self) -> list[tuple[float, asyncio.TimerHandle]]:
+        """Return a list that is to have the timers that are armed from now on, each with its delay."""
+        armed: list[tuple[float, asyncio.TimerHandle]] = []
+
+        class Noting(type(self.protocol)):  # type: ignore[misc]  # what serves the connection, with one method more
+            __slots__ = ()
+
+            def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+                handle: asyncio.TimerHandle = super().call_later(delay, callback)
+                armed.append((delay, handle))
+                return handle
+
+        self.protocol.__class__ = Noting
+        return armed
+
     def write(self, octets: bytes, *, size: int = 0) -> None:
         """Send octets, in pieces of ``size`` if given, each read by itself."""
         for start in range(0, len(octets), size or len(octets) or 1):

@@ -397,11 +397,11 @@ async def test_a_cancelled_callback_may_have_more_time_than_the_answer_behind_it
         watch = Stopwatch(peer)
         peer.write(mail())
         await asyncio.sleep(3)
-        delays = counting(peer)
+        armed = peer.timers()
         peer.write(helo())
         await asyncio.sleep(30)
         assert watch.read() == [(2.0, "t"), (12.0, "t")]
-        assert len(delays) < 6
+        assert len(armed) < 6
 
 
 @on_clock
@@ -715,27 +715,13 @@ async def test_a_source_that_hangs_as_it_closes_holds_up_no_answer() -> None:
 # What it costs
 
 
-def counting(peer: Peer) -> list[float]:
-    """Have the delays of all timers of a connection noted."""
-    delays: list[float] = []
-    call_later: Any = peer.protocol.call_later
-
-    def noting(delay: float, callback: Any) -> asyncio.TimerHandle:
-        delays.append(delay)
-        handle: asyncio.TimerHandle = call_later(delay, callback)
-        return handle
-
-    peer.protocol.call_later = noting  # type: ignore[method-assign]  # to see what is armed
-    return delays
-
-
 @on_clock
 async def test_nothing_is_armed_for_callbacks_that_do_not_wait() -> None:
     async with serving(filter_class()) as scene:
         peer = scene.peer()
-        delays = counting(peer)
+        armed = peer.timers()
         await peer.send(opening("postfix", OPENING) + MESSAGE + mail() + ABORT + MESSAGE)
-        assert delays == []
+        assert armed == []
         assert peer.protocol._session._deadlines is None
 
 
@@ -743,14 +729,14 @@ async def test_nothing_is_armed_for_callbacks_that_do_not_wait() -> None:
 async def test_callbacks_that_wait_for_a_moment_share_one_timer() -> None:
     async with serving(filter_class(dict.fromkeys(CALLBACKS, later()))) as scene:
         peer = scene.peer()
-        delays = counting(peer)
+        armed = peer.timers()
         for _ in range(10):
-            await peer.send((OPENING if not delays else b"") + MESSAGE)
-        assert len(delays) == 1
+            await peer.send((OPENING if not armed else b"") + MESSAGE)
+        assert len(armed) == 1
         await asyncio.sleep(10)
-        assert len(delays) == 1  # it found nothing to wait for
+        assert len(armed) == 1  # it found nothing to wait for
         await peer.send(MESSAGE + QUIT)
-        assert len(delays) == 2
+        assert len(armed) == 2
         assert peer.protocol._session._deadlines is not None
         assert peer.protocol._session._deadlines._timer is None
 

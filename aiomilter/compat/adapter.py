@@ -64,6 +64,7 @@ def stop_here() -> None:
 class LoopConnection(MilterProtocol):
     """Serves a filter all of whose callbacks are ``async def``: on the event loop, without a thread."""
 
+    __slots__ = ()
     session: ClassVar[type[Session]] = ClassicSession
 
     def __init__(self, *args: Any) -> None:
@@ -79,15 +80,11 @@ class LoopConnection(MilterProtocol):
         """End the connection without an answer."""
         self._session.over = True
         self._out.clear()
-        self._write = _drop
+        self._mute = True
 
     def _tell_end(self) -> None:
         _Counted.ended += self._ended is not None
         super()._tell_end()
-
-
-def _drop(octets: bytes) -> None:
-    """Write to nobody."""
 
 
 class _Thread(threading.Thread):
@@ -203,7 +200,7 @@ class ThreadConnection(MilterProtocol):
                         data = self._socket.recv(_READ_SIZE)
                 self.idle = 0
                 if self._quick_ack:
-                    self._acknowledge_at_once()
+                    self._acknowledge()
                 if not data:
                     self._session.over = True
                 self._working = True
@@ -222,7 +219,7 @@ class ThreadConnection(MilterProtocol):
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
                 self._loop.call_soon_threadsafe(self._tell_end)
 
-    def _acknowledge_at_once(self) -> None:
+    def _acknowledge(self) -> None:
         """As :class:`MilterProtocol`'s: until the MTA has said that it is one that does not need it."""
         wire = self._session.wire
         if not self._met and wire.connected:

@@ -16,7 +16,7 @@ from operator import index as whole
 from types import TracebackType
 from typing import Any, ClassVar, Final, Protocol, cast
 
-from aiomilter._session import Session
+from aiomilter._session import Session, answers_of
 from aiomilter.compat.context import Context, RawReply, error, strict
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
@@ -143,7 +143,7 @@ class ClassicSession(Session):
             return
         self._agreement = agreement
         self.wire.agreed(agreement)
-        self._answers = {stage: b"" if stage in agreement.silent else CONTINUE.packet for stage in Stage}
+        self._answers = answers_of(agreement.silent)
         self._equip()
         handler.context.agreed(agreement.actions)
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))

@@ -34,7 +34,7 @@ from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.negotiation import Agreement, canonical_macro
 from aiomilter.wire.state import NATIVE, Outcome, Rules, State, transitions
 
-__all__ = ["Connection", "OutOfOrder", "Repeated", "Row"]
+__all__ = ["PLACES", "Connection", "OutOfOrder", "Repeated", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +65,30 @@ _QUIT_NEW_CONNECTION: Final = QuitNewConnection()
 _MACRO: Final = int(Command.MACRO)
 _MACRO_HEAD: Final = HEAD.size + 1
 """Octets of a MACRO packet before the first name: length, code, and the step's command."""
+_CONNECT: Final = int(Command.CONNECT)
 _MAIL: Final = int(Command.MAIL)
 _UNKNOWN: Final = int(Command.UNKNOWN)
-# Latest step first: the order of look-up (P-081).
-_LOOKUP: Final = tuple(map(int, map(Command, b"EBNLTRMHC")))
-# UNKNOWN may come at any time and its macros are its own; Postfix sends them even where it was declined.
-_MACRO_STEPS: Final = (_UNKNOWN, *_LOOKUP)
+# The steps that macros are kept for, latest first, which is the order of look-up (P-081).  UNKNOWN may come at any time and its
+# macros are its own; Postfix sends them even where it was declined.
+_STEPS: Final = b"EBNLTRMHCU"
+_LOOKUP: Final = tuple(range(1, _STEPS.index(b"C") + 2))
+_LOOKUP_IN_UNKNOWN: Final = (_STEPS.index(b"U") + 1, *_LOOKUP)
 # libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
-_LIBMILTER_LOOKUP: Final = tuple(map(int, map(Command, b"ENTRMHC")))
-_MESSAGE_STEPS: Final = dict.fromkeys(b"EBNLTRM", b"")
+_LIBMILTER_LOOKUP: Final = tuple(_STEPS.index(step) + 1 for step in b"ENTRMHC")
+PLACES: Final = bytes(_STEPS.find(step) + 1 for step in range(256))
+"""Where in ``Connection.macros`` a step has its macros; 0 for those that have none."""
+_CONNECT_PLACE: Final = PLACES[_CONNECT]
+_MAIL_PLACE: Final = PLACES[_MAIL]
+_UNKNOWN_PLACE: Final = PLACES[_UNKNOWN]
 _BEGINNINGS: Final = frozenset({int(Command.CONNECT), int(Command.HELO), _MAIL})
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
-# What a command clears, the steps after its own (P-083).
-_AFTER_RCPT: Final = dict.fromkeys(b"EBNLT", b"")
-_AFTER_MAIL: Final = dict.fromkeys(b"EBNLTR", b"")
-_AFTER_HELO: Final = _MESSAGE_STEPS
-_AFTER_CONNECT: Final = dict.fromkeys(b"EBNLTRMH", b"")
-_ALL_STEPS: Final = dict.fromkeys(_MACRO_STEPS, b"")
+# What a command clears, the steps after its own (P-083): as much of the beginning of ``_STEPS``.
+_AFTER_RCPT: Final = (b"",) * _STEPS.index(b"R")
+_AFTER_MAIL: Final = (b"",) * _STEPS.index(b"M")
+_AFTER_HELO: Final = (b"",) * _STEPS.index(b"H")
+_AFTER_CONNECT: Final = (b"",) * _STEPS.index(b"C")
+_MESSAGE_STEPS: Final = _AFTER_HELO
+_ALL_STEPS: Final = (b"",) * len(_STEPS)
 # Looked up here once: an attribute of an Enum is a call in Python 3.11.
 _STATE_MAIL: Final = State.MAIL
 _STATE_RCPT: Final = State.RCPT
@@ -143,7 +150,8 @@ class Connection:
         "_rows",
         "_rules",
         "_symbols",
-        "_used",
+        "_used_connect",
+        "_used_mail",
         "broken",
         "buffer",
         "last_of_body",
@@ -162,8 +170,8 @@ class Connection:
         # What each command means now.
         self.row: Row = {}
         self.state = State.IDLE
-        # Whole packets as received until somebody reads a macro: decoding them all at once costs 39 %.
-        self.macros: dict[int, bytes | dict[str, str]] = dict.fromkeys(_MACRO_STEPS, b"")
+        # By PLACES.  Whole packets as received until somebody reads a macro: decoding them all at once costs 39 %.
+        self.macros: list[bytes | dict[str, str]] = [b""] * (len(_STEPS) + 1)
         # The last MACRO packet, whole, as long as what it brought is still there.
         self.macro_frame = b""
         # The end-of-message packet brought body, and its own event is still to come.
@@ -171,9 +179,10 @@ class Connection:
         # The step whose macros belong to what comes next, although they came before the end of what was.
         self._keep: int | None = None
         # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
-        self._used: dict[int, bytes | dict[str, str]] = {}
+        self._used_connect: bytes | dict[str, str] | None = None
+        self._used_mail: bytes | dict[str, str] | None = None
         # What :meth:`symbol` has read, by step, with the packet it is from.
-        self._symbols: dict[int, tuple[object, dict[str, str]]] = {}
+        self._symbols: dict[int, tuple[object, dict[str, str]]] | None = None
         self._in_unknown = False
         self._connected = False
         # What was last out of order has broken up a message: what still comes of that may not pass unseen.
@@ -261,15 +270,17 @@ class Connection:
             return self.symbol(name)
         name = canonical_macro(name)
         macros = self.macros
-        for step in _MACRO_STEPS if self._in_unknown else _LOOKUP:
-            values = macros[step]
+        for place in _LOOKUP_IN_UNKNOWN if self._in_unknown else _LOOKUP:
+            values = macros[place]
             if values:
                 if isinstance(values, bytes):
                     pairs = reversed(macro_values(values[_MACRO_HEAD:]).items())
                     read = {canonical_macro(key): value for key, value in pairs}
-                    if self._used.get(step) is values:
-                        self._used[step] = read
-                    values = macros[step] = read
+                    if values is self._used_mail:
+                        self._used_mail = read
+                    elif values is self._used_connect:
+                        self._used_connect = read
+                    values = macros[place] = read
                 if name in values:
                     return values[name]
         return None
@@ -279,16 +290,18 @@ class Connection:
 
         Source: libmilter/docs/smfi_getsymval.html.
         """
+        if self._symbols is None:
+            self._symbols = {}
         other = f"{{{name}}}" if len(name) == 1 else ""
         if len(name) == 3 and name[0] == "{" and name[2] == "}":
             other = name[1]
-        for step in _LIBMILTER_LOOKUP:
-            frame = self.macros[step]
+        for place in _LIBMILTER_LOOKUP:
+            frame = self.macros[place]
             if frame:
-                known = self._symbols.get(step)
+                known = self._symbols.get(place)
                 if known is None or known[0] is not frame:
                     assert isinstance(frame, bytes)
-                    known = self._symbols[step] = frame, macro_values(frame[_MACRO_HEAD:])
+                    known = self._symbols[place] = frame, macro_values(frame[_MACRO_HEAD:])
                 values = known[1]
                 if name in values:
                     return values[name]
@@ -298,8 +311,8 @@ class Connection:
 
     def peek(self, name: str) -> str | None:
         """Return what :meth:`macro` does, and keep nothing of it: for another thread."""
-        for step in _LOOKUP:
-            values = self.macros[step]
+        for place in _LOOKUP:
+            values = self.macros[place]
             if isinstance(values, bytes):
                 pairs = reversed(macro_values(values[_MACRO_HEAD:]).items())
                 values = {canonical_macro(key): value for key, value in pairs}
@@ -310,7 +323,7 @@ class Connection:
     def forget_unknown(self) -> None:
         """Drop the macros of an UNKNOWN command, once its callback has returned."""
         self._in_unknown = False
-        self.macros[_UNKNOWN] = b""
+        self.macros[_UNKNOWN_PLACE] = b""
         self.macro_frame = b""
 
     def decide(self) -> None:
@@ -351,14 +364,14 @@ class Connection:
         if self._rows is not None:
             self.row = self._rows[state]
 
-    def _forget(self, steps: dict[int, bytes]) -> None:
+    def _forget(self, steps: tuple[bytes, ...]) -> None:
         self.macro_frame = b""
         if self._keep is None:
-            self.macros.update(steps)
+            self.macros[1 : len(steps) + 1] = steps
             return
-        keep, self._keep = self._keep, None
+        keep, self._keep = PLACES[self._keep], None
         kept = self.macros[keep]
-        self.macros.update(steps)
+        self.macros[1 : len(steps) + 1] = steps
         self.macros[keep] = kept
 
     def _lends(self, payload: bytes, start: int) -> Event | None:
@@ -366,8 +379,8 @@ class Connection:
         if not payload:
             raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
         step = payload[0]
-        if step in self.macros and (len(payload) > 1 or not self._rules.keeps_macros):
-            self.macros[step] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
+        if PLACES[step] and (len(payload) > 1 or not self._rules.keeps_macros):
+            self.macros[PLACES[step]] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
         if step == _MAIL and not self.lends_plainly and self._mail_macros():
             return _ABORT
         return None
@@ -420,7 +433,8 @@ class Connection:
     def _first(self, implied: Event, code: int, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
         self.buffer.pos = start
-        if not self._rules.keeps_macros and self.macros.get(code) is not self._used.get(code):
+        used = self._used_mail if code == _MAIL else self._used_connect if code == _CONNECT else None
+        if not self._rules.keeps_macros and self.macros[PLACES[code]] is not used:
             self._keep = code
         return implied
 
@@ -430,7 +444,7 @@ class Connection:
         if self._connected:
             return self._first(_QUIT_NEW_CONNECTION, code, start)
         event = Connect.decode(payload)
-        self._used[code] = self.macros[code]
+        self._used_connect = self.macros[_CONNECT_PLACE]
         self._connected = True
         self._forget(_AFTER_CONNECT)
         self._move(_STATE_IDLE)
@@ -446,7 +460,7 @@ class Connection:
     def _mails(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Mail.decode(payload)
         self._connected = self._connected or not self._rules.tolerant
-        self._used[code] = self.macros[code]
+        self._used_mail = self.macros[_MAIL_PLACE]
         self._forget(_AFTER_MAIL)
         self.row, self.state = row, _STATE_MAIL
         return event

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError
 from aiomilter.wire.constants import (
@@ -68,6 +68,7 @@ class Wants:
         macros: Names it wants by stage, beyond the usual ones.
         leading_space: Header values with the space that follows the colon.
         rejected_recipients: Recipients that the MTA itself refuses, too.
+        kept: What was found out for one connection of those who want this and holds for the next; lives as long as they do.
     """
 
     stages: frozenset[Stage]
@@ -77,6 +78,7 @@ class Wants:
     macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
     leading_space: bool = False
     rejected_recipients: bool = False
+    kept: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
