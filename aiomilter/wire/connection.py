@@ -355,8 +355,10 @@ class Connection:
         """
         walker = Lookahead(_LEAVING | {int(Command.ABORT)} if abort else _LEAVING, answered)
         walker.feed(self.buffer.data, self.buffer.pos)
+        skip = self.buffer.skip
         for part in self.buffer.parts:
-            walker.feed(part)
+            walker.feed(part, skip)
+            skip = 0
         return walker
 
     def _move(self, state: State) -> None:

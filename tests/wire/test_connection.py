@@ -29,6 +29,7 @@ from aiomilter.wire.events import (
     Rcpt,
     Unknown,
 )
+from aiomilter.wire.framing import packet
 from aiomilter.wire.negotiation import Agreement, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, Reply, Verdict
 from tests.wire.driver import EVERYTHING, Listener, Seen, Sent
@@ -880,3 +881,16 @@ def test_verdicts_of_a_connection_decide_no_message() -> None:
 
 def test_all_names_exist() -> None:
     assert all(hasattr(connection, name) for name in connection.__all__)
+
+
+def test_looking_ahead_starts_behind_what_was_read_of_a_piece() -> None:
+    """A large read brings the end of one frame and more behind it, which is not copied."""
+    listener = started()
+    body = packet(Command.BODY, b"x" * 60_000)
+    listener.feed(packet(Command.MAIL, b"<>\0") + packet(Command.RCPT, b"<b>\0") + packet(Command.EOH) + body[:20_000])
+    connection = listener.connection
+    connection.receive_data(body[20_000:] + body * 2 + packet(Command.QUIT))
+    assert connection.next_event() == BodyChunk(b"x" * 60_000)
+    assert connection.buffer.skip
+    assert connection.lookahead(True, frozenset()).found == Command.QUIT
+    assert [connection.next_event() for _ in range(3)] == [BodyChunk(b"x" * 60_000)] * 2 + [Quit()]

@@ -295,6 +295,59 @@ def test_random_splits_of_large_packets_are_reassembled() -> None:
         assert frames(parted(octets, source.sample(range(len(octets)), 30))) == expected
 
 
+def test_what_follows_an_unfinished_frame_is_not_copied_with_it() -> None:
+    """However much that is: a body comes in reads of up to 256 KiB."""
+    first, second = packet(ord("B"), bytes(65_000)), packet(ord("B"), b"x" * 65_000)
+    rest = (first + second * 3)[30_000:]
+    buffer = FrameBuffer()
+    buffer.feed(first[:30_000])
+    assert buffer.next_frame() is None
+    buffer.feed(rest)
+    assert buffer.next_frame() == (ord("B"), bytes(65_000))
+    assert buffer.parts[0] is rest
+    assert len(buffer) == 3 * len(second)
+    assert buffer.kept == len(rest) + len(first)
+    buffer.feed(second[:100])  # and more comes before that is looked at
+    assert len(buffer) == 3 * len(second) + 100
+    assert [buffer.next_frame() for _ in range(4)] == [(ord("B"), b"x" * 65_000)] * 3 + [None]
+    assert len(buffer) == 100
+    buffer.feed(second[100:])
+    assert buffer.next_frame() == (ord("B"), b"x" * 65_000)
+    assert (len(buffer), buffer.kept) == (0, len(second))
+    assert buffer.next_frame() is None
+    assert buffer.kept == 0
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 7, 300, 16_380, 40_000, 65_535]), min_size=1, max_size=12),
+    st.lists(st.sampled_from([1, 2, 5, 4096, 16_384, 20_000, 65_536, 200_000]), min_size=1, max_size=20),
+    st.data(),
+)
+def test_large_frames_are_the_same_however_they_come_and_are_read(
+    sizes: list[int], reads: list[int], data: st.DataObject
+) -> None:
+    """P-004; and no octet is counted twice or forgotten on the way."""
+    sent = [(number + 1, bytes([number]) * size) for number, size in enumerate(sizes)]
+    octets = b"".join(packet(code, payload) for code, payload in sent)
+    buffer = FrameBuffer()
+    got: list[tuple[int, bytes]] = []
+    fed = turn = 0
+    while fed < len(octets):
+        size = reads[turn % len(reads)] if turn < 200 else len(octets)
+        buffer.feed(octets[fed : fed + size])
+        fed, turn = min(fed + size, len(octets)), turn + 1
+        for _ in range(data.draw(st.integers(0, 3))):  # a callback may wait, and reading goes on
+            frame = buffer.next_frame()
+            got += [frame] if frame is not None else []
+            assert len(buffer) == fed - sum(len(payload) + 5 for _, payload in got)
+    while (frame := buffer.next_frame()) is not None:
+        got.append(frame)
+    assert got == sent
+    assert (len(buffer), buffer.kept) == (0, 0)
+
+
 def test_a_frame_that_dribbles_in_takes_little_more_than_its_octets() -> None:
     """P-002, P-003: a piece of two octets is an object of 35, so pieces must not be kept as they come."""
     octets = packet(ord("B"), bytes(60_000))
