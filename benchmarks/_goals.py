@@ -1,7 +1,8 @@
-"""What is to be reached, printed beside what was measured; how many rounds fit into a time."""
+"""What is to be reached, printed beside what was measured; how far apart it was; how many rounds fit into a time."""
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 def judged(found: float, goal: float, *, least: bool = False) -> str:
@@ -18,6 +19,16 @@ def judged(found: float, goal: float, *, least: bool = False) -> str:
     if found >= goal if least else found <= goal:
         return f"goal {sign} {goal:g}, reached"
     return f"goal {sign} {goal:g}, missed by {abs(found / goal - 1):.0%}"
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the distance between the quartiles, of fewer than four values between the ends, as a share of the median."""
+    if not statistics.median(values):
+        return float("nan")  # where the process's clock is not to be had, the system counts hundredths of a second
+    if len(values) < 4:
+        return (max(values) - min(values)) / statistics.median(values)
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / statistics.median(values)
 
 
 def rounds(most: int, minutes: float | None) -> Iterator[int]:

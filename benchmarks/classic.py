@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from aiomilter import __version__
 from benchmarks._contenders import machine
-from benchmarks._goals import judged, rounds
+from benchmarks._goals import judged, rounds, spread
 from tests.compat.rigs import pymilter
 
 __all__ = ["main"]
@@ -150,17 +150,21 @@ def listens(where: str) -> bool:
 def report(found: dict[str, dict[str, list[dict[str, Any]]]], path: str | None) -> None:
     """Print medians and ratios, then JSON."""
     print(f"aiomilter {__version__}, pymilter {pymilter.VERSION}, Python {platform.python_version()}")
-    print(f"{'':32}{'pymilter':>12}{'aiomilter':>12}{'ratio':>8}")
+    print(f"{'':32}{'pymilter':>10}{'spread':>8}{'aiomilter':>10}{'spread':>8}{'ratio':>8}")
     summary: dict[str, Any] = {}
     for case, results in found.items():
         for what, value in (("us CPU/message", cpu), ("messages/s", rate)):
-            ours, theirs = (statistics.median(map(value, results[name])) for name in ("aiomilter", "pymilter"))
+            ours_all, theirs_all = ([*map(value, results[name])] for name in ("aiomilter", "pymilter"))
+            ours, theirs = statistics.median(ours_all), statistics.median(theirs_all)
             wanted = GOALS.get((case, what))
             goal = f", {judged(ours / theirs, wanted, least=wanted > 1)}" if wanted else ""
-            print(f"{case[:31]:32}{theirs:12.1f}{ours:12.1f}{ours / theirs:8.2f}  {what}{goal}")
+            print(
+                f"{case[:31]:32}{theirs:10.1f}{spread(theirs_all):8.0%}{ours:10.1f}{spread(ours_all):8.0%}"
+                f"{ours / theirs:8.2f}  {what}{goal}"
+            )
             summary[f"{case}: {what}"] = {"pymilter": theirs, "aiomilter": ours, "ratio": ours / theirs}
         share = statistics.median(each["generator"]["cpu_util"] for name in results for each in results[name])
-        print(f"{case[:31]:32}{share:12.2f}  of a processor for the generator")
+        print(f"{case[:31]:32}{share:10.2f}  of a processor for the generator")
     about = {**machine(), "aiomilter": __version__, "pymilter": pymilter.VERSION}
     found_all = {"about": about, "summary": summary, "rounds": found}
     if path:

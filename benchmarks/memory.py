@@ -1,16 +1,18 @@
 """What a filter holds in memory: ``python -m benchmarks memory``.
 
 Resident memory of the filter's process before any connection; what 1000 and 9000 connections add that have negotiated and
-greeted and are idle since; and how much it grows between the first messages and the last of 200,000.
+greeted and are idle since, the medians of interleaved rounds; and how much it grows between the first messages and the last of
+200,000.
 """
 
 import argparse
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import _contenders
-from benchmarks._goals import judged
+from benchmarks._goals import judged, spread
 
 CONNECTIONS: Final = (1000, 9000)
 FIRST: Final = 5_000
@@ -26,6 +28,29 @@ def idle(taking: _contenders.Field, contender: _contenders.Contender, connection
     return {"base_kib": found["rss_before_kb"], "octets": found["rss_per_conn_bytes"]}
 
 
+def all_idle(taking: _contenders.Field, connections: int, rounds: int) -> dict[str, Any]:
+    """Return what each contender's rounds have found, and print their medians."""
+    seen: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in taking.contenders}
+    failed: dict[str, str] = {}
+    for _ in range(rounds):
+        for contender in taking.contenders:
+            if contender.name not in failed:
+                try:
+                    seen[contender.name].append(idle(taking, contender, connections))
+                except RuntimeError as error:
+                    failed[contender.name] = str(error)
+    for name, found in seen.items():
+        if name in failed:
+            print(f"{name:20}{connections:7} failed: {failed[name]}")
+            continue
+        octets = [each["octets"] for each in found]
+        base, median = statistics.median(each["base_kib"] for each in found), statistics.median(octets)
+        print(f"{name:20}{connections:7}{base:10.0f}{median:13.0f}{spread(octets):8.0%}")
+        if name.startswith("aiomilter ") and name != "aiomilter compat":
+            print(f"{'':20}octets: {judged(median, 5 * 1024)}; base: {judged(base, 30 * 1024)}", flush=True)
+    return {"seen": seen, "failed": failed}
+
+
 def growth(taking: _contenders.Field, contender: _contenders.Contender, messages: int) -> dict[str, float]:
     """Return KiB after the first messages and after all."""
     address = _contenders.address(taking, contender)
@@ -39,6 +64,7 @@ def growth(taking: _contenders.Field, contender: _contenders.Contender, messages
 def main(arguments: list[str]) -> int:
     """Measure, print the table, and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="fewer connections and messages, to see that it works")
     parser.add_argument("--only", action="append", metavar="CONTENDER")
     parser.add_argument("--json", metavar="FILE")
@@ -47,23 +73,12 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         taking = _contenders.prepare(Path(name), options.only)
         found: dict[str, Any] = {"about": _contenders.about(taking), "idle": {}, "growth": {}}
-        print(f"{'':20}{'idle':>7}{'base KiB':>10}{'octets each':>13}")
+        print(f"{'':20}{'idle':>7}{'base KiB':>10}{'octets each':>13}{'spread':>8}")
         for connections in (200,) if options.quick else CONNECTIONS:
-            for contender in taking.contenders:
-                if connections > limit:
-                    print(f"{contender.name:20}{connections:7} needs more descriptors than the {limit} allowed")
-                    continue
-                try:
-                    seen = idle(taking, contender, connections)
-                except RuntimeError as error:
-                    print(f"{contender.name:20}{connections:7} failed: {error}")
-                    continue
-                found["idle"].setdefault(contender.name, {})[connections] = seen
-                print(f"{contender.name:20}{connections:7}{seen['base_kib']:10.0f}{seen['octets']:13.0f}", flush=True)
-                if contender.name == "aiomilter asyncio":
-                    print(
-                        f"{'':20}octets: {judged(seen['octets'], 5 * 1024)}; base: {judged(seen['base_kib'], 30 * 1024)}"
-                    )
+            if connections > limit:
+                print(f"{connections} connections need more descriptors than the {limit} allowed")
+                continue
+            found["idle"][connections] = all_idle(taking, connections, 1 if options.quick else options.rounds)
         print(f"\n{'':20}{'messages':>10}{'first KiB':>11}{'last KiB':>10}")
         for contender in taking.contenders:
             if contender.name.startswith("aiomilter"):

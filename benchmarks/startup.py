@@ -1,7 +1,8 @@
 """How long until a filter is there: ``python -m benchmarks startup``.
 
 ``import`` is a new interpreter that imports aiomilter, with its bytecode cached, less one that imports nothing; ``listening``
-is from the start of ``aiomilter run`` with a filter to its socket.
+is from the start of ``aiomilter run`` with a filter to its socket.  Fails where ``import aiomilter`` brings what nobody needs
+who does not ask for it: a library for DNS, cryptography or SMTP.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import aiomilter
 from benchmarks._contenders import machine
-from benchmarks._goals import judged
+from benchmarks._goals import judged, spread
 
+UNASKED = ("dns", "aiodns", "pycares", "cryptography", "aiosmtpd", "smtplib", "uvloop")
+"""Modules that ``import aiomilter`` may not bring."""
 FILTER = """
 import aiomilter
 
@@ -33,6 +36,12 @@ def seconds(statement: str) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True)
     return time.perf_counter() - started
+
+
+def unasked() -> list[str]:
+    """Return those of UNASKED that an interpreter has after ``import aiomilter``."""
+    statement = f"import sys, aiomilter; print(*(name for name in {UNASKED!r} if name in sys.modules))"
+    return subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True, text=True).stdout.split()
 
 
 def listening(folder: Path) -> float:
@@ -72,7 +81,10 @@ def main(arguments: list[str]) -> int:
             found["listening"].append(listening(Path(name)))
     medians = {what: statistics.median(each) * 1000 for what, each in found.items()}
     for what, median in medians.items():
-        print(f"{what:12}{median:8.1f} ms" + (f", {judged(median, 120)}" if what == "import" else ""))
+        goal = f", {judged(median, 120)}" if what == "import" else ""
+        print(f"{what:12}{median:8.1f} ms, spread {spread(found[what]):.0%}{goal}")
+    brought = unasked()
+    print(f"import aiomilter brings {', '.join(brought) or 'none'} of {', '.join(UNASKED)}")
     print(f"aiomilter {aiomilter.__version__}, Python {platform.python_version()}, {platform.platform()}")
     if options.json:
         Path(options.json).write_text(
@@ -80,10 +92,11 @@ def main(arguments: list[str]) -> int:
                 {
                     "about": {**machine(), "aiomilter": aiomilter.__version__},
                     "medians_ms": medians,
+                    "unasked": brought,
                     "seconds": found,
                 },
                 indent=1,
             )
             + "\n"
         )
-    return 0
+    return 1 if brought else 0

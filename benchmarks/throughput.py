@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks import _contenders
 from benchmarks._contenders import Contender
-from benchmarks._goals import judged, rounds
+from benchmarks._goals import judged, rounds, spread
 
 
 class Scenario(NamedTuple):
@@ -67,16 +67,6 @@ def once(taking: _contenders.Field, contender: Contender, scenario: Scenario, me
         "per_second": found["msg_per_s"],
         "generator": found["generator"]["cpu_util"],
     }
-
-
-def spread(values: list[float]) -> float:
-    """Return the distance between the quartiles, as a share of the median."""
-    if not statistics.median(values):
-        return float("nan")  # where the process's clock is not to be had, the system counts hundredths of a second
-    if len(values) < 4:
-        return (max(values) - min(values)) / statistics.median(values)
-    low, _, high = statistics.quantiles(values, n=4)
-    return (high - low) / statistics.median(values)
 
 
 def measure(

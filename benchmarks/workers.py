@@ -22,7 +22,7 @@ from pathlib import Path
 
 from aiomilter import EndOfMessageContext, Milter, __version__, run
 from benchmarks._contenders import machine
-from benchmarks._goals import judged, rounds
+from benchmarks._goals import judged, rounds, spread
 
 HERE = Path(__file__).parent
 MODES = {
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
         load = Path(name) / "milterload"
         subprocess.run(["cc", "-O2", "-pthread", "-o", load, HERE / "milterload.c"], check=True)
         print(
-            f"{'connections':16}{'loop':9}{'1 worker/s':>12}{'2 workers/s':>12}{'ratio':>7}{'goal':>6}{'cpu':>7}{'load':>7}"
+            f"{'connections':16}{'loop':9}{'1 worker/s':>12}{'2 workers/s':>12}{'ratio':>7}{'spread':>8}{'cpu':>7}{'load':>7}"
         )
         for mode, goal in GOALS.items():
             for loop in LOOPS:
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
                 results[f"{mode}, {loop}"] = {
                     "one": one, "two": two, "ratio": ratio, "ratios": ratios, "goal": goal, "cpu": costs, "load": shares
                 }  # fmt: skip
-                print(f"{mode:16}{loop:9}{one:12,.0f}{two:12,.0f}{ratio:7.2f}{goal:6.1f}{cpu:7.2f}"
+                print(f"{mode:16}{loop:9}{one:12,.0f}{two:12,.0f}{ratio:7.2f}{spread(ratios):8.0%}{cpu:7.2f}"
                       f"{statistics.median(shares):7.2f}  {judged(ratio, goal, least=True)}", flush=True)  # fmt: skip
     print("cpu: CPU time a message with two workers / with one; load: share of a core for the generator")
     about = {**machine(), "aiomilter": __version__}
