@@ -15,6 +15,11 @@ _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _CREDENTIALS: Final = Struct("3i")
 _SO_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
 """Linux only: process, user and group as they were when the peer connected, told by the kernel."""
+_SO_PEERGROUPS: Final = 59
+"""The same of its supplementary groups, where ``socket`` has no name for it (asm-generic/socket.h, Linux 4.13)."""
+_GROUP: Final = Struct("I")
+_MOST_OCTETS: Final = 1024
+"""Most that Python lets one ask for: 256 groups."""
 
 
 class Access:
@@ -23,7 +28,7 @@ class Access:
     Args:
         networks: Such as ``"10.0.0.0/8"`` or ``"2001:db8::1"``; None for everybody.
         users: Names or numbers of users; with ``groups`` None for everybody whom the permissions let in.
-        groups: The same of groups: the one that the peer runs as, not its supplementary ones.
+        groups: The same of groups: the one that the peer runs as, and its supplementary ones if they are 256 at most.
 
     Raises:
         TypeError: It is no sequence of texts, or of texts and numbers.
@@ -56,6 +61,8 @@ class Access:
             user, group = _credentials(sock)
             if user in self._users or group in self._groups:
                 return None
+            if self._groups and not self._groups.isdisjoint(_supplementary(sock)):
+                return None
             return f"user {user} with group {group} is not in allowed_users or allowed_groups"
         if self._networks is None:
             return None
@@ -86,6 +93,14 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
     assert _SO_PEERCRED is not None
     _, user, group = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _CREDENTIALS.size))
     return user, group
+
+
+def _supplementary(sock: socket.socket) -> list[int]:
+    try:
+        octets = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_OCTETS)
+    except OSError:
+        return []  # there are more, or the kernel does not tell
+    return [group for (group,) in _GROUP.iter_unpack(octets[: len(octets) // _GROUP.size * _GROUP.size])]
 
 
 def _networks(given: object) -> tuple[_Network, ...] | None:

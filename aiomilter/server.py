@@ -130,7 +130,7 @@ def serve(
             are closed at once.  None lets everybody in.
         allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
             ``allowed_groups`` None, leaves it to the permissions of the socket.  Linux only.
-        allowed_groups: The same of groups; who is in either may connect.
+        allowed_groups: The same of groups, supplementary ones included; who is in either may connect.
         ssl: Speak TLS on all TCP sockets, with this context of a server; with ``verify_mode = ssl.CERT_REQUIRED`` and
             ``load_verify_locations`` only to those who have a certificate.  UNIX-domain sockets stay as they are.
         socket_mode: Permissions of UNIX-domain sockets, such as ``0o660``; None leaves it to the umask.

@@ -6,7 +6,7 @@ import resource
 import socket
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,8 +103,8 @@ def test_a_unix_socket_knows_no_network() -> None:
 # Users and groups
 
 
-def children_connect(path: str, uid: int, gid: int) -> str:
-    """Have another user play a session to a socket."""
+def children_connect(path: str, uid: int, gid: int, others: Sequence[int]) -> str:
+    """Have another user, with other groups beside its own, play a session to a socket."""
     code = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
         "try:\n s.sendall(bytes.fromhex(sys.argv[2]))\n while part := s.recv(4096): sys.stdout.write(part.hex())\n"
@@ -114,7 +114,7 @@ def children_connect(path: str, uid: int, gid: int) -> str:
         ["/usr/bin/env", "python3", "-c", code, path, (OPENING + QUIT).hex()],
         user=uid,
         group=gid,
-        extra_groups=[],
+        extra_groups=others,
         capture_output=True,
         text=True,
         timeout=20,
@@ -126,17 +126,24 @@ def children_connect(path: str, uid: int, gid: int) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
-    ("options", "answered"),
+    ("options", "others", "answered"),
     [
-        ({"allowed_users": ("nobody", 4711)}, "Occ"),
-        ({"allowed_users": (4711,)}, ""),
-        ({"allowed_groups": (4712, "daemon")}, "Occ"),
-        ({"allowed_groups": (4711,)}, ""),
-        ({"allowed_users": (4711,), "allowed_groups": ("daemon",)}, "Occ"),
+        ({"allowed_users": ("nobody", 4711)}, (), "Occ"),
+        ({"allowed_users": (4711,)}, (), ""),
+        ({"allowed_groups": (4712, "daemon")}, (), "Occ"),
+        ({"allowed_groups": (4711,)}, (), ""),
+        ({"allowed_groups": (4711,)}, (4713, 4711), "Occ"),
+        ({"allowed_groups": (4711,)}, (4713,), ""),
+        ({"allowed_groups": (4711,)}, range(4711, 4711 + 256), "Occ"),
+        ({"allowed_groups": (4711,)}, range(4711, 4711 + 257), ""),  # more than can be asked for
+        ({"allowed_users": (4711,)}, (4711,), ""),
+        ({"allowed_users": (4711,), "allowed_groups": ("daemon",)}, (), "Occ"),
     ],
     ids=str,
 )
-def test_only_allowed_users_and_groups_may_connect(loop: str, options: dict[str, Any], answered: str) -> None:
+def test_only_allowed_users_and_groups_may_connect(
+    loop: str, options: dict[str, Any], others: Sequence[int], answered: str
+) -> None:
     import grp
     import pwd
     import tempfile
@@ -149,7 +156,7 @@ def test_only_allowed_users_and_groups_may_connect(loop: str, options: dict[str,
             os.chmod(directory, 0o755)
             path = str(Path(directory) / "filter.sock")
             async with serve(filter_class(), path, socket_mode=0o666, observer=watcher, **options):
-                child = asyncio.to_thread(children_connect, path, uid, gid)
+                child = asyncio.to_thread(children_connect, path, uid, gid, others)
                 assert await child == answered
 
     on(loop, main)
