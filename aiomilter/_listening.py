@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import enum
 import errno
 import grp
 import ipaddress
@@ -15,7 +16,19 @@ from typing import Any, Final
 
 from aiomilter.addresses import Address, Inet, Inherited, Unix
 
-__all__ = ["PLACES", "Bound", "Listener", "Permissions", "Share", "absent", "bind", "bind_found", "query", "tally"]
+__all__ = [
+    "PLACES",
+    "Bound",
+    "Listener",
+    "Permissions",
+    "Share",
+    "Turn",
+    "absent",
+    "bind",
+    "bind_found",
+    "query",
+    "tally",
+]
 
 PLACES: Final = 256
 """Most processes that accept from the same sockets."""
@@ -26,6 +39,9 @@ _REST: Final = 1.0
 """Seconds to let go by where the system has nothing left for another connection."""
 _COURTESY: Final = 0.001
 """Seconds for the other processes to accept what they should; they have been woken, too."""
+_PATIENCE: Final = 20
+"""How many times as long a process is waited for that has not accepted anything meanwhile: a busy machine gives it its turn
+within about as many milliseconds."""
 _ABSENT: Final = 2**64 - 1
 
 
@@ -120,7 +136,8 @@ class Share:
     """What one of several processes has of the sockets that all of them accept from: its turn when it has the fewest.
 
     Every process is woken by every new connection.  Those that have more than another leave it to that one for a
-    millisecond, and take it only if it is still there: the other may be busy, and nobody shall wait for it.
+    millisecond, and again, up to 20 of them.  One that has not taken it by then is held up, and until it takes something
+    nobody waits for it any more: the others take what is there, one a millisecond.
 
     Args:
         bound: The sockets.
@@ -134,6 +151,8 @@ class Share:
         self._place = place
         self._accepting = False
         self._connections = 0
+        # By place of those that had fewer: how many, and how often they were waited for since.
+        self._waited: dict[int, tuple[int, int]] = {}
         self._begin: Callable[[], None] | None = None
         self._ended: Callable[[], None] | None = None
 
@@ -165,9 +184,31 @@ class Share:
         if self._accepting:
             self._counts[self._place] = connections
 
-    def is_next(self) -> bool:
-        """Whether no other process has fewer connections."""
-        return self._connections <= min(self._counts)
+    def turn(self) -> "Turn":
+        """Return whose turn it is to accept."""
+        ours = self._connections
+        if ours <= min(self._counts):
+            return Turn.OURS
+        turn = Turn.ANYBODYS
+        for place, count in enumerate(self._counts):
+            if count < ours:
+                before, times = self._waited.get(place, (count, 0))
+                times = times + 1 if before == count else 1
+                self._waited[place] = count, times
+                if times <= _PATIENCE:
+                    turn = Turn.THEIRS
+        return turn
+
+
+class Turn(enum.Enum):
+    """Whose turn it is to accept, of several processes."""
+
+    OURS = enum.auto()
+    """No other has fewer connections."""
+    THEIRS = enum.auto()
+    """Others have fewer."""
+    ANYBODYS = enum.auto()
+    """Others have fewer, but do not take any."""
 
 
 class Listener:
@@ -213,16 +254,12 @@ class Listener:
         for _ in range(_AT_ONCE):
             if self._held:
                 return
-            if self._share is not None and not self._share.is_next():
-                self._pause(_COURTESY, self._accept_left)
+            turn = self._share.turn() if self._share is not None else Turn.OURS
+            if turn is not Turn.THEIRS and not self._accept_one():
                 return
-            if not self._accept_one():
+            if turn is not Turn.OURS and not self._held:
+                self._pause(_COURTESY, self._read)
                 return
-
-    def _accept_left(self) -> None:
-        """Take what the others have left."""
-        self._read()
-        self._accept_one()
 
     def _accept_one(self) -> bool:
         try:

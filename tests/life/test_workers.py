@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from aiomilter._listening import PLACES, Bound, Share, tally
+from aiomilter._listening import PLACES, Bound, Share, Turn, tally
 from aiomilter._workers import Backoff
 from aiomilter.mta import connect
 
@@ -72,24 +72,65 @@ async def test_long_connections_are_shared_evenly(burst: bool, loop: str, tmp_pa
         assert min(found.values()) >= (26 if burst else 30)
 
 
-def test_a_process_is_next_while_no_other_has_fewer() -> None:
+def sharing(*places: int) -> list[Share]:
     counts = tally()
     with socket.socket() as one:
-        shares = [Share([Bound(one)], counts, place) for place in (0, 7, PLACES - 1)]
-        first, second, third = shares
-        first.begin()
-        first.count(5)
-        assert first.is_next()  # nobody else accepts
-        second.begin()
-        assert [first.is_next(), second.is_next()] == [False, True]
-        second.count(5)
-        third.count(2)  # not told to begin: nobody waits for it
-        assert [first.is_next(), second.is_next()] == [True, True]
-        third.begin()
-        assert [share.is_next() for share in shares] == [False, False, True]
-        third.end()
-        third.count(1)
-        assert [first.is_next(), second.is_next()] == [True, True]
+        return [Share([Bound(one)], counts, place) for place in places]
+
+
+def test_it_is_the_turn_of_who_has_the_fewest() -> None:
+    shares = sharing(0, 7, PLACES - 1)
+    first, second, third = shares
+    first.begin()
+    first.count(5)
+    assert first.turn() is Turn.OURS  # nobody else accepts
+    second.begin()
+    assert [first.turn(), second.turn()] == [Turn.THEIRS, Turn.OURS]
+    second.count(5)
+    third.count(2)  # not told to begin: nobody waits for it
+    assert [first.turn(), second.turn()] == [Turn.OURS, Turn.OURS]
+    third.begin()
+    assert [share.turn() for share in shares] == [Turn.THEIRS, Turn.THEIRS, Turn.OURS]
+    third.end()
+    third.count(1)
+    assert [first.turn(), second.turn()] == [Turn.OURS, Turn.OURS]
+
+
+def test_who_is_held_up_is_not_waited_for_until_it_moves() -> None:
+    first, second, third = sharing(0, 1, 2)
+    for share in (first, second, third):
+        share.begin()
+    first.count(3)
+    second.count(2)  # and the third has none
+    assert [first.turn() for _ in range(21)] == [Turn.THEIRS] * 20 + [Turn.ANYBODYS]
+    first.count(4)
+    assert first.turn() is Turn.ANYBODYS
+    second.count(3)  # this one is there
+    assert [first.turn() for _ in range(21)] == [Turn.THEIRS] * 20 + [Turn.ANYBODYS]
+    third.count(1)
+    assert first.turn() is Turn.THEIRS
+    third.count(4)
+    second.count(4)
+    assert first.turn() is Turn.OURS
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_worker_that_is_held_up_holds_up_nobody(loop: str, tmp_path: Path) -> None:
+    """It is stopped: it has fewer connections than the other, and takes none."""
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), loop, directory=tmp_path) as daemon:
+        first, second = await serving(daemon)
+        os.kill(first, signal.SIGSTOP)
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(20):
+                    session = await stack.enter_async_context(connect(str(tmp_path / "s"), timeout=20))
+                    await session.connect()
+                    await session.mail("<a@x>")
+                    await session.rcpt("<b@x>")
+                    assert marks((await session.message(b"A: b\r\n\r\n")).delivered)[1] == str(second)
+        finally:
+            os.kill(first, signal.SIGCONT)
 
 
 # ----------------------------------------------------------------------------------------------------------------- death
