@@ -539,8 +539,8 @@ class Session:
                 asked = _EOM  # it came in the packet of the end
             elif self._answers[stage]:
                 asked = stage
-        answered = frozenset(int(each.command) for each, answer in self._answers.items() if answer)
-        abort, until, left = name in _OF_MESSAGE, frozenset() if self.over else answered, len(wire.buffer)
+        until = frozenset() if self.over or self._agreement is None else _answered(self._agreement.silent)
+        abort, left = name in _OF_MESSAGE, len(wire.buffer)
         lookahead = self._deadlines.walker(abort, until, left) or wire.lookahead(abort, until)
         found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
         if found is not None:
@@ -1317,6 +1317,12 @@ def _said(error: BaseException) -> str:
 def answers_of(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
     """Return what CONTINUE is at each step: nothing where no answer was agreed on."""
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
+
+
+@lru_cache(maxsize=256)
+def _answered(silent: frozenset[Stage]) -> frozenset[int]:
+    """Return the commands that take an answer."""
+    return frozenset(int(stage.command) for stage in Stage if stage not in silent)
 
 
 def _text(response: Any) -> str:
