@@ -13,6 +13,7 @@ import pytest
 from aiomilter import ACCEPT
 from aiomilter.mta import connect
 from aiomilter.wire.modifications import AddHeader
+from tests.listening import listens
 
 PROGRAM = """
 import sys, Milter
@@ -65,9 +66,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def wait_for(path: Path, process: "subprocess.Popen[Any]") -> None:
-    """Wait for a socket to appear."""
+    """Wait until somebody listens on a socket."""
     end = time.monotonic() + 20
-    while not path.exists():
+    while not listens(str(path)):
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -21,9 +21,10 @@ from tests.compat.rigs import programs, pymilter
 from tests.dns.server import NameServer
 from tests.interop.client import MESSAGE, RECIPIENTS, accepted
 from tests.interop.conftest import _running, on_port
-from tests.interop.rigs.mta import GLANCE, listening_ports
+from tests.interop.rigs.mta import GLANCE
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.scene import Scene, need
+from tests.listening import listening_ports, listens
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -122,7 +123,7 @@ class Runner:
     def listens(self) -> bool:
         """Whether somebody is at the program's socket."""
         if self.program.socket.startswith("unix:"):
-            return Path(self.program.socket.removeprefix("unix:")).exists()
+            return listens(self.program.socket)
         return int(re.findall("[0-9]+", self.program.socket)[0]) in listening_ports()
 
     @asynccontextmanager

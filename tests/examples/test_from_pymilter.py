@@ -12,6 +12,7 @@ import pytest
 from aiomilter import ACCEPT, CONTINUE, Reply
 from aiomilter.mta import connect
 from aiomilter.wire.modifications import AddHeader
+from tests.listening import listens
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "from_pymilter"
 STATES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -43,7 +44,7 @@ async def test_each_state_answers_the_same(state: str, reputation: int, tmp_path
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aiomilter", *command, env=environment)
     try:
         async with asyncio.timeout(30):
-            while not (tmp_path / "sock").exists():
+            while not listens(address):
                 assert process.returncode is None
                 await asyncio.sleep(0.01)
             async with connect(address) as session:

@@ -8,8 +8,9 @@ from typing import Final
 
 from tests.faults.faulty import number_of, struck
 from tests.interop.client import accepted, connect
-from tests.interop.rigs.mta import Rig, listening_ports
+from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.sink import Delivery
+from tests.listening import listening_ports
 
 __all__ = ["SESSIONS", "Books", "Load"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.interop.rigs.mta import GLANCE
-from tests.interop.test_restarts import serving
+from tests.listening import listens
 
 __all__ = ["FilterProcess"]
 
@@ -92,7 +92,7 @@ class FilterProcess:
         process = self._process
         await self.until(lambda: self._begins() > before or process.returncode is not None, "start")
         assert process.returncode is None, self.log
-        assert inherited is not None or serving(self.socket)
+        assert inherited is not None or listens(self.socket)
 
     def _begins(self) -> int:
         return self.log.count(": listening on ") if self._log.exists() else 0

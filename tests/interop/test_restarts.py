@@ -12,8 +12,8 @@ import pytest
 
 from tests.interop.client import MESSAGE, RECIPIENTS, SENDER, accepted, connect
 from tests.interop.recorder import Script
-from tests.interop.rigs.mta import listening_ports
 from tests.interop.scene import Scene
+from tests.listening import listens
 
 pytestmark = pytest.mark.interop
 
@@ -28,23 +28,13 @@ async def standalone(scene: Scene, mark: str) -> AsyncIterator[asyncio.subproces
         sys.executable, "-m", "tests.interop.standalone", socket, mark, cwd=Path(__file__).parents[2]
     )
     try:
-        await scene.rig.until(lambda: serving(socket) or process.returncode is not None, 20, "filter")
+        await scene.rig.until(lambda: listens(socket) or process.returncode is not None, 20, "filter")
         assert process.returncode is None
         yield process
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def serving(socket: str) -> bool:
-    """Whether anybody listens there, without being a client."""
-    kind, _, rest = socket.partition(":")
-    if kind == "inet":
-        return int(rest.partition("@")[0]) in listening_ports()
-    # Flag 00010000 marks a listener; the path of one that was killed may be bound anew.
-    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
-    return any(row[3] == "00010000" and row[7:] == [rest] for row in rows)
 
 
 async def test_a_client_that_comes_before_the_filter_must_come_again(scene: Scene) -> None:
@@ -92,7 +82,7 @@ async def test_a_stopped_filter_lets_open_sessions_end(scene: Scene) -> None:
             await client.say(f"MAIL FROM:<{SENDER}>")
             await client.say(f"RCPT TO:<{BOB}>")
             os.kill(process.pid, signal.SIGTERM)
-            await scene.rig.until(lambda: not serving(scene.sockets[0]), 10, "end of listening")
+            await scene.rig.until(lambda: not listens(scene.sockets[0]), 10, "end of listening")
             async with connect(scene.port) as other:
                 refused = await other.send()
             assert accepted(await client.say("DATA"))

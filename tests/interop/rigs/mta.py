@@ -1,7 +1,6 @@
 """What every rig can do: start and stop an MTA with several ports, each with filters of its own, and watch its queue."""
 
 import asyncio
-import os
 import random
 import shutil
 import socket
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.interop.rigs.sink import Delivery, Sink
+from tests.listening import listening_ports
 
 # Looked at this often while waiting for another process: seconds.
 GLANCE = 0.01
@@ -133,17 +133,6 @@ class Rig(ABC):
             if ended or time.monotonic() > deadline:
                 raise RigError(f"{self.name} does not listen on {self.ports}\n{self.tail()}")
             time.sleep(GLANCE)
-
-
-def listening_ports() -> set[int]:
-    """TCP ports on which somebody listens, IPv4 and IPv6."""
-    ports = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if os.path.exists(table):
-            with open(table) as lines:
-                rows = [line.split() for line in lines][1:]
-            ports |= {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
-    return ports
 
 
 def free_port() -> int:
