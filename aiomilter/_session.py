@@ -9,6 +9,7 @@ long: every part reads and writes the same few fields of one connection, and a b
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from inspect import CO_COROUTINE, getattr_static, iscoroutine
 from sys import getrefcount
@@ -58,7 +59,7 @@ from aiomilter.wire.negotiation import Agreement, Wants, agree
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
 from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
-__all__ = ["MORE", "Channel", "Handler", "Session", "answers_of"]
+__all__ = ["MORE", "MUCH", "Channel", "Handler", "Session", "answers_of"]
 
 
 class Handler(Protocol):
@@ -86,6 +87,9 @@ class Channel(Protocol):
 
     async def drain(self) -> None:
         """Wait until the MTA has taken enough of what was written."""
+
+    async def turn(self) -> None:
+        """Write what is in ``Session.out``, and let others have their turn."""
 
     def cancel(self) -> None:
         """Cancel what the suspended callback waits for."""
@@ -179,9 +183,14 @@ _BODYEOB: Final = int(Command.BODYEOB)
 _UNPACK: Final = HEAD.unpack_from
 _RCPT_CODE: Final = int(Command.RCPT)
 _MACRO: Final = int(Command.MACRO)
+_MOST_AT_ONCE: Final = 500
+"""Packets of one batch after which others have their turn; MTAs send no more together than a message has recipients."""
+MUCH: Final = 65_536
+"""Octets of answers that are not piled up any higher before the MTA has taken some."""
 _new_tuple: Final = tuple.__new__
+_MOST_KNOWN: Final = 256
+"""What is found out of those who want the same is kept for so many offers of MTAs."""
 # ABORT cancels these; the others belong to the connection.
-_MOST_KEPT: Final = 256
 _OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
 _LAST: Final = frozenset({"abort", "close"})
 
@@ -226,6 +235,7 @@ class Session:
         "_stray",
         "_streaming",
         "_waited",
+        "congested",
         "draining",
         "out",
         "over",
@@ -248,6 +258,8 @@ class Session:
         self.out: list[bytes] = []
         self.over = False
         self.draining = False
+        # The MTA does not take what was written.
+        self.congested = False
         self._handler: Handler | None = None
         self._agreement: Agreement | None = None
         self._scene = Scene(self)
@@ -312,12 +324,19 @@ class Session:
         decode: Any = Header.decode
         asks, steps = self._asks, self._steps
         event: Any
+        found: Any
+        name: Any
+        value: Any
+        # Packets since others had their turn, those with a callback of their own not counted.
+        taken = 0
         try:
             while not self.over:
                 if pos < end or buffer.parts:
                     buffer.pos = pos
                     if not buffer.refill():
                         kept = True
+                        data = b""  # the buffer may have let go of it
+                        event = found = name = value = _ = response = None
                         self._channel.kept()
                         buffer.feed((yield MORE))
                     data, pos, end = buffer.data, buffer.pos, buffer.end
@@ -326,8 +345,12 @@ class Session:
                         kept = False
                         buffer.data = b""
                         self._channel.kept()
-                    # An idle connection keeps nothing of what it has read.
-                    buffer.data, data, event = b"", b"", None
+                    # An idle connection keeps nothing of what it has read, nor a filter whose client has left.
+                    buffer.data, data = b"", b""
+                    event = found = name = value = _ = response = None
+                    if lent is None:
+                        callback = handler = None
+                    taken = 0
                     buffer.data = data = yield MORE
                     buffer.pos = pos = 0
                     buffer.end = end = len(data)
@@ -423,6 +446,12 @@ class Session:
                         if debug:
                             self._observer.event(self.where(), event)
                     else:
+                        taken += 1
+                        if taken > _MOST_AT_ONCE:
+                            taken, buffer.pos = 0, pos
+                            yield from cast(Any, self._breathe())
+                            if self.over:
+                                break  # type: ignore[unreachable]
                         buffer.pos = stop
                         if cell is None or cell[0] is not None:
                             event = wire.take(code, data[pos + 5 : stop], pos)
@@ -487,6 +516,15 @@ class Session:
         finish: Any = self._finish()
         yield from finish
 
+    async def _breathe(self) -> None:
+        """Write what was answered, let others have their turn, and wait until the MTA has taken enough of what it got."""
+        name, self._callback = self._callback, "turn"
+        with suppress(asyncio.CancelledError):
+            await self._channel.turn()
+        if self._waited:
+            self._resumed(None)
+        self._callback = name
+
     def _another(self, context: _AnyContext) -> _AnyContext:
         """Return a context for the callbacks that follow: the last one has kept its own, which is to be dead from now on."""
         context._scene = None
@@ -516,6 +554,10 @@ class Session:
         """Octets in memory that came and wait, or that are queued to be sent."""
         edits = self._edits
         return self.wire.buffer.kept + (edits.kept if edits is not None else 0)
+
+    def let_go(self) -> None:
+        """Drop what came and what was lent: the connection has ended, but may wait for the collector of cycles."""
+        self.wire.let_go()
 
     @property
     def idle(self) -> bool:
@@ -865,7 +907,7 @@ class Session:
             if overrides(type(handler), "negotiate") and not await self._call_negotiate(handler, offer):
                 self.over = True
                 return
-            agreement = cast(Agreement, _kept(handler.wants, offer, lambda: agree(offer, handler.wants)))
+            agreement = cast(Agreement, _known(handler.wants, offer, lambda: agree(offer, handler.wants)))
             self._agreement = agreement
         except (NegotiationError, RemoteProtocolError) as error:
             self._observer.remarked(self.where(), str(error))
@@ -911,10 +953,10 @@ class Session:
         assert agreement is not None
         wants, silent = handler.wants, agreement.silent
         kind: type | None = type(handler)
-        steps = cast(_Steps, _kept(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
+        steps = cast(_Steps, _known(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
         if any(_is_own(handler, step) for table in steps for step in table.values()):
             kind = None
-            steps = cast(_Steps, _kept(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
+            steps = cast(_Steps, _known(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
         self._asked, self._short_way = steps
         self._plain = self._short_way
 
@@ -1088,7 +1130,8 @@ class Session:
             if edits.sources:
                 return self._decided_later(edits, response, sent)
         self._end_decided(response, sent)
-        return None
+        # A small packet can bring on a large answer: a new body, above all.
+        return self._breathe() if self.congested or (sent and sum(map(len, self.out)) > MUCH) else None
 
     async def _decided_later(self, edits: Edits, response: Any, sent: int) -> None:
         """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
@@ -1216,8 +1259,7 @@ class Session:
         self._handler = None
         self._plain = {}
         self._remembered = self._of_client = None
-        self._scene.client = Connect("")
-        self._scene.helo = ""
+        self._scene.leave()
 
     async def _finish(self) -> None:
         self.over = True
@@ -1276,13 +1318,13 @@ def _steps(kind: type | None, wants: Wants, silent: frozenset[Stage]) -> _Steps:
     return asked, {int(stage.command): step(stage) for stage in _PLAIN.values()}
 
 
-def _kept(wants: Wants, key: object, find: Callable[[], object]) -> object:
+def _known(wants: Wants, key: object, find: Callable[[], object]) -> object:
     """Return what holds for all connections of those who want the same, found out for the first of them."""
-    found = wants.kept.get(key)
+    found = wants.known.get(key)
     if found is None:
-        if len(wants.kept) >= _MOST_KEPT:
-            wants.kept.clear()  # MTAs of one kind offer the same, so this is somebody who tries
-        found = wants.kept[key] = find()
+        if len(wants.known) >= _MOST_KNOWN:
+            del wants.known[next(iter(wants.known))]  # MTAs of one kind offer the same, so this is somebody who tries
+        found = wants.known[key] = find()
     return found
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
 
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
@@ -60,8 +60,8 @@ class MTA:
 
 
 _UNKNOWN_CLIENT: Final = Connect("")
-_NOBODY: Final[list[Rcpt]] = []
-"""Recipients where there is no message; never changed."""
+_NOBODY: Final = cast(list[Rcpt], ())
+"""Recipients where there is no message: one for all, and whoever adds one has an exception."""
 _VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
 
 
@@ -107,7 +107,7 @@ class Scene:
     def begin(self, sender: Mail | None) -> None:
         """Start a message with a clean slate."""
         # Outside a message it is clean but for what callbacks of the client have noted.
-        if self.in_message or self.notes:
+        if self.in_message or self.notes is not None:
             self._clear()
         self.sender = sender
         self.recipients = []
@@ -117,6 +117,12 @@ class Scene:
         """Forget the message."""
         if self.in_message:
             self._clear()
+
+    def leave(self) -> None:
+        """Forget the SMTP client, and what was noted for it: another may follow on the same socket."""
+        self._clear()
+        self.client = _UNKNOWN_CLIENT
+        self.helo = ""
 
     def _clear(self) -> None:
         self.sender = None

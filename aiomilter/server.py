@@ -100,8 +100,9 @@ def serve(
         cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.
         drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
-        packet_timeout: Seconds for a packet to come as a whole once some of it is here, and for the first one of a connection;
-            then it is closed.
+        packet_timeout: Seconds for the first packets of a connection, up to CONNECT, to come as a whole; then it is closed.
+            From there on a packet may take as long as ``idle_timeout`` says, since Postfix keeps half of one back while its
+            client takes its time; but where too much memory is kept (``max_memory``) for so many seconds, it is closed.
         write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
         stall_timeout: Seconds a callback may block the event loop before ``observer.stalled`` says which, and where; a thread
             watches.  None watches nothing.
@@ -124,8 +125,9 @@ def serve(
             are connections.
         max_memory: Octets kept on all connections for longer than it takes to handle them: what waits behind callbacks,
             unfinished packets, edits of messages that wait, answers that MTAs do not take.  Above it, nothing more is read
-            from who keeps some, and new messages are answered ``on_error``, until there is room.  Not counted are the macros
-            of a connection, at most eleven packets, and the recipients of its message, see ``max_recipients``.
+            from those of them who wait for us, but for what is read already, up to 256 KiB of each; and new messages are
+            answered ``on_error``, until there is room.  Not counted are the macros of a connection, at most eleven packets, and
+            the recipients of its message, see ``max_recipients``.
         allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
             are closed at once.  None lets everybody in.
         allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
@@ -227,6 +229,8 @@ class Server:
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
         self._say = Seldom(lambda what: self.observer.remarked(SERVER, what), monotonic)
         self._interval = 0.0
+        # For how many sweeps too much memory is kept.
+        self._pressed = 0
         self._budget = Budget(options.max_memory, options.max_messages, self._say)
         self._crowd = Crowd(
             options.max_connections, options.max_connections_per_peer, options.max_refused_connections, self._say
@@ -380,13 +384,15 @@ class Server:
         options = self._options
         idle = float("inf") if options.idle_timeout is None else options.idle_timeout / self._interval
         unfinished = options.packet_timeout / self._interval
+        self._pressed = self._pressed + 1 if self._budget.full else 0
         for connection in list(self._connections):
             if connection.waiting:
                 continue
             connection.idle += 1
-            if connection.dribbled() > unfinished:
-                what = f"a connection brought no whole packet within {options.packet_timeout:g} s; closing"
-                self._say("packets", what)
+            patient = connection.begun and self._pressed <= unfinished
+            if connection.dribbled() > (idle if patient else unfinished):
+                seconds = options.idle_timeout if patient else options.packet_timeout
+                self._say("packets", f"a connection brought no whole packet within {seconds:g} s; closing")
                 connection.stop()
             elif connection.idle > idle:
                 what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"

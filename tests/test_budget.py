@@ -23,6 +23,7 @@ from .peer import (
     Watcher,
     body,
     codes,
+    connect,
     filter_class,
     frames,
     mail,
@@ -173,7 +174,8 @@ async def test_half_packets_of_many_fill_the_budget_and_their_end_frees_it() -> 
         peers = [await scene.opened(OPENING + mail()) for _ in range(4)]
         for peer in peers:
             await peer.send(chunk[:40_000])
-        assert [peer.wire.reading for peer in peers] == [True, True, False, False]
+        # Only what comes can make them whole.
+        assert [peer.wire.reading for peer in peers] == [True, True, True, True]
         assert scene.server._budget.full
         peers[0].hang_up()
         peers[1].hang_up()
@@ -181,10 +183,10 @@ async def test_half_packets_of_many_fill_the_budget_and_their_end_frees_it() -> 
         for _ in range(3):
             await asyncio.sleep(0)
         assert scene.server._budget.used == 80_000
-        assert [peer.wire.reading for peer in peers[2:]] == [True, True]
+        assert not scene.server._budget.full
 
 
-async def test_who_keeps_half_a_packet_when_its_callback_has_ended_is_still_not_read() -> None:
+async def test_who_keeps_half_a_packet_when_its_callback_has_ended_may_finish_it() -> None:
     gate = Gate()
     chunk = body(b"x" * 60_000)
     async with serving(filter_class({"envrcpt": gate()}), max_memory=LIMIT) as scene:
@@ -196,12 +198,11 @@ async def test_who_keeps_half_a_packet_when_its_callback_has_ended_is_still_not_
             await asyncio.sleep(0)
         gate.opened.set()
         await two.quiet()
-        assert (two.answers, two.wire.reading) == ("Occcc", False)
-        one.hang_up()
-        await one.quiet()
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert two.wire.reading
+        assert scene.server._budget.full
+        assert (two.answers, two.wire.reading) == ("Occcc", True)
+        await two.send(chunk[55_000:])
+        await one.send(chunk[55_000:])
+        assert scene.server._budget.used == 0
 
 
 @on_clock
@@ -249,12 +250,12 @@ async def test_answers_that_an_mta_does_not_take_count() -> None:
     async with serving(filter_class({"eom": edit}), max_memory=LIMIT) as scene:
         peer = await scene.opened()
         peer.wire.stalled = True
-        await peer.send(MESSAGE)
-        assert scene.server._budget.used >= 150_000
-        assert scene.server._budget.full
-        peer.wire.take()
-        for _ in range(3):
+        peer.write(MESSAGE)
+        while not scene.server._budget.full:
             await asyncio.sleep(0)
+        assert scene.server._budget.used >= 150_000
+        peer.wire.take()
+        await peer.quiet()
         assert (scene.server._budget.used, peer.wire.reading) == (0, True)
 
 
@@ -413,11 +414,11 @@ async def in_single_octets(peer: Any) -> None:
 
 
 async def half_a_packet(peer: Any) -> None:
-    peer.write(OPENING + mail()[:10])
+    peer.write(offer() + connect()[:10])
 
 
 async def half_a_length(peer: Any) -> None:
-    peer.write(OPENING + mail()[:3])
+    peer.write(offer() + connect()[:3])
 
 
 async def nothing(peer: Any) -> None:
@@ -442,6 +443,44 @@ async def test_who_does_not_finish_a_packet_is_closed(say: Callable[[Any], Corou
         saying.cancel()
         await asyncio.wait((saying,))
         assert scene.watcher.remarks == ["a connection brought no whole packet within 20 s; closing"]
+
+
+@on_clock
+async def test_half_a_packet_of_an_open_session_may_take_its_time() -> None:
+    """Postfix writes whenever 4096 octets are full, and goes on when its client does."""
+    async with serving(filter_class(), packet_timeout=20, idle_timeout=500) as scene:
+        peer = scene.peer()
+        peer.write(OPENING + mail() + rcpt()[:10])
+        await asyncio.sleep(450)
+        lost = [peer.wire.lost]
+        peer.write(rcpt()[10:])
+        await asyncio.sleep(1)
+        assert peer.answers == "Occcc"
+        # For ever is too long.
+        for octet in body(b"x" * 10):
+            peer.write(bytes((octet,)))
+            await asyncio.sleep(100)
+        assert [*lost, peer.wire.lost] == [False, True]
+        assert scene.watcher.remarks == ["a connection brought no whole packet within 500 s; closing"]
+
+
+@on_clock
+async def test_half_a_packet_has_less_time_where_memory_is_short_but_not_less_than_said() -> None:
+    gate = Gate()
+    options: dict[str, Any] = {"max_memory": LIMIT, "max_waiting_size": 10 * LIMIT, "packet_timeout": 40}
+    async with serving(filter_class({"eom": gate()}), answer_timeout=1000, callback_timeout=1000, **options) as scene:
+        honest = scene.peer()
+        honest.write(OPENING + mail() + rcpt()[:10])
+        await asyncio.sleep(300)
+        greedy = scene.peer()
+        greedy.write(OPENING + MESSAGE + body(b"x" * 60_000) * 2)
+        await asyncio.sleep(35)
+        assert scene.server._budget.full
+        lost = [honest.wire.lost]
+        await asyncio.sleep(15)
+        assert [*lost, honest.wire.lost] == [False, True]
+        gate.opened.set()
+        await greedy.quiet()
 
 
 @on_clock

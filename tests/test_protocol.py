@@ -338,9 +338,13 @@ async def test_reading_pauses_while_the_mta_does_not_read_and_resumes_when_it_do
     async with serving(filter_class({"eom": lambda f, ctx, e: ctx.replace_body(b"x" * 100000)})) as scene:
         peer = await scene.opened()
         peer.wire.stalled = True
-        await peer.send(MESSAGE)
+        peer.write(MESSAGE)
+        async with asyncio.timeout(5):
+            while peer.wire.reading:
+                await asyncio.sleep(0)
         reading = [peer.wire.reading]
         peer.wire.take()
+        await peer.quiet()
         reading.append(peer.wire.reading)
         assert reading == [False, True]
         assert await peer.send(MESSAGE) == "ccccccbbc"

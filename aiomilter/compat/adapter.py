@@ -259,6 +259,10 @@ class ThreadConnection(MilterProtocol):
                     self._observer.remarked(self._session.where(), what)
                     raise
 
+    async def turn(self) -> None:
+        """Write what the session has to say; other connections have threads of their own."""
+        self.flush()
+
     def close(self) -> None:
         """Do nothing: the thread closes when it ends."""
 

@@ -16,7 +16,7 @@ from operator import index as whole
 from types import TracebackType
 from typing import Any, ClassVar, Final, Protocol, cast
 
-from aiomilter._session import Session, answers_of
+from aiomilter._session import MUCH, Session, answers_of
 from aiomilter.compat.context import Context, RawReply, error, strict
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
@@ -166,7 +166,7 @@ class ClassicSession(Session):
         self._before = len(self.out)
         return self._asked[Stage.EOM]
 
-    def _decided(self, response: Any) -> None:
+    def _decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
         if response is None:
             response = CONTINUE
         if isinstance(response, Verdict | RawReply):
@@ -174,10 +174,13 @@ class ClassicSession(Session):
             self.out.append(response.packet)
             self._end_message(response, edits)
             self.wire.end_message()
+            if self.congested or (edits > 1 and sum(map(len, self.out)) > MUCH):
+                return self._breathe()
         elif isinstance(response, _Close):
             self.over = True
         else:
             super()._answer(Stage.EOM, response, CONTINUE.packet)
+        return None
 
     async def _content(self, event: Any) -> None:
         if not isinstance(event, BodyChunk) or not event.with_end or not self._plain:

@@ -346,6 +346,14 @@ class Connection:
         self._connected = False
         self._move(_STATE_IDLE)
 
+    def let_go(self) -> None:
+        """Drop all octets, and all macros: nobody will ask any more."""
+        buffer = self.buffer
+        buffer.data, buffer.pos, buffer.end, buffer.skip = b"", 0, 0, 0
+        buffer.parts.clear()
+        self._forget(_ALL_STEPS)
+        self._used_connect = self._used_mail = self._symbols = None
+
     def lookahead(self, abort: bool, answered: frozenset[int]) -> Lookahead:
         """Return a walker over what waits to be read, that looks for the end of the connection.
 

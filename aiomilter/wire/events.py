@@ -158,10 +158,16 @@ class Macros:
         return cls(payload[0], macro_values(payload[1:]))
 
 
+_MOST_MACROS: Final = 256
+
+
 def macro_values(octets: bytes) -> dict[str, str]:
-    """Return value by name of a MACRO payload without its first octet; the first of two equal names wins (P-034, P-081)."""
+    """Return value by name of a MACRO payload without its first octet; the first of two equal names wins (P-034, P-081).
+
+    Of more than 256 names the rest is dropped: MTAs send some twenty, and decoded they take twenty times their octets.
+    """
     values: dict[str, str] = {}
-    strings = iter(decode(octets).split("\0")[:-1])
+    strings = iter(decode(octets).split("\0", 2 * _MOST_MACROS)[:-1])
     for name, value in zip(strings, strings, strict=False):
         values.setdefault(name, value)
     return values

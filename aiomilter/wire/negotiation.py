@@ -68,7 +68,6 @@ class Wants:
         macros: Names it wants by stage, beyond the usual ones.
         leading_space: Header values with the space that follows the colon.
         rejected_recipients: Recipients that the MTA itself refuses, too.
-        kept: What was found out for one connection of those who want this and holds for the next; lives as long as they do.
     """
 
     stages: frozenset[Stage]
@@ -78,7 +77,8 @@ class Wants:
     macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
     leading_space: bool = False
     rejected_recipients: bool = False
-    kept: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    known: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was found out for one connection of those who want this and holds for the next; lives as long as they do."""
 
 
 @dataclass(frozen=True, slots=True)
