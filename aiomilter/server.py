@@ -381,6 +381,11 @@ class Server:
         self._sweep = asyncio.get_running_loop().call_later(self._interval, self._sweep_connections)
 
     def _sweep_connections(self) -> None:
+        self._close_idle()
+        self._begin_sweep()
+
+    def _close_idle(self) -> None:
+        """Close the connections that have said nothing, or nothing whole, for longer than they may."""
         options = self._options
         idle = float("inf") if options.idle_timeout is None else options.idle_timeout / self._interval
         unfinished = options.packet_timeout / self._interval
@@ -398,7 +403,6 @@ class Server:
                 what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"
                 self._say("idle connections", what)
                 connection.stop()
-        self._begin_sweep()
 
     # ----------------------------------------------------------------------------------------------------- the factory
 

@@ -169,7 +169,7 @@ def _add_policy(group: "argparse._ArgumentGroup") -> None:
         metavar="SECONDS",
         type=seconds,
         default=60.0,
-        help="for the rest of a packet, or the first one, to come (%(default)g)",
+        help="for the first packets of a connection to come, or any where memory is short (%(default)g)",
     )
     group.add_argument(
         "--write-timeout",

@@ -1,6 +1,7 @@
 """The filter as a process of its own, as a postmaster runs it: command line, socket, log."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -65,7 +66,10 @@ class FilterProcess:
     def descriptors(self) -> int:
         """How many files it has open, the one not counted that libuv keeps in reserve from the first connection on."""
         files = f"/proc/{self.pid}/fd"
-        opened = [os.readlink(f"{files}/{number}") for number in os.listdir(files) if number != "0"]
+        opened = []
+        for number in os.listdir(files):
+            with contextlib.suppress(FileNotFoundError):  # it has just been closed
+                opened.append(os.readlink(f"{files}/{number}") if number != "0" else os.devnull)
         return len([path for path in opened if path != os.devnull])
 
     @property

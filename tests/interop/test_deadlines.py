@@ -9,7 +9,7 @@ from aiomilter import Connect, Context, EndOfMessageContext, Header, Helo, Mail,
 from tests.interop.client import RECIPIENTS, SENDER, Client, accepted
 from tests.interop.conftest import on_port
 from tests.interop.rigs.mta import HASTE
-from tests.interop.scene import Scene
+from tests.interop.scene import Scene, serve
 
 pytestmark = pytest.mark.interop
 
@@ -175,3 +175,31 @@ async def test_without_either_the_mta_gives_the_filter_up(request: pytest.Fixtur
         assert told == dict.fromkeys(STEPS, (later[mta], later[mta]))
         assert sorted(plan.cancelled) == sorted(STEPS)
         assert await scene.deliveries() == []
+
+
+class AtTheEnd(Milter):
+    """Has nothing to say before the end of a message, so that the MTA waits for no answer before it."""
+
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        ctx.add_header("X-Seen", "yes")
+
+
+@pytest.mark.parametrize("recipients", [1, 25, 60])
+async def test_a_client_that_takes_its_time_between_many_recipients_and_data_is_no_peer_that_dribbles(
+    scene: Scene, recipients: int
+) -> None:
+    """P-004: Postfix writes whenever 4096 octets are full, in the middle of a packet, and goes on when its client does."""
+    halves, domain = 0, RECIPIENTS[0].partition("@")[2]
+    async with serve(AtTheEnd, scene.sockets[0], packet_timeout=60.0) as server, scene.connect() as client:
+        await client.say(f"MAIL FROM:<{SENDER}>")
+        for number in range(recipients):
+            assert accepted(await client.say(f"RCPT TO:<{'x' * 40}{number}@{domain}>"))
+        for _ in range(20):  # what sees after 60 s, each time, that nothing whole has come since
+            server._close_idle()
+            halves += any(len(connection._session.wire.buffer) for connection in server._connections)
+            await asyncio.sleep(0)
+        replies = [await client.say("DATA"), await client.content(b"Subject: hi\r\n\r\nHello\r\n")]
+        assert [accepted(reply) for reply in replies] == [True, True], replies
+    (delivery, *others) = await scene.deliveries()
+    assert delivery.values("X-Seen") == [" yes"]
+    print(f"{scene.name}: half a packet was there {halves} times, {len(others) + 1} deliveries")

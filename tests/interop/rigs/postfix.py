@@ -1,5 +1,6 @@
 """A private Postfix (3.7 and later): the package must be installed, it need not be configured or run."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -138,11 +139,12 @@ class Postfix(Rig):
         pid = int(pid_file.read_text())
         comm = Path(f"/proc/{pid}/comm")
         deadline = time.monotonic() + 10
-        os.kill(pid, signal.SIGTERM)
-        while comm.exists() and comm.read_text() == "master\n":
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(GLANCE)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            os.kill(pid, signal.SIGTERM)
+            while comm.read_text() == "master\n":
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(GLANCE)
 
     def queued(self) -> list[str]:
         places = ("maildrop", "incoming", "active", "deferred")
