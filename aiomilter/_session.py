@@ -907,8 +907,8 @@ class Session:
             if overrides(type(handler), "negotiate") and not await self._call_negotiate(handler, offer):
                 self.over = True
                 return
-            agreement = cast(Agreement, _known(handler.wants, offer, lambda: agree(offer, handler.wants)))
-            self._agreement = agreement
+            wants = handler.wants
+            self._agreement = agreement = cast(Agreement, _known(wants, offer, lambda: agree(offer, wants)))
         except (NegotiationError, RemoteProtocolError) as error:
             self._observer.remarked(self.where(), str(error))
             self.over = True
@@ -925,7 +925,8 @@ class Session:
         )
         self._sees_rejected = bool(agreement.answer.protocol & _REJECTED_RECIPIENTS)
         self._equip()
-        self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
+        octets = _known(wants, ("answer", offer), lambda: packet(NegotiateAnswer.CODE, agreement.answer.payload))
+        self.out.append(cast(bytes, octets))
 
     async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> bool:
         """Call ``negotiate`` and return whether it has ended well."""
@@ -954,7 +955,7 @@ class Session:
         wants, silent = handler.wants, agreement.silent
         kind: type | None = type(handler)
         steps = cast(_Steps, _known(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
-        if any(_is_own(handler, step) for table in steps for step in table.values()):
+        if _has_own(handler, steps[0]) or _has_own(handler, steps[1]):
             kind = None
             steps = cast(_Steps, _known(wants, (kind, silent), lambda: _steps(kind, wants, silent)))
         self._asked, self._short_way = steps
@@ -1292,9 +1293,12 @@ def _method(kind: type | None, name: str) -> _Callback:
     return call
 
 
-def _is_own(handler: Handler, step: _Step) -> bool:
-    """Return whether a handler has a callback of its own in the place of its class's."""
-    return step[0] is not None and getattr(getattr(handler, step[2]), "__func__", None) is not step[0]
+def _has_own(handler: Handler, steps: Mapping[Any, _Step]) -> bool:
+    """Return whether a handler has callbacks of its own in the place of its class's."""
+    for callback, _, name, _ in steps.values():
+        if callback is not None and getattr(getattr(handler, name), "__func__", None) is not callback:
+            return True
+    return False
 
 
 def _steps(kind: type | None, wants: Wants, silent: frozenset[Stage]) -> _Steps:

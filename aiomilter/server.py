@@ -484,7 +484,9 @@ class Server:
         if connection.owns_socket:
             connection.take(sock)
             return
-        context = self._options.ssl if sock.family != socket.AF_UNIX else None
+        context = self._options.ssl
+        if context is not None and sock.family == socket.AF_UNIX:
+            context = None
         making = loop.connect_accepted_socket(
             lambda: connection,
             sock,
