@@ -101,17 +101,33 @@ class Bound:
         return not ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
 
     def listen(self, backlog: int) -> None:
-        """Listen; a socket that was handed over and listens already keeps the backlog it has."""
-        if not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        """Listen; a socket that was handed over and listens already keeps the backlog it has.
+
+        Raises:
+            OSError: It cannot, or its path is not ours any more: until now it looked like one that nobody serves, and another
+                process may have put its own in the place.
+        """
+        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return
+        try:
             self.socket.listen(backlog)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {self.name}: {error.strerror}") from error
+        if self._path is not None and not self._is_ours(self._path):
+            raise OSError(errno.ESTALE, f"cannot listen on {self.name}: somebody has removed or replaced its file")
 
     def close(self) -> None:
         """Close the socket, and remove its path if that is still ours: another process may listen there by now."""
         self.socket.close()
-        if self._path is not None:
+        if self._path is not None and self._is_ours(self._path):
             with contextlib.suppress(OSError):
-                if _identity(self._path) == self._identity:
-                    os.unlink(self._path)
+                os.unlink(self._path)
+
+    def _is_ours(self, path: str) -> bool:
+        try:
+            return _identity(path) == self._identity
+        except OSError:
+            return False
 
 
 def _identity(path: str) -> tuple[int, int]:

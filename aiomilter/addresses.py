@@ -14,12 +14,13 @@ Source: libmilter/docs/smfi_setconn.html; postconf(5), smtpd_milters.
 
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from aiomilter.exceptions import AddressError
 
-__all__ = ["Address", "Inet", "Inherited", "Unix", "parse"]
+__all__ = ["Address", "Inet", "Inherited", "Unix", "parse", "parse_all"]
 
 _MAX_PATH: Final = 107
 """Octets of a path that sockaddr_un can hold on Linux, its NUL not counted."""
@@ -94,6 +95,21 @@ def parse(text: str) -> Address:
         case "fd" if _FD_NAME.fullmatch(rest):
             return Inherited(rest)
     raise AddressError(f"{text!r}: expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER")
+
+
+def parse_all(texts: Iterable[str]) -> list[Address]:
+    """Return the endpoints that texts name, to listen on all of them.
+
+    Raises:
+        AddressError: A text names none, or one that is there already; only a port of the system's choice may be.
+    """
+    found: list[Address] = []
+    for text in texts:
+        address = parse(text)
+        if address in found and not (isinstance(address, Inet) and address.port == 0):
+            raise AddressError(f"{text!r}: expected each socket once")
+        found.append(address)
+    return found
 
 
 def _unix(text: str, path: str) -> Unix:

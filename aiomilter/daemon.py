@@ -11,7 +11,7 @@ from aiomilter._life import Orders, Reload, Service, live
 from aiomilter._listening import Bound, Permissions, Share, bind
 from aiomilter._systemd import Systemd
 from aiomilter._workers import Make, Report, Supervisor
-from aiomilter.addresses import parse
+from aiomilter.addresses import parse_all
 from aiomilter.failures import FailurePolicy
 from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.guard import Guard
@@ -107,7 +107,7 @@ def run(
         options: As for :func:`aiomilter.serve`.
 
     Raises:
-        AddressError: A text of ``sockets`` names no endpoint.
+        AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
         ChildProcessError: A worker could not start, or did not end well; it has written why.
         OSError: A socket cannot be listened on.
         RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.
@@ -163,8 +163,8 @@ def run_workers(
     permissions = Permissions(options.get("socket_mode"), options.get("socket_owner"), options.get("socket_group"))
     bound: list[Bound] = []
     try:
-        for text in sockets:
-            bound += bind(parse(text), permissions)
+        for address in parse_all(sockets):
+            bound += bind(address, permissions)
         supervisor = Supervisor(
             make,
             workers,

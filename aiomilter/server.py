@@ -15,7 +15,7 @@ from aiomilter._generation import Factory, Generation
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._stall import Claim, Watch, watch
-from aiomilter.addresses import Address, Inet, parse
+from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter
 from aiomilter.observe import SERVER, Observer
@@ -86,7 +86,7 @@ def serve(
 
     Args:
         factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.
-        sockets: Where to listen, at least one; see :mod:`aiomilter.addresses`.
+        sockets: Where to listen, at least one, each once; see :mod:`aiomilter.addresses`.
         on_error: The answer when a callback raises or answers nonsense: a verdict, a Reply, or a
             :class:`aiomilter.FailurePolicy` of several by class of client.  What the class of the filter says comes first.
         on_timeout: The same when its time is up; None answers ``on_error``.
@@ -142,7 +142,7 @@ def serve(
         observer: Hears what happens; None writes to the logger ``aiomilter``.
 
     Raises:
-        AddressError: A text of ``sockets`` names no endpoint.
+        AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
         TypeError: The factory is none, or an option is not of its type.
         ValueError: There is no socket, or a number is out of range.
         OSError: A socket cannot be listened on; on entering the block.
@@ -187,7 +187,7 @@ def serve(
     if not sockets:
         raise ValueError("serve: expected at least one socket to listen on, found none")
     permissions = Permissions(socket_mode, socket_owner, socket_group)
-    return Server(factory, [parse(text) for text in sockets], options, permissions, drain_timeout, backlog)
+    return Server(factory, parse_all(sockets), options, permissions, drain_timeout, backlog)
 
 
 class Server:
@@ -439,11 +439,7 @@ class Server:
 
     def _begin_to_accept(self) -> None:
         for listener in self._listeners:
-            try:
-                listener.start(self._backlog)
-            except OSError as error:
-                what = f"cannot listen on {listener.bound.name}: {error.strerror}"
-                raise OSError(error.errno, what) from error
+            listener.start(self._backlog)
             name = listener.bound.name
             self.addresses = (*self.addresses, name)
             self.observer.started(name, listener.bound.everywhere)

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import json
 import logging
+import os
 import re
 import signal
 import smtplib
@@ -138,6 +139,27 @@ def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
         assert client.recv(5)[4:] == b"O"
     assert daemon.end(signal.SIGTERM)[0] == 0
     assert not any("other machines" in line for line in daemon.log)
+
+
+@pytest.mark.slow
+def test_a_daemon_whose_path_was_taken_while_it_loaded_does_not_start(start: Start, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hold")
+    hold = "import os\nif not os.path.exists('go'):\n    with open('hold') as hold:\n        hold.read()\n"
+    (tmp_path / "f.py").write_text(hold + FILTER)
+    first = start("--listen", f"unix:{tmp_path}/s", "--workers", "2")
+    with open(tmp_path / "hold", "w"):  # opens once the first worker loads its filter
+        (tmp_path / "go").touch()
+        second = start("--listen", f"unix:{tmp_path}/s", "--workers", "2")
+        second.until("workers .* serve new connections")
+
+    status, _, err = first.end()
+
+    assert status == 1
+    what = "somebody has removed or replaced its file; does another daemon use it?"
+    assert f"aiomilter: cannot listen on unix:{tmp_path}/s: {what}" in err.splitlines()
+    assert "Traceback" not in err
+    assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
+    assert second.end(signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.slow
@@ -281,6 +303,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             2,
             "--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored",
         ),
+        (["--listen", "/s", "--listen", "unix:/s"], 2, "--listen 'unix:/s': expected each socket once"),
         (["--listen", "inet:0", "--tls-key", "k"], 2, "--tls-key and --tls-client-ca need --tls-certificate"),
         (
             ["--smtp", "0", "--allow-network", "10.0.0.0/8"],

@@ -149,6 +149,17 @@ def test_a_text_that_names_no_socket(text: str) -> None:
         serve(Milter, text)
 
 
+@pytest.mark.parametrize("texts", [("unix:/x", "/x"), ("fd:3", "fd:3"), ("inet:25@h", "inet:26@h", "inet:h:25")])
+def test_the_same_socket_twice(texts: tuple[str, ...]) -> None:
+    with pytest.raises(AddressError, match=f"{texts[-1]!r}: expected each socket once"):
+        serve(Milter, *texts)
+
+
+async def test_ports_that_the_system_chooses_are_several() -> None:
+    async with serve(Milter, "inet:0@127.0.0.1", "inet:0@127.0.0.1", observer=Watcher()) as server:
+        assert len(set(server.addresses)) == 2
+
+
 def test_no_socket() -> None:
     with pytest.raises(ValueError, match="at least one socket"):
         serve(Milter)
@@ -342,6 +353,14 @@ async def test_a_path_that_is_gone_is_no_matter(tmp_path: Path) -> None:
     path = tmp_path / "filter.sock"
     async with serve(Milter, str(path), observer=Watcher()):
         path.unlink()
+    assert not path.exists()
+
+
+async def test_a_path_that_somebody_took_before_anybody_listened_is_an_error(tmp_path: Path) -> None:
+    """P-132: a socket that does not listen yet looks like a stale one."""
+    path = tmp_path / "filter.sock"
+    with pytest.raises(OSError, match=r"cannot listen on unix:\S+: somebody has removed or replaced its file"):
+        await serve(Milter, f"unix:{path}", f"unix:{tmp_path}/./filter.sock", observer=Watcher()).start()
     assert not path.exists()
 
 

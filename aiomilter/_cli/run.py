@@ -24,6 +24,7 @@ from aiomilter._cli.parsing import (
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
+from aiomilter.addresses import parse_all
 from aiomilter.daemon import RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import FailurePolicy
@@ -350,6 +351,7 @@ def _run(options: argparse.Namespace) -> int:
     systemd = Systemd.from_environment()
     try:
         sockets = systemd.sockets(options.listen)
+        parse_all(sockets)
     except AddressError as error:
         raise Trouble(f"--listen {error}", status=USAGE) from None
     if not sockets and options.smtp is None:

@@ -42,6 +42,7 @@ _MENDS: Final = {
     errno.EADDRNOTAVAIL: "this machine has no such address",
     errno.EBADF: "no socket was handed over there, see systemd.socket(5)",
     errno.ENOTSOCK: "no socket was handed over there, see systemd.socket(5)",
+    errno.ESTALE: "does another daemon use it?",
     errno.ENOENT: "make the directory first",
     errno.ENOTDIR: "the path goes through something that is no directory",
 }
