@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import smtplib
 import socket
@@ -139,6 +140,81 @@ def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
         assert client.recv(5)[4:] == b"O"
     assert daemon.end(signal.SIGTERM)[0] == 0
     assert not any("other machines" in line for line in daemon.log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["--uvloop", "--no-uvloop"])
+def test_a_reload_loads_the_certificate_anew_too(start: Start, tmp_path: Path, loop: str) -> None:
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=x"
+    for name in ("old", "new"):
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run([*command.split(), *files], cwd=tmp_path, check=True, capture_output=True)
+
+    def install(certificate: str, key: str) -> None:
+        shutil.copy(tmp_path / certificate, tmp_path / "live.pem")
+        shutil.copy(tmp_path / key, tmp_path / "live.key")
+
+    def served() -> str:
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        context.check_hostname = False
+        context.load_cert_chain(tmp_path / "new.pem", tmp_path / "new.key")
+        with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as client:
+            client.sendall(bytes.fromhex("0000000d4f00000006000001ff001fffff"))
+            assert client.recv(5)[4:] == b"O"  # our own certificate is known
+            return ssl.DER_cert_to_PEM_cert(client.getpeercert(binary_form=True) or b"")
+
+    old, new = ((tmp_path / f"{name}.pem").read_text() for name in ("old", "new"))
+    (tmp_path / "ca.pem").write_text(old + new)
+    shutil.copy(tmp_path / "ca.pem", tmp_path / "clients.pem")
+    install("old.pem", "old.key")
+    files = ["--tls-certificate", "live.pem", "--tls-key", "live.key", "--tls-client-ca", "clients.pem"]
+    daemon = start("--listen", "inet:0@127.0.0.1", loop, *files)
+    port = int(daemon.until(r"listening on inet:(\d+)@127")[1])
+    assert served() == old
+    install("new.pem", "old.key")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("ERROR aiomilter: cannot reload: cannot use 'live.pem' for TLS: .*; nothing has changed")
+    assert served() == old
+    install("new.pem", "new.key")
+    (tmp_path / "f.py").write_text("x = 1\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("ERROR aiomilter: cannot reload: f.py has no filter")
+    assert served() == old
+    (tmp_path / "f.py").write_text(FILTER)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("INFO aiomilter: reloaded")
+    assert served() == new
+    assert daemon.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.slow
+def test_a_reload_takes_new_authorities_of_clients(start: Start, tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN="
+    for name in ("server", "client"):
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run([*(command + name).split(), *files], cwd=tmp_path, check=True, capture_output=True)
+
+    def answered() -> bool:
+        context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+        context.check_hostname = False
+        context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as client:
+                client.sendall(bytes.fromhex("0000000d4f00000006000001ff001fffff"))
+                return client.recv(5)[4:] == b"O"
+        except OSError:
+            return False
+
+    shutil.copy(tmp_path / "server.pem", tmp_path / "ca.pem")
+    files = ["--tls-certificate", "server.pem", "--tls-key", "server.key", "--tls-client-ca", "ca.pem"]
+    daemon = start("--listen", "inet:0@127.0.0.1", *files)
+    port = int(daemon.until(r"listening on inet:(\d+)@127")[1])
+    assert not answered()
+    shutil.copy(tmp_path / "client.pem", tmp_path / "ca.pem")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("INFO aiomilter: reloaded")
+    assert answered()
+    assert daemon.end(signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.slow

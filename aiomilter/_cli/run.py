@@ -41,7 +41,8 @@ __all__ = ["add_parser"]
 
 _DESCRIPTION: Final = """\
 Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then end in their own time, a second signal ends them now.
-SIGHUP loads the filter anew for new connections; if that fails, the log says why and the old one serves on.
+SIGHUP loads the filter anew for new connections, and the TLS certificate; if that fails, the log says why and the old one
+serves on.
 Each message is a line on stderr.
 """
 _EPILOG: Final = """\
@@ -321,6 +322,16 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
             raise Trouble("--tls-key and --tls-client-ca need --tls-certificate", status=USAGE)
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _load_tls(context, options)
+    return context
+
+
+def _load_tls(context: ssl.SSLContext, options: argparse.Namespace) -> None:
+    """Have a context use the files of the options as they are now.
+
+    Raises:
+        Trouble: That failed; the context may be of no use any more.
+    """
     name = options.tls_certificate
     try:
         context.load_cert_chain(options.tls_certificate, options.tls_key)
@@ -330,7 +341,6 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:  # an SSLError is one
         raise Trouble(f"cannot use {name!r} for TLS: {error.strerror or error}") from None
-    return context
 
 
 def _user(text: str) -> int:
@@ -373,8 +383,7 @@ def _run(options: argparse.Namespace) -> int:
     logs.set_up(options.log_level, process=options.workers > 1)
     if options.workers > 1:
         return _run_workers(options, sockets, systemd)
-    server = _server(options, sockets or ["inet:0@127.0.0.1"])
-    daemon = _Daemon(server, options, on_message)
+    daemon = _daemon(options, sockets or ["inet:0@127.0.0.1"], on_message=on_message)
     try:
         run_service(daemon, uvloop=options.uvloop, reload=daemon.reload, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
@@ -387,9 +396,7 @@ def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Syste
     observer = LogObserver()
 
     def make(share: Share) -> _Daemon:
-        server = _server(options, sockets)
-        server.share(share)
-        return _Daemon(server, options, None)
+        return _daemon(options, sockets, share=share)
 
     def report(error: BaseException, what: str) -> int:
         trouble = _end_trouble(options.target, error)
@@ -414,12 +421,21 @@ def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Syste
         raise listening_trouble(error) from None
 
 
-def _server(options: argparse.Namespace, sockets: list[str]) -> Server:
+def _daemon(
+    options: argparse.Namespace,
+    sockets: list[str],
+    *,
+    share: Share | None = None,
+    on_message: Callable[["Outcome"], None] | None = None,
+) -> "_Daemon":
     given = _serve_options(options)
     try:
-        return serve(load(options.target), *sockets, **given)
+        server = serve(load(options.target), *sockets, **given)
     except ValueError as error:
         raise Trouble(str(error)) from None
+    if share is not None:
+        server.share(share)
+    return _Daemon(server, given.get("ssl"), options, on_message)
 
 
 def _serve_options(options: argparse.Namespace) -> ServeOptions:
@@ -503,15 +519,21 @@ class _Daemon:
 
     Args:
         server: Not yet entered.
+        context: Its TLS; None if it speaks none.
         options: Of the command line.
         on_message: Gets what comes out of the SMTP server.
     """
 
     def __init__(
-        self, server: Server, options: argparse.Namespace, on_message: Callable[["Outcome"], None] | None
+        self,
+        server: Server,
+        context: ssl.SSLContext | None,
+        options: argparse.Namespace,
+        on_message: Callable[["Outcome"], None] | None,
     ) -> None:
         self.drain_timeout = server.drain_timeout
         self._server = server
+        self._context = context
         self._on_message = on_message
         self._options = options
         self._front: Front | None = None
@@ -559,17 +581,32 @@ class _Daemon:
         await self._stack.__aexit__(kind, error, traceback)
 
     async def reload(self) -> bool:
-        """Load the filter anew for new connections; return whether that worked, the log says what has happened."""
+        """Load the filter and the certificate anew for new connections.
+
+        Returns:
+            Whether that worked; the log says what has happened.
+        """
         target, observer = self._options.target, self._server.observer
         try:
+            _tls(self._options)  # if it cannot be used, nothing has changed yet
             with anew(target) as factory:
                 await self._server.reload(factory)
+            self._renew_tls()
         except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
             _log_trouble(observer, "reload", trouble, error)
             return False
         observer.noted(RELOADED)
         return True
+
+    def _renew_tls(self) -> None:
+        """Have the context that serves use the files as they are now.
+
+        Another tries them first: what has failed to load could not be put back.
+        """
+        if self._context is not None:
+            _tls(self._options)
+            _load_tls(self._context, self._options)
 
     async def drain(self, timeout: float | None = None) -> None:
         """Drain both at once: neither takes anybody new, and what the one waits for the other still answers."""
