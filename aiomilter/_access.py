@@ -2,24 +2,32 @@
 
 import grp
 import ipaddress
+import os
 import pwd
 import socket
 from collections.abc import Callable, Collection
 from struct import Struct
 from typing import Final, TypeAlias
 
-__all__ = ["Access", "peer_name"]
+__all__ = ["Access", "group_number", "peer_name", "user_number"]
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_CREDENTIALS: Final = Struct("3i")
+_CREDENTIALS: Final = Struct("iII")
 _SO_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
 """Linux only: process, user and group as they were when the peer connected, told by the kernel."""
-_SO_PEERGROUPS: Final = 59
-"""The same of its supplementary groups, where ``socket`` has no name for it (asm-generic/socket.h, Linux 4.13)."""
+_SO_PEERGROUPS: Final[int | None] = getattr(
+    socket, "SO_PEERGROUPS", None if os.uname().machine.startswith(("sparc", "parisc")) else 59
+)
+"""The same of its supplementary groups (Linux 4.13), where ``socket`` has no name for it as most machines have it
+(asm-generic/socket.h)."""
 _GROUP: Final = Struct("I")
 _MOST_OCTETS: Final = 1024
 """Most that Python lets one ask for: 256 groups."""
+_MAX_NUMBER: Final = 2**32 - 2
+"""Of users and groups; the one above means none."""
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4, written as IPv6."""
 
 
 class Access:
@@ -32,7 +40,8 @@ class Access:
 
     Raises:
         TypeError: It is no sequence of texts, or of texts and numbers.
-        ValueError: A text is no network, this machine does not know a name, or does not tell who its peers are.
+        ValueError: A text is no network, a number is none of a user or group, or this machine does not know a name, or does
+            not tell who its peers are.
     """
 
     def __init__(
@@ -42,8 +51,8 @@ class Access:
         groups: Collection[str | int] | None,
     ) -> None:
         self._networks = _networks(networks)
-        self._users = _numbers("allowed_users", users, lambda name: pwd.getpwnam(name).pw_uid)
-        self._groups = _numbers("allowed_groups", groups, lambda name: grp.getgrnam(name).gr_gid)
+        self._users = _numbers("allowed_users", users, user_number)
+        self._groups = _numbers("allowed_groups", groups, group_number)
         self._by_credentials = users is not None or groups is not None
         if self._by_credentials and _SO_PEERCRED is None:
             raise ValueError("allowed_users, allowed_groups: this system does not tell who connects")
@@ -72,6 +81,25 @@ class Access:
         return f"{address} is not in allowed_networks"
 
 
+def user_number(option: str, user: object) -> int:
+    """Return the number of a user, given its name or number.
+
+    Args:
+        option: What it is for, in errors.
+        user: Name or number.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: This machine does not know the name, or there is no such number.
+    """
+    return _number(option, user, lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def group_number(option: str, group: object) -> int:
+    """Return the number of a group, as :func:`user_number` does."""
+    return _number(option, group, lambda name: grp.getgrnam(name).gr_gid)
+
+
 def peer_name(sock: socket.socket) -> str:
     """Return who is at the other end: an address, or the user of a UNIX-domain socket; "" if nobody can tell."""
     if sock.family == socket.AF_UNIX:
@@ -96,11 +124,13 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
 
 
 def _supplementary(sock: socket.socket) -> list[int]:
+    if _SO_PEERGROUPS is None:
+        return []
     try:
         octets = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_OCTETS)
     except OSError:
         return []  # there are more, or the kernel does not tell
-    return [group for (group,) in _GROUP.iter_unpack(octets[: len(octets) // _GROUP.size * _GROUP.size])]
+    return [group for (group,) in _GROUP.iter_unpack(octets)]
 
 
 def _networks(given: object) -> tuple[_Network, ...] | None:
@@ -110,23 +140,39 @@ def _networks(given: object) -> tuple[_Network, ...] | None:
     for text in _several("allowed_networks", given):
         if not isinstance(text, str):
             raise TypeError(f"allowed_networks: expected texts such as '10.0.0.0/8', found {text!r}")
-        try:
-            found.append(ipaddress.ip_network(text))
-        except ValueError as error:
-            raise ValueError(f"allowed_networks: {error}") from None
+        found.append(_network(text))
     return tuple(found)
 
 
-def _numbers(name: str, given: object, look_up: Callable[[str], int]) -> frozenset[int]:
-    found = set()
-    for one in _several(name, given) if given is not None else ():
-        if isinstance(one, bool) or not isinstance(one, str | int):
-            raise TypeError(f"{name}: expected names or numbers, found {one!r}")
-        try:
-            found.add(look_up(one) if isinstance(one, str) else one)
-        except KeyError:
-            raise ValueError(f"{name}: this machine knows no {one!r}") from None
-    return frozenset(found)
+def _network(text: str) -> _Network:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"allowed_networks: {error}") from None
+    address = ipaddress.ip_address(text.partition("/")[0])
+    if address != network.network_address:
+        what = f"{text} has host bits set; write {network} for the network, {address} for the address"
+        raise ValueError(f"allowed_networks: {what}")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        # As the addresses that it is compared with.
+        return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def _numbers(option: str, given: object, number: Callable[[str, object], int]) -> frozenset[int]:
+    return frozenset(number(option, one) for one in (_several(option, given) if given is not None else ()))
+
+
+def _number(option: str, given: object, look_up: Callable[[str], int]) -> int:
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise TypeError(f"{option}: expected names or numbers, found {given!r}")
+    try:
+        number = look_up(given) if isinstance(given, str) else given
+    except KeyError:
+        raise ValueError(f"{option}: this machine knows no {given!r}") from None
+    if not 0 <= number <= _MAX_NUMBER:
+        raise ValueError(f"{option}: expected 0 to {_MAX_NUMBER}, found {number}")
+    return number
 
 
 def _several(name: str, given: object) -> list[object]:

@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import enum
 import errno
-import grp
 import ipaddress
 import mmap
 import os
-import pwd
 import socket
 import stat
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from aiomilter._access import group_number, user_number
 from aiomilter.addresses import Address, Inet, Inherited, Unix
 
 __all__ = [
@@ -54,16 +53,14 @@ class Permissions:
         group: The same of a group.
 
     Raises:
+        TypeError: A user or group is neither name nor number.
         ValueError: This machine knows no such user or group.
     """
 
     def __init__(self, mode: int | None, owner: str | int | None, group: str | int | None) -> None:
         self.mode = mode
-        try:
-            self.owner = pwd.getpwnam(owner).pw_uid if isinstance(owner, str) else owner
-            self.group = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
-        except KeyError as error:
-            raise ValueError(f"socket owner or group: {error.args[0]}") from None
+        self.owner = user_number("socket_owner", owner) if owner is not None else None
+        self.group = group_number("socket_group", group) if group is not None else None
 
 
 class Bound:

@@ -129,7 +129,7 @@ def serve(
             answered ``on_error``, until there is room.  Not counted are the macros of a connection, at most eleven packets, and
             the recipients of its message, see ``max_recipients``.
         allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
-            are closed at once.  None lets everybody in.
+            are closed at once.  None lets everybody in.  This and the next three say so at start if no socket is of their kind.
         allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
             ``allowed_groups`` None, leaves it to the permissions of the socket.  Linux only.
         allowed_groups: The same of groups, supplementary ones included; who is in either may connect.
@@ -444,6 +444,7 @@ class Server:
             self.addresses = (*self.addresses, name)
             self.observer.started(name, listener.bound.everywhere)
             self._warn(listener.bound)
+        self._warn_of_no_effect()
 
     def _warn(self, bound: Bound) -> None:
         """Say that anybody may connect, where that is so: whoever does may say that mail comes from anywhere."""
@@ -452,6 +453,19 @@ class Server:
         if bound.exposed and not known:
             what = "other machines may connect, and nothing says which: see allowed_networks and ssl"
             self.observer.remarked(SERVER, f"{bound.name}: {what}")
+
+    def _warn_of_no_effect(self) -> None:
+        """Say which options keep nobody out, since there is no socket that they are about."""
+        options = self._options
+        local = [listener.bound.socket.family == socket.AF_UNIX for listener in self._listeners]
+        for name, given, kind, there in (
+            ("allowed_networks", options.allowed_networks, "TCP", not all(local)),
+            ("allowed_users", options.allowed_users, "UNIX-domain", any(local)),
+            ("allowed_groups", options.allowed_groups, "UNIX-domain", any(local)),
+            ("ssl", options.ssl, "TCP", not all(local)),
+        ):
+            if given is not None and not there:
+                self.observer.remarked(SERVER, f"{name} has no effect: there is no {kind} socket")
 
     async def _bind(self, address: Address) -> list[Bound]:
         if not isinstance(address, Inet):

@@ -100,7 +100,29 @@ def test_a_unix_socket_knows_no_network() -> None:
         assert Access(("192.0.2.1",), None, None).refusal(one) is None
 
 
+@pytest.mark.parametrize(
+    ("network", "allowed"),
+    [
+        ("::ffff:127.0.0.0/104", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:0:0/96", True),
+        ("::ffff:192.0.2.0/120", False),
+        ("::fffe:0:0/95", False),
+        ("::/0", False),
+    ],
+)
+def test_networks_of_ipv4_written_as_ipv6_are_ipv4(network: str, allowed: bool) -> None:
+    access = Access((network,), None, None)
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert (access.refusal(accepted) is None) == allowed
+
+
 # Users and groups
+
+_HIGHEST: Final = 2**32 - 2
+"""Of users and groups; the one above means none."""
 
 
 def children_connect(path: str, uid: int, gid: int, others: Sequence[int]) -> str:
@@ -164,6 +186,22 @@ def test_only_allowed_users_and_groups_may_connect(
     assert watcher.remarks == ([] if answered else [said])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("option", ["allowed_users", "allowed_groups"])
+@pytest.mark.parametrize("extra", [True, False])
+async def test_the_highest_numbers_are_numbers_too(option: str, extra: bool) -> None:
+    import tempfile
+
+    options: dict[str, Any] = {option: (_HIGHEST,)}
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        path = str(Path(directory) / "filter.sock")
+        async with serve(filter_class(), path, socket_mode=0o666, observer=Watcher(), **options):
+            gid = 4711 if extra else _HIGHEST
+            child = asyncio.to_thread(children_connect, path, _HIGHEST, gid, [_HIGHEST] if extra else [])
+            assert await child == "Occ"
+
+
 async def test_users_do_not_matter_to_tcp() -> None:
     async with serve(filter_class(), "inet:0@127.0.0.1", allowed_users=(4711,), observer=Watcher()) as server:
         assert await played(*await asyncio.open_connection("127.0.0.1", port_of(server))) == "Occ"
@@ -178,12 +216,20 @@ async def test_users_do_not_matter_to_tcp() -> None:
         ({"allowed_networks": "10.0.0.0/8"}, TypeError, "allowed_networks: expected a sequence"),
         ({"allowed_networks": ()}, ValueError, "allowed_networks: expected at least one"),
         ({"allowed_networks": (10,)}, TypeError, "allowed_networks: expected texts"),
-        ({"allowed_networks": ("10.0.0.1/8",)}, ValueError, "allowed_networks: 10.0.0.1/8 has host bits set"),
+        (
+            {"allowed_networks": ("10.0.0.1/8",)},
+            ValueError,
+            "allowed_networks: 10.0.0.1/8 has host bits set; write 10.0.0.0/8 for the network, 10.0.0.1 for the address",
+        ),
         ({"allowed_networks": ("mx.example",)}, ValueError, "allowed_networks: 'mx.example' does not appear"),
         ({"allowed_users": "postfix"}, TypeError, "allowed_users: expected a sequence"),
         ({"allowed_users": ("no such user",)}, ValueError, "allowed_users: this machine knows no 'no such user'"),
         ({"allowed_groups": ("no such group",)}, ValueError, "allowed_groups: this machine knows no"),
         ({"allowed_groups": (True,)}, TypeError, "allowed_groups: expected names or numbers"),
+        ({"allowed_users": (_HIGHEST + 1,)}, ValueError, f"allowed_users: expected 0 to {_HIGHEST}, found 4294967295"),
+        ({"allowed_groups": (-1,)}, ValueError, f"allowed_groups: expected 0 to {_HIGHEST}, found -1"),
+        ({"socket_owner": _HIGHEST + 1}, ValueError, f"socket_owner: expected 0 to {_HIGHEST}, found 4294967295"),
+        ({"socket_group": -1}, ValueError, f"socket_group: expected 0 to {_HIGHEST}, found -1"),
         ({"allowed_groups": []}, ValueError, "allowed_groups: expected at least one"),
         ({"ssl": True}, TypeError, "ssl: expected an ssl.SSLContext"),
         ({"ssl": ssl.create_default_context()}, ValueError, "ssl: expected a context of a server"),
@@ -336,6 +382,27 @@ async def test_a_listener_that_anybody_may_use_says_so(
     async with serve(Milter, text, observer=watcher, **options) as server:
         what = "other machines may connect, and nothing says which: see allowed_networks and ssl"
         assert watcher.remarks == ([f"{server.addresses[0]}: {what}"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("socket_texts", "options", "said"),
+    [
+        (("tcp",), {"allowed_users": (4711,)}, ["allowed_users has no effect: there is no UNIX-domain socket"]),
+        (("tcp",), {"allowed_groups": (4711,)}, ["allowed_groups has no effect: there is no UNIX-domain socket"]),
+        (("unix",), {"allowed_networks": ("192.0.2.1",)}, ["allowed_networks has no effect: there is no TCP socket"]),
+        (("unix",), {"ssl": True}, ["ssl has no effect: there is no TCP socket"]),
+        (("tcp", "unix"), {"allowed_networks": ("192.0.2.1",), "allowed_users": (4711,), "ssl": True}, []),
+    ],
+)
+async def test_an_option_that_has_no_effect_is_said(
+    socket_texts: tuple[str, ...], options: dict[str, Any], said: list[str], certificates: Path, tmp_path: Path
+) -> None:
+    watcher = Watcher()
+    if "ssl" in options:
+        options |= {"ssl": of_server(certificates, ask=True)}
+    texts = [{"unix": str(tmp_path / "x.sock"), "tcp": "inet:0@127.0.0.1"}[text] for text in socket_texts]
+    async with serve(Milter, *texts, observer=watcher, **options):
+        assert watcher.remarks == said
 
 
 # How many

@@ -41,7 +41,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_session": "handler observe _deadlines _budget",
         "_protocol": "_session",
         "addresses": "exceptions",
-        "_listening": "addresses",
+        "_listening": "addresses _access",
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
