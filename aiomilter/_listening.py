@@ -373,13 +373,27 @@ def _inherit(fd: int) -> socket.socket:
     if listening.type != socket.SOCK_STREAM:
         listening.close()
         raise OSError(errno.EPROTOTYPE, f"cannot listen on fd:{fd}: expected a stream socket")
+    if _is_connected(listening):
+        listening.close()
+        raise OSError(errno.EISCONN, f"cannot listen on fd:{fd}: expected a socket to listen on, found a connection")
     return listening
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _bind_unix(path: str, permissions: Permissions) -> Bound:
     """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     bound = False
+    try:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _cannot(Unix(path), error) from error
     try:
         _remove_stale(path)
         # Narrow until owner and mode are set: nobody may connect in between who may not afterwards.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypedDict, Unpack
 
 from aiomilter._life import Orders, Reload, Service, live
-from aiomilter._listening import Bound, Permissions, Share, bind
+from aiomilter._listening import PLACES, Bound, Permissions, Share, bind
 from aiomilter._systemd import Systemd
 from aiomilter._workers import Make, Report, Supervisor
 from aiomilter.addresses import parse_all
@@ -22,6 +22,7 @@ from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import Response
 
 __all__ = [
+    "MAX_WORKERS",
     "RELOADED",
     "UNCHANGED",
     "Reload",
@@ -36,6 +37,8 @@ __all__ = [
     "run_workers",
 ]
 
+MAX_WORKERS: Final = PLACES // 2
+"""A reload needs room for as many again, while the old ones let their connections end."""
 RELOADED: Final = "reloaded; open connections finish on what they began with"
 UNCHANGED: Final = "nothing has changed"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -102,8 +105,8 @@ def run(
         sockets: As for :func:`aiomilter.serve`; also ``fd:NAME``, a socket that systemd has handed over under that name.  None
             for all that it has handed over.
         uvloop: Whether to run on uvloop; None to do so where it is installed.
-        workers: Processes that serve; more than one are forked and watched over by another, which binds the sockets.  Limits
-            hold for each of them.  The factory is entered in each, and a reload is a new set of processes.
+        workers: Processes that serve, at most 128; more than one are forked and watched over by another, which binds the
+            sockets.  Limits hold for each of them.  The factory is entered in each, and a reload is a new set of processes.
         options: As for :func:`aiomilter.serve`.
 
     Raises:
@@ -111,8 +114,12 @@ def run(
         ChildProcessError: A worker could not start, or did not end well; it has written why.
         OSError: A socket cannot be listened on.
         RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.
+        TypeError: As of :func:`aiomilter.serve`.
+        ValueError: As of :func:`aiomilter.serve`, or there are too many workers.
     """
     check_number("workers", workers)
+    if workers > MAX_WORKERS:
+        raise ValueError(f"workers: expected at most {MAX_WORKERS}, found {workers}")
     systemd = Systemd.from_environment()
     if workers > 1:
 

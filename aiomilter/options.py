@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
-from aiomilter._access import Access
+from aiomilter._access import Access, group_number, user_number
 from aiomilter.failures import FailurePolicy, check_answer
 from aiomilter.observe import Observer
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.replies import TEMPFAIL, Response
 
-__all__ = ["Options", "check_number"]
+__all__ = ["Options", "check_number", "group_number", "user_number"]
 
 _NO_NUMBERS: Final = frozenset(
     {"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer"}

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import inspect
 import json
 import logging
@@ -384,17 +385,17 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         (
             ["--smtp", "0", "--allow-network", "10.0.0.0/8"],
             2,
-            "--smtp is for trying a filter: give it without --allow-network and --tls-certificate",
+            "--smtp is for trying a filter: give it without --allow-network",
+        ),
+        (
+            ["--smtp", "0", "--listen", "/tmp/s", "--allow-user", "12345", "--allow-group", "0"],
+            2,
+            "--smtp is for trying a filter: give it without --allow-user and --allow-group",
         ),
         (
             ["--listen", "inet:0", "--tls-certificate", "no.pem"],
             1,
             "cannot use 'no.pem' for TLS: No such file or directory",
-        ),
-        (
-            ["--listen", "inet:0", "--allow-network", "x"],
-            1,
-            "allowed_networks: 'x' does not appear to be an IPv4 or IPv6 network",
         ),
         (["--smtp", "x"], 2, "--smtp 'x': expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525"),
         (["--smtp", "0", "--store", "f.py"], 1, "cannot store in 'f.py': File exists"),
@@ -427,8 +428,22 @@ def test_what_cannot_be_served_is_one_line(
             ["--listen", "x"],
             "argument --listen: 'x': expected the absolute path of a socket, as in unix:/run/filter.sock",
         ),
-        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no user 'nobody-there'"),
-        (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no group 'nobody-there'"),
+        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no 'nobody-there'"),
+        (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no 'nobody-there'"),
+        (["--socket-owner", "99999999999"], "argument --socket-owner: expected 0 to 4294967294, found 99999999999"),
+        (["--allow-user", "99999999999"], "argument --allow-user: expected 0 to 4294967294, found 99999999999"),
+        (["--allow-group", "4294967295"], "argument --allow-group: expected 0 to 4294967294, found 4294967295"),
+        (["--workers", "129"], "argument --workers: expected 1 to 128, found '129'"),
+        (["--workers", "0"], "argument --workers: expected 1 to 128, found '0'"),
+        (
+            ["--allow-network", "x"],
+            "argument --allow-network: 'x' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            ["--allow-network", "10.0.0.1/8"],
+            "argument --allow-network: 10.0.0.1/8 has host bits set; write 10.0.0.0/8 for the network, 10.0.0.1 for the"
+            " address",
+        ),
         (["--answer-timeout", "0"], "argument --answer-timeout: expected seconds above 0, as in 30 or 0.5, found '0'"),
         (
             ["--callback-timeout", "mail=3"],
@@ -494,6 +509,29 @@ def test_a_missing_extra_is_named(
 
     assert main(["run", "f.py", "--listen", "inet:0@127.0.0.1", option]) == 1
     assert capsys.readouterr() == ("", f"aiomilter: {line}\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_connection_that_was_handed_over_is_no_listener(
+    directory: Path, capsys: pytest.CaptureFixture[str], workers: str
+) -> None:
+    one, two = socket.socketpair()
+    with one:
+        fd = two.detach()
+        assert main(["run", "f.py", "--listen", f"fd:{fd}", "--workers", workers]) == 1
+    what = "expected a socket to listen on, found a connection; a socket unit needs Accept=no, see systemd.socket(5)"
+    assert capsys.readouterr() == ("", f"aiomilter: cannot listen on fd:{fd}: {what}\n")
+
+
+def test_workers_that_cannot_be_made_are_no_matter_of_sockets(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **keywords: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("aiomilter._cli.run.run_workers", refuse)
+    assert main(["run", "f.py", "--listen", f"unix:{directory}/s", "--workers", "2"]) == 1
+    assert capsys.readouterr() == ("", "aiomilter: cannot start workers: Resource temporarily unavailable\n")
 
 
 def test_a_factory_that_cannot_start_is_shown_from_its_first_line_on(

@@ -145,6 +145,11 @@ def test_a_text_that_is_no_socket_is_an_error_before_anything_runs() -> None:
         run(Milter, "nonsense")
 
 
+def test_more_workers_than_a_reload_has_room_for_are_refused() -> None:
+    with pytest.raises(ValueError, match="workers: expected at most 128, found 129"):
+        run(Milter, "inet:0@127.0.0.1", workers=129)
+
+
 class Service:
     """What is run, and notes what is done to it."""
 

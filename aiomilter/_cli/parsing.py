@@ -1,8 +1,9 @@
 """Arguments: one-line errors, and the types that options share."""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from aiomilter._cli.terminal import safe
@@ -10,6 +11,7 @@ from aiomilter._cli.trouble import USAGE
 from aiomilter.addresses import parse
 from aiomilter.exceptions import AddressError, MilterError
 from aiomilter.handler import CALLBACKS
+from aiomilter.options import Options, group_number, user_number
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Response
 
@@ -17,10 +19,13 @@ __all__ = [
     "Parser",
     "above_zero",
     "file_mode",
+    "group_number_of",
+    "network",
     "seconds",
     "seconds_by_step",
     "seconds_or_off",
     "socket_text",
+    "user_number_of",
     "verdict_or_reply",
 ]
 
@@ -53,6 +58,38 @@ def socket_text(text: str) -> str:
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+@contextlib.contextmanager
+def _said_of_the_argument() -> Iterator[None]:
+    """Have an error be the argument's, without the name that the option has in a program."""
+    try:
+        yield
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
+
+
+def network(text: str) -> str:
+    """Return a network's text if it is one."""
+    with _said_of_the_argument():
+        Options(allowed_networks=(text,))
+    return text
+
+
+def user_number_of(text: str) -> int:
+    """Return the number of a user, given its name or number."""
+    with _said_of_the_argument():
+        return user_number("user", _number_or_name(text))
+
+
+def group_number_of(text: str) -> int:
+    """Return the number of a group, given its name or number."""
+    with _said_of_the_argument():
+        return group_number("group", _number_or_name(text))
+
+
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def seconds(text: str) -> float:

@@ -2,9 +2,7 @@
 
 import argparse
 import asyncio
-import grp
 import importlib.util
-import pwd
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -15,17 +13,20 @@ from aiomilter._cli import logs
 from aiomilter._cli.parsing import (
     above_zero,
     file_mode,
+    group_number_of,
+    network,
     seconds,
     seconds_by_step,
     seconds_or_off,
     socket_text,
+    user_number_of,
     verdict_or_reply,
 )
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
 from aiomilter.addresses import parse_all
-from aiomilter.daemon import RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
+from aiomilter.daemon import MAX_WORKERS, RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import FailurePolicy
 from aiomilter.observe import SERVER, Observer
@@ -232,17 +233,22 @@ def _add_access(group: "argparse._ArgumentGroup") -> None:
         "--allow-network",
         metavar="NETWORK",
         action="append",
+        type=network,
         help="that may connect by TCP, as in 10.0.0.0/8; may be repeated (everybody)",
     )
     group.add_argument(
         "--allow-user",
         metavar="USER",
         action="append",
-        type=_user,
+        type=user_number_of,
         help="that may connect to UNIX sockets; may be repeated (whom the permissions let in)",
     )
     group.add_argument(
-        "--allow-group", metavar="GROUP", action="append", type=_group, help="the same of groups; may be repeated"
+        "--allow-group",
+        metavar="GROUP",
+        action="append",
+        type=group_number_of,
+        help="the same of groups; may be repeated",
     )
     group.add_argument("--tls-certificate", metavar="FILE", help="speak TLS on TCP sockets, with this chain in PEM")
     group.add_argument("--tls-key", metavar="FILE", help="its private key (in the same file)")
@@ -253,18 +259,18 @@ def _add_access(group: "argparse._ArgumentGroup") -> None:
 
 def _add_process(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--socket-mode", metavar="MODE", type=file_mode, help="permissions of UNIX sockets, as in 660")
-    group.add_argument("--socket-owner", metavar="USER", type=_user, help="owner of UNIX sockets")
-    group.add_argument("--socket-group", metavar="GROUP", type=_group, help="group of UNIX sockets")
+    group.add_argument("--socket-owner", metavar="USER", type=user_number_of, help="owner of UNIX sockets")
+    group.add_argument("--socket-group", metavar="GROUP", type=group_number_of, help="group of UNIX sockets")
     group.add_argument(
         "--backlog", metavar="N", type=above_zero, default=1024, help="connections that may wait (%(default)s)"
     )
     group.add_argument(
         "--workers",
         metavar="N",
-        type=above_zero,
+        type=_workers,
         default=1,
-        help="processes that serve (%(default)s); with more than one, another binds the sockets, replaces who dies, and"
-        " reloads with new ones; limits hold for each",
+        help=f"processes that serve (%(default)s), at most {MAX_WORKERS}; with more than one, another binds the sockets,"
+        " replaces who dies, and reloads with new ones; limits hold for each",
     )
     group.add_argument(
         "--uvloop",
@@ -343,18 +349,10 @@ def _load_tls(context: ssl.SSLContext, options: argparse.Namespace) -> None:
         raise Trouble(f"cannot use {name!r} for TLS: {error.strerror or error}") from None
 
 
-def _user(text: str) -> int:
-    try:
-        return int(text) if text.isascii() and text.isdigit() else pwd.getpwnam(text).pw_uid
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"this machine knows no user {text!r}") from None
-
-
-def _group(text: str) -> int:
-    try:
-        return int(text) if text.isascii() and text.isdigit() else grp.getgrnam(text).gr_gid
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"this machine knows no group {text!r}") from None
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_WORKERS):
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS}, found {text!r}")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -375,10 +373,8 @@ def _run(options: argparse.Namespace) -> int:
         raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
     if options.uvloop and importlib.util.find_spec("uvloop") is None:
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
-    if options.smtp is not None and (options.allow_network or options.tls_certificate):
-        raise Trouble(
-            "--smtp is for trying a filter: give it without --allow-network and --tls-certificate", status=USAGE
-        )
+    if options.smtp is not None:
+        _check_nothing_keeps_out(options)
     on_message = _message_taker(options) if options.smtp is not None else None
     logs.set_up(options.log_level, process=options.workers > 1)
     if options.workers > 1:
@@ -389,6 +385,19 @@ def _run(options: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(options.target, error) from None
     return 0
+
+
+def _check_nothing_keeps_out(options: argparse.Namespace) -> None:
+    """Check that the SMTP server of the command may connect to the filter."""
+    given = {
+        "--allow-network": options.allow_network,
+        "--allow-user": options.allow_user,
+        "--allow-group": options.allow_group,
+        "--tls-certificate": options.tls_certificate,
+    }
+    if names := [name for name, value in given.items() if value is not None]:
+        what = f"--smtp is for trying a filter: give it without {' and '.join(names)}"
+        raise Trouble(what, status=USAGE)
 
 
 def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Systemd) -> int:
@@ -418,7 +427,9 @@ def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Syste
             report=report,
         )
     except OSError as error:
-        raise listening_trouble(error) from None
+        if _is_of_listening(error):
+            raise listening_trouble(error) from None
+        raise Trouble(f"cannot start workers: {error.strerror or error}") from None
 
 
 def _daemon(
@@ -509,9 +520,13 @@ def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
 
 def _socket_trouble(error: OSError, options: argparse.Namespace) -> Trouble:
     """Return what to say to an OSError at start, which may be the filter's own."""
-    if str(error.strerror).startswith("cannot listen"):
+    if _is_of_listening(error):
         return listening_trouble(error)
     return start_trouble(options.target, error)
+
+
+def _is_of_listening(error: OSError) -> bool:
+    return str(error.strerror).startswith("cannot listen")
 
 
 class _Daemon:

@@ -1,7 +1,6 @@
 """How a command ends badly: one line for the user, and an exit code."""
 
 import errno
-import os
 import sys
 from typing import Final
 
@@ -42,6 +41,7 @@ _MENDS: Final = {
     errno.EADDRNOTAVAIL: "this machine has no such address",
     errno.EBADF: "no socket was handed over there, see systemd.socket(5)",
     errno.ENOTSOCK: "no socket was handed over there, see systemd.socket(5)",
+    errno.EISCONN: "a socket unit needs Accept=no, see systemd.socket(5)",
     errno.ESTALE: "does another daemon use it?",
     errno.ENOENT: "make the directory first",
     errno.ENOTDIR: "the path goes through something that is no directory",
@@ -49,9 +49,7 @@ _MENDS: Final = {
 
 
 def listening_trouble(error: OSError) -> Trouble:
-    """Return what to say where a socket cannot be listened on."""
+    """Return what to say where a socket cannot be listened on, with the mend behind what the error says itself."""
     what = error.strerror or str(error)
-    if not what.startswith("cannot "):
-        what = f"cannot listen: {os.strerror(error.errno) if error.errno and error.errno > 0 else what}"
     mend = _MENDS.get(error.errno or 0)
     return Trouble(f"{what}; {mend}" if mend else what)
