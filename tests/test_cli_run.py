@@ -219,6 +219,44 @@ def test_a_reload_takes_new_authorities_of_clients(start: Start, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("options", [["--uvloop"], ["--no-uvloop"], ["--workers", "2"]], ids=" ".join)
+def test_standard_streams_that_are_closed_are_nowhere(tmp_path: Path, closed: str, options: list[str]) -> None:
+    (tmp_path / "f.py").write_text(FILTER)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        fd = listening.fileno()
+        command = [sys.executable, "-X", "dev", "-m", "aiomilter", "run", "f.py", "--listen", f"fd:{fd}", *options]
+        process = subprocess.Popen(
+            ["bash", "-c", f'exec "$@" {closed}', "bash", *command],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[fd],
+        )
+    with process:
+        try:
+            assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
+            assert [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["--version", "check f.py"])
+def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str) -> None:
+    (tmp_path / "f.py").write_text(FILTER)
+    shell = f'"$0" -X dev -m aiomilter {command} <&- >&-'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
 def test_a_daemon_whose_path_was_taken_while_it_loaded_does_not_start(start: Start, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hold")
     hold = "import os\nif not os.path.exists('go'):\n    with open('hold') as hold:\n        hold.read()\n"

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Those of the command line if None.
     """
+    _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     # A program that is run by compat finds its streams as Python has made them.
     for stream in (sys.stdout, sys.stderr) if words[:1] != ["compat"] else ():
@@ -69,6 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _open_standard_streams() -> None:
+    """Have those of them that are closed lead nowhere.
+
+    Else what is opened next takes their numbers, a socket or what the event loop waits on, and gets what is written to them.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(fd, "r" if name == "stdin" else "w", closefd=False))
 
 
 def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
