@@ -26,6 +26,8 @@ __all__ = ["Claim", "Watch", "watch"]
 
 _LOOKS: Final = 4
 """How often within its time-out the loop notes that it is alive, and the thread looks whether it has."""
+_FAR: Final = 86_400.0
+"""Seconds of time-out that the pace is set for at most, since no clock takes just any number."""
 _OURS: Final = os.path.dirname(__file__) + os.sep
 _DEPTH: Final = 40
 """So many frames of a stack are shown, the innermost."""
@@ -111,7 +113,7 @@ class _Guard:
             with _LOCK:
                 _GUARDS.pop(self._loop, None)
             return
-        self._interval = min(each.timeout for each in self._watches) / _LOOKS
+        self._interval = min(_FAR, *(each.timeout for each in self._watches)) / _LOOKS
         self._stop = threading.Event()
         self._due = monotonic() + self._interval
         self._timer = self._loop.call_later(0, self._alive)

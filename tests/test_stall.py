@@ -259,6 +259,18 @@ def test_a_loop_that_was_closed_under_its_servers_is_watched_no_more() -> None:
     assert _stall._GUARDS == {}
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
+def test_a_time_longer_than_any_clock_can_wait_is_watched_as_any_other(loop: str, timeout: float) -> None:
+    async def main() -> None:
+        async with serve(Milter, "inet:0@127.0.0.1", observer=Watcher(), stall_timeout=timeout):
+            (guard,) = guards()
+            guard.join(TIMEOUT)
+            assert guard.is_alive()
+
+    on(loop, main)
+
+
 def test_off_means_no_thread() -> None:
     async def main() -> None:
         async with serve(filter_class(), "inet:0@127.0.0.1", observer=Watcher(), stall_timeout=None):
