@@ -64,6 +64,8 @@ class Access:
 
     def refusal(self, sock: socket.socket) -> str | None:
         """Return why a connection that was accepted may not stay; None if it may."""
+        if self._networks is None and not self._by_credentials:
+            return None
         if sock.family == socket.AF_UNIX:
             if not self._by_credentials:
                 return None
