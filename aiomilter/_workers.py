@@ -46,7 +46,9 @@ _DEAF: Final = b"d"
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _HURRY_TIMEOUT: Final = 10.0
-"""Seconds for a worker to end after it was told to hurry; then it is killed."""
+"""Seconds for a worker to end once its time is over, or it was told to hurry, at least; then it is killed."""
+_UNREADY_TIMEOUT: Final = 1.0
+"""Seconds for one to end that is not ready: it serves nobody, and one that loads a filter may hear nothing."""
 
 
 class Backoff:
@@ -98,6 +100,16 @@ class _Worker:
         self.dismissed = True
         self.kill()
 
+    def end_by(self, when: float) -> None:
+        """Have it killed at a moment, unless it is to be before."""
+        self.kill_at = when if self.kill_at is None else min(when, self.kill_at)
+
+    def call_off(self) -> None:
+        """End one that is not ready: it may leave what it has entered, if it hears that in time."""
+        self.dismissed = True
+        self.tell(_STOP)
+        self.end_by(time.monotonic() + _UNREADY_TIMEOUT)
+
 
 class Supervisor:
     """Starts workers and sees to it that they are there.
@@ -107,6 +119,8 @@ class Supervisor:
         workers: How many.
         bound: The sockets.
         backlog: Connections the system may keep waiting.
+        drain_timeout: Seconds that a worker has for open sessions at the end.
+        cancel_timeout: Seconds that a callback has there to end.
         loop_factory: Makes the event loop of a worker; None for asyncio's.
         systemd: Is told how the whole does.
         observer: Hears what happens, in this process.
@@ -120,6 +134,8 @@ class Supervisor:
         bound: Sequence[Bound],
         *,
         backlog: int,
+        drain_timeout: float,
+        cancel_timeout: float,
         loop_factory: LoopFactory,
         systemd: Systemd,
         observer: Observer,
@@ -129,6 +145,8 @@ class Supervisor:
         self._count = workers
         self._bound = bound
         self._backlog = backlog
+        self._drain_timeout = drain_timeout
+        self._hurry_timeout = max(_HURRY_TIMEOUT, 2 * cancel_timeout)
         self._loop_factory = loop_factory
         self._systemd = systemd
         self._observer = observer
@@ -210,12 +228,13 @@ class Supervisor:
         for worker in self._all():
             stuck = watchdog is not None and worker.seen is not None and worker.seen + watchdog <= now
             if stuck or (worker.kill_at is not None and worker.kill_at <= now):
-                why = f"gave no sign of life for {watchdog:g} s" if stuck else "did not hurry"
-                self._observer.failed(SERVER, f"worker {worker.pid} {why}; killing it", None)
+                why = f"gave no sign of life for {watchdog:g} s" if stuck else "did not end in time"
+                if stuck or not worker.dismissed:
+                    self._observer.failed(SERVER, f"worker {worker.pid} {why}; killing it", None)
                 worker.seen = worker.kill_at = None
                 # With a core or Python's own report (faulthandler) of where it was stuck, if these are on.
                 worker.kill(signal.SIGABRT if stuck else signal.SIGKILL)
-                worker.kill_at = now + _HURRY_TIMEOUT if stuck else None
+                worker.kill_at = now + self._hurry_timeout if stuck else None
 
     # ---------------------------------------------------------------------------------------------------------- signals
 
@@ -228,12 +247,13 @@ class Supervisor:
                 self._systemd.reloading()
                 self._begin_set()
             else:
-                self._reload_again = self._started
+                self._reload_again = True
 
     def _stop(self) -> None:
-        """Have all stop; the second time, hurry."""
-        hurrying = self._stopping
-        if not hurrying:
+        """Have all stop within the time that open sessions have; the second time, hurry."""
+        by = time.monotonic() + self._hurry_timeout
+        if not self._stopping:
+            by += self._drain_timeout
             self._stopping = True
             self._systemd.stopping()
             self._close_sockets()
@@ -242,10 +262,11 @@ class Supervisor:
         self._serving, self._coming = [], None
         self._told = True
         for worker in self._leaving:
-            worker.tell(_STOP)
-            worker.dismissed = worker.dismissed or not worker.ready
-            if hurrying:
-                worker.kill_at = worker.kill_at or time.monotonic() + _HURRY_TIMEOUT
+            if worker.ready:
+                worker.tell(_STOP)
+                worker.end_by(by)
+            else:
+                worker.call_off()
 
     def _close_sockets(self) -> None:
         for bound in self._bound:
@@ -304,7 +325,10 @@ class Supervisor:
         for worker in coming:
             worker.tell(_BEGIN)
         for worker in self._serving:
-            worker.tell(_LET_GO)
+            if worker.ready:
+                worker.tell(_LET_GO)
+            else:
+                worker.call_off()
         self._accepting = [worker for worker in self._serving if worker.ready]
         self._leaving += self._serving
         self._serving, self._coming = coming, None

@@ -17,7 +17,7 @@ from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import check_number
-from aiomilter.server import BACKLOG, Factory, Server, serve
+from aiomilter.server import BACKLOG, CANCEL_TIMEOUT, DRAIN_TIMEOUT, Factory, Server, serve
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import Response
 
@@ -156,7 +156,7 @@ def run_workers(
         make: Makes, in a worker, what serves there; what it makes takes the share it is given.
         workers: How many.
         sockets: Where to listen.
-        options: Those that concern sockets are heeded here.
+        options: Those that concern sockets and the end are heeded here.
         uvloop: As for :func:`run`.
         systemd: Is told how the whole does.
         observer: Hears, in this process, of workers that come and go.
@@ -177,6 +177,8 @@ def run_workers(
             workers,
             bound,
             backlog=options.get("backlog", BACKLOG),
+            drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
+            cancel_timeout=options.get("cancel_timeout", CANCEL_TIMEOUT),
             loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,

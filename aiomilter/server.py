@@ -27,7 +27,7 @@ from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.events import Connect
 from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
 
-__all__ = ["BACKLOG", "Factory", "Server", "serve"]
+__all__ = ["BACKLOG", "CANCEL_TIMEOUT", "DRAIN_TIMEOUT", "Factory", "Server", "serve"]
 
 _MAPPED: Final = 1 << 20
 """Octets, more than an event loop reads at once."""
@@ -36,6 +36,9 @@ _TLS_ENDS: Final = 5.0
 """Seconds that a peer has to do its part where TLS begins and ends."""
 BACKLOG: Final = 1024
 """Connections that the system may keep waiting."""
+CANCEL_TIMEOUT: Final = 5.0
+DRAIN_TIMEOUT: Final = 30.0
+"""Seconds, see :func:`serve`."""
 _SWEEPS: Final = 8
 """How often within ``idle_timeout`` connections are looked at; one timer for all of them, none per packet."""
 
@@ -50,8 +53,8 @@ def serve(
     answer_timeout: float | None = None,
     answer_timeouts: Mapping[Stage, float] | None = None,
     progress_interval: float | None = 5.0,
-    cancel_timeout: float = 5.0,
-    drain_timeout: float = 30.0,
+    cancel_timeout: float = CANCEL_TIMEOUT,
+    drain_timeout: float = DRAIN_TIMEOUT,
     idle_timeout: float | None = 7210.0,
     packet_timeout: float = 60.0,
     write_timeout: float = 60.0,

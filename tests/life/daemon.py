@@ -138,6 +138,9 @@ async def running(
     finally:
         if process.returncode is None:
             process.kill()
+        if own_group:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers that hear nothing
         await process.wait()
         await asyncio.gather(*daemon._readers)
 

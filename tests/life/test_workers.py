@@ -270,6 +270,69 @@ async def test_a_signal_to_the_whole_group_drains_and_a_second_hurries(loop: str
     assert sorted(daemon.out) == ["closed 0", "closed 0", "opened 0", "opened 0"]
 
 
+async def held(path: Path) -> None:
+    """Wait until somebody reads there, and go on reading."""
+    await asyncio.to_thread(os.open, path, os.O_WRONLY)
+
+
+async def test_one_signal_ends_a_worker_that_loads(tmp_path: Path) -> None:
+    """Its event loop does not turn yet, so it hears nothing, and nobody waits for it."""
+    os.mkfifo(tmp_path / "hold")
+    write_filter(tmp_path / "f.py", "0", "open('hold').read()\n")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path, own_group=True) as daemon:
+        await held(tmp_path / "hold")
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert daemon.log == []
+
+
+async def test_one_signal_ends_a_worker_that_loads_again(tmp_path: Path) -> None:
+    """It has the listening sockets, too: until it ends, connections are taken that nobody serves."""
+    os.mkfifo(tmp_path / "hold")
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", "inet:0@127.0.0.1", directory=tmp_path, own_group=True) as daemon:
+        await serving(daemon)
+        address = (await daemon.logged(r"listening on (inet:\S+)"))[1]
+        write_filter(tmp_path / "f.py", "1", "open('hold').read()\n")
+        daemon.send(signal.SIGHUP)
+        await held(tmp_path / "hold")
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+        with pytest.raises(OSError, match="Connect call failed"):
+            await deliver(address)
+    assert daemon.out.count("closed 0") == 2
+    assert [line for line in daemon.log if " ERROR " in line] == []
+
+
+async def test_a_reload_ends_a_replacement_that_loads(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hold")
+    write_filter(tmp_path / "f.py", "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path, own_group=True) as daemon:
+        first, _ = await serving(daemon)
+        write_filter(tmp_path / "f.py", "0", "open(1, 'w').write(f'loads {os.getpid()}\\n')\nopen('hold').read()\n")
+        os.kill(first, signal.SIGKILL)
+        replacement = int((await daemon.printed(r"loads (\d+)"))[1])
+        write_filter(tmp_path / "f.py", "1")
+        daemon.send(signal.SIGHUP)
+        await serving(daemon, 2)
+        await until_gone(replacement)
+        assert (await deliver(str(tmp_path / "s")))[0] == "1"
+    assert len([line for line in daemon.log if " ERROR " in line]) == 1
+
+
+async def test_a_signal_to_reload_that_comes_as_they_start_is_heeded(tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    os.mkfifo(tmp_path / "hold")
+    write_filter(file, "0", "open('hold').read()\n")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path, own_group=True) as daemon:
+        writer = await asyncio.to_thread(open, tmp_path / "hold", "w")
+        write_filter(file, "1")
+        daemon.send(signal.SIGHUP)
+        writer.close()
+        await serving(daemon, 2)
+        assert (await deliver(str(tmp_path / "s")))[0] == "1"
+
+
 async def test_a_filter_that_fails_at_its_end_fails_the_command(tmp_path: Path) -> None:
     write_filter(tmp_path / "f.py", "0")
     text = (tmp_path / "f.py").read_text()
@@ -468,15 +531,18 @@ async def test_run_with_workers_that_cannot_start_raises(tmp_path: Path) -> None
     assert daemon.out == ["a worker could not start or did not end well; it has written why"]
 
 
-async def test_a_worker_that_does_not_hurry_is_killed(tmp_path: Path) -> None:
-    """Its event loop is stuck, so it hears nothing."""
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_worker_that_does_not_end_is_killed(signals: int, tmp_path: Path) -> None:
+    """Its event loop is stuck, so it hears nothing: it has the time for open sessions, or little if it is to hurry."""
     os.mkfifo(tmp_path / "hold")
     stuck = "    async def envfrom(self, ctx, mail):\n        open('hold').read()\n    async def eom"
     program = PROGRAM.replace("    async def eom", stuck).replace(
         "try:", "import logging; logging.basicConfig()\nimport aiomilter._workers as w; w._HURRY_TIMEOUT = 0.2\ntry:"
     )
+    times = f"workers=2, cancel_timeout=0.1, drain_timeout={0.1 if signals == 1 else 1000}"
+    program = program.replace("workers=2", times)
     address = str(tmp_path / "s")
-    async with running(address, command=("-c", program), directory=tmp_path) as daemon:
+    async with running(address, command=("-c", program), directory=tmp_path, own_group=True) as daemon:
         await daemon.printed("opened", 2)
         async with asyncio.timeout(30):
             while True:
@@ -485,16 +551,16 @@ async def test_a_worker_that_does_not_hurry_is_killed(tmp_path: Path) -> None:
                         await session.connect()
                         waiting = asyncio.ensure_future(session.mail("<a@x>"))
                         writer = await asyncio.to_thread(open, tmp_path / "hold", "w")
-                        daemon.send(signal.SIGTERM)
-                        while (tmp_path / "s").exists():
-                            await asyncio.sleep(0.001)
-                        daemon.send(signal.SIGTERM)
+                        for _ in range(signals):
+                            daemon.send(signal.SIGTERM)
+                            while (tmp_path / "s").exists():
+                                await asyncio.sleep(0.001)
                         assert await daemon.ended() == 3
                         writer.close()
                         await asyncio.gather(waiting, return_exceptions=True)
                         break
                 await asyncio.sleep(0.01)
-    assert [line for line in daemon.log if "did not hurry" in line]
+    assert [line for line in daemon.log if "did not end in time" in line]
     assert daemon.out == [
         "opened",
         "opened",
