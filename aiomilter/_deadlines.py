@@ -203,6 +203,16 @@ class Deadlines:
         self._ends_at = now + self._options.cancel_timeout
         self._arm(now, self._ends_at)
 
+    def hurry(self) -> None:
+        """Leave the callback that waits no more time than one has that was cancelled."""
+        now = self._clock.time()
+        by = now + self._options.cancel_timeout
+        if self._waits and not self._spent and by < self._ends_at:
+            self._ends_at = by
+            what = f"the callback did not end within {self._options.cancel_timeout:g} s (cancel_timeout)"
+            self._limit = f"at the end of the server {what}"
+            self._arm(now, by)
+
     def caught_up(self) -> None:
         """Take note that all that came was handled."""
         self._arrivals.clear()

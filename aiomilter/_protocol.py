@@ -331,6 +331,11 @@ class MilterProtocol(asyncio.Protocol):
         # Not now: a batch may only start where no other task is the current one.
         self._loop.call_soon(self._end, "stop")
 
+    def stop_in_time(self) -> None:
+        """The same, and no callback has more than ``cancel_timeout`` to end, ``abort`` and ``close`` included."""
+        self._session.hurry()
+        self.stop()
+
     def drain_off(self) -> None:
         """End the connection at its next QUIT or QUIT_NC, or soon if no SMTP connection is open on it."""
         self._session.draining = True

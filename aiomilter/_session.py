@@ -221,6 +221,7 @@ class Session:
         "_edits",
         "_given",
         "_handler",
+        "_hurries",
         "_make",
         "_most_recipients",
         "_observer",
@@ -260,6 +261,7 @@ class Session:
         self.draining = False
         # The MTA does not take what was written.
         self.congested = False
+        self._hurries = False
         self._handler: Handler | None = None
         self._agreement: Agreement | None = None
         self._scene = Scene(self)
@@ -587,6 +589,8 @@ class Session:
         found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
         if found is not None:
             self.leaving(found)
+        if self._hurries and name in _LAST:
+            self._deadlines.hurry()
 
     def arrived(self, data: bytes) -> None:
         """Take octets that come while a callback waits."""
@@ -637,6 +641,12 @@ class Session:
         if self._deadlines is not None:
             self._deadlines.cancelled()
         self._channel.cancel()
+
+    def hurry(self) -> None:
+        """Give ``abort`` and ``close`` no more than ``cancel_timeout`` from now on: the server ends."""
+        self._hurries = True
+        if self._deadlines is not None and self._callback in _LAST:
+            self._deadlines.hurry()
 
     def leaving(self, code: int) -> None:
         """Take note of an ABORT, QUIT or QUIT_NC that waits behind the callback."""

@@ -100,7 +100,8 @@ def serve(
         answer_timeouts: The same by step; the others have ``answer_timeout``.
         progress_interval: Seconds between the PROGRESS packets that keep an MTA waiting for an answer: Postfix at any step,
             any other MTA at end of message; less than its own time-out.  None sends none.
-        cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.
+        cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.  At the end of the server
+            ``abort`` and ``close``, each, have as long before they are cancelled.
         drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
         packet_timeout: Seconds for the first packets of a connection, up to CONNECT, to come as a whole; then it is closed.
@@ -339,7 +340,7 @@ class Server:
                 task.cancel()  # who has not even finished its handshake is not waited for
         await self._all_made()
         for connection in self._connections:
-            connection.stop()
+            connection.stop_in_time()
         await self._idle.wait()
 
     def accept(self, peer: str = "") -> MilterProtocol:

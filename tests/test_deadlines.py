@@ -576,6 +576,38 @@ async def test_a_close_that_nobody_waits_for_has_its_own_time_and_no_progress() 
     assert [where.callback for where, _, _ in scene.watcher.failures] == ["close"]
 
 
+IN_TIME: Final = "at the end of the server the callback did not end within 5 s (cancel_timeout); cancelled"
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["not yet called", "that waits already"])
+@pytest.mark.parametrize("callback", ["abort", "close"])
+@on_clock
+async def test_the_end_of_the_server_waits_for_no_abort_or_close_that_hangs(callback: str, waits: bool) -> None:
+    async with serving(filter_class({callback: forever})) as scene:
+        peer = await scene.opened(OPENING + mail())
+        if waits:
+            peer.hang_up()
+            await asyncio.sleep(100)
+        began = asyncio.get_running_loop().time()
+        await scene.server.close()
+        assert round(asyncio.get_running_loop().time() - began, 3) == 5.0
+
+    assert [(where.callback, what) for where, what, _ in scene.watcher.failures] == [(callback, IN_TIME)]
+
+
+@on_clock
+async def test_the_end_of_a_connection_may_take_its_time() -> None:
+    filter_ = filter_class(dict.fromkeys(("abort", "close"), lasting(100)))
+    async with serving(filter_) as scene:
+        peer = await scene.opened(OPENING + mail())
+        peer.hang_up()
+        await asyncio.sleep(201)
+        assert not scene.server._connections
+
+    assert names(filter_)[-2:] == ["abort", "close"]
+    assert scene.watcher.failures == []
+
+
 @on_clock
 async def test_a_negotiation_that_hangs_closes() -> None:
     filter_ = filter_class({"negotiate": forever}, callbacks=CALLBACKS)
