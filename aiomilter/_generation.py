@@ -88,8 +88,32 @@ class Generation:
         self._released.set()
 
     async def ended(self) -> None:
-        """Wait until it has let go; what it raises then is raised here."""
-        await self._task
+        """Wait until it has let go."""
+        await asyncio.wait((self._task,))
+
+    async def end(self, timeout: float, late: Callable[[str], object]) -> Exception | None:
+        """Have it let go, and return what it raised then.
+
+        Args:
+            timeout: Seconds it has to do so; then it is cancelled, and has as many again.
+            late: Is told where it has not; a sentence.
+        """
+        self.release()
+        named = self._factory if hasattr(self._factory, "__qualname__") else type(self._factory)
+        name = f"{named.__module__}.{named.__qualname__}"
+        what = f"the factory {name} did not let go within {timeout:g} s (cancel_timeout)"
+        for then in ("; cancelled", " of its cancellation; left behind"):
+            await asyncio.wait((self._task,), timeout=timeout)
+            if self._task.done():
+                break
+            late(what + then)
+            self._task.cancel()
+        if not self._task.done() or self._task.cancelled():
+            return None
+        error = self._task.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return error
 
 
 def _check_handler(made: object) -> None:

@@ -65,7 +65,7 @@ class Orders:
             self._starting.cancel()
 
     def told_to_stop(self) -> None:
-        """Stop; the second time, hurry."""
+        """Stop; the second time, hurry; what the third time means, whoever tells it knows."""
         (self.hurry if self.stop.is_set() else self.stop).set()
         self.told_to_let_go()
 

@@ -159,7 +159,7 @@ class Supervisor:
         self._coming: list[_Worker] | None = None
         self._leaving: list[_Worker] = []
         self._started = False
-        self._stopping = False
+        self._stopping = 0
         # Of those that leave, who may still accept; and whether it was told that the others serve.
         self._accepting: list[_Worker] = []
         self._told = False
@@ -250,11 +250,16 @@ class Supervisor:
                 self._reload_again = True
 
     def _stop(self) -> None:
-        """Have all stop within the time that open sessions have; the second time, hurry."""
+        """Have all stop within the time that open sessions have; the second time, hurry; the third, kill them."""
         by = time.monotonic() + self._hurry_timeout
-        if not self._stopping:
+        self._stopping += 1
+        if self._stopping > 2:
+            self._status = 1
+            for worker in self._all():
+                worker.dismiss()
+            return
+        if self._stopping == 1:
             by += self._drain_timeout
-            self._stopping = True
             self._systemd.stopping()
             self._close_sockets()
         self._replace_at.clear()

@@ -91,7 +91,7 @@ def run(
     workers: int = 1,
     **options: Unpack[ServeOptions],
 ) -> None:
-    """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once.
+    """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once, a third ends the process.
 
     SIGHUP enters the factory again: new connections get their filters from what it then gives, open ones finish on the old.
     If it fails, a log record says why, and nothing has changed.
@@ -226,6 +226,8 @@ async def run_until_stopped(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once, one while it starts gives that up.
 
+    A third ends the process as it would have without us, whatever it still waits for.
+
     In the main thread only.
 
     Args:
@@ -236,10 +238,18 @@ async def run_until_stopped(
     """
     loop = asyncio.get_running_loop()
     orders = Orders()
+
+    def stop(number: int) -> None:
+        if orders.hurry.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        orders.told_to_stop()
+
     for number in _SIGNALS:
-        loop.add_signal_handler(
-            number, orders.reload.set if number == signal.SIGHUP and reload else orders.told_to_stop
-        )
+        if number == signal.SIGHUP and reload:
+            loop.add_signal_handler(number, orders.reload.set)
+        else:
+            loop.add_signal_handler(number, stop, number)
     try:
         await live(service, orders, own_process=own_process, reload=reload, manager=systemd or Systemd())
     finally:

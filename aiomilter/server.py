@@ -85,7 +85,8 @@ def serve(
     """Serve a filter to MTAs: ``async with serve(MyFilter, "inet:8890@127.0.0.1") as server: ...``.
 
     It embeds anywhere.  Leaving the block stops listening and drains: open SMTP sessions go on until the MTA says QUIT, at most
-    for ``drain_timeout``.  Leaving it by an exception or a cancellation closes them at once.
+    for ``drain_timeout``.  Leaving it by an exception or a cancellation closes them at once.  Either way the factory is left
+    then.
 
     Args:
         factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.
@@ -102,7 +103,8 @@ def serve(
             any other MTA at end of message; less than its own time-out.  None sends none.
         cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.  At the end of the server
             ``abort`` and ``close``, each, have as long before they are cancelled.
-        drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.
+        drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.  What is
+            left of them the factory has to be left, ``cancel_timeout`` at least; then it is cancelled.
         idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
         packet_timeout: Seconds for the first packets of a connection, up to CONNECT, to come as a whole; then it is closed.
             From there on a packet may take as long as ``idle_timeout`` says, since Postfix keeps half of one back while its
@@ -280,19 +282,19 @@ class Server:
         """
         generation = await self._build(factory)
         if self._generation is None:
-            generation.release()
-            await generation.ended()
+            await self._end_generation(generation)
             raise RuntimeError("reload: the server is closed")
         # Not before: another reload may have been quicker.
         old, self._generation = self._generation, generation
         old.retire()
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Stop listening, and wait until every open SMTP session has ended.
+        """Stop listening, and wait until every open SMTP session has ended and the factory has let go of what it holds.
 
         Args:
             timeout: Seconds to wait; then the rest is ended: a command that waits is answered ``on_error``, and the
-                callbacks ``abort`` and ``close`` run.  None waits for as long as it takes.
+                callbacks ``abort`` and ``close`` run.  None waits for as long as sessions take, and ``drain_timeout`` for
+                the factory.
         """
         self._stop_listening()
         try:
@@ -301,11 +303,16 @@ class Server:
                 for connection in self._connections:
                     connection.drain_off()
                 await self._idle.wait()
+                async with asyncio.timeout(self.drain_timeout):
+                    await self._let_go()
         except TimeoutError:
             await self._end_connections()
 
     async def close(self) -> None:
-        """Stop listening and end every connection now; ``abort`` and ``close`` run, then what the factory holds is freed."""
+        """Stop listening and end every connection now; ``abort`` and ``close`` run, then what the factory holds is freed.
+
+        Each of these has ``cancel_timeout``; then it is cancelled, and the log says so.
+        """
         self._stop_listening()
         if self._sweep is not None:
             self._sweep.cancel()
@@ -316,13 +323,8 @@ class Server:
             unwatch, self._unwatch = self._unwatch, None
             unwatch()
         self._generation = None
-        errors = []
-        for generation in list(self._generations):
-            generation.release()
-            try:
-                await generation.ended()
-            except Exception as error:  # noqa: BLE001 - raised below, once the others are released, too
-                errors.append(error)
+        ended = await asyncio.gather(*map(self._end_generation, self._generations))
+        errors = [error for error in ended if error is not None]
         self._generations.clear()
         if errors:
             raise errors[0] if len(errors) == 1 else ExceptionGroup("factories failed to end", errors)
@@ -415,6 +417,17 @@ class Server:
         await generation.start()
         self._generations.add(generation)
         return generation
+
+    async def _let_go(self) -> None:
+        """Have the factories let go, and wait until they have; what they raise is raised by :meth:`close`."""
+        self._generation = None
+        for generation in self._generations:
+            generation.release()
+        for generation in self._generations:
+            await generation.ended()
+
+    async def _end_generation(self, generation: "Generation") -> Exception | None:
+        return await generation.end(self._options.cancel_timeout, lambda what: self.observer.failed(SERVER, what, None))
 
     def _forget(self, generation: "Generation", error: BaseException | None) -> None:
         """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it."""

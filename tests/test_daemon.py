@@ -42,9 +42,15 @@ async def milter():
         await asyncio.Event().wait()
     print("ready", flush=True)
     yield Filter
+    while sys.argv[3:] == ["stay"]:
+        print("leaving", flush=True)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
     print("left", flush=True)
 
-run(milter, sys.argv[1], uvloop=sys.argv[2] == "uvloop", drain_timeout=60)
+run(milter, sys.argv[1], uvloop=sys.argv[2] == "uvloop", drain_timeout=60, cancel_timeout=60)
 print("returned", flush=True)
 """
 
@@ -119,6 +125,23 @@ async def test_a_second_signal_hurries(loop: str, tmp_path: Path) -> None:
             assert str(await mail) == "Verdict.TEMPFAIL"
             await session.close()
         assert ends(process) == (0, "close\nleft\nreturned\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_third_signal_ends_at_once(loop: str, tmp_path: Path) -> None:
+    """Whatever is waited for, here a factory that holds on."""
+    path = tmp_path / "filter.sock"
+    with program(str(path), loop, "stay") as process:
+        assert line(process) == "ready"
+        await reached(path)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(line, process) == "leaving"
+        async with asyncio.timeout(30):
+            while process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                await asyncio.sleep(0.01)
+        assert ends(process) == (-signal.SIGTERM, "", "")
 
 
 @pytest.mark.slow

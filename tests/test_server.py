@@ -18,6 +18,7 @@ from aiomilter import REJECT, TEMPFAIL, AddressError, Milter, RemoteProtocolErro
 from aiomilter import mta as aiomilter_mta
 from aiomilter.mta import connect
 
+from .clock import on_clock
 from .peer import (
     CALLBACKS,
     MESSAGE,
@@ -543,6 +544,68 @@ async def test_factories_that_raise_at_their_end_do_not_keep_others_from_ending(
     assert sorted(str(error) for error in found.value.exceptions) == ["one", "two"]
     assert sorted(ended) == ["one", "two"]
     await server.close()
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["that hangs", "that takes no notice of its cancellation"])
+@on_clock
+async def test_the_end_waits_for_no_factory(stubborn: bool) -> None:
+    released = asyncio.Event()
+
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[type[Milter]]:
+        yield filter_class()
+        try:
+            await released.wait()
+        finally:
+            if stubborn:
+                await released.wait()
+
+    async with serving(factory) as scene:
+        began = asyncio.get_running_loop().time()
+        await scene.server.close()
+        assert round(asyncio.get_running_loop().time() - began, 3) == (10.0 if stubborn else 5.0)
+        released.set()
+
+    late = f"the factory {__name__}.{factory.__qualname__} did not let go within 5 s (cancel_timeout)"
+    said = [f"{late}; cancelled", f"{late} of its cancellation; left behind"]
+    assert [what for _, what, _ in scene.watcher.failures] == (said if stubborn else said[:1])
+
+
+@on_clock
+async def test_a_factory_has_what_is_left_of_the_time_for_open_sessions() -> None:
+    left: list[float] = []
+
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[type[Milter]]:
+        yield filter_class()
+        await asyncio.sleep(20)
+        left.append(asyncio.get_running_loop().time())
+
+    async with serving(factory) as scene:
+        began = asyncio.get_running_loop().time()
+        for timeout in (None, 30):
+            await scene.server.drain(timeout)
+        assert [round(when - began, 3) for when in left] == [20.0]
+    async with serving(factory) as scene:
+        await scene.server.drain(10)
+        await scene.server.close()
+
+    assert len(left) == 1
+    assert [what.rpartition(" ")[2] for _, what, _ in scene.watcher.failures] == ["cancelled"]
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+async def test_what_a_factory_raises_at_the_end_of_draining_comes_out_of_the_block(timeout: float | None) -> None:
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[type[Milter]]:
+        yield Milter
+        raise ValueError("cannot end")
+
+    async with serving(factory) as scene:
+        await scene.server.drain(timeout)
+        with pytest.raises(ValueError, match="cannot end"):
+            await scene.server.close()
+    assert scene.watcher.failures == []
 
 
 # Reload

@@ -344,6 +344,22 @@ async def test_a_filter_that_fails_at_its_end_fails_the_command(tmp_path: Path) 
     assert daemon.log.count("aiomilter: f.py failed at its end: RuntimeError: stuck") == 2
 
 
+async def test_a_third_signal_kills_them(tmp_path: Path) -> None:
+    program = PROGRAM.replace('os.write(1, b"closed\\n")', 'os.write(1, b"leaving\\n"); await asyncio.Event().wait()')
+    program = program.replace("workers=2", "workers=2, drain_timeout=60, cancel_timeout=60")
+    program = f"import asyncio, logging; logging.basicConfig(level=20)\n{program}"
+    async with running(str(tmp_path / "s"), command=("-c", program), directory=tmp_path, own_group=True) as daemon:
+        workers = await serving(daemon)
+        daemon.send(signal.SIGTERM)
+        await daemon.printed("leaving", 2)
+        async with asyncio.timeout(30):
+            while daemon.process.returncode is None:
+                daemon.send(signal.SIGTERM)
+                await asyncio.sleep(0.01)
+        assert all(gone(pid) for pid in workers)
+        assert await daemon.ended() in (3, -signal.SIGTERM)  # the latter for one that comes when all is over
+
+
 # ---------------------------------------------------------------------------------------------------------------- reload
 
 
