@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 __all__ = ["Manager", "Orders", "Reload", "Service", "live"]
 
 Reload: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
-"""Loads a filter anew and returns whether that worked; what it could not do, it has logged."""
+"""Loads a filter anew and returns whether that worked; what it has begun and what it could not do, it has logged.  It is
+cancelled if another is asked for, or the end."""
 _T = TypeVar("_T")
 
 _SERVING: Final = "Serving"
@@ -107,24 +108,26 @@ async def live(service: Service, orders: Orders, *, own_process: bool, reload: R
 
 
 async def _serve(orders: Orders, reload: Reload | None, manager: Manager) -> None:
-    """Wait for the order to end, and reload at every order to do so."""
+    """Wait for the order to end, and reload at every order to do so; one that comes meanwhile gives up what has begun."""
     while not orders.end.is_set():
         await _until(orders.reload.wait(), orders.end)
-        if reload is not None and orders.reload.is_set() and not orders.end.is_set():
-            orders.reload.clear()
-            manager.reloading()
-            done = await _until(reload(), orders.end)
+        if reload is None or not orders.reload.is_set() or orders.end.is_set():
+            continue
+        orders.reload.clear()
+        manager.reloading()
+        done = await _until(reload(), orders.end, orders.reload)
+        if not orders.reload.is_set():
             manager.ready(_SERVING if done else f"{_SERVING}; the last reload failed, see the log")
 
 
-async def _until(work: Coroutine[Any, Any, _T], event: asyncio.Event) -> _T | None:
+async def _until(work: Coroutine[Any, Any, _T], *events: asyncio.Event) -> _T | None:
     """Do some work until an event happens; return its result, None if it was not finished."""
     working = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(event.wait())
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, *waiting), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (waiting, working):
+        for task in (*waiting, working):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task

@@ -242,12 +242,22 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
         elif number == signal.SIGHUP and not self._stopping:
-            if self._told:
-                self._told = False
-                self._systemd.reloading()
-                self._begin_set()
+            if self._told or (self._started and self._coming):
+                self._reload()
             else:
                 self._reload_again = True
+
+    def _reload(self) -> None:
+        """Begin with a new set; one that is not ready yet may have read what was there before, and is given up."""
+        for worker in self._coming or ():
+            worker.call_off()
+            self._leaving.append(worker)
+        if self._coming:
+            self._observer.remarked(SERVER, "a reload that was under way is given up: another was asked for")
+        self._observer.noted("reloading")
+        self._told = False
+        self._systemd.reloading()
+        self._begin_set()
 
     def _stop(self) -> None:
         """Have all stop within the time that open sessions have; the second time, hurry; the third, kill them."""

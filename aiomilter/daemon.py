@@ -22,8 +22,10 @@ from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import Response
 
 __all__ = [
+    "GIVEN_UP",
     "MAX_WORKERS",
     "RELOADED",
+    "RELOADING",
     "UNCHANGED",
     "Reload",
     "ServeOptions",
@@ -39,6 +41,8 @@ __all__ = [
 
 MAX_WORKERS: Final = PLACES // 2
 """A reload needs room for as many again, while the old ones let their connections end."""
+RELOADING: Final = "reloading"
+GIVEN_UP: Final = "a reload that was under way is given up: another was asked for, or the end"
 RELOADED: Final = "reloaded; open connections finish on what they began with"
 UNCHANGED: Final = "nothing has changed"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -94,7 +98,8 @@ def run(
     """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once, a third ends the process.
 
     SIGHUP enters the factory again: new connections get their filters from what it then gives, open ones finish on the old.
-    If it fails, a log record says why, and nothing has changed.
+    If it fails, a log record says why, and nothing has changed.  Another SIGHUP while the factory is being entered gives that
+    up, and begins again.
 
     Under systemd (``Type=notify``) readiness, reloads and the end are told, and a watchdog is fed from the event loop; what
     systemd has left in the environment is removed from it.  Logging is the program's to set up:
@@ -203,8 +208,12 @@ def _reporter(observer: Observer) -> Report:
 
 async def reload(server: Server, factory: Factory) -> bool:
     """Have new connections served by what a factory gives now; return whether that worked, the log says what has happened."""
+    server.observer.noted(RELOADING)
     try:
         await server.reload(factory)
+    except asyncio.CancelledError:
+        server.observer.remarked(SERVER, GIVEN_UP)
+        raise
     except Exception as error:  # noqa: BLE001 - it is logged, and what has served so far goes on
         server.observer.failed(SERVER, f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}", error)
         return False

@@ -267,6 +267,36 @@ async def test_hangup_reloads_what_can_be() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+async def test_hangup_gives_up_a_reload_that_hangs_and_begins_again() -> None:
+    service: Any = Service()
+
+    async def reload() -> bool:
+        service.log.append("reload")
+        if service.log.count("reload") < 3:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                service.log.append("given up")
+        service.log.append("reloaded")
+        return True
+
+    running = asyncio.ensure_future(run_until_stopped(service, reload=reload))
+    await told(service, "enter")
+    for count in (1, 2):
+        signal.raise_signal(signal.SIGHUP)
+        async with asyncio.timeout(5):
+            while service.log.count("reload") < count:
+                await asyncio.sleep(0)
+    signal.raise_signal(signal.SIGHUP)
+    await told(service, "reloaded")
+    assert service.log == ["enter", "reload", "given up", "reload", "given up", "reload", "reloaded"]
+    service.drained.set()
+    signal.raise_signal(signal.SIGTERM)
+    await running
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 async def test_a_drain_that_fails_is_not_swallowed() -> None:
     class Failing(Service):
         async def drain(self, timeout: float | None = None) -> None:

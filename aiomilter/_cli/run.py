@@ -26,7 +26,18 @@ from aiomilter._cli.printer import Printer
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
 from aiomilter.addresses import parse_all
-from aiomilter.daemon import MAX_WORKERS, RELOADED, UNCHANGED, ServeOptions, Share, Systemd, run_service, run_workers
+from aiomilter.daemon import (
+    GIVEN_UP,
+    MAX_WORKERS,
+    RELOADED,
+    RELOADING,
+    UNCHANGED,
+    ServeOptions,
+    Share,
+    Systemd,
+    run_service,
+    run_workers,
+)
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import FailurePolicy
 from aiomilter.observe import SERVER, Observer
@@ -602,11 +613,15 @@ class _Daemon:
             Whether that worked; the log says what has happened.
         """
         target, observer = self._options.target, self._server.observer
+        observer.noted(RELOADING)
         try:
             _tls(self._options)  # if it cannot be used, nothing has changed yet
             with anew(target) as factory:
                 await self._server.reload(factory)
             self._renew_tls()
+        except asyncio.CancelledError:
+            observer.remarked(SERVER, GIVEN_UP)
+            raise
         except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
             _log_trouble(observer, "reload", trouble, error)

@@ -36,6 +36,17 @@ def say(text):
     os.write(1, text.encode() + b"\\n")  # in one piece, whoever else writes
 """
 
+HANGS: Final = """\
+import asyncio
+from contextlib import asynccontextmanager
+@asynccontextmanager
+async def milter():
+    print('opening', flush=True)
+    await asyncio.Event().wait()
+    yield
+"""
+"""A filter that is never built."""
+
 
 def write_filter(path: Path, version: str, more: str = "") -> None:
     """Have the file hold a filter that marks messages with its version."""

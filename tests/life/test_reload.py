@@ -10,7 +10,7 @@ import pytest
 
 from aiomilter.mta import connect
 
-from .daemon import LOOPS, Load, deliver, marks, running, write_filter
+from .daemon import HANGS, LOOPS, Load, deliver, marks, running, write_filter
 
 pytestmark = pytest.mark.slow
 RELOADED = "INFO aiomilter: reloaded"
@@ -88,9 +88,9 @@ async def test_a_reload_that_fails_changes_nothing_and_is_one_record(
         daemon.send(signal.SIGHUP)
         await daemon.logged(f"ERROR aiomilter: {why}")
         assert (await deliver(str(tmp_path / "s")))[0] == "old"
-        assert [line for line in daemon.log[before:] if " aiomilter: " in line and "client=" not in line] == [
-            line for line in daemon.log if "cannot reload" in line
-        ]
+        records = [line for line in daemon.log[before:] if " aiomilter: " in line and "client=" not in line]
+        assert records[0].endswith("INFO aiomilter: reloading")
+        assert records[1:] == [line for line in daemon.log if "cannot reload" in line]
         assert not any(re.match(r'\s*File ".*/_cli/', line) for line in daemon.log)
         write_filter(file, "new")
         daemon.send(signal.SIGHUP)
@@ -150,8 +150,27 @@ async def test_signals_to_reload_that_come_at_once_are_all_heeded(tmp_path: Path
         write_filter(file, "2")
         daemon.send(signal.SIGHUP)
         writer.close()
-        await daemon.logged(RELOADED, 2)
+        await daemon.logged("INFO aiomilter: reloading", 2)
+        await daemon.printed("opened 2")
+        await daemon.logged(RELOADED)
         assert (await deliver(str(tmp_path / "s")))[0] == "2"
+
+
+async def test_a_reload_that_hangs_is_given_up_for_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    write_filter(file, "0")
+    async with running("f.py", "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        await daemon.logged("listening on")
+        file.write_text(HANGS)
+        daemon.send(signal.SIGHUP)
+        await daemon.logged("INFO aiomilter: reloading")
+        await daemon.printed("opening")
+        assert (await deliver(str(tmp_path / "s")))[0] == "0"
+        write_filter(file, "1")
+        daemon.send(signal.SIGHUP)
+        await daemon.logged("WARNING aiomilter: a reload that was under way is given up: another was asked for")
+        await daemon.logged(RELOADED)
+        assert (await deliver(str(tmp_path / "s")))[0] == "1"
 
 
 async def test_a_signal_to_stop_ends_a_reload_under_way(tmp_path: Path) -> None:
@@ -159,10 +178,7 @@ async def test_a_signal_to_stop_ends_a_reload_under_way(tmp_path: Path) -> None:
     write_filter(file, "0")
     async with running("f.py", "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
         await daemon.logged("listening on")
-        file.write_text(
-            "import asyncio\nfrom contextlib import asynccontextmanager\n@asynccontextmanager\nasync def milter():\n"
-            "    print('opening', flush=True)\n    await asyncio.Event().wait()\n    yield\n"
-        )
+        file.write_text(HANGS)
         daemon.send(signal.SIGHUP)
         await daemon.printed("opening")
         daemon.send(signal.SIGTERM)

@@ -16,7 +16,7 @@ from aiomilter._listening import PLACES, Bound, Share, Turn, tally
 from aiomilter._workers import Backoff
 from aiomilter.mta import connect
 
-from .daemon import LOOPS, Daemon, Load, deliver, marks, running, write_filter
+from .daemon import HANGS, LOOPS, Daemon, Load, deliver, marks, running, write_filter
 from .test_systemd import Manager
 
 pytestmark = pytest.mark.slow
@@ -439,13 +439,33 @@ async def test_a_reload_that_fails_changes_nothing_and_is_one_record(code: str, 
             version, process = await deliver(str(tmp_path / "s"))
             assert version == "old"
             assert int(process) in workers
-            records = [line for line in daemon.log[before:] if re.search(r" aiomilter\[\d+\]: ", line)]
+            records = [line for line in daemon.log[before:] if re.search(r" aiomilter\[\d+\]: (?!reloading)", line)]
             assert [line for line in records if "client=" not in line and "cannot reload" not in line] == []
             assert len([line for line in records if "cannot reload" in line]) == 1
             write_filter(file, "new")
             daemon.send(signal.SIGHUP)
             await serving(daemon, 2)
             assert (await deliver(str(tmp_path / "s")))[0] == "new"
+
+
+async def test_a_reload_that_hangs_is_given_up_for_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    write_filter(file, "0")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        await serving(daemon)
+        for count in (1, 2):
+            file.write_text(HANGS)
+            daemon.send(signal.SIGHUP)
+            await daemon.logged("reloading", count)
+            await daemon.printed("opening", count)
+        write_filter(file, "1")
+        daemon.send(signal.SIGHUP)
+        await daemon.logged(r"WARNING aiomilter\[\d+\]: a reload that was under way is given up", 2)
+        await serving(daemon, 2)
+        assert (await deliver(str(tmp_path / "s")))[0] == "1"
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert [line for line in daemon.log if " ERROR " in line] == []
 
 
 # --------------------------------------------------------------------------------------------------------------- systemd
