@@ -23,6 +23,8 @@ class Generation:
     def __init__(self, factory: Factory, forget: "Callable[[Generation, BaseException | None], None]") -> None:
         self.make: Make
         self.connections = 0
+        self.broken = False
+        """It has let go of what it holds without being told to."""
         self._factory = factory
         self._forget = forget
         self._retired = False
@@ -69,7 +71,14 @@ class Generation:
         await self._released.wait()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
+        self.broken = not self._released.is_set()
         self._forget(self, None if task.cancelled() else task.exception())
+
+    @property
+    def name(self) -> str:
+        """Of the factory, for the log."""
+        named = self._factory if hasattr(self._factory, "__qualname__") else type(self._factory)
+        return f"{named.__module__}.{named.__qualname__}"
 
     def retire(self) -> None:
         """Let go of what the factory holds once the last of its connections is over."""
@@ -99,18 +108,17 @@ class Generation:
             late: Is told where it has not; a sentence.
         """
         self.release()
-        named = self._factory if hasattr(self._factory, "__qualname__") else type(self._factory)
-        name = f"{named.__module__}.{named.__qualname__}"
-        what = f"the factory {name} did not let go within {timeout:g} s (cancel_timeout)"
+        what = f"the factory {self.name} did not let go within {timeout:g} s (cancel_timeout)"
         for then in ("; cancelled", " of its cancellation; left behind"):
             await asyncio.wait((self._task,), timeout=timeout)
             if self._task.done():
                 break
             late(what + then)
             self._task.cancel()
-        if not self._task.done() or self._task.cancelled():
-            return None
-        error = self._task.exception()
+        error = None if not self._task.done() or self._task.cancelled() else self._task.exception()
+        if self.broken:  # its traceback is in the log
+            why = f"{type(error).__name__}: {error}" if error is not None else "it was cancelled"
+            return RuntimeError(f"factory: {self.name} ended while it was in use: {why}")
         if error is not None and not isinstance(error, Exception):
             raise error
         return error

@@ -22,6 +22,10 @@ class Service(AbstractAsyncContextManager[object], Protocol):
 
     drain_timeout: float
 
+    @property
+    def broken(self) -> asyncio.Event:
+        """Set while it cannot serve, and will not by itself."""
+
     async def drain(self, timeout: float | None = None) -> None:
         """End what is open in its own time, within ``timeout``."""
 
@@ -95,8 +99,10 @@ async def live(service: Service, orders: Orders, *, own_process: bool, reload: R
                     gc.freeze()
                 stack.enter_context(_alive(manager))
                 manager.ready(_SERVING)
-                await _serve(orders, reload, manager)
+                await _serve(service, orders, reload, manager)
                 manager.stopping()
+                if service.broken.is_set():
+                    orders.stop.set()
                 if not orders.stop.is_set():
                     await _until(service.drain(None), orders.stop)
                 if orders.stop.is_set():
@@ -107,10 +113,13 @@ async def live(service: Service, orders: Orders, *, own_process: bool, reload: R
                 raise
 
 
-async def _serve(orders: Orders, reload: Reload | None, manager: Manager) -> None:
-    """Wait for the order to end, and reload at every order to do so; one that comes meanwhile gives up what has begun."""
-    while not orders.end.is_set():
-        await _until(orders.reload.wait(), orders.end)
+async def _serve(service: Service, orders: Orders, reload: Reload | None, manager: Manager) -> None:
+    """Wait for the order to end, and reload at every order to do so; one that comes meanwhile gives up what has begun.
+
+    A service that cannot serve any more ends, too: whoever watches over it may start another.
+    """
+    while not orders.end.is_set() and not service.broken.is_set():
+        await _until(orders.reload.wait(), orders.end, service.broken)
         if reload is None or not orders.reload.is_set() or orders.end.is_set():
             continue
         orders.reload.clear()

@@ -106,7 +106,8 @@ def run(
     ``logging.basicConfig(level=logging.INFO)`` shows a line per message.
 
     Args:
-        factory: As for :func:`aiomilter.serve`.
+        factory: As for :func:`aiomilter.serve`.  If it ends while it is in use, open SMTP sessions end as after a signal, and
+            RuntimeError is raised.
         sockets: As for :func:`aiomilter.serve`; also ``fd:NAME``, a socket that systemd has handed over under that name.  None
             for all that it has handed over.
         uvloop: Whether to run on uvloop; None to do so where it is installed.
@@ -118,7 +119,7 @@ def run(
         AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
         ChildProcessError: A worker could not start, or did not end well; it has written why.
         OSError: A socket cannot be listened on.
-        RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.
+        RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.  Or the factory has ended by itself.
         TypeError: As of :func:`aiomilter.serve`.
         ValueError: As of :func:`aiomilter.serve`, or there are too many workers.
     """

@@ -89,7 +89,9 @@ def serve(
     then.
 
     Args:
-        factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.
+        factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.  If one ends while it
+            is in use, that is logged, new connections are answered TEMPFAIL until :meth:`Server.reload` has brought another,
+            and without that, leaving the block raises RuntimeError.
         sockets: Where to listen, at least one, each once; see :mod:`aiomilter.addresses`.
         on_error: The answer when a callback raises or answers nonsense: a verdict, a Reply, or a
             :class:`aiomilter.FailurePolicy` of several by class of client.  What the class of the filter says comes first.
@@ -221,6 +223,8 @@ class Server:
         self.drain_timeout = drain_timeout
         self._backlog = backlog
         self.observer: Observer = Guard(options.observer or LogObserver())
+        self.broken = asyncio.Event()
+        """Set while the factory in use has ended before it was to: new connections are asked to come back."""
         self._generation: Generation | None = None
         self._generations: set[Generation] = set()
         self._connections: dict[MilterProtocol, Generation] = {}
@@ -286,6 +290,9 @@ class Server:
             raise RuntimeError("reload: the server is closed")
         # Not before: another reload may have been quicker.
         old, self._generation = self._generation, generation
+        if old.broken:
+            self._generations.discard(old)
+            self.broken.clear()
         old.retire()
 
     async def drain(self, timeout: float | None = None) -> None:
@@ -355,6 +362,9 @@ class Server:
         assert generation is not None
         self._count += 1
         served = self._crowd.enter(self._count, peer)
+        if generation.broken:
+            self._say("the factory", "the factory has ended; answering TEMPFAIL to new connections until a reload")
+            served = False
         make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
         loop = asyncio.get_running_loop()
         connection = kind(loop, make, self._options, self.observer, self._count, self._when_ended, self._budget)
@@ -430,11 +440,24 @@ class Server:
         return await generation.end(self._options.cancel_timeout, lambda what: self.observer.failed(SERVER, what, None))
 
     def _forget(self, generation: "Generation", error: BaseException | None) -> None:
-        """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it."""
-        if self._generation is not None and generation in self._generations:
+        """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it.
+
+        One that was not to, such as a TaskGroup of which a task has failed, serves no new SMTP session, and if it is the one in
+        use, nobody is served by another until a reload.
+        """
+        if self._generation is None or generation not in self._generations:
+            return
+        if generation.broken:
+            self.observer.failed(SERVER, f"the factory {generation.name} ended while it was in use", error)
+            for connection, its in list(self._connections.items()):
+                if its is generation:
+                    connection.drain_off()
+        elif error is not None:
+            self.observer.failed(SERVER, "the factory raised as it ended", error)
+        if generation is self._generation:
+            self.broken.set()
+        else:
             self._generations.discard(generation)
-            if error is not None:
-                self.observer.failed(SERVER, "the factory raised as it ended", error)
 
     # -------------------------------------------------------------------------------------------------------- sockets
 

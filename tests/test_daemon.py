@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -180,6 +180,7 @@ class Service:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.broken = asyncio.Event()
         self.drained = asyncio.Event()
 
     async def __aenter__(self) -> None:
@@ -203,6 +204,37 @@ async def told(service: Service, entry: str) -> None:
     async with asyncio.timeout(5):
         while entry not in service.log:
             await asyncio.sleep(0)
+
+
+async def test_what_cannot_serve_any_more_is_ended() -> None:
+    service: Any = Service()
+    running = asyncio.ensure_future(run_until_stopped(service))
+    await told(service, "enter")
+    service.broken.set()
+    await told(service, "drain 5.0")
+    signal.raise_signal(signal.SIGTERM)  # the second way to stop it: it hurries
+    async with asyncio.timeout(5):
+        await running
+    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_a_factory_that_ends_while_it_is_in_use_ends_the_daemon() -> None:
+    async def refresh() -> None:
+        raise LookupError("no map")
+
+    @contextlib.asynccontextmanager
+    async def factory() -> AsyncIterator[type[Milter]]:
+        async with asyncio.TaskGroup() as tasks:
+            asyncio.get_running_loop().call_later(0.01, lambda: tasks.create_task(refresh()))
+            yield Milter
+
+    watcher = Watcher()
+    with pytest.raises(RuntimeError, match="ended while it was in use: ExceptionGroup: unhandled errors"):
+        run(factory, "inet:0@127.0.0.1", observer=watcher)
+    assert [what for _, what, _ in watcher.failures] == [
+        f"the factory {__name__}.{factory.__qualname__} ended while it was in use"
+    ]
 
 
 async def test_signals_are_ours_for_as_long_as_we_run() -> None:

@@ -721,6 +721,96 @@ async def test_an_old_factory_that_raises_at_its_end_is_logged() -> None:
     assert [str(error) for _, _, error in scene.watcher.failures] == ["cannot end"]
 
 
+class Breaking:
+    """A factory that a task of its own ends, once it is told to."""
+
+    def __init__(self, make: Callable[[], Milter]) -> None:
+        self._make = make
+        self._told = asyncio.Event()
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Callable[[], Milter]]:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._refresh())
+            yield self._make
+
+    async def _refresh(self) -> None:
+        await self._told.wait()
+        raise ValueError("cannot refresh")
+
+    async def breaks(self) -> None:
+        self._told.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+async def test_a_factory_that_ends_while_it_is_in_use_serves_nobody_new_until_a_reload() -> None:
+    factory = Breaking(filter_class())
+    async with serving(factory) as scene:
+        before, between = await scene.opened(), await scene.opened()
+        await between.send(QUIT_NC)
+        await factory.breaks()
+        assert [what for _, what, _ in scene.watcher.failures] == [
+            f"the factory {__name__}.Breaking ended while it was in use"
+        ]
+        for _ in range(2):
+            after = await scene.opened(offer())
+            assert (await after.send(OPENING[len(offer()) :]))[0] == "t"
+            after.hang_up()
+        assert scene.watcher.remarks == ["the factory has ended; answering TEMPFAIL to new connections until a reload"]
+        assert between.wire.lost
+        assert await before.send(MESSAGE) == "ccccccc"  # it may need nothing of the factory
+        await before.send(QUIT_NC)
+        assert before.wire.lost
+
+        await scene.server.reload(filter_class())
+        assert "t" not in (await scene.opened()).answers
+    assert len(scene.watcher.failures) == 1
+
+
+async def test_a_factory_that_ended_while_it_was_in_use_fails_the_end() -> None:
+    factory = Breaking(filter_class())
+    server = serve(factory, "inet:0@127.0.0.1", observer=Watcher())
+    await server.start()
+    await factory.breaks()
+    await server.drain()
+    with pytest.raises(RuntimeError, match=r"Breaking ended while it was in use: ExceptionGroup: unhandled errors in"):
+        await server.close()
+
+
+async def test_a_factory_that_is_cancelled_while_it_is_in_use_is_no_end_of_the_server() -> None:
+    tasks: list[Any] = []
+
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[type[Milter]]:
+        tasks.append(asyncio.current_task())
+        yield filter_class()
+
+    watcher = Watcher()
+    server = serve(factory, "inet:0@127.0.0.1", observer=watcher)
+    await server.start()
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)
+    assert len(watcher.failures) == 1
+    with pytest.raises(RuntimeError, match="ended while it was in use: it was cancelled"):
+        await server.close()
+
+
+async def test_an_old_factory_that_ends_before_its_last_connection_is_logged() -> None:
+    factory = Breaking(filter_class())
+    async with serving(factory) as scene:
+        before = await scene.opened()
+        await scene.server.reload(filter_class())
+        await factory.breaks()
+        assert [what for _, what, _ in scene.watcher.failures] == [
+            f"the factory {__name__}.Breaking ended while it was in use"
+        ]
+        await before.send(QUIT_NC)
+        assert before.wire.lost
+        assert "t" not in (await scene.opened()).answers
+
+
 async def test_quit_nc_after_a_reload_stays_with_the_old_factory() -> None:
     """P-069."""
     old, new = filter_class(), filter_class()

@@ -504,6 +504,8 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
 def _end_trouble(target: str, error: BaseException) -> Trouble:
     if isinstance(error, Trouble):
         return error
+    if isinstance(error, RuntimeError) and str(error).startswith("factory: "):
+        return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
     return Trouble(f"{target} failed at its end: {type(error).__name__}: {error}", details=own_traceback(error))
 
 
@@ -564,6 +566,11 @@ class _Daemon:
         self._options = options
         self._front: Front | None = None
         self._stack = AsyncExitStack()
+
+    @property
+    def broken(self) -> asyncio.Event:
+        """As of the server."""
+        return self._server.broken
 
     async def __aenter__(self) -> Self:
         """Build the filter and listen.

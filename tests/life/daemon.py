@@ -46,6 +46,23 @@ async def milter():
     yield
 """
 """A filter that is never built."""
+ENDS: Final = """\
+import asyncio, os
+from contextlib import asynccontextmanager
+from aiomilter import Milter
+
+async def refresh():
+    while not os.path.exists("end"):
+        await asyncio.sleep(0.01)
+    raise ValueError("no map")
+
+@asynccontextmanager
+async def milter():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(refresh())
+        yield type("Version", (Milter,), {})
+"""
+"""A filter whose factory ends once there is a file of that name."""
 
 
 def write_filter(path: Path, version: str, more: str = "") -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from aiomilter.mta import connect
 
-from .daemon import HANGS, LOOPS, Load, deliver, marks, running, write_filter
+from .daemon import ENDS, HANGS, LOOPS, Load, deliver, marks, running, write_filter
 
 pytestmark = pytest.mark.slow
 RELOADED = "INFO aiomilter: reloaded"
@@ -212,6 +212,19 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(messag
 run(milter, sys.argv[1])
 print("returned")
 """
+
+
+async def test_a_factory_that_ends_while_it_is_in_use_ends_the_command(tmp_path: Path) -> None:
+    """With one record, which has the traceback, and one line."""
+    (tmp_path / "f.py").write_text(ENDS)
+    async with running("f.py", "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        await daemon.logged("listening on")
+        (tmp_path / "end").touch()
+        assert await daemon.ended() == 1
+    assert len([line for line in daemon.log if " ERROR aiomilter: the factory f.milter ended while it" in line]) == 1
+    assert len([line for line in daemon.log if "no map" in line]) == 2  # source and exception
+    assert daemon.log[-1].startswith("aiomilter: f.py: f.milter ended while it was in use: ExceptionGroup: ")
+    assert not (tmp_path / "s").exists()
 
 
 async def test_run_enters_the_factory_again(tmp_path: Path) -> None:
