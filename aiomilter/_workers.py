@@ -314,12 +314,16 @@ class Supervisor:
         except OSError:
             said = b""
         if not said:
-            self._selector.unregister(worker.channel)  # it ends; SIGCHLD tells when
+            self._forget_channel(worker)  # it ends; SIGCHLD tells when
             return
         worker.seen = time.monotonic()
         if _DEAF in said and worker in self._accepting:
             self._accepting.remove(worker)
             self._serve_if_alone()
+        elif _DEAF in said and worker.ready and worker in self._serving:
+            # Nobody has told it to, but its sessions may last: another is to accept meanwhile.
+            self._observer.noted(f"worker {worker.pid} accepts no more; {self._replace(worker)}")
+            self._leaving.append(worker)
         if _READY in said:
             worker.ready = True
             if worker in self._serving:
@@ -378,11 +382,11 @@ class Supervisor:
         for worker in self._all():
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid:
+                self._hear(worker)  # its last words
                 self._buried(worker, os.waitstatus_to_exitcode(status))
 
     def _buried(self, worker: _Worker, status: int) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(worker.channel)
+        self._forget_channel(worker)
         worker.channel.close()
         absent(self._counts, worker.place)
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -395,13 +399,24 @@ class Supervisor:
                 self._observer.failed(SERVER, f"worker {worker.pid} {how}", None)
                 self._status = 1 if self._stopping else self._status
         elif worker in self._serving:
-            self._serving.remove(worker)
-            delay = self._backoff.died(time.monotonic() - worker.born)
-            soon = f" in {delay:g} s" if delay else ""
-            self._observer.failed(SERVER, f"worker {worker.pid} {how}; another takes its place{soon}", None)
-            self._replace_at.append(time.monotonic() + delay)
+            what = f"worker {worker.pid} {how}; {self._replace(worker)}"
+            if status or worker.ready:
+                self._observer.failed(SERVER, what, None)
+            else:
+                self._observer.noted(what)  # told to end before it was ready
         else:
             self._set_failed(worker, status, how)
+
+    def _replace(self, worker: _Worker) -> str:
+        """Have another serve in the place of one, and return what to say about that."""
+        self._serving.remove(worker)
+        delay = self._backoff.died(time.monotonic() - worker.born)
+        self._replace_at.append(time.monotonic() + delay)
+        return f"another takes its place{f' in {delay:g} s' if delay else ''}"
+
+    def _forget_channel(self, worker: _Worker) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.channel)
 
     def _set_failed(self, worker: _Worker, status: int, how: str) -> None:
         """Give up a set of which one could not start; it has said why, unless it was killed."""

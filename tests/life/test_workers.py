@@ -16,7 +16,7 @@ from aiomilter._listening import PLACES, Bound, Share, Turn, tally
 from aiomilter._workers import Backoff
 from aiomilter.mta import connect
 
-from .daemon import HANGS, LOOPS, Daemon, Load, deliver, marks, running, write_filter
+from .daemon import ENDS, HANGS, LOOPS, Daemon, Load, deliver, marks, running, write_filter
 from .test_systemd import Manager
 
 pytestmark = pytest.mark.slow
@@ -198,11 +198,35 @@ async def test_a_worker_told_to_end_lets_its_sessions_end_and_is_replaced(tmp_pa
             for pid in (first, second, first, second):
                 os.kill(pid, signal.SIGTERM)
             await daemon.logged("no longer listening", 2)
+            await daemon.logged(r"worker \d+ serves$", 2)
+            assert int((await deliver(str(tmp_path / "s")))[1]) not in (first, second)
             for session in (one, other):
                 await session.rcpt("<b@x>")
                 assert marks((await session.message(b"A: b\r\n\r\n")).delivered)[1] in (str(first), str(second))
-        await daemon.logged(r"worker \d+ serves$", 2)
-        assert int((await deliver(str(tmp_path / "s")))[1]) not in (first, second)
+        await until_gone(first, second)
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    assert [line for line in daemon.log if " ERROR " in line] == []
+    for pid in (first, second):
+        assert (
+            len([line for line in daemon.log if f"worker {pid} accepts no more; another takes its place" in line]) == 1
+        )
+
+
+async def test_a_worker_whose_factory_ends_is_replaced_while_its_sessions_go_on(tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(ENDS)
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+        await serving(daemon)
+        async with connect(str(tmp_path / "s")) as session:
+            await session.connect()
+            write_filter(tmp_path / "f.py", "1")
+            (tmp_path / "end").touch()
+            await daemon.logged(r"worker \d+ serves$", 2)
+            assert (await deliver(str(tmp_path / "s")))[0] == "1"
+            await session.mail("<a@x>")
+        await daemon.logged(r"ERROR aiomilter\[\d+\]: worker \d+ ended with status 1$", 2)
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
 
 
 async def test_workers_whose_supervisor_is_killed_end(tmp_path: Path) -> None:
