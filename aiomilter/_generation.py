@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from asyncio.tasks import _unregister_task  # documented for those who extend asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias, cast
@@ -115,6 +116,9 @@ class Generation:
                 break
             late(what + then)
             self._task.cancel()
+        else:
+            # Whoever closes the event loop waits for all tasks that it knows of.
+            _unregister_task(self._task)
         error = None if not self._task.done() or self._task.cancelled() else self._task.exception()
         if self.broken:  # its traceback is in the log
             why = f"{type(error).__name__}: {error}" if error is not None else "it was cancelled"

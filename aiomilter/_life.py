@@ -70,7 +70,7 @@ class Orders:
             self._starting.cancel()
 
     def told_to_stop(self) -> None:
-        """Stop; the second time, hurry; what the third time means, whoever tells it knows."""
+        """Stop; the second time, hurry."""
         (self.hurry if self.stop.is_set() else self.stop).set()
         self.told_to_let_go()
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import socket
-from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
+from asyncio.tasks import _enter_task, _leave_task, _unregister_task  # documented for those who extend asyncio
 from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Any, ClassVar, Final, TypeAlias, cast
@@ -426,6 +426,8 @@ class MilterProtocol(asyncio.Protocol):
     def give_up(self) -> None:
         """Close the connection at once, and let nobody wait for the callback that does not end."""
         self._given_up = True
+        if self._task is not None:
+            _unregister_task(self._task)  # or whoever closes the event loop would wait for it
         if self._lost:
             self._tell_end()
         else:

@@ -31,6 +31,12 @@ class Filter(Milter):
         if mail.address == "slow@x":
             print("waiting", flush=True)
             await asyncio.Event().wait()
+        while mail.address == "stubborn@x":
+            print("waiting", flush=True)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
 
     async def close(self, ctx):
         print("close", flush=True)
@@ -42,7 +48,7 @@ async def milter():
         await asyncio.Event().wait()
     print("ready", flush=True)
     yield Filter
-    while sys.argv[3:] == ["stay"]:
+    while sys.argv[3:4] == ["stay"]:
         print("leaving", flush=True)
         try:
             await asyncio.Event().wait()
@@ -50,7 +56,8 @@ async def milter():
             pass
     print("left", flush=True)
 
-run(milter, sys.argv[1], uvloop=sys.argv[2] == "uvloop", drain_timeout=60, cancel_timeout=60)
+cancel_timeout = float(sys.argv[4]) if sys.argv[4:] else 60
+run(milter, sys.argv[1], uvloop=sys.argv[2] == "uvloop", drain_timeout=60, cancel_timeout=cancel_timeout)
 print("returned", flush=True)
 """
 
@@ -142,6 +149,29 @@ async def test_a_third_signal_ends_at_once(loop: str, tmp_path: Path) -> None:
                 process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.01)
         assert ends(process) == (-signal.SIGTERM, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_what_takes_no_notice_of_its_cancellation_is_left_behind(loop: str, tmp_path: Path) -> None:
+    """A callback and a factory, of which the event loop, too, would wait for the end."""
+    path = tmp_path / "filter.sock"
+    with program(str(path), loop, "stay", "0.05") as process:
+        assert line(process) == "ready"
+        await reached(path)
+        async with connect(str(path)) as session:
+            mail = asyncio.ensure_future(session.mail("<stubborn@x>"))
+            assert await asyncio.to_thread(line, process) == "waiting"
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                while path.exists():
+                    await asyncio.sleep(0)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.gather(mail, return_exceptions=True)
+        code, out, err = await asyncio.to_thread(ends, process)
+    assert code == 0
+    assert out == "waiting\nleaving\nleaving\nleaving\nreturned\n"
+    assert "milter did not let go within 0.05 s (cancel_timeout) of its cancellation; left behind" in err
 
 
 @pytest.mark.slow
