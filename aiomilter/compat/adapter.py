@@ -64,17 +64,28 @@ def stop_here() -> None:
 class LoopConnection(MilterProtocol):
     """Serves a filter all of whose callbacks are ``async def``: on the event loop, without a thread."""
 
-    __slots__ = ()
+    __slots__ = ("_loop_thread",)
     session: ClassVar[type[Session]] = ClassicSession
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._loop_thread = threading.get_ident()
         self._context.run(_HERE.set, self)
         _Counted.made += 1
 
     async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a callback that is a coroutine."""
         return await coroutine
+
+    def flush(self) -> None:
+        """Write what the session has to say, in one write; soon, if a thread that a callback waits for asks for it."""
+        if threading.get_ident() != self._loop_thread:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more, and the loop is gone
+                self._loop.call_soon_threadsafe(self.flush)
+        elif self._out:
+            octets = _taken(self._out)
+            if not self._mute:
+                self._transport.write(octets)  # type: ignore[union-attr]  # not mute: there is one
 
     def hush(self) -> None:
         """End the connection without an answer."""
@@ -85,6 +96,14 @@ class LoopConnection(MilterProtocol):
     def _tell_end(self) -> None:
         _Counted.ended += self._ended is not None
         super()._tell_end()
+
+
+def _taken(out: list[bytes]) -> bytes:
+    """Take what is there to be written, while other threads may add to it."""
+    count = len(out)
+    octets = b"".join(out[:count])
+    del out[:count]
+    return octets
 
 
 class _Thread(threading.Thread):
@@ -116,6 +135,8 @@ class ThreadConnection(MilterProtocol):
         self._slots = slots
         self._socket: socket.socket
         self._thread: _Thread
+        # Held to take what is to be written until it is: packets keep their order, and their octets together.
+        self._writing = threading.Lock()
         # Nobody reads, or is to read, what would be written.
         self._hushed = False
         self._working = False
@@ -231,16 +252,20 @@ class ThreadConnection(MilterProtocol):
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
 
     def flush(self) -> None:
-        """Write what the session has to say, in one write."""
-        out = self._out
-        if out:
-            octets = b"".join(out)
-            out.clear()
-            if not self._hushed:
-                try:
+        """Write what the session has to say, in one write.
+
+        Another thread, of the program's or the loop's, reports progress: it waits for nobody, and what it cannot write leaves
+        with the next answer.
+        """
+        if self._out and self._writing.acquire(blocking=threading.current_thread() is self._thread):
+            try:
+                octets = _taken(self._out)
+                if not self._hushed:
                     self._write_all(octets)
-                except OSError:
-                    self._hushed = self._session.over = True
+            except OSError:
+                self._hushed = self._session.over = True
+            finally:
+                self._writing.release()
 
     def _write_all(self, octets: bytes) -> None:
         rest = memoryview(octets)
@@ -249,7 +274,6 @@ class ThreadConnection(MilterProtocol):
                 rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 if threading.current_thread() is not self._thread:
-                    # A callback on the event loop reports progress: the rest leaves with the next answer.
                     self._out.insert(0, bytes(rest))
                     return
                 poll = select.poll()

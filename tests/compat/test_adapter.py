@@ -17,7 +17,7 @@ from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
 from aiomilter.compat.adapter import ThreadConnection, counted
 from aiomilter.compat.context import Text
-from aiomilter.wire.constants import Command, Stage
+from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
 from tests.peer import ABORT, DATA, EOM, QUIT, QUIT_NC, body, codes, connect, header, helo, mail, offer, rcpt
@@ -239,6 +239,119 @@ async def test_stop_in_a_callback_closes_that_connection_without_an_answer(tmp_p
     stopping = type("Stopping", (Milter.Base,), {"connect": stop if kind == "blocking" else stop_later})
     async with serving(stopping, tmp_path) as address, client(address) as peer:
         assert await greet(peer) == ""
+
+
+class Instead:
+    """Stands before an object: what a test sets in it takes the place of what is there."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+def added(name: str, value: str) -> bytes:
+    return packet(ReplyCode.ADDHEADER, f"{name}\0{value}\0".encode())
+
+
+async def test_the_loop_alone_writes_where_a_thread_that_a_callback_waits_for_reports_progress(tmp_path: Path) -> None:
+    writers: set[int] = set()
+
+    class Working(Milter.Base):
+        async def eom(self) -> Any:
+            return await asyncio.to_thread(self.work)
+
+        def work(self) -> Any:
+            self.addheader("X-One", "1")
+            self.progress()
+            self.addheader("X-Two", "2")
+            return Milter.CONTINUE
+
+    async with serve(Working, f"unix:{tmp_path}/sock") as server, client(server.addresses[0]) as peer:
+        assert await peer.ask(offer()) == "O"
+        (connection,) = server._connections
+        connection._transport = instead = Instead(connection._transport)  # type: ignore[assignment]
+
+        def write(octets: bytes) -> None:
+            writers.add(threading.get_ident())
+            instead.real.write(octets)
+
+        instead.write = write  # type: ignore[attr-defined]
+        peer.write(EOM)
+        assert [codes(await peer.read()) for _ in range(4)] in (["h", "p", "h", "c"], ["h", "h", "p", "c"])
+    assert writers == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+async def test_what_is_added_during_a_write_leaves_once_after_it(tmp_path: Path, kind: str) -> None:
+    at_end: list[Any] = []
+
+    def change(self: Any) -> Any:
+        at_end.append(self)
+        self.addheader("X-One", "1")
+        self.progress()
+        return Milter.CONTINUE
+
+    async def change_later(self: Any) -> Any:
+        return change(self)
+
+    changing = type("Changing", (Milter.Base,), {"eom": change if kind == "blocking" else change_later})
+    async with serve(changing, f"unix:{tmp_path}/sock") as server, client(server.addresses[0]) as peer:
+        assert await peer.ask(offer()) == "O"
+        (connection,) = server._connections
+        channel, write = ("_socket", "send") if kind == "blocking" else ("_transport", "write")
+        instead = Instead(getattr(connection, channel))
+
+        def add_and_write(*args: Any) -> Any:
+            if at_end:
+                at_end.pop().addheader("X-During", "2")
+            return getattr(instead.real, write)(*args)
+
+        setattr(instead, write, add_and_write)
+        setattr(connection, channel, instead)
+        peer.write(EOM)
+        found = [codes(await peer.read())]
+        while found[-1] not in ("c", ""):
+            found.append(codes(await peer.read()))
+    assert found == ["h", "p", "h", "c"]
+
+
+async def test_what_another_thread_cannot_write_as_a_whole_leaves_before_anything_else(tmp_path: Path) -> None:
+    half, wrote = threading.Event(), threading.Event()
+
+    class Beating(Milter.Base):
+        def eom(self) -> Any:
+            beating = threading.Thread(target=self.progress, name="beating")
+            beating.start()
+            half.wait(30)
+            self.addheader("X-One", "1")
+            self.progress()
+            beating.join()
+            return Milter.CONTINUE
+
+    expected = (
+        packet(ReplyCode.PROGRESS) + added("X-One", "1") + packet(ReplyCode.PROGRESS) + packet(ReplyCode.CONTINUE)
+    )
+    async with serve(Beating, f"unix:{tmp_path}/sock") as server, client(server.addresses[0]) as peer:
+        assert await peer.ask(offer()) == "O"
+        (connection,) = server._connections
+        connection._socket = instead = Instead(connection._socket)  # type: ignore[attr-defined]
+
+        def send(octets: Any, flags: int) -> int:
+            if threading.current_thread().name != "beating":
+                wrote.set()
+            elif len(octets) == len(packet(ReplyCode.PROGRESS)):
+                octets = octets[:2]
+            else:
+                half.set()
+                wrote.wait(0.05)  # it must not write now
+                raise BlockingIOError
+            return int(instead.real.send(octets, flags))
+
+        instead.send = send  # type: ignore[attr-defined]
+        peer.write(EOM)
+        assert await peer.reader.readexactly(len(expected)) == expected
 
 
 async def test_a_lost_connection_ends_its_message_and_itself(tmp_path: Path) -> None:
