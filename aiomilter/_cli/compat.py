@@ -11,6 +11,7 @@ from typing import Any, Final
 from aiomilter._cli.parsing import above_zero, seconds
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.compat import install, limit
+from aiomilter.compat.conversation import status_of
 
 __all__ = ["add_parser"]
 
@@ -77,7 +78,7 @@ def _compat(options: argparse.Namespace) -> int:
     try:
         exec(compile(source, options.script, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the user's program
     except SystemExit as end:
-        return _status(end.code)
+        return status_of(end.code)
     except BaseException as error:  # noqa: BLE001  # the end of the program, whatever it is
         # As Python ends a program, but for the frames that are not the program's.
         traceback = _own(error.__traceback__)
@@ -86,16 +87,6 @@ def _compat(options: argparse.Namespace) -> int:
             return _INTERRUPTED
         return FAILED
     return 0
-
-
-def _status(code: object) -> int:
-    """Return the exit status that Python makes of the argument of ``sys.exit``."""
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code
-    print(code, file=sys.stderr)
-    return FAILED
 
 
 def _own(traceback: TracebackType | None) -> TracebackType | None:

@@ -14,11 +14,11 @@ import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from aiomilter._protocol import MilterProtocol
 from aiomilter._session import MORE, Session
-from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession
+from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession, end_child
 from aiomilter.compat.listening import Listening
 from aiomilter.handler import CALLBACKS
 from aiomilter.server import Server, serve
@@ -59,6 +59,17 @@ def stop_here() -> None:
     connection = _HERE.get(None)
     if connection is not None:
         connection.hush()
+
+
+def _forked() -> None:
+    """In a process that a callback has forked: leave the connection to the one that serves it."""
+    connection = _HERE.get(None)
+    if connection is not None:
+        connection.hush()
+        cast(ClassicSession, connection._session).forked = True
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class LoopConnection(MilterProtocol):
@@ -135,6 +146,8 @@ class ThreadConnection(MilterProtocol):
         self._slots = slots
         self._socket: socket.socket
         self._thread: _Thread
+        # What the system calls it, once it runs.
+        self._thread_ident = 0
         # Held to take what is to be written until it is: packets keep their order, and their octets together.
         self._writing = threading.Lock()
         # Nobody reads, or is to read, what would be written.
@@ -209,6 +222,7 @@ class ThreadConnection(MilterProtocol):
     # ----------------------------------------------------------------------------------------------- in the thread
 
     def _serve(self) -> None:
+        self._thread_ident = threading.get_ident()
         _HERE.set(self)
         run: Generator[Any, Any, None] = self._session.drive()
         slots, work = self._slots, contextlib.nullcontext()
@@ -257,11 +271,12 @@ class ThreadConnection(MilterProtocol):
         Another thread, of the program's or the loop's, reports progress: it waits for nobody, and what it cannot write leaves
         with the next answer.
         """
-        if self._out and self._writing.acquire(blocking=threading.current_thread() is self._thread):
+        out = self._out
+        if self._hushed:
+            out.clear()
+        elif out and self._writing.acquire(blocking=threading.get_ident() == self._thread_ident):
             try:
-                octets = _taken(self._out)
-                if not self._hushed:
-                    self._write_all(octets)
+                self._write_all(_taken(out))
             except OSError:
                 self._hushed = self._session.over = True
             finally:
@@ -273,7 +288,7 @@ class ThreadConnection(MilterProtocol):
             try:
                 rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
-                if threading.current_thread() is not self._thread:
+                if threading.get_ident() != self._thread_ident:
                     self._out.insert(0, bytes(rest))
                     return
                 poll = select.poll()
@@ -317,7 +332,7 @@ class ThreadConnection(MilterProtocol):
         self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]"
     ) -> None:
         """Begin a callback as a task of the loop."""
-        task = self._settling = self._loop.create_task(_caught(coroutine), context=context)
+        task = self._settling = self._loop.create_task(self._caught(coroutine), context=context)
         seconds, late = self._options.callback_timeout, False
         if self._options.callback_timeouts:
             stage = _STAGES.get(self._session.where().callback)
@@ -344,13 +359,20 @@ class ThreadConnection(MilterProtocol):
         timer = self._loop.call_later(seconds, expire)
         task.add_done_callback(ended)
 
-
-async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    """Return a callback's answer, or what would end the event loop if a task raised it."""
-    try:
-        return await coroutine, None
-    except (SystemExit, KeyboardInterrupt) as ending:
-        return None, ending
+    async def _caught(self, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+        """Return a callback's answer, or what would end the event loop if a task raised it."""
+        session = cast(ClassicSession, self._session)
+        answer: Any = None
+        ending: BaseException | None = None
+        try:
+            answer = await coroutine
+        except BaseException as failure:
+            ending = failure
+            if not session.forked and not isinstance(failure, SystemExit | KeyboardInterrupt):
+                raise
+        if session.forked:
+            end_child(ending)
+        return answer, ending
 
 
 _SIGNAL_PERIOD: Final = 1.0

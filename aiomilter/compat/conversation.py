@@ -4,6 +4,10 @@ The order of the conversation is data (:data:`aiomilter.wire.state.LIBMILTER`), 
 here is what the answers of a classic filter mean, and what becomes of its failures.
 """
 
+import atexit
+import gc
+import io
+import os
 import socket
 import sys
 from asyncio import CancelledError
@@ -14,7 +18,7 @@ from functools import lru_cache
 from inspect import iscoroutine
 from operator import index as whole
 from types import TracebackType
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 
 from aiomilter._session import MUCH, Session, answers_of
 from aiomilter.compat.context import Context, RawReply, error, strict
@@ -40,7 +44,7 @@ from aiomilter.wire.negotiation import Agreement, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
 from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
-__all__ = ["Callbacks", "ClassicHandler", "ClassicSession"]
+__all__ = ["Callbacks", "ClassicHandler", "ClassicSession", "end_child", "status_of"]
 
 _NOREPLY: Final = 7
 _ALL_OPTS: Final = 10
@@ -102,7 +106,7 @@ _CLOSE: Final = _Close()
 class ClassicSession(Session):
     """A :class:`Session` under libmilter's rules; its handlers are :class:`ClassicHandler`."""
 
-    __slots__ = ("_before", "offered", "reply")
+    __slots__ = ("_before", "forked", "offered", "reply")
     _rules: ClassVar[Rules] = LIBMILTER
 
     def __init__(self, *args: Any) -> None:
@@ -110,6 +114,8 @@ class ClassicSession(Session):
         self.offered: Negotiate | None = None
         # What setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
         self.reply: RawReply | None = None
+        # Whether this is a copy, in a process that a callback has forked: it ends with the callback.
+        self.forked = False
         # Packets that waited to leave when the end of the message came.
         self._before = 0
 
@@ -149,6 +155,8 @@ class ClassicSession(Session):
         self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
 
     def _answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+        if self.forked:
+            end_child()
         if isinstance(response, _Close):
             self.over = True
         elif not isinstance(response, Verdict | RawReply):
@@ -167,6 +175,8 @@ class ClassicSession(Session):
         return self._asked[Stage.EOM]
 
     def _decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+        if self.forked:
+            end_child()
         if response is None:
             response = CONTINUE
         if isinstance(response, Verdict | RawReply):
@@ -204,10 +214,14 @@ class ClassicSession(Session):
         handler = self._handler
         if handler is None:
             return
+        if self.forked:
+            end_child()
         self._callback = name
         # At the end of a server, a callback that waits is cancelled; the others that a connection ends with follow.
         with suppress(CancelledError):
             await getattr(handler, name)(None)
+        if self.forked:
+            end_child()
         if self._waited:
             self._resumed(None)
 
@@ -269,6 +283,8 @@ class ClassicHandler:
             except CancelledError:
                 raise
             except BaseException as failure:  # noqa: BLE001 - whatever leaves a callback is its failure
+                if self._session.forked:
+                    end_child(failure)
                 _show(failure)
                 return None
         if actions & ~offer.actions or protocol & ~shown:
@@ -420,6 +436,8 @@ class ClassicHandler:
 
     def _untrapped(self, failure: BaseException) -> Any:
         """Show what left a callback, and return what the policy answers."""
+        if self._session.forked:
+            end_child(failure)
         _show(failure)
         policy = _VERDICTS[self._callbacks.policy]
         if policy is CONTINUE or policy is ACCEPT:
@@ -486,6 +504,40 @@ def _address(event: Connect) -> Any:
 
 def _not_int(name: str) -> error:
     return error(f"The {name} callback must return int")
+
+
+def end_child(failure: BaseException | None = None) -> NoReturn:
+    """End this process, which a callback has forked, as Python ends a program, but say nothing to the MTA.
+
+    In pymilter ``sys.exit()`` does so; one that returns from its callback goes on as a second reader of the MTA's.
+
+    Args:
+        failure: What has left the callback.
+    """
+    status = 0
+    try:
+        if isinstance(failure, SystemExit):
+            status = status_of(failure.code)
+        elif failure is not None:
+            status = 1
+            _show(failure)
+        atexit._run_exitfuncs()
+        files: list[Any] = [found for found in gc.get_objects() if issubclass(type(found), io.IOBase)]
+        for file in (*files, sys.stdout, sys.stderr):
+            with suppress(Exception):  # it is closed, or full
+                file.flush()
+    finally:
+        os._exit(status & 0xFF)
+
+
+def status_of(code: object) -> int:
+    """Return the exit status that Python makes of the argument of ``sys.exit``, printing what it prints."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code
+    print(code, file=sys.stderr)
+    return 1
 
 
 def _show(failure: BaseException) -> None:

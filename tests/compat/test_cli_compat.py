@@ -6,7 +6,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 
@@ -132,3 +132,64 @@ def test_a_script_that_does_not_exist_is_one_line() -> None:
     )
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "aiomilter: cannot run '/nowhere.py': No such file or directory\n"
+
+
+FORKING = """
+import os, sys, Milter
+
+def answer(filter):
+    how = filter.how
+    child = os.fork()
+    if child == 0:
+        print(how, file=log)
+        if how == "exit":
+            sys.exit(3)
+        if how == "raise":
+            1 / 0
+        return Milter.REJECT if how == "reject" else Milter.CONTINUE
+    filter.addheader("X-Status", str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    return Milter.ACCEPT
+
+class Forking(Milter.Base):
+    %sdef envfrom(self, sender, *params):
+        self.how = sender.strip("<>")
+        return Milter.CONTINUE
+
+    %sdef eom(self):
+        return answer(self)
+
+    %sdef close(self):
+        print("close", file=log, flush=True)
+        return Milter.CONTINUE
+
+log = open(sys.argv[1] + ".log", "a")
+Milter.factory = Forking
+Milter.runmilter("forking", sys.argv[1])
+"""
+EITHER: Final = {"blocking": ("", "", ""), "async": ("async ",) * 3, "both": ("", "async ", "")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EITHER)
+async def test_a_child_that_a_callback_forks_ends_with_it_and_says_nothing_to_the_mta(
+    run: Run, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "sock"
+    process = run(FORKING % EITHER[kind], str(path))
+    wait_for(path, process)
+    found = {}
+    async with connect(f"unix:{path}", timeout=20) as session:
+        for how in ("exit", "raise", "reject", "continue"):
+            await session.mail(f"<{how}>")
+            await session.rcpt("<b@b.example>")
+            result = await session.message(b"Subject: hi\r\n\r\nHello\r\n")
+            found[how] = (result.answer, result.modifications)
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    statuses = {"exit": "3", "raise": "1", "reject": "0", "continue": "0"}
+    assert found == {how: (ACCEPT, (AddHeader("X-Status", status),)) for how, status in statuses.items()}
+    assert Path(f"{path}.log").read_text() == "exit\nraise\nreject\ncontinue\nclose\n"
+    assert [line for line in errors.splitlines() if not line.startswith(" ")] == [
+        "Traceback (most recent call last):",
+        "ZeroDivisionError: division by zero",
+    ]
