@@ -171,7 +171,7 @@ class _Program:
         self.timeout: float | None = None
         self.registered = False
         self.listening: Listening | None = None
-        # Since the socket was opened, but nothing has run on it yet.
+        # Since the socket was last about to be opened: what is to run on it need not begin.
         self.stopped = False
         self.services: list[adapter.Service] = []
         self.inline: Callable[[], bool] = lambda: False
@@ -372,6 +372,6 @@ def set_inline(inline: Callable[[], bool]) -> None:
 def stop() -> None:
     """Have :func:`main` return; the connection whose callback calls this is closed without an answer."""
     adapter.stop_here()
-    _program.stopped = _program.listening is not None
+    _program.stopped = True
     for service in list(_program.services):
         service.stop()

@@ -18,6 +18,7 @@ import pytest
 
 from aiomilter.compat import classic as Milter
 from aiomilter.compat import lowlevel as milter
+from aiomilter.compat.listening import open_socket
 from tests.compat.wire import client
 from tests.peer import QUIT, codes, connect, helo, mail, offer
 
@@ -66,6 +67,21 @@ def running(tmp_path: Path, factory: Any = Filter, name: str = "test") -> Iterat
         thread.join(30)
         assert not thread.is_alive()
         assert not failures
+
+
+def test_a_stop_counts_as_soon_as_the_socket_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_and_stop(*args: Any, **options: Any) -> Any:
+        listening = open_socket(*args, **options)
+        Milter.stop()
+        return listening
+
+    monkeypatch.setattr("aiomilter.compat.lowlevel.open_socket", open_and_stop)
+    thread = threading.Thread(target=Milter.runmilter, args=("test", f"unix:{tmp_path}/sock"), daemon=True)
+    thread.start()
+    thread.join(5)
+    stopped = not thread.is_alive()
+    Milter.stop()
+    assert stopped
 
 
 async def test_it_runs_in_any_thread_and_again_and_stop_ends_it(tmp_path: Path) -> None:
