@@ -4,6 +4,7 @@ Source: libmilter/docs/api.html; the documentation of pymilter, and its behaviou
 """
 
 import logging
+import os
 import signal
 from collections.abc import Callable
 from operator import index as whole
@@ -174,6 +175,8 @@ class _Program:
         # Since the socket was last about to be opened: what is to run on it need not begin.
         self.stopped = False
         self.services: list[adapter.Service] = []
+        # The handlers of signals that are to be back when it no longer runs.
+        self.handlers: dict[signal.Signals, Any] = {}
         self.inline: Callable[[], bool] = lambda: False
 
 
@@ -344,7 +347,7 @@ def main() -> None:
     _program.listening = None
     if _program.stopped:
         service.stop()
-    before: dict[signal.Signals, Any] = {}
+    before = _program.handlers = {}
 
     def stopped(which: int, frame: FrameType | None) -> None:
         service.stop()
@@ -359,9 +362,18 @@ def main() -> None:
     finally:
         _program.services.remove(service)
         listening.close()
-        for which, handler in before.items():
-            # None: it was set by no Python code, and cannot be set again by any.
-            signal.signal(which, signal.SIG_DFL if handler is None else handler)
+        _set_back(before)
+
+
+def _set_back(handlers: dict[signal.Signals, Any]) -> None:
+    for which, handler in handlers.items():
+        # None: it was set by no Python code, and cannot be set again by any.
+        signal.signal(which, signal.SIG_DFL if handler is None else handler)
+    handlers.clear()
+
+
+# A child of the program's runs no service that a signal could stop: it ends, unless the program has set a handler.
+os.register_at_fork(after_in_child=lambda: _set_back(_program.handlers))
 
 
 def set_inline(inline: Callable[[], bool]) -> None:

@@ -193,3 +193,40 @@ async def test_a_child_that_a_callback_forks_ends_with_it_and_says_nothing_to_th
         "Traceback (most recent call last):",
         "ZeroDivisionError: division by zero",
     ]
+
+
+@pytest.mark.slow
+async def test_a_signal_ends_a_child_that_a_callback_forks(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    text = """
+    import multiprocessing, sys, threading, Milter
+
+    context = multiprocessing.get_context("fork")
+
+    class Forking(Milter.Base):
+        def envfrom(self, sender, *params):
+            begun = context.Event()
+            child = context.Process(target=lambda: begun.set() or threading.Event().wait())
+            child.start()
+            begun.wait()
+            child.terminate()
+            child.join()
+            self.status = child.exitcode
+            return Milter.CONTINUE
+
+        def eom(self):
+            self.addheader("X-Status", str(self.status))
+            return Milter.ACCEPT
+
+    Milter.factory = Forking
+    Milter.runmilter("forking", sys.argv[1])
+    """
+    process = run(text, str(path))
+    wait_for(path, process)
+    async with connect(f"unix:{path}", timeout=5) as session:
+        await session.mail("<a@a.example>")
+        await session.rcpt("<b@b.example>")
+        result = await session.message(b"Subject: hi\r\n\r\nHello\r\n")
+    assert result.modifications == (AddHeader("X-Status", "-15"),)
+    process.terminate()
+    assert process.wait(20) == 0
