@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl as tls
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, cast
@@ -203,8 +203,8 @@ class Server:
 
     _protocol: Callable[..., MilterProtocol] = MilterProtocol
     """Makes what serves a connection."""
-    _all_ended: Callable[[], None] | None = None
-    """Called at the end, once no connection is left."""
+    _all_ended: Callable[[], Awaitable[None]] | None = None
+    """Awaited at the end, once no connection is left."""
 
     def __init__(
         self,
@@ -325,7 +325,7 @@ class Server:
             self._sweep.cancel()
         await self._end_connections()
         if self._all_ended is not None:
-            self._all_ended()
+            await self._all_ended()
         if self._unwatch is not None:
             unwatch, self._unwatch = self._unwatch, None
             unwatch()

@@ -123,7 +123,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call gethostbyaddr": "",
         "call getnameinfo": "",
         "call getfqdn": "",
-        "call sleep": "compat.lowlevel compat.plock",
+        "call sleep": "compat.adapter compat.lowlevel compat.plock",
         "call basicConfig": "",
         "call set_event_loop": "",
         "call install": "_cli.compat",

@@ -36,6 +36,8 @@ __all__ = [
 
 _READ_SIZE: Final = 65_536
 """Larger ones make Python map memory for every read, and give it back: 40 % more time in the kernel."""
+_GLANCE: Final = 0.001
+"""Seconds between looks at threads that are about to end."""
 _STAGES: Final = {name: stage for stage, name in CALLBACKS.items()}
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
@@ -117,18 +119,25 @@ def _taken(out: list[bytes]) -> bytes:
     return octets
 
 
-class _Thread(threading.Thread):
-    """The thread of a connection."""
+class _Leaving:
+    """The threads of a server's connections that have said their last words, but may still be at work.
 
-    leaving = False
-    """It has said its last words and is about to end."""
+    What a program keeps in ``threading.local`` is freed then, and that may take its time, or need the event loop.
+    """
 
+    def __init__(self) -> None:
+        self._threads: set[threading.Thread] = set()
 
-def _join_leaving() -> None:
-    """Wait for the threads that are about to end: for them to get their turn once more, no longer."""
-    for thread in threading.enumerate():
-        if isinstance(thread, _Thread) and thread.leaving:
-            thread.join()
+    def add(self, thread: threading.Thread) -> None:
+        """Take note of a thread, and forget those that have ended."""
+        self._threads = {thread, *filter(threading.Thread.is_alive, self._threads)}
+
+    async def ended(self, timeout: float) -> None:
+        """Wait until none is left, at most for a time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(map(threading.Thread.is_alive, self._threads)):  # noqa: ASYNC110 - none says that it has ended
+                    await asyncio.sleep(_GLANCE)
 
 
 class ThreadConnection(MilterProtocol):
@@ -140,12 +149,13 @@ class ThreadConnection(MilterProtocol):
     session: ClassVar[type[Session]] = ClassicSession
     owns_socket: ClassVar[bool] = True
 
-    def __init__(self, *args: Any, slots: threading.Semaphore | None = None) -> None:
+    def __init__(self, *args: Any, leaving: _Leaving, slots: threading.Semaphore | None = None) -> None:
         super().__init__(*args)
         _Counted.made += 1
+        self._leaving = leaving
         self._slots = slots
         self._socket: socket.socket
-        self._thread: _Thread
+        self._thread: threading.Thread
         # What the system calls it, once it runs.
         self._thread_ident = 0
         # Held to take what is to be written until it is: packets keep their order, and their octets together.
@@ -172,7 +182,7 @@ class ThreadConnection(MilterProtocol):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._quick_ack = _QUICK_ACK is not None
-        self._thread = _Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as failure:  # there are as many as the system allows
@@ -213,6 +223,10 @@ class ThreadConnection(MilterProtocol):
         with contextlib.suppress(OSError):
             self._socket.shutdown(how)
 
+    def _has_left(self) -> None:
+        self._leaving.add(self._thread)
+        self._tell_end()
+
     def _tell_end(self) -> None:
         if self._stop_timer is not None:
             self._stop_timer.cancel()
@@ -250,9 +264,8 @@ class ThreadConnection(MilterProtocol):
             self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", failure)
         finally:
             self._socket.close()
-            self._thread.leaving = True
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
-                self._loop.call_soon_threadsafe(self._tell_end)
+                self._loop.call_soon_threadsafe(self._has_left)
 
     def _acknowledge(self) -> None:
         """As :class:`MilterProtocol`'s: until the MTA has said that it is one that does not need it."""
@@ -397,11 +410,13 @@ def classic_server(
     server = serve(lambda: ClassicHandler(callbacks), *sockets, **{**_LIMITS, **options})
     slots = threading.Semaphore(threads) if threads is not None else None
 
+    leaving = _Leaving()
+
     def serve_one(*args: Any) -> MilterProtocol:
-        return LoopConnection(*args) if inline() else ThreadConnection(*args, slots=slots)
+        return LoopConnection(*args) if inline() else ThreadConnection(*args, leaving=leaving, slots=slots)
 
     server._protocol = serve_one
-    server._all_ended = _join_leaving
+    server._all_ended = lambda: leaving.ended(server._options.cancel_timeout)
     return server
 
 

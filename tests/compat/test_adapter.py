@@ -84,6 +84,7 @@ async def test_connections_block_side_by_side_each_in_one_thread_of_its_own(tmp_
     assert not any(thread.is_alive() for thread in threads)
 
 
+@pytest.mark.slow
 async def test_a_server_that_has_closed_has_left_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even one that has told its end but not got its turn since."""
     serve_one = ThreadConnection._serve
@@ -98,6 +99,49 @@ async def test_a_server_that_has_closed_has_left_no_thread(tmp_path: Path, monke
     async with serving(Filter, tmp_path) as address, client(address) as peer:
         assert await greet(peer) == "c"
     assert [thread.is_alive() for thread in threads] == [False]
+
+
+async def test_what_a_thread_has_kept_for_itself_is_freed_before_its_server_has_closed(tmp_path: Path) -> None:
+    """Where that needs the event loop, too."""
+    loop, local, freed = asyncio.get_running_loop(), threading.local(), []
+
+    class Handle:
+        def __del__(self) -> None:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(30)
+            freed.append(True)
+
+    class Keeping(Milter.Base):
+        def connect(self, hostname: str, family: int, hostaddr: Any) -> Any:
+            local.handle = Handle()
+            return Milter.CONTINUE
+
+    async with serving(Keeping, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+    assert freed == [True]
+
+
+async def test_a_server_waits_for_threads_of_its_own_only_and_not_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    serve_one = ThreadConnection._serve
+
+    def serve_and_wait(connection: ThreadConnection) -> None:
+        serve_one(connection)
+        go_on.wait(30)
+
+    threads = set(threading.enumerate())
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadConnection, "_serve", serve_and_wait)
+        async with serving(Filter, tmp_path, cancel_timeout=0.01) as address, client(address) as peer:
+            assert await greet(peer) == "c"
+    async with serving(Filter, tmp_path) as address, client(address) as peer:
+        assert await greet(peer) == "c"
+    left = set(threading.enumerate()) - threads
+    go_on.set()
+    for thread in left:
+        thread.join(30)
+    assert len(left) == 1
 
 
 async def test_a_bound_on_threads_counts_callbacks_at_work_not_idle_connections(tmp_path: Path) -> None:
