@@ -90,7 +90,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs",
         "import signal": "daemon _workers compat.lowlevel",
-        "import threading": "compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist",
+        # A program that is run waits for the threads it has started.
+        "import threading": "compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist _cli.compat",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",

@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
-    # A program that is run by compat finds its streams as Python has made them.
-    for stream in (sys.stdout, sys.stderr) if words[:1] != ["compat"] else ():
+    # A program that is run by compat finds its streams as Python has made them, and leaves them to Python as it likes.
+    ours = words[:1] != ["compat"]
+    for stream in (sys.stdout, sys.stderr) if ours else ():
         # What the terminal cannot show is written \\N, never an exception.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream that tests replace has none
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parse(parser, arguments)
         status: int = options.command(options)
-        sys.stdout.flush()
+        if ours:
+            sys.stdout.flush()
         return status
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else USAGE
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
+        if not ours:
+            raise  # Python ends the program, by this signal
         return 130
 
 

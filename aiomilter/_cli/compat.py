@@ -1,9 +1,11 @@
 """``aiomilter compat``: a program written for pymilter, run unchanged, as ``python SCRIPT`` would run it."""
 
 import argparse
+import builtins
 import io
 import os
 import sys
+import threading
 from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any, Final
@@ -24,7 +26,6 @@ examples:
   aiomilter compat milter.py
   aiomilter compat --threads 50 /usr/local/bin/milter.py -c /etc/milter.conf
 """
-_INTERRUPTED: Final = 130
 
 
 def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -59,34 +60,54 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _compat(options: argparse.Namespace) -> int:
     try:
-        with io.open_code(os.path.abspath(options.script)) as file:
+        # As Python makes it.
+        path = options.script if os.path.isabs(options.script) else os.path.join(os.getcwd(), options.script)
+        with io.open_code(path) as file:
             source = file.read()
     except OSError as error:
         raise Trouble(f"cannot run {options.script!r}: {error.strerror}", status=USAGE) from None
     install()
     limit(threads=options.threads, drain_timeout=options.drain_timeout, any_octets=options.any_octets)
     sys.argv = [options.script, *options.arguments]
-    sys.path[0] = os.path.dirname(os.path.realpath(options.script))
+    sys.path[0] = os.path.dirname(os.path.realpath(path))
     main = ModuleType("__main__")
     main.__dict__.update(
-        __file__=options.script,
-        __builtins__=__builtins__,
+        __file__=path,
+        __builtins__=builtins,
         __cached__=None,
-        __loader__=SourceFileLoader("__main__", options.script),
+        __loader__=SourceFileLoader("__main__", path),
     )
     sys.modules["__main__"] = main
+    status = 0
     try:
-        exec(compile(source, options.script, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the user's program
+        exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the user's program
     except SystemExit as end:
-        return status_of(end.code)
-    except BaseException as error:  # noqa: BLE001  # the end of the program, whatever it is
+        status = status_of(end.code)
+    except BaseException as error:  # the end of the program, whatever it is
         # As Python ends a program, but for the frames that are not the program's.
         traceback = _own(error.__traceback__)
         sys.excepthook(type(error), error.with_traceback(traceback), traceback)
         if isinstance(error, KeyboardInterrupt):
-            return _INTERRUPTED
-        return FAILED
-    return 0
+            sys.excepthook = _silent
+            raise
+        status = FAILED
+    _join()
+    return status
+
+
+def _silent(*_: object) -> None:
+    """Print nothing: it has been printed."""
+
+
+def _join() -> None:
+    """Wait for the program's threads before Python does, from when on no executor takes work: their callbacks may need one."""
+    main = threading.main_thread()
+    while threads := [each for each in threading.enumerate() if not each.daemon and each is not main]:
+        for thread in threads:
+            try:
+                thread.join()
+            except KeyboardInterrupt:
+                return  # as Python then
 
 
 def _own(traceback: TracebackType | None) -> TracebackType | None:

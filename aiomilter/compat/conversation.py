@@ -536,7 +536,8 @@ def status_of(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code
-    print(code, file=sys.stderr)
+    with suppress(AttributeError, OSError, ValueError):  # there is none, it is full, or closed
+        sys.stderr.write(f"{code}\n")
     return 1
 
 

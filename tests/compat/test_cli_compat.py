@@ -1,5 +1,7 @@
 """``aiomilter compat``: a program for pymilter, as ``python`` would run it."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -103,6 +105,12 @@ async def test_a_program_serves_mail_until_a_signal_and_goes_on_after_it(run: Ru
         ("def f(:", 1, "", None),
         ("import Milter\nMilter.runmilter('n', '')", 1, "", None),
         ("print(__name__, __file__[-10:])", 0, "__main__ program.py\n", ""),
+        ("print(__builtins__.__name__)", 0, "builtins\n", ""),
+        ("import sys; sys.stdout = None", 0, "", ""),
+        ("import sys; sys.stdout.close()", 0, "", ""),
+        ("import sys; sys.stdin.close(); sys.stdout.close(); sys.stderr.close(); sys.exit('lost')", 1, "", ""),
+        ("import sys; sys.stderr = None; sys.exit('lost')", 1, "", ""),
+        ("import atexit; atexit.register(print, 'last'); raise KeyboardInterrupt", -signal.SIGINT, "last\n", None),
     ],
 )
 def test_a_program_ends_as_python_would_end_it(
@@ -117,6 +125,34 @@ def test_a_program_ends_as_python_would_end_it(
     else:
         assert found[1] == errors
     assert (process.returncode, found[0]) == (status, output)
+
+
+def test_a_program_knows_where_it_is_whatever_it_was_called_by(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys; print(__file__, __loader__.path, sys.argv[0])")
+    found = subprocess.run(
+        [sys.executable, "-m", "aiomilter", "compat", "program.py"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    path = f"{tmp_path}/program.py"
+    assert (found.stdout, found.stderr) == (f"{path} {path} program.py\n", "")
+
+
+def test_executors_take_work_for_as_long_as_a_thread_of_the_program_runs(run: Run) -> None:
+    text = """
+    import asyncio, threading
+
+    def work():
+        threading.main_thread().join(0.1)
+        print(asyncio.run(asyncio.to_thread(lambda: "done")))
+
+    threading.Thread(target=work).start()
+    """
+    process = run(text)
+    assert (*process.communicate(timeout=20), process.returncode) == ("done\n", "", 0)
 
 
 def test_without_a_script_only_that_is_missing() -> None:
