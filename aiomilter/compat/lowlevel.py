@@ -157,9 +157,16 @@ _POLICIES: Final = frozenset({CONTINUE, REJECT, TEMPFAIL, ACCEPT})
 
 # A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.
 logging.getLogger("aiomilter").addHandler(logging.NullHandler())
-# Many set the root logger to DEBUG for their own sake, and would get a line for each packet; who sets this one gets them.
-if logging.getLogger("aiomilter").level == logging.NOTSET:
-    logging.getLogger("aiomilter").setLevel(logging.INFO)
+
+
+def _spare(logger: str) -> None:
+    """Keep DEBUG records from those who set the root logger to DEBUG for their own sake; who sets this logger gets them."""
+    if logging.getLogger(logger).level == logging.NOTSET:
+        logging.getLogger(logger).setLevel(logging.INFO)
+
+
+# There is a line for each packet.
+_spare("aiomilter")
 
 
 class _Program:
@@ -347,6 +354,8 @@ def main() -> None:
     _program.listening = None
     if _program.stopped:
         service.stop()
+    # Of the event loop that the program knows nothing of.
+    _spare("asyncio")
     before = _program.handlers = {}
 
     def stopped(which: int, frame: FrameType | None) -> None:

@@ -333,9 +333,9 @@ def check_name(msg: MimeMessage, savname: str | None = None, ckname: Check = che
 
 
 def _replace(msg: MimeMessage, text: str) -> None:
+    # Told of all three, whether they are there or not, as in pymilter.
     for name in ("content-type", "content-disposition", "content-transfer-encoding"):
-        if name in msg:
-            del msg[name]
+        del msg[name]
     msg.set_payload(text)
     msg["Content-Type"] = "text/plain; name=WARNING.TXT"
 
@@ -492,8 +492,7 @@ def check_html(msg: MimeMessage, savname: str | None = None) -> int:
     filtered.close()
     if filtered.modified:
         octets = text.getvalue().encode(msg._text_charset(), "surrogateescape")
-        if "content-transfer-encoding" in msg:
-            del msg["content-transfer-encoding"]
+        del msg["content-transfer-encoding"]
         msg.set_payload(quopri.encodestring(octets).decode("ascii"))
         msg["Content-Transfer-Encoding"] = "quoted-printable"
     return CONTINUE

@@ -1,6 +1,7 @@
 """``milter``: registering, sockets, and running wherever a program runs it."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -82,6 +83,16 @@ def test_a_stop_counts_as_soon_as_the_socket_listens(tmp_path: Path, monkeypatch
     stopped = not thread.is_alive()
     Milter.stop()
     assert stopped
+
+
+def test_a_program_that_logs_all_gets_no_records_of_an_event_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("asyncio"), "level", logging.NOTSET)
+    caplog.set_level("DEBUG")
+    with running(tmp_path):
+        pass
+    assert {record.name for record in caplog.records} == {"aiomilter"}
 
 
 async def test_it_runs_in_any_thread_and_again_and_stop_ends_it(tmp_path: Path) -> None:

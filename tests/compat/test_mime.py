@@ -158,6 +158,20 @@ def test_changed_headers_are_told() -> None:
     assert read.ismodified()
 
 
+def test_what_is_deleted_where_something_is_removed_is_told_whether_it_was_there_or_not() -> None:
+    told: list[tuple[str, str | None]] = []
+    part = message(b"Content-Type: application/x; name=a.vbs\n\nx")
+    part.headerchange = lambda changed, name, value: told.append((name, value))
+    mime.check_name(part)
+    assert told[:3] == [("content-type", None), ("content-disposition", None), ("content-transfer-encoding", None)]
+
+    told.clear()
+    part = message(b"Content-Type: text/html\n\n<script>x</script>")
+    part.headerchange = lambda changed, name, value: told.append((name, value))
+    mime.check_html(part)
+    assert told[0] == ("content-transfer-encoding", None)
+
+
 def test_a_check_ends_the_search() -> None:
     seen = []
 
