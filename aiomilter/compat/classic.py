@@ -11,6 +11,7 @@ from functools import wraps
 from inspect import iscoroutine, iscoroutinefunction
 from itertools import count
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakSet
 
 from aiomilter.compat import lowlevel as milter
 from aiomilter.compat.context import Context
@@ -264,6 +265,10 @@ def header_leading_space(klass: _C) -> _C:
     return enable_protocols(klass, P_HDR_LEADSPC)
 
 
+_wrappers: Final[WeakSet[Callable[..., Any]]] = WeakSet()
+"""What the decorators below have made; none of it blocks."""
+
+
 def _bits(decorator: str, function: Callable[..., Any]) -> tuple[int, int]:
     try:
         return OPTIONAL_CALLBACKS[function.__name__]
@@ -280,6 +285,7 @@ def nocallback(func: _F) -> _F:
         return func(self, *args)
 
     wrapper.milter_protocol = bit  # type: ignore[attr-defined]
+    _wrappers.add(wrapper)
     return cast(_F, wrapper)
 
 
@@ -304,6 +310,7 @@ def noreply(func: _F) -> _F:
         return later(answer) if iscoroutine(answer) else quiet(answer)
 
     wrapper.milter_protocol = bit  # type: ignore[attr-defined]
+    _wrappers.add(wrapper)
     return cast(_F, wrapper)
 
 
@@ -737,7 +744,9 @@ _RAW: Final = ("envfrom_bytes", "envrcpt_bytes", "header_bytes", "negotiate", "_
 
 
 def _unwrapped(method: Any) -> Any:
-    return getattr(method, "__wrapped__", method)
+    while method in _wrappers:
+        method = method.__wrapped__
+    return method
 
 
 def _hello(ctx: Context, name: str) -> Any:

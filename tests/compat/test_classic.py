@@ -1,6 +1,7 @@
 """``Milter``: the class, its decorators and functions; what they do was observed on pymilter 1.0.5."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -262,3 +263,40 @@ def test_the_logging_base_prints_an_item_a_line(capsys: pytest.CaptureFixture[st
     assert serving.connect("h", 2, ("1", 2)) == Milter.CONTINUE
     serving.envfrom("<a>", "SIZE=1")
     assert capsys.readouterr().out == "Milter:\nconnect from h at ('1', 2)\n\nMilter:\nmail from\n<a>\n('SIZE=1',)\n\n"
+
+
+def blocking(callback: Any) -> Any:
+    """Do as a program's decorator might: wait before the callback runs."""
+
+    @functools.wraps(callback)
+    def wait_first(*args: Any) -> Any:
+        return callback(*args)
+
+    return wait_first
+
+
+def test_only_our_own_decorators_are_known_not_to_block() -> None:
+    class Async(Milter.Base):
+        @Milter.noreply
+        async def header(self, field: str, value: str) -> Any:
+            return Milter.CONTINUE
+
+        @Milter.nocallback
+        async def eoh(self) -> Any:
+            return Milter.CONTINUE
+
+        async def eom(self) -> Any:
+            return Milter.CONTINUE
+
+    class Decorated(Async):
+        @blocking
+        async def eom(self) -> Any:
+            return Milter.CONTINUE
+
+    class Twice(Async):
+        @blocking
+        @Milter.noreply
+        async def header(self, field: str, value: str) -> Any:
+            return Milter.CONTINUE
+
+    assert [Milter.never_blocks(each) for each in (Async, Decorated, Twice)] == [True, False, False]
