@@ -207,7 +207,10 @@ class ClassicSession(Session):
     async def _call(self, stage: Stage, context: Any, *args: object) -> Any:
         self._callback = CALLBACKS[stage]
         callback = self._callback_for(stage)
-        response = None if callback is None else await callback(None, *args)
+        try:
+            response = None if callback is None else await callback(None, *args)
+        except CancelledError as error:
+            response = self._failed(error)
         return self._resumed(response) if self._waited else response
 
     async def _call_last(self, name: str) -> None:
@@ -281,7 +284,7 @@ class ClassicHandler:
                 elif answer != _ALL_OPTS:
                     return None
             except CancelledError:
-                raise
+                return None  # at the end of the server
             except BaseException as failure:  # noqa: BLE001 - whatever leaves a callback is its failure
                 if self._session.forked:
                     end_child(failure)

@@ -441,6 +441,57 @@ async def test_the_end_of_the_server_answers_what_waits_on_the_loop(tmp_path: Pa
         assert codes(await peer.rest()) == "t"
 
 
+def greeting(kind: str, told: list[str], greeted: asyncio.Event) -> type[Milter.Base]:
+    """Return a filter that waits for ever in ``hello``, with a thread or without."""
+
+    class Waiting(Milter.Base):
+        async def hello(self, hostname: str) -> Any:
+            greeted.set()
+            await asyncio.Event().wait()
+
+        async def close(self) -> Any:
+            told.append("close")
+            return Milter.CONTINUE
+
+    class Mixed(Waiting):
+        def data(self) -> Any:
+            return Milter.CONTINUE
+
+    return Waiting if kind == "async" else Mixed
+
+
+@pytest.mark.parametrize("kind", ["async", "mixed"])
+async def test_a_connection_goes_on_after_a_hello_whose_time_was_up(tmp_path: Path, kind: str) -> None:
+    told: list[str] = []
+    factory = greeting(kind, told, asyncio.Event())
+    async with (
+        serving(factory, tmp_path, callback_timeout=0.01, cancel_timeout=0.05) as address,
+        client(address) as peer,
+    ):
+        assert await peer.ask(offer()) == "O"
+        assert await peer.ask(helo()) == ("t" if kind == "async" else "y")
+        assert await peer.ask(mail()) == "c"
+    assert told == ["close"]
+
+
+@pytest.mark.parametrize("kind", ["async", "mixed"])
+async def test_the_end_of_the_server_ends_a_hello_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    told: list[str] = []
+    greeted = asyncio.Event()
+    failures: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    factory = greeting(kind, told, greeted)
+    async with client_of(factory, tmp_path, drain_timeout=0.0, cancel_timeout=0.05) as (peer, leave):
+        assert await peer.ask(offer()) == "O"
+        peer.write(helo())
+        await greeted.wait()
+        await leave()
+        assert codes(await peer.rest()) == "t"
+    assert (told, failures) == (["close"], [])
+
+
 @asynccontextmanager
 async def client_of(factory: Any, tmp_path: Path, **options: Any) -> AsyncIterator[Any]:
     """Serve a filter and connect to it; yield the client and what ends the server."""
