@@ -151,9 +151,11 @@ async def test_signals_to_reload_that_come_at_once_are_all_heeded(tmp_path: Path
         daemon.send(signal.SIGHUP)
         writer.close()
         await daemon.logged("INFO aiomilter: reloading", 2)
-        await daemon.printed("opened 2")
-        await daemon.logged(RELOADED)
-        assert (await deliver(str(tmp_path / "s")))[0] == "2"
+        async with asyncio.timeout(30):
+            while (await deliver(str(tmp_path / "s")))[0] != "2":
+                pass
+    # The first was either through already, or given up for the second.
+    assert len([line for line in daemon.log if RELOADED in line or "given up" in line]) == 2
 
 
 async def test_a_reload_that_hangs_is_given_up_for_the_next(tmp_path: Path) -> None:
