@@ -225,10 +225,9 @@ async def test_a_child_that_a_callback_forks_ends_with_it_and_says_nothing_to_th
     statuses = {"exit": "3", "raise": "1", "reject": "0", "continue": "0"}
     assert found == {how: (ACCEPT, (AddHeader("X-Status", status),)) for how, status in statuses.items()}
     assert Path(f"{path}.log").read_text() == "exit\nraise\nreject\ncontinue\nclose\n"
-    assert [line for line in errors.splitlines() if not line.startswith(" ")] == [
-        "Traceback (most recent call last):",
-        "ZeroDivisionError: division by zero",
-    ]
+    # Python 3.12 and later warn whenever a process with threads forks.
+    lines = [line for line in errors.splitlines() if not line.startswith(" ") and "DeprecationWarning" not in line]
+    assert lines == ["Traceback (most recent call last):", "ZeroDivisionError: division by zero"]
 
 
 @pytest.mark.slow
