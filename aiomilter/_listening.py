@@ -25,6 +25,7 @@ __all__ = [
     "absent",
     "bind",
     "bind_found",
+    "present",
     "query",
     "tally",
 ]
@@ -138,6 +139,11 @@ def tally() -> "memoryview[int]":
     for place in range(PLACES):
         absent(counts, place)
     return counts
+
+
+def present(counts: "memoryview[int]", place: int) -> None:
+    """Have others leave connections to a process that is about to accept its first."""
+    counts[place] = 0
 
 
 def absent(counts: "memoryview[int]", place: int) -> None:

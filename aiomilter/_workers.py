@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from aiomilter._life import Orders, Service, live
-from aiomilter._listening import PLACES, Bound, Share, absent, tally
+from aiomilter._listening import PLACES, Bound, Share, absent, present, tally
 from aiomilter._systemd import Systemd
 from aiomilter.observe import SERVER, Observer
 
@@ -327,6 +327,7 @@ class Supervisor:
         if _READY in said:
             worker.ready = True
             if worker in self._serving:
+                present(self._counts, worker.place)
                 worker.tell(_BEGIN)
                 self._observer.noted(f"worker {worker.pid} serves")
             elif self._coming is not None and worker in self._coming:
@@ -341,6 +342,8 @@ class Supervisor:
             return
         for bound in self._bound:
             bound.listen(self._backlog)
+        for worker in coming:
+            present(self._counts, worker.place)  # or the first to hear it would take all that wait
         for worker in coming:
             worker.tell(_BEGIN)
         for worker in self._serving:
