@@ -10,71 +10,25 @@ import contextlib
 import contextvars
 import socket
 from asyncio.tasks import _enter_task, _leave_task, _unregister_task  # documented for those who extend asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from sys import getrefcount
 from types import FrameType
-from typing import Any, ClassVar, Final, TypeAlias, cast
+from typing import ClassVar, Final, cast
+from weakref import getweakrefcount
 
 from aiomilter._budget import Budget
 from aiomilter._session import MORE, Handler, Session
+from aiomilter._standby import Rest, Run, Spare, Standby
 from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
 
 __all__ = ["MilterProtocol", "connection_of"]
-
-_Run: TypeAlias = Generator[Any, Any, None]
 
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _FIRST_PACKET: Final = 1.0
 """Seconds for a connection that was accepted as draining began to say something."""
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
-
-
-class _Rest:
-    """The rest of a batch that ran inline up to its first suspension on ``future``, awaited by the connection's Task.
-
-    Args:
-        protocol: Is told before each suspension.
-        run: The coroutine.
-        future: What it has yielded.
-        cancelled: The cancellation that came before the Task could take over, if one did.
-    """
-
-    __slots__ = ("_cancelled", "_future", "_run", "connection")
-
-    def __init__(
-        self, protocol: "MilterProtocol", run: _Run, future: Any, cancelled: asyncio.CancelledError | None
-    ) -> None:
-        self.connection = protocol
-        self._run = run
-        self._future = future
-        self._cancelled = cancelled
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        run, future = self._run, self._future
-        try:
-            if self._cancelled is not None and (future is None or not future.cancel()):
-                # There is nothing to wait for, a bare yield as of asyncio.sleep(0) or a future that is done: tell the
-                # coroutine now.
-                if future is not None:
-                    future._asyncio_future_blocking = False
-                future = run.throw(self._cancelled)
-                if future is MORE:
-                    return
-                self.connection.suspended()
-            while True:
-                try:
-                    # The very future that the coroutine has yielded, its blocking mark still set.
-                    value = yield future
-                except BaseException as error:  # noqa: BLE001 - thrown on into the coroutine, as a Task would
-                    future = run.throw(error)
-                else:
-                    future = run.send(value)
-                if future is MORE:
-                    return
-                self.connection.suspended()
-        except StopIteration:
-            return
 
 
 class MilterProtocol(asyncio.Protocol):
@@ -88,15 +42,14 @@ class MilterProtocol(asyncio.Protocol):
         number: Of the connection.
         ended: Called once when the connection and all its callbacks are over.
         budget: What all connections may keep.
+        spare: The Task that it runs as, unless it has one for itself.
     """
 
     __slots__ = (
         "_acknowledges",
-        "_context",
         "_dribbles",
         "_ended",
         "_given_up",
-        "_handed",
         "_kept",
         "_left",
         "_looks",
@@ -111,12 +64,13 @@ class MilterProtocol(asyncio.Protocol):
         "_run",
         "_running",
         "_session",
-        "_task",
+        "_spare",
+        "_standby",
         "_transport",
-        "_wake",
         "_writable",
         "_write_timer",
         "budget",
+        "context",
         "idle",
         "number",
     )
@@ -135,6 +89,7 @@ class MilterProtocol(asyncio.Protocol):
         number: int,
         ended: Callable[["MilterProtocol"], None],
         budget: Budget,
+        spare: Spare,
     ) -> None:
         self.number = number
         self.idle = 0
@@ -149,12 +104,11 @@ class MilterProtocol(asyncio.Protocol):
         self._ended: Callable[[MilterProtocol], None] | None = ended
         self._session = self.session(make, options, observer, self)
         self._out = self._session.out
-        self._run: _Run | None = None
-        self._context = contextvars.copy_context()
-        self._task: asyncio.Task[None] | None = None
-        # What the Task is to go on with, and the future that wakes it.
-        self._handed: tuple[_Run, Any] | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._run: Run | None = None
+        self.context = contextvars.copy_context()
+        self._spare = spare
+        # The Task that it has for itself.
+        self._standby: Standby | None = None
         self._running = False
         # There is nobody to write to, or not any more.
         self._mute = True
@@ -192,7 +146,6 @@ class MilterProtocol(asyncio.Protocol):
         if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
             self._acknowledges = True
         self._begin_run()
-        self._begin_task()
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, inline as far as it goes; hand the rest to the Task if a callback suspends."""
@@ -203,30 +156,43 @@ class MilterProtocol(asyncio.Protocol):
             self._session.arrived(data)
             self._limit_waiting()
             return
-        task, loop, run = self._task, self._loop, self._run
+        loop, run, standby = self._loop, self._run, self._standby
         if run is None:
             return
-        if task is None or task.cancelling():  # one that a callback has cancelled may not harm the next batch
-            task = self._begin_task()
+        known = 0
+        if standby is None:
+            spare = self._spare
+            known = spare.known
+            if not known or spare.wake.done():
+                known = spare.look(loop)
+            task = spare.task
+        else:
+            own = standby.task
+            if own is None or own.cancelling():  # one that a callback has cancelled may not harm the next batch
+                own = standby.begin()
+            task = own
         try:
             _enter_task(loop, task)
             try:
-                future = self._context.run(run.send, data)
+                future = self.context.run(run.send, data)
             finally:
                 _leave_task(loop, task)
+                if known and getrefcount(task) + getweakrefcount(task) > known:
+                    # A callback keeps it, so it may not be another connection's as well.
+                    standby = self._standby = self._spare.give(self)
         except StopIteration:
-            self._done()
+            self.done()
         except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
-            self._failed(error)
+            self.failed(error)
         except BaseException as error:
-            self._failed(error)
+            self.failed(error)
             raise
         else:
             if future is not MORE:
                 self._running = True
-                self._handed = (run, future)
-                if self._wake is not None and not self._wake.done():
-                    self._wake.set_result(None)
+                if standby is None:
+                    standby = self._standby = self._spare.give(self)
+                standby.hand(run, future)
                 self.suspended()
             elif self._out:
                 # As flush() does: a call less for each batch (benchmarks gates).
@@ -400,13 +366,13 @@ class MilterProtocol(asyncio.Protocol):
 
     def cancel(self) -> None:
         """Cancel what the suspended callback waits for."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._standby is not None and self._standby.task is not None:
+            self._standby.task.cancel()
 
     def uncancel(self) -> None:
         """Take note that the cancellation has arrived."""
-        if self._task is not None:
-            self._task.uncancel()
+        if self._standby is not None and self._standby.task is not None:
+            self._standby.task.uncancel()
 
     def time(self) -> float:
         """Return the time of the event loop."""
@@ -426,8 +392,8 @@ class MilterProtocol(asyncio.Protocol):
     def give_up(self) -> None:
         """Close the connection at once, and let nobody wait for the callback that does not end."""
         self._given_up = True
-        if self._task is not None:
-            _unregister_task(self._task)  # or whoever closes the event loop would wait for it
+        if self._standby is not None and self._standby.task is not None:
+            _unregister_task(self._standby.task)  # or whoever closes the event loop would wait for it
         if self._lost:
             self._tell_end()
         else:
@@ -439,59 +405,11 @@ class MilterProtocol(asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------- the driver
 
-    def _begin_task(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
-        self._wake = self._loop.create_future()
-        self._task = self._loop.create_task(self._keep(cancelled), context=self._context)
-        # In a context that is there, since none would make a copy of it.
-        self._task.add_done_callback(self._task_ended, context=self._context)
-        return self._task
-
-    def _task_ended(self, task: "asyncio.Task[None]") -> None:
-        """Have another Task go on with a batch that this one was given but, cancelled before its first step, never saw."""
-        if self._task is task:
-            self._task = None
-            if self._handed is not None:
-                # Not here, where the context of the next may be the one of this function.
-                self._loop.call_soon(self._begin_task, asyncio.CancelledError())
-
     def _begin_run(self) -> None:
         self._run = self._session.drive()
         next(self._run)
 
-    async def _keep(self, cancelled: asyncio.CancelledError | None) -> None:
-        """Go on with batches that have suspended, for as long as the connection lives.
-
-        Somebody may cancel this Task who is none of us: a callback that cancels itself, or the end of the event loop.  Then
-        the batch at hand is finished, the Task ends, and the next batch gets another: nobody has to wait for it.
-        """
-        task = asyncio.current_task()
-        assert task is not None
-        while self._wake is not None and not task.cancelling():
-            try:
-                if self._handed is None:
-                    await self._wake
-            except asyncio.CancelledError as error:
-                if self._task is not task:
-                    break
-                cancelled = error
-            if self._handed is None:
-                break
-            (run, future), self._handed = self._handed, None
-            self._wake = self._loop.create_future()
-            try:
-                await _Rest(self, run, future, cancelled)
-            except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
-                self._failed(error)
-            except BaseException as error:
-                self._failed(error)
-                raise
-            else:
-                self._done()
-            cancelled = None
-        if self._task is task:
-            self._task = None
-
-    def _done(self) -> None:
+    def done(self) -> None:
         """End a batch."""
         self._running = False
         self._session.caught_up()
@@ -506,7 +424,7 @@ class MilterProtocol(asyncio.Protocol):
             if not self._reading and self._writable is None:
                 self._resume_reading()
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         what = (
             "aiomilter has a bug here" if isinstance(error, Exception) else f"{type(error).__name__} ends the callback"
         )
@@ -521,12 +439,9 @@ class MilterProtocol(asyncio.Protocol):
 
     def _finished(self) -> None:
         """The transport and the last callback have ended, in whichever order."""
-        task, self._task = self._task, None
-        wake, self._wake = self._wake, None
-        if wake is not None and not wake.done():
-            wake.set_result(None)
-        elif task is not None:
-            task.cancel()
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            standby.end()
         self._tell_end()
 
     def _tell_end(self) -> None:
@@ -585,7 +500,7 @@ def connection_of(frame: FrameType) -> MilterProtocol | None:
     """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is no such frame."""
     if frame.f_code is MilterProtocol.data_received.__code__:
         return cast(MilterProtocol | None, frame.f_locals.get("self"))
-    if frame.f_code is _Rest.__await__.__code__:
+    if frame.f_code is Rest.__await__.__code__:
         rest = frame.f_locals.get("self")
-        return None if rest is None else rest.connection
+        return None if rest is None else cast(MilterProtocol, rest.connection)
     return None

@@ -15,6 +15,7 @@ from aiomilter._generation import Factory, Generation
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._stall import Claim, Watch, watch
+from aiomilter._standby import Spare
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter
@@ -241,6 +242,7 @@ class Server:
         self._interval = 0.0
         # For how many sweeps too much memory is kept.
         self._pressed = 0
+        self._spare = Spare()
         self._budget = Budget(options.max_memory, options.max_messages, self._say)
         self._crowd = Crowd(
             options.max_connections, options.max_connections_per_peer, options.max_refused_connections, self._say
@@ -333,6 +335,7 @@ class Server:
         ended = await asyncio.gather(*map(self._end_generation, self._generations))
         errors = [error for error in ended if error is not None]
         self._generations.clear()
+        await self._spare.end()
         if errors:
             raise errors[0] if len(errors) == 1 else ExceptionGroup("factories failed to end", errors)
 
@@ -367,7 +370,9 @@ class Server:
             served = False
         make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
         loop = asyncio.get_running_loop()
-        connection = kind(loop, make, self._options, self.observer, self._count, self._when_ended, self._budget)
+        connection = kind(
+            loop, make, self._options, self.observer, self._count, self._when_ended, self._budget, self._spare
+        )
         self._connections[connection] = generation
         generation.connections += 1
         self._idle.clear()

@@ -39,14 +39,15 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "options": "observe failures _access",
         "_deadlines": "options",
         "_session": "handler observe _deadlines _budget",
-        "_protocol": "_session",
+        "_standby": "_session",
+        "_protocol": "_session _standby",
         "addresses": "exceptions",
         "_listening": "addresses _access",
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
         "_generation": "_session",
-        "server": "_protocol _generation _listening _crowd _stall _systemd",
+        "server": "_protocol _standby _generation _listening _crowd _stall _systemd",
         "_life": "exceptions",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
@@ -133,7 +134,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
-        "swallow BaseException": "_session _protocol compat.conversation compat.adapter compat.listening _cli.compat",
+        "swallow BaseException": "_session _standby compat.conversation compat.adapter compat.listening _cli.compat",
     }.items()
 }
 

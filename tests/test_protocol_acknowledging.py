@@ -10,6 +10,7 @@ import pytest
 from aiomilter import Milter
 from aiomilter._budget import Budget
 from aiomilter._protocol import MilterProtocol
+from aiomilter._standby import Spare
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options
@@ -49,7 +50,7 @@ async def calls(family: socket.AddressFamily, macros: bytes) -> int:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     protocol = MilterProtocol(
-        loop, Milter, Options(), Guard(LogObserver()), 1, ended.set_result, Budget(1 << 20, None, print)
+        loop, Milter, Options(), Guard(LogObserver()), 1, ended.set_result, Budget(1 << 20, None, print), Spare()
     )
 
     def play() -> None:

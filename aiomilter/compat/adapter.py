@@ -83,7 +83,7 @@ class LoopConnection(MilterProtocol):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._loop_thread = threading.get_ident()
-        self._context.run(_HERE.set, self)
+        self.context.run(_HERE.set, self)
         _Counted.made += 1
 
     async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
