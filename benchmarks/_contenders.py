@@ -3,6 +3,7 @@
 Peers are built in a folder of the benchmark's; what cannot be built is named with the reason.
 """
 
+import compileall
 import contextlib
 import json
 import os
@@ -192,6 +193,9 @@ def prepare(folder: Path, names: list[str] | None = None) -> Field:
         names: Of the contenders; all if None.
     """
     load = folder / "milterload"
+    # What a start that compiles ours leaves free, connections would take: a third less memory than in truth.
+    for package in (HERE.parent / "aiomilter", HERE):
+        compileall.compile_dir(package, quiet=1)
     output("cc", "-O2", "-pthread", "-o", load, HERE / "milterload.c")
     found = Field(folder, load)
     found.contenders += [each for each in ours() if names is None or each.name in names]
