@@ -1,4 +1,7 @@
-"""``aiomilter run``: the daemon, with an SMTP server in front of it where that is asked for."""
+"""``aiomilter run``: the daemon, with an SMTP server in front of it where that is asked for.
+
+One piece, although long: most of it is the list of the options, which goes with what they are turned into.
+"""
 
 import argparse
 import asyncio
