@@ -329,7 +329,7 @@ class Session:
         found: Any
         name: Any
         value: Any
-        # Packets since others had their turn, those with a callback of their own not counted.
+        # Packets since others had their turn, but for what comes by the dozen: header fields, pieces of the body.
         taken = 0
         try:
             while not self.over:
