@@ -351,6 +351,7 @@ class Connection:
         buffer = self.buffer
         buffer.data, buffer.pos, buffer.end, buffer.skip = b"", 0, 0, 0
         buffer.parts.clear()
+        self._keep = None
         self._forget(_ALL_STEPS)
         self._used_connect = self._used_mail = self._symbols = None
 

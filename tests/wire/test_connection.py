@@ -894,3 +894,14 @@ def test_looking_ahead_starts_behind_what_was_read_of_a_piece() -> None:
     assert connection.buffer.skip
     assert connection.lookahead(True, frozenset()).found == Command.QUIT
     assert [connection.next_event() for _ in range(3)] == [BodyChunk(b"x" * 60_000)] * 2 + [Quit()]
+
+
+def test_what_is_let_go_keeps_no_macros_not_even_those_of_a_message_to_come() -> None:
+    listener = started()
+    listener.feed(packet(Command.MAIL, b"<>\0") + packet(Command.RCPT, b"<b>\0"))
+    connection = listener.connection
+    connection.receive_data(packet(Command.MACRO, b"Mi\0NEXT\0") + packet(Command.MAIL, b"<>\0"))
+    assert connection.next_event() == Abort()
+    connection.let_go()
+    assert set(connection.macros) == {b""}
+    assert connection.buffer.kept == 0
