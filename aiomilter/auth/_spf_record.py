@@ -10,15 +10,19 @@ from urllib.parse import quote
 
 from aiomilter.auth.results import visible
 
-__all__ = ["Directive", "MacroString", "Mechanism", "Record", "parse_explanation", "parse_record"]
+__all__ = ["MAX_TERMS", "Directive", "MacroString", "Mechanism", "Record", "parse_explanation", "parse_record"]
 
 Mechanism: TypeAlias = Literal["all", "include", "a", "mx", "ptr", "ip4", "ip6", "exists"]
 _Qualified: TypeAlias = Literal["pass", "fail", "softfail", "neutral"]
 
 # A record is to fit 512 octets (RFC 7208 section 3.4); what is longer than this is meant to keep us busy.
 _MAX_RECORD = 16_384
-# Only records up to this are kept, parsed, for the next session that needs them.
-_MAX_KEPT = 2048
+MAX_TERMS = 10
+"""Terms of one check that may ask DNS; the next one ends it (RFC 7208 section 4.6.4)."""
+# Parsed records that are kept for the next session, by the octets of their text.  A stranger chooses what is in them:
+# parsed, the first kind takes 21 KiB at most and the second 87 KiB, so that all of them take 22 MiB at most.
+_SHORT, _SHORT_KEPT = 512, 512
+_LONG, _LONG_KEPT = 2048, 128
 _MAX_MACROS = 64
 _MAX_NAME = 253
 _MAX_TEXT = 512
@@ -34,6 +38,7 @@ _LITERAL = re.compile(r"[!-$&-~]*")
 _TOPLABEL = re.compile(r"(?=.*[A-Za-z-])[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _PLAIN = {"%": "%", "_": " ", "-": "%20"}
 _QUALIFIERS: Mapping[str, _Qualified] = {"": "pass", "+": "pass", "-": "fail", "~": "softfail", "?": "neutral"}
+_ASK_NOTHING = frozenset({"all", "ip4", "ip6"})
 _DOMAIN_LETTERS = "slodiphv"
 _TEXT_LETTERS = "slodiphvcrt"
 
@@ -126,7 +131,15 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record without syntax errors."""
+    """A record without syntax errors.
+
+    Args:
+        directives: Those that an evaluation can reach, in order: none after ``all``, nor after the term that is one too many.
+        redirect: Where to go on when no directive matches; None where ``all`` always does.
+        explanation: Where the explanation of a fail is.
+
+    Source: RFC 7208 sections 4.6.4, 5.1 and 6.1.
+    """
 
     directives: tuple[Directive, ...]
     redirect: MacroString | None = None
@@ -141,7 +154,9 @@ def parse_record(text: bytes) -> Record | str:
 
     Source: RFC 7208 section 12.
     """
-    return _parse_kept(text) if len(text) <= _MAX_KEPT else _parse(text)
+    if len(text) <= _SHORT:
+        return _parse_short(text)
+    return _parse_long(text) if len(text) <= _LONG else _parse(text)
 
 
 def parse_explanation(text: bytes) -> MacroString | None:
@@ -162,13 +177,19 @@ def _parse(text: bytes) -> Record | str:
         terms = text.decode("ascii").split(" ")
     except UnicodeDecodeError:
         return "the record is not ASCII"
-    directives = []
+    directives: list[Directive] = []
     modifiers: dict[str, MacroString] = {}
+    asking, reachable = 0, True
     for term in filter(None, terms[1:]):
         try:
             modifier = _MODIFIER.fullmatch(term)
             if modifier is None:
-                directives.append(_directive(term))
+                # Its syntax counts wherever it stands: RFC 7208 section 4.6.
+                directive = _directive(term)
+                if reachable:
+                    directives.append(directive)
+                    asking += directive.mechanism not in _ASK_NOTHING
+                    reachable = directive.mechanism != "all" and asking <= MAX_TERMS
                 continue
             name, value = modifier[1].lower(), modifier[2]
             if name not in ("redirect", "exp"):
@@ -179,10 +200,12 @@ def _parse(text: bytes) -> Record | str:
                 modifiers[name] = _domain_spec(value)
         except ValueError as error:
             return f"{visible(term, 60)!r}: {error}"
-    return Record(tuple(directives), modifiers.get("redirect"), modifiers.get("exp"))
+    matches_always = bool(directives) and directives[-1].mechanism == "all"
+    return Record(tuple(directives), None if matches_always else modifiers.get("redirect"), modifiers.get("exp"))
 
 
-_parse_kept = lru_cache(maxsize=2048)(_parse)
+_parse_short = lru_cache(maxsize=_SHORT_KEPT)(_parse)
+_parse_long = lru_cache(maxsize=_LONG_KEPT)(_parse)
 
 
 def _directive(term: str) -> Directive:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
-from aiomilter.auth._spf_record import Directive, MacroString, Record, parse_explanation, parse_record
+from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record, parse_explanation, parse_record
 from aiomilter.auth.results import MethodResult, Property, comment, quote, visible
 from aiomilter.dns import Answer, IPAddress, RdType, Resolver, client_address, question_name, reverse_name
 from aiomilter.dns.names import ascii_name
@@ -22,7 +22,6 @@ Result: TypeAlias = Literal["none", "neutral", "pass", "fail", "softfail", "temp
 Identity: TypeAlias = Literal["mailfrom", "helo"]
 
 # RFC 7208 section 4.6.4.
-_MAX_TERMS = 10
 _MAX_NAMES = 10
 # Longer than any local-part or HELO name that an SMTP server lets through; the rest of one is cut off.
 _MAX_LOCAL = 256
@@ -445,8 +444,8 @@ class _Check:
 
     def _count(self) -> None:
         self._terms += 1
-        if self._terms > _MAX_TERMS:
-            raise _Verdict("permerror", f"more than {_MAX_TERMS} terms that need DNS")
+        if self._terms > MAX_TERMS:
+            raise _Verdict("permerror", f"more than {MAX_TERMS} terms that need DNS")
 
     def _void(self, void: bool) -> None:
         self._voids += void
