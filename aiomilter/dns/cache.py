@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from aiomilter.dns.answers import Answer, RdType, Resolver
+from aiomilter.dns.answers import MX, Answer, RdType, Record, Resolver
 from aiomilter.dns.names import question_name
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
 
@@ -16,7 +16,11 @@ __all__ = ["CachingResolver", "Counters"]
 
 # What an entry costs besides the octets of its names and records (key, Answer, tuple, OrderedDict slot), measured.
 _ENTRY_SIZE = 600
-_RECORD_SIZE = 80
+_TEXT_SIZE = 80
+_ADDRESS_SIZE = 120
+_MX_SIZE = 160
+# Characters of a failure's message.
+_MAX_MESSAGE = 500
 
 
 @dataclass(slots=True)
@@ -230,10 +234,10 @@ class CachingResolver:
             answer = await self._resolver.lookup(*key)
         except ResolverTimeout as error:
             self.counters.timeouts += 1
-            return self._fail(key, _Failed(ResolverTimeout, str(error)))
+            return self._fail(key, _Failed(ResolverTimeout, str(error)[:_MAX_MESSAGE]))
         except ResolverError as error:
             self.counters.failures += 1
-            return self._fail(key, _Failed(ResolverFailure, str(error)))
+            return self._fail(key, _Failed(ResolverFailure, str(error)[:_MAX_MESSAGE]))
         ttl = min(answer.ttl, self._max_ttl if answer else self._max_negative_ttl)
         self._keep(key, _Entry(answer, self._clock() + max(ttl, self._min_ttl), _size(key, answer)))
         return answer
@@ -277,10 +281,16 @@ class CachingResolver:
 
 def _size(key: _Key, answer: Answer | None) -> int:
     size = _ENTRY_SIZE + 2 * len(key[0])
-    if answer is not None:
-        size += len(answer.canonical)
-        for record in answer.records:
-            size += _RECORD_SIZE + (len(record) if isinstance(record, (str, bytes)) else 0)
-            if isinstance(record, tuple):
-                size += len(record.exchange)
-    return size
+    if answer is None:
+        return size + _MAX_MESSAGE
+    return size + len(answer.canonical) + sum(map(_record_size, answer.records))
+
+
+def _record_size(record: Record) -> int:
+    match record:
+        case str() | bytes():
+            return _TEXT_SIZE + len(record)
+        case MX():
+            return _MX_SIZE + len(record.exchange)
+        case _:
+            return _ADDRESS_SIZE

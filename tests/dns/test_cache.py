@@ -1,10 +1,13 @@
 import asyncio
+import contextlib
 import gc
-from ipaddress import ip_address
+import tracemalloc
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from aiomilter.dns import Answer, CachingResolver, RdType
+from aiomilter.dns import MX, Answer, CachingResolver, RdType, Record
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
 from aiomilter.testing.resolver import FAILURE, TIMEOUT, ZoneResolver
 
@@ -191,6 +194,49 @@ async def test_an_answer_larger_than_the_cache_is_given_and_not_kept(clock: Cloc
 
     assert await cache.lookup("n.example", "TXT")
     assert (len(cache), cache.size) == (0, 0)
+
+
+RECORDS: dict[str, Callable[[str], tuple[Record, ...]]] = {
+    "nothing": lambda name: (),
+    "an address": lambda name: (IPv4Address(hash(name) % 2**32),),
+    "addresses": lambda name: tuple(IPv4Address(hash((name, each)) % 2**32) for each in range(300)),
+    "long addresses": lambda name: tuple(IPv6Address(hash((name, each)) % 2**63 << 64) for each in range(300)),
+    "exchangers": lambda name: tuple(MX(each + 300, f"mx{each}.{name}") for each in range(300)),
+    "names": lambda name: tuple(f"mx{each}.{name}" for each in range(300)),
+    "a text": lambda name: (name.encode() * 20,),
+    "texts": lambda name: tuple(f"{each}{name}"[:5].encode() for each in range(300)),
+}
+
+
+class Maker:
+    """Answers each question with records of its own."""
+
+    def __init__(self, records: Callable[[str], tuple[Record, ...]] | None) -> None:
+        self.records = records
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        if self.records is None:
+            raise ResolverFailure(f"no usable answer to {name!r} {rdtype}: " + "SERVFAIL, " * 1000)
+        return Answer(name[:], rdtype, self.records(name), ttl=60)
+
+
+@pytest.mark.parametrize("records", [*RECORDS, "a failure"])
+async def test_the_size_is_no_less_than_what_the_answers_take(records: str) -> None:
+    """Strangers choose what is in them, so what is estimated bounds memory only if it is not too low."""
+    cache = CachingResolver(Maker(RECORDS.get(records)))
+    names = [f"n{each}." + "x" * 60 + ".example" for each in range(50)]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for name in names:
+            with contextlib.suppress(ResolverFailure):
+                await cache.lookup(name, "A")
+        gc.collect()
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) == len(names)
+    assert size <= cache.size
 
 
 async def test_fifty_sessions_that_ask_the_same_send_one_query() -> None:
