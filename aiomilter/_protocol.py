@@ -27,6 +27,8 @@ __all__ = ["MilterProtocol", "connection_of"]
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _FIRST_PACKET: Final = 1.0
 """Seconds for a connection that was accepted as draining began to say something."""
+_MUCH_KEPT: Final = 16_384
+"""Octets; the macros and envelope of a usual message take some two thousand."""
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
 
@@ -270,6 +272,11 @@ class MilterProtocol(asyncio.Protocol):
     def begun(self) -> bool:
         """Whether an SMTP connection is open, as far as the MTA has said."""
         return self._session.wire.connected
+
+    @property
+    def keeps_much(self) -> bool:
+        """Whether it keeps more than a connection with nothing unusual does."""
+        return self._kept >= _MUCH_KEPT
 
     def dribbled(self) -> int:
         """Return how many times in a row the same packet was found unfinished, or none had come yet; 0 if all is well."""

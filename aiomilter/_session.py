@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Mappi
 from contextlib import suppress
 from functools import lru_cache
 from inspect import CO_COROUTINE, getattr_static, iscoroutine
+from itertools import islice
 from sys import getrefcount
 from time import monotonic
 from types import FunctionType, coroutine
@@ -171,6 +172,10 @@ _STAGE_OF: Final = {stage.command: stage for stage in Stage}
 _STAGE_NAMED: Final = {name: stage for stage, name in CALLBACKS.items()}
 _RECIPIENT_SIZE: Final = 1024
 """Octets that ``max_recipients`` allows for each, on average; a path has 256 (RFC 5321 section 4.5.3.1.3), ORCPT 500."""
+_TEXT_SIZE: Final = 64
+"""Octets that a short text takes besides its characters, with its place in a tuple: many small ESMTP parameters are dear."""
+_LARGE: Final = 1024
+"""Octets of a packet, the body aside, from which on a connection is one whose macros and envelope are counted."""
 # Answers that do not refuse a recipient.
 _TAKEN: Final = (CONTINUE, ACCEPT, DISCARD)
 # The events whose callbacks need nothing but their answer sent.
@@ -180,6 +185,7 @@ _BODY: Final = int(Command.BODY)
 _DATA: Final = int(Command.DATA)
 _EOH: Final = int(Command.EOH)
 _BODYEOB: Final = int(Command.BODYEOB)
+_CONTENT: Final = frozenset((_HEADER, _BODY, _BODYEOB))
 _UNPACK: Final = HEAD.unpack_from
 _RCPT_CODE: Final = int(Command.RCPT)
 _MACRO: Final = int(Command.MACRO)
@@ -188,7 +194,7 @@ _MOST_AT_ONCE: Final = 500
 MUCH: Final = 65_536
 """Octets of answers that are not piled up any higher before the MTA has taken some."""
 _new_tuple: Final = tuple.__new__
-_MOST_KNOWN: Final = 256
+_MOST_KNOWN: Final = 64
 """What is found out of those who want the same is kept for so many offers of MTAs."""
 # ABORT cancels these; the others belong to the connection.
 _OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
@@ -222,7 +228,9 @@ class Session:
         "_given",
         "_handler",
         "_hurries",
+        "_large",
         "_make",
+        "_measured",
         "_most_recipients",
         "_observer",
         "_of_client",
@@ -288,9 +296,11 @@ class Session:
         # Of the end of message, also after a failure has taken them from the callback.
         self._edits: Edits | None = None
         self._began = 0.0
-        # How many recipients this message may have, and the octets of those that were looked at.
+        # How many recipients this message may have, how many were looked at, and their octets.
         self._most_recipients = options.max_recipients
-        self._recipients_size = 0
+        self._measured = self._recipients_size = 0
+        # Something large has come, so macros and envelope count in max_memory; they do not where all is small as usual.
+        self._large = False
 
     # ------------------------------------------------------------------------------------------------ the hot path
 
@@ -343,7 +353,7 @@ class Session:
                         buffer.feed((yield MORE))
                     data, pos, end = buffer.data, buffer.pos, buffer.end
                 else:
-                    if kept:
+                    if kept or self._large:
                         kept = False
                         buffer.data = b""
                         self._channel.kept()
@@ -415,7 +425,7 @@ class Session:
                     if stop > end or not length or (large and length - 1 > limit):
                         break  # unfinished, or for refill() to refuse
                     lent = None
-                    if code == _MACRO and wire.lends_plainly and length > empty:
+                    if code == _MACRO and empty < length < _LARGE and wire.lends_plainly:
                         place = PLACES[data[pos + 5]]
                         if place:
                             macros[place] = wire.macro_frame = data[pos:stop]
@@ -449,6 +459,8 @@ class Session:
                             self._observer.event(self.where(), event)
                     else:
                         taken += 1
+                        if length > _LARGE and code not in _CONTENT:
+                            self._large = True
                         if taken > _MOST_AT_ONCE:
                             taken, buffer.pos = 0, pos
                             yield from cast(Any, self._breathe())
@@ -553,9 +565,10 @@ class Session:
 
     @property
     def kept(self) -> int:
-        """Octets in memory that came and wait, or that are queued to be sent."""
+        """Octets in memory that came and wait, or that are queued to be sent; macros and envelope where these are large."""
         edits = self._edits
-        return self.wire.buffer.kept + (edits.kept if edits is not None else 0)
+        size = self.wire.buffer.kept + (edits.kept if edits is not None else 0)
+        return size + self.wire.macros_size + self._scene.size + self._measure() if self._large else size
 
     def let_go(self) -> None:
         """Drop what came and what was lent: the connection has ended, but may wait for the collector of cycles."""
@@ -1059,7 +1072,8 @@ class Session:
         count = len(scene.recipients) + scene.refused
         if not count:
             self._most_recipients = self._options.max_recipients
-        if count < self._most_recipients and (count & 63 != 63 or self._fit(count)):
+            self._measured = self._recipients_size = 0
+        if count < self._most_recipients and (count & 15 != 15 or self._fit(count)):
             return self._asked[_RCPT]
         if count == self._most_recipients:
             self._observer.remarked(self.where(), "more recipients than allowed")
@@ -1070,13 +1084,24 @@ class Session:
 
     def _fit(self, count: int) -> bool:
         """Look at the octets of recipients, now and then: only a hostile peer sends any that are not small."""
-        latest = self._scene.recipients[-64:]
-        size = sum(len(rcpt.recipient) + sum(map(len, rcpt.params)) for rcpt in latest)
-        self._recipients_size = size if count == 63 else self._recipients_size + size
-        if self._recipients_size <= self._options.max_recipients * _RECIPIENT_SIZE:
+        size = self._measure()
+        if size > 16 * _LARGE:
+            self._large = True
+        if size <= self._options.max_recipients * _RECIPIENT_SIZE:
             return True
         self._most_recipients = count
         return False
+
+    def _measure(self) -> int:
+        """Return the octets that the recipients of the message take, each of which is looked at once."""
+        recipients = self._scene.recipients
+        if not recipients:
+            return 0
+        for rcpt in islice(recipients, self._measured, None):
+            self._recipients_size += _TEXT_SIZE + len(rcpt.recipient) + sum(map(len, rcpt.params))
+            self._recipients_size += _TEXT_SIZE * len(rcpt.params)
+        self._measured = len(recipients)
+        return self._recipients_size
 
     def _recipient(self, event: Rcpt, response: Any) -> None:
         """Note what became of a recipient."""
@@ -1342,7 +1367,7 @@ def _known(wants: Wants, key: object, find: Callable[[], object]) -> object:
     return found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _edit_limits(
     actions: int, leading_space: bool, most: int, most_octets: int, most_of_body: int
 ) -> tuple[int, bool, int, int, int]:
@@ -1369,13 +1394,13 @@ def _said(error: BaseException) -> str:
         return ""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def answers_of(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
     """Return what CONTINUE is at each step: nothing where no answer was agreed on."""
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _answered(silent: frozenset[Stage]) -> frozenset[int]:
     """Return the commands that take an answer."""
     return frozenset(int(stage.command) for stage in Stage if stage not in silent)

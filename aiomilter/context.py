@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
 
 from aiomilter.edits import Body, Edits
@@ -103,6 +104,15 @@ class Scene:
         self.sender: Mail | None = None
         self.recipients = _NOBODY
         self._clear()
+
+    @property
+    def size(self) -> int:
+        """Octets of what is known of the SMTP client and the sender."""
+        size = len(self.client.hostname) + len(self.client.address) + len(self.helo)
+        if self.sender is not None:
+            path, params = self.sender
+            size += len(path) + sum(map(getsizeof, params))
+        return size
 
     def begin(self, sender: Mail | None) -> None:
         """Start a message with a clean slate."""

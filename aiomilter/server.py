@@ -124,7 +124,7 @@ def serve(
         max_frame_size: Octets of payload in a packet; a larger one closes the connection.
         max_headers: Header fields of a message; one more is answered 552.
         max_headers_size: Octets in all their packets; more is answered 552.
-        max_recipients: Recipients of a message, of 1024 octets each on average, which is looked at every 64 of them; one more
+        max_recipients: Recipients of a message, of 1024 octets each on average, which is looked at every 16 of them; one more
             is answered 452.
         max_edits: Edits of a message; one more, and the message is answered ``on_error``.
         max_edits_size: Octets in all of them, the body not counted; the same.
@@ -133,10 +133,11 @@ def serve(
         max_messages: Messages in work at once, from MAIL to their end; one more is answered 452.  None for as many as there
             are connections.
         max_memory: Octets kept on all connections for longer than it takes to handle them: what waits behind callbacks,
-            unfinished packets, edits of messages that wait, answers that MTAs do not take.  Above it, nothing more is read
-            from those of them who wait for us, but for what is read already, up to 256 KiB of each; and new messages are
-            answered ``on_error``, until there is room.  Not counted are the macros of a connection, at most eleven packets, and
-            the recipients of its message, see ``max_recipients``.
+            unfinished packets, edits of messages that wait, answers that MTAs do not take, and the macros and envelope of a
+            connection once one of these packets was larger than 1 KiB, or the recipients larger than 16 KiB together.  Above
+            it, nothing more is read from those of them who wait for us, but for what is read already, up to 256 KiB of each;
+            new messages are answered ``on_error``, until there is room; and after ``packet_timeout`` seconds connections that
+            keep 16 KiB or more and bring no packet are closed.
         allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
             are closed at once.  None lets everybody in.  This and the next three say so at start if no socket is of their kind.
         allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
@@ -419,6 +420,10 @@ class Server:
             if connection.dribbled() > (idle if patient else unfinished):
                 seconds = options.idle_timeout if patient else options.packet_timeout
                 self._say("packets", f"a connection brought no whole packet within {seconds:g} s; closing")
+                connection.stop()
+            elif min(self._pressed, connection.idle) > unfinished and connection.keeps_much:
+                what = f"a connection that keeps much brought no packet for {options.packet_timeout:g} s; closing"
+                self._say("packets", what)
                 connection.stop()
             elif connection.idle > idle:
                 what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"

@@ -10,6 +10,7 @@ import uvloop
 
 from aiomilter import ACCEPT, REJECT, TEMPFAIL, FailurePolicy, serve
 from aiomilter._budget import Budget
+from aiomilter.wire.state import LIBMILTER
 
 from .clock import on_clock
 from .peer import (
@@ -18,6 +19,7 @@ from .peer import (
     MESSAGE,
     OPENING,
     QUIT,
+    QUIT_NC,
     Gate,
     Scripted,
     Watcher,
@@ -26,6 +28,8 @@ from .peer import (
     connect,
     filter_class,
     frames,
+    helo,
+    macros,
     mail,
     offer,
     rcpt,
@@ -223,6 +227,100 @@ async def test_half_packets_that_nobody_ends_give_way_in_time() -> None:
         honest.write(ABORT + mail())
         await asyncio.sleep(0.1)
         assert honest.answers == "Occtc"
+
+
+# What a connection knows of its client and its message
+
+WIDE: Final = "\N{SNOWMAN}" * 19_000
+
+
+def lent(command: str, size: int = 57_000) -> bytes:
+    return macros(command, x="y" * size)
+
+
+@pytest.mark.parametrize(
+    ("octets", "least", "afterwards"),
+    [
+        (lent("C"), 57_000, 57_000),
+        (lent("H") + helo(), 57_000, 57_000),
+        (
+            lent("C") + lent("H") + lent("M") + mail() + lent("R") + rcpt() + lent("T") + lent("N"),
+            6 * 57_000,
+            3 * 57_000,
+        ),
+        (helo("x" * 60_000), 60_000, 60_000),
+        (mail("<" + "x" * 60_000 + "@x>"), 60_000, 0),
+        (mail("<a@x>", *["X"] * 20_000), 20_000 * 50, 0),
+        (mail() + rcpt("<" + "x" * 60_000 + "@x>") * 3, 180_000, 0),
+        (mail() + rcpt("<b@x>", "NOTIFY=NEVER", "ORCPT=rfc822;b@x") * 320, 320 * 200, 0),
+        (mail() + rcpt("<b@x>", *["X"] * 400) * 16, 16 * 400 * 64, 0),
+    ],
+    ids=["connect", "helo", "all", "name", "sender", "params", "recipient", "recipients", "recipient params"],
+)
+@pytest.mark.parametrize("size", [0, 900], ids=["whole", "pieces"])
+async def test_macros_and_envelope_count_where_they_are_large(
+    octets: bytes, least: int, afterwards: int, size: int
+) -> None:
+    async with serving(filter_class()) as scene:
+        peer = await scene.opened()
+        budget = scene.server._budget
+        await peer.send(octets, size=size)
+        assert least <= budget.used < 1.2 * least + 2000
+        await peer.send(ABORT + ABORT)
+        assert afterwards <= budget.used < 1.2 * afterwards + 2000
+        await peer.send(QUIT_NC)
+        assert budget.used < 2000
+
+
+@pytest.mark.parametrize("rules", ["native", "classic"])
+async def test_macros_that_were_read_count_as_what_they_take(rules: str) -> None:
+    def read(filter_: Any, ctx: Any, event: Any) -> None:
+        assert ctx.macro("x") == WIDE
+
+    filter_ = filter_class({"envfrom": read})
+    async with serving(filter_) as scene:
+        peer = await scene.opened()
+        if rules == "classic":
+            peer.protocol._session.wire._rules = LIBMILTER
+        octets = mail()
+        await peer.send(macros("M", x=WIDE) + octets)
+        assert 38_000 < scene.server._budget.used < 110_000
+
+
+async def test_a_usual_conversation_counts_nothing() -> None:
+    usual = macros("M", i="4Xy" * 5, mail_addr="alice@example.org", cert_subject="x" * 300) + mail() + rcpt() * 40
+    filter_ = filter_class()
+    async with serving(filter_) as scene:
+        peer = await scene.opened()
+        await peer.send(macros("C", j="mx.example.net", v="Postfix 3.7.11") + usual)
+        assert not scene.server._budget.used
+
+
+async def test_a_new_message_is_refused_while_macros_fill_the_budget() -> None:
+    async with serving(filter_class(), max_memory=LIMIT) as scene:
+        greedy = [await scene.opened(OPENING + lent("C")) for _ in range(2)]
+        honest = await scene.opened()
+        assert await honest.send(mail()) == "t"
+        await greedy[0].send(QUIT_NC + connect())
+        assert await honest.send(ABORT + mail()) == "c"
+
+
+@on_clock
+async def test_who_keeps_much_and_says_nothing_gives_way_in_time() -> None:
+    async with serving(filter_class(), max_memory=LIMIT, packet_timeout=30) as scene:
+        greedy = [scene.peer() for _ in range(3)]
+        for peer in greedy:
+            peer.write(OPENING + lent("M") + mail())
+        honest = scene.peer()
+        honest.write(OPENING + mail() + rcpt())
+        await asyncio.sleep(1)
+        assert scene.server._budget.full
+        await asyncio.sleep(25)
+        assert [peer.wire.lost for peer in greedy] == [False] * 3
+        await asyncio.sleep(25)
+        assert [peer.wire.lost for peer in [*greedy, honest]] == [True] * 3 + [False]
+        assert not scene.server._budget.used
+        assert "a connection that keeps much brought no packet for 30 s; closing" in scene.watcher.remarks
 
 
 async def test_edits_and_a_new_body_count_while_eom_waits() -> None:

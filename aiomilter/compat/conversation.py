@@ -453,13 +453,13 @@ class ClassicHandler:
 
 
 # Both are kept, since an operation on a flag costs as much as a call: without this a connection costs a third more.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _quiet(protocol: int) -> frozenset[str]:
     """Return the names of the callbacks that do without a reply."""
     return frozenset(name for stage, name in CALLBACKS.items() if stage.nr_flag & protocol)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _agreement(
     offer: Negotiate, actions: int, protocol: int, lists: tuple[tuple[int, tuple[str, ...]], ...]
 ) -> Agreement:

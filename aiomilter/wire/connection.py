@@ -8,6 +8,7 @@ speed.md allow (``benchmarks/gates.py``).
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import getsizeof
 from typing import Final, TypeAlias
 
 from aiomilter.exceptions import RemoteProtocolError
@@ -107,7 +108,8 @@ def _plain(leading_space: bool) -> dict[Command, _Decode]:
     }
 
 
-@lru_cache(maxsize=256)
+# What a peer offers is its choice: 64 of these tables take 1.6 MiB, with those of transitions(); MTAs need a few.
+@lru_cache(maxsize=64)
 def _rows(declined: frozenset[Stage], leading_space: bool, rules: Rules) -> dict[State, Row]:
     """Return the table of :func:`transitions` with the code in it that each cell calls for: one look-up a packet.
 
@@ -125,6 +127,12 @@ def _rows(declined: frozenset[Stage], leading_space: bool, rules: Rules) -> dict
                 special = _OUTCOMES[outcome]
             rows[state][int(command)] = (decode, rows[reached], reached, special)
     return rows
+
+
+def _macros_size(values: bytes | dict[str, str] | None) -> int:
+    if isinstance(values, dict):
+        return sum(getsizeof(name) + getsizeof(value) for name, value in values.items())
+    return len(values or b"")
 
 
 class Connection:
@@ -206,6 +214,15 @@ class Connection:
     def message_open(self) -> bool:
         """Whether a message has begun and is neither over nor decided."""
         return self.state not in _NO_MESSAGE
+
+    @property
+    def macros_size(self) -> int:
+        """Octets that the macros of all steps take, as received or read."""
+        kept = [*self.macros, self._used_connect, self._used_mail]
+        if self._symbols is not None:
+            kept += [values for _, values in self._symbols.values()]
+        # A set may stand in several places.
+        return sum(map(_macros_size, {id(values): values for values in kept}.values()))
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the MTA; end of stream needs no call (P-007)."""
@@ -343,6 +360,7 @@ class Connection:
     def end_connection(self) -> None:
         """Note that an SMTP connection is over and another may follow on the same socket (P-069)."""
         self._forget(_ALL_STEPS)
+        self._used_connect = self._used_mail = self._symbols = None
         self._connected = False
         self._move(_STATE_IDLE)
 

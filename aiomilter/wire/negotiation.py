@@ -153,7 +153,7 @@ def agree(offer: Negotiate, wants: Wants) -> Agreement:
     return Agreement(answer, offer, *_silent_and_declined(int(protocol)))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _silent_and_declined(protocol: int) -> tuple[frozenset[Stage], frozenset[Stage]]:
     """Return the steps without reply, and those not sent; one pair for all connections that agreed on the same."""
     silent = frozenset(stage for stage in Stage if stage.nr_flag & protocol)

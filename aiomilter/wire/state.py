@@ -194,7 +194,7 @@ def without(declined: frozenset[Stage], rules: Rules = NATIVE) -> dict[State, fr
     return table
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[State, Mapping[Command, Transition]]:
     """Return the whole table of a connection: for each state, what each command means and where it leads.
 
