@@ -9,6 +9,9 @@ from aiomilter.compat.plock import PLock
 __all__ = ["AddrCache"]
 
 _DAY = 24 * 60 * 60
+# Octets of the addresses that were set, each with what it takes besides its text: some 100,000 usual ones.
+_MAX_SIZE = 32 * 1024 * 1024
+_ENTRY_SIZE = 200
 
 
 class AddrCache:
@@ -16,6 +19,9 @@ class AddrCache:
 
     The file has a line for each address: the address, and when it was seen unless that is for ever.  Results other than
     None and ``""`` are remembered for the life of the program only.
+
+    Senders choose what is set, so at most 32 MiB of that are remembered: the addresses that were set first are forgotten
+    first, in memory, those of :meth:`addperm` included.  What was loaded stays.
 
     Args:
         renew: Days after which an address that was not set again is forgotten.
@@ -30,6 +36,9 @@ class AddrCache:
         self.age = renew
         self.cache: dict[str, tuple[float | None, Any]] = {}
         self.fname = fname
+        # In the order they were set, each with its size.
+        self._set: dict[str, int] = {}
+        self._size = 0
 
     def load(self, fname: str, age: float = 0) -> None:
         """Read the addresses of a file, and append to it from now on.
@@ -103,7 +112,7 @@ class AddrCache:
         Raises:
             OSError: The file cannot be written.
         """
-        self.cache[sender.lower()] = (time.time(), res)
+        self._remember(sender.lower(), (time.time(), res))
         if self.fname and not res:
             self._append(f"{sender} {time.strftime(self.time_format, time.localtime())}")
 
@@ -113,9 +122,19 @@ class AddrCache:
         Raises:
             OSError: The file cannot be written.
         """
-        self.cache[sender.lower()] = (None, res)
+        self._remember(sender.lower(), (None, res))
         if self.fname and not res:
             self._append(sender)
+
+    def _remember(self, key: str, value: tuple[float | None, Any]) -> None:
+        self._size -= self._set.pop(key, 0)
+        self._set[key] = size = _ENTRY_SIZE + 4 * len(key)
+        self._size += size
+        self.cache[key] = value
+        while self._size > _MAX_SIZE:
+            oldest = next(iter(self._set))
+            self._size -= self._set.pop(oldest)
+            self.cache.pop(oldest, None)
 
     def _append(self, line: str) -> None:
         # An address is a peer's: its line ends are none of ours.
@@ -138,5 +157,6 @@ class AddrCache:
         seen = self.cache[key][0]
         if seen is not None and seen <= time.time() - self.age * _DAY:
             del self.cache[key]
+            self._size -= self._set.pop(key, 0)
             return False
         return True

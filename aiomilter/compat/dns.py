@@ -20,6 +20,10 @@ DNSError = ResolverError
 MAX_CNAME: Final = 10
 """Aliases in a row that are followed at most."""
 
+# Octets of what a session has asked and been answered, and what a name or a value takes besides its text.
+_MAX_CACHE_SIZE: Final = 256 * 1024
+_VALUE_SIZE: Final = 100
+
 _T = TypeVar("_T")
 _Result = list[tuple[tuple[str, str], Any]]
 
@@ -96,12 +100,16 @@ def _value(record: Record) -> Any:
 class Session:
     """Answers that are remembered for a session, an SMTP conversation for example.
 
+    Senders choose what is asked, and what is answered: of 256 KiB of answers and more the first are forgotten.
+
     Args:
         cache: Answers to begin with, by (name in lower case, type); shared, not copied.
     """
 
     def __init__(self, cache: dict[tuple[str, str], list[Any]] | None = None) -> None:
         self.cache = {} if cache is None else cache
+        # Of what was asked, in this order.
+        self._sizes: dict[tuple[str, str], int] = {}
 
     def dns(self, name: str, qtype: str, cnames: dict[str, str] | None = None) -> list[Any]:
         """Return the values of a name's records, as :func:`DNSLookup` has them; aliases are followed.
@@ -124,8 +132,17 @@ class Session:
                 values.append(value)
             elif cnames is not None:
                 cnames[owner] = value
-        self.cache[name, qtype] = values
+        self._remember((name, qtype), values)
         return values
+
+    def _remember(self, key: tuple[str, str], values: list[Any]) -> None:
+        self.cache[key] = values
+        self._sizes[key] = _VALUE_SIZE + len(key[0]) + sum(_VALUE_SIZE + len(str(value)) for value in values)
+        size = sum(self._sizes.values())
+        while size > _MAX_CACHE_SIZE:
+            oldest = next(iter(self._sizes))
+            size -= self._sizes.pop(oldest)
+            self.cache.pop(oldest, None)
 
     def dns_txt(self, domainname: str, enc: str = "ascii") -> list[str]:
         """Return the texts of a domain's TXT records.

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import gc
 import io
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from email import message_from_string
 from pathlib import Path
@@ -126,6 +128,34 @@ def test_a_remembered_address_is_forgotten_in_time(monkeypatch: pytest.MonkeyPat
     assert "b@x" in cache
     with pytest.raises(KeyError):
         cache["a@x"]
+
+
+def test_senders_cannot_fill_memory_with_addresses(here: Path) -> None:
+    cache = AddrCache()
+    (here / "cache").write_text("mine@x\n")
+    cache.load("cache")
+    cache.fname = None
+    long = "x" * 1000
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for each in range(20_000):
+            cache[f"{each}{long}@x"] = "result"
+            cache.addperm(f"{each}{long}@y", each)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 33 * 2**20
+    assert [address in cache for address in ("mine@x", f"0{long}@x", f"0{long}@y")] == [True, False, False]
+    assert (cache[f"19999{long}@x"], cache[f"19999{long}@y"]) == ("result", 19_999)
+
+
+def test_an_address_that_is_set_again_is_remembered_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiomilter.compat.cache._MAX_SIZE", 1000)
+    cache = AddrCache()
+    for address in ("a@x", "b@x", "a@x", "c@x", "d@x", "e@x"):
+        cache[address] = address
+    assert sorted(cache.cache) == ["a@x", "c@x", "d@x", "e@x"]
 
 
 def test_a_cache_that_cannot_be_read_is_left_as_it_is(here: Path) -> None:
@@ -479,6 +509,21 @@ def test_a_session_remembers(nameserver: NameServer) -> None:
     assert session.dns("known.example", "A") == ["192.0.2.9"]
     assert nameserver.queries == []
     assert session.dns("host.example", "A") is session.dns("Host.Example.", "A")
+
+
+def test_senders_cannot_fill_the_memory_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked and what is answered is theirs; nothing goes over the network here."""
+    texts = [[b"x" * 5000]]
+    monkeypatch.setattr("aiomilter.compat.dns.DNSLookup", lambda name, qtype: [((name, qtype), text) for text in texts])
+    session = Session({("known.example", "A"): ["192.0.2.9"]})
+    for each in range(200):
+        assert session.dns(f"n{each}.example", "TXT") == texts
+    assert 40 < len(session.cache) < 60
+    assert session.dns("known.example", "A") == ["192.0.2.9"]
+    assert ("n199.example", "TXT") in session.cache
+    texts *= 100
+    assert session.dns("large.example", "TXT") == texts
+    assert set(session.cache) == {("known.example", "A")}
 
 
 def test_texts_of_another_charset_are_an_error(nameserver: NameServer) -> None:

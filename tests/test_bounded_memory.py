@@ -1,0 +1,292 @@
+"""What is kept from one packet, message or connection to the next is bounded: each cache, dict and set of the package.
+
+The table has a row for each ``lru_cache``, and for each dict, set and queue that an object or a module keeps; one without a row
+fails.  A row says what bounds it; those that a peer, a sender or DNS can fill name the test that fills it.
+"""
+
+import ast
+import gc
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aiomilter import Milter, _session
+from aiomilter.compat import conversation
+from aiomilter.exceptions import NegotiationError
+from aiomilter.wire import connection, events, framing, negotiation, state
+from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Family, Negotiate
+from aiomilter.wire.negotiation import agree
+
+ROOT: Final = Path(__file__).parent.parent
+PACKAGE: Final = ROOT / "aiomilter"
+
+OURS: Final = "nothing that comes from outside"
+CONNECTIONS: Final = "max_connections and max_refused_connections"
+PROGRAM: Final = "what the program asks for"
+
+# What is kept: what bounds it, or the test that fills it.
+KEPT: Final[Mapping[str, str]] = {
+    # Caches of functions: the test below fills them.
+    "_session._edit_limits": "this",
+    "_session._answered": "this",
+    "_session.answers_of": "this",
+    "compat.conversation._agreement": "this",
+    "compat.conversation._quiet": "this",
+    "wire.connection._rows": "this",
+    "wire.events._parse_ip": "this",
+    "wire.framing.head_after": "this",
+    "wire.negotiation._silent_and_declined": "this",
+    "wire.state.transitions": "this",
+    "auth._spf_record._parse_short": "tests/auth/test_spf_record.py",
+    "auth._spf_record._parse_long": "tests/auth/test_spf_record.py",
+    # By class of filter, for each offer of an MTA.
+    "wire.negotiation.Wants.known": "this",
+    # Of a connection.
+    "_session.Session._asked": OURS,
+    "_session.Session._answers": OURS,
+    "_session.Session._plain": OURS,
+    "_session.Session._short_way": OURS,
+    "wire.connection.Connection._rows": OURS,
+    "wire.connection.Connection._symbols": "tests/test_budget.py",
+    "wire.connection.Connection.row": OURS,
+    "context.Scene.notes": "the filter",
+    "edits.Edits._changes": "max_edits and max_edits_size",
+    "compat.context.Context.lists": OURS,
+    # Of a server, a process.
+    "_budget.Budget._held": CONNECTIONS,
+    "_budget.Budget.messages": CONNECTIONS,
+    "_crowd.Crowd._of_peer": CONNECTIONS,
+    "_crowd.Crowd._peers": CONNECTIONS,
+    "_crowd.Crowd._refused": CONNECTIONS,
+    "_listening.Share._waited": "workers",
+    "_stall._GUARDS": "event loops",
+    "compat.adapter._Leaving._threads": CONNECTIONS,
+    "compat.lowlevel._Program.handlers": "signals",
+    "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
+    "server.Server._accepting": CONNECTIONS,
+    "server.Server._connections": CONNECTIONS,
+    "server.Server._generations": "reloads",
+    "smtp.Front._sessions": "max_sessions",
+    # Of DNS.
+    "dns.aiodns.AiodnsResolver._users": "questions that are under way",
+    "dns.cache.CachingResolver._entries": "tests/dns/test_cache.py",
+    "dns.cache.CachingResolver._flights": "questions that are under way",
+    "dns.cache.CachingResolver._tasks": "questions that are under way",
+    "auth.spf._Check._letters": "the letters of macros",
+    "dns.cache._Flight.waiters": "questions that are under way",
+    # Of pymilter's programs.
+    "compat.classic._wrappers": PROGRAM,
+    "compat.cache.AddrCache._set": "tests/compat/test_modules.py",
+    "compat.cache.AddrCache.cache": "tests/compat/test_modules.py",
+    "compat.dns.Session._sizes": "tests/compat/test_modules.py",
+    "compat.dns.Session.cache": "tests/compat/test_modules.py",
+    "compat.config.MilterConfigParser._fallbacks": PROGRAM,
+    "compat.config.MilterConfigParser.defaults": PROGRAM,
+    # What plays an MTA, or stands in for DNS.
+    "mta.delivery._Headers.keys": "the fields of one message",
+    "mta.session.Session._given": PROGRAM,
+    "mta.session.Session._values": PROGRAM,
+    "mta.session.Session._macro_lists": "the stages that have a list",
+    "mta.session.Session._macro_packets": "the stages",
+    "testing.resolver.ZoneResolver._names": PROGRAM,
+    "testing.resolver.ZoneResolver._records": PROGRAM,
+    "compat.testctx.TestCtx._macros": PROGRAM,
+}
+MAKERS: Final = frozenset(
+    {
+        "dict",
+        "set",
+        "OrderedDict",
+        "defaultdict",
+        "Counter",
+        "deque",
+        "WeakSet",
+        "WeakKeyDictionary",
+        "WeakValueDictionary",
+    }
+)
+CHANGES: Final = frozenset({"add", "update", "setdefault", "append", "insert", "extend"})
+
+
+def kept_in(path: Path) -> Iterator[str]:
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    tree = ast.parse(path.read_text())
+    yield from (f"{module}.{name}" for name in _module_level(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{module}.{node.name}.{name}" for name in _of_objects(node))
+
+
+def _module_level(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(each) for each in node.decorator_list):
+            yield node.name
+    for node in tree.body:
+        for target, _, value in _assigned(node):
+            name = ast.unparse(target)
+            cache = isinstance(value, ast.Call) and "lru_cache" in ast.unparse(value.func)
+            if cache or (_container(value) and _is_changed(name, tree)):
+                yield name
+
+
+def _of_objects(kind: ast.ClassDef) -> Iterator[str]:
+    for node in ast.walk(kind):
+        for target, annotation, value in _assigned(node):
+            if not (_container(value) or _container_type(annotation)):
+                continue
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
+                yield target.attr
+            elif isinstance(target, ast.Name) and node in kind.body and value and "field(" in ast.unparse(value):
+                yield target.id
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None, ast.expr | None]]:
+    """What is assigned to, of what type, and its value."""
+    if isinstance(node, ast.AnnAssign):
+        yield node.target, node.annotation, node.value
+    elif isinstance(node, ast.Assign):
+        yield from ((target, None, node.value) for target in node.targets)
+
+
+def _container(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.Dict | ast.Set | ast.DictComp | ast.SetComp):
+        return True
+    if isinstance(value, ast.IfExp):
+        return _container(value.body) or _container(value.orelse)
+    return isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] in MAKERS
+
+
+def _container_type(annotation: ast.expr | None) -> bool:
+    text = "" if annotation is None else ast.unparse(annotation)
+    return text.removeprefix("Final[").partition("[")[0].rpartition(".")[2] in MAKERS
+
+
+def _is_changed(name: str, tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == name:
+            return True
+        if isinstance(node, ast.Attribute) and node.attr in CHANGES and ast.unparse(node.value) == name:
+            return True
+    return False
+
+
+def test_each_cache_dict_and_set_has_a_bound() -> None:
+    found = {name for path in sorted(PACKAGE.rglob("*.py")) for name in kept_in(path)}
+    assert found - KEPT.keys() == set(), "say in KEPT what bounds these"
+    assert KEPT.keys() - found == set(), "these are no more"
+
+
+@pytest.mark.parametrize("where", sorted({where for where in KEPT.values() if where.startswith("tests/")}))
+def test_the_tests_that_fill_them_exist(where: str) -> None:
+    assert (ROOT / where).exists()
+
+
+class Filter(Milter):
+    """One that is asked at several stages."""
+
+
+def _stages() -> frozenset[Stage]:
+    return frozenset(stage for stage in Stage if CHANCE.random() < 0.5)
+
+
+def _bits() -> int:
+    return CHANCE.getrandbits(32)
+
+
+def _known() -> None:
+    wants, offer = Filter().wants, Negotiate(6, _bits(), _bits())
+    _session._known(wants, offer, lambda: agree(offer, wants))
+
+
+def _agreed() -> None:
+    conversation._agreement(Negotiate(6, _bits(), _bits()), _bits(), _bits(), ((0, ("x" * 100,)),))
+
+
+CHANCE: Final = random.Random(20)
+# How a peer fills each, the items that are kept at most, and the MiB that all of them take at most.
+FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, float]]] = {
+    "_session._edit_limits": (
+        lambda: _session._edit_limits(_bits(), True, 1, 2, 3),
+        lambda: _session._edit_limits.cache_info().currsize,
+        64,
+        0.1,
+    ),
+    "_session._answered": (
+        lambda: _session._answered(_stages()),
+        lambda: _session._answered.cache_info().currsize,
+        64,
+        0.2,
+    ),
+    "_session.answers_of": (
+        lambda: _session.answers_of(_stages()),
+        lambda: _session.answers_of.cache_info().currsize,
+        64,
+        0.2,
+    ),
+    "compat.conversation._agreement": (_agreed, lambda: conversation._agreement.cache_info().currsize, 64, 0.5),
+    "compat.conversation._quiet": (
+        lambda: conversation._quiet(_bits()),
+        lambda: conversation._quiet.cache_info().currsize,
+        64,
+        0.2,
+    ),
+    "wire.connection._rows": (
+        lambda: connection._rows(_stages(), True, state.NATIVE),
+        lambda: connection._rows.cache_info().currsize,
+        64,
+        2.5,
+    ),
+    "wire.state.transitions": (
+        lambda: state.transitions(_stages(), state.NATIVE),
+        lambda: state.transitions.cache_info().currsize,
+        64,
+        1,
+    ),
+    "wire.events._parse_ip": (
+        lambda: events._parse_ip(Family.INET6, f"::{_bits() >> 16:x}%" + "\N{SNOWMAN}" * 90),
+        lambda: events._parse_ip.cache_info().currsize,
+        1024,
+        1,
+    ),
+    "wire.framing.head_after": (
+        lambda: framing.head_after(_bits() >> 16),
+        lambda: framing.head_after.cache_info().currsize,
+        64,
+        0.1,
+    ),
+    "wire.negotiation._silent_and_declined": (
+        lambda: negotiation._silent_and_declined(_bits()),
+        lambda: negotiation._silent_and_declined.cache_info().currsize,
+        64,
+        0.2,
+    ),
+    "wire.negotiation.Wants.known": (_known, lambda: len(Filter().wants.known), 64, 0.5),
+}
+
+
+def test_each_cache_that_is_filled_here_has_its_row() -> None:
+    assert {name for name, where in KEPT.items() if where == "this"} == FILLS.keys()
+
+
+@pytest.mark.parametrize("name", FILLS)
+def test_a_peer_can_fill_a_cache_only_up_to_its_bound(name: str) -> None:
+    fill, count, most, size = FILLS[name]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(3 * most):
+            try:
+                fill()
+            except NegotiationError:
+                continue  # what was offered cannot be agreed on, and leaves nothing
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count() == most
+    assert taken < size * 2**20
