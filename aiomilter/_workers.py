@@ -85,6 +85,8 @@ class _Worker:
         self.kill_at: float | None = None
         self.dismissed = False
         """Nobody waits for it, and how it ends is of no interest."""
+        self.status: int | None = None
+        """How it ended: its exit status, or the number of a signal, negative."""
 
     def tell(self, order: bytes) -> None:
         """Give an order; one that is gone needs none."""
@@ -93,7 +95,16 @@ class _Worker:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal; it is ours until it has been waited for, so the number is nobody else's."""
-        os.kill(self.pid, number)
+        if self.status is None:
+            os.kill(self.pid, number)
+
+    def has_ended(self, *, wait: bool = False) -> bool:
+        """Return whether it has ended; wait for its end if asked to."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
 
     def dismiss(self) -> None:
         """End one that does not serve."""
@@ -181,22 +192,30 @@ class Supervisor:
             finally:
                 for worker in self._all():  # none, unless something has gone wrong here
                     worker.dismiss()
-                    os.waitpid(worker.pid, 0)
+                    worker.has_ended(wait=True)
                 self._close_sockets()
                 self._selector.close()
         return self._status
 
     def _wait(self, caught: socket.socket) -> None:
-        """Wait for something to happen, and see to it."""
+        """Wait for something to happen, and see to it.
+
+        Signals are read last and obeyed first: a signal to the whole process group has reached this process before a
+        worker can say, or show by its end, what the signal did to it.
+        """
         now = time.monotonic()
         timers = [*self._replace_at, *self._deadlines()]
-        for key, _ in self._selector.select(max(0.0, min(timers) - now) if timers else None):
-            if key.fileobj is caught:
-                for number in caught.recv(4096):
-                    self._signalled(number)
-            else:
-                self._hear(key.data)
-        self._reap()
+        keys = [key for key, _ in self._selector.select(max(0.0, min(timers) - now) if timers else None)]
+        heard = [(key.data, self._read(key.data)) for key in keys if key.fileobj is not caught]
+        dead = [worker for worker in self._all() if worker.has_ended()]
+        with contextlib.suppress(BlockingIOError):
+            for number in caught.recv(4096):
+                self._signalled(number)
+        for worker, said in heard:
+            self._hear(worker, said)
+        for worker in dead:
+            self._hear(worker, self._read(worker))  # its last words
+            self._buried(worker)
         self._keep_time(time.monotonic())
 
     def _all(self) -> list[_Worker]:
@@ -307,14 +326,19 @@ class Supervisor:
             return False
         return True
 
-    def _hear(self, worker: _Worker) -> None:
-        """Take note of what a worker says."""
+    def _read(self, worker: _Worker) -> bytes:
+        """Return what a worker has said since."""
         try:
             said = worker.channel.recv(4096)
         except OSError:
             said = b""
         if not said:
             self._forget_channel(worker)  # it ends; SIGCHLD tells when
+        return said
+
+    def _hear(self, worker: _Worker, said: bytes) -> None:
+        """Take note of what a worker says."""
+        if not said:
             return
         worker.seen = time.monotonic()
         if _DEAF in said and worker in self._accepting:
@@ -380,15 +404,10 @@ class Supervisor:
     def _serving_status(self) -> str:
         return f"Serving with {self._count} workers"
 
-    def _reap(self) -> None:
-        """See who has died, and replace them."""
-        for worker in self._all():
-            pid, status = os.waitpid(worker.pid, os.WNOHANG)
-            if pid:
-                self._hear(worker)  # its last words
-                self._buried(worker, os.waitstatus_to_exitcode(status))
-
-    def _buried(self, worker: _Worker, status: int) -> None:
+    def _buried(self, worker: _Worker) -> None:
+        """Forget a worker that has ended, and replace it if it served."""
+        assert worker.status is not None
+        status = worker.status
         self._forget_channel(worker)
         worker.channel.close()
         absent(self._counts, worker.place)
@@ -501,8 +520,14 @@ class Supervisor:
     async def _serve(self, service: Service, share: Share, link: "_Link") -> None:
         orders = Orders()
         loop = asyncio.get_running_loop()
+
+        def let_go(*_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, the process about to exit
+                loop.call_soon_threadsafe(orders.told_to_let_go)
+
         # For whoever wants this one replaced; told twice, by a service manager that tells all of us, it does not hurry.
-        loop.add_signal_handler(signal.SIGTERM, orders.told_to_let_go)
+        # Not a handler of the loop: closing the loop removes those, and SIGTERM would kill a process about to exit.
+        signal.signal(signal.SIGTERM, let_go)
         link.follow(loop, orders, share)
         await live(service, orders, own_process=True, reload=None, manager=link)
 

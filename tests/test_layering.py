@@ -105,7 +105,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import socket": "addresses _access _listening server _protocol mta.opening _systemd _workers "
         "compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
         "call fork": "_workers",
-        "call add_signal_handler": "daemon _workers",
+        "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
         "call run_in_executor": "compat.adapter policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _listening accepts by itself.

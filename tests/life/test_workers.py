@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,11 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between open and read
         return True
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and not waited for."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def until_gone(*pids: int) -> None:
@@ -186,10 +192,11 @@ async def test_a_worker_that_cannot_be_replaced_is_tried_again_later_and_later(t
         assert await deliver(str(tmp_path / "s")) == ("1", str(third))
 
 
-async def test_a_worker_told_to_end_lets_its_sessions_end_and_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_worker_told_to_end_lets_its_sessions_end_and_is_replaced(loop: str, tmp_path: Path) -> None:
     """Told again, as by a service manager that tells all processes, it does not hurry."""
     write_filter(tmp_path / "f.py", "0")
-    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path) as daemon:
+    async with running(*TWO, "--listen", str(tmp_path / "s"), loop, directory=tmp_path) as daemon:
         first, second = await serving(daemon)
         async with connect(str(tmp_path / "s")) as one, connect(str(tmp_path / "s")) as other:
             for session in (one, other):
@@ -292,6 +299,75 @@ async def test_a_signal_to_the_whole_group_drains_and_a_second_hurries(loop: str
             os.killpg(daemon.pid, signal.SIGTERM)
             assert await daemon.ended() == 0
     assert sorted(daemon.out) == ["closed 0", "closed 0", "opened 0", "opened 0"]
+
+
+@contextlib.contextmanager
+def holding(path: Path) -> Iterator[Callable[[int], object]]:
+    """Make a place where processes wait, each for an octet, and yield what lets some go."""
+    os.mkfifo(path)
+    # For reading, too: it opens at once, and what was written stays until a process comes for it.
+    hold = os.open(path, os.O_RDWR)
+    try:
+        yield lambda count: os.write(hold, bytes(count))
+    finally:
+        os.close(hold)
+
+
+LINGERS: Final = """
+class Lingering:
+    def flush(self):
+        say("leaving")
+        os.read(os.open("hold", os.O_RDONLY), 1)
+
+import sys
+sys.stdout = Lingering()
+"""
+"""More of a filter: when its event loop is closed, its process waits."""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_signal_to_the_whole_group_does_not_fail_a_worker_that_has_ended(loop: str, tmp_path: Path) -> None:
+    """Its event loop is closed and its process is about to exit: SIGTERM does not kill it."""
+    write_filter(tmp_path / "f.py", "0", LINGERS)
+    arguments = (*TWO, "--listen", str(tmp_path / "s"), loop)
+    with holding(tmp_path / "hold") as let_go:
+        async with running(*arguments, directory=tmp_path, own_group=True) as daemon:
+            await serving(daemon)
+            os.killpg(daemon.pid, signal.SIGTERM)
+            await daemon.printed("leaving", 2)
+            os.killpg(daemon.pid, signal.SIGTERM)
+            let_go(2)
+            assert await daemon.ended() == 0
+    assert [line for line in daemon.log if " ERROR " in line] == []
+
+
+@pytest.mark.parametrize("forks", [1, 2])
+async def test_a_supervisor_obeys_a_signal_before_it_looks_at_what_that_has_done_to_workers(
+    forks: int, tmp_path: Path
+) -> None:
+    """It is held up after a fork, until the signal to the whole group has ended the workers."""
+    wait = f"""
+def forked():
+    forks.append(None)
+    if len(forks) == {forks}:
+        os.write(1, b"forked\\n")
+        os.read(os.open("hold", os.O_RDONLY), 1)
+
+import os, sys
+forks = []
+os.register_at_fork(after_in_parent=forked)
+"""
+    command = ("-c", wait + PROGRAM)
+    with holding(tmp_path / "hold") as let_go:
+        async with running(str(tmp_path / "s"), command=command, directory=tmp_path, own_group=True) as daemon:
+            await daemon.printed("forked")
+            workers = children(daemon.pid)
+            assert len(workers) == forks
+            os.killpg(daemon.pid, signal.SIGTERM)
+            await until_gone(*workers)
+            let_go(1)
+            assert await daemon.ended() == 0
+    assert daemon.log == []
 
 
 async def held(path: Path) -> None:
