@@ -18,6 +18,7 @@ from aiomilter.wire.events import Connect, Family, Macros, Negotiate
 from aiomilter.wire.framing import FrameBuffer, packet
 from aiomilter.wire.replies import Reply
 from aiomilter.wire.text import pack_strings
+from tests.patience import PATIENCE
 
 CALLBACKS: Final = (
     "negotiate",
@@ -401,7 +402,7 @@ class Peer:
 
     async def quiet(self) -> None:
         """Wait until nothing is under way."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (
                 self._pending
                 or self.protocol.waiting
@@ -457,7 +458,7 @@ async def serving(factory: Factory, **options: Any) -> AsyncIterator[Scene]:
     await server.start(listen=False)
     try:
         yield Scene(server, watcher)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.close()
         for _ in range(3):
             await asyncio.sleep(0)
@@ -468,7 +469,7 @@ async def serving(factory: Factory, **options: Any) -> AsyncIterator[Scene]:
         assert not server._budget.messages
         assert not contexts, contexts
     finally:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.close()
         loop.set_exception_handler(None)
 

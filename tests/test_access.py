@@ -18,6 +18,7 @@ from aiomilter._access import Access, peer_name
 from aiomilter._crowd import Crowd
 from aiomilter.server import Server
 
+from .patience import PATIENCE
 from .peer import MESSAGE, OPENING, QUIT, Watcher, codes, filter_class, serving
 
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
@@ -30,7 +31,7 @@ def on(loop: str, main: Callable[[], Awaitable[None]]) -> None:
     """Run a test on a loop."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await main()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
@@ -139,7 +140,7 @@ def children_connect(path: str, uid: int, gid: int, others: Sequence[int]) -> st
         extra_groups=others,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         check=True,
     )
     return codes(bytes.fromhex(child.stdout))
@@ -338,7 +339,10 @@ async def played_raw(port: int) -> str:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_who_does_not_begin_tls_keeps_no_server_from_closing(loop: str, certificates: Path) -> None:
+def test_who_does_not_begin_tls_keeps_no_server_from_closing(
+    loop: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiomilter.server._TLS_BEGINS", 2 * PATIENCE)
     watcher = Watcher()
 
     async def main() -> None:
@@ -348,8 +352,7 @@ def test_who_does_not_begin_tls_keeps_no_server_from_closing(loop: str, certific
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
         while not server._accepting:
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):  # half of what the peer is given to begin
-            await server.close()
+        await server.close()
         assert not server._connections
         writer.close()
         del reader
@@ -489,7 +492,7 @@ async def test_an_mta_that_has_its_share_and_its_refusals_is_closed_at_once() ->
     async with serve(filter_class(), "inet:0@127.0.0.1", **options) as server:
         address = ("127.0.0.1", port_of(server))
         waiting = [await asyncio.open_connection(*address) for _ in range(2)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(server._connections) < 2:
                 await asyncio.sleep(0)
             assert await played(*await asyncio.open_connection(*address)) == ""

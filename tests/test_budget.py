@@ -13,6 +13,7 @@ from aiomilter._budget import Budget
 from aiomilter.wire.state import LIBMILTER
 
 from .clock import on_clock
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     EOM,
@@ -376,7 +377,7 @@ async def test_a_callback_that_nobody_waits_for_keeps_nothing() -> None:
         await reached.wait()
         assert scene.server._budget.used
         peer.hang_up()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while scene.server._connections:
                 await asyncio.sleep(0)
         assert (scene.server._budget.used, scene.server._budget.messages) == (0, set())
@@ -406,7 +407,7 @@ def test_on_real_sockets_memory_stays_below_the_limit_and_all_are_served_in_the_
     async def main() -> None:
         nonlocal peak
         options: dict[str, Any] = {"max_memory": 1_000_000, "max_waiting_size": 1_000_000, "observer": watcher}
-        async with asyncio.timeout(30), serve(filter_, "inet:0@127.0.0.1", **options) as server:
+        async with asyncio.timeout(PATIENCE), serve(filter_, "inet:0@127.0.0.1", **options) as server:
             port = int(server.addresses[0].removeprefix("inet:").partition("@")[0])
             playing = [asyncio.create_task(play(port)) for _ in range(20)]
             while not server._budget.full:

@@ -25,6 +25,7 @@ from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.run import _deadlines, _failure_policy, _serve_options, add_parser
 from aiomilter.options import Options
+from tests.patience import PATIENCE
 
 FILTER = """\
 import asyncio
@@ -82,7 +83,7 @@ class Daemon:
         """Send signals; return exit code, the rest of the output and of the log."""
         for number in signals:
             self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, err
 
 
@@ -113,7 +114,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def smtp(daemon: Daemon) -> smtplib.SMTP:
     port = daemon.until(r"INFO aiomilter: listening on 127\.0\.0\.1:(\d+) for SMTP")[1]
-    return smtplib.SMTP("127.0.0.1", int(port), timeout=30)
+    return smtplib.SMTP("127.0.0.1", int(port), timeout=PATIENCE)
 
 
 @pytest.mark.slow
@@ -240,7 +241,7 @@ def test_standard_streams_that_are_closed_are_nowhere(tmp_path: Path, closed: st
             assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
             assert [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
 
@@ -251,7 +252,12 @@ def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str) -> 
     (tmp_path / "f.py").write_text(FILTER)
     shell = f'"$0" -X dev -m aiomilter {command} <&- >&-'
     done = subprocess.run(
-        ["bash", "-c", shell, sys.executable], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        ["bash", "-c", shell, sys.executable],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -19,6 +19,7 @@ from aiomilter import AddressError, Milter, run, serve
 from aiomilter.daemon import ServeOptions, run_until_stopped
 from aiomilter.mta import connect
 
+from .patience import PATIENCE
 from .peer import Watcher, filter_class, names
 
 PROGRAM: Final = """
@@ -80,13 +81,13 @@ def line(process: "subprocess.Popen[str]") -> str:
 
 
 def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
 
 
 async def reached(path: Path) -> None:
     """Wait until somebody listens there; the path alone appears a moment earlier."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
                 probe.connect(str(path))
@@ -106,7 +107,7 @@ async def test_a_signal_drains_and_ends_with_0(number: int, loop: str, tmp_path:
         async with connect(str(path)) as session:
             await session.connect()
             process.send_signal(number)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while path.exists():
                     await asyncio.sleep(0)
             await session.mail("<a@x>")
@@ -125,7 +126,7 @@ async def test_a_second_signal_hurries(loop: str, tmp_path: Path) -> None:
             mail = asyncio.ensure_future(session.mail("<slow@x>"))
             assert await asyncio.to_thread(line, process) == "waiting"
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while path.exists():
                     await asyncio.sleep(0)
             process.send_signal(signal.SIGTERM)
@@ -144,7 +145,7 @@ async def test_a_third_signal_ends_at_once(loop: str, tmp_path: Path) -> None:
         await reached(path)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(line, process) == "leaving"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.01)
@@ -163,7 +164,7 @@ async def test_what_takes_no_notice_of_its_cancellation_is_left_behind(loop: str
             mail = asyncio.ensure_future(session.mail("<stubborn@x>"))
             assert await asyncio.to_thread(line, process) == "waiting"
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while path.exists():
                     await asyncio.sleep(0)
             process.send_signal(signal.SIGTERM)
@@ -231,7 +232,7 @@ class Service:
 
 
 async def told(service: Service, entry: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while entry not in service.log:
             await asyncio.sleep(0)
 
@@ -243,7 +244,7 @@ async def test_what_cannot_serve_any_more_is_ended() -> None:
     service.broken.set()
     await told(service, "drain 5.0")
     signal.raise_signal(signal.SIGTERM)  # the second way to stop it: it hurries
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await running
     assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -290,7 +291,7 @@ async def test_a_second_signal_ends_the_draining() -> None:
     signal.raise_signal(signal.SIGINT)
     await told(service, "drain 5.0")
     signal.raise_signal(signal.SIGTERM)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await running
     assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -346,7 +347,7 @@ async def test_hangup_gives_up_a_reload_that_hangs_and_begins_again() -> None:
     await told(service, "enter")
     for count in (1, 2):
         signal.raise_signal(signal.SIGHUP)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while service.log.count("reload") < count:
                 await asyncio.sleep(0)
     signal.raise_signal(signal.SIGHUP)
@@ -385,7 +386,7 @@ def test_outside_the_main_thread_it_says_so() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert [type(error) for error in found] in ([ValueError], [RuntimeError])
 
 

@@ -16,6 +16,7 @@ from aiomilter.wire.constants import Command
 from aiomilter.wire.framing import packet
 
 from .clock import on_clock
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     CALLBACKS,
@@ -339,7 +340,7 @@ async def test_reading_pauses_while_the_mta_does_not_read_and_resumes_when_it_do
         peer = await scene.opened()
         peer.wire.stalled = True
         peer.write(MESSAGE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while peer.wire.reading:
                 await asyncio.sleep(0)
         reading = [peer.wire.reading]
@@ -356,7 +357,7 @@ async def test_an_mta_that_does_not_read_is_closed() -> None:
         peer = await scene.opened()
         peer.wire.stalled = True
         await peer.send(MESSAGE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not peer.wire.lost:
                 await asyncio.sleep(0)
 
@@ -417,7 +418,7 @@ async def test_an_mta_that_does_not_read_does_not_keep_its_connection_open_at_th
         peer = await scene.opened()
         peer.wire.stalled = True
         peer.write(MESSAGE + QUIT)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await scene.server.close()
         assert peer.wire.lost
 
@@ -446,7 +447,7 @@ async def test_a_silent_connection_is_closed() -> None:
     filter_ = filter_class()
     async with serving(filter_, idle_timeout=0.01) as scene:
         peer = await scene.opened(OPENING + mail())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not peer.wire.lost:
                 await asyncio.sleep(0)
 
@@ -464,7 +465,7 @@ async def test_a_connection_whose_callback_waits_is_not_silent() -> None:
         peer.write(OPENING + mail())
         await gate.reached.wait()
         silent = scene.peer()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not silent.wire.lost:
                 await asyncio.sleep(0)
         assert not peer.wire.lost
@@ -587,7 +588,7 @@ finally:
 def test_a_loop_that_ends_with_open_connections_ends(loop: str) -> None:
     """P-136: an exit inside the block closes all, and the process ends without a word."""
     code = TEARDOWN.format(loop=loop)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "ended\n", "")
 
 

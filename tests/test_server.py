@@ -19,6 +19,7 @@ from aiomilter import mta as aiomilter_mta
 from aiomilter.mta import connect
 
 from .clock import on_clock
+from .patience import PATIENCE
 from .peer import (
     CALLBACKS,
     MESSAGE,
@@ -118,7 +119,7 @@ async def test_two_servers_in_one_loop_know_nothing_of_each_other() -> None:
 
 async def connected(address: str) -> bool:
     try:
-        async with connect(address, timeout=5):
+        async with connect(address, timeout=PATIENCE):
             return True
     except (OSError, RemoteProtocolError):
         return False
@@ -209,14 +210,14 @@ async def test_where_descriptors_run_out_connections_wait_and_it_is_said_once() 
             resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
             try:
                 client.connect(("127.0.0.1", port))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     while not watcher.remarks:
                         await asyncio.sleep(0)
                 (listener,) = server._listeners
                 listener._accept()
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not server._connections:
                     await asyncio.sleep(0)
     assert watcher.remarks == ["cannot accept connections: Too many open files; trying again every second"]
@@ -859,7 +860,7 @@ async def test_draining_does_not_wait_where_no_smtp_session_is_open() -> None:
         await ended.send(QUIT_NC)
         silent = await scene.opened(b"")
         draining = asyncio.ensure_future(scene.server.drain())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not ended.wire.lost:
                 await asyncio.sleep(0)
             assert not silent.wire.lost
@@ -886,7 +887,7 @@ async def test_the_end_of_the_grace_period_ends_what_is_open() -> None:
     gate = Gate()
     filter_ = filter_class({"envfrom": gate()})
     async with serve(filter_, "inet:0@127.0.0.1", drain_timeout=0.01, observer=Watcher()) as server:
-        session = await asyncio.wait_for(_mail_waits(server.addresses[0], gate), 5)
+        session = await asyncio.wait_for(_mail_waits(server.addresses[0], gate), PATIENCE)
     answer = await session
     assert answer is TEMPFAIL
     assert gate.left == ["CancelledError"]
@@ -931,7 +932,7 @@ async def test_leaving_the_block_otherwise_closes_at_once(how: str) -> None:
     await reached.wait()
     if how == "cancellation":
         task.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(KeyError if how == "exception" else asyncio.CancelledError):
             await task
     assert names(filter_)[-2:] == ["abort", "close"]

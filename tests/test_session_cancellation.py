@@ -8,6 +8,7 @@ import pytest
 from aiomilter import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Stage
 from aiomilter.handler import CALLBACKS as NAME_OF
 
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     CALLBACKS,
@@ -280,7 +281,7 @@ async def test_quit_is_seen_behind_steps_that_get_no_answer() -> None:
     async with serving(filter_) as scene:
         peer = scene.peer()
         peer.write(OPENING + mail() + rcpt() + header() + QUIT)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await peer.quiet()
         assert peer.wire.lost
 

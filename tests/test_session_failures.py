@@ -11,6 +11,7 @@ from aiomilter.exceptions import ResolverFailure, ResolverTimeout, StoreError
 from aiomilter.handler import CALLBACKS as NAME_OF
 from aiomilter.testing.resolver import ZoneResolver
 
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     CALLBACKS,
@@ -437,12 +438,12 @@ async def test_a_callback_that_does_not_end_when_cancelled_loses_its_connection(
         other = await scene.opened(OPENING)
         peer.write(mail() + ABORT * (name == "abort") + QUIT * (name == "close"))
         await stubborn.cancelled.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not peer.wire.lost:
                 await asyncio.sleep(0)
         filter_.play = {}
         assert await other.send(MESSAGE) == "ccccccc"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await scene.server.close()
         stubborn.opened.set()
         await peer.quiet()
@@ -462,7 +463,7 @@ async def test_an_end_that_does_not_end_after_the_connection_was_lost_keeps_nobo
         peer = await scene.opened(OPENING + mail())
         peer.hang_up()
         await stubborn.cancelled.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await scene.server.close()
         assert not scene.server._connections
         stubborn.opened.set()

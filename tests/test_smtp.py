@@ -32,6 +32,7 @@ from aiomilter import (
     UnknownResponse,
 )
 from aiomilter.smtp import Front, Outcome, front, split_address, store
+from tests.patience import PATIENCE
 
 
 class Client:
@@ -552,7 +553,7 @@ async def test_a_client_that_leaves_while_the_filter_works_cancels_it() -> None:
             linger = struct.pack("ii", 1, 0)
             client.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             client.writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert await ended.wait()
 
 

@@ -18,6 +18,7 @@ from aiomilter.observe import SERVER, Stall, Where
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server
 
+from .patience import PATIENCE
 from .peer import Watcher, connect, filter_class, macros, mail, offer
 
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
@@ -64,7 +65,7 @@ class Blocking(Milter):
         self.look_up()
 
     def look_up(self) -> None:
-        assert self.told.wait(20), "nobody has noticed"
+        assert self.told.wait(PATIENCE), "nobody has noticed"
         threading.Event().wait(2 * TIMEOUT)  # and nobody says so again
 
 
@@ -76,7 +77,7 @@ def on(loop: str, main: Callable[[], Awaitable[None]]) -> None:
     """Run on a loop, and see that no thread is left."""
 
     async def run() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await main()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
@@ -181,7 +182,7 @@ def test_whoever_else_blocks_the_loop_is_shown(loop: str) -> None:
     observer = Releasing("somebody_else")
 
     def somebody_else() -> None:
-        assert observer.told.wait(20)
+        assert observer.told.wait(PATIENCE)
 
     async def main() -> None:
         async with serve(filter_class(), "inet:0@127.0.0.1", observer=observer, stall_timeout=TIMEOUT):
@@ -254,7 +255,7 @@ def test_a_loop_that_was_closed_under_its_servers_is_watched_no_more() -> None:
 
     asyncio.run(main())
     for thread in guards():
-        thread.join(20)
+        thread.join(PATIENCE)
     assert guards() == []
     assert _stall._GUARDS == {}
 
@@ -297,16 +298,16 @@ def test_loops_in_several_threads_are_watched_each_by_itself() -> None:
         async with serve(
             lambda: Blocking(observer.told), "inet:0@127.0.0.1", observer=observer, stall_timeout=TIMEOUT
         ) as server:
-            both.wait(20)
+            both.wait(PATIENCE)
             seen.append(len(guards()))
-            both.wait(20)
+            both.wait(PATIENCE)
             async with client(server, CLIENT):
                 await observer.over.wait()
 
     async def quiet() -> None:
         async with serve(filter_class(), "inet:0@127.0.0.1", observer=Watcher(), stall_timeout=20):
-            both.wait(20)
-            both.wait(20)
+            both.wait(PATIENCE)
+            both.wait(PATIENCE)
 
     both = threading.Barrier(2)
     thread = threading.Thread(target=lambda: asyncio.run(quiet()))
@@ -314,7 +315,7 @@ def test_loops_in_several_threads_are_watched_each_by_itself() -> None:
     on_asyncio = asyncio.Runner()
     with on_asyncio:
         on_asyncio.run(main())
-    thread.join(20)
+    thread.join(PATIENCE)
     assert seen == [2]
     assert guards() == []
 

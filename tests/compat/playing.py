@@ -23,14 +23,13 @@ from typing import Any, Final, NamedTuple
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.mta import OFFER, MacroValues, Session, Style, connect
 from aiomilter.wire.events import Negotiate
+from tests.patience import PATIENCE
 from tests.peer import pieces
 
 __all__ = ["SCRIPTS", "Case", "Played", "Side", "Talk", "connected", "evaluate", "exchange", "ours", "play", "rendered"]
 
 SCRIPTS: Final = Path(__file__).parent / "scripts"
 ROOT: Final = Path(__file__).parents[2]
-PATIENCE: Final = 20.0
-"""Seconds for what takes milliseconds."""
 
 
 class Side(NamedTuple):

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.compat.playing import PATIENCE, ROOT, SCRIPTS, Side, connected, exchange, rendered
+from tests.compat.playing import ROOT, SCRIPTS, Side, connected, exchange, rendered
+from tests.patience import PATIENCE
 from tests.peer import MESSAGE, OPENING, QUIT, mail
 
 __all__ = ["SCENES", "Scene"]

@@ -20,6 +20,7 @@ from aiomilter.compat.context import Text
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
+from tests.patience import PATIENCE
 from tests.peer import ABORT, DATA, EOM, QUIT, QUIT_NC, body, codes, connect, header, helo, mail, offer, rcpt
 
 MESSAGES = int(os.environ.get("COMPAT_LEAK_MESSAGES", "2000"))
@@ -49,7 +50,7 @@ async def greet(peer: Client) -> str:
 async def test_connections_block_side_by_side_each_in_one_thread_of_its_own(tmp_path: Path) -> None:
     """A hundred callbacks wait until all hundred are there."""
     count = 100
-    all_there = threading.Barrier(count, timeout=60)
+    all_there = threading.Barrier(count, timeout=PATIENCE)
     local = threading.local()
     seen: dict[object, list[Any]] = {}
 
@@ -107,7 +108,7 @@ async def test_what_a_thread_has_kept_for_itself_is_freed_before_its_server_has_
 
     class Handle:
         def __del__(self) -> None:
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(30)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(PATIENCE)
             freed.append(True)
 
     class Keeping(Milter.Base):
@@ -128,7 +129,7 @@ async def test_a_server_waits_for_threads_of_its_own_only_and_not_for_long(
 
     def serve_and_wait(connection: ThreadConnection) -> None:
         serve_one(connection)
-        go_on.wait(30)
+        go_on.wait(PATIENCE)
 
     threads = set(threading.enumerate())
     with monkeypatch.context() as patched:
@@ -140,12 +141,12 @@ async def test_a_server_waits_for_threads_of_its_own_only_and_not_for_long(
     left = set(threading.enumerate()) - threads
     go_on.set()
     for thread in left:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert len(left) == 1
 
 
 async def test_a_bound_on_threads_counts_callbacks_at_work_not_idle_connections(tmp_path: Path) -> None:
-    pair = threading.Barrier(2, timeout=60)
+    pair = threading.Barrier(2, timeout=PATIENCE)
     lock = threading.Lock()
     working = [0, 0]
 
@@ -368,7 +369,7 @@ async def test_what_another_thread_cannot_write_as_a_whole_leaves_before_anythin
         def eom(self) -> Any:
             beating = threading.Thread(target=self.progress, name="beating")
             beating.start()
-            half.wait(30)
+            half.wait(PATIENCE)
             self.addheader("X-One", "1")
             self.progress()
             beating.join()
@@ -507,7 +508,7 @@ async def test_the_end_of_the_server_waits_for_what_blocks_and_its_answer_still_
     class Waiting(Filter):
         def envfrom(self, f: str, *params: str) -> Any:
             entered.set()
-            go_on.wait(60)
+            go_on.wait(PATIENCE)
             return Milter.REJECT
 
     async with client_of(Waiting, tmp_path, drain_timeout=0.0) as (peer, leave):
@@ -651,7 +652,7 @@ async def test_the_end_of_the_server_cancels_async_callbacks_at_the_end_of_a_con
         await waiting.wait()
         (connection,) = server._connections
         connection.stop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while told != ["abort", "close"]:  # until it begins
                 await asyncio.sleep(0)
         connection.stop()
@@ -689,7 +690,7 @@ async def test_a_stop_finds_an_async_callback_that_the_loop_has_not_begun(
         assert await greet(peer) == "c"
         monkeypatch.setattr(loop, "call_soon_threadsafe", noted)
         peer.write(mail())
-        assert asked.wait(30)  # the loop stands still meanwhile
+        assert asked.wait(PATIENCE)  # the loop stands still meanwhile
         (connection,) = server._connections
         connection.stop()
         assert codes(await peer.rest()) == "t"

@@ -16,6 +16,7 @@ from aiomilter import ACCEPT
 from aiomilter.mta import connect
 from aiomilter.wire.modifications import AddHeader
 from tests.listening import listens
+from tests.patience import PATIENCE
 
 PROGRAM = """
 import sys, Milter
@@ -69,7 +70,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 def wait_for(path: Path, process: "subprocess.Popen[Any]") -> None:
     """Wait until somebody listens on a socket."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not listens(str(path)):
         assert process.poll() is None
         assert time.monotonic() < end
@@ -90,7 +91,7 @@ async def test_a_program_serves_mail_until_a_signal_and_goes_on_after_it(run: Ru
         await session.quit()
     assert (result.answer, result.modifications) == (ACCEPT, (AddHeader("X-Seen", "Subject,To"),))
     process.terminate()
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert (output, errors, process.returncode) == (f"arguments ['unix:{path}']\nthe end\n", "", 0)
     assert not path.exists()
 
@@ -117,7 +118,7 @@ def test_a_program_ends_as_python_would_end_it(
     run: Run, tmp_path: Path, text: str, status: int, output: str, errors: str | None
 ) -> None:
     process = run(text)
-    found = process.communicate(timeout=20)
+    found = process.communicate(timeout=PATIENCE)
     if errors is None:
         # The first frame, or the place of the syntax error, is the program's.
         lines = [line for line in found[1].splitlines() if line.startswith("  File")]
@@ -133,7 +134,7 @@ def test_a_program_knows_where_it_is_whatever_it_was_called_by(tmp_path: Path) -
         [sys.executable, "-m", "aiomilter", "compat", "program.py"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -152,11 +153,13 @@ def test_executors_take_work_for_as_long_as_a_thread_of_the_program_runs(run: Ru
     threading.Thread(target=work).start()
     """
     process = run(text)
-    assert (*process.communicate(timeout=20), process.returncode) == ("done\n", "", 0)
+    assert (*process.communicate(timeout=PATIENCE), process.returncode) == ("done\n", "", 0)
 
 
 def test_without_a_script_only_that_is_missing() -> None:
-    found = subprocess.run([sys.executable, "-m", "aiomilter", "compat"], capture_output=True, text=True, timeout=20)
+    found = subprocess.run(
+        [sys.executable, "-m", "aiomilter", "compat"], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (found.returncode, found.stdout) == (2, "")
     wanted = "the following arguments are required: SCRIPT; see 'aiomilter compat --help'"
     assert found.stderr == f"aiomilter compat: {wanted}\n"
@@ -164,7 +167,7 @@ def test_without_a_script_only_that_is_missing() -> None:
 
 def test_a_script_that_does_not_exist_is_one_line() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "aiomilter", "compat", "/nowhere.py"], capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "aiomilter", "compat", "/nowhere.py"], capture_output=True, text=True, timeout=PATIENCE
     )
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "aiomilter: cannot run '/nowhere.py': No such file or directory\n"
@@ -214,14 +217,14 @@ async def test_a_child_that_a_callback_forks_ends_with_it_and_says_nothing_to_th
     process = run(FORKING % EITHER[kind], str(path))
     wait_for(path, process)
     found = {}
-    async with connect(f"unix:{path}", timeout=20) as session:
+    async with connect(f"unix:{path}", timeout=PATIENCE) as session:
         for how in ("exit", "raise", "reject", "continue"):
             await session.mail(f"<{how}>")
             await session.rcpt("<b@b.example>")
             result = await session.message(b"Subject: hi\r\n\r\nHello\r\n")
             found[how] = (result.answer, result.modifications)
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     statuses = {"exit": "3", "raise": "1", "reject": "0", "continue": "0"}
     assert found == {how: (ACCEPT, (AddHeader("X-Status", status),)) for how, status in statuses.items()}
     assert Path(f"{path}.log").read_text() == "exit\nraise\nreject\ncontinue\nclose\n"
@@ -258,10 +261,10 @@ async def test_a_signal_ends_a_child_that_a_callback_forks(run: Run, tmp_path: P
     """
     process = run(text, str(path))
     wait_for(path, process)
-    async with connect(f"unix:{path}", timeout=5) as session:
+    async with connect(f"unix:{path}", timeout=PATIENCE) as session:
         await session.mail("<a@a.example>")
         await session.rcpt("<b@b.example>")
         result = await session.message(b"Subject: hi\r\n\r\nHello\r\n")
     assert result.modifications == (AddHeader("X-Status", "-15"),)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0

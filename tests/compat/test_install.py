@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiomilter.compat import MODULES
+from tests.patience import PATIENCE
 
 
 def python(program: str, *path: Path) -> str:
@@ -15,7 +16,7 @@ def python(program: str, *path: Path) -> str:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={"PYTHONPATH": ":".join(map(str, [*sys.path, *path]))},
     )
     assert found.returncode == 0, found.stderr

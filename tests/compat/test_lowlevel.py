@@ -21,6 +21,7 @@ from aiomilter.compat import classic as Milter
 from aiomilter.compat import lowlevel as milter
 from aiomilter.compat.listening import open_socket
 from tests.compat.wire import client
+from tests.patience import PATIENCE
 from tests.peer import QUIT, codes, connect, helo, mail, offer
 
 
@@ -33,7 +34,7 @@ class Filter(Milter.Base):
 
 def wait_until(done: Any, what: str) -> None:
     """Wait for what another thread or process does."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not done():
         assert time.monotonic() < end, what
         time.sleep(0.005)
@@ -65,7 +66,7 @@ def running(tmp_path: Path, factory: Any = Filter, name: str = "test") -> Iterat
         yield address
     finally:
         Milter.stop()
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
         assert not failures
 
@@ -79,7 +80,7 @@ def test_a_stop_counts_as_soon_as_the_socket_listens(tmp_path: Path, monkeypatch
     monkeypatch.setattr("aiomilter.compat.lowlevel.open_socket", open_and_stop)
     thread = threading.Thread(target=Milter.runmilter, args=("test", f"unix:{tmp_path}/sock"), daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(PATIENCE)
     stopped = not thread.is_alive()
     Milter.stop()
     assert stopped
@@ -218,7 +219,7 @@ async def test_a_signal_drains_closes_and_returns_to_the_program(
             assert await peer.ask(mail()) == "r"
             peer.write(QUIT)
             assert await peer.rest() == b""
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.communicate()
@@ -246,7 +247,7 @@ async def test_a_second_signal_does_not_wait_for_open_sessions(tmp_path: Path) -
             wait_until(lambda: not accepts(address), "it stops listening")
             process.terminate()
             assert await peer.rest() == b""
-        assert process.communicate(timeout=30)[0].splitlines()[-3:] == ["close", "returned None", "restored True"]
+        assert process.communicate(timeout=PATIENCE)[0].splitlines()[-3:] == ["close", "returned None", "restored True"]
     finally:
         process.kill()
         process.communicate()
@@ -297,7 +298,7 @@ async def test_a_handler_of_the_programs_that_raises_leaves_no_server_behind(tmp
                 assert await peer.rest() == b""
         wait_until(lambda: accepts(address), "it listens")
         process.terminate()
-        assert process.communicate(timeout=30) == ("", "")
+        assert process.communicate(timeout=PATIENCE) == ("", "")
     finally:
         process.kill()
         process.communicate()

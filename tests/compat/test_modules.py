@@ -34,6 +34,7 @@ from aiomilter.compat.pyip6 import inet_ntop, inet_pton
 from aiomilter.compat.unsign import unsign
 from aiomilter.dns import resolver
 from tests.dns.server import NameServer, Silence, labels
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_waiting_for_a_lock_ends_when_it_is_released(here: Path) -> None:
     waiter.start()
     assert not got.is_set()
     first.unlock()
-    waiter.join(10)
+    waiter.join(PATIENCE)
     assert got.is_set()
     second.unlock()
 

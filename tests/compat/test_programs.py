@@ -25,11 +25,11 @@ from tests.interop.rigs.mta import GLANCE
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.scene import Scene, need
 from tests.listening import listening_ports, listens
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60
 DELIVERED = {"MAIL": True, **dict.fromkeys(RECIPIENTS, True), "DATA": True, ".": True}
 
 # They ask the nameserver of resolv.conf, on port 53, and log to /dev/log: a mount namespace has both to the test's mind.

@@ -15,6 +15,7 @@ from aiomilter import ACCEPT, CONTINUE
 from aiomilter.mta import Session, connect
 from aiomilter.wire.modifications import AddHeader
 from tests.compat.playing import ROOT, SCRIPTS, connected, ours
+from tests.patience import PATIENCE
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def blocking(number: int, *options: str) -> Iterator[str]:
             connected(path, process).close()
             yield path
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE) == 0
             assert out.read_text() == ""
         finally:
             process.kill()
@@ -40,7 +41,7 @@ def blocking(number: int, *options: str) -> Iterator[str]:
 
 
 async def opened(stack: AsyncExitStack, path: str) -> Session:
-    session = await stack.enter_async_context(connect(path, timeout=40))
+    session = await stack.enter_async_context(connect(path, timeout=PATIENCE))
     assert await session.connect() is CONTINUE
     return session
 

@@ -13,6 +13,7 @@ from aiomilter import ACCEPT, CONTINUE, Reply
 from aiomilter.mta import connect
 from aiomilter.wire.modifications import AddHeader
 from tests.listening import listens
+from tests.patience import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "from_pymilter"
 STATES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -43,7 +44,7 @@ async def test_each_state_answers_the_same(state: str, reputation: int, tmp_path
     environment = {**os.environ, "REPUTATION_PORT": str(reputation)}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aiomilter", *command, env=environment)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not listens(address):
                 assert process.returncode is None
                 await asyncio.sleep(0.01)

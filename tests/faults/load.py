@@ -11,6 +11,7 @@ from tests.interop.client import accepted, connect
 from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.sink import Delivery
 from tests.listening import listening_ports
+from tests.patience import PATIENCE
 
 __all__ = ["SESSIONS", "Books", "Load"]
 
@@ -74,7 +75,7 @@ class Load:
         except OSError:
             pass
         # The MTA is away; a message that it has not heard of has not been tried.
-        await self._rig.until(lambda: self._port in listening_ports(), 60, "MTA")
+        await self._rig.until(lambda: self._port in listening_ports(), PATIENCE, "MTA")
 
 
 def _message(number: int, lines: int) -> tuple[bytes, str, list[str]]:
@@ -123,7 +124,7 @@ class Books:
         books.held = len(rig.held())
         if books.held:
             await rig.release()
-            await rig.until(lambda: not rig.held(), 60, "release")
+            await rig.until(lambda: not rig.held(), PATIENCE, "release")
             await rig.settled()
         arrived: Sequence[Delivery] = rig.deliveries[earlier:]
         books.arrived = Counter(number_of(delivery.sender) for delivery in arrived)

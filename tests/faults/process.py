@@ -13,13 +13,12 @@ from typing import Final
 
 from tests.interop.rigs.mta import GLANCE
 from tests.listening import listens
+from tests.patience import PATIENCE
 
 __all__ = ["FilterProcess"]
 
 _ROOT: Final = Path(__file__).parents[2]
 _FILTER: Final = Path(__file__).parent / "faulty.py"
-_TIMEOUT: Final = 60.0
-"""Seconds for what takes milliseconds on an idle machine."""
 
 
 class FilterProcess:
@@ -109,7 +108,7 @@ class FilterProcess:
     async def wait(self) -> int:
         """Wait for its end and return its exit status."""
         assert self._process is not None
-        async with asyncio.timeout(_TIMEOUT):
+        async with asyncio.timeout(PATIENCE):
             return await self._process.wait()
 
     async def kill(self) -> None:
@@ -120,7 +119,7 @@ class FilterProcess:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for it to bring about a condition."""
-        deadline = time.monotonic() + _TIMEOUT
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"no {what}:\n{self.log}"
             await asyncio.sleep(GLANCE)

@@ -15,6 +15,7 @@ from tests.faults.process import FilterProcess
 from tests.faults.proxy import Cut, proxy
 from tests.faults.report import Report
 from tests.interop.scene import Scene
+from tests.patience import PATIENCE
 from tests.peer import ABORT, MESSAGE, OPENING, QUIT, Watcher, macros, unknown
 
 SESSION: Final = (
@@ -80,7 +81,7 @@ async def test_a_client_that_goes_at_any_octet_leaves_nothing_behind(reset: bool
         reader, writer = await asyncio.open_connection(*at)
         writer.write(OPENING + MESSAGE + MESSAGE)
         for _ in range(2):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await reader.readuntil(add_header + CONTINUE.packet)
         writer.write(QUIT)
         assert await reader.read() == b""

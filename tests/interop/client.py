@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-PATIENCE = 60.0
-"""Seconds that any one reply may take."""
+from tests.patience import PATIENCE
 
 SENDER = "alice@client.test"
 RECIPIENTS = ("bob@example.test", "carol@example.test")

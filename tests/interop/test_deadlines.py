@@ -10,6 +10,7 @@ from tests.interop.client import RECIPIENTS, SENDER, Client, accepted
 from tests.interop.conftest import on_port
 from tests.interop.rigs.mta import HASTE
 from tests.interop.scene import Scene, serve
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 
@@ -110,7 +111,7 @@ async def sessions(scene: Scene, plan: Plan) -> dict[str, tuple[str, str]]:
     """A client for each step, all at once; for ``connect`` the one that comes first."""
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(session(scene, "connect"))
-        await scene.rig.until(lambda: bool(plan.begun), 20, "connection")
+        await scene.rig.until(lambda: bool(plan.begun), PATIENCE, "connection")
         others = [tasks.create_task(session(scene, step)) for step in STEPS[1:]]
     return dict(zip(STEPS, [task.result() for task in (first, *others)], strict=True))
 

@@ -22,6 +22,7 @@ from tests.interop.client import MESSAGE, RECIPIENTS, SENDER, accepted
 from tests.interop.recorder import Script
 from tests.interop.rigs.sink import Delivery
 from tests.interop.scene import Scene
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 
@@ -306,7 +307,7 @@ async def test_a_quarantined_message_waits_with_its_edits(scene: Scene) -> None:
     (reason,) = scene.rig.held().values()
     assert reason == {"postfix": "", "sendmail": "held for review"}[scene.name]
     await scene.rig.release()
-    await scene.rig.until(lambda: not scene.rig.held(), 10, "release")
+    await scene.rig.until(lambda: not scene.rig.held(), PATIENCE, "release")
     (delivery,) = await scene.deliveries()
     assert delivery.values("X-Held") == [" yes"]
 
@@ -328,7 +329,7 @@ async def test_all_edits_together(scene: Scene) -> None:
     async with scene.filters(Script(edit=edit)), scene.connect() as client:
         await client.send(with_fields("X-Gone: 1", "X-Gone: 2"))
     await scene.rig.release()
-    await scene.rig.until(lambda: not scene.rig.held(), 10, "release")
+    await scene.rig.until(lambda: not scene.rig.held(), PATIENCE, "release")
     (delivery,) = await scene.deliveries()
 
     assert delivery.sender == "new@client.test"

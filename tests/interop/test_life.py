@@ -14,6 +14,7 @@ import pytest
 from tests.interop.client import connect
 from tests.interop.scene import Scene
 from tests.life.daemon import Daemon, running, write_filter
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -47,7 +48,7 @@ class Traffic:
     async def more(self, messages: int) -> None:
         """Wait until so many more have been brought."""
         wanted = self.messages + messages
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while self.messages < wanted:
                 self._news.clear()
                 await self._news.wait()

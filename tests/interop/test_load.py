@@ -19,6 +19,7 @@ from aiomilter import (
 )
 from tests.interop.client import Client, accepted, connect
 from tests.interop.scene import Scene
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -108,7 +109,7 @@ async def test_every_message_meets_the_fate_the_filter_chose(scene: Scene) -> No
     delivered = {int(delivery.sender.partition("@")[0][1:]): delivery for delivery in await scene.deliveries()}
     held = len(scene.rig.held())
     await scene.rig.release()
-    await scene.rig.until(lambda: not scene.rig.held(), 60, "release")
+    await scene.rig.until(lambda: not scene.rig.held(), PATIENCE, "release")
     arrived = Counter(int(delivery.sender.partition("@")[0][1:]) for delivery in await scene.deliveries())
     released = {int(delivery.sender.partition("@")[0][1:]): delivery for delivery in await scene.deliveries()}
 

@@ -16,6 +16,7 @@ from aiomilter.auth.spf import check_host
 from aiomilter.dns import MX, CachingResolver
 from aiomilter.exceptions import ResolverError
 from tests.dns.test_backends import BACKENDS, make
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -101,7 +102,7 @@ async def running(command: list[str], ready: bytes) -> AsyncIterator[asyncio.sub
     assert process.stderr is not None
     said = []
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 line = await process.stderr.readline()
                 said.append(line)
@@ -212,9 +213,9 @@ async def test_a_server_may_be_killed_and_started_again_under_load(backend: str,
         await seen(100, lambda result: result is False)
         process.kill()
         await process.wait()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await seen(20, lambda result: result is not False)
-    async with running(command, b"nsd started"), asyncio.timeout(20):
+    async with running(command, b"nsd started"), asyncio.timeout(PATIENCE):
         await seen(100, lambda result: result is False)
         stop = True
         await asyncio.gather(*sessions)

@@ -14,6 +14,7 @@ from tests.interop.client import MESSAGE, RECIPIENTS, SENDER, accepted, connect
 from tests.interop.recorder import Script
 from tests.interop.scene import Scene
 from tests.listening import listens
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 
@@ -28,7 +29,7 @@ async def standalone(scene: Scene, mark: str) -> AsyncIterator[asyncio.subproces
         sys.executable, "-m", "tests.interop.standalone", socket, mark, cwd=Path(__file__).parents[2]
     )
     try:
-        await scene.rig.until(lambda: listens(socket) or process.returncode is not None, 20, "filter")
+        await scene.rig.until(lambda: listens(socket) or process.returncode is not None, PATIENCE, "filter")
         assert process.returncode is None
         yield process
     finally:
@@ -82,13 +83,13 @@ async def test_a_stopped_filter_lets_open_sessions_end(scene: Scene) -> None:
             await client.say(f"MAIL FROM:<{SENDER}>")
             await client.say(f"RCPT TO:<{BOB}>")
             os.kill(process.pid, signal.SIGTERM)
-            await scene.rig.until(lambda: not listens(scene.sockets[0]), 10, "end of listening")
+            await scene.rig.until(lambda: not listens(scene.sockets[0]), PATIENCE, "end of listening")
             async with connect(scene.port) as other:
                 refused = await other.send()
             assert accepted(await client.say("DATA"))
             assert accepted(await client.content(MESSAGE))
             next_message = await client.send()
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     deliveries = await scene.deliveries()
 
     assert list(refused.values())[-1][:1] == "4"

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from aiomilter import RemoteProtocolError
 from aiomilter.mta import connect
+from tests.patience import PATIENCE
 
 LOOPS: Final = ("--uvloop", "--no-uvloop")
 _FILTER: Final = """\
@@ -102,7 +103,7 @@ class Daemon:
 
     async def _has(self, lines: list[str], pattern: str, count: int) -> re.Match[str]:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     self._news.clear()
                     found = [match for line in lines if (match := re.search(pattern, line))]
@@ -119,7 +120,7 @@ class Daemon:
 
     async def ended(self) -> int:
         """Wait for its end, and return the exit status."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             status = await self.process.wait()
             await asyncio.gather(*self._readers)
         return status
@@ -198,7 +199,7 @@ class Load:
 
     async def __aexit__(self, *error: object) -> None:
         self._enough = True
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*self._tasks)
 
     async def _client(self) -> None:
@@ -215,7 +216,7 @@ class Load:
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until what has been delivered is enough."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not done():
                 self._news.clear()
                 await self._news.wait()
@@ -228,7 +229,7 @@ class Load:
 
 async def deliver(address: str) -> tuple[str, str]:
     """Play an SMTP session with one message; return version and process of the filter that marked it."""
-    async with connect(address, timeout=20) as session:
+    async with connect(address, timeout=PATIENCE) as session:
         await session.connect()
         await session.helo()
         await session.mail("<a@x.example>")

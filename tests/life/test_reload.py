@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aiomilter.mta import connect
+from tests.patience import PATIENCE
 
 from .daemon import ENDS, HANGS, LOOPS, Load, deliver, marks, running, write_filter
 
@@ -151,7 +152,7 @@ async def test_signals_to_reload_that_come_at_once_are_all_heeded(tmp_path: Path
         daemon.send(signal.SIGHUP)
         writer.close()
         await daemon.logged("INFO aiomilter: reloading", 2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while (await deliver(str(tmp_path / "s")))[0] != "2":
                 pass
     # The first was either through already, or given up for the second.

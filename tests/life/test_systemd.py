@@ -15,6 +15,7 @@ import pytest
 from aiomilter import AddressError
 from aiomilter._systemd import Systemd
 from tests.interop.scene import need
+from tests.patience import PATIENCE
 
 from .daemon import LOOPS, Load, deliver, running, write_filter
 
@@ -33,7 +34,7 @@ class Manager:
 
     async def told(self, wanted: str) -> dict[str, str]:
         """Wait for a datagram that has a line, and return it; signs of life are not counted."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 octets = await asyncio.get_running_loop().sock_recv(self.socket, 4096)
                 lines = octets.decode().split("\n")

@@ -16,6 +16,7 @@ import pytest
 from aiomilter._listening import PLACES, Bound, Share, Turn, tally
 from aiomilter._workers import Backoff
 from aiomilter.mta import connect
+from tests.patience import PATIENCE
 
 from .daemon import ENDS, HANGS, LOOPS, Daemon, Load, deliver, marks, running, write_filter
 from .test_systemd import Manager
@@ -45,7 +46,7 @@ def children(pid: int) -> list[int]:
 
 
 async def until_gone(*pids: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not all(gone(pid) for pid in pids):
             await asyncio.sleep(0.001)
 
@@ -65,7 +66,7 @@ async def test_long_connections_are_shared_evenly(burst: bool, loop: str, tmp_pa
         async with contextlib.AsyncExitStack() as stack:
 
             async def client() -> None:
-                session = await stack.enter_async_context(connect(address, timeout=20))
+                session = await stack.enter_async_context(connect(address, timeout=PATIENCE))
                 await session.connect()
                 await session.mail("<a@x>")
                 await session.rcpt("<b@x>")
@@ -130,7 +131,7 @@ async def test_a_worker_that_is_held_up_holds_up_nobody(loop: str, tmp_path: Pat
         try:
             async with contextlib.AsyncExitStack() as stack:
                 for _ in range(20):
-                    session = await stack.enter_async_context(connect(str(tmp_path / "s"), timeout=20))
+                    session = await stack.enter_async_context(connect(str(tmp_path / "s"), timeout=PATIENCE))
                     await session.connect()
                     await session.mail("<a@x>")
                     await session.rcpt("<b@x>")
@@ -452,7 +453,7 @@ async def test_a_third_signal_kills_them(tmp_path: Path) -> None:
         workers = await serving(daemon)
         daemon.send(signal.SIGTERM)
         await daemon.printed("leaving", 2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while daemon.process.returncode is None:
                 daemon.send(signal.SIGTERM)
                 await asyncio.sleep(0.01)
@@ -647,7 +648,7 @@ print("returned")
 async def test_run_with_workers_returns_once(tmp_path: Path) -> None:
     address = str(tmp_path / "s")
     async with running(address, command=("-W", "error", "-c", PROGRAM), directory=tmp_path) as daemon:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(OSError):
                     await deliver(address)
@@ -680,7 +681,7 @@ async def test_a_worker_that_does_not_end_is_killed(signals: int, tmp_path: Path
     address = str(tmp_path / "s")
     async with running(address, command=("-c", program), directory=tmp_path, own_group=True) as daemon:
         await daemon.printed("opened", 2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(OSError):
                     async with connect(address) as session:

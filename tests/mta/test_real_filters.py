@@ -17,6 +17,7 @@ from aiomilter.wire.constants import Protocol
 from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.modifications import InsertHeader, Quarantine
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, Reply
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 both_styles = pytest.mark.parametrize("style", ["postfix", "sendmail"])
@@ -38,7 +39,7 @@ async def running(*command: str, socket: Path) -> AsyncIterator[str]:
     """Run a filter until the block ends; the address is where it listens by then."""
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await _listens(socket):
                 assert process.returncode is None, f"{command[0]} ended with status {process.returncode}"
                 # Another process is at work: there is nothing to await.
@@ -79,7 +80,7 @@ async def playing(program: Path, how: str, style: Style) -> AsyncIterator[Sessio
     path.unlink(missing_ok=True)
     async with (
         running(str(program), str(path), how, socket=path) as address,
-        connect(address, style=style, timeout=20.0) as session,
+        connect(address, style=style, timeout=PATIENCE) as session,
     ):
         yield session
 
@@ -202,7 +203,7 @@ async def test_opendkim_signs_what_is_delivered(style: Style, tmp_path: Path) ->
 
     async with (
         opendkim(tmp_path, "Mode s", "Domain example.org", "Selector sel", f"KeyFile {key}") as address,
-        connect(address, style=style, timeout=20.0) as session,
+        connect(address, style=style, timeout=PATIENCE) as session,
     ):
         await session.connect("client.example", "192.0.2.1")
         await session.helo("client.example")

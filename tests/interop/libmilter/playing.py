@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.interop.libmilter.script import escaped, filter_class
+from tests.patience import PATIENCE
 from tests.peer import frames, serving
 
 __all__ = ["GONE", "Played", "Step", "canonical", "play_to_libmilter", "play_to_us"]
 
-_TIMEOUT: Final = 20.0
 """Seconds for what takes milliseconds."""
 
 
@@ -92,7 +92,7 @@ class _Program:
         while b"\n" not in self._told:
             # It may have more to answer than a socket holds.
             sources: list[int] = [self._out.fileno(), *[self.mta.fileno()] * self._open]
-            ready = select.select(sources, [], [], _TIMEOUT)[0]
+            ready = select.select(sources, [], [], PATIENCE)[0]
             assert ready, "libmilter does not go on"
             if self.mta.fileno() in ready:
                 self._receive()
@@ -105,7 +105,7 @@ class _Program:
 
     def send(self, octets: bytes) -> None:
         """Send all that is taken: a filter that has closed takes no more."""
-        self.mta.settimeout(_TIMEOUT)
+        self.mta.settimeout(PATIENCE)
         with suppress(BrokenPipeError, ConnectionResetError):
             self.mta.sendall(octets)
 

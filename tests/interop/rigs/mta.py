@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.interop.rigs.sink import Delivery, Sink
 from tests.listening import listening_ports
+from tests.patience import PATIENCE
 
 # Looked at this often while waiting for another process: seconds.
 GLANCE = 0.01
@@ -103,7 +104,7 @@ class Rig(ABC):
     async def delete_all(self) -> None:
         """Empty the queue."""
 
-    async def settled(self, timeout: float = 60) -> None:
+    async def settled(self, timeout: float = PATIENCE) -> None:
         """Wait until the MTA has nothing left to deliver: what arrived by then is all that arrives."""
         # Twice: a bounce may take the place of its message while the queue is being read.
         await self.until(lambda: not self.queued() and not self.queued(), timeout, "empty queue")
@@ -125,7 +126,7 @@ class Rig(ABC):
         """All that the sink took, oldest first."""
         return self.sink.deliveries
 
-    def _wait_for_ports(self, process: "subprocess.Popen[bytes] | None" = None, timeout: float = 90) -> None:
+    def _wait_for_ports(self, process: "subprocess.Popen[bytes] | None" = None, timeout: float = PATIENCE) -> None:
         """Look at the system's table: a connection would make the MTA open one to the filter."""
         deadline = time.monotonic() + timeout
         while not set(self.ports.values()) <= listening_ports():

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from tests.interop.rigs.mta import GLANCE, HASTE, Rig, RigError, free_port, run
+from tests.patience import PATIENCE
 
 MAIN_CF = """\
 compatibility_level = 3.6
@@ -138,7 +139,7 @@ class Postfix(Rig):
             return
         pid = int(pid_file.read_text())
         comm = Path(f"/proc/{pid}/comm")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             os.kill(pid, signal.SIGTERM)
             while comm.read_text() == "master\n":

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.interop.rigs.mta import HASTE, Rig, RigError, run
+from tests.patience import PATIENCE
 
 PREFIX = Path(os.environ.get("SENDMAIL_PREFIX") or Path.home() / ".cache" / "aiomilter-tests" / "sendmail")
 PACKAGES = ("sendmail-bin", "sendmail-cf", "m4")
@@ -163,7 +164,7 @@ class Sendmail(Rig):
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
