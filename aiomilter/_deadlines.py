@@ -100,6 +100,7 @@ class Deadlines:
         "_timer",
         "_told",
         "_total",
+        "_turn",
         "_waiting",
         "_waits",
         "_walked_from",
@@ -122,6 +123,8 @@ class Deadlines:
         self._limit = ""
         # It was cancelled, and has to end by then.
         self._spent = False
+        # No callback waits, but the session for other connections or for the MTA to take what was written.
+        self._turn = False
         # What the MTA waits for: the answer of the packet at hand, or else of the first behind it that has one.
         self._asked: _Asked | None = None
         self._behind: _Asked | None = None
@@ -144,13 +147,13 @@ class Deadlines:
         return None if behind else walk
 
     def suspended(
-        self, callback: str, seconds: float, asked: Stage | None, lookahead: Lookahead, left: int
+        self, callback: str, seconds: float | None, asked: Stage | None, lookahead: Lookahead, left: int
     ) -> int | None:
         """Take note that a callback waits, and return the code behind it that ends it, if one is there.
 
         Args:
             callback: Its name.
-            seconds: The time it may take.
+            seconds: The time it may take; None for a turn of others, which has nothing to answer and cannot be late.
             asked: The step whose answer its packet brings; None if that has none.
             lookahead: Walks over what is behind its packet.
             left: How many octets are there.
@@ -162,7 +165,10 @@ class Deadlines:
         place = self._total - left
         while self._arrivals[0][0] < place:
             del self._arrivals[0]
-        if (callback, place) != (self._callback, self._place):
+        self._turn = seconds is None
+        if seconds is None:
+            self._ends_at, self._limit = float("inf"), ""
+        elif (callback, place) != (self._callback, self._place):
             self._ends_at = now + seconds
             self._limit = f"the callback did not end within {seconds:g} s (callback_timeout)"
         elif self._spent:
@@ -274,7 +280,7 @@ class Deadlines:
         if asked is not None:
             default = _EOM_TIMEOUT if asked.stage is Stage.EOM else _PATIENT_TIMEOUT if patient else _TIMEOUT
             limit = self._answer_option(asked.stage) or default
-            answer_by = asked.since + limit
+            answer_by = float("inf") if self._turn else asked.since + limit
         if late >= self._ends_at and self._spent:
             self._waits = False
             waiting.stuck()

@@ -199,6 +199,8 @@ _MOST_KNOWN: Final = 64
 # ABORT cancels these; the others belong to the connection.
 _OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
 _LAST: Final = frozenset({"abort", "close"})
+_TURN: Final = "turn"
+"""In the place of a callback's name while others have their turn."""
 
 
 class Session:
@@ -532,7 +534,7 @@ class Session:
 
     async def _breathe(self) -> None:
         """Write what was answered, let others have their turn, and wait until the MTA has taken enough of what it got."""
-        name, self._callback = self._callback, "turn"
+        name, self._callback = self._callback, _TURN
         with suppress(asyncio.CancelledError):
             await self._channel.turn()
         if self._waited:
@@ -588,7 +590,7 @@ class Session:
             self._deadlines = Deadlines(self, self._options, self._channel)
         name, wire, options = self._callback, self.wire, self._options
         stage = _STAGE_NAMED.get(name)
-        seconds = options.callback_timeout
+        seconds = None if name == _TURN else options.callback_timeout
         asked = None
         if stage is not None:
             seconds = (options.callback_timeouts or {}).get(stage, seconds)

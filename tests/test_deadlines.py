@@ -832,3 +832,30 @@ async def test_what_waits_is_walked_over_once_not_once_a_callback(monkeypatch: p
         await peer.send(packets)
 
     assert 0 < sum(walked) <= 2 * len(packets)
+
+
+# While others have their turn
+
+
+@pytest.mark.parametrize("mta", MTAS)
+@on_clock
+async def test_an_answer_that_the_mta_does_not_take_is_not_due(mta: str) -> None:
+    """Nothing waits but for the MTA: that is write_timeout's, not a failure, and no more is piled up meanwhile."""
+
+    async def replace(filter_: Any, ctx: Any, event: Any) -> None:
+        ctx.replace_body(b"x" * 20_000)
+
+    async with serving(filter_class({"eom": replace}, callbacks=["eom"]), write_timeout=100) as scene:
+        peer = await scene.opened(opening(mta, OPENING))
+        peer.wire.stalled = True
+        peer.write((mail("<>") + rcpt("<>") + EOH + EOM) * 100)
+        await asyncio.sleep(0.1)
+        piled_up = peer.wire.size
+        await asyncio.sleep(90)
+        assert scene.watcher.failures == []
+        # PROGRESS may be added to what waits.
+        assert peer.wire.size < piled_up + 100
+        peer.wire.take()
+        await peer.quiet()
+        assert peer.answers.count("b") == 100
+    assert scene.watcher.failures == []
