@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -371,17 +371,24 @@ os.register_at_fork(after_in_parent=forked)
     assert daemon.log == []
 
 
-async def held(path: Path) -> None:
-    """Wait until somebody reads there, and go on reading."""
-    await asyncio.to_thread(os.open, path, os.O_WRONLY)
+@contextlib.asynccontextmanager
+async def held(path: Path) -> AsyncIterator[None]:
+    """Wait until a process reads there, and keep it reading."""
+    writer = await asyncio.to_thread(open, path, "w")
+    try:
+        yield
+    finally:
+        writer.close()
 
 
 async def test_one_signal_ends_a_worker_that_loads(tmp_path: Path) -> None:
     """Its event loop does not turn yet, so it hears nothing, and nobody waits for it."""
     os.mkfifo(tmp_path / "hold")
     write_filter(tmp_path / "f.py", "0", "open('hold').read()\n")
-    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path, own_group=True) as daemon:
-        await held(tmp_path / "hold")
+    async with (
+        running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path, own_group=True) as daemon,
+        held(tmp_path / "hold"),
+    ):
         daemon.send(signal.SIGTERM)
         assert await daemon.ended() == 0
     assert daemon.log == []
@@ -396,9 +403,9 @@ async def test_one_signal_ends_a_worker_that_loads_again(tmp_path: Path) -> None
         address = (await daemon.logged(r"listening on (inet:\S+)"))[1]
         write_filter(tmp_path / "f.py", "1", "open('hold').read()\n")
         daemon.send(signal.SIGHUP)
-        await held(tmp_path / "hold")
-        daemon.send(signal.SIGTERM)
-        assert await daemon.ended() == 0
+        async with held(tmp_path / "hold"):
+            daemon.send(signal.SIGTERM)
+            assert await daemon.ended() == 0
         with pytest.raises(OSError, match="Connect call failed"):
             await deliver(address)
     assert daemon.out.count("closed 0") == 2
