@@ -1,18 +1,19 @@
 """Sockets to listen on: bound or inherited, with their permissions, and accepted from a few connections at a time."""
 
 import asyncio
-import contextlib
 import enum
 import errno
 import ipaddress
 import mmap
 import os
 import socket
-import stat
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from aiomilter import _socket_file
 from aiomilter._access import group_number, user_number
+from aiomilter._bind_errors import cannot_listen, cannot_look_up
+from aiomilter._socket_file import SocketFile
 from aiomilter.addresses import Address, Inet, Inherited, Unix
 
 __all__ = [
@@ -69,22 +70,25 @@ class Bound:
 
     Args:
         sock: The socket.
-        path: Of a UNIX-domain socket that we have made, and that is ours to remove.
+        file: Of a UNIX-domain socket that we have made, and that is ours to remove.
     """
 
-    def __init__(self, sock: socket.socket, path: str | None = None) -> None:
+    def __init__(self, sock: socket.socket, file: SocketFile | None = None) -> None:
         self.socket = sock
-        self._path = path
-        self._identity = _identity(path) if path is not None else None
+        self._file = file
 
     @property
     def name(self) -> str:
         """What clients use to reach it."""
+        return str(self._address)
+
+    @property
+    def _address(self) -> Unix | Inet:
         name = self.socket.getsockname()
         if self.socket.family == socket.AF_UNIX:
-            return str(Unix(os.fsdecode(name)))
+            return Unix(os.fsdecode(name))
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0], name[0])
-        return str(Inet(host, name[1], self.socket.family))
+        return Inet(host, name[1], self.socket.family)
 
     @property
     def everywhere(self) -> bool:
@@ -110,27 +114,15 @@ class Bound:
         try:
             self.socket.listen(backlog)
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {self.name}: {error.strerror}") from error
-        if self._path is not None and not self._is_ours(self._path):
-            raise OSError(errno.ESTALE, f"cannot listen on {self.name}: somebody has removed or replaced its file")
+            raise cannot_listen(self._address, error, self.socket.getsockname()[0]) from error
+        if self._file is not None and not self._file.in_place:
+            raise cannot_listen(self._address, _socket_file.replaced())
 
     def close(self) -> None:
-        """Close the socket, and remove its path if that is still ours: another process may listen there by now."""
+        """Close the socket, and remove its file if that is still ours: another process may listen there by now."""
+        if self._file is not None:
+            self._file.remove()  # while the socket keeps its inode from being another's
         self.socket.close()
-        if self._path is not None and self._is_ours(self._path):
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-
-    def _is_ours(self, path: str) -> bool:
-        try:
-            return _identity(path) == self._identity
-        except OSError:
-            return False
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def tally() -> "memoryview[int]":
@@ -347,8 +339,8 @@ def bind(address: Address, permissions: Permissions) -> list[Bound]:
         args, keywords = query(address)
         try:
             found = socket.getaddrinfo(*args, **keywords)
-        except OSError as error:
-            raise _cannot(address, error) from error
+        except (OSError, UnicodeError) as error:
+            raise cannot_look_up(address, error) from error
     return bind_found(address, permissions, found)
 
 
@@ -367,21 +359,22 @@ def bind_found(address: Address, permissions: Permissions, found: Iterable[Any])
             return _bind_inet(address, found)
 
 
-def _cannot(address: Address, error: OSError) -> OSError:
-    return OSError(error.errno, f"cannot listen on {address}: {error.strerror}")
-
-
 def _inherit(fd: int) -> socket.socket:
+    address = Inherited(fd)
     try:
         listening = socket.socket(fileno=fd)
     except OSError as error:
-        raise _cannot(Inherited(fd), error) from error
+        raise cannot_listen(address, error) from error
     if listening.type != socket.SOCK_STREAM:
         listening.close()
-        raise OSError(errno.EPROTOTYPE, f"cannot listen on fd:{fd}: expected a stream socket")
+        what = "expected a stream socket; a socket unit needs ListenStream=, see systemd.socket(5)"
+        raise cannot_listen(address, OSError(errno.EPROTOTYPE, what))
     if _is_connected(listening):
         listening.close()
-        raise OSError(errno.EISCONN, f"cannot listen on fd:{fd}: expected a socket to listen on, found a connection")
+        what = (
+            "expected a socket to listen on, found a connection; a socket unit needs Accept=no, see systemd.socket(5)"
+        )
+        raise cannot_listen(address, OSError(errno.EISCONN, what))
     return listening
 
 
@@ -395,56 +388,28 @@ def _is_connected(sock: socket.socket) -> bool:
 
 def _bind_unix(path: str, permissions: Permissions) -> Bound:
     """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
-    bound = False
+    listening: socket.socket | None = None
     try:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _socket_file.make_way(path)
+        file = _socket_file.bind(
+            listening, path, mode=permissions.mode, owner=permissions.owner, group=permissions.group
+        )
     except OSError as error:
-        raise _cannot(Unix(path), error) from error
-    try:
-        _remove_stale(path)
-        # Narrow until owner and mode are set: nobody may connect in between who may not afterwards.
-        before = os.umask(0o177) if permissions.mode is not None else None
-        try:
-            listening.bind(path)
-            bound = True
-        finally:
-            if before is not None:
-                os.umask(before)
-        owner, group = permissions.owner, permissions.group
-        if owner is not None or group is not None:
-            os.chown(path, -1 if owner is None else owner, -1 if group is None else group)
-        if permissions.mode is not None:
-            os.chmod(path, permissions.mode)
-    except OSError as error:
-        listening.close()
-        if bound:
-            os.unlink(path)
-        raise _cannot(Unix(path), error) from error
-    return Bound(listening, path)
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            return  # it is served, or not ours to judge: bind will say so
+        if listening is not None:
+            listening.close()
+        raise cannot_listen(Unix(path), error) from error
+    return Bound(listening, file)
 
 
 def _bind_inet(address: Inet, found: Iterable[Any]) -> list[Bound]:
     """Bind a TCP socket for every address of a host; port 0 is the same port for all."""
     family = address.family
     sockets: list[socket.socket] = []
+    at = ""
     try:
         for where in dict.fromkeys(entry[4] for entry in found):
+            at = where[0]
             # With its protocol named: only then asyncio turns Nagle's algorithm off for what it accepts.
             listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             sockets.append(listening)
@@ -452,9 +417,9 @@ def _bind_inet(address: Inet, found: Iterable[Any]) -> list[Bound]:
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             first = sockets[0].getsockname()[1] if address.port == 0 and len(sockets) > 1 else address.port
-            listening.bind((where[0], first, *where[2:]))
+            listening.bind((at, first, *where[2:]))
     except OSError as error:
         for listening in sockets:
             listening.close()
-        raise _cannot(address, error) from error
+        raise cannot_listen(address, error, at) from error
     return [Bound(listening) for listening in sockets]

@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self, cast
 
 from aiomilter._access import Access, peer_name
+from aiomilter._bind_errors import cannot_look_up
 from aiomilter._budget import Budget
 from aiomilter._crowd import Crowd
 from aiomilter._generation import Factory, Generation
@@ -523,8 +524,8 @@ class Server:
         args, keywords = query(address)
         try:
             found = await asyncio.get_running_loop().getaddrinfo(*args, **keywords)
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
+        except (OSError, UnicodeError) as error:
+            raise cannot_look_up(address, error) from error
         return bind_found(address, self._permissions, found)
 
     def _accepted(self, sock: socket.socket) -> None:

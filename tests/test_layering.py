@@ -42,7 +42,10 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_standby": "_session",
         "_protocol": "_session _standby",
         "addresses": "exceptions",
-        "_listening": "addresses _access",
+        "_kernel": "",
+        "_socket_file": "_kernel",
+        "_bind_errors": "addresses _socket_file",
+        "_listening": "_bind_errors _access",
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
@@ -99,11 +102,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Milter.greysql is a file of its own format.
         "import sqlite3": "policy.stores.sqlite compat.greylist",
         # Packed numbers are octets of packets, or of what the kernel says.
-        "import struct": "_access wire.events wire.framing wire.modifications wire.replies",
+        "import struct": "_access _kernel wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
-        "import socket": "addresses _access _listening server _protocol mta.opening _systemd _workers "
-        "compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
+        "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _protocol mta.opening "
+        "_systemd _workers compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
@@ -127,6 +130,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call getfqdn": "",
         "call sleep": "compat.adapter compat.lowlevel compat.plock",
         "call basicConfig": "",
+        # It is the whole process's, and other threads make files.
+        "call umask": "",
         "call set_event_loop": "",
         "call install": "_cli.compat",
         "derive asyncio.Protocol": "_protocol",

@@ -27,7 +27,7 @@ from aiomilter._cli.parsing import (
 )
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
-from aiomilter._cli.trouble import USAGE, Trouble, listening_trouble, tell
+from aiomilter._cli.trouble import USAGE, Trouble, smtp_trouble, tell
 from aiomilter.addresses import parse_all
 from aiomilter.daemon import (
     GIVEN_UP,
@@ -442,7 +442,7 @@ def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Syste
         )
     except OSError as error:
         if _is_of_listening(error):
-            raise listening_trouble(error) from None
+            raise Trouble(str(error.strerror)) from None
         raise Trouble(f"cannot start workers: {error.strerror or error}") from None
 
 
@@ -537,7 +537,7 @@ def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
 def _socket_trouble(error: OSError, options: argparse.Namespace) -> Trouble:
     """Return what to say to an OSError at start, which may be the filter's own."""
     if _is_of_listening(error):
-        return listening_trouble(error)
+        return Trouble(str(error.strerror))
     return start_trouble(options.target, error)
 
 
@@ -585,6 +585,8 @@ class _Daemon:
             await self._stack.enter_async_context(self._server)
             if self._options.smtp is not None:
                 await self._start_front()
+        except Trouble as trouble:
+            raise await self._not_started(trouble) from None
         except OSError as error:
             raise await self._not_started(_socket_trouble(error, self._options)) from None
         except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
@@ -608,7 +610,10 @@ class _Daemon:
             max_message_size=self._options.smtp_size,
             drain_timeout=self.drain_timeout,
         )
-        self._front = await self._stack.enter_async_context(smtp)
+        try:
+            self._front = await self._stack.enter_async_context(smtp)
+        except OSError as error:
+            raise smtp_trouble(error) from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiomilter._cli.terminal import safe
 
-__all__ = ["FAILED", "USAGE", "Trouble", "listening_trouble", "tell"]
+__all__ = ["FAILED", "USAGE", "Trouble", "smtp_trouble", "tell"]
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -36,20 +36,13 @@ def tell(trouble: Trouble) -> None:
 
 _MENDS: Final = {
     errno.EADDRINUSE: "another process listens there; stop it, or choose another",
-    errno.EACCES: "choose a port above 1023, or a directory that this user may write to",
-    errno.EPERM: "only root may give a socket to another user",
+    errno.EACCES: "choose a port above 1023",
     errno.EADDRNOTAVAIL: "this machine has no such address",
-    errno.EBADF: "no socket was handed over there, see systemd.socket(5)",
-    errno.ENOTSOCK: "no socket was handed over there, see systemd.socket(5)",
-    errno.EISCONN: "a socket unit needs Accept=no, see systemd.socket(5)",
-    errno.ESTALE: "does another daemon use it?",
-    errno.ENOENT: "make the directory first",
-    errno.ENOTDIR: "the path goes through something that is no directory",
 }
 
 
-def listening_trouble(error: OSError) -> Trouble:
-    """Return what to say where a socket cannot be listened on, with the mend behind what the error says itself."""
+def smtp_trouble(error: OSError) -> Trouble:
+    """Return what to say where the SMTP server cannot listen, with the mend behind what the error says itself."""
     what = error.strerror or str(error)
     mend = _MENDS.get(error.errno or 0)
     return Trouble(f"{what}; {mend}" if mend else what)

@@ -1,10 +1,12 @@
 """Binding a socket as libmilter does, in libmilter's syntax and with its conditions."""
 
-import contextlib
 import os
 import socket
-import stat
 from typing import Final
+
+from aiomilter._bind_errors import cannot_listen, cannot_look_up
+from aiomilter._socket_file import SocketFile, bind, remove_socket
+from aiomilter.addresses import Inet, Unix
 
 __all__ = ["Listening", "open_socket"]
 
@@ -15,21 +17,16 @@ _MAX_PATH: Final = 107
 class Listening:
     """A socket that listens, and the file it has in the file system, if it has one."""
 
-    def __init__(self, listening: socket.socket, path: str | None = None) -> None:
+    def __init__(self, listening: socket.socket, file: SocketFile | None = None) -> None:
         self.socket = listening
-        self._path = path
-        status = os.stat(path) if path is not None else None
-        self._identity = None if status is None else (status.st_dev, status.st_ino)
+        self._file = file
 
     def close(self) -> None:
         """Close it, and remove its file if it is still the one that was made."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.remove()  # while the socket keeps its inode from being another's
         self.socket.close()
-        path, self._path = self._path, None
-        if path is not None:
-            with contextlib.suppress(OSError):
-                status = os.stat(path)
-                if (status.st_dev, status.st_ino) == self._identity:
-                    os.unlink(path)
 
 
 def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:
@@ -63,18 +60,19 @@ def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:
 def _open_unix(path: str, remove: bool, backlog: int) -> Listening:
     if not path or len(os.fsencode(path)) > _MAX_PATH:
         raise ValueError(f"expected a path of 1 to {_MAX_PATH} octets")
-    if remove:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.lstat(path).st_mode):
-                os.unlink(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listening.bind(path)
+        if remove:
+            remove_socket(path)
+        # As libmilter does: permissions are what the program's umask says.
+        file = bind(listening, path)
         listening.listen(backlog)
-    except BaseException:
+    except BaseException as error:
         listening.close()
+        if isinstance(error, OSError):
+            raise cannot_listen(Unix(path), error) from error
         raise
-    return Listening(listening, path)
+    return Listening(listening, file)
 
 
 def _open_inet(rest: str, family: socket.AddressFamily, backlog: int) -> socket.socket:
@@ -87,14 +85,21 @@ def _open_inet(rest: str, family: socket.AddressFamily, backlog: int) -> socket.
     number = int(port) if port.isascii() and port.isdigit() else socket.getservbyname(port, "tcp")
     if not number <= 65535:
         raise ValueError("expected a port of at most 65535")
+    address = Inet(host or None, number, family)
     everywhere = "0.0.0.0" if family == socket.AF_INET else "::"
-    where = socket.getaddrinfo(host or everywhere, number, family=family, type=socket.SOCK_STREAM, flags=flags)[0][4]
+    try:
+        found = socket.getaddrinfo(host or everywhere, number, family=family, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError) as error:
+        raise cannot_look_up(address, error) from error
+    where = found[0][4]
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
         listening.listen(backlog)
-    except BaseException:
+    except BaseException as error:
         listening.close()
+        if isinstance(error, OSError):
+            raise cannot_listen(address, error, str(where[0])) from error
         raise
     return listening
