@@ -81,7 +81,8 @@ class Milter:
         macros: Names of macros to ask for by stage, beyond those the MTA sends anyway and ``ctx`` reads itself.
         leading_space: Ask for header fields exactly as they were, which ``Header.raw`` needs for DKIM.
         rejected_recipients: Ask for the recipients that the MTA itself refuses, too.
-        actions: What this filter cannot do without; an MTA that does not offer it is refused.  None takes what is offered.
+        actions: Edits this filter requires; an MTA that does not offer them is refused.  Others can be made as well, where
+            the MTA offers them.
         on_error: The answer when this filter fails, see :func:`aiomilter.serve`; None leaves it to the server.
         on_timeout: The same when its time is up.
     """

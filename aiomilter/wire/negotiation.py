@@ -67,7 +67,7 @@ class Wants:
         stages: Steps it has a callback for.
         no_reply: Those of them whose callback never answers.
         ends: Whether it looks at a message's or connection's end (``abort``, ``close``).
-        actions: Bits of :class:`Action` it cannot do without; None to take what is offered.
+        actions: Bits of :class:`Action` it requires; whatever else is offered is taken, too.
         macros: Names it wants by stage, beyond the usual ones.
         leading_space: Header values with the space that follows the colon.
         rejected_recipients: Recipients that the MTA itself refuses, too.
@@ -129,8 +129,7 @@ def agree(offer: Negotiate, wants: Wants) -> Agreement:
         raise RemoteProtocolError(f"OPTNEG packet: expected version {MIN_VERSION} or later, found {offer.version}")
     offered_actions = (offer.actions or V1_ACTIONS) & ALL_ACTIONS
     offered = (offer.protocol or V1_PROTOCOL) & ALL_PROTOCOL
-    actions = offered_actions if wants.actions is None else int(wants.actions)
-    if missing := actions & ~offered_actions:
+    if missing := int(wants.actions or 0) & ~offered_actions:
         raise NegotiationError(f"the MTA does not offer what the filter requires: {Action(missing)!r}")
     protocol = 0
     for stage in Stage:
@@ -148,8 +147,7 @@ def agree(offer: Negotiate, wants: Wants) -> Agreement:
     macros: Mapping[Stage, tuple[str, ...]] = {}
     if wants.macros and offered_actions & Action.SET_MACROS:
         macros = macro_lists(wants.macros)
-        actions |= Action.SET_MACROS
-    answer = NegotiateAnswer(min(MAX_VERSION, offer.version), actions, protocol, macros)
+    answer = NegotiateAnswer(min(MAX_VERSION, offer.version), offered_actions, protocol, macros)
     return Agreement(answer, offer, *_silent_and_declined(int(protocol)))
 
 
