@@ -858,6 +858,10 @@ class Session:
         self.tell_progress()
         return True
 
+    def remark(self, what: str) -> None:
+        """Have something logged that the filter has done, and that will not do what it is meant to."""
+        self._observer.remarked(self.where(), what)
+
     def takes_progress(self, stage: Stage) -> bool:
         """Return whether the MTA, which waits for the answer of a step, takes PROGRESS now.
 

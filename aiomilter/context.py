@@ -76,6 +76,9 @@ class Source(Protocol):
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         ...
 
+    def remark(self, what: str) -> None:
+        """Have something logged as a WARNING."""
+
 
 class Scene:
     """The data behind the contexts of one SMTP connection; the session keeps it, callbacks see it through a context.
@@ -370,14 +373,22 @@ class EndOfMessageContext(Context):
         self._edits().add_recipient(address, params)
 
     def delete_recipient(self, address: str) -> None:
-        """Delete an envelope recipient; nothing happens if the message has none such.
+        """Delete an envelope recipient; where the message has none such, nothing happens but one WARNING in the log.
+
+        The MTA gets the address as it knows it, letter by letter: that is what both Postfix and Sendmail compare.
 
         Args:
-            address: As in ``Rcpt.recipient`` or ``Rcpt.address``; letter case matters.
+            address: As in ``Rcpt.recipient`` or ``Rcpt.address``.  The letter case of the domain does not matter, that of the
+                local-part only where it tells two recipients apart.
 
-        Source: libmilter/docs/smfi_delrcpt.html.
+        Source: libmilter/docs/smfi_delrcpt.html; RFC 5321 section 2.4.
         """
-        self._edits().delete_recipient(address)
+        scene, edits = self._live(), self._edits()
+        missed = edits.missed
+        edits.delete_recipient(address, scene.recipients)
+        if not missed < edits.missed == 1:
+            return
+        scene.source.remark(f"delete_recipient: the message has no recipient {address!a:.200}")
 
     def quarantine(self, reason: str) -> None:
         """Have the message held in the MTA's queue.

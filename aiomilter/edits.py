@@ -7,11 +7,13 @@ Source: protocol.md section 3.5; design.md, decision 4.
 """
 
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from typing import Final, TypeAlias
 
 from aiomilter.exceptions import LocalProtocolError, NotNegotiatedError
+from aiomilter.mail.envelope import bare_address
 from aiomilter.wire.constants import BODY_CHUNK_SIZE, Action, ReplyCode
+from aiomilter.wire.events import Rcpt
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import (
     AddHeader,
@@ -45,6 +47,45 @@ _MAILBOX: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s<>,;"\x00-\x20\x7f])+')
 _PARAM: Final = re.compile(r"[^\s\x00-\x20\x7f]+")
 
 
+class _Recipients:
+    """The recipients of a message, by mailbox: an MTA deletes one only by the letters that it knows it by."""
+
+    def __init__(self, recipients: Iterable[Rcpt]) -> None:
+        self._exact: dict[tuple[str, str], list[str]] = {}
+        self._loose: dict[tuple[str, str], list[str]] = {}
+        for rcpt in recipients:
+            local, domain = _mailbox(rcpt.recipient)
+            path = _path(rcpt.recipient)
+            self._exact.setdefault((local, domain), []).append(path)
+            self._loose.setdefault((local.lower(), domain), []).append(path)
+
+    def paths(self, address: str) -> list[str]:
+        """Return the paths, as the MTA has sent them, of the recipients that an address means.
+
+        The letter case of a domain does not count.  That of a local-part does where a recipient has just these letters;
+        else it does not, for Postfix gives ``{rcpt_addr}`` in lower case.
+
+        Source: RFC 5321 section 2.4.
+        """
+        local, domain = _mailbox(address)
+        found = self._exact.get((local, domain)) or self._loose.get((local.lower(), domain), [])
+        return list(dict.fromkeys(found))
+
+
+def _mailbox(path: str) -> tuple[str, str]:
+    """Return local-part and domain, this in lower case."""
+    local, _, domain = bare_address(path).rpartition("@")
+    return (local, domain.lower()) if local else (domain, "")
+
+
+def _path(path: str) -> str:
+    """Return a path as it is deleted: Sendmail 8.17.1 built with EAI has ESMTP parameters behind the bracket."""
+    if not path.startswith("<"):
+        return f"<{path}>"
+    end = path.rfind(">")
+    return path[: end + 1] if end > 0 else f"{path}>"
+
+
 class Edits:
     """What one filter wants changed in one message.
 
@@ -58,6 +99,7 @@ class Edits:
 
     __slots__ = (
         "_actions",
+        "_added",
         "_additions",
         "_changes",
         "_envelope",
@@ -66,11 +108,13 @@ class Edits:
         "_max_count",
         "_max_size",
         "_quarantine",
+        "_recipients",
         "_sender",
         "_size",
         "_space",
         "body",
         "count",
+        "missed",
         "overflow",
         "sources",
     )
@@ -89,6 +133,11 @@ class Edits:
         self._additions: list[bytes] = []
         self._sender: bytes | None = None
         self._envelope: list[bytes] = []
+        # Those that were added, and those the message came with, once somebody has asked for one.
+        self._added: dict[tuple[str, str], str] = {}
+        self._recipients: _Recipients | None = None
+        # Recipients that were to be deleted and that nobody knows.
+        self.missed = 0
         self._quarantine: bytes | None = None
         self.body: Body | None = None
         # Where bodies come from that nobody has begun to read.
@@ -149,15 +198,30 @@ class Edits:
         self._need(_ADD_RECIPIENTS_WITH_PARAMS if params else _ADD_RECIPIENTS)
         edit = AddRecipient(_bracketed(address, "recipient"), _params(params, "recipient"))
         self._queue(self._envelope, packet(edit.CODE, edit.payload))
+        self._added[_mailbox(address)] = edit.address
 
-    def delete_recipient(self, address: str) -> None:
-        """Queue the end of an envelope recipient."""
+    def delete_recipient(self, address: str, recipients: Iterable[Rcpt] = ()) -> None:
+        """Queue the end of an envelope recipient, under each path that the MTA has it by.
+
+        Args:
+            address: With or without brackets.
+            recipients: Those of the message, the same at each call.
+        """
         self._need(_DELETE_RECIPIENTS)
         one_line(address, "recipient")
         if address == "<>":
             raise LocalProtocolError("recipient: expected one mailbox, found none")
-        edit = DeleteRecipient(address if address.startswith("<") else f"<{address}>")
-        self._queue(self._envelope, packet(edit.CODE, edit.payload))
+        if self._recipients is None:
+            self._recipients = _Recipients(recipients)
+        paths = self._recipients.paths(address)
+        if not paths:
+            # Another filter may have added it, which only the MTA knows.
+            added = self._added.get(_mailbox(address))
+            paths = [added or _path(address)]
+            self.missed += added is None
+        for path in paths:
+            edit = DeleteRecipient(path)
+            self._queue(self._envelope, packet(edit.CODE, edit.payload))
 
     def quarantine(self, reason: str) -> None:
         """Queue that the message be held."""
@@ -188,7 +252,7 @@ class Edits:
 
     def _need(self, action: int) -> None:
         if not self._actions & action:
-            raise NotNegotiatedError(f"the MTA and this filter did not agree on {Action(action).name}")
+            raise NotNegotiatedError(f"the MTA does not offer {Action(action).name}, which this edit needs")
 
     def _value(self, value: str) -> str:
         return self._space + value if self._space and isinstance(value, str) else value

@@ -56,6 +56,9 @@ KEPT: Final[Mapping[str, str]] = {
     "wire.connection.Connection.row": OURS,
     "context.Scene.notes": "the filter",
     "edits.Edits._changes": "max_edits and max_edits_size",
+    "edits.Edits._added": "max_edits",
+    "edits._Recipients._exact": "max_recipients",
+    "edits._Recipients._loose": "max_recipients",
     "compat.context.Context.lists": OURS,
     # Of a server, a process.
     "_budget.Budget._held": CONNECTIONS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomilter import Action, LocalProtocolError, NotNegotiatedError
+from aiomilter import Action, LocalProtocolError, NotNegotiatedError, Rcpt
 from aiomilter.edits import Edits, body_packets
 from aiomilter.wire.constants import ALL_ACTIONS
 
@@ -272,6 +272,50 @@ def test_a_recipient_is_deleted_as_it_was_named() -> None:
     queue = edits()
     queue.delete_recipient("<@relay,@other:bob@x>")
     assert sent(queue) == [("-", b"<@relay,@other:bob@x>\0")]
+
+
+RECIPIENTS: Final = [
+    Rcpt("<Bob@Example.ORG>"),
+    Rcpt("<carol@example.org>"),
+    Rcpt("<carol@EXAMPLE.org>"),
+    Rcpt("<Dave@x.example>"),
+    Rcpt("<dave@x.example>"),
+    Rcpt("<@relay:erin@x.example>"),
+    Rcpt("<frank@x.example> NOTIFY=NEVER"),
+    Rcpt("grace"),
+]
+
+
+@pytest.mark.parametrize(
+    ("address", "paths", "missed"),
+    [
+        ("Bob@example.org", ["<Bob@Example.ORG>"], 0),
+        ("<Bob@EXAMPLE.org>", ["<Bob@Example.ORG>"], 0),
+        ("bob@example.org", ["<Bob@Example.ORG>"], 0),  # {rcpt_addr} of Postfix
+        ("carol@Example.Org", ["<carol@example.org>", "<carol@EXAMPLE.org>"], 0),
+        ("Dave@X.example", ["<Dave@x.example>"], 0),
+        ("dave@X.example", ["<dave@x.example>"], 0),
+        ("DAVE@x.example", ["<Dave@x.example>", "<dave@x.example>"], 0),
+        ("erin@x.example", ["<@relay:erin@x.example>"], 0),
+        ("frank@x.example", ["<frank@x.example>"], 0),
+        ("grace", ["<grace>"], 0),
+        ("heidi@x.example", ["<heidi@x.example>"], 1),
+        ("Bob@example.org.evil", ["<Bob@example.org.evil>"], 1),
+    ],
+)
+def test_a_recipient_is_deleted_as_the_mta_knows_it(address: str, paths: list[str], missed: int) -> None:
+    queue = edits()
+    queue.delete_recipient(address, RECIPIENTS)
+    assert sent(queue) == [("-", path.encode() + b"\0") for path in paths]
+    assert queue.missed == missed
+
+
+def test_a_recipient_that_was_added_may_be_deleted() -> None:
+    queue = edits()
+    queue.add_recipient("new@X.example", ())
+    queue.delete_recipient("new@x.example", RECIPIENTS)
+    assert sent(queue) == [("+", b"<new@X.example>\0"), ("-", b"<new@X.example>\0")]
+    assert queue.missed == 0
 
 
 @pytest.mark.parametrize(

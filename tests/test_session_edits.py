@@ -121,6 +121,25 @@ async def test_the_order_of_edits_on_the_wire() -> None:
     assert "".join(code for code, _ in found) == "mmihe+-2qbbc"
 
 
+async def test_recipients_that_are_not_there_are_one_warning() -> None:
+    """It is the filter's mistake that a message goes to somebody it was kept from."""
+
+    def eom(filter_: Any, ctx: Any, event: Any) -> None:
+        ctx.delete_recipient("BOB@Example.NET")
+        ctx.delete_recipient("nobody\u2028@example.net")
+        ctx.delete_recipient("nothing@example.net")
+
+    async with serving(filter_class({"eom": eom})) as scene:
+        found = await at_end(await scene.opened())
+
+    assert [payload for code, payload in found if code == "-"] == [
+        b"<bob@example.net>\0",
+        b"<nobody\xe2\x80\xa8@example.net>\0",
+        b"<nothing@example.net>\0",
+    ]
+    assert scene.watcher.remarks == ["delete_recipient: the message has no recipient 'nobody\\u2028@example.net'"]
+
+
 @pytest.mark.parametrize(
     "name", ["connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "unknown", "abort", "close"]
 )

@@ -270,7 +270,7 @@ async def test_recipients_are_added_with_and_without_parameters(scene: Scene) ->
     assert not {"NOTIFY=NEVER"} & set(delivery.recipients["dave@example.test"])
 
 
-@pytest.mark.parametrize("address", [BOB, f"<{BOB}>"])
+@pytest.mark.parametrize("address", [BOB, f"<{BOB}>", BOB.upper()])
 async def test_a_recipient_is_deleted(scene: Scene, address: str) -> None:
     """Protocol.md 3.7, DELRCPT: with brackets and without."""
     delivery = await edited(scene, lambda ctx: ctx.delete_recipient(address))
