@@ -15,7 +15,7 @@ from email.generator import BytesGenerator
 from email.message import Message, _parseparam  # type: ignore[attr-defined]  # programs look at it
 from email.utils import collapse_rfc2231_value, decode_params
 from io import BytesIO, StringIO
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
 from aiomilter.compat.lowlevel import CONTINUE
 from aiomilter.compat.parsing import parse_header
@@ -400,6 +400,8 @@ class SGMLFilter(SGMLParser):
         out: Where the document goes.
     """
 
+    _only_tags: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, out: _Writer) -> None:
         super().__init__()
         self.out = out
@@ -452,6 +454,7 @@ class HTMLScriptFilter(SGMLFilter):
         out: Where the document goes.
     """
 
+    _only_tags: ClassVar[tuple[str, ...]] = ("script",)
     msg = "<!-- WARNING: embedded script removed -->"
 
     def __init__(self, out: _Writer) -> None:
@@ -472,7 +475,7 @@ class HTMLScriptFilter(SGMLFilter):
     def handle_data(self, data: str) -> None:
         """Write what is in no script."""
         if not self.ignoring:
-            super().handle_data(data)
+            self.out.write(data)
 
 
 def check_html(msg: MimeMessage, savname: str | None = None) -> int:

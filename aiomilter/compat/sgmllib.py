@@ -1,15 +1,11 @@
-"""A parser that calls a method for each tag: ``Milter.sgmllib``, as Python 2 had it.
+"""A parser that calls a method for each tag: ``Milter.sgmllib``, as Python 2 had it; what a tag is, ``markup`` says."""
 
-It reads as :class:`html.parser.HTMLParser` does.
-"""
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
-from collections.abc import Callable
-from html.parser import HTMLParser
-from typing import Any, Final
+from aiomilter.compat.markup import Attributes, Markup, Token, attributes
 
 __all__ = ["SGMLParseError", "SGMLParser"]
-
-Attributes = list[tuple[str, str]]
 
 
 class SGMLParseError(RuntimeError):
@@ -39,28 +35,24 @@ class SGMLParser:
         self.rawtext = ""
         self.stack: list[str] = []
         self.nomoretags = self.literal = False
-        self._source = ""
-        self._lines = [0]
-        self._tokens = _Tokens(self._token)
-        self._done = 0
-        self._pending: tuple[str, tuple[Any, ...]] | None = None
+        # What a class says of itself is not true of those derived from it.
+        self._only: Collection[str] | None = vars(type(self)).get("_only_tags")
+        self._markup = Markup(self._only)
+        self._start_tag = ""
+        # Where each tag is in the stack, the first time; and how many tags this knows.
+        self._opened: dict[str, int] = {}
+        self._known = 0
 
     def feed(self, data: str) -> None:
         """Parse more of the document; what may be the beginning of markup waits for the rest."""
         if self.literal or self.nomoretags:
             self.handle_data(data)
-            return
-        self._grow(data)
-        self._tokens.feed(data)
-        self._deliver(self._position())
+        else:
+            self._tell(self._markup.feed(data))
 
     def close(self) -> None:
         """Parse what still waits."""
-        self._tokens.close()
-        self._deliver(len(self._source))
-        if self._done < len(self._source):
-            self.handle_data(self._source[self._done :])
-            self._done = len(self._source)
+        self._tell(self._markup.close())
 
     def setnomoretags(self) -> None:
         """Take all that is fed from now on for text."""
@@ -72,39 +64,37 @@ class SGMLParser:
 
     def get_starttag_text(self) -> str | None:
         """Return the start tag that was read last, as it was written."""
-        return self._tokens.get_starttag_text()
+        return self._start_tag or None
 
-    # A construct is told with its source, which is known when the next one begins.
+    def _tell(self, tokens: Iterable[Token]) -> None:
+        for kind, self.rawtext, value in tokens:
+            match kind:
+                case "text":
+                    self.handle_data(self.rawtext)
+                case "start":
+                    self._start_tag = self.rawtext
+                    self._start(value)
+                case "end":
+                    self._end(value)
+                case "entityref":
+                    self.handle_entityref(value)
+                case "charref":
+                    self.handle_charref(value)
+                case "comment":
+                    self.handle_comment(value)
+                case "decl":
+                    self.handle_decl(value)
+                case "pi":
+                    self.handle_pi(value)
 
-    def _grow(self, data: str) -> None:
-        start = len(self._source)
-        self._lines += [start + i + 1 for i, character in enumerate(data) if character == "\n"]
-        self._source += data
-
-    def _position(self) -> int:
-        line, offset = self._tokens.getpos()
-        return self._lines[line - 1] + offset
-
-    def _token(self, kind: str, *arguments: Any) -> None:
-        self._deliver(self._position())
-        self._pending = (kind, arguments)
-
-    def _deliver(self, end: int) -> None:
-        if self._pending is None:
-            return
-        (kind, arguments), self._pending = self._pending, None
-        # From where the one before ended: nothing that HTMLParser passes over in silence gets lost.
-        self.rawtext, self._done = self._source[self._done : end], end
-        if kind == "handle_data":
-            self.handle_data(self.rawtext)
-        else:
-            getattr(self, kind)(*arguments)
-
-    def _start(self, tag: str, attrs: Attributes) -> None:
+    def _start(self, tag: str) -> None:
+        # Where only tags matter, their attributes do not.
+        attrs = attributes(self.rawtext) if self._only is None else []
         for prefix in ("start_", "do_"):
             method = getattr(self, prefix + tag, None)
             if method is not None:
                 if prefix == "start_":
+                    self._forget_popped()
                     self.stack.append(tag)
                 self.handle_starttag(tag, method, attrs)
                 return
@@ -112,8 +102,9 @@ class SGMLParser:
 
     def _end(self, tag: str) -> None:
         method = getattr(self, "end_" + tag, None)
-        if tag in self.stack:
-            del self.stack[self.stack.index(tag) :]
+        first = self._first(tag) if self.stack else None
+        if first is not None:
+            self._unwind(first)
         elif method is not None:
             self.report_unbalanced(tag)
             return
@@ -121,6 +112,29 @@ class SGMLParser:
             self.unknown_endtag(tag)
         else:
             self.handle_endtag(tag, method)
+
+    def _first(self, tag: str) -> int | None:
+        """Return where a tag is in the stack, the first time, without a look at all of it for each end tag."""
+        if self.stack[0] == tag:
+            return 0
+        self._forget_popped()
+        for index in range(self._known, len(self.stack)):
+            self._opened.setdefault(self.stack[index], index)
+        self._known = len(self.stack)
+        return self._opened.get(tag)
+
+    def _forget_popped(self) -> None:
+        """Count anew after a program has taken tags off the stack."""
+        if self._known > len(self.stack):
+            self._opened, self._known = {}, 0
+
+    def _unwind(self, first: int) -> None:
+        if self._known > first:
+            for tag in self.stack[first : self._known]:
+                if self._opened.get(tag, -1) >= first:
+                    del self._opened[tag]
+            self._known = first
+        del self.stack[first:]
 
     def handle_starttag(self, tag: str, method: Callable[[Attributes], None], attrs: Attributes) -> None:
         """Call the method of a start tag."""
@@ -140,7 +154,11 @@ class SGMLParser:
 
     def convert_charref(self, name: str) -> str | None:
         """Return the character of a decimal reference; None for others than ASCII."""
-        return self.convert_codepoint(int(name)) if name.isdecimal() and int(name) < 128 else None
+        digits = name.lstrip("0") or "0"
+        # What has too many digits, int() refuses.
+        return (
+            self.convert_codepoint(int(digits)) if name.isdecimal() and len(digits) < 4 and int(digits) < 128 else None
+        )
 
     def convert_codepoint(self, codepoint: int) -> str:
         """Return the character with a number."""
@@ -184,50 +202,3 @@ class SGMLParser:
 
     def unknown_entityref(self, ref: str) -> None:
         """An entity that has no text; does nothing."""
-
-
-class _Tokens(HTMLParser):
-    """Tells each construct to a parser, as a method's name and its arguments."""
-
-    def __init__(self, tell: Callable[..., None]) -> None:
-        super().__init__(convert_charrefs=False)
-        self._tell = tell
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._tell("_start", tag, [(name, name if value is None else value) for name, value in attrs])
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        # HTML knows no empty elements: <script/> is the beginning of one.
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._tell("_end", tag)
-
-    def handle_data(self, data: str) -> None:
-        self._tell("handle_data", data)
-
-    def handle_charref(self, name: str) -> None:
-        self._tell("handle_charref", name)
-
-    def handle_entityref(self, name: str) -> None:
-        self._tell("handle_entityref", name)
-
-    def handle_comment(self, data: str) -> None:
-        self._tell("handle_comment", data)
-
-    def handle_decl(self, decl: str) -> None:
-        self._tell("handle_decl", decl)
-
-    def unknown_decl(self, data: str) -> None:
-        self._tell("handle_decl", data)
-
-    def handle_pi(self, data: str) -> None:
-        self._tell("handle_pi", data)
-
-    def parse_marked_section(self, i: int, report: int = 1) -> int:
-        # As browsers do: it ends with the first ">".  What HTMLParser has raises where the markup is broken.
-        end = self.rawdata.find(">", i)
-        if end < 0:
-            return -1
-        self._tell("handle_decl", self.rawdata[i + 2 : end])
-        return end + 1

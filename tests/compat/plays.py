@@ -157,6 +157,17 @@ def defanged(load: Load, octets: bytes) -> object:
     return changed, message.ismodified(), found
 
 
+@scene
+def html(load: Load, pieces: list[str]) -> object:
+    """What becomes of a document in pieces."""
+    out = io.StringIO(newline="")
+    parser = load("mime").HTMLScriptFilter(out)
+    for piece in pieces:
+        parser.feed(piece)
+    parser.close()
+    return out.getvalue()
+
+
 class AccessMap:
     """In place of Berkeley DB's; both sides keep the class that they found first."""
 
