@@ -9,6 +9,9 @@
 ``fd:NAME``                               one that systemd handed over, by its name; for a daemon only
 ========================================  ================================================
 
+Anything else is an error that says, where that can be told, what was meant: ``127.0.0.1:8890`` is told
+``inet:8890@127.0.0.1``.
+
 Source: libmilter/docs/smfi_setconn.html; postconf(5), smtpd_milters.
 """
 
@@ -18,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from aiomilter._address_hints import is_ipv6, meant
 from aiomilter.exceptions import AddressError
 
 __all__ = ["Address", "Inet", "Inherited", "Unix", "parse", "parse_all"]
@@ -25,6 +29,13 @@ __all__ = ["Address", "Inet", "Inherited", "Unix", "parse", "parse_all"]
 _MAX_PATH: Final = 107
 """Octets of a path that sockaddr_un can hold on Linux, its NUL not counted."""
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<literal>[^\]]+)\]|(?P<host>[^:\[\]@]+)):(?P<port>[^:@\[\]]+)")
+_NO_HOST: Final = re.compile(r"[\s\x00-\x20\x7f\[\]@/,;*\"'{}<>\\]")
+"""What no host name or address has in it."""
+_MAX_FD: Final = 2**31 - 1
+_SHOWN: Final = 200
+"""Characters of a text in errors, about."""
+_FORMS: Final = "inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER"
+_ABSOLUTE: Final = "the absolute path of a socket, as in unix:/run/filter.sock"
 _FD_NAME: Final = re.compile(r"[A-Za-z_][!-9;-~]{0,254}")
 """What systemd takes for FileDescriptorName=, printable ASCII without colon, as far as it does not look like a number."""
 
@@ -76,25 +87,62 @@ class Inherited:
 Address: TypeAlias = Inet | Unix | Inherited
 
 
+class _Unclear(Exception):
+    """A text names no endpoint; the message says what was expected.
+
+    Args:
+        expected: What.
+        of_tcp: Whether that is a part of a TCP endpoint.
+    """
+
+    def __init__(self, expected: str, *, of_tcp: bool = False) -> None:
+        super().__init__(expected)
+        self.of_tcp = of_tcp
+
+
 def parse(text: str) -> Address:
     """Return the endpoint a text names.
 
     Raises:
         AddressError: It names none; the message says what was expected.
     """
+    try:
+        return _parsed(text)
+    except _Unclear as unclear:
+        right = next(filter(_is_right, meant(text)), None)
+        expected = str(unclear)
+        if right is not None:
+            expected = f"{_FORMS if expected == _ABSOLUTE and '/' not in text else expected}; write {right}"
+        elif unclear.of_tcp:
+            expected += ", as in inet:8890@127.0.0.1"
+        raise AddressError(f"{text!r:.{_SHOWN}}: expected {expected}") from None
+
+
+def _is_right(text: str) -> bool:
+    """Return whether a text names an endpoint, and is fit to be shown."""
+    try:
+        _parsed(text.replace(":PORT", ":0"))
+    except _Unclear:
+        return False
+    return text.isprintable()
+
+
+def _parsed(text: str) -> Address:
     kind, colon, rest = text.partition(":")
     match kind.lower() if colon else "":
         case "inet":
-            return _inet(text, rest, socket.AF_INET)
+            return _inet(rest, socket.AF_INET)
         case "inet6":
-            return _inet(text, rest, socket.AF_INET6)
+            return _inet(rest, socket.AF_INET6)
         case "unix" | "local" | "":
-            return _unix(text, rest if colon else text)
+            return _unix(rest if colon else text)
         case "fd" if rest.isascii() and rest.isdigit():
-            return Inherited(int(rest))
+            return Inherited(_number(rest, _MAX_FD, "a descriptor"))
         case "fd" if _FD_NAME.fullmatch(rest):
             return Inherited(rest)
-    raise AddressError(f"{text!r}: expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER")
+        case "fd":
+            raise _Unclear("a descriptor or the name of a socket that systemd hands over, as in fd:3 or fd:milter")
+    raise _Unclear(_FORMS)
 
 
 def parse_all(texts: Iterable[str]) -> list[Address]:
@@ -112,33 +160,51 @@ def parse_all(texts: Iterable[str]) -> list[Address]:
     return found
 
 
-def _unix(text: str, path: str) -> Unix:
+def _unix(path: str) -> Unix:
+    if path.startswith(("@", "\0")):
+        raise _Unclear(f"{_ABSOLUTE}: no mail server finds an abstract one")
     if not path.startswith("/") or "\0" in path:
-        raise AddressError(f"{text!r}: expected the absolute path of a socket, as in unix:/run/filter.sock")
+        raise _Unclear(_ABSOLUTE)
     if len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
-        raise AddressError(f"{text!r}: expected a path of at most {_MAX_PATH} octets")
+        raise _Unclear(f"a path of at most {_MAX_PATH} octets")
     return Unix(path)
 
 
-def _inet(text: str, rest: str, family: socket.AddressFamily) -> Inet:
+def _inet(rest: str, family: socket.AddressFamily) -> Inet:
     if match := _HOST_PORT.fullmatch(rest):
         if match["literal"] and ":" in match["literal"]:
             family = socket.AF_INET6
-        return Inet(match["literal"] or match["host"], _port(text, match["port"]), family)
+        return Inet(_host(match["literal"] or match["host"], family), _port(match["port"]), family)
     port, at, host = rest.partition("@")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if at and not host:
-        raise AddressError(f"{text!r}: expected a host after the @")
-    return Inet(host or None, _port(text, port), family)
+        raise _Unclear("a host after the @", of_tcp=True)
+    number = _port(port)
+    return Inet(_host(host, family) if host else None, number, family)
 
 
-def _port(text: str, port: str) -> int:
-    if port.isascii() and port.isdigit():
-        if int(port) > 65535:
-            raise AddressError(f"{text!r}: expected a port of 0 to 65535, found {port}")
-        return int(port)
+def _host(host: str, family: socket.AddressFamily) -> str:
+    if _NO_HOST.search(host) or (":" in host and not is_ipv6(host)):
+        raise _Unclear(f"a host name or an IP address, found {host!r:.{_SHOWN}}", of_tcp=True)
+    if ":" in host and family == socket.AF_INET:
+        raise _Unclear(f"inet6: before an IPv6 address, found {host!r}")
+    return host
+
+
+def _port(port: str) -> int:
+    if port.removeprefix("-").isdigit() and port.isascii():
+        return _number(port, 65535, "a port")
     try:
         return socket.getservbyname(port, "tcp")
-    except (OSError, UnicodeError) as error:
-        raise AddressError(f"{text!r}: expected a port number or the name of a TCP service, found {port!r}") from error
+    except (OSError, ValueError) as error:  # a UnicodeError is one
+        what = f"a port number or the name of a TCP service, found {port!r:.{_SHOWN}}"
+        raise _Unclear(what, of_tcp=True) from error
+
+
+def _number(digits: str, most: int, what: str) -> int:
+    # Not before its length is known: Python takes no more than 4300 digits.
+    number = int(digits) if len(digits.lstrip("0")) <= len(str(most)) else -1
+    if not 0 <= number <= most:
+        raise _Unclear(f"{what} of 0 to {most}, found {digits:.{_SHOWN}}")
+    return number

@@ -482,7 +482,8 @@ def test_a_file_may_import_what_lies_beside_it_and_have_any_name(check: Command)
         (["--nope"], "unknown argument: --nope"),
         (
             ["--connect", "x:1"],
-            "argument --connect: 'x:1': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER",
+            "argument --connect: 'x:1': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"
+            " write inet:1@x",
         ),
     ],
 )

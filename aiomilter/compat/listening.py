@@ -6,7 +6,8 @@ from typing import Final
 
 from aiomilter._bind_errors import cannot_listen, cannot_look_up
 from aiomilter._socket_file import SocketFile, bind, remove_socket
-from aiomilter.addresses import Inet, Unix
+from aiomilter.addresses import Inet, Unix, parse
+from aiomilter.exceptions import AddressError
 
 __all__ = ["Listening", "open_socket"]
 
@@ -51,10 +52,18 @@ def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:
         case "unix" | "local" | "":
             return _open_unix(rest, remove, backlog)
         case "inet":
-            return Listening(_open_inet(rest, socket.AF_INET, backlog))
+            return Listening(_open_inet(name, rest, socket.AF_INET, backlog))
         case "inet6":
-            return Listening(_open_inet(rest, socket.AF_INET6, backlog))
-    raise ValueError(f"{name!r}: expected unix, local, inet or inet6")
+            return Listening(_open_inet(name, rest, socket.AF_INET6, backlog))
+    raise _no_name(name)
+
+
+def _no_name(name: str) -> ValueError:
+    """Return an error that says what a name should have been; Postfix's own way of writing it means nothing to libmilter."""
+    try:
+        return ValueError(f"{name!r}: expected libmilter's form; write {parse(name)}")
+    except AddressError as error:
+        return ValueError(str(error))
 
 
 def _open_unix(path: str, remove: bool, backlog: int) -> Listening:
@@ -75,16 +84,19 @@ def _open_unix(path: str, remove: bool, backlog: int) -> Listening:
     return Listening(listening, file)
 
 
-def _open_inet(rest: str, family: socket.AddressFamily, backlog: int) -> socket.socket:
+def _open_inet(name: str, rest: str, family: socket.AddressFamily, backlog: int) -> socket.socket:
     port, at, host = rest.partition("@")
     flags = 0
     if host.startswith("[") and host.endswith("]"):
         host, flags = host[1:-1], socket.AI_NUMERICHOST  # what is no address is not asked for as a name
     if at and not host:
-        raise ValueError("expected a host after the @")
-    number = int(port) if port.isascii() and port.isdigit() else socket.getservbyname(port, "tcp")
+        raise _no_name(name)
+    try:
+        number = int(port) if port.isascii() and port.isdigit() else socket.getservbyname(port, "tcp")
+    except (OSError, ValueError) as error:  # Python makes a number of 4300 digits at most
+        raise _no_name(name) from error
     if not number <= 65535:
-        raise ValueError("expected a port of at most 65535")
+        raise _no_name(name)
     address = Inet(host or None, number, family)
     everywhere = "0.0.0.0" if family == socket.AF_INET else "::"
     try:

@@ -1,0 +1,127 @@
+"""What somebody has meant who wrote where a milter listens in a way that means nothing, or nothing for sure."""
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+__all__ = ["is_ipv6", "meant"]
+
+_LONGEST: Final = 1024
+"""Characters that are worth a guess."""
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)(?:://|[:=]|\s+)(.*)", re.IGNORECASE | re.DOTALL)
+_SETTING: Final = re.compile(r"\w+\s*=\s*(?=\w+:|/)")
+"""What stands before it in main.cf and sendmail.mc: ``smtpd_milters =``, ``S=``."""
+_TCP: Final = frozenset({"inet", "tcp", "tcp4", "inet4", "ipv4", "ip", "http", "https", "smtp", "milter", "host"})
+_TCP6: Final = frozenset({"inet6", "tcp6", "ipv6", "ip6"})
+_UNIX: Final = frozenset({"unix", "local", "file", "path", "socket", "sock", "pipe"})
+_QUOTES: Final = (("{", "}"), ('"', '"'), ("'", "'"), ("<", ">"))
+_ALL: Final = ("", "*")
+"""Hosts that stand for all addresses of the machine."""
+
+
+def meant(text: str) -> Iterator[str]:
+    """Yield what was perhaps meant, the likeliest first; not all of it is valid.
+
+    Where a port is missing, ``PORT`` stands for it.
+
+    Args:
+        text: What means nothing.
+    """
+    if not text or len(text) > _LONGEST:
+        return
+    cleaned = _cleaned(text)
+    if cleaned != text:
+        yield cleaned
+    found = _SCHEME.match(cleaned)
+    scheme, rest = (found[1].lower(), found[2]) if found else ("", cleaned)
+    if scheme in _UNIX:
+        yield f"unix:{rest.strip()}"
+        if not rest.startswith("/"):
+            yield from _of_tcp(rest, six=False, alone=False)
+    elif scheme == "fd":
+        yield f"fd:{rest.strip()}"
+    elif scheme in _TCP or scheme in _TCP6:
+        if rest.startswith("/"):
+            yield f"unix:{rest}"
+        yield from _of_tcp(rest, six=scheme in _TCP6, alone=True)
+    elif "/" not in cleaned:
+        yield from _of_tcp(cleaned, six=False, alone=True)
+
+
+def _cleaned(text: str) -> str:
+    """Return a text without what belongs to the file it was copied from, and with the digits of this world."""
+    text = unicodedata.normalize("NFKC", text).strip()
+    for opening, closing in _QUOTES:
+        if text.startswith(opening) and text.endswith(closing):
+            text = text[1:-1].strip()
+    text = _SETTING.sub("", text, count=1)
+    if not text.startswith(("/", "unix:", "local:")):
+        text = text.partition(",")[0]
+    return text.strip()
+
+
+def _of_tcp(rest: str, *, six: bool, alone: bool) -> Iterator[str]:
+    """Yield endpoints that host and port may make, in whichever order they come.
+
+    Args:
+        rest: What they are in.
+        six: Whether it was said to be IPv6.
+        alone: Whether one of them is enough.
+    """
+    rest = rest.strip().partition("/")[0]
+    words = rest.split()
+    if len(words) == 2 and not set("@:") & set(rest):
+        rest = ":".join(words)
+    for host, port in _pairs(rest, alone=alone):
+        host, port = host.strip().removeprefix("[").removesuffix("]"), port.strip()
+        kind = "inet6" if is_ipv6(host) or (six and not _is_ipv4(host)) else "inet"
+        if host in _ALL:
+            yield f"{kind}:{port}"
+        elif port != "PORT" or is_ipv6(host) or _is_ipv4(host) or host == "localhost":
+            yield f"{kind}:{port}@{host}"
+
+
+def _pairs(rest: str, *, alone: bool) -> Iterator[tuple[str, str]]:
+    """Yield pairs of host and port."""
+    port, at, host = rest.partition("@")
+    if at:
+        yield host, port
+        yield port, host
+        if alone:
+            yield host or port, "PORT"
+        return
+    if rest.isdigit():
+        if alone:
+            yield "127.0.0.1", rest
+        return
+    port, _, host = rest.partition(":")
+    if port.isdigit() and not is_ipv6(rest):
+        yield host, port
+    if not is_ipv6(rest) or _ends_in_port(rest):
+        host, _, port = rest.rpartition(":")
+        yield host, port
+    if alone:
+        yield rest, "PORT"
+
+
+def _ends_in_port(address: str) -> bool:
+    """Return whether an IPv6 address is one without its last part, too: somebody has left the brackets out."""
+    host, _, port = address.rpartition(":")
+    return is_ipv6(host) and port.isdigit()
+
+
+def is_ipv6(host: str) -> bool:
+    """Return whether a host is written as an IPv6 address."""
+    try:
+        return ":" in host and bool(ipaddress.IPv6Address(host))
+    except ValueError:
+        return False
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(host))
+    except ValueError:
+        return False
