@@ -7,13 +7,14 @@ import pwd
 import socket
 from collections.abc import Callable, Collection
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-__all__ = ["Access", "group_number", "peer_name", "user_number"]
+from aiomilter._kernel import credentials
+
+__all__ = ["Access", "group_number", "peer_address", "peer_name", "user_number"]
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_CREDENTIALS: Final = Struct("iII")
 _SO_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
 """Linux only: process, user and group as they were when the peer connected, told by the kernel."""
 _SO_PEERGROUPS: Final[int | None] = getattr(
@@ -28,6 +29,7 @@ _MAX_NUMBER: Final = 2**32 - 2
 """Of users and groups; the one above means none."""
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 """IPv4, written as IPv6."""
+_MAPPED_PREFIX: Final = "::ffff:"
 
 
 class Access:
@@ -69,7 +71,10 @@ class Access:
         if sock.family == socket.AF_UNIX:
             if not self._by_credentials:
                 return None
-            user, group = _credentials(sock)
+            found = credentials(sock)
+            if found is None:
+                return "the system does not tell who it is"
+            _, user, group = found
             if user in self._users or group in self._groups:
                 return None
             if self._groups and not self._groups.isdisjoint(_supplementary(sock)):
@@ -105,8 +110,23 @@ def group_number(option: str, group: object) -> int:
 def peer_name(sock: socket.socket) -> str:
     """Return who is at the other end: an address, or the user of a UNIX-domain socket; "" if nobody can tell."""
     if sock.family == socket.AF_UNIX:
-        return f"user {_credentials(sock)[0]}" if _SO_PEERCRED is not None else ""
+        found = credentials(sock)
+        return f"user {found[1]}" if found is not None else ""
     return str(_address(sock) or "")
+
+
+def peer_address(sock: socket.socket, name: Any) -> str:
+    """Return who is at the other end, as exactly as can be: address and port, or user and process; "" if nobody can tell.
+
+    Args:
+        sock: The socket.
+        name: Its peer, as ``accept`` has it: the peer may have left by now.
+    """
+    if sock.family == socket.AF_UNIX:
+        found = credentials(sock)
+        return f"uid {found[1]} pid {found[0]}" if found is not None else ""
+    host = name[0].removeprefix(_MAPPED_PREFIX) if "." in name[0] else name[0]
+    return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
 
 
 def _address(sock: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -117,12 +137,6 @@ def _address(sock: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Addre
     address = ipaddress.ip_address(text.partition("%")[0])
     # A socket that was handed over may take both, and IPv4 then looks like this.
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _credentials(sock: socket.socket) -> tuple[int, int]:
-    assert _SO_PEERCRED is not None
-    _, user, group = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _CREDENTIALS.size))
-    return user, group
 
 
 def _supplementary(sock: socket.socket) -> list[int]:

@@ -229,7 +229,7 @@ class Listener:
 
     Args:
         bound: Where.
-        accepted: Gets every new connection.
+        accepted: Gets every new connection, and the address of its peer.
         failing: Called with the error, once, when the system has nothing left for another connection; then it is tried
             again every second.
         share: If other processes accept from the same socket.
@@ -238,7 +238,7 @@ class Listener:
     def __init__(
         self,
         bound: Bound,
-        accepted: Callable[[socket.socket], object],
+        accepted: Callable[[socket.socket, Any], object],
         failing: Callable[[OSError], object],
         share: Share | None = None,
     ) -> None:
@@ -274,7 +274,7 @@ class Listener:
 
     def _accept_one(self) -> bool:
         try:
-            connection, _name = self.bound.socket.accept()
+            connection, name = self.bound.socket.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except ConnectionAbortedError:
@@ -287,7 +287,7 @@ class Listener:
             return False
         self._failed = False
         connection.setblocking(False)
-        self._accepted(connection)
+        self._accepted(connection, name)
         return True
 
     def _pause(self, delay: float, resume: Callable[[], None]) -> None:

@@ -45,6 +45,7 @@ class MilterProtocol(asyncio.Protocol):
         ended: Called once when the connection and all its callbacks are over.
         budget: What all connections may keep.
         spare: The Task that it runs as, unless it has one for itself.
+        peer: Who is at the other end, for the log; "" if not known.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class MilterProtocol(asyncio.Protocol):
         "context",
         "idle",
         "number",
+        "peer",
     )
 
     session: ClassVar[type[Session]] = Session
@@ -92,8 +94,10 @@ class MilterProtocol(asyncio.Protocol):
         ended: Callable[["MilterProtocol"], None],
         budget: Budget,
         spare: Spare,
+        peer: str = "",
     ) -> None:
         self.number = number
+        self.peer = peer
         self.idle = 0
         self.budget = budget
         # Octets the budget knows of; unfinished packets found, and how often the last was found unfinished.
@@ -130,6 +134,10 @@ class MilterProtocol(asyncio.Protocol):
     def waiting(self) -> bool:
         """Whether a callback is suspended."""
         return self._running
+
+    def where(self) -> Where:
+        """Return where the session is, for the observer."""
+        return self._session.where()
 
     def at_work(self) -> tuple[Where, str]:
         """Return where the session is, and its filter; for another thread, so that nothing changes."""
@@ -267,6 +275,12 @@ class MilterProtocol(asyncio.Protocol):
         """Take note that there will be no transport."""
         if self._transport is None:
             self._tell_end()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the peer has said nothing at all."""
+        wire = self._session.wire
+        return not wire.negotiated and not wire.buffer.unfinished
 
     @property
     def begun(self) -> bool:
@@ -499,7 +513,7 @@ class MilterProtocol(asyncio.Protocol):
             self._time_writing()
             return
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-        self._observer.remarked(self._session.where(), what)
+        self._observer.peer_error(self._session.where(), "write timeout", what)
         self._abort()
 
 

@@ -77,6 +77,8 @@ class Channel(Protocol):
 
     number: int
     """Of the connection, for the log."""
+    peer: str
+    """Who is at the other end, for the log; "" if not known."""
     budget: Budget
     """What all connections may keep."""
 
@@ -528,7 +530,9 @@ class Session:
                     if self.over:
                         break  # type: ignore[unreachable]
         except RemoteProtocolError as error:
-            self._observer.remarked(self.where(), str(error))
+            what = str(error)
+            # What was expected is ours to say, what was found the peer's.
+            self._observer.peer_error(self.where(), what.partition(" found")[0], what)
         finish: Any = self._finish()
         yield from finish
 
@@ -833,15 +837,15 @@ class Session:
     def where(self) -> Where:
         """Return where the session is, for the observer."""
         client = self._scene.client
-        return Where(
-            self._channel.number, client.address or client.hostname, self._callback, self.wire.macro("i") or None
-        )
+        channel, queue_id = self._channel, self.wire.macro("i") or None
+        return Where(channel.number, client.address or client.hostname, self._callback, queue_id, channel.peer)
 
     def seen_from_outside(self) -> tuple[Where, str]:
         """Return where the session is, and the class of its filter: to another thread, so nothing may change."""
         client, kind = self._scene.client, type(self._handler)
         queue_id = self.wire.peek("i") or None
-        where = Where(self._channel.number, client.address or client.hostname, self._callback, queue_id)
+        channel = self._channel
+        where = Where(channel.number, client.address or client.hostname, self._callback, queue_id, channel.peer)
         return where, f"{kind.__module__}.{kind.__qualname__}"
 
     def macro(self, name: str) -> str | None:
@@ -939,7 +943,7 @@ class Session:
             wants = handler.wants
             self._agreement = agreement = cast(Agreement, _known(wants, offer, lambda: agree(offer, wants)))
         except (NegotiationError, RemoteProtocolError) as error:
-            self._observer.remarked(self.where(), str(error))
+            self._observer.peer_error(self.where(), "negotiation", str(error))
             self.over = True
             return
         self.wire.agreed(agreement)
@@ -1082,7 +1086,7 @@ class Session:
         if count < self._most_recipients and (count & 15 != 15 or self._fit(count)):
             return self._asked[_RCPT]
         if count == self._most_recipients:
-            self._observer.remarked(self.where(), "more recipients than allowed")
+            self._observer.peer_error(self.where(), "recipients", "more recipients than allowed")
         response = Reply(452, "4.5.3", "Too many recipients")
         self._recipient(event, response)
         self._answer_step(_RCPT, response, self._answers[_RCPT])
@@ -1137,7 +1141,7 @@ class Session:
             self._answer_step(stage, None, answer)
 
     def _too_many_headers(self) -> None:
-        self._observer.remarked(self.where(), "more header fields than allowed")
+        self._observer.peer_error(self.where(), "header fields", "more header fields than allowed")
         response = Reply(552, "5.3.4", "Message header too large")
         self._answer(Stage.HEADER, response, self._answers[Stage.HEADER])
 
@@ -1281,7 +1285,8 @@ class Session:
         if not self._stray:
             self._stray = True
             place = "out of order" if broken else "outside a message"
-            self._observer.remarked(self.where(), f"{event.command.name} came {place}; answered {_text(response)}")
+            what = f"{event.command.name} came {place}; answered {_text(response)}"
+            self._observer.peer_error(self.where(), place, what)
 
     async def _quit(self, event: Quit) -> None:
         self.over = True

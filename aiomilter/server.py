@@ -8,7 +8,7 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, cast
 
-from aiomilter._access import Access, peer_name
+from aiomilter._access import Access, peer_address, peer_name
 from aiomilter._bind_errors import cannot_look_up
 from aiomilter._budget import Budget
 from aiomilter._crowd import Crowd
@@ -18,15 +18,17 @@ from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._stall import Claim, Watch, watch
 from aiomilter._standby import Spare
 from aiomilter.addresses import Address, Inet, parse_all
+from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter
-from aiomilter.observe import SERVER, Observer
+from aiomilter.observe import SERVER, Observer, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.observe.seldom import Seldom
 from aiomilter.options import Options, check_number
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.events import Connect
+from aiomilter.wire.foreign import NEEDED, protocol_of
 from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
 
 __all__ = ["BACKLOG", "CANCEL_TIMEOUT", "DRAIN_TIMEOUT", "Factory", "Server", "serve"]
@@ -240,14 +242,19 @@ class Server:
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
-        self._say = Seldom(lambda what: self.observer.remarked(SERVER, what), monotonic)
+        self._say = Seldom(self.observer.remarked, monotonic)
+        # Who is being let in.
+        self._newcomer = SERVER
         self._interval = 0.0
         # For how many sweeps too much memory is kept.
         self._pressed = 0
         self._spare = Spare()
         self._budget = Budget(options.max_memory, options.max_messages, self._say)
         self._crowd = Crowd(
-            options.max_connections, options.max_connections_per_peer, options.max_refused_connections, self._say
+            options.max_connections,
+            options.max_connections_per_peer,
+            options.max_refused_connections,
+            lambda kind, what: self._say(kind, what, self._newcomer),
         )
         self._unwatch: Callable[[], None] | None = None
 
@@ -373,7 +380,15 @@ class Server:
         make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
         loop = asyncio.get_running_loop()
         connection = kind(
-            loop, make, self._options, self.observer, self._count, self._when_ended, self._budget, self._spare
+            loop,
+            make,
+            self._options,
+            self.observer,
+            self._count,
+            self._when_ended,
+            self._budget,
+            self._spare,
+            self._newcomer.peer,
         )
         self._connections[connection] = generation
         generation.connections += 1
@@ -420,15 +435,19 @@ class Server:
             patient = connection.begun and self._pressed <= unfinished
             if connection.dribbled() > (idle if patient else unfinished):
                 seconds = options.idle_timeout if patient else options.packet_timeout
-                self._say("packets", f"a connection brought no whole packet within {seconds:g} s; closing")
+                what = f"a connection brought no whole packet within {seconds:g} s; closing"
+                if connection.silent:
+                    why = "as a mail client that waits for a greeting would"
+                    what = f"a connection said nothing within {seconds:g} s, {why}; closing"
+                self._say("silence" if connection.silent else "packets", what, connection.where())
                 connection.stop()
             elif min(self._pressed, connection.idle) > unfinished and connection.keeps_much:
                 what = f"a connection that keeps much brought no packet for {options.packet_timeout:g} s; closing"
-                self._say("packets", what)
+                self._say("packets", what, connection.where())
                 connection.stop()
             elif connection.idle > idle:
                 what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"
-                self._say("idle connections", what)
+                self._say("idle connections", what, connection.where())
                 connection.stop()
 
     # ----------------------------------------------------------------------------------------------------- the factory
@@ -528,12 +547,19 @@ class Server:
             raise cannot_look_up(address, error) from error
         return bind_found(address, self._permissions, found)
 
-    def _accepted(self, sock: socket.socket) -> None:
+    def _accepted(self, sock: socket.socket, name: Any) -> None:
         """Have the event loop make a transport of a new connection, if it may stay."""
+        self._newcomer = Where(0, "", "", None, peer_address(sock, name))
+        try:
+            self._let_in(sock)
+        finally:
+            self._newcomer = SERVER
+
+    def _let_in(self, sock: socket.socket) -> None:
         refusal = self._access.refusal(sock)
         if refusal is not None:
             sock.close()
-            self._say("access", f"a connection was closed: {refusal}")
+            self._say("access", f"a connection was closed: {refusal}", self._newcomer)
             return
         peer = peer_name(sock) if self._crowd.counts_peers else ""
         if self._crowd.turns_away(peer):
@@ -548,13 +574,10 @@ class Server:
         context = self._options.ssl
         if context is not None and sock.family == socket.AF_UNIX:
             context = None
-        making = loop.connect_accepted_socket(
-            lambda: connection,
-            sock,
-            ssl=context,
-            ssl_handshake_timeout=_TLS_BEGINS if context is not None else None,
-            ssl_shutdown_timeout=_TLS_ENDS if context is not None else None,
-        )
+        if context is None:
+            making = loop.connect_accepted_socket(lambda: connection, sock)
+        else:
+            making = _make_tls(connection, sock, context)
         task = loop.create_task(making)
         self._accepting[task] = connection
         task.add_done_callback(self._transport_made)
@@ -569,8 +592,11 @@ class Server:
         if error is None and not task.cancelled():
             return
         connection.never_made()
-        if isinstance(error, OSError):  # whatever goes wrong with TLS is one
-            self._say("a new connection", f"a new connection is lost: {type(error).__name__}: {error}")
+        where = connection.where()
+        if isinstance(error, RemoteProtocolError):
+            self._say(str(error), str(error), where)
+        elif isinstance(error, OSError):  # whatever goes wrong with TLS is one
+            self._say("a new connection", f"a new connection is lost: {type(error).__name__}: {error}", where)
         elif error is not None:
             self.observer.failed(SERVER, "a new connection is lost", error)
 
@@ -585,6 +611,44 @@ class Server:
         for name in self.addresses if self._listeners else ():
             self.observer.stopped(name)
         self._listeners.clear()
+
+
+async def _make_tls(connection: MilterProtocol, sock: socket.socket, context: tls.SSLContext) -> Any:
+    """Make a transport that speaks TLS, unless the peer is seen to speak something else.
+
+    Raises:
+        RemoteProtocolError: It does.
+        OSError: It has left, or it does not do its part in time.
+    """
+    try:
+        name = protocol_of(await _first_octets(sock))
+        if name not in ("TLS", None):
+            raise RemoteProtocolError(f"speaks {name}, not TLS")
+    except BaseException:
+        sock.close()
+        raise
+    return await asyncio.get_running_loop().connect_accepted_socket(
+        lambda: connection,
+        sock,
+        ssl=context,
+        ssl_handshake_timeout=_TLS_BEGINS,
+        ssl_shutdown_timeout=_TLS_ENDS,
+    )
+
+
+async def _first_octets(sock: socket.socket) -> bytes:
+    """Return what a peer says first, once it does, and leave it to be read."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(sock.fileno(), readable.set)
+    try:
+        async with asyncio.timeout(_TLS_BEGINS):
+            await readable.wait()
+    except TimeoutError:
+        raise TimeoutError(f"said nothing within {_TLS_BEGINS:g} s, expected TLS") from None
+    finally:
+        loop.remove_reader(sock.fileno())
+    return sock.recv(NEEDED, socket.MSG_PEEK)
 
 
 class _Refusing(Milter):

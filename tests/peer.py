@@ -243,6 +243,7 @@ class Watcher:
         self.heard: list[tuple[str, Any]] = []
         self.failures: list[tuple[Where, str, BaseException | None]] = []
         self.remarks: list[str] = []
+        self.kinds: list[str] = []
         self.messages: list[MessageSummary] = []
         self.events: list[object] = []
         self.stalls: list[Stall] = []
@@ -266,6 +267,10 @@ class Watcher:
         self.failures.append((where, what, error))
 
     def remarked(self, where: Where, what: str) -> None:
+        self.remarks.append(what)
+
+    def peer_error(self, where: Where, kind: str, what: str) -> None:
+        self.kinds.append(kind)
         self.remarks.append(what)
 
     def stalled(self, stall: Stall) -> None:

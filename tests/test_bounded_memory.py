@@ -83,6 +83,10 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.spf._Check._letters": "the letters of macros",
     "dns.cache._Flight.waiters": "questions that are under way",
     # Of pymilter's programs.
+    "compat.markup.Markup._failed": "the document",
+    "compat.markup._others": PROGRAM,
+    "compat.markup._raw_end": OURS,
+    "compat.sgmllib.SGMLParser._opened": "the document",
     "compat.classic._wrappers": PROGRAM,
     "compat.cache.AddrCache._set": "tests/compat/test_modules.py",
     "compat.cache.AddrCache.cache": "tests/compat/test_modules.py",

@@ -33,7 +33,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "handler": "context failures",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
-        "_access": "",
+        "_access": "_kernel",
         "_crowd": "",
         "_budget": "",
         "options": "observe failures _access",
@@ -96,7 +96,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs",
         "import signal": "daemon _workers compat.lowlevel",
         # A program that is run waits for the threads it has started.
-        "import threading": "compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist _cli.compat",
+        # What compat's threads say goes through observe.seldom.
+        "import threading": "observe.seldom compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist _cli.compat",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",

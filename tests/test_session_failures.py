@@ -586,10 +586,10 @@ class Raising(Watcher):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("name", ["event", "refused", "message_ended", "failed", "remarked"])
+@pytest.mark.parametrize("name", ["event", "refused", "message_ended", "failed", "remarked", "peer_error"])
 async def test_an_observer_that_raises_is_dropped(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    filter_ = filter_class({"connect": TEMPFAIL, "envfrom": ValueError("x"), "envrcpt": REJECT})
-    async with serving(filter_, observer=Raising(name)) as scene:
+    play = {"connect": TEMPFAIL, "helo": TemporaryFailure("x"), "envfrom": ValueError("x"), "envrcpt": REJECT}
+    async with serving(filter_class(play), observer=Raising(name)) as scene:
         peer = await scene.opened()
         assert await peer.send(rcpt() + mail() + ABORT + mail()) == "ctt"
 

@@ -220,7 +220,7 @@ async def test_what_is_required_and_not_offered_closes_with_a_word_in_the_log() 
 
     assert "QUARANTINE" in scene.watcher.remarks[0]
     assert "ADD_HEADERS" not in scene.watcher.remarks[0]
-    assert int.from_bytes(frames(enough.octets)[0][1][4:8], "big") == 0x21
+    assert int.from_bytes(frames(enough.octets)[0][1][4:8], "big") == 0x2F
     assert names(filter_) == ["close", "close"]
 
 

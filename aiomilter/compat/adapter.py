@@ -186,7 +186,7 @@ class ThreadConnection(MilterProtocol):
         try:
             self._thread.start()
         except RuntimeError as failure:  # there are as many as the system allows
-            self._observer.remarked(self._session.where(), f"closing a new connection: {failure}")
+            self._observer.peer_error(self._session.where(), "threads", f"closing a new connection: {failure}")
             sock.close()
             self._tell_end()
 
@@ -308,7 +308,7 @@ class ThreadConnection(MilterProtocol):
                 poll.register(self._socket, select.POLLOUT)
                 if not poll.poll(self._options.write_timeout * 1000):
                     what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-                    self._observer.remarked(self._session.where(), what)
+                    self._observer.peer_error(self._session.where(), "write timeout", what)
                     raise
 
     async def turn(self) -> None:

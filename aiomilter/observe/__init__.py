@@ -16,12 +16,15 @@ class Where:
         client: Address of the SMTP client, or its host name; "" if not known.
         callback: Name of the callback; "" outside one.
         queue_id: The MTA's name for the message; None without one.
+        peer: Who is at the other end of the connection, an MTA or a stranger: ``"192.0.2.1:40312"``, or ``"uid 104 pid 2211"``
+            for a UNIX-domain socket; "" if not known.
     """
 
     connection: int
     client: str
     callback: str
     queue_id: str | None
+    peer: str = ""
 
 
 SERVER: Final = Where(0, "", "", None)
@@ -102,7 +105,19 @@ class Observer(Protocol):
         """Note a failure of the filter, or of aiomilter, with its traceback if there is an error."""
 
     def remarked(self, where: Where, what: str) -> None:
-        """Note that the MTA broke the protocol, that a limit was hit, or that something is odd."""
+        """Note that a limit was hit, or that something is odd."""
+
+    def peer_error(self, where: Where, kind: str, what: str) -> None:
+        """Note what a peer has done that no MTA does: broken the protocol, spoken another, read no answers, passed a limit.
+
+        An observer without this method hears :meth:`remarked` instead.
+
+        Args:
+            where: On which connection; ``where.peer`` says who it is.
+            kind: One of a few, whatever the peer sends: what to count by, or to log only now and then.
+            what: A line for the log, nothing in it that the peer has sent but numbers.
+        """
+        self.remarked(where, what)
 
     def stalled(self, stall: Stall) -> None:
         """Note that the event loop is blocked: twice for each time, first while it lasts, then ``over``.

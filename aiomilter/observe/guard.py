@@ -75,6 +75,19 @@ class Guard:
         """Pass on."""
         self._tell("remarked", where, what)
 
+    def peer_error(self, where: Where, kind: str, what: str) -> None:
+        """Pass on; as a remark to an observer that knows no more than these."""
+        if self._observer is not None:
+            name = "peer_error"
+            try:
+                if (tell := getattr(self._observer, name, None)) is not None:
+                    tell(where, kind, what)
+                else:
+                    name = "remarked"
+                    self._observer.remarked(where, what)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._drop(name, error)
+
     def stalled(self, stall: Stall) -> None:
         """Pass on."""
         self._tell("stalled", stall)

@@ -2,13 +2,18 @@
 
 ERROR: a callback failed.  WARNING: the MTA broke the protocol, or a limit was hit.  INFO: listeners, and a line per message.
 DEBUG: what the MTA tells, step by step.  Text from outside appears as ``repr``; bodies and header values never.
+
+A line says who was at the other end of the connection.  What any peer can bring about as often as it likes is a record once
+a minute a kind, with how many more there were.
 """
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from aiomilter.observe import SERVER, MessageSummary, Stall, Where
+from aiomilter.observe.seldom import Seldom
 from aiomilter.wire.events import BodyChunk, Header
 
 __all__ = ["LogObserver"]
@@ -17,10 +22,16 @@ _LOGGER: Final = logging.getLogger("aiomilter")
 
 
 class LogObserver:
-    """Write what happens to the logger ``aiomilter``, which the application configures."""
+    """Write what happens to the logger ``aiomilter``, which the application configures.
 
-    def __init__(self, logger: logging.Logger = _LOGGER) -> None:
+    Args:
+        logger: Another logger.
+        time: The time now, in seconds.
+    """
+
+    def __init__(self, logger: logging.Logger = _LOGGER, time: Callable[[], float] = monotonic) -> None:
         self._logger = logger
+        self._seldom = Seldom(self.remarked, time)
 
     @property
     def debug(self) -> bool:
@@ -43,11 +54,12 @@ class LogObserver:
             shown = f"BodyChunk, {len(event.chunk)} octets"
         else:
             shown = repr(event)
-        self._logger.debug("connection %d: %s", where.connection, shown, extra=_extra(where))
+        self._logger.debug("connection %d: %s%s", where.connection, shown, _peer(where), extra=_extra(where))
 
     def refused(self, where: Where, answer: str) -> None:
         """Write an answer that concerns a client, not a message."""
-        self._logger.info("client=%r %s: %s", where.client, where.callback, answer, extra=_extra(where))
+        text = "client=%r %s: %s%s"
+        self._logger.info(text, where.client, where.callback, answer, _peer(where), extra=_extra(where))
 
     def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
         """Write the line of a message."""
@@ -56,7 +68,7 @@ class LogObserver:
         message = summary()
         recipients = list(message.recipients[:10])
         self._logger.info(
-            "client=%r helo=%r sender=%r recipients=%r%s%s queue_id=%r %s: %s edits=%d time=%.3f",
+            "client=%r helo=%r sender=%r recipients=%r%s%s queue_id=%r %s: %s edits=%d time=%.3f%s",
             message.where.client,
             message.helo,
             message.sender,
@@ -68,6 +80,7 @@ class LogObserver:
             message.answer,
             message.edits,
             message.duration,
+            f" peer={message.where.peer!r}" if message.where.peer else "",
             extra=_extra(message.where),
         )
 
@@ -77,11 +90,12 @@ class LogObserver:
             self._logger.error("%s", what, exc_info=error)
             return
         self._logger.error(
-            "%s failed for client=%r queue_id=%r: %s",
+            "%s failed for client=%r queue_id=%r: %s%s",
             where.callback or "server",
             where.client,
             where.queue_id,
             what,
+            _peer(where),
             exc_info=error,
             extra=_extra(where),
         )
@@ -89,21 +103,29 @@ class LogObserver:
     def remarked(self, where: Where, what: str) -> None:
         """Write a warning."""
         if where.connection == SERVER.connection:
-            self._logger.warning("%s", what)
-            return
-        self._logger.warning(
-            "client=%r queue_id=%r %s: %s", where.client, where.queue_id, where.callback, what, extra=_extra(where)
-        )
+            self._logger.warning("%s%s", what, _peer(where), extra=_extra(where))
+        elif where.peer and not (where.client or where.callback):
+            # A stranger: more is not known.
+            self._logger.warning("peer=%r: %s", where.peer, what, extra=_extra(where))
+        else:
+            peer = f"peer={where.peer!r} " if where.peer else ""
+            text = "%sclient=%r queue_id=%r %s: %s"
+            args = peer, where.client, where.queue_id, where.callback, what
+            self._logger.warning(text, *args, extra=_extra(where))
+
+    def peer_error(self, where: Where, kind: str, what: str) -> None:
+        """Write a warning, unless one of its kind was written less than a minute ago."""
+        self._seldom(kind, what, where)
 
     def stalled(self, stall: Stall) -> None:
         """Write who blocks the event loop, with the stack; and how long it took."""
         where = stall.where
         if stall.over:
-            text = "%s blocked the event loop for %.1f s in all, client=%r queue_id=%r"
+            text = "%s blocked the event loop for %.1f s in all, client=%r queue_id=%r%s"
         else:
-            text = "%s has blocked the event loop for %.1f s, client=%r queue_id=%r; all sessions wait"
+            text = "%s has blocked the event loop for %.1f s, client=%r queue_id=%r; all sessions wait%s"
         what = f"{stall.filter}.{where.callback}" if where.callback else "something that is no callback of a filter"
-        args = (what, stall.duration, where.client, where.queue_id)
+        args = (what, stall.duration, where.client, where.queue_id, _peer(where))
         if self._logger.isEnabledFor(logging.WARNING):
             # Not self._logger.warning(): that has no way to say of whom the stack is.
             stack = None if stall.over else f"Stack (most recent call last):\n{stall.stack}"
@@ -119,4 +141,14 @@ class LogObserver:
 
 
 def _extra(where: Where) -> dict[str, object]:
-    return {"connection": where.connection, "queue_id": where.queue_id, "stage": where.callback}
+    return {
+        "connection": where.connection,
+        "queue_id": where.queue_id,
+        "stage": where.callback,
+        "peer": where.peer,
+    }
+
+
+def _peer(where: Where) -> str:
+    """Return what a line ends in that does not begin with it."""
+    return f", peer={where.peer!r}" if where.peer else ""

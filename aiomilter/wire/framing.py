@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import MAX_FRAME_SIZE
+from aiomilter.wire.foreign import NEEDED, protocol_of
 
 __all__ = ["HEAD", "FrameBuffer", "Lookahead", "head_after", "packet"]
 
@@ -112,7 +113,7 @@ class FrameBuffer:
             if end - pos >= 5:
                 length, code = HEAD.unpack_from(self.data, pos)
                 if not 0 < length <= self.max_size + 1:
-                    raise RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
+                    raise self._refusal(length)
                 stop = pos + 4 + length
                 if stop <= end:
                     self.pos = stop
@@ -138,7 +139,7 @@ class FrameBuffer:
         if have >= 4:
             length = int.from_bytes(self.data[self.pos : self.pos + 4], "big")
             if not 0 < length <= self.max_size + 1:
-                raise RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
+                raise self._refusal(length)
             need = 4 + length
         waits = sum(map(len, self.parts)) - self.skip
         self.missing = need - have - waits
@@ -151,6 +152,13 @@ class FrameBuffer:
             # A few octets need not keep a whole read, of up to 256 KiB, until the rest of their frame is here.
             self.data, self.pos, self.end = self.data[self.pos :], 0, have
         return False
+
+    def _refusal(self, length: int) -> RemoteProtocolError:
+        """Return an error about what is at ``pos``, which is no frame."""
+        name = protocol_of(bytes(self.data[self.pos : self.pos + NEEDED]))
+        if name is not None:
+            return RemoteProtocolError(f"speaks {name}, not the milter protocol")
+        return RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
 
     def _go_on(self, have: int, need: int, waits: int) -> None:
         """Look at what has come since: the frame that is whole now, or what follows the last.

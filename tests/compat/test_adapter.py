@@ -1,6 +1,7 @@
 """Threads and event loop: where a classic filter's callbacks run, and in what order."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -618,6 +619,22 @@ async def test_a_connection_that_gets_no_thread_is_closed_with_one_warning(
     (record,) = caplog.records
     assert (record.levelname, record.name.partition(".")[0]) == ("WARNING", "aiomilter")
     assert record.getMessage().endswith("closing a new connection: can't start new thread")
+
+
+async def test_strangers_are_named_once_a_minute_whatever_thread_they_have(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
+    async with serve(Filter, "inet:0@127.0.0.1") as server:
+        port, _, host = server.addresses[0].removeprefix("inet:").partition("@")
+        ports = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            ports.append(writer.get_extra_info("sockname")[1])
+            writer.close()
+    (record,) = [record for record in caplog.records if "other machines" not in record.getMessage()]
+    assert record.getMessage() == f"peer='127.0.0.1:{ports[0]}': speaks HTTP, not the milter protocol"
 
 
 async def test_the_end_of_the_server_cancels_async_callbacks_at_the_end_of_a_connection_in_turn(

@@ -1,0 +1,44 @@
+"""What a peer speaks that does not speak the milter protocol, told by its first octets.
+
+All of these begin with what would be a frame of more octets than any limit allows, so that nobody looks here who speaks the
+milter protocol.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["NEEDED", "protocol_of"]
+
+NEEDED: Final = 16
+"""Octets that are looked at; fewer will do."""
+
+# By what comes first; letters of either case.
+_FIRST: Final[Mapping[str, bytes]] = {
+    # RFC 9110 section 9, RFC 9113 section 3.4; and what a server answers, for those who have connected to one.
+    "HTTP": rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH|CONNECT|PRI)(?: |\Z)|HTTP/",
+    # RFC 5321 sections 4.1.1 and 4.2, RFC 2033 section 4.1; a server speaks first.
+    "SMTP": rb"(?:EHLO|HELO|LHLO|MAIL|RCPT|VRFY|QUIT|NOOP|RSET|HELP|STARTTLS|XCLIENT)(?: |\r?\n|\Z)|[245][0-9][0-9][ -]",
+    # RFC 8446 section 5.1: a handshake or an alert.
+    "TLS": rb"[\x15\x16]\x03[\x00-\x04]",
+    # HAProxy, proxy-protocol.txt sections 2.1 and 2.2.
+    "the PROXY protocol": rb"PROXY |\r\n\r\n\x00\r\nQUIT\n",
+    # RFC 4253 section 4.2.
+    "SSH": rb"SSH-",
+    # The Redis serialization protocol, and its inline commands.
+    "the protocol of Redis": rb"\*[0-9]+\r\n|(?:PING|INFO)(?: |\r?\n|\Z)",
+}
+_PATTERNS: Final = {name: re.compile(first, re.IGNORECASE) for name, first in _FIRST.items()}
+# An offer: its length, 13 octets or more, and its code.
+_MILTER: Final = re.compile(rb"\x00\x00[\x00\x01].O", re.DOTALL)
+
+
+def protocol_of(octets: bytes) -> str | None:
+    """Return which protocol a peer speaks, to be read behind "speaks"; None if that is not known.
+
+    Args:
+        octets: What came first, :data:`NEEDED` octets or fewer.
+    """
+    if _MILTER.match(octets):
+        return "the milter protocol"
+    return next((name for name, pattern in _PATTERNS.items() if pattern.match(octets)), None)
