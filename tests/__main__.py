@@ -1,33 +1,88 @@
-"""The one door to the checks: ``python -m tests [pytest arguments]``.
+"""The one door to the checks: ``python -m tests [--shard I/2] [pytest arguments]``.
 
-Runs the format check, the linter, the type checker and the tests, in this order, and says at the end which
-failed.  Arguments go to pytest; with arguments that start with a path only pytest runs: ``python -m tests tests/wire``.
+Runs the format check, the linter, the type checker and the tests, and says at the end which failed.  The tests run in two
+parts beside each other, what waits for other processes and what computes (``tests/shards.py``); ``--shard`` runs one of them,
+2/2 with the checks before it.  Other arguments go to pytest, which then runs in one piece; with arguments that start with a
+path only pytest runs: ``python -m tests tests/wire``.
 """
 
+import argparse
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
-ROOT = Path(__file__).parent.parent
-STATIC = (
+from tests.shards import SHARDS
+
+ROOT: Final = Path(__file__).parent.parent
+STATIC: Final = (
     ("format", [sys.executable, "-m", "ruff", "format", "--check", "."]),
     ("lint", [sys.executable, "-m", "ruff", "check", "."]),
     ("types", [sys.executable, "-m", "mypy"]),
 )
+PYTEST: Final = (sys.executable, "-m", "pytest")
+WHOLE: Final = ("--durations=25",)
+"""Arguments of a run of all tests."""
+
+
+class Checks:
+    """Runs commands, and keeps what failed."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def run(self, name: str, command: Sequence[str]) -> None:
+        """Run one to its end."""
+        print(f"== {name}: {' '.join(command[1:])}", flush=True)
+        began = time.monotonic()
+        self._ended(name, subprocess.run(command, cwd=ROOT, check=False).returncode, began)
+
+    @contextmanager
+    def beside(self, name: str, command: Sequence[str]) -> Iterator[None]:
+        """Run one beside those that run in the block, and print what it printed after them."""
+        with tempfile.TemporaryFile() as output:
+            began = time.monotonic()
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            try:
+                yield
+            finally:
+                process.wait()
+            output.seek(0)
+            print(f"== {name}: {' '.join(command[1:])}", flush=True)
+            sys.stdout.buffer.write(output.read())
+            self._ended(name, process.returncode, began)
+
+    def _ended(self, name: str, status: int, began: float) -> None:
+        print(f"== {name}: {time.monotonic() - began:.0f} s until its end", flush=True)
+        if status != 0:
+            self.failed.append(name)
 
 
 def main(arguments: list[str]) -> int:
     """Run every check, all of them even when one fails, and return the exit status of the whole."""
-    checks = [("tests", [sys.executable, "-m", "pytest", *arguments])]
-    if not any(not argument.startswith("-") for argument in arguments):
-        checks = [*STATIC, *checks]
-    failed = []
-    for name, command in checks:
-        print(f"== {name}: {' '.join(command[1:])}", flush=True)
-        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-            failed.append(name)
-    print(f"== failed: {', '.join(failed)}" if failed else "== all checks passed", flush=True)
-    return 1 if failed else 0
+    parser = argparse.ArgumentParser(prog="python -m tests", add_help=False, allow_abbrev=False)
+    parser.add_argument("--shard", choices=SHARDS)
+    options, rest = parser.parse_known_args(arguments)
+    checks = Checks()
+    waits, computes = ((f"tests {name}", [*PYTEST, "--shard", name, *(rest or WHOLE)]) for name in SHARDS)
+    with ExitStack() as stack:
+        if not rest and options.shard is None:
+            stack.enter_context(checks.beside(*waits))
+        if options.shard != SHARDS[0] and all(argument.startswith("-") for argument in rest):
+            for name, command in STATIC:
+                checks.run(name, command)
+        if options.shard is not None:
+            checks.run(*(waits if options.shard == SHARDS[0] else computes))
+        elif rest:
+            checks.run("tests", [*PYTEST, *rest])
+        else:
+            checks.run(*computes)
+    print(f"== failed: {', '.join(checks.failed)}" if checks.failed else "== all checks passed", flush=True)
+    return 1 if checks.failed else 0
 
 
 if __name__ == "__main__":

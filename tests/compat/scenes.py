@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.compat.playing import ROOT, SCRIPTS, Side, connected, exchange, rendered
+from tests.interop.rigs.mta import free_port
 from tests.patience import PATIENCE
 from tests.peer import MESSAGE, OPENING, QUIT, mail
 
@@ -61,10 +62,10 @@ class Daemon:
             assert time.monotonic() < deadline, f"{otherwise}: {self.lines()}, {self._err.read_text()}"
             time.sleep(0.01)
 
-    def ended(self) -> list[str]:
+    def ended(self, patience: float = PATIENCE) -> list[str]:
         """Wait for its end, and return all that can be seen of it afterwards."""
         try:
-            status: object = self.process.wait(_STOPS)
+            status: object = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             status = "none: it goes on"
         complaints = [line for line in self._err.read_text().splitlines() if line and line[0] != " "]
@@ -83,8 +84,8 @@ class Daemon:
         self.process.wait()
 
 
-_STOPS: Final = 12.0
-"""Seconds until a program is taken not to stop; pymilter takes five."""
+_GOES_ON: Final = 12.0
+"""Seconds until a program that does not stop on pymilter is seen not to; those that stop take five."""
 
 Scene = Callable[[Side], list[str]]
 
@@ -147,7 +148,8 @@ def _varied(way: str, *, number: signal.Signals | None = signal.SIGTERM, octets:
                 os.kill(int(Path(program.path + ".pid").read_text()), signal.SIGTERM)
             elif number is not None:
                 program.process.send_signal(number)
-            return found + program.ended()
+            goes_on = way == "handler" and side.name == "pymilter"
+            return found + program.ended(_GOES_ON if goes_on else PATIENCE)
 
     return scene
 
@@ -230,18 +232,11 @@ def _live(directory: Path) -> None:
 _LISTENERS: Final[list[socket.socket]] = []
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _tcp(form: str, host: str) -> Scene:
     """A socket text for TCP, served, and what its port answers."""
 
     def scene(side: Side) -> list[str]:
-        port = _free_port()
+        port = free_port()
         with daemon(side, "plain.py", form.format(port)) as program:
             deadline = time.monotonic() + PATIENCE
             while True:

@@ -90,11 +90,11 @@ def test_names_constants_and_helpers_are_those_of_pymilter(oracle: Side, tally: 
 Played = dict[str, tuple[Future[list[str]], Future[list[str]]]]
 
 
-@pytest.fixture(scope="module")
-def lives(oracle: Side) -> Iterator[Played]:
-    """All scenes on both sides, at once: most of the time pymilter waits for itself."""
+@pytest.fixture(scope="session")
+def lives(oracle: Side) -> Played:
+    """All scenes on both sides, at once: most of the time pymilter waits for itself.  Nothing of it goes on afterwards."""
     with ThreadPoolExecutor(16) as pool:
-        yield {name: (pool.submit(scene, oracle), pool.submit(scene, AIOMILTER)) for name, scene in SCENES.items()}
+        return {name: (pool.submit(scene, oracle), pool.submit(scene, AIOMILTER)) for name, scene in SCENES.items()}
 
 
 @pytest.mark.interop

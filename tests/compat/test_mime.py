@@ -345,7 +345,7 @@ def test_no_message_raises(octets: bytes) -> None:
 # Against pymilter
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def theirs() -> Iterator[Pymilter]:
     need(pymilter.missing())
     with Pymilter(pymilter.PYTHON) as process:

@@ -22,7 +22,7 @@ def ours(name: str) -> ModuleType:
     return importlib.import_module(MODULES[name])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def theirs() -> Iterator[Pymilter]:
     need(pymilter.missing())
     with Pymilter(pymilter.PYTHON) as process:

@@ -20,9 +20,8 @@ import pytest
 from tests.compat.rigs import programs, pymilter
 from tests.dns.server import NameServer
 from tests.interop.client import MESSAGE, RECIPIENTS, accepted
-from tests.interop.conftest import _running, on_port
+from tests.interop.conftest import on_port
 from tests.interop.rigs.mta import GLANCE
-from tests.interop.rigs.postfix import Postfix
 from tests.interop.scene import Scene, need
 from tests.listening import listening_ports, listens
 from tests.patience import PATIENCE
@@ -52,14 +51,9 @@ exec "$@"
 """
 
 
-@pytest.fixture(scope="module")
-def postfix_rig() -> Iterator[Postfix]:
-    need(programs.missing())
-    yield from _running(Postfix)
-
-
 @pytest.fixture
 async def postfix(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    need(programs.missing())
     async for scene in on_port(request, "postfix", "tcp"):
         yield scene
 

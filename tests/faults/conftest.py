@@ -8,10 +8,8 @@ from typing import Final
 import pytest
 
 from tests.faults.report import REPORT, Report
-from tests.interop.conftest import on_port, postfix_rig, sendmail_rig
+from tests.interop.conftest import on_port
 from tests.interop.scene import Scene
-
-__all__ = ["postfix_rig", "sendmail_rig"]
 
 _PORTS: Final = {"postfix": "tcp", "sendmail": "unix"}
 """How each is connected with the filter, as is usual."""

@@ -1,36 +1,11 @@
-"""Real MTAs, one of each for all tests; each test gets the port that asks the filters it needs."""
+"""Each test gets the port of an MTA that asks the filters it needs."""
 
-from collections.abc import AsyncIterator, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.interop.rigs.mta import Rig
-from tests.interop.rigs.postfix import Postfix
-from tests.interop.rigs.sendmail import Sendmail
-from tests.interop.scene import Scene, need
-
-SomeRig = TypeVar("SomeRig", bound=Rig)
-
-
-def _running(kind: type[SomeRig]) -> Iterator[SomeRig]:
-    need(kind.missing())
-    rig = kind()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.stop()
-
-
-@pytest.fixture(scope="session")
-def postfix_rig() -> Iterator[Postfix]:
-    yield from _running(Postfix)
-
-
-@pytest.fixture(scope="session")
-def sendmail_rig() -> Iterator[Sendmail]:
-    yield from _running(Sendmail)
+from tests.interop.scene import Scene
 
 
 async def on_port(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIterator[Scene]:

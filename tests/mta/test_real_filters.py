@@ -62,7 +62,7 @@ async def _listens(path: Path) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("cc")
     if compiler is None or not Path("/usr/include/libmilter/mfapi.h").exists():

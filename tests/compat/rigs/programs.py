@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.compat.rigs.pymilter import VERSION
 from tests.interop.rigs.mta import run
+from tests.interop.rigs.once import alone
 
 PREFIX = Path(os.environ.get("PROGRAMS_PREFIX") or Path.home() / ".cache" / "aiomilter-tests" / "programs")
 PYTHON = PREFIX / "bin/python"
@@ -54,4 +55,5 @@ async def install() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(install())
+    with alone(PREFIX):
+        asyncio.run(install())

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.interop.rigs.mta import run
+from tests.interop.rigs.once import alone
 
 VERSION = "1.0.5"
 PREFIX = Path(os.environ.get("PYMILTER_PREFIX") or Path.home() / ".cache" / "aiomilter-tests" / "pymilter")
@@ -40,4 +41,5 @@ async def install() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(install())
+    with alone(PREFIX):
+        asyncio.run(install())

@@ -136,16 +136,24 @@ class Rig(ABC):
             time.sleep(GLANCE)
 
 
+_RESERVED: list[socket.socket] = []
+"""Names that say which ports are ours, for as long as this process lives."""
+
+
 def free_port() -> int:
-    """A port that nobody has and that the system gives to no outgoing connection."""
+    """A port that nobody has, that the system gives to no outgoing connection, and this function to no other process."""
     while True:
         port = random.randrange(15000, 30000)
-        with socket.socket() as probe:
-            try:
+        reserved = socket.socket(socket.AF_UNIX)
+        try:
+            reserved.bind(f"\0aiomilter-tests-port-{port}")
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            reserved.close()
+            continue
+        _RESERVED.append(reserved)
+        return port
 
 
 async def run(*command: str, stdin: bytes = b"") -> str:

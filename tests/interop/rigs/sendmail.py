@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.interop.rigs.mta import HASTE, Rig, RigError, run
+from tests.interop.rigs.once import alone
 from tests.patience import PATIENCE
 
 PREFIX = Path(os.environ.get("SENDMAIL_PREFIX") or Path.home() / ".cache" / "aiomilter-tests" / "sendmail")
@@ -231,4 +232,5 @@ async def install() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(install())
+    with alone(PREFIX):
+        asyncio.run(install())

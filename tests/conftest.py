@@ -1,0 +1,71 @@
+"""What concerns all tests: one MTA of each kind, the part of the suite that runs, and how long each room took."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+import pytest
+
+from tests.interop.rigs.mta import Rig
+from tests.interop.rigs.postfix import Postfix
+from tests.interop.rigs.sendmail import Sendmail
+from tests.interop.scene import need
+from tests.shards import SHARDS, shard
+
+SomeRig = TypeVar("SomeRig", bound=Rig)
+COLLECTED: Final = pytest.StashKey[list[pytest.Item]]()
+"""All tests, before any were left out."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--shard``."""
+    parser.addoption("--shard", choices=SHARDS, help="run one part of the suite: what waits, or what computes")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the other part of the suite out."""
+    every = config.stash[COLLECTED] = [*items]
+    name = config.getoption("--shard")
+    if name is not None:
+        items[:] = shard(every, name)
+        config.hook.pytest_deselected(items=list(set(every).difference(items)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seconds that each room took, and its tests."""
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                path = report.nodeid.partition("::")[0].split("/")
+                room = "/".join(path[:2]) if len(path) > 2 else path[0]
+                seconds[room] += report.duration  # type: ignore[assignment]  # a Counter adds floats as well
+                tests[room] += report.when == "call"
+    if len(seconds) > 1:
+        terminalreporter.section("seconds by room")
+        for room, took in seconds.most_common():
+            terminalreporter.write_line(f"{took:8.1f} s  {tests[room]:5} tests  {room}")
+
+
+def _running(kind: type[SomeRig]) -> Iterator[SomeRig]:
+    need(kind.missing())
+    rig = kind()
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture(scope="session")
+def postfix_rig() -> Iterator[Postfix]:
+    """Postfix, for all tests."""
+    yield from _running(Postfix)
+
+
+@pytest.fixture(scope="session")
+def sendmail_rig() -> Iterator[Sendmail]:
+    """Sendmail, for all tests."""
+    yield from _running(Sendmail)

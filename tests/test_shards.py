@@ -1,0 +1,37 @@
+"""The parts of the suite, and what names its tests have."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import COLLECTED
+from tests.shards import SHARDS, shard
+
+
+def test_each_test_is_in_one_shard_and_the_one_asked_for_runs(request: pytest.FixtureRequest) -> None:
+    """Of all tests, where all are collected."""
+    every = request.config.stash[COLLECTED]
+    parts = {name: shard(every, name) for name in SHARDS}
+
+    assert sum(map(len, parts.values())) == len(every)
+    assert set().union(*parts.values()) == set(every)
+    name = request.config.getoption("--shard")
+    assert set(request.session.items) <= set(every if name is None else parts[name])
+
+
+def test_no_test_has_another_name_in_the_next_run(request: pytest.FixtureRequest) -> None:
+    """Else the same seed would not give the same order, nor a name the test that failed."""
+    named = [item.nodeid for item in request.config.stash[COLLECTED]]
+
+    assert [name for name in named if re.search(r" at 0x[0-9a-f]{6}", name)] == []
+    assert len(set(named)) == len(named)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/3", "x"])
+def test_a_shard_that_does_not_exist_is_refused(text: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "tests", "--shard", text], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "--shard" in done.stderr
