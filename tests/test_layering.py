@@ -104,7 +104,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Milter.greysql is a file of its own format.
         "import sqlite3": "policy.stores.sqlite compat.greylist",
         # Packed numbers are octets of packets, or of what the kernel says.
-        "import struct": "_access _kernel wire.events wire.framing wire.modifications wire.replies",
+        "import struct": "_access _kernel dns.message wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _protocol mta.opening "

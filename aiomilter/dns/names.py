@@ -14,6 +14,9 @@ MAX_NAME = 253
 # One label of what we ask for: anything but a dot and control characters, in 7 bits.
 _QUESTION = re.compile(r"[ -\-/-~]{1,63}(?:\.[ -\-/-~]{1,63})*")
 _PLAIN = re.compile(rb"[!-\-/-\[\]-~]+")
+_PLAIN_NAME = re.compile(rb"[!-\[\]-~]+")
+# A table: a hostile message is 65,535 octets that are not visible.
+_SHOWN = [chr(octet) if _PLAIN.fullmatch(bytes((octet,))) else f"\\{octet:03d}" for octet in range(256)]
 # RFC 3490 section 3.1: these separate labels as the full stop does.
 _DOTS = re.compile("[\u3002\uff0e\uff61]")
 
@@ -71,13 +74,17 @@ def display_name(labels: Iterable[bytes]) -> str:
 
     Source: RFC 1035 section 5.1.
     """
-    return ".".join(
-        label.decode("ascii")
-        if _PLAIN.fullmatch(label)
-        else "".join(chr(octet) if _PLAIN.match(bytes((octet,))) else f"\\{octet:03d}" for octet in label)
-        for label in labels
-        if label
-    )
+    parts = [label for label in labels if label]
+    joined = b".".join(parts)
+    # In one go where no label needs more: most names are so, and long ones cost.
+    if joined.count(b".") == len(parts) - 1 and _PLAIN_NAME.fullmatch(joined):
+        return joined.decode("ascii")
+    return ".".join(map(display_label, parts))
+
+
+def display_label(label: bytes) -> str:
+    """Return one label as :func:`display_name` writes it."""
+    return label.decode("ascii") if _PLAIN.fullmatch(label) else "".join(map(_SHOWN.__getitem__, label))
 
 
 def client_address(ip: IPAddress | str) -> IPAddress:
