@@ -82,6 +82,7 @@ KEPT: Final[Mapping[str, str]] = {
     "dns.cache.CachingResolver._tasks": "questions that are under way",
     "auth.spf._Check._letters": "the letters of macros",
     "dns.cache._Flight.waiters": "questions that are under way",
+    "dns.message._Reader._names": "tests/dns/test_message.py",
     # Of pymilter's programs.
     "compat.markup.Markup._failed": "the document",
     "compat.markup._others": PROGRAM,
