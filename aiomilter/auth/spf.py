@@ -27,7 +27,7 @@ _MAX_NAMES = 10
 _MAX_LOCAL = 256
 _MAX_DOMAIN = 1024
 
-_VERSION = re.compile(rb"v=spf1(?: |$)", re.IGNORECASE)
+_VERSION = re.compile(rb"v=spf1(?: |\Z)", re.IGNORECASE)
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 # Quoted or not; a quote that is never closed takes the rest, so that no octet is looked at twice.
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)"?|([^\s;="()]+)|(=)', re.DOTALL)
@@ -128,20 +128,22 @@ async def check_host(
         helo: The HELO or EHLO name as sent.
         resolver: Who answers the DNS questions; a :class:`~aiomilter.dns.CachingResolver`, shared by all sessions.
         receiver: The name of the host that checks, for ``%{r}`` in explanations.
-        record: The policy to evaluate for the sender's domain; None for the one it publishes.
+        record: The policy to evaluate for the sender's domain, version included; None for the one it publishes.
         timeout: Seconds for the whole; temperror after that.  RFC 7208 wants 20 at least.
         max_void_lookups: Terms that may lead to nothing in DNS before the result is permerror.
     Returns:
         The result.
     Raises:
         AddressError: ``ip`` is a text and not an address.
+        ValueError: ``record`` does not begin as a policy does; what is wrong in the rest of one is a permerror.
 
     Source: RFC 7208 section 4; RFC 8616 section 4.
     """
+    own = None if record is None else _own_record(record)
     check = _Check(client_address(ip), sender, helo, resolver, receiver, max_void_lookups)
     try:
         async with asyncio.timeout(timeout) as deadline:
-            return await check.run(None if record is None else record.encode("utf-8", "surrogateescape"))
+            return await check.run(own)
     except TimeoutError:
         if not deadline.expired():
             raise
@@ -261,7 +263,7 @@ class _Check:
 
     async def _evaluate(self, domain: str, text: bytes | None = None) -> _Found:
         """Evaluate the record of a domain, and those it redirects to."""
-        record = await self._record(domain) if text is None else _readable(domain, text)
+        record = await self._record(domain) if text is None else _readable("policy given for", domain, text)
         while record is not None:
             for directive in record.directives:
                 if await self._matches(directive, domain):
@@ -289,7 +291,7 @@ class _Check:
             return None
         if len(texts) > 1:
             raise _Verdict("permerror", f"{visible(domain, 100)} publishes {len(texts)} SPF policies")
-        return _readable(domain, texts[0])
+        return _readable("SPF policy of", domain, texts[0])
 
     async def _matches(self, directive: Directive, domain: str) -> bool:
         match directive.mechanism:
@@ -457,10 +459,17 @@ def _sentence(result: Result, sender: str, domain: str, ip: IPAddress) -> str:
     return _SENTENCES[result].format(sender=sender, domain=domain, ip=ip)
 
 
-def _readable(domain: str, text: bytes) -> Record:
+def _own_record(text: str) -> bytes:
+    record = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else b""
+    if not _VERSION.match(record):
+        raise ValueError(f"record: expected a policy that begins with 'v=spf1' and a space, found {text[:40]!r}")
+    return record
+
+
+def _readable(what: str, domain: str, text: bytes) -> Record:
     record = parse_record(text)
     if isinstance(record, str):
-        raise _Verdict("permerror", f"SPF policy of {visible(domain, 100)}: {record}")
+        raise _Verdict("permerror", f"{what} {visible(domain, 100)}: {record}")
     return record
 
 

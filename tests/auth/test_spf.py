@@ -230,6 +230,73 @@ async def test_a_policy_of_ones_own_takes_the_place_of_the_published_one() -> No
 
 
 @pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        " ",
+        "ip4:192.0.2.1 -all",
+        "a mx -all",
+        "-all",
+        "v=spf2 ip4:192.0.2.1 -all",
+        "v=spf10 -all",
+        "v=spf1;ip4:192.0.2.1 -all",
+        "v=spf1-all",
+        "v=spf1\tip4:192.0.2.1 -all",
+        "v=spf1\n",
+        "v=spf1\u00a0-all",
+        " v=spf1 -all",
+        '"v=spf1 -all"',
+        "spf2.0/pra -all",
+        "spf1 -all",
+        "v = spf1 -all",
+        "\ufeffv=spf1 -all",
+        "\udcff",
+        b"v=spf1 -all",
+    ],
+)
+@pytest.mark.parametrize("sender", ["a@example.com", "", "nobody"])
+async def test_a_policy_of_ones_own_begins_with_its_version(record: str, sender: str) -> None:
+    """RFC 7208 section 4.5; whoever the sender is, so that the mistake shows with the first message."""
+    with pytest.raises(ValueError, match=r"^record: expected a policy that begins with 'v=spf1' and a space, found "):
+        await check_host(IP, sender, "c.example", resolver=ZoneResolver(), record=record)
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ("v=spf1 ipv4:192.0.2.1 -all", "'ipv4:192.0.2.1': no such mechanism"),
+        ("v=spf1 ip4:192.0.2.1 -all\n", "'-all?': neither a mechanism nor a modifier"),
+        ("v=spf1 ip4:192.0.2.1, -all", "'ip4:192.0.2.1,': expected an address or a network"),
+        ("v=spf1 \u00fc -all", "the record is not ASCII"),
+        ("v=spf1 \udcff -all", "udcff': neither a mechanism nor a modifier"),
+        ("v=spf1 redirect=missing.example", "redirect to missing.example, which publishes no SPF policy"),
+        ("v=spf1 " + "a " * 10_000, "the record is longer than 16384 octets"),
+    ],
+)
+async def test_what_is_wrong_with_a_policy_of_ones_own_is_a_problem(record: str, problem: str) -> None:
+    found = await check_host(IP, "a@example.com", "c.example", resolver=ZoneResolver(), record=record)
+
+    assert found.result == "permerror"
+    assert problem in found.problem
+    assert found.problem.startswith(("policy given for example.com: ", "redirect to"))
+
+
+@pytest.mark.parametrize("record", ["v=spf1", "V=SPF1 ip4:192.0.2.9"])
+async def test_a_policy_of_ones_own_may_be_short_and_in_capitals(record: str) -> None:
+    found = await check_host(IP, "a@example.com", "c.example", resolver=ZoneResolver(), record=record)
+
+    assert (found.result, found.problem) == ("neutral", "")
+
+
+async def test_a_published_record_whose_version_ends_in_a_line_feed_is_none() -> None:
+    found = await check_host(
+        IP, "a@example.com", "c.example", resolver=ZoneResolver({"example.com": {"TXT": b"v=spf1\n"}})
+    )
+
+    assert found.result == "none"
+
+
+@pytest.mark.parametrize(
     ("text", "explanation"),
     [
         ("%{i} may not, %{s}", "192.0.2.1 may not, alice@example.com"),
