@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from aiomilter.auth._claims import claims_id, names, occurrences
+
 __all__ = ["AuthenticationResults", "MethodResult", "Property", "forged", "parse", "quote", "visible"]
 
 # Deeper comments and longer fields than these are nobody's honest work.
@@ -13,13 +15,11 @@ _MAX_SIZE = 16_384
 _MAX_RESULTS = 256
 _MAX_PROPERTIES = 64
 _MAX_VALUE = 256
-_MAX_CLAIM = 300
 
 _KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?", re.ASCII)
 # RFC 2045 tokens, and addresses, may stand without quotes.
 _BARE = re.compile(r"[!#$%&'*+.^_`{|}~A-Za-z0-9-]+|[!#$%&'*+/=?^_`{|}~.A-Za-z0-9-]*@[A-Za-z0-9_.-]+", re.ASCII)
 _INVISIBLE = re.compile(r"[^ -~]+")
-_UNSEEN = re.compile(r"[^!-~]+")
 _PARENTHESES = re.compile(r"([()\\])")
 _SPACE = re.compile(r"[ \t\r\n]+")
 _WORD = re.compile(r"""[^ \t\r\n;=("]+""")
@@ -158,31 +158,27 @@ def parse(value: str) -> AuthenticationResults | None:
 def forged(headers: Iterable[tuple[str, str]], *authserv_ids: str, name: str = "Authentication-Results") -> list[int]:
     """Find the fields that claim to come from us, in a message that comes from outside.
 
+    A field is ours if any reader may take it for ours: by RFC 8601, by leaving out blanks, comments, quotes or what is
+    invisible, or by taking the first word.  A field that names another host as RFC 8601 wants it is not, whatever it
+    mentions.  A field without a readable host is, if our name stands before its first semicolon.
+
     Deleted in the order given, from the last to the first, the numbers are right on MTAs that renumber after a
     deletion (Postfix) and on those that do not (Sendmail).
 
     Args:
         headers: Name and value of every field, in the order received.
-        authserv_ids: The names we sign with, in any letter case.
-        name: The field to look for.
+        authserv_ids: The names we sign with, in any letter case, as A-labels or U-labels; ``".example.net"`` is
+            example.net and all names below it.
+        name: The field to look for; another one of this syntax, such as ``"X-Authentication-Results"``.
     Returns:
         The occurrences to delete: 1 is the first field of that name.
+    Raises:
+        ValueError: There is no authserv-id, or one that is no name.
 
     Source: RFC 8601 section 5.
     """
-    ours = {authserv_id.lower().removesuffix(".") for authserv_id in authserv_ids}
-    found = []
-    values = (value for header, value in headers if header.strip().lower() == name.lower())
-    for occurrence, value in enumerate(values, 1):
-        # Only the beginning is read: a sender may send a thousand of these, each as long as a header can be.
-        reader = _Reader(value[:_MAX_CLAIM])
-        claimed = _UNSEEN.sub("", reader.word_or_quoted()).lower().removesuffix(".")
-        if reader.ended and len(value) > _MAX_CLAIM:
-            claimed = ""  # perhaps only the beginning of it
-        # Others may read what we cannot.
-        if claimed in ours if claimed else any(authserv_id in value.lower() for authserv_id in ours):
-            found.append(occurrence)
-    return found[::-1]
+    ours = names(*authserv_ids)
+    return occurrences(headers, name, lambda value: claims_id(value, ours))
 
 
 def _read_result(reader: "_Reader") -> MethodResult | None:
@@ -212,10 +208,6 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-
-    @property
-    def ended(self) -> bool:
-        return self._at >= len(self._text)
 
     def word_or_quoted(self) -> str:
         self._skip()

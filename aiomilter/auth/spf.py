@@ -3,11 +3,12 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
+from aiomilter.auth._claims import claims_receiver, names, occurrences
 from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record, parse_explanation, parse_record
 from aiomilter.auth.results import MethodResult, Property, comment, quote, visible
 from aiomilter.dns import Answer, IPAddress, RdType, Resolver, client_address, question_name, reverse_name
@@ -29,9 +30,6 @@ _MAX_DOMAIN = 1024
 
 _VERSION = re.compile(rb"v=spf1(?: |\Z)", re.IGNORECASE)
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
-# Quoted or not; a quote that is never closed takes the rest, so that no octet is looked at twice.
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)"?|([^\s;="()]+)|(=)', re.DOTALL)
-_MAX_CLAIM = 4096
 
 _SENTENCES: dict[Result, str] = {
     "pass": "domain of {sender} designates {ip} as permitted sender",
@@ -150,34 +148,25 @@ async def check_host(
         return check.result("temperror", problem=f"no result in {timeout:g} s")
 
 
-def forged_received_spf(headers: Iterable[tuple[str, str]], *receivers: str) -> list[int]:
+def forged_received_spf(headers: Iterable[tuple[str, str]], *receivers: str, name: str = "Received-SPF") -> list[int]:
     """Find the Received-SPF fields that claim to come from us, in a message that comes from outside.
+
+    A field is ours if any reader may take its receiver for ours, or the host in its comment where it has no receiver.
 
     Args:
         headers: Name and value of every field, in the order received.
-        receivers: The names we write as receiver, in any letter case.
+        receivers: The names we write as receiver, in any letter case, as A-labels or U-labels; ``".example.net"`` is
+            example.net and all names below it.
+        name: The field to look for; another one of this syntax, such as ``"X-Received-SPF"``.
     Returns:
         The occurrences to delete, from the last to the first: 1 is the first field of that name.
+    Raises:
+        ValueError: There is no receiver, or one that is no name.
 
     Source: RFC 7208 section 9.1.
     """
-    ours = {receiver.lower() for receiver in receivers}
-    found = []
-    values = (value for name, value in headers if name.strip().lower() == "received-spf")
-    for occurrence, value in enumerate(values, 1):
-        # Nobody needs more for one of these; what has more is ours only if it is forged.
-        hidden = len(value) > _MAX_CLAIM and any(receiver in value.lower() for receiver in ours)
-        if hidden or not ours.isdisjoint(_claimed_receivers(value[:_MAX_CLAIM])):
-            found.append(occurrence)
-    return found[::-1]
-
-
-def _claimed_receivers(value: str) -> Iterator[str]:
-    key = equals = ""
-    for quoted, bare, sign in _TOKEN.findall(value):
-        if equals and key == "receiver":
-            yield (quoted or bare).lower()
-        key, equals = (key, sign) if sign else (bare.lower(), "")
+    ours = names(*receivers)
+    return occurrences(headers, name, lambda value: claims_receiver(value, ours))
 
 
 class _Verdict(Exception):

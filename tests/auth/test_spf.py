@@ -460,15 +460,6 @@ def test_received_spf_fields_in_our_name_are_found_from_the_last_to_the_first() 
     assert forged_received_spf([("Received-SPF", found_by_us())], "mx.example.net") == [1]
 
 
-@pytest.mark.parametrize("text", ['receiver="', "receiver =", '"\\', "((", "receiver=x;"])
-def test_a_received_spf_made_to_keep_us_busy_is_read_in_bounded_time(text: str) -> None:
-    started = time.process_time()
-
-    forged_received_spf([("Received-SPF", text * 10_000)] * 20, "mx.example.net")
-
-    assert time.process_time() - started < 1
-
-
 def found_by_us() -> str:
     result = SpfResult("none", "example.com", "mailfrom", ip_address(IP), "a@example.com", "c.example")
     return result.received_spf(receiver="mx.example.net")
