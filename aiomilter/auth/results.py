@@ -2,35 +2,29 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiomilter.auth._claims import claims_id, names, occurrences
+from aiomilter.auth._structured import Reader, comment, quote, visible
 
 __all__ = ["AuthenticationResults", "MethodResult", "Property", "forged", "parse", "quote", "visible"]
 
-# Deeper comments and longer fields than these are nobody's honest work.
-_MAX_DEPTH = 16
+# Longer fields, and more of anything, are nobody's honest work.
 _MAX_SIZE = 16_384
 _MAX_RESULTS = 256
 _MAX_PROPERTIES = 64
-_MAX_VALUE = 256
+_MAX_UNREAD = 32
 
 _KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?", re.ASCII)
-# RFC 2045 tokens, and addresses, may stand without quotes.
-_BARE = re.compile(r"[!#$%&'*+.^_`{|}~A-Za-z0-9-]+|[!#$%&'*+/=?^_`{|}~.A-Za-z0-9-]*@[A-Za-z0-9_.-]+", re.ASCII)
-_INVISIBLE = re.compile(r"[^ -~]+")
-_PARENTHESES = re.compile(r"([()\\])")
-_SPACE = re.compile(r"[ \t\r\n]+")
-_WORD = re.compile(r"""[^ \t\r\n;=("]+""")
-_VALUE_PART = re.compile(r"""[^ \t\r\n;("]+""")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_COMMENT_PART = re.compile(r"[^()\\]+|\\.", re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Property(NamedTuple):
-    """What a method looked at: ``Property("smtp", "mailfrom", "alice@example.com")``."""
+    """What a method looked at: ``Property("smtp", "mailfrom", "alice@example.com")``.
+
+    Some write properties without a ptype, such as ``action=none``: these are read with "" for it.
+    """
 
     ptype: str
     name: str
@@ -62,18 +56,28 @@ class MethodResult:
     comment: str = ""
 
     def __post_init__(self) -> None:
-        for word in (self.method, self.result, *(word for item in self.properties for word in item[:2])):
+        words = (word for item in self.properties for word in (item.ptype or item.name, item.name))
+        for word in (self.method, self.result, *words):
             if not _KEYWORD.fullmatch(word):
                 raise ValueError(f"expected a keyword, found {word!r}")
 
     def __str__(self) -> str:
-        """Return the part as it is written, on one line."""
+        """Return the part as it is written in ASCII, on one line."""
+        return self.value()
+
+    def value(self, *, smtputf8: bool = False) -> str:
+        """Return the part as it is written, on one line.
+
+        Args:
+            smtputf8: The field is for SMTPUTF8 mail and may hold UTF-8.
+        """
         parts = [f"{self.method}={self.result}"]
         if self.comment:
-            parts.append(comment(self.comment))
+            parts.append(comment(self.comment, smtputf8=smtputf8))
         if self.reason:
-            parts.append(f"reason={quote(self.reason, always=True)}")
-        parts += [f"{item.ptype}.{item.name}={quote(item.value)}" for item in self.properties]
+            parts.append(f"reason={quote(self.reason, always=True, smtputf8=smtputf8)}")
+        for ptype, name, value in self.properties:
+            parts.append(f"{ptype}{'.' * bool(ptype)}{name}={quote(value, smtputf8=smtputf8)}")
         return " ".join(parts)
 
 
@@ -82,77 +86,57 @@ class AuthenticationResults:
     """What one host found out about one message.
 
     Args:
-        authserv_id: The name of the host, or of all hosts that trust each other.
+        authserv_id: The name of the host, or of all hosts that trust each other; "" for a field that names none, which
+            is written as an empty quoted-string: nobody's name, and not the first method's.
         results: One for each method and identity; empty says that nothing was checked.
+        unread: What :func:`parse` could not read, in order, each as visible text of 256 characters at most; no part of
+            the value, and not written.
+        omitted: How many more of results, properties and unread pieces there were than are kept.
 
     Source: RFC 8601 section 2.2.
     """
 
     authserv_id: str
     results: tuple[MethodResult, ...] = ()
+    unread: tuple[str, ...] = field(default=(), compare=False)
+    omitted: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        """Return the field's value, one method a line, folded with LF and tab."""
+        """Return the field's value in ASCII, one method a line, folded with LF and tab."""
+        return self.value()
+
+    def value(self, *, smtputf8: bool = False) -> str:
+        """Return the field's value, one method a line, folded with LF and tab.
+
+        Args:
+            smtputf8: The message is SMTPUTF8 mail, whose header may hold UTF-8: addresses stay as they are.  Without,
+                domains are written as A-labels and whatever else is not ASCII as ``?``.
+
+        Source: RFC 8601 section 2.2; RFC 6532 section 3.
+        """
+        authserv_id = quote(self.authserv_id, smtputf8=smtputf8)
         if not self.results:
-            return f"{quote(self.authserv_id)}; none"
-        return ";\n\t".join((quote(self.authserv_id), *map(str, self.results)))
-
-
-def visible(text: str, limit: int = _MAX_VALUE) -> str:
-    """Return text as printable ASCII on one line, cut to ``limit`` characters; runs of anything else become ``?``."""
-    if len(text) <= limit and text.isascii() and text.isprintable():
-        return text
-    text = _INVISIBLE.sub("?", text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def quote(text: str, *, always: bool = False) -> str:
-    """Return text as a value in a structured header field: bare where that is safe, else as a quoted-string.
-
-    Source: RFC 8601 section 2.2 (pvalue); RFC 5322 section 3.2.4.
-    """
-    if not always and len(text) <= _MAX_VALUE and _BARE.fullmatch(text):
-        return text
-    return '"' + visible(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def comment(text: str) -> str:
-    """Return text as a comment of a structured header field, parentheses escaped.
-
-    Source: RFC 5322 section 3.2.2.
-    """
-    return "(" + _PARENTHESES.sub(r"\\\1", visible(text)) + ")"
+            return f"{authserv_id}; none"
+        return ";\n\t".join((authserv_id, *(result.value(smtputf8=smtputf8) for result in self.results)))
 
 
 def parse(value: str) -> AuthenticationResults | None:
     """Read an Authentication-Results field as leniently as can be.
 
-    Comments are skipped, what cannot be read is left out, versions are ignored.  The values are as untrusted as the
-    message they came with.
+    Comments, versions and the instance of an ARC-Authentication-Results field are skipped.  A field that begins with a
+    result names no host.  What cannot be read is in ``unread``.  The values are as untrusted as the message they came
+    with; octets in them that are not UTF-8 are U+FFFD.
 
     Args:
         value: The field's value, folded or not.
     Returns:
-        What could be read, or None when not even the authserv-id can.
+        What could be read, or None when there is neither an authserv-id nor a result, or more than 16,384 characters.
 
-    Source: RFC 8601 section 2.2.
+    Source: RFC 8601 section 2.2; RFC 8617 section 4.1.1.
     """
     if len(value) > _MAX_SIZE:
         return None
-    reader = _Reader(value)
-    authserv_id = reader.word_or_quoted()
-    if not authserv_id:
-        return None
-    reader.skip_section()
-    results: list[MethodResult] = []
-    for _ in range(_MAX_RESULTS):
-        if not reader.take(";"):
-            break
-        result = _read_result(reader)
-        if result is not None:
-            results.append(result)
-        reader.skip_section()
-    return AuthenticationResults(authserv_id, tuple(results))
+    return _Parser(_SURROGATE.sub("\ufffd", value)).field()
 
 
 def forged(headers: Iterable[tuple[str, str]], *authserv_ids: str, name: str = "Authentication-Results") -> list[int]:
@@ -181,107 +165,116 @@ def forged(headers: Iterable[tuple[str, str]], *authserv_ids: str, name: str = "
     return occurrences(headers, name, lambda value: claims_id(value, ours))
 
 
-def _read_result(reader: "_Reader") -> MethodResult | None:
-    method = reader.word().partition("/")[0]
-    if not reader.take("="):
-        return None
-    result = reader.word()
-    reason = ""
-    properties: list[Property] = []
-    while len(properties) < _MAX_PROPERTIES and (key := reader.word()):
-        if not reader.take("="):
-            continue
-        value = reader.value()
-        ptype, dot, name = key.partition(".")
-        if key.lower() == "reason":
-            reason = value
-        elif dot and _KEYWORD.fullmatch(ptype) and _KEYWORD.fullmatch(name):
-            properties.append(Property(ptype, name, value))
-    if not _KEYWORD.fullmatch(method) or not _KEYWORD.fullmatch(result):
-        return None
-    return MethodResult(method.lower(), result.lower(), tuple(properties), reason)
-
-
-class _Reader:
-    """A position in a structured field value; every method moves on, or returns something false."""
+class _Parser:
+    """Reads one field; keeps what it could not read."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
+        self._reader = Reader(text)
+        self._unread: list[str] = []
+        self._omitted = 0
+        # An empty list of results was written, as "none".
+        self._none = False
 
-    def word_or_quoted(self) -> str:
-        self._skip()
-        quoted = _QUOTED.match(self._text, self._at)
-        if quoted is None:
-            return self.word()
-        self._at = quoted.end()
-        return _ESCAPE.sub(r"\1", quoted[1])
+    def field(self) -> AuthenticationResults | None:
+        reader = self._reader
+        authserv_id = self._authserv_id()
+        results: list[MethodResult] = []
+        for _ in range(_MAX_RESULTS):
+            reader.skip_semicolons()
+            result = self._result()
+            if result is not None:
+                results.append(result)
+        self._omitted += len([part for part in reader.rest().split(";") if part.strip()])
+        self._leave(reader.open)
+        if not authserv_id and not results and not self._none:
+            return None
+        return AuthenticationResults(authserv_id, tuple(results), tuple(self._unread), self._omitted)
 
-    def word(self) -> str:
-        self._skip()
-        return self._match(_WORD)
-
-    def value(self) -> str:
-        self._skip()
-        parts = []
-        while True:
-            quoted = _QUOTED.match(self._text, self._at)
-            if quoted is not None:
-                self._at = quoted.end()
-                parts.append(_ESCAPE.sub(r"\1", quoted[1]))
-            elif part := self._match(_VALUE_PART):
-                parts.append(part)
-            else:
-                return "".join(parts)
-
-    def take(self, character: str) -> bool:
-        self._skip()
-        if not self._text.startswith(character, self._at):
-            return False
-        self._at += 1
-        return True
-
-    def skip_section(self) -> None:
-        """Go to the next semicolon that is no part of a comment or quoted-string, or to the end."""
-        while self._at < len(self._text):
-            self._skip()
-            if self._text.startswith(";", self._at):
-                return
-            quoted = _QUOTED.match(self._text, self._at)
-            if quoted is not None:
-                self._at = quoted.end()
-            elif self._text.startswith('"', self._at):
-                # Never closed: no quoted-string begins after it either, and looking for one again would be quadratic.
-                self._at = len(self._text)
-            elif not self._match(_WORD):
-                self._at += 1
-
-    def _match(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
+    def _authserv_id(self) -> str:
+        """Read the host and stop before the first result, or before everything if that is one."""
+        reader = self._reader
+        self._skip_instance()
+        if self._at_result():
             return ""
-        self._at = found.end()
-        return found[0]
+        begin = reader.at
+        name = reader.name()
+        reader.take_number()
+        if not reader.at_end_of_section() and not self._at_result():
+            # Neither the one word nor the other is known to be a name.
+            reader.skip_section()
+            self._leave(reader.since(begin))
+            return ""
+        if name.lower() == "none" and reader.at_end_of_section():
+            self._none = True
+            return ""
+        return name
 
-    def _skip(self) -> None:
-        while self._match(_SPACE) or self._comment():
-            pass
+    def _skip_instance(self) -> None:
+        reader = self._reader
+        begin = reader.at
+        if reader.word().lower() != "i" or not reader.take("=") or not reader.take_number() or not reader.take(";"):
+            reader.at = begin
 
-    def _comment(self) -> bool:
-        if not self._text.startswith("(", self._at):
-            return False
-        depth = 0
-        while self._at < len(self._text):
-            character = self._text[self._at]
-            if character in "()":
-                depth += 1 if character == "(" else -1
-                self._at += 1
-                if depth == 0:
-                    return True
-                if depth > _MAX_DEPTH:
-                    break
-            elif not self._match(_COMMENT_PART):
+    def _at_result(self) -> bool:
+        reader = self._reader
+        begin = reader.at
+        found = bool(reader.words_around("/")) and reader.take("=")
+        reader.at = begin
+        return found
+
+    def _result(self) -> MethodResult | None:
+        """Read up to the next semicolon."""
+        reader = self._reader
+        if reader.at_end_of_section():
+            return None
+        begin = reader.at
+        word = reader.words_around("/").lower()
+        if word == "none" and reader.at_end_of_section():
+            self._none = True
+            return None
+        method = word.partition("/")[0]
+        result = reader.word().lower() if reader.take("=") else ""
+        if not _KEYWORD.fullmatch(method) or not _KEYWORD.fullmatch(result) or reader.take("="):
+            reader.skip_section()
+            self._leave(reader.since(begin))
+            return None
+        reason = ""
+        properties: list[Property] = []
+        for _ in range(_MAX_PROPERTIES):
+            if reader.at_end_of_section():
                 break
-        # Never closed, or nested for its own sake: whatever follows is not to be trusted with a meaning.
-        self._at = len(self._text)
-        return True
+            begin = reader.at
+            found = self._property()
+            if found is None:
+                self._leave(reader.since(begin))
+            elif not found.ptype and found.name.lower() == "reason" and not reason:
+                reason = found.value
+            else:
+                properties.append(found)
+        begin = reader.at
+        reader.skip_section()
+        if rest := reader.since(begin):
+            self._omitted += max(rest.count("="), 1)
+        return MethodResult(method, result, tuple(properties), reason)
+
+    def _property(self) -> Property | None:
+        """Read a property or reason; None, and what is no property is behind us."""
+        reader = self._reader
+        key = reader.words_around(".")
+        if not reader.take("="):
+            if not key:
+                reader.value()
+            return None
+        value = reader.value()
+        ptype, name = key.split(".", 1) if "." in key else ("", key)
+        if value is None or not _KEYWORD.fullmatch(name) or not _KEYWORD.fullmatch(ptype or name):
+            return None
+        return Property(ptype, name, value)
+
+    def _leave(self, text: str) -> None:
+        if not text:
+            return
+        if len(self._unread) < _MAX_UNREAD:
+            self._unread.append(visible(text, smtputf8=True))
+        else:
+            self._omitted += 1

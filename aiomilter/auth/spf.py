@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 
 from aiomilter.auth._claims import claims_receiver, names, occurrences
 from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record, parse_explanation, parse_record
-from aiomilter.auth.results import MethodResult, Property, comment, quote, visible
+from aiomilter.auth._structured import comment, quote, visible
+from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import Answer, IPAddress, RdType, Resolver, client_address, question_name, reverse_name
 from aiomilter.dns.names import ascii_name
 from aiomilter.exceptions import ResolverError
@@ -46,7 +47,7 @@ _SENTENCES: dict[Result, str] = {
 class SpfResult:
     """What SPF says of one client and one sender.
 
-    Every text is printable ASCII on one line, of bounded length, whatever DNS and the sender held.
+    Every text is printable on one line, of bounded length, whatever DNS and the sender held, and ASCII in all but one.
 
     Args:
         result: The result of RFC 7208.
@@ -58,6 +59,7 @@ class SpfResult:
         mechanism: The term that decided, as published; ``"default"`` when none did, "" when nothing was evaluated.
         explanation: A line for the client: on fail the domain's own if it publishes one, else ours.
         problem: Why the result is temperror, permerror or none; "" otherwise.
+        utf8_sender: The sender as it was given where ``sender`` is not all of it, for SMTPUTF8 mail; "" otherwise.
     """
 
     result: Result
@@ -69,26 +71,30 @@ class SpfResult:
     mechanism: str = ""
     explanation: str = ""
     problem: str = ""
+    utf8_sender: str = ""
 
-    def received_spf(self, *, receiver: str) -> str:
+    def received_spf(self, *, receiver: str, smtputf8: bool = False) -> str:
         """Return the value of a Received-SPF header field, folded with LF and tab.
 
         Args:
             receiver: The name of the host that did the check.
+            smtputf8: The message is SMTPUTF8 mail, whose header may hold the sender as it is.
 
-        Source: RFC 7208 section 9.1.
+        Source: RFC 7208 section 9.1; RFC 6532 section 3.
         """
+        sender = self.utf8_sender if smtputf8 and self.utf8_sender else self.sender
         pairs = [
             ("receiver", receiver),
             ("client-ip", str(self.ip)),
-            ("envelope-from", self.sender),
+            ("envelope-from", sender),
             ("helo", self.helo),
             ("identity", self.identity),
             ("mechanism", self.mechanism),
             ("problem", self.problem),
         ]
-        shown = [f"{key}={_value(value)}" for key, value in pairs if value]
-        remark = comment(f"{visible(receiver, 64)}: {_sentence(self.result, self.sender, self.domain, self.ip)}")
+        shown = [f"{key}={_value(value, smtputf8)}" for key, value in pairs if value]
+        sentence = _sentence(self.result, sender, self.domain, self.ip)
+        remark = comment(f"{visible(receiver, 64, smtputf8=smtputf8)}: {sentence}", smtputf8=smtputf8)
         return f"{self.result.capitalize()} {remark}\n\t" + ";\n\t".join(shown)
 
     def method_result(self) -> MethodResult:
@@ -96,7 +102,7 @@ class SpfResult:
 
         Source: RFC 8601 section 2.7.2.
         """
-        value = self.sender if self.identity == "mailfrom" else self.helo
+        value = self.utf8_sender or self.sender if self.identity == "mailfrom" else self.helo
         return MethodResult("spf", self.result, (Property("smtp", self.identity, value),), self.problem)
 
 
@@ -225,6 +231,10 @@ class _Check:
         domain = visible(self._domain or self._sent_domain)
         local = visible(self._local, 128)
         sender = f"{local}@{domain}" if domain else local
+        utf8_sender = ""
+        if not (self._local.isascii() and self._sent_domain.isascii()):
+            local = visible(self._local, 128, smtputf8=True)
+            utf8_sender = f"{local}@{visible(self._sent_domain, smtputf8=True)}" if domain else local
         return SpfResult(
             result,
             domain,
@@ -235,6 +245,7 @@ class _Check:
             visible(mechanism),
             visible(explanation or f"SPF {result}: {_sentence(result, sender, domain, self._ip)}", 512),
             visible(problem),
+            "" if utf8_sender == sender else utf8_sender,
         )
 
     async def run(self, record: bytes | None) -> SpfResult:
@@ -462,5 +473,5 @@ def _readable(what: str, domain: str, text: bytes) -> Record:
     return record
 
 
-def _value(text: str) -> str:
-    return text if _DOT_ATOM.fullmatch(text) else quote(text, always=True)
+def _value(text: str, smtputf8: bool) -> str:
+    return text if _DOT_ATOM.fullmatch(text) else quote(text, always=True, smtputf8=smtputf8)

@@ -120,8 +120,10 @@ def test_fields_of_other_names_and_this_syntax_are_found(name: str) -> None:
 
 
 def test_what_we_write_is_found() -> None:
-    for name in (OURS, "mail", "[192.0.2.1]"):
-        assert forged([(NAME, str(AuthenticationResults(name)))], name) == [1]
+    for name in (OURS, "mail", "[192.0.2.1]", "b\u00fccher.example"):
+        for smtputf8 in (False, True):
+            value = AuthenticationResults(name).value(smtputf8=smtputf8)
+            assert forged([(NAME, value)], name) == [1]
 
 
 @pytest.mark.parametrize("value", OUR_RECEIVER.values(), ids=OUR_RECEIVER)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomilter.auth._spf_record import Record, parse_record
+from aiomilter.auth.results import AuthenticationResults
 from aiomilter.auth.spf import SpfResult, check_host, forged_received_spf
 from aiomilter.dns import Answer, CachingResolver, RdType
 from aiomilter.exceptions import AddressError
@@ -419,6 +420,32 @@ async def test_the_authentication_results_part_names_the_identity() -> None:
     )
 
 
+async def test_internationalized_senders_survive_in_smtputf8_mail() -> None:
+    """RFC 6532; elsewhere the domain is A-labels."""
+    resolver = ZoneResolver("xn--dmne-moa0i.example TXT v=spf1 -all")
+
+    found = await check_host(IP, "użytkownik@dömäne.example", "client.example", resolver=resolver)
+
+    assert found.sender == "u?ytkownik@xn--dmne-moa0i.example"
+    assert found.utf8_sender == "użytkownik@dömäne.example"
+    ours = AuthenticationResults("mx.example.net", (found.method_result(),))
+    assert str(ours) == "mx.example.net;\n\tspf=fail smtp.mailfrom=u?ytkownik@xn--dmne-moa0i.example"
+    assert ours.value(smtputf8=True) == "mx.example.net;\n\tspf=fail smtp.mailfrom=użytkownik@dömäne.example"
+    assert 'envelope-from="u?ytkownik@xn--dmne-moa0i.example"' in found.received_spf(receiver="mx.example.net")
+    assert found.received_spf(receiver="mx.dömäne.example", smtputf8=True) == (
+        "Fail (mx.dömäne.example: domain of użytkownik@dömäne.example does not designate 192.0.2.1 as permitted sender)"
+        '\n\treceiver="mx.dömäne.example";\n\tclient-ip=192.0.2.1;\n\tenvelope-from="użytkownik@dömäne.example";\n\t'
+        "helo=client.example;\n\tidentity=mailfrom;\n\tmechanism=-all"
+    )
+
+
+async def test_an_ascii_sender_is_the_same_in_smtputf8_mail() -> None:
+    found = await check("v=spf1 -all")
+
+    assert found.utf8_sender == ""
+    assert found.received_spf(receiver="x", smtputf8=True) == found.received_spf(receiver="x")
+
+
 HOSTILE = [
     '"a\r\nX: y"@example.com',
     "a)(b@example.com",
@@ -442,6 +469,10 @@ async def test_no_sender_or_helo_injects_a_header(sender: str, helo: str) -> Non
         for text in (*header.split("\n\t"), str(found.method_result()), *fields):
             assert all(" " <= character <= "~" for character in text)
             assert len(text) < 998
+        header = found.received_spf(receiver="mx\r\nX: y)\udcff", smtputf8=True)
+        for text in (*header.split("\n\t"), found.method_result().value(smtputf8=True), found.utf8_sender):
+            assert text.isprintable()
+            assert len(text.encode()) < 998
 
 
 def test_received_spf_fields_in_our_name_are_found_from_the_last_to_the_first() -> None:
