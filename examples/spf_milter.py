@@ -126,9 +126,10 @@ class SpfMilter(Milter):
             ctx.delete_header("Authentication-Results", occurrence)
         for occurrence in spf.forged_received_spf(fields, receiver):
             ctx.delete_header("Received-SPF", occurrence)
+        smtputf8 = ctx.sender is not None and "SMTPUTF8" in ctx.sender.keywords
         ours = results.AuthenticationResults(receiver, (found.method_result(),))
-        ctx.insert_header(0, "Authentication-Results", str(ours))
-        ctx.insert_header(0, "Received-SPF", found.received_spf(receiver=receiver))
+        ctx.insert_header(0, "Authentication-Results", ours.value(smtputf8=smtputf8))
+        ctx.insert_header(0, "Received-SPF", found.received_spf(receiver=receiver, smtputf8=smtputf8))
         return CONTINUE
 
 

@@ -94,6 +94,8 @@ MESSAGE = (
     b"Authentication-Results: MX.example.net; spf=pass\r\n"
     b"Received-SPF: Pass receiver=other.example\r\n"
     b"Authentication-Results: mx.example.net;\r\n\tdkim=pass\r\n"
+    b'Authentication-Results: "mx" . (x) example.net; dkim=pass\r\n'
+    b"Received-SPF: Pass Receiver = mx.(x)example.net\r\n"
     b"\r\nbody\r\n"
 )
 
@@ -112,6 +114,22 @@ async def test_the_result_is_noted_and_forged_fields_are_removed(mta: str) -> No
     assert headers.count(b"other.example") == 2
     assert b"Received-SPF: Pass (mx.example.net: domain of alice@example.com designates 192.0.2.1" in headers
     assert b"Authentication-Results: mx.example.net;\r\n\tspf=pass smtp.mailfrom=alice@example.com" in headers
+
+
+async def test_an_internationalized_sender_is_noted_as_it_is_in_smtputf8_mail() -> None:
+    sender = "użytkownik@dömäne.example"
+    async with session(factory(), macros=MACROS) as s:
+        headers = []
+        for params in (["SMTPUTF8"], []):
+            await s.mail(f"<{sender}>", *params)
+            await s.rcpt("<bob@example.net>")
+            result = await s.message(b"Subject: x\r\n\r\nbody\r\n")
+            headers.append(result.octets.decode())
+
+    assert f"smtp.mailfrom={sender}\r\n" in headers[0]
+    assert f'envelope-from="{sender}"' in headers[0]
+    assert headers[1].isascii()
+    assert "smtp.mailfrom=u?ytkownik@xn--dmne-moa0i.example\r\n" in headers[1]
 
 
 async def deliver(s: Session) -> bytes:

@@ -21,7 +21,13 @@ SESSIONS = 500
 # Postfix runs a hundred processes of a service.
 AT_ONCE = 80
 DEADLINE = 2.0
-FORGED = b"Authentication-Results: mx.example.test; spf=pass\r\nReceived-SPF: Pass receiver=mx.example.test\r\n"
+FORGED = (
+    b"Authentication-Results: mx.example.test; spf=pass\r\n"
+    b"Authentication-Results : mx.example.test; dkim=pass\r\n"
+    b'AUTHENTICATION-RESULTS\t:"mx" .\r\n\t(x) example\\.test; dkim=pass\r\n'
+    b"Received-SPF: Pass receiver=mx.example.test\r\n"
+    b"Received-SPF : Pass receiver = mx.(x)example.test\r\n"
+)
 
 
 @pytest.fixture
