@@ -32,6 +32,7 @@ from aiomilter import (
     UnknownResponse,
 )
 from aiomilter.smtp import Front, Outcome, front, split_address, store
+from tests.clock import on_clock
 from tests.patience import PATIENCE
 
 
@@ -98,7 +99,7 @@ class Scene:
 async def scene(factory: aiomilter.Factory, **options: int | float) -> AsyncIterator[Scene]:
     outcomes: list[Outcome] = []
     async with (
-        aiomilter.serve(factory, "inet:0@127.0.0.1") as server,
+        aiomilter.serve(factory, "inet:0@127.0.0.1", stall_timeout=None) as server,
         front("127.0.0.1:0", server.addresses[0], on_message=outcomes.append, **options) as smtp,  # type: ignore[arg-type]
     ):
         yield Scene(smtp, outcomes)
@@ -477,6 +478,7 @@ async def test_a_silent_client_is_dropped() -> None:
         assert await client.reply() == ""
 
 
+@on_clock
 async def test_a_slow_filter_is_not_a_silent_client() -> None:
     waiting, go_on = asyncio.Event(), asyncio.Event()
 
@@ -485,10 +487,10 @@ async def test_a_slow_filter_is_not_a_silent_client() -> None:
             waiting.set()
             await go_on.wait()
 
-    async with scene(Slow, idle_timeout=0.02) as played, connected(played.smtp) as client:
+    async with scene(Slow, idle_timeout=20) as played, connected(played.smtp) as client:
         sending = asyncio.create_task(client.message(b"\r\n"))
         await waiting.wait()
-        asyncio.get_running_loop().call_later(0.06, go_on.set)
+        asyncio.get_running_loop().call_later(60, go_on.set)
         assert (await sending).startswith("250 ")
 
 
@@ -521,12 +523,13 @@ async def test_a_filter_that_is_not_there_is_told_as_451() -> None:
         assert await client.say("QUIT") == "221 2.0.0 Bye"
 
 
+@on_clock
 async def test_a_filter_that_is_silent_is_told_as_451() -> None:
     class Silent(Milter):
         async def eom(self, ctx: EndOfMessageContext) -> None:
             await asyncio.Event().wait()
 
-    async with scene(Silent, milter_timeout=0.05) as played, connected(played.smtp) as client:
+    async with scene(Silent, milter_timeout=4) as played, connected(played.smtp) as client:
         assert await client.message(b"\r\n") == "451 4.7.1 Service unavailable - try again later"
         assert await client.say("MAIL FROM:<a@x>") == "451 4.7.1 Service unavailable - try again later"
 
