@@ -7,6 +7,7 @@ API: the pymilter modules follow pymilter instead where the two differ.
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -241,6 +242,7 @@ def cited(source: str) -> dict[str, set[int]]:
     return found
 
 
+@cache
 def citations(tests: Path = TESTS) -> dict[int, list[str]]:
     """Return the tests that cite each rule, as ``path::name``, in order; rules that nobody cites are missing."""
     found: dict[int, list[str]] = {}
