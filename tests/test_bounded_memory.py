@@ -80,6 +80,7 @@ KEPT: Final[Mapping[str, str]] = {
     "dns.cache.CachingResolver._entries": "tests/dns/test_cache.py",
     "dns.cache.CachingResolver._flights": "questions that are under way",
     "dns.cache.CachingResolver._tasks": "questions that are under way",
+    "auth._claims._kept": PROGRAM,
     "auth.spf._Check._letters": "the letters of macros",
     "dns.cache._Flight.waiters": "questions that are under way",
     "dns.message._Reader._names": "tests/dns/test_message.py",

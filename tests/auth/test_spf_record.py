@@ -1,6 +1,5 @@
 """What is kept of the SPF records that strangers publish: no more than can matter, within a bound that they cannot pass."""
 
-import gc
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -47,12 +46,10 @@ def records(size: int, number: int) -> Iterator[bytes]:
 
 
 def grown(action: Callable[[], object]) -> int:
-    """Octets that are in use after an action and were not before it."""
-    gc.collect()
+    """Octets that are in use after an action and were not before it; what is parsed has no cycles."""
     tracemalloc.start()
     try:
         kept = action()
-        gc.collect()
         size, _ = tracemalloc.get_traced_memory()
         del kept
     finally:
@@ -87,7 +84,6 @@ class Hostile:
 async def test_senders_cannot_fill_memory_with_policies() -> None:
     async with CachingResolver(Hostile(), max_size=2**20) as resolver:
         await spf.check_host("192.0.2.1", "a@x.evil.example", "h.example", resolver=resolver)
-        gc.collect()
         tracemalloc.start()
         try:
             for number in range(20):
