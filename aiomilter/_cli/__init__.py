@@ -22,6 +22,7 @@ TARGET is where a filter is written:
   filter.py           the function 'milter' in this file, or its only filter class
   filter.py:Name      a filter class or factory in this file
   package.module:Name the same in a module that can be imported
+What lies beside it can be imported; names of Python's own modules, and of libraries that aiomilter uses, mean these.
 """
 _EPILOG: Final = """\
 examples:

@@ -10,6 +10,7 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
+from aiomilter._cli.beside import look_in
 from aiomilter._cli.parsing import above_zero, seconds
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.compat import install, limit
@@ -69,7 +70,9 @@ def _compat(options: argparse.Namespace) -> int:
     install()
     limit(threads=options.threads, drain_timeout=options.drain_timeout, any_octets=options.any_octets)
     sys.argv = [options.script, *options.arguments]
-    sys.path[0] = os.path.dirname(os.path.realpath(path))
+    directory = os.path.dirname(os.path.realpath(path))
+    sys.path[0] = directory
+    look_in(directory, own_first=True)
     main = ModuleType("__main__")
     main.__dict__.update(
         __file__=path,

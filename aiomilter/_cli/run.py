@@ -5,7 +5,6 @@ One piece, although long: most of it is the list of the options, which goes with
 
 import argparse
 import asyncio
-import importlib.util
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from aiomilter._cli import logs
+from aiomilter._cli.beside import is_installed
 from aiomilter._cli.parsing import (
     above_zero,
     file_mode,
@@ -385,8 +385,10 @@ def _run(options: argparse.Namespace) -> int:
         raise Trouble("--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored", status=USAGE)
     if options.workers > 1 and options.smtp is not None:
         raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
-    if options.uvloop and importlib.util.find_spec("uvloop") is None:
+    if options.uvloop and not is_installed("uvloop"):
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
+    if options.uvloop is None:
+        options.uvloop = is_installed("uvloop")  # a file of that name beside the filter is none
     if options.smtp is not None:
         _check_nothing_keeps_out(options)
     on_message = _message_taker(options) if options.smtp is not None else None

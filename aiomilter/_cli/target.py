@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, cast
 
+from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.trouble import Trouble
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
@@ -136,37 +137,41 @@ def _from_file(path: Path) -> ModuleType:
     if path.is_dir():
         raise Trouble(f"{str(path)!r} is a directory; name a file in it, as in {path / 'filter.py'}")
     # As `python FILE.py` would have it: what lies beside the file can be imported.
-    _look_in(str(path.resolve().parent))
-    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_milter_{path.stem}"
+    look_in(str(path.resolve().parent))
+    free = path.stem.isidentifier() and path.stem not in sys.modules and not is_taken(path.stem)
+    name = path.stem if free else f"_milter_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise Trouble(f"{str(path)!r} is no Python file; its name has to end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader
-    _import(str(path), lambda: loader.exec_module(module))
+    _import(str(path), path, lambda: loader.exec_module(module))
     return module
 
 
 def _from_module(name: str) -> ModuleType:
-    _look_in("")
+    here = Path.cwd()
+    look_in(str(here))
     if not all(part.isidentifier() for part in name.split(".")):
         raise Trouble(f"{name!r} is no module; write FILE.py, FILE.py:NAME or MODULE:NAME")
+    if is_taken(name) and (here / f"{name}.py").exists():
+        raise Trouble(f"{name!r} is {whose(name)} module; for the file here write its path, as in ./{name}.py")
     try:
-        _import(name, lambda: importlib.import_module(name))
+        _import(name, here / name, lambda: importlib.import_module(name))
     except ModuleNotFoundError as error:
         raise Trouble(f"there is no module {error.name!r}; for a file write its path, as in ./{name}.py") from None
     return sys.modules[name]
 
 
-def _look_in(directory: str) -> None:
-    """Import from there first."""
-    if sys.path[:1] != [directory]:
-        sys.path.insert(0, directory)
+def _import(place: str, path: Path, action: Callable[[], object]) -> None:
+    """Run the user's code; what it raises is shown from its own first line on.
 
-
-def _import(place: str, action: Callable[[], object]) -> None:
-    """Run the user's code; what it raises is shown from its own first line on."""
+    Args:
+        place: What it is called.
+        path: Where it is; of a module, in the directory where that is looked for.
+        action: Runs it.
+    """
     try:
         action()
     except SyntaxError as error:
@@ -174,7 +179,7 @@ def _import(place: str, action: Callable[[], object]) -> None:
     except OSError as error:
         if error.filename is not None and str(error.filename) == place:
             raise Trouble(f"{place!r} cannot be read: {error.strerror}") from None
-        raise _user_trouble(place, error) from None
+        raise _user_trouble(place, path, error) from None
     except SystemExit:
         raise Trouble(
             f"{place} ended the program while it was imported; put that under if __name__ == '__main__':"
@@ -182,13 +187,16 @@ def _import(place: str, action: Callable[[], object]) -> None:
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
             raise
-        raise _user_trouble(place, error) from None
+        raise _user_trouble(place, path, error) from None
     except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
-        raise _user_trouble(place, error) from None
+        raise _user_trouble(place, path, error) from None
 
 
-def _user_trouble(place: str, error: Exception) -> Trouble:
-    return Trouble(f"{place} cannot be imported: {type(error).__name__}: {error}", details=own_traceback(error))
+def _user_trouble(place: str, path: Path, error: Exception) -> Trouble:
+    what = f"{place} cannot be imported: {type(error).__name__}: {error}"
+    if (hint := in_the_way(error, path)) is not None:
+        return Trouble(f"{what}; {hint}")
+    return Trouble(what, details=own_traceback(error))
 
 
 def own_traceback(error: BaseException) -> str:

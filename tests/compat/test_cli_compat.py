@@ -142,6 +142,41 @@ def test_a_program_knows_where_it_is_whatever_it_was_called_by(tmp_path: Path) -
     assert (found.stdout, found.stderr) == (f"{path} {path} program.py\n", "")
 
 
+@pytest.mark.slow
+def test_any_name_may_lie_beside_a_program_and_it_finds_its_own_first(run: Run, tmp_path: Path) -> None:
+    """What aiomilter imports late is found where it is installed; a program's neighbours come first for itself, as ever."""
+    for name in ("dns", "idna", "email", "encodings", "mimetypes", "zipfile", "html", "hmac", "stringprep"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py beside the program was imported')\n")
+    (tmp_path / "colorsys.py").write_text("OWN = True\n")
+    program = """
+    import Milter, Milter.dns, mime, colorsys
+    from aiomilter.dns import question_name
+    print(question_name("b\u00fccher.example"), colorsys.OWN, Milter.dns.DNSLookup("x.example", "SPF"))
+    """
+    process = run(program)
+    assert (*process.communicate(timeout=20), process.returncode) == ("xn--bcher-kva.example True []\n", "", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["import dns, Milter.dns", "import dns\nfrom Milter.dns import DNSLookup"])
+def test_a_program_whose_own_module_has_the_name_of_a_library_is_told_at_once(
+    run: Run, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "dns.py").write_text("HOSTS = ()\n")
+    process = run(text)
+    _, errors = process.communicate(timeout=20)
+    what = f"Milter.dns needs the library dnspython, and {tmp_path}/dns.py has its name: rename that file"
+    assert errors.splitlines()[-1] == f"ImportError: {what}"
+    assert process.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_program_that_does_not_need_the_library_may_have_its_name(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "dns.py").write_text("HOSTS = ()\n")
+    process = run("import dns, Milter; print(dns.HOSTS)")
+    assert (*process.communicate(timeout=20), process.returncode) == ("()\n", "", 0)
+
+
 def test_executors_take_work_for_as_long_as_a_thread_of_the_program_runs(run: Run) -> None:
     text = """
     import asyncio, threading
