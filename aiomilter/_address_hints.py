@@ -10,8 +10,8 @@ __all__ = ["is_ipv6", "meant"]
 
 _LONGEST: Final = 1024
 """Characters that are worth a guess."""
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)(?:://|[:=]|\s+)(.*)", re.IGNORECASE | re.DOTALL)
-_SETTING: Final = re.compile(r"\w+\s*=\s*(?=\w+:|/)")
+_SCHEME: Final = r"([a-z][a-z0-9+.-]*)(?:://|[:=]|\s+)(.*)"
+_SETTING: Final = r"\w+\s*=\s*(?=\w+:|/)"
 """What stands before it in main.cf and sendmail.mc: ``smtpd_milters =``, ``S=``."""
 _TCP: Final = frozenset({"inet", "tcp", "tcp4", "inet4", "ipv4", "ip", "http", "https", "smtp", "milter", "host"})
 _TCP6: Final = frozenset({"inet6", "tcp6", "ipv6", "ip6"})
@@ -34,7 +34,7 @@ def meant(text: str) -> Iterator[str]:
     cleaned = _cleaned(text)
     if cleaned != text:
         yield cleaned
-    found = _SCHEME.match(cleaned)
+    found = re.match(_SCHEME, cleaned, re.IGNORECASE | re.DOTALL)
     scheme, rest = (found[1].lower(), found[2]) if found else ("", cleaned)
     if scheme in _UNIX:
         yield f"unix:{rest.strip()}"
@@ -56,7 +56,7 @@ def _cleaned(text: str) -> str:
     for opening, closing in _QUOTES:
         if text.startswith(opening) and text.endswith(closing):
             text = text[1:-1].strip()
-    text = _SETTING.sub("", text, count=1)
+    text = re.sub(_SETTING, "", text, count=1)
     if not text.startswith(("/", "unix:", "local:")):
         text = text.partition(",")[0]
     return text.strip()

@@ -5,7 +5,6 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from aiomilter._kernel import listener_on, user_name
@@ -104,16 +103,22 @@ def _inet_mend(address: Inet, number: int, at: str) -> str | None:
 
 def _first_free_port() -> int:
     try:
-        return int(Path(_FIRST_FREE_PORT).read_text("ascii"))
+        return int(_setting(_FIRST_FREE_PORT))
     except (OSError, ValueError):
         return 1024
 
 
 def _ipv6_is_off() -> bool:
     try:
-        return Path(_IPV6_OFF).read_text("ascii").strip() == "1"
+        return _setting(_IPV6_OFF) == "1"
     except OSError:
         return False
+
+
+def _setting(path: str) -> str:
+    """Return what the kernel is set to."""
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
 
 
 def cannot_look_up(address: Inet, error: Exception) -> OSError:

@@ -7,7 +7,6 @@ import os
 import pwd
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from struct import Struct
 from struct import error as StructError
 from typing import Final, TypeAlias
@@ -88,7 +87,8 @@ def file_place(fd: int) -> Place | None:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text("utf-8", "surrogateescape").splitlines()
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read().splitlines()
 
 
 def credentials(sock: socket.socket) -> tuple[int, int, int] | None:
