@@ -138,8 +138,32 @@ def connected(path: str, process: subprocess.Popen[bytes] | None = None) -> sock
             return mta
 
 
-def exchange(mta: socket.socket, octets: bytes, patience: float = PATIENCE) -> tuple[bytes, bool]:
-    """Write all octets, close that direction, and return all that was answered, and whether there was an end to it."""
+def at_rest(process: subprocess.Popen[bytes]) -> tuple[str, ...] | None:
+    """Return the times that the threads of a process have had so far; None if one of them runs, or waits for its turn to."""
+    found = []
+    for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        try:
+            state, *fields = stat.read_text().rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if state != "S":
+            return None
+        found.append(f"{stat.parent.name} {fields[10:12]}")
+    return tuple(sorted(found))
+
+
+def exchange(
+    mta: socket.socket, octets: bytes, patience: float = PATIENCE, process: subprocess.Popen[bytes] | None = None
+) -> tuple[bytes, bool]:
+    """Write all octets, close that direction, and return all that was answered, and whether there was an end to it.
+
+    Args:
+        mta: The connection.
+        octets: What to write.
+        patience: Seconds without an answer until there is none.
+        process: Who answers; while it has not done nothing for as long, it may yet.
+    """
+    rested: tuple[str, ...] | None = None
     mta.setblocking(False)
     answers = bytearray()
     left = memoryview(octets)
@@ -148,7 +172,10 @@ def exchange(mta: socket.socket, octets: bytes, patience: float = PATIENCE) -> t
     while True:
         ready = poll.poll(patience * 1000)
         if not ready:
-            return bytes(answers), False
+            before, rested = rested, None if process is None else at_rest(process)
+            if process is None or (rested is not None and rested == before):
+                return bytes(answers), False
+            continue
         if left or ready[0][1] & select.POLLOUT:
             try:
                 left = left[mta.send(left) :] if left else left
@@ -205,16 +232,25 @@ class Program:
         number = len(self._played)
         self._next({**case.plan, "case": number})
         with connected(self.path, self.process) as mta:
-            answers, ended = exchange(mta, case.octets, case.patience)
+            answers, ended = exchange(mta, case.octets, case.patience, self.process)
         self._played.append((rendered(answers), ended))
         if not ended:
             self.kill()
         elif case.deadly:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.2)
+            self._die_or_rest()
         if self.process.poll() is not None:
             self._deaths[number] = self.process.returncode
             self._start()
+
+    def _die_or_rest(self) -> None:
+        rested: tuple[str, ...] | None = None
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.2)
+                return
+            before, rested = rested, at_rest(self.process)
+            if rested is not None and rested == before:
+                return
 
     def talk(self, case: Talk) -> None:
         """Play a session as an MTA does that waits for answers."""
