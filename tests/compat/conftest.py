@@ -1,9 +1,11 @@
 """pymilter itself, and how much was compared with it, said at the end of the run."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
+from aiomilter.compat import classic as Milter
 from tests.compat.playing import Side
 from tests.compat.rigs.pymilter import PYTHON, missing
 from tests.interop.scene import need
@@ -38,3 +40,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             f"pymilter: {count.programs} programs compared, {count.conversations} conversations, {count.callbacks} callbacks,"
             f" {count.expressions} expressions; {count.differences} differ, as listed"
         )
+
+
+@pytest.fixture(autouse=True)
+def masks() -> Iterator[None]:
+    """A class keeps what it has once asked for, and lends it to all that are derived from it; here to no later test's."""
+    yield
+    for cls in (Milter.Base, Milter.Milter):
+        if "_protocol_mask" in vars(cls):
+            del cls._protocol_mask
