@@ -77,7 +77,6 @@ USERS: Final = frozenset({"testing", "smtp", "_cli", "compat"})
 THIRD_PARTY: Final = {
     "uvloop": "aiomilter.daemon",
     "aiosmtpd": "aiomilter.smtp",
-    "dns": "aiomilter.dns.dnspython",
     "idna": "aiomilter.dns.names",
     "aiodns": "aiomilter.dns.aiodns",
     "pycares": "aiomilter.dns.aiodns",
@@ -107,8 +106,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import struct": "_access _kernel dns.message wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
+        # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _protocol mta.opening "
-        "_systemd _workers compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
+        "_systemd _workers dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
@@ -122,9 +122,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",
-        "call open_connection": "mta.opening policy.stores.redis dns.dnspython",
+        "call open_connection": "mta.opening policy.stores.redis dns.exchange",
         "call open_unix_connection": "mta.opening",
-        "call create_datagram_endpoint": "dns.dnspython",
+        "call create_datagram_endpoint": "dns.exchange",
         "call getaddrinfo": "server _listening compat.listening compat.parsing",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
@@ -324,7 +324,7 @@ WRONG = [
     (parsed(_cli__run="from aiomilter.mail.envelope import _x"), "does not promise"),
     (parsed(context="from . import exceptions"), "relative import"),
     (parsed(server="import uvloop"), "uvloop is for aiomilter.daemon"),
-    (parsed(wire__text="import dns.resolver"), "dns.resolver is for aiomilter.dns.dnspython"),
+    (parsed(wire__text="import dns.resolver"), "dns.resolver is for nobody"),
     (parsed(wire__text="from requests import get"), "requests is for nobody"),
 ]
 

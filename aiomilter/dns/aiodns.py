@@ -1,44 +1,62 @@
-"""The resolver on aiodns (c-ares): an extra that takes several times less CPU per question than dnspython."""
+"""The resolver on aiodns (c-ares): an extra that takes less CPU per question than the resolver that comes with aiomilter.
+
+c-ares hands out the records that it has found, and hides the rest of a message: RCODE, flags, the SOA of a zone.  So only
+its records are taken.  That there are none, and any trouble but silence, is asked again by our own resolver, which sees
+the whole answer.
+"""
 
 import asyncio
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
 
 import aiodns
 import pycares
 
 from aiomilter.dns.answers import MX, Answer, RdType, Record
 from aiomilter.dns.dnspython import DnspythonResolver
-from aiomilter.dns.names import display_name, question_name
+from aiomilter.dns.message import MAX_LINKS, MAX_RECORDS, MAX_STEPS, bounded_ttl
+from aiomilter.dns.names import display_label, question_name
+from aiomilter.dns.resolv_conf import system_servers
 from aiomilter.exceptions import ResolverFailure, ResolverTimeout
 
 __all__ = ["AiodnsResolver"]
 
-# c-ares does not hand out the SOA of a negative answer: this is how long one may be kept.
-_NEGATIVE_TTL = 60
-# c-ares caches what it answers, within its TTL but without a bound on memory; a new channel starts an empty one.
-_CHANNEL_QUESTIONS = 10_000
-_MAX_CHAIN = 16
+# c-ares caches what it answers for up to an hour, without a bound on memory: half a megabyte for an answer of 65,535
+# octets.  A new channel (0.2 ms of CPU) starts an empty cache.
+_CHANNEL_QUESTIONS = 200
 # c-ares waits for a server as its latency suggests, this at least, and twice as long each time it asks again.
-_LEAST_TIMEOUT = 0.25
-_FIRST_TIMEOUT = 0.5
+_LEAST_TIMEOUT: Final = 0.25
+_FIRST_TIMEOUT: Final = 0.5
 
-_FLAGS = pycares.ARES_FLAG_EDNS | pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
+_FLAGS: Final = pycares.ARES_FLAG_EDNS | pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
 # c-ares refuses to ask for names with other characters; SPF macros and local-parts make them.
-_ASKABLE = re.compile(r"[a-z0-9._/*-]+")
-_PLAIN = re.compile(r"[A-Za-z0-9._-]*")
-_NAME_PART = re.compile(r"\\([0-9]{3})|\\(.)|(\.)|(.)", re.DOTALL)
-_NO_NAME = aiodns.error.ARES_ENOTFOUND
-_NO_DATA = aiodns.error.ARES_ENODATA
-_LATE = (aiodns.error.ARES_ETIMEOUT, aiodns.error.ARES_ECANCELLED)
+_ASKABLE: Final = re.compile(r"[a-z0-9._/*-]+")
+# In a name as c-ares writes it: an octet by its number, or behind a backslash; and what is not visible.
+_WRITTEN: Final = re.compile(r"\\([0-9]{3})|\\(.)|([^!-~])", re.DOTALL)
+_KINDS: Final[dict[RdType, type]] = {
+    "A": pycares.ARecordData,
+    "AAAA": pycares.AAAARecordData,
+    "CNAME": pycares.CNAMERecordData,
+    "MX": pycares.MXRecordData,
+    "NS": pycares.NSRecordData,
+    "PTR": pycares.PTRRecordData,
+    "TXT": pycares.TXTRecordData,
+}
+_NAMES: Final[dict[RdType, str]] = {"CNAME": "cname", "MX": "exchange", "NS": "nsdname", "PTR": "dname"}
+_LATE: Final = (aiodns.error.ARES_ETIMEOUT, aiodns.error.ARES_ECANCELLED)
 
 
 class AiodnsResolver:
     """Asks nameservers with c-ares, which also remembers answers for their TTL.
 
-    Names with characters that c-ares does not ask for go through dnspython.
+    What c-ares calls absent, answers with an error or cannot be asked for is asked by
+    :class:`~aiomilter.dns.dnspython.DnspythonResolver`, whose answer counts.  So the two differ in records and time only:
+    c-ares takes the records of an answer that is truncated over TCP, or that has an RCODE it does not know; it goes on
+    asking a server that is silent to EDNS, or that closes a connection early, until the time is over; and it reads
+    any number of records before we see them, on a thread of its own: 50 ms of CPU for 4,000.
 
     Args:
         nameservers: Address and port of each server, asked in this order; None takes those of the system's resolv.conf.
@@ -57,10 +75,11 @@ class AiodnsResolver:
         attempt_timeout: float = 2.0,
         max_queries: int = 500,
     ) -> None:
+        servers = system_servers() if nameservers is None else nameservers
         self._others = DnspythonResolver(
-            nameservers, timeout=timeout, attempt_timeout=attempt_timeout, max_queries=max_queries
+            servers, timeout=timeout, attempt_timeout=attempt_timeout, max_queries=max_queries
         )
-        self._servers = [_server(*server) for server in nameservers or ()]
+        self._servers = [_server(*server) for server in servers]
         self._timeout = timeout
         self._first_timeout = min(attempt_timeout, _FIRST_TIMEOUT)
         # So many that it is our deadline that ends a question, and few, for c-ares goes on asking after that.
@@ -79,25 +98,28 @@ class AiodnsResolver:
             return await self._others.lookup(asked, rdtype)
         try:
             async with asyncio.timeout(self._timeout), self._turn:
-                found = await self._ask(asked, rdtype)
+                found = await self._records(asked, rdtype)
+                return found or await self._others.lookup(asked, rdtype)
         except TimeoutError as error:
             raise ResolverTimeout(f"no answer to {asked!r} {rdtype} in {self._timeout:g} s") from error
-        except aiodns.error.DNSError as error:
-            code = error.args[0] if error.args else None
-            if code in (_NO_NAME, _NO_DATA):
-                return Answer(asked, rdtype, ttl=_NEGATIVE_TTL, exists=code == _NO_DATA)
-            reason = error.args[1] if len(error.args) > 1 else type(error).__name__
-            kind = ResolverTimeout if code in _LATE else ResolverFailure
-            raise kind(f"no usable answer to {asked!r} {rdtype}: {reason}") from error
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ResolverFailure(f"no usable answer to {asked!r} {rdtype}: {type(error).__name__}") from error
-        return _answer(asked, rdtype, found.answer)
 
     async def close(self) -> None:
         """Close the sockets; whoever waits for an answer gets ResolverTimeout."""
         self._channel = None
         for channel in tuple(self._users):
             await channel.close()
+
+    async def _records(self, name: str, rdtype: RdType) -> Answer | None:
+        """Return the records that c-ares finds; None for none, and for trouble that our own resolver may be spared."""
+        try:
+            found = await self._ask(name, rdtype)
+        except aiodns.error.DNSError as error:
+            if error.args and error.args[0] in _LATE:
+                raise ResolverTimeout(f"no answer to {name!r} {rdtype}: {error.args[-1]}") from error
+            return None
+        except (pycares.AresError, OSError, ValueError, RuntimeError):
+            return None
+        return _answer(name, rdtype, found.answer)
 
     async def _ask(self, name: str, rdtype: RdType) -> pycares.DNSResult:
         if self._channel is None or self._questions >= _CHANNEL_QUESTIONS:
@@ -117,7 +139,7 @@ class AiodnsResolver:
     async def _renew(self) -> None:
         before, self._questions = self._channel, 0
         self._channel = aiodns.DNSResolver(
-            self._servers or None,
+            self._servers,
             loop=asyncio.get_running_loop(),
             flags=_FLAGS,
             timeout=self._first_timeout,
@@ -130,73 +152,72 @@ class AiodnsResolver:
 
 
 def _server(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    bare, percent, scope = address.partition("%")
+    return f"[{bare}]:{port}{percent}{scope}" if ":" in bare else f"{bare}:{port}"
 
 
-def _answer(name: str, rdtype: RdType, found: Iterable[pycares.DNSRecord]) -> Answer:
-    """Follow the aliases in an answer and take the records at their end."""
-    aliases: dict[str, tuple[str, int]] = {}
-    owners: dict[str, list[tuple[Record, int]]] = {}
+def _answer(name: str, rdtype: RdType, found: Sequence[pycares.DNSRecord]) -> Answer | None:
+    """Follow the aliases in an answer and take the records at their end; None without any.
+
+    Names are compared as c-ares writes them, which is the same for a name wherever it stands.
+    """
+    if len(found) > MAX_RECORDS + MAX_LINKS:
+        raise _too_much(name, rdtype, f"an answer of more than {MAX_RECORDS} records")
+    owners: dict[str, list[pycares.DNSRecord]] = {}
     for item in found:
-        owner = _name(item.name).lower()
-        data = item.data
-        if isinstance(data, pycares.CNAMERecordData) and rdtype != "CNAME":
-            aliases[owner] = (data.cname, item.ttl)
-        elif (record := _record(rdtype, data)) is not None:
-            owners.setdefault(owner, []).append((record, item.ttl))
-    canonical, ttls = name, []
-    for _ in range(_MAX_CHAIN):
-        alias = aliases.get(canonical.lower())
-        if alias is None:
-            break
-        canonical = _name(alias[0])
-        ttls.append(alias[1])
-    else:
-        raise ResolverFailure(f"no usable answer to {name!r} {rdtype}: a loop of CNAMEs")
-    records = owners.get(canonical.lower(), [])
-    ttls += [ttl for _, ttl in records]
-    return Answer(
-        name,
-        rdtype,
-        tuple(dict.fromkeys(record for record, _ in records)),
-        min(ttls, default=_NEGATIVE_TTL) if records else _NEGATIVE_TTL,
-        canonical="" if canonical.lower() == name else canonical,
-    )
-
-
-def _record(rdtype: RdType, data: object) -> Record | None:
-    match rdtype, data:
-        case "A", pycares.ARecordData():
-            return IPv4Address(data.addr)
-        case "AAAA", pycares.AAAARecordData():
-            return IPv6Address(data.addr)
-        case "TXT", pycares.TXTRecordData():
-            return data.data
-        case "MX", pycares.MXRecordData():
-            return MX(data.priority, _name(data.exchange))
-        case "PTR", pycares.PTRRecordData():
-            return _name(data.dname)
-        case "NS", pycares.NSRecordData():
-            return _name(data.nsdname)
-        case "CNAME", pycares.CNAMERecordData():
-            return _name(data.cname)
-        case _:
+        if item.record_class == pycares.QUERY_CLASS_IN:
+            owners.setdefault(_text(item.name).lower(), []).append(item)
+    kind = _KINDS[rdtype]
+    owner, canonical, ttl = name, "", 0x7FFFFFFF
+    for _ in range(MAX_LINKS + 1):
+        items = owners.get(owner, ())
+        wanted = [item for item in items if isinstance(item.data, kind)]
+        if wanted:
+            ttl = min(ttl, *[bounded_ttl(item.ttl) for item in wanted])
+            records = dict.fromkeys(_records(name, rdtype, [item.data for item in wanted]))
+            return Answer(name, rdtype, tuple(records), ttl, canonical=_name(canonical))
+        aliases = [(item.data, item.ttl) for item in items if isinstance(item.data, pycares.CNAMERecordData)]
+        targets = {_text(alias.cname) for alias, _ in aliases}
+        if len(targets) != 1:
             return None
+        canonical = targets.pop()
+        owner = canonical.lower()
+        ttl = min(ttl, *[bounded_ttl(seconds) for _, seconds in aliases])
+    return None
 
 
-def _name(text: str | bytes) -> str:
+def _records(name: str, rdtype: RdType, data: Sequence[Any]) -> list[Record]:
+    """Return the data of records of one type in our own form."""
+    if len(data) > MAX_RECORDS:
+        raise _too_much(name, rdtype, f"an answer of more than {MAX_RECORDS} records")
+    match rdtype:
+        case "A":
+            return [IPv4Address(each.addr) for each in data]
+        case "AAAA":
+            return [IPv6Address(each.addr) for each in data]
+        case "TXT":
+            return [each.data for each in data]
+    names = [_text(getattr(each, _NAMES[rdtype])) for each in data]
+    if sum(text.count("\\") for text in names) > MAX_STEPS:
+        raise _too_much(name, rdtype, f"names with more than {MAX_STEPS} odd octets")
+    if rdtype == "MX":
+        return [MX(each.priority, _name(text)) for each, text in zip(data, names, strict=True)]
+    return [_name(text) for text in names]
+
+
+def _too_much(name: str, rdtype: RdType, problem: str) -> ResolverFailure:
+    return ResolverFailure(f"no usable answer to {name!r} {rdtype}: {problem}")
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("latin-1")
+
+
+def _name(text: str) -> str:
     """Return a name as c-ares writes it in our own form."""
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")
-    if _PLAIN.fullmatch(text):
-        return text.removesuffix(".")
-    labels = [bytearray()]
-    for part in _NAME_PART.finditer(text):
-        code, escaped, dot, plain = part.groups()
-        if dot:
-            labels.append(bytearray())
-        elif code:
-            labels[-1].append(int(code) & 255)
-        else:
-            labels[-1] += (escaped or plain).encode("latin-1", "replace")
-    return display_name(map(bytes, labels))
+    return _WRITTEN.sub(_octet, text).removesuffix(".")
+
+
+def _octet(written: re.Match[str]) -> str:
+    code, escaped, bare = written.groups()
+    return display_label(bytes((int(code) & 255 if code else ord(escaped or bare) & 255,)))

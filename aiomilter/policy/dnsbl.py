@@ -131,7 +131,7 @@ async def _ask_one(name: str, entry: DnsList, resolver: Resolver) -> Listing:
         answer = await resolver.lookup(name, "A")
     except ResolverError as error:
         return Listing(entry.zone, problem=_visible(str(error)))
-    codes = sorted({code for code in answer.addresses if isinstance(code, IPv4Address)})[:_MAX_CODES]
+    codes = sorted({code for code in answer.addresses if isinstance(code, IPv4Address)}, key=int)[:_MAX_CODES]
     for code in codes:
         if any(code in network for network in _ERRORS) or code not in _LISTINGS:
             return Listing(entry.zone, problem=f"answered {code}, which is no listing")

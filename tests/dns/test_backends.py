@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from aiomilter.auth.spf import SpfResult, check_host
 from aiomilter.dns import MX, Answer, CachingResolver, RdType, Resolver
-from aiomilter.dns.dnspython import _Exchange
+from aiomilter.dns.exchange import _Exchange
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
+from tests.dns.scripted import RECORD, RR, Asked, ScriptedServer, framed, reply, soa
 from tests.dns.server import Manner, NameServer, Silence, labels, zone
 
 BACKENDS = ["dnspython", "aiodns"]
@@ -272,7 +273,7 @@ async def test_a_check_cancelled_at_any_await_leaves_nothing_behind(
 
 
 async def test_a_late_answer_is_nobodys(server: NameServer) -> None:
-    exchange = _Exchange(b"\0" * 20, 5)
+    exchange = _Exchange(b"\0" * 20)
     exchange.give_up()
     exchange.give_up()
     exchange.datagram_received(b"\0" * 20, None)
@@ -329,14 +330,14 @@ async def test_a_server_may_refuse_without_repeating_the_question(
 
 
 @given(st.binary(max_size=120))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_any_octets_after_the_question_are_an_answer_or_a_failure(octets: bytes) -> None:
-    class Odd(NameServer):
-        def answer(self, wire: bytes, transport: str) -> bytes:
-            return wire[:2] + b"\x80\x80" + wire[4:6] + b"\0\2\0\1\0\0" + wire[12:-11] + octets
+    def odd(asked: Asked) -> list[bytes]:
+        message = reply(asked, counts=(2, 1, 0), after=octets)
+        return [message] if asked.transport == "udp" else [framed(message)]
 
     async def run() -> None:
-        async with Odd() as server:
+        async with ScriptedServer(odd) as server:
             resolver = make("dnspython", ("127.0.0.1", server.port))
             try:
                 answer = await resolver.lookup("mx1.example.com", "A")
@@ -345,6 +346,101 @@ def test_any_octets_after_the_question_are_an_answer_or_a_failure(octets: bytes)
             assert answer.name == "mx1.example.com"
 
     asyncio.run(run())
+
+
+def refusing_edns(asked: Asked) -> list[bytes]:
+    return [reply(asked, [], rcode=1) if asked.edns else reply(asked, [RECORD])]
+
+
+async def test_a_server_that_refuses_edns_is_asked_without_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedServer(refusing_edns) as server:
+        resolver = make("dnspython", ("127.0.0.1", server.port))
+
+        for name in ("a.example", "b.example", "c.example"):
+            assert await resolver.lookup(name, "A")
+        asked = [(query.name[0], query.edns) for query in server.asked]
+        assert asked == [("a", True), ("a", False), ("b", False), ("c", False)]
+
+        monkeypatch.setattr(resolver._servers[0], "_plain_until", asyncio.get_running_loop().time())
+        assert await resolver.lookup("d.example", "A")
+        assert [query.edns for query in server.asked[4:]] == [True, False]
+
+
+async def test_each_server_is_remembered_for_itself(server: NameServer) -> None:
+    async with ScriptedServer(lambda asked: [reply(asked, rcode=1 if asked.edns else 5)]) as broken:
+        resolver = make("dnspython", ("127.0.0.1", broken.port), ("127.0.0.1", server.port))
+
+        assert await resolver.lookup("mx1.example.com", "A")
+        assert await resolver.lookup("mx1.example.com", "AAAA")
+
+    # Without EDNS there was no answer, either: that does not say what it takes.
+    assert [query.edns for query in broken.asked] == [True, False, True, False]
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_silent_to_edns_is_asked_without_after_three_questions() -> None:
+    async with ScriptedServer(lambda asked: [] if asked.edns else [reply(asked, [RECORD])]) as server:
+        resolver = make("dnspython", ("127.0.0.1", server.port), timeout=20.0, attempt_timeout=0.03)
+
+        for number in range(5):
+            assert await resolver.lookup(f"n{number}.example", "A")
+
+    with_edns = {query.name for query in server.asked if query.edns}
+    assert with_edns == {"n0.example", "n1.example", "n2.example"}
+
+
+@pytest.mark.slow
+async def test_lost_datagrams_do_not_make_a_server_one_without_edns() -> None:
+    """Whenever a question with EDNS is answered, the count begins again."""
+    seen: set[str] = set()
+
+    def lossy(asked: Asked) -> list[bytes]:
+        if asked.name[0] == "l" and asked.name not in seen:
+            seen.add(asked.name)
+            return []
+        return [reply(asked, [RECORD])]
+
+    async with ScriptedServer(lossy) as server:
+        resolver = make("dnspython", ("127.0.0.1", server.port), timeout=20.0, attempt_timeout=0.03)
+
+        for name in ("l1.example", "l2.example", "good.example", "l3.example", "l4.example", "better.example"):
+            assert await resolver.lookup(name, "A")
+
+    assert all(query.edns for query in server.asked if query.name in ("good.example", "better.example"))
+
+
+async def test_an_answer_that_is_too_much_is_not_asked_for_again(server: NameServer) -> None:
+    """Neither without EDNS nor of another server: each time costs as much."""
+
+    def too_much(asked: Asked) -> list[bytes]:
+        records = [RECORD.at("")] * 4000
+        return [reply(asked, tc=True)] if asked.transport == "udp" else [framed(reply(asked, records))]
+
+    async with ScriptedServer(too_much) as first:
+        resolver = make("dnspython", ("127.0.0.1", first.port), ("127.0.0.1", server.port))
+
+        with pytest.raises(ResolverFailure, match="an answer of more than"):
+            await resolver.lookup("mx1.example.com", "A")
+
+    assert len(first.asked) == 2
+    assert server.queries == []
+
+
+async def test_an_alias_alone_is_followed_in_the_octets_that_came() -> None:
+    target = b"\4T.\r\xff\1y\0"
+
+    def script(asked: Asked) -> list[bytes]:
+        if asked.name == "a.example":
+            return [reply(asked, [RR("a.example", "CNAME", target, 40)])]
+        assert asked.question == target.lower() + b"\0\1\0\1"
+        return [reply(asked, [RECORD])]
+
+    async with ScriptedServer(script) as server:
+        resolver = make("dnspython", ("127.0.0.1", server.port))
+
+        answer = await resolver.lookup("a.example", "A")
+
+    assert answer == Answer("a.example", "A", (ip_address("192.0.2.1"),), 40, canonical="T\\046\\013\\255.y")
 
 
 async def test_a_burst_of_questions_is_spread_over_turns_of_the_loop(server: NameServer) -> None:
@@ -446,3 +542,93 @@ async def test_a_new_channel_takes_over_without_losing_a_question(
     assert all(len(answer.addresses) == 2 for answer in answers)
     assert len(resolver._users) == 1
     await resolver.close()
+
+
+@pytest.mark.parametrize("ttl", [0x80000000, 0xFFFFFFFF])
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_negative_ttl_is_none(backend: str, ttl: int) -> None:
+    async with ScriptedServer(lambda asked: [reply(asked, [RECORD._replace(ttl=ttl)])]) as server:
+        resolver = make(backend, ("127.0.0.1", server.port))
+
+        answer = await resolver.lookup("a.example", "A")
+        await resolver.close()
+
+    assert answer.ttl == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_an_absence_is_kept_as_long_as_its_soa_says(backend: str) -> None:
+    async with ScriptedServer(lambda asked: [reply(asked, [], [soa("example", 70, 900)], rcode=3)]) as server:
+        resolver = make(backend, ("127.0.0.1", server.port))
+
+        answer = await resolver.lookup("a.example", "A")
+        await resolver.close()
+
+    assert (answer.exists, answer.ttl) == (False, 70)
+
+
+async def test_a_server_on_an_interface_that_is_not_there_is_passed_over(server: NameServer) -> None:
+    for backend in BACKENDS:
+        resolver = make(backend, ("fe80::1%nosuch", 53), ("127.0.0.1", server.port))
+        assert await resolver.lookup("mx1.example.com", "A")
+        await resolver.close()
+
+        alone = make(backend, ("fe80::1%nosuch", 53))
+        with pytest.raises(ResolverFailure, match="no usable answer"):
+            await alone.lookup("mx1.example.com", "A")
+        await alone.close()
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("mx.Example.com", "mx.Example.com"),
+        ("", ""),
+        ("a\\.b.example", "a\\046b.example"),
+        ('\\$\\(\\"\\;.x', '$(";.x'),
+        ("\\000\\255\\065.x", "\\000\\255A.x"),
+        ("a\\\\b.x", "a\\092b.x"),
+        ("a b.x", "a\\032b.x"),
+        ("a\\.", "a\\046"),
+    ],
+)
+def test_a_name_as_c_ares_writes_it_becomes_ours(written: str, name: str) -> None:
+    pytest.importorskip("aiodns")
+    from aiomilter.dns.aiodns import _name
+
+    assert _name(written) == name
+
+
+@pytest.mark.parametrize("count", [500, 501, 4000])
+async def test_what_c_ares_has_read_is_bounded_in_records(count: int) -> None:
+    pytest.importorskip("aiodns")
+    from aiomilter.dns.aiodns import _answer
+
+    data = pycares_records("mx.example", "MX", [f"m{number}.x" for number in range(count)])
+
+    if count == 500:
+        answer = _answer("mx.example", "MX", data)
+        assert answer is not None
+        assert len(answer.exchanges) == count
+    else:
+        with pytest.raises(ResolverFailure, match="an answer of more than 500 records"):
+            _answer("mx.example", "MX", data)
+
+
+async def test_what_c_ares_has_read_is_bounded_in_odd_octets() -> None:
+    pytest.importorskip("aiodns")
+    from aiomilter.dns.aiodns import _answer
+
+    data = pycares_records("mx.example", "MX", ["\\255" * 60 + f".x{number}" for number in range(60)])
+
+    with pytest.raises(ResolverFailure, match="more than 3000 odd octets"):
+        _answer("mx.example", "MX", data)
+
+
+def pycares_records(owner: str, rdtype: str, exchanges: list[str]) -> Any:
+    import pycares
+
+    return [
+        pycares.DNSRecord(owner, pycares.QUERY_TYPE_MX, pycares.QUERY_CLASS_IN, 60, pycares.MXRecordData(1, exchange))
+        for exchange in exchanges
+    ]

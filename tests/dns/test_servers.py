@@ -1,14 +1,11 @@
 import subprocess
 import sys
-from types import SimpleNamespace
 
-import dns.resolver
 import pytest
 
-from aiomilter.dns import CachingResolver, resolver, system_resolver
-from aiomilter.dns.dnspython import DnspythonResolver
+from aiomilter.dns import CachingResolver, resolver
 from aiomilter.dns.servers import _parse_server
-from aiomilter.exceptions import AddressError, ResolverFailure
+from aiomilter.exceptions import AddressError
 
 
 @pytest.mark.parametrize(
@@ -42,27 +39,6 @@ def test_a_resolver_needs_a_server() -> None:
 def test_a_resolver_caches(backend: str) -> None:
     pytest.importorskip(backend if backend == "aiodns" else "dns")
     assert isinstance(resolver("127.0.0.1", backend=backend), CachingResolver)  # type: ignore[arg-type]  # a str here
-
-
-def test_the_system_names_its_nameservers(monkeypatch: pytest.MonkeyPatch) -> None:
-    configured = SimpleNamespace(nameservers=["127.0.0.53", "::1"])
-    monkeypatch.setattr(dns.resolver, "Resolver", lambda configure: configured)
-
-    resolver = system_resolver()
-
-    below = resolver._resolver
-    assert isinstance(below, DnspythonResolver)
-    assert below._servers == (("127.0.0.53", 53), ("::1", 53))
-
-
-def test_a_system_without_nameservers_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unconfigured(configure: bool) -> None:
-        raise dns.resolver.NoResolverConfiguration
-
-    monkeypatch.setattr(dns.resolver, "Resolver", unconfigured)
-
-    with pytest.raises(ResolverFailure, match="names no nameserver"):
-        system_resolver()
 
 
 def test_the_interface_imports_no_dns_library() -> None:
