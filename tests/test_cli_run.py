@@ -593,6 +593,42 @@ def test_a_factory_that_cannot_start_is_shown_from_its_first_line_on(
     )  # fmt: skip
 
 
+def test_a_system_without_nameservers_is_one_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "from aiomilter import ResolverFailure\n\ndef milter():\n    raise ResolverFailure('names no nameserver')\n"
+    (directory / "g.py").write_text(text)
+
+    assert main(["run", "g.py", "--listen", "inet:0@127.0.0.1"]) == 1
+    assert capsys.readouterr().err == "aiomilter: g.py cannot be started: names no nameserver\n"
+
+
+WARNING = """
+import warnings
+import aiomilter
+import aiomilter.dns.resolv_conf as read
+from pathlib import Path
+
+def milter():
+    read._PATH = Path("resolv.conf")
+    read.system_servers()
+    warnings.warn("of the filter", DeprecationWarning, stacklevel=1)
+    return aiomilter.Milter()
+"""
+
+
+@pytest.mark.slow
+def test_warnings_are_records_of_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(WARNING)
+    (tmp_path / "resolv.conf").write_text("nameserver ::1\nnameserver dns.example\n")
+    daemon = start("--listen", "inet:0@127.0.0.1")
+    daemon.until("listening")
+    assert daemon.end(signal.SIGTERM)[0] == 0
+    said = [line.partition(" WARNING aiomilter: ")[2] for line in daemon.log[:-1]]
+    assert said == [
+        "'resolv.conf': expected 'nameserver' and an IP address, passed over 'nameserver dns.example' (line 2)",
+        f"{tmp_path}/f.py:10: DeprecationWarning: of the filter",
+    ]
+
+
 def test_a_log_record_is_one_line_whatever_it_says() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"

@@ -2,10 +2,15 @@
 
 import logging
 import sys
+import warnings
+from pathlib import Path
+from typing import TextIO
 
 from aiomilter._cli.terminal import safe
 
 __all__ = ["OneLine", "set_up"]
+
+_PACKAGE = str(Path(__file__).parent.parent)
 
 
 class OneLine(logging.Formatter):
@@ -36,7 +41,22 @@ def set_up(level: str, *, process: bool = False) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+    warnings.showwarning = _show_warning
     if level != "debug":
         # What aiosmtpd logs at INFO, command by command, and asyncio, listener by listener, our own lines say better.
         for name in ("mail.log", "asyncio"):
             logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning as a record: ours says what is wrong, others also where in the code."""
+    ours = category is RuntimeWarning and filename.startswith(_PACKAGE)
+    text = str(message) if ours else f"{filename}:{lineno}: {category.__name__}: {message}"
+    logging.getLogger("aiomilter").warning("%s", text)

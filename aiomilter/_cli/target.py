@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.trouble import Trouble
+from aiomilter.exceptions import ResolverError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
@@ -223,6 +224,9 @@ def start_trouble(target: str, error: Exception) -> Trouble:
     """Return what to say where the filter cannot be made."""
     if isinstance(error, TypeError) and str(error).startswith("factory: "):
         return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
+    if isinstance(error, ResolverError):
+        # Of the system's resolv.conf: where in the code it was read does not matter.
+        return Trouble(f"{target} cannot be started: {error}")
     return Trouble(f"{target} cannot be started: {type(error).__name__}: {error}", details=own_traceback(error))
 
 
