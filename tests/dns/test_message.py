@@ -508,4 +508,4 @@ async def test_what_an_answer_is_used_for_is_bounded_too(consumer: str) -> None:
     with Counter() as counter:
         await CONSUMERS[consumer](cache)
 
-    assert counter.lines <= 60 * MAX_RECORDS
+    assert counter.lines <= 80 * MAX_RECORDS
