@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.postfix import Postfix
@@ -15,6 +16,16 @@ from tests.shards import SHARDS, shard
 SomeRig = TypeVar("SomeRig", bound=Rig)
 COLLECTED: Final = pytest.StashKey[list[pytest.Item]]()
 """All tests, before any were left out."""
+
+
+# A busy machine is no error; the rest is as Hypothesis has it at home or, without chance, in CI.
+settings.register_profile("short", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("short"), max_examples=2000)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have Hypothesis try more, where a test leaves that open, if ``-m long`` asks for it."""
+    settings.load_profile("long" if "long" in config.option.markexpr else "short")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
