@@ -38,17 +38,19 @@ _PTYPES = frozenset({"smtp", "header", "body", "policy", "dns"})
 
 
 def visible(text: str, limit: int = _MAX_VALUE, *, smtputf8: bool = False) -> str:
-    """Return text as printable ASCII on one line, cut to ``limit`` characters; runs of anything else become ``?``.
+    """Return text as printable ASCII on one line, cut to ``limit`` octets; runs of anything else become ``?``.
 
     Args:
         text: Any text.
-        limit: Characters of the result at most.
-        smtputf8: Keep what is not ASCII but can be seen: for SMTPUTF8 mail.
+        limit: Octets of the result at most.
+        smtputf8: Keep what is not ASCII but can be seen, as UTF-8: for SMTPUTF8 mail.
     """
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text
-    text = _INVISIBLE[smtputf8].sub("?", text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    octets = _INVISIBLE[smtputf8].sub("?", text[: limit + 1]).encode()
+    if len(octets) > limit:
+        octets = octets[: limit - 3] + b"..."
+    return octets.decode("utf-8", "ignore")
 
 
 def quote(text: str, *, always: bool = False, smtputf8: bool = False) -> str:

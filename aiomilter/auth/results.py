@@ -114,7 +114,8 @@ class AuthenticationResults:
 
         Source: RFC 8601 section 2.2; RFC 6532 section 3.
         """
-        authserv_id = quote(self.authserv_id, smtputf8=smtputf8)
+        # Unlike the value of a property it is no address.
+        authserv_id = quote(self.authserv_id, always="@" in self.authserv_id, smtputf8=smtputf8)
         if not self.results:
             return f"{authserv_id}; none"
         return ";\n\t".join((authserv_id, *(result.value(smtputf8=smtputf8) for result in self.results)))

@@ -109,6 +109,8 @@ NOT_OURS: Final = {
     "a quoted host": '"other.example" 1; spf=pass smtp.mailfrom=a@mx.example.net',
     "a host and a job": "other.example/mx.example.net; spf=pass",
     "of an ARC set": "i=1; other.example; spf=pass smtp.mailfrom=a@mx.example.net",
+    "of an ARC set, the end of another name": "i=1; badmx.example.net; spf=pass",
+    "behind nothing": ' ; "";badmx.example.net; spf=pass',
     "no result": "other.example; none (mx.example.net)",
     "no host": "spf=pass smtp.mailfrom=a@other.example; dkim=pass header.d=mx.example.net",
     "no host, a domain below": "spf=pass smtp.mailfrom=a@a.mx.example.net; dkim=pass",

@@ -62,6 +62,10 @@ class Speller:
     def claim(self, name: str = OURS) -> str:
         """Return what stands before the first result in such a field."""
         spelt = self._random.choice((self._valid, self._lenient, self._lenient, self._hostile))(name)
+        if self._chance(0.05):
+            # For readers that do not know nesting, or escapes, the comment ends before our name.
+            before = self._pick(("a (b) ", "a \\) ", "a (b) \\) "))
+            return f"({before}{name.title()}{self._pick(BLANKS)}; x) other.example"
         return self._before() + spelt + self._behind()
 
     def scrambled(self, name: str = OURS) -> str:
@@ -83,7 +87,8 @@ class Speller:
         host = self._pick(OTHERS)
         written = f'"{host}"' if self._chance(0.2) else host
         version = self._cfws(ours, 1.0) + "1" if self._chance(0.2) else ""
-        field = self._cfws(ours) + written + version + self._cfws(ours)
+        before = self._pick(("", "", "", "; ", "i=1; ", f"i{self._cfws(ours)}= 12{self._cfws(ours)};"))
+        field = before + self._cfws(ours) + written + version + self._cfws(ours)
         return field + (self.results(ours) if self._chance(0.8) else ";" + self._cfws(ours) + "none")
 
     def our_receiver(self, name: str = OURS) -> str:
@@ -141,7 +146,7 @@ class Speller:
             elif choice < 0.2:
                 sign = self._pick(('""', ")")) + sign
             elif sign == ".":
-                sign = self._cfws() + sign + self._cfws()
+                sign = self._cfws() + self._pick((sign, sign, sign, "..")) + self._cfws()
             spelt += sign
         return self._cfws() + spelt + self._cfws()
 

@@ -1,6 +1,9 @@
 """Whatever a reader may take for a field of ours is found, and what is plainly another host's is not."""
 
+import unicodedata
 from functools import partial
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -177,10 +180,30 @@ def test_no_field_raises(text: str, size: int) -> None:
             find([(NAME, value), ("Received-SPF", value)], OURS, ".example.org", "b\u00fccher.example")
 
 
+@pytest.mark.parametrize("text", ["\u0315\u0300", "a\u0315\u0300", "\u0315a\u0300", "\ufdfa", "\u3316", "\ufdfaa"])
+def test_normalization_gets_no_text_that_takes_it_long(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sorts the marks on a letter in quadratic time, and makes up to 18 characters of one."""
+    seen: list[tuple[str, str]] = []
+
+    def normalize(form: Literal["NFKC"], text: str) -> str:
+        seen.append((text, unicodedata.normalize(form, text)))
+        return seen[-1][1]
+
+    monkeypatch.setattr("aiomilter.auth._claims.unicodedata", SimpleNamespace(normalize=normalize))
+    assert forged([(NAME, f"x {text * 3000}; {OURS}; spf=pass")], OURS) == [1]
+    assert forged([(NAME, f"x {text * 30_000} (")], OURS) == []
+
+    assert seen
+    for before, after in seen:
+        marks = "".join("m" if unicodedata.combining(sign) else " " for sign in before)
+        assert max(map(len, marks.split(" "))) <= 9
+        assert len(after) <= 4 * len(before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_field_made_to_keep_us_busy_takes_bounded_steps(shape: str) -> None:
-    """Not more of them for 100,000 characters than for 10,000; the time of regular expressions is in test_cost."""
+    """Not more of them for 100,000 characters than for 10,000."""
     values = [(shape * size)[:size] for size in (10_000, 100_000)]
     for find, name in ((forged, NAME), (forged_received_spf, "Received-SPF")):
         few, many = (steps(partial(find, [(name, value)], OURS)) for value in values)

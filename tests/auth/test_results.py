@@ -76,7 +76,8 @@ def test_a_value_is_quoted_where_it_must_be(text: str, quoted: str) -> None:
         ("ü\u00a0x", '"ü\u00a0x"'),
         ("ü\r\nX: y\0", '"ü?X: y?"'),
         ("ü\udcff\u2028\u202e\x85\ufeff", '"ü?"'),
-        ("ü" * 300, '"' + "ü" * 253 + '..."'),
+        ("ü" * 300, '"' + "ü" * 126 + '..."'),
+        ("\U0001f600" * 300, '"' + "\U0001f600" * 63 + '..."'),
         ("alice@example.com", "alice@example.com"),
     ],
 )
@@ -165,6 +166,14 @@ def test_a_field_without_a_host_names_none_and_loses_no_result(value: str, metho
 @pytest.mark.parametrize("value", ["none", "None (x)", "; none", '""; none', "none;"])
 def test_none_is_no_host(value: str) -> None:
     assert parse(value) == AuthenticationResults("")
+
+
+@pytest.mark.parametrize("name", ["mx@example.net", "=@0", "a=b", "a;b", "i=1", "a b", "mx.example.net/7"])
+def test_a_host_that_is_no_token_is_quoted(name: str) -> None:
+    written = str(AuthenticationResults(name))
+
+    assert written == f'"{name}"; none'
+    assert parse(written) == AuthenticationResults(name)
 
 
 def test_no_host_is_written_as_an_empty_name() -> None:
@@ -323,7 +332,7 @@ def test_no_value_injects_a_header_a_comment_or_a_result(
     written = results.value(smtputf8=smtputf8)
     read = parse(written)
 
-    assert all(line == visible(line, len(line), smtputf8=smtputf8) for line in written.split("\n\t"))
+    assert all(line == visible(line, 4 * len(line), smtputf8=smtputf8) for line in written.split("\n\t"))
     assert read is not None
     assert read.unread == ()
     assert len(read.results) == 1

@@ -451,6 +451,7 @@ HOSTILE = [
     "a)(b@example.com",
     'a"\\@example.com',
     "ü\udcff\0@example.com",
+    "\U0001f600" * 300 + "@example.com",
     "a" * 9000 + "@b.c",
 ]
 
