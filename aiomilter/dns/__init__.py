@@ -1,6 +1,6 @@
-"""DNS for mail filters: a resolver interface, a cache that all sessions share, and two libraries that ask.
+"""DNS for mail filters: a resolver interface, a cache that all sessions share, and two backends that ask.
 
-Importing this package imports neither library.
+Importing this package imports neither backend.
 """
 
 from aiomilter.dns.answers import MX, Answer, IPAddress, RdType, Record, Resolver

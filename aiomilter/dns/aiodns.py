@@ -99,7 +99,7 @@ class AiodnsResolver:
         try:
             async with asyncio.timeout(self._timeout), self._turn:
                 found = await self._records(asked, rdtype)
-                return found or await self._others.lookup(asked, rdtype)
+                return found or await self._others.ask(asked, rdtype)
         except TimeoutError as error:
             raise ResolverTimeout(f"no answer to {asked!r} {rdtype} in {self._timeout:g} s") from error
 

@@ -68,15 +68,24 @@ class DnspythonResolver:
             return Answer(name, rdtype, exists=False)
         try:
             async with asyncio.timeout(self._timeout), self._turn:
-                return await self._follow(asked, rdtype)
+                return await self.ask(asked, rdtype)
         except TimeoutError as error:
             raise ResolverTimeout(f"no answer to {asked!r} {rdtype} in {self._timeout:g} s") from error
 
     async def close(self) -> None:
         """Do nothing: a question's socket is closed with the question."""
 
-    async def _follow(self, asked: str, rdtype: RdType) -> Answer:
-        """Ask, and go on asking for what a name is an alias of where a server has not."""
+    async def ask(self, asked: str, rdtype: RdType, /) -> Answer:
+        """Answer one question, however long that takes and how many others there are.
+
+        An alias that a server has not followed is followed here.
+
+        Args:
+            asked: The name, as :func:`aiomilter.dns.question_name` returns it.
+            rdtype: The record type.
+        Raises:
+            ResolverFailure: As :meth:`lookup`.
+        """
         aliases: list[Alias] = []
         question = Question.of(asked, rdtype)
         while isinstance(found := await self._ask(asked, question), Alias):

@@ -20,13 +20,17 @@ def system_resolver(
 ) -> CachingResolver:
     """Return a caching resolver that asks the nameservers of the system's resolv.conf.
 
+    It is read once, as the C library reads it; one RuntimeWarning names the lines that are passed over.
+
     Args:
         timeout: Seconds until a question must be answered.
         attempt_timeout: Seconds one server has for one attempt.
         max_queries: Questions in flight at most; further ones wait for their turn within their time.
-        backend: The library that asks; ``"aiodns"`` needs the extra of that name and takes several times less CPU.
+        backend: Who asks; ``"aiodns"`` needs the extra of that name and takes less CPU for answers with records.
     Raises:
         ResolverFailure: resolv.conf cannot be read or names no server.
+
+    Source: resolv.conf(5).
     """
     return CachingResolver(_backend(None, timeout, attempt_timeout, max_queries, backend))
 
@@ -45,7 +49,7 @@ def resolver(
         timeout: Seconds until a question must be answered.
         attempt_timeout: Seconds one server has for one attempt.
         max_queries: Questions in flight at most; further ones wait for their turn within their time.
-        backend: The library that asks; ``"aiodns"`` needs the extra of that name and takes several times less CPU.
+        backend: Who asks; ``"aiodns"`` needs the extra of that name and takes less CPU for answers with records.
     Raises:
         AddressError: A text is not the address of a server, or there is none.
     """
@@ -58,7 +62,7 @@ def resolver(
 def _backend(
     servers: list[tuple[str, int]] | None, timeout: float, attempt_timeout: float, max_queries: int, backend: Backend
 ) -> Resolver:
-    # Imported here: who brings another Resolver pays for neither library.
+    # Imported here: who brings another Resolver pays for neither.
     if backend == "aiodns":
         from aiomilter.dns.aiodns import AiodnsResolver
 

@@ -4,8 +4,8 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from aiomilter.auth.spf import check_host
-from aiomilter.dns import MX, CachingResolver
+from aiomilter.dns import MX, CachingResolver, RdType
 from aiomilter.exceptions import ResolverError
 from tests.dns.test_backends import BACKENDS, make
+from tests.dns.test_trouble import outcome
 from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
@@ -34,6 +35,29 @@ www 120 IN CNAME web
 web 60  IN CNAME mx
 _spf    IN TXT   "v=spf1 ip4:198.51.100.0/24 ?all"
 long    IN TXT   {" ".join(f'"{"x" * 250}"' for _ in range(8))}
+huge    IN TXT   {" ".join(f'"{"y" * 250}"' for _ in range(240))}
+many    IN A     192.0.2.1
+{chr(10).join(f"many IN A 198.51.{100 + number // 250}.{number % 250}" for number in range(600))}
+a.empty IN A     192.0.2.1
+*.wild  IN TXT   "any"
+tree    IN DNAME branch
+x.branch IN A    192.0.2.7
+across  IN CNAME far.example.net.
+abroad  IN CNAME nowhere.example.org.
+nodata  IN CNAME text.example.net.
+missing-far IN CNAME missing.example.net.
+round   IN CNAME round-again
+round-again IN CNAME round
+cut     IN NS    ns.cut
+ns.cut  IN A     127.0.0.1
+"""
+OTHER_ZONE = """
+$ORIGIN example.net.
+$TTL 300
+@       IN SOA   ns hostmaster 1 3600 600 86400 30
+@       IN NS    ns.example.com.
+far     IN A     192.0.2.9
+text    IN TXT   "text"
 """
 
 NSD = """
@@ -53,6 +77,9 @@ remote-control:
 zone:
   name: "example.com"
   zonefile: "example.com.zone"
+zone:
+  name: "example.net"
+  zonefile: "example.net.zone"
 """
 
 UNBOUND = """
@@ -69,10 +96,22 @@ server:
   do-daemonize: no
   do-not-query-localhost: no
   module-config: "iterator"
+  # Nothing of ours leaves the machine.
+  root-hints: "{folder}/root.hints"
+  local-zone: "org" refuse
 remote-control:
   control-enable: no
 stub-zone:
   name: "example.com"
+  stub-addr: 127.0.0.1@{upstream}
+stub-zone:
+  name: "example.net"
+  stub-addr: 127.0.0.1@{upstream}
+stub-zone:
+  name: "dead.example"
+  stub-addr: 127.0.0.1@{closed}
+stub-zone:
+  name: "refused.example"
   stub-addr: 127.0.0.1@{upstream}
 """
 
@@ -123,6 +162,7 @@ async def running(command: list[str], ready: bytes) -> AsyncIterator[asyncio.sub
 
 def nsd(folder: Path, port: int) -> list[str]:
     (folder / "example.com.zone").write_text(ZONE)
+    (folder / "example.net.zone").write_text(OTHER_ZONE)
     config = folder / "nsd.conf"
     config.write_text(NSD.format(port=port, folder=folder))
     return [program("nsd"), "-d", "-c", str(config)]
@@ -130,19 +170,34 @@ def nsd(folder: Path, port: int) -> list[str]:
 
 def unbound(folder: Path, port: int, upstream: int) -> list[str]:
     config = folder / "unbound.conf"
-    config.write_text(UNBOUND.format(port=port, folder=folder, upstream=upstream))
+    (folder / "root.hints").write_text(". 3600 IN NS root.invalid.\nroot.invalid. 3600 IN A 127.0.0.1\n")
+    config.write_text(UNBOUND.format(port=port, folder=folder, upstream=upstream, closed=free_port()))
     return [program("unbound"), "-d", "-c", str(config)]
+
+
+@asynccontextmanager
+async def on_a_free_port(command: Callable[[int], list[str]], ready: bytes) -> AsyncIterator[int]:
+    """Run a server on a port; on another one where somebody else was quicker to take it."""
+    for attempt in range(5):
+        port = free_port()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(running(command(port), ready))
+            except AssertionError:
+                if attempt == 4:
+                    raise
+                continue
+            yield port
+            return
 
 
 @pytest.fixture(params=["nsd", "unbound"])
 async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[int]:
-    authority = free_port()
-    async with running(nsd(tmp_path, authority), b"nsd started"):
+    async with on_a_free_port(lambda port: nsd(tmp_path, port), b"nsd started") as authority:
         if request.param == "nsd":
             yield authority
             return
-        recursive = free_port()
-        async with running(unbound(tmp_path, recursive, authority), b"start of service"):
+        async with on_a_free_port(lambda port: unbound(tmp_path, port, authority), b"start of service") as recursive:
             yield recursive
 
 
@@ -170,6 +225,69 @@ async def test_records_ttls_aliases_and_long_texts(resolver: Any) -> None:
     assert not empty
     assert 30 <= missing.ttl <= 60
     assert (await resolver.lookup("long.example.com", "TXT")).texts == (b"x" * 2000,)
+
+
+# What is asked for, and what comes of it: with the authority alone, and behind a recursive server.
+OUTCOMES: list[tuple[str, RdType, str, str]] = [
+    ("mx.example.com", "A", "record", "record"),
+    ("www.example.com", "A", "record", "record"),
+    ("missing.example.com", "A", "no such name", "no such name"),
+    ("mx.example.com", "MX", "no data", "no data"),
+    ("www.example.com", "TXT", "no data", "no data"),
+    ("empty.example.com", "A", "no data", "no data"),
+    ("x.wild.example.com", "TXT", "record", "record"),
+    ("x.wild.example.com", "A", "no data", "no data"),
+    ("x.tree.example.com", "A", "record", "record"),
+    ("y.tree.example.com", "A", "no such name", "no such name"),
+    ("long.example.com", "TXT", "record", "record"),
+    ("huge.example.com", "TXT", "record", "record"),
+    ("many.example.com", "A", "failure", "failure"),
+    # An alias into another zone.
+    ("across.example.com", "A", "record", "record"),
+    ("nodata.example.com", "A", "no data", "no data"),
+    ("missing-far.example.com", "A", "no such name", "no such name"),
+    ("round.example.com", "A", "failure", "failure"),
+    # The authority has no such zone (REFUSED); the recursive server refuses, or is refused (SERVFAIL).
+    ("x.example.org", "A", "failure", "failure"),
+    ("x.refused.example", "A", "failure", "failure"),
+]
+# The authority refers to a server that is not there, or has no such zone; the recursive server tries for some time.
+DEAD = ["cut.example.com", "x.cut.example.com", "x.dead.example", "abroad.example.com"]
+
+
+async def test_what_a_look_up_comes_to(resolver: Any, request: pytest.FixtureRequest) -> None:
+    """All at once: a server for each would take longer than they do."""
+    server = request.node.callspec.params["port"]
+    expected = {(name, rdtype): alone if server == "nsd" else behind for name, rdtype, alone, behind in OUTCOMES}
+
+    found = await asyncio.gather(*(outcome(resolver, name, rdtype) for name, rdtype in expected))
+
+    assert dict(zip(expected, found, strict=True)) == expected
+
+
+async def test_an_absence_is_kept_as_long_as_its_zone_says(resolver: Any) -> None:
+    """42 seconds, and behind an alias into the other zone 30; less what a recursive server has had it."""
+    for name, most in (("missing.example.com", 42), ("mx.example.com", 42), ("missing-far.example.com", 30)):
+        answer = await resolver.lookup(name, "PTR")
+        assert not answer
+        assert most - 10 <= answer.ttl <= most
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_no_absence_is_made_of_a_dead_server(backend: str, port: int, request: pytest.FixtureRequest) -> None:
+    resolver = make(backend, ("127.0.0.1", port), timeout=0.5)
+
+    found = await asyncio.gather(*(outcome(resolver, name, rdtype) for name in DEAD for rdtype in ("A", "TXT")))
+    await resolver.close()
+
+    expected = {"failure"} if request.node.callspec.params["port"] == "nsd" else {"failure", "timeout"}
+    assert set(found) <= expected
+
+
+async def test_no_spf_result_is_made_of_a_referral_or_a_refusal(resolver: Any) -> None:
+    for domain in ("cut.example.com", "x.example.org", "x.refused.example"):
+        found = await check_host("192.0.2.1", f"a@{domain}", "c.example", resolver=resolver, timeout=1.0)
+        assert found.result == "temperror"
 
 
 async def test_spf_is_checked(resolver: Any) -> None:
