@@ -154,7 +154,7 @@ def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 def module(folder: Path, name: str, text: str = "") -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(f"WHERE = {folder.name!r}\n{text}")
+    (folder / f"{name}.py").write_text(f"where = {folder.name!r}\n{text}")
     return folder
 
 
@@ -171,7 +171,7 @@ def test_a_neighbour_is_found_before_what_is_installed_unless_its_name_is_taken(
     assert not is_installed("taken_and_missing_too")
     look_in(str(path / "own"))
     look_in(str(path / "own"))
-    found = {name: getattr(importlib.import_module(name), "WHERE", "Python") for name in (
+    found = {name: getattr(importlib.import_module(name), "where", "Python") for name in (
         "taken_and_there", "taken_and_missing", "free_and_there", "free_and_missing", "colorsys"
     )}  # fmt: skip
     assert found == {
@@ -205,29 +205,31 @@ def test_where_aiomilter_itself_lies_everything_is_installed(path: Path, monkeyp
     module(path / "own", "vendored")
     sys.path.append(str(module(path / "site", "vendored")))
     look_in(str(path / "own"))
-    assert importlib.import_module("vendored").WHERE == "own"
+    assert importlib.import_module("vendored").where == "own"
 
 
+@pytest.mark.parametrize("site", ["site", "own/environment"])
 def test_a_program_finds_its_neighbours_first_and_all_others_what_is_installed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, site: str
 ) -> None:
     monkeypatch.setattr(beside, "LIBRARIES", frozenset({"of_library", "of_library_too"}))
     module(path / "own", "of_library")
     module(path / "own", "of_library_too")
     module(path / "own", "program", "import of_library_too\nfrom importlib import import_module\n")
-    module(path / "site", "of_library")
-    module(path / "site", "of_library_too")
-    module(path / "site", "library", "import of_library\n")
-    sys.path.append(str(path / "site"))
+    installed = path / site
+    module(installed, "of_library")
+    module(installed, "of_library_too")
+    module(installed, "library", "import of_library\n")
+    sys.path.append(str(installed))
     look_in(str(path / "own"), own_first=True)
     library, program = importlib.import_module("library"), importlib.import_module("program")
-    assert (library.of_library.WHERE, program.of_library_too.WHERE) == ("site", "own")
+    assert (library.of_library.where, program.of_library_too.where) == (installed.name, "own")
     # By name, too.
     del sys.modules["of_library"]
-    assert program.import_module("of_library").WHERE == "site"  # from this file
+    assert program.import_module("of_library").where == installed.name  # from this file
     del sys.modules["of_library"]
     exec(compile("found = import_module('of_library')", str(path / "own/program.py"), "exec"), vars(program))
-    assert program.found.WHERE == "own"
+    assert program.found.where == "own"
 
 
 # What is said

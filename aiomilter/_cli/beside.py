@@ -39,6 +39,7 @@ LIBRARIES: Final = frozenset(
 )
 """Names of what aiomilter and its extras need, directly or not."""
 _INSTALLATION: Final = Path(__file__).resolve().parent.parent.parent
+_OURS: Final = (str(_INSTALLATION / "aiomilter"),)
 
 
 def is_taken(name: str) -> bool:
@@ -130,7 +131,10 @@ class _InstalledFirst:
             frame = frame.f_back
         if frame is None:
             return False
-        return os.path.realpath(frame.f_code.co_filename).startswith(os.path.join(self._directory, ""))
+        file = os.path.realpath(frame.f_code.co_filename)
+        # Of the directories that modules are looked for in, one may be below another, as an environment beside the program.
+        homes = [entry for entry in (*sys.path, *_OURS) if file.startswith(os.path.join(os.path.realpath(entry), ""))]
+        return max(homes, key=len, default="") in self._left_out
 
     def invalidate_caches(self) -> None:
         """Do nothing: nothing is kept."""

@@ -387,8 +387,8 @@ def _run(options: argparse.Namespace) -> int:
         raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
     if options.uvloop and not is_installed("uvloop"):
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
-    if options.uvloop is None:
-        options.uvloop = is_installed("uvloop")  # a file of that name beside the filter is none
+    if options.uvloop is None and not is_installed("uvloop"):
+        options.uvloop = False  # a file of that name beside the filter is none
     if options.smtp is not None:
         _check_nothing_keeps_out(options)
     on_message = _message_taker(options) if options.smtp is not None else None
