@@ -153,7 +153,7 @@ def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def module(folder: Path, name: str, text: str = "") -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     (folder / f"{name}.py").write_text(f"where = {folder.name!r}\n{text}")
     return folder
 
@@ -203,9 +203,18 @@ def test_where_aiomilter_itself_lies_everything_is_installed(path: Path, monkeyp
     monkeypatch.setattr(beside, "_INSTALLATION", path / "own")
     monkeypatch.setattr(beside, "LIBRARIES", frozenset({"vendored"}))
     module(path / "own", "vendored")
+    module(path / "own/dns", "exception")
     sys.path.append(str(module(path / "site", "vendored")))
     look_in(str(path / "own"))
     assert importlib.import_module("vendored").where == "own"
+
+
+def test_a_checkout_of_aiomilter_is_no_installation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "_INSTALLATION", path / "own")
+    module(path / "own", "colorsys")
+    sys.modules.pop("colorsys", None)
+    look_in(str(path / "own"))
+    assert not hasattr(importlib.import_module("colorsys"), "where")
 
 
 @pytest.mark.parametrize("site", ["site", "own/environment"])

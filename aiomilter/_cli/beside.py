@@ -42,6 +42,11 @@ _INSTALLATION: Final = Path(__file__).resolve().parent.parent.parent
 _OURS: Final = (str(_INSTALLATION / "aiomilter"),)
 
 
+def _is_installation(directory: Path) -> bool:
+    """Return whether aiomilter and what it needs lie in a directory, as in site-packages or after ``pip install --target``."""
+    return directory == _INSTALLATION and (directory / "dns" / "exception.py").exists()
+
+
 def is_taken(name: str) -> bool:
     """Return whether a module's name is one of Python's own, or of what aiomilter needs."""
     top = name.partition(".")[0]
@@ -69,7 +74,7 @@ def look_in(directory: str, *, own_first: bool = False) -> None:
     """
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
-    if Path(directory) != _INSTALLATION:
+    if not _is_installation(Path(directory)):
         _finder().leave_out(directory, own_first=own_first)
 
 
@@ -87,20 +92,21 @@ class _InstalledFirst:
     """Finds modules whose names are taken where they are installed, if they are."""
 
     def __init__(self) -> None:
-        self._directory = ""
-        self._own_first = False
         self._left_out = self._spellings(os.getcwd())
+        # What is in these finds its neighbours first.
+        self._own_first: frozenset[str] = frozenset()
 
     def leave_out(self, directory: str, *, own_first: bool) -> None:
         """Look elsewhere than in a directory, and in the current one, which ``python -m`` puts first."""
-        self._directory, self._own_first = directory, own_first
-        self._left_out = self._spellings(os.getcwd()) | self._spellings(directory)
+        spellings = self._spellings(directory)
+        self._left_out = self._spellings(os.getcwd()) | spellings
+        self._own_first = spellings if own_first else frozenset()
 
     @staticmethod
     def _spellings(directory: str) -> frozenset[str]:
-        """Return how the path of modules has a directory that aiomilter is not in."""
+        """Return how the path of modules has a directory, unless it is the installation."""
         real = os.path.realpath(directory)
-        if Path(real) == _INSTALLATION:
+        if _is_installation(Path(real)):
             return frozenset()
         return frozenset(entry for entry in ("", directory, *sys.path) if os.path.realpath(entry) == real)
 
@@ -125,7 +131,7 @@ class _InstalledFirst:
         return None
 
     def _is_asked_from_there(self) -> bool:
-        """Return whether the code that imports is in the directory."""
+        """Return whether the code that imports finds its neighbours first."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and _imports(frame.f_code.co_filename):
             frame = frame.f_back
@@ -134,7 +140,7 @@ class _InstalledFirst:
         file = os.path.realpath(frame.f_code.co_filename)
         # Of the directories that modules are looked for in, one may be below another, as an environment beside the program.
         homes = [entry for entry in (*sys.path, *_OURS) if file.startswith(os.path.join(os.path.realpath(entry), ""))]
-        return max(homes, key=len, default="") in self._left_out
+        return max(homes, key=len, default="") in self._own_first
 
     def invalidate_caches(self) -> None:
         """Do nothing: nothing is kept."""
@@ -161,7 +167,9 @@ def in_the_way(error: Exception, target: Path) -> str | None:
     if not top or not is_taken(top):
         return None
     directory = target.resolve().parent
+    if _is_installation(directory):
+        return None
     for neighbour in (directory / f"{top}.py", directory / top):
-        if neighbour.exists() and neighbour != target.resolve() and directory != _INSTALLATION:
+        if neighbour.exists() and neighbour != target.resolve():
             return f"the module {top!r} is {whose(top)}, not {neighbour}: if that was meant, rename it"
     return None
