@@ -5,21 +5,12 @@ They are asked by an event loop of their own, on a thread of its own, with one c
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
 from aiomilter.dns import MX, Answer, RdType, Record, Resolver, system_resolver
 from aiomilter.exceptions import ResolverError
-
-try:
-    # Now, not at the first question: what the program imports itself may be called dns.
-    import aiomilter.dns.dnspython  # noqa: F401
-except ModuleNotFoundError as error:
-    if (other := getattr(sys.modules.get("dns"), "__file__", None)) is None:
-        raise
-    raise ImportError(f"Milter.dns needs the library dnspython, and {other} has its name: rename that file") from error
 
 __all__ = ["MAX_CNAME", "DNSError", "DNSLookup", "Session"]
 
