@@ -76,6 +76,7 @@ def bound(text: str) -> socket.socket:
     """Listen where the MTA looks, as systemd would."""
     kind, _, rest = text.partition(":")
     if kind == "unix":
+        Path(rest).unlink(missing_ok=True)  # of a filter that was killed
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(rest)
         Path(rest).chmod(0o666)
