@@ -5,6 +5,7 @@ are played at once.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -75,13 +76,21 @@ class Daemon:
             f"status {status}",
             f"socket {'is left' if os.path.exists(self.path) else 'is gone'}",
         ]
-        return [line.replace(str(self.directory), "DIR") for line in lines]
+        return [_OF_THE_RUN.sub(_without, line.replace(str(self.directory), "DIR")) for line in lines]
 
     def kill(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.kill()
         self.process.wait()
+
+
+_OF_THE_RUN: Final = re.compile(r"(inet6?:)\d+(?=@)|\([^ ]+, process \d+, user [^ ]+\)")
+
+
+def _without(found: re.Match[str]) -> str:
+    """Return what a line says in every run, in the place of a port or of who listens there."""
+    return f"{found[1]}PORT" if found[1] else "(PROCESS)"
 
 
 _GOES_ON: Final = 12.0
