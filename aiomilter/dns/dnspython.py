@@ -24,6 +24,7 @@ _MAX_BEGUN: Final = 16
 _PLAIN_FOR: Final = 300.0
 # Questions in a row that a server left without answer until they came without EDNS: one may be lost on the way.
 _MAX_LOST: Final = 3
+_ANSWERS: Final = (Answer, Alias)
 
 
 class DnspythonResolver:
@@ -107,7 +108,7 @@ class DnspythonResolver:
         while servers:
             for server in tuple(servers):
                 found = await self._ask_server(server, question, first)
-                if isinstance(found, Answer | Alias):
+                if isinstance(found, _ANSWERS):
                     return found
                 if found is None:
                     continue  # silent: its next attempt comes after the others' turn
@@ -126,10 +127,10 @@ class DnspythonResolver:
         found = await self._attempt(server.address, question, edns=edns)
         if edns and found is not None and _may_be_of_edns(found):
             again = await self._attempt(server.address, question, edns=False)
-            if isinstance(again, Answer | Alias):
+            if isinstance(again, _ANSWERS):
                 server.refused_edns(loop.time())
             return again or found
-        if isinstance(found, Answer | Alias):
+        if isinstance(found, _ANSWERS):
             if edns:
                 server.lost = 0
             elif takes_edns:
