@@ -336,6 +336,7 @@ def test_pymilters_own_unit_tests_pass(sources: Path, tests: str) -> None:
 
 @pytest.fixture
 async def local(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    need(programs.missing())
     async for scene in on_port(request, "postfix", "unix"):
         yield scene
 
