@@ -102,8 +102,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import subprocess": "",
         # Milter.greysql is a file of its own format.
         "import sqlite3": "policy.stores.sqlite compat.greylist",
-        # Packed numbers are octets of packets, or of what the kernel says.
-        "import struct": "_access _kernel dns.message wire.events wire.framing wire.modifications wire.replies",
+        # Packed numbers are octets of packets, of what the kernel says, or of zip files.
+        "import struct": "_access _kernel compat.archives dns.message wire.events wire.framing wire.modifications wire.replies",
         # _protocol sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.

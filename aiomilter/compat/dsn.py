@@ -9,15 +9,19 @@ import smtplib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from email.generator import Generator
 from email.message import Message
+from io import StringIO
 from typing import Any, Final
 
 from aiomilter.compat.dns import DNSError, Session
+from aiomilter.compat.generator import AS_READ
 from aiomilter.compat.parsing import parse_addr
 
 __all__ = ["create_msg", "send_dsn"]
 
-_LINE_END: Final = re.compile(r"[\r\n]+(?![ \t\r\n])")
+# Line ends that would end a header, or make another of its rest.
+_LINE_ENDS: Final = re.compile(r"(?:\r?\n(?![ \t])|\r(?!\n))++")
 _HEADERS: Final = (("X-Mailer", "aiomilter"), ("MIME-Version", "1.0"), ("Content-Type", "text/plain"))
 
 
@@ -54,18 +58,26 @@ def send_dsn(
         return (450, str(error))
     if not hosts:
         return (553, f"{local_domain[1]} takes no mail")
-    text = None if msg is None else msg if isinstance(msg, str) else msg.as_string()
+    octets = None if msg is None else _octets(msg)
     failure = (450, "no mail server answered")
     for host in hosts:
         left = end - time.monotonic()
         if left <= 0:
             break
         try:
-            return _converse(host, receiver, ourfrom, mailfrom, text, left)
+            return _converse(host, receiver, ourfrom, mailfrom, octets, left)
         except (OSError, smtplib.SMTPException) as error:
             # smtplib's errors are OSErrors as well.  The next exchanger may do better.
             failure = (450, f"{host}: {error}")
     return failure
+
+
+def _octets(msg: Message | str) -> bytes:
+    if not isinstance(msg, str):
+        file = StringIO()
+        Generator(file, mangle_from_=False, maxheaderlen=0, policy=AS_READ).flatten(msg)
+        msg = file.getvalue()
+    return msg.encode("utf-8", "surrogateescape")
 
 
 def _exchangers(domain: str, session: Session) -> list[str]:
@@ -78,7 +90,7 @@ def _exchangers(domain: str, session: Session) -> list[str]:
 
 
 def _converse(
-    host: str, helo: str, sender: str, recipient: str, text: str | None, left: float
+    host: str, helo: str, sender: str, recipient: str, octets: bytes | None, left: float
 ) -> tuple[int, str] | None:
     smtp = smtplib.SMTP(host, local_hostname=helo, timeout=left)
     try:
@@ -86,8 +98,8 @@ def _converse(
         code, answer = smtp.mail(sender)
         if code == 250:
             code, answer = smtp.rcpt(recipient.removeprefix("<").removesuffix(">"))
-        if code in (250, 251) and text is not None:
-            code, answer = smtp.data(text.encode("utf-8", "surrogateescape"))
+        if code in (250, 251) and octets is not None:
+            code, answer = smtp.data(octets)
         # What the server says to QUIT changes nothing any more.
         with suppress(OSError, smtplib.SMTPException):
             smtp.quit()
@@ -134,9 +146,18 @@ def create_msg(
             raise ValueError("template: expected a name and a value in each line of the header")
         del message[name]
         # What comes from a peer makes no header of its own.
-        message[name] = _LINE_END.sub(" ", value.strip() % values)
+        message[name] = _LINE_ENDS.sub(" ", value.strip() % values)
     if "Auto-Submitted" not in message:
         # Nobody is to answer it (RFC 3834).
         message["Auto-Submitted"] = "auto-generated"
-    message.set_payload(body % values)
+    message.set_payload(_readable(body % values))
     return message
+
+
+def _readable(text: str) -> str:
+    """Return a text that a message can hold: octets among other characters than ASCII are no text of any charset."""
+    try:
+        text.encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text

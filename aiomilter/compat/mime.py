@@ -8,18 +8,21 @@ import platform
 import quopri
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from email import message_from_binary_file
-from email.generator import BytesGenerator
-from email.message import Message, _parseparam  # type: ignore[attr-defined]  # programs look at it
-from email.utils import collapse_rfc2231_value, decode_params
-from io import BytesIO, StringIO
-from typing import Any, BinaryIO, ClassVar, Final, Protocol
+from email.feedparser import FeedParser
+from email.message import Message
+from io import BytesIO, StringIO, TextIOWrapper
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from aiomilter.compat.archives import Budget, names_in
+from aiomilter.compat.charsets import codec_of
+from aiomilter.compat.generator import MimeGenerator
 from aiomilter.compat.lowlevel import CONTINUE
-from aiomilter.compat.parsing import parse_header
-from aiomilter.compat.sgmllib import SGMLParser
+from aiomilter.compat.parameters import collapsed, parse_parameters
+from aiomilter.compat.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
+from aiomilter.compat.scripts import HTMLScriptFilter, SGMLFilter, Writable
+from aiomilter.compat.words import parse_header
 
 __all__ = [
     "HTMLScriptFilter",
@@ -56,14 +59,17 @@ virus_msg: str = (
 )
 """What takes the place of an attachment: its name, this host and the name of a copy go in."""
 
-# A zip inside a zip may unfold to any size, or to itself.
-_MAX_ZIP_DEPTH: Final = 8
-_MAX_ZIP_SIZE: Final = 32 << 20
+_MAX_NESTING: Final = 100
+"""Messages and multiparts inside of each other; what is deeper is text.  As Postfix has it: mime_nesting_limit."""
+_MAX_BOUNDARY: Final = 998
+"""Characters, as many as a line may have (RFC 5322 section 2.1.1): a pattern is made of it, and kept."""
+_READ_SIZE: Final = 8192
 # What follows the quotes does not count, as mail programs have it.
 _QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _FOLD: Final = re.compile(r"\r?\n[ \t]*")
-_WIDE_CHARSETS: Final = ("utf-16", "utf-32", "utf-16le", "utf-16be", "utf-32le", "utf-32be", "ucs-2")
+_WIDE_CHARSETS: Final = ("utf_16", "utf_32", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be")
+_UCS: Final = {"ucs-2": "utf-16", "iso-10646-ucs-2": "utf-16", "ucs-4": "utf-32", "iso-10646-ucs-4": "utf-32"}
 
 Check = Callable[[str], object]
 
@@ -80,57 +86,15 @@ def unquote(s: str) -> str:
 _unquoted: Final = unquote
 
 
-def _collapsed(value: str | tuple[str | None, str | None, str]) -> str:
-    """Return the value of a parameter, decoded where RFC 2231 encodes it."""
-    if not isinstance(value, tuple):
-        return value
-    try:
-        return collapse_rfc2231_value(value)
-    except ValueError:
-        return value[2]  # what it names is no charset
-
-
-class _Writer(Protocol):
-    def write(self, text: str, /) -> object: ...
-
-
 def zipnames(txt: bytes) -> list[tuple[str, str]]:
     """Return the names in a zip file, and in those inside of it, each as ``("zipname", name)``.
+
+    Where there are too many, or too much to unfold, the rest is left out.
 
     Raises:
         zipfile.BadZipFile: It is none.
     """
-    names: list[tuple[str, str]] = []
-    _zipnames(txt, names, _MAX_ZIP_DEPTH, [_MAX_ZIP_SIZE])
-    return names
-
-
-def _zipnames(octets: bytes, names: list[tuple[str, str]], depth: int, budget: list[int]) -> None:
-    with zipfile.ZipFile(BytesIO(octets)) as archive:
-        for entry in archive.infolist():
-            names.append(("zipname", entry.filename))
-            if depth == 0 or not entry.filename.lower().endswith(".zip") or entry.file_size > budget[0]:
-                continue
-            try:
-                with archive.open(entry) as file:
-                    # As much as it says: what unfolds to more is cut.
-                    inner = file.read(entry.file_size)
-                budget[0] -= len(inner)
-                _zipnames(inner, names, depth - 1, budget)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError):
-                # Damaged, or encrypted: its own name is all there is to know.
-                continue
-
-
-class MimeGenerator(BytesGenerator):
-    """Writes a message as it was read, but for what was changed."""
-
-    def _dispatch(self, msg: Any) -> None:
-        if isinstance(msg._payload, str):
-            # Also a multipart whose parts were not found: others than text would lose their octets.
-            self._handle_text(msg)  # type: ignore[attr-defined]
-        else:
-            super()._dispatch(msg)  # type: ignore[misc]
+    return [("zipname", name) for name in names_in(txt, Budget())]
 
 
 class MimeMessage(Message):
@@ -151,6 +115,9 @@ class MimeMessage(Message):
         self.headerchange: Callable[[MimeMessage, str, str | None], object] | None = None
         self.submsg: MimeMessage | None = None
         self.modified = False
+        # How deep it is in others, and what may be done to look into zip files, for all parts of a message.
+        self._level = 0
+        self._budget = Budget()
         if fp is not None:
             read = message_from_file(fp)
             self._headers: list[tuple[str, Any]] = list(read.raw_items())
@@ -163,19 +130,18 @@ class MimeMessage(Message):
         if value is failobj:
             return failobj
         if isinstance(value, tuple):
-            return _collapsed(value)
+            return collapsed(value)
         # A boundary ends with its quotes, whatever else a broken header has there.
         return _unquoted(value) if unquote and param.lower() == "boundary" else value
 
     def _get_params_preserve(self, failobj: Any, header: str) -> Any:
-        try:
-            return super()._get_params_preserve(failobj, header)  # type: ignore[misc]
-        except (TypeError, ValueError):
-            # The numbered parts of RFC 2231 and a whole one of the same name: each for itself, then.
-            pieces = [piece.partition("=") for piece in _parseparam(str(self.get(header, "")))]
-            found = [(name.strip(), value.strip()) for name, _, value in pieces]
-            decoded = [decode_params([("", ""), piece])[1:] for piece in found]
-            return [piece for each in decoded for piece in each]
+        value = self.get(header)
+        return failobj if value is None else parse_parameters(str(value))
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """Return the boundary of a multipart; one that fits no line is none."""
+        boundary = super().get_boundary(failobj)
+        return boundary if boundary is failobj or len(boundary) <= _MAX_BOUNDARY else failobj
 
     getparam = get_param
     getfilename = Message.get_filename
@@ -186,7 +152,7 @@ class MimeMessage(Message):
     def getparams(self) -> list[tuple[str, str]]:
         """Return the parameters of Content-Type, names in lower case; the type itself comes first, as a name."""
         # RFC 2231 makes a value a triple.
-        return [(name.lower(), _collapsed(value)) for name, value in self.get_params([]) if name]
+        return [(name.lower(), collapsed(value)) for name, value in self.get_params([]) if name]
 
     def getname(self) -> str | None:
         """Return the parameter ``name`` of Content-Type."""
@@ -199,11 +165,12 @@ class MimeMessage(Message):
         Args:
             scan_zip: Whether names in a zip file count, as ``zipname``.
         """
-        names: list[tuple[str, str | None]] = [*self.getparams(), ("filename", self.getfilename())]
+        names: list[tuple[str, str | None]] = list(self.getparams())
+        names.append(("filename", self.getfilename()))
         if scan_zip and any((name or "").lower().endswith(".zip") for _, name in names):
             # It may not be what its name says.
-            with suppress(zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
-                names += zipnames(self.get_payload_decoded())
+            with suppress(zipfile.BadZipFile):
+                names.extend(("zipname", name) for name in names_in(self.get_payload_decoded(), self._budget))
         return names
 
     def ismodified(self) -> bool:
@@ -226,13 +193,14 @@ class MimeMessage(Message):
         value = self.get("content-transfer-encoding")
         return None if value is None else str(value).strip().lower()
 
-    def decode(self, filt: _Writer) -> None:
+    def decode(self, filt: Writable) -> None:
         """Write the decoded content as text, octet by octet unless its charset has wider units.
 
         Args:
             filt: Gets it; what parses HTML, for example.
         """
-        filt.write(self.get_payload_decoded().decode(self._text_charset(), "surrogateescape"))
+        # What is no text in its charset is replaced: mail programs show the rest.
+        filt.write(self.get_payload_decoded().decode(self._text_charset(), "replace"))
 
     def get_payload_decoded(self) -> bytes:
         """Return the content without its Content-Transfer-Encoding."""
@@ -241,8 +209,9 @@ class MimeMessage(Message):
 
     def _text_charset(self) -> str:
         """Return a charset that every octet of the content is text in, and markup what it is in the content's own."""
-        charset = str(self.get_param("charset", "")).lower().replace("_", "-")
-        return charset if charset in _WIDE_CHARSETS else "latin-1"
+        charset = str(self.get_param("charset", "")).lower()
+        codec = codec_of(_UCS.get(charset, charset))
+        return codec if codec in _WIDE_CHARSETS else "latin-1"
 
     def __setitem__(self, name: str, value: Any) -> None:
         """Append a header."""
@@ -270,14 +239,15 @@ class MimeMessage(Message):
         if self.get_content_type() != "message/rfc822":
             return None
         encoding = self.getencoding()
-        if self.submsg is None and encoding in ("base64", "quoted-printable") and self.is_multipart():
+        readable = encoding in ("base64", "quoted-printable") and self._level < _MAX_NESTING
+        if self.submsg is None and readable and self.is_multipart():
             # Against RFC 2046, but mail programs decode it; the parser took the encoded text for the message.
             encoded = Message()
-            encoded["Content-Transfer-Encoding"] = encoding
+            encoded["Content-Transfer-Encoding"] = str(encoding)
             parsed: Any = self.get_payload()
             encoded.set_payload(parsed[0].as_bytes().decode("latin-1"))
             decoded: Any = encoded.get_payload(decode=True)
-            self.submsg = message_from_file(BytesIO(decoded))
+            self.submsg = _parse(BytesIO(decoded), self._level + 1, self._budget)
         if self.submsg is not None or not self.is_multipart():
             return self.submsg
         payload: Any = self.get_payload()
@@ -292,10 +262,60 @@ class MimeMessage(Message):
         return [inside] if isinstance(inside, MimeMessage) else inside
 
 
+if TYPE_CHECKING:
+    _FeedParser = FeedParser["MimeMessage"]
+else:
+    _FeedParser = FeedParser
+
+
+class _Parser(_FeedParser):
+    """Reads a message, and takes what is nested too deep for text.
+
+    Args:
+        level: How deep the message itself is in others.
+        budget: What may be done for all of its parts.
+    """
+
+    def __init__(self, level: int, budget: Budget) -> None:
+        # Before its own, which begins to read.
+        self._level = level
+        self._budget = budget
+        self.parts: list[MimeMessage] = []
+        super().__init__(MimeMessage)
+
+    def _new_message(self) -> None:
+        super()._new_message()  # type: ignore[misc]
+        part: MimeMessage = self._cur  # type: ignore[attr-defined]
+        part._level = self._level + len(self._msgstack) - 1  # type: ignore[attr-defined]
+        part._budget = self._budget
+        self.parts.append(part)
+
+    def _parsegen(self) -> Iterator[object]:
+        nested: Iterator[object] = super()._parsegen()  # type: ignore[misc]
+        return nested if self._level + len(self._msgstack) < _MAX_NESTING else self._text_of(nested)  # type: ignore[attr-defined]
+
+    def _text_of(self, nested: Iterator[object]) -> Iterator[object]:
+        """Read a part as one that has none itself."""
+        self._headersonly = True
+        yield from nested
+        self._headersonly = False
+
+
 def message_from_file(fp: BinaryIO) -> MimeMessage:
     """Return the message in a file of octets."""
-    message = message_from_binary_file(fp, MimeMessage)
-    for part in message.walk():
+    return _parse(fp, 0, Budget())
+
+
+def _parse(fp: BinaryIO, level: int, budget: Budget) -> MimeMessage:
+    parser = _Parser(level, budget)
+    text = TextIOWrapper(fp, encoding="ascii", errors="surrogateescape")
+    try:
+        while data := text.read(_READ_SIZE):
+            parser.feed(data)
+    finally:
+        text.detach()
+    message = parser.close()
+    for part in parser.parts:
         part.modified = False
     return message
 
@@ -336,8 +356,14 @@ def _replace(msg: MimeMessage, text: str) -> None:
     # Told of all three, whether they are there or not, as in pymilter.
     for name in ("content-type", "content-disposition", "content-transfer-encoding"):
         del msg[name]
-    msg.set_payload(text)
-    msg["Content-Type"] = "text/plain; name=WARNING.TXT"
+    if text.isascii():
+        msg.set_payload(text)
+        msg["Content-Type"] = "text/plain; name=WARNING.TXT"
+    else:
+        # The name that it holds may be of any script.
+        msg.set_payload(text.encode("utf-8", "surrogateescape").decode("ascii", "surrogateescape"))
+        msg["Content-Type"] = "text/plain; charset=utf-8; name=WARNING.TXT"
+        msg["Content-Transfer-Encoding"] = "8bit"
 
 
 def check_attachments(msg: MimeMessage, check: Callable[[MimeMessage], int], lev: Sequence[int] | None = None) -> int:
@@ -393,91 +419,6 @@ def defang(
     return msg.ismodified()
 
 
-class SGMLFilter(SGMLParser):
-    """Writes an HTML document to a file as it is; derived classes make exceptions.
-
-    Args:
-        out: Where the document goes.
-    """
-
-    _only_tags: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, out: _Writer) -> None:
-        super().__init__()
-        self.out = out
-
-    def write(self, buf: str) -> None:
-        """Take more of the document, as a file would."""
-        self.feed(buf)
-
-    def handle_data(self, data: str) -> None:
-        """Write text."""
-        self.out.write(data)
-
-    def handle_comment(self, comment: str) -> None:
-        """Write a comment."""
-        self.handle_special(comment)
-
-    def handle_decl(self, decl: str) -> None:
-        """Write a declaration."""
-        self.handle_special(decl)
-
-    def handle_pi(self, data: str) -> None:
-        """Write a processing instruction."""
-        self.handle_special(data)
-
-    def handle_special(self, data: str) -> None:
-        """Write what is neither text nor tag."""
-        self.handle_data(self.rawtext)
-
-    def handle_entityref(self, ref: str) -> None:
-        """Write an entity."""
-        self.handle_data(self.rawtext)
-
-    def handle_charref(self, ref: str) -> None:
-        """Write a numeric reference."""
-        self.handle_data(self.rawtext)
-
-    def unknown_starttag(self, tag: str, attr: list[tuple[str, str]]) -> None:
-        """Write a start tag."""
-        self.handle_data(self.rawtext)
-
-    def unknown_endtag(self, tag: str) -> None:
-        """Write an end tag."""
-        self.handle_data(self.rawtext)
-
-
-class HTMLScriptFilter(SGMLFilter):
-    """Writes an HTML document without its scripts; ``modified`` tells whether it had any.
-
-    Args:
-        out: Where the document goes.
-    """
-
-    _only_tags: ClassVar[tuple[str, ...]] = ("script",)
-    msg = "<!-- WARNING: embedded script removed -->"
-
-    def __init__(self, out: _Writer) -> None:
-        super().__init__(out)
-        self.ignoring = 0
-        self.modified = False
-
-    def start_script(self, unused: list[tuple[str, str]]) -> None:
-        """Write nothing from here on."""
-        self.ignoring += 1
-        self.modified = True
-
-    def end_script(self) -> None:
-        """Write a warning in the script's place, and what follows."""
-        self.ignoring = 0
-        self.handle_data(self.msg)
-
-    def handle_data(self, data: str) -> None:
-        """Write what is in no script."""
-        if not self.ignoring:
-            self.out.write(data)
-
-
 def check_html(msg: MimeMessage, savname: str | None = None) -> int:
     """Take the scripts out of a part that is HTML, whatever its charset and encoding.
 
@@ -494,7 +435,7 @@ def check_html(msg: MimeMessage, savname: str | None = None) -> int:
     msg.decode(filtered)
     filtered.close()
     if filtered.modified:
-        octets = text.getvalue().encode(msg._text_charset(), "surrogateescape")
+        octets = text.getvalue().encode(msg._text_charset(), "replace")
         del msg["content-transfer-encoding"]
         msg.set_payload(quopri.encodestring(octets).decode("ascii"))
         msg["Content-Transfer-Encoding"] = "quoted-printable"

@@ -3,16 +3,16 @@
 ``iniplist`` asks the system for the addresses of host names and waits for them: for classic callbacks, which may.
 """
 
-import email.utils
 import re
 import socket
 from binascii import a2b_base64
 from collections.abc import Iterable
-from email.errors import HeaderParseError
-from email.header import decode_header
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, overload
+from typing import Final, overload
+
+from aiomilter.compat.mailboxes import first_mailbox
+from aiomilter.compat.words import parse_header
 
 __all__ = [
     "MASK",
@@ -78,7 +78,7 @@ def addr2bin(s: str) -> int:
         return bin2long6(inet_pton(s))
     try:
         return int.from_bytes(socket.inet_aton(s), "big")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OSError(f"Invalid IP4 address: {s}") from error
 
 
@@ -104,7 +104,10 @@ def inet_pton(s: str) -> bytes:
     Raises:
         OSError: It is none.
     """
-    return socket.inet_pton(socket.AF_INET6, s)
+    try:
+        return socket.inet_pton(socket.AF_INET6, s)
+    except ValueError as error:
+        raise OSError(f"Invalid IP6 address: {s}") from error
 
 
 def cidr(i: int, n: int, mask: int = MASK) -> int:
@@ -217,56 +220,20 @@ def parseaddr(t: str) -> tuple[str, str]:
 
     Source: RFC 5322 section 3.4; observed of pymilter 1.0.5.
     """
-    name, address = _parse_mailbox(t)
+    name, address = first_mailbox(t)
     before, bracket, rest = t.partition("<")
     inside = rest.partition(">")[0]
     if (
         not bracket
         or not before.strip()
         or not rest.rstrip().endswith(">")
-        or address == _parse_mailbox(f"<{inside}>")[1]
+        or address == first_mailbox(f"<{inside}>")[1]
     ):
         return name, address
     # Quoted, the name may hold anything.
     words = before.strip().replace('"', " ")
-    name, address = _parse_mailbox(f'"{words}" {bracket}{rest}')
+    name, address = first_mailbox(f'"{words}" {bracket}{rest}')
     return name.strip(), address
-
-
-def _parse_mailbox(t: str) -> tuple[str, str]:
-    # Where Python knows a strict way, it is the default and takes no name with a comma or "@" apart.
-    if getattr(email.utils, "supports_strict_parsing", False):
-        lenient: dict[str, Any] = {"strict": False}
-        return email.utils.parseaddr(t, **lenient)
-    return email.utils.parseaddr(t)
-
-
-def parse_header(val: str) -> str:
-    """Decode the encoded words (RFC 2047) of a header value.
-
-    Octets that their charset does not have become U+FFFD; a value that cannot be decoded, its charset being unknown or
-    its Base64 broken, comes back as it is.
-    """
-    try:
-        parts = decode_header(val)
-    except HeaderParseError:
-        return val
-    try:
-        return "".join(part if isinstance(part, str) else _decoded(part, charset, val) for part, charset in parts)
-    except (UnicodeError, LookupError):
-        return val
-
-
-def _decoded(part: bytes, charset: str | None, val: str) -> str:
-    if charset is None:
-        # decode_header() wrote what is outside of Latin-1 as escapes.
-        return part.decode("latin-1" if val.isascii() or max(val) <= "\xff" else "raw-unicode-escape")
-    try:
-        return part.decode(charset, "replace")
-    except LookupError:
-        if not charset:
-            raise
-        return part.decode("ascii")
 
 
 @overload

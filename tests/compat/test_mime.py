@@ -4,7 +4,8 @@ import base64
 import io
 import socket
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from email.errors import HeaderParseError
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiomilter.compat import mime
+from aiomilter.compat.archives import Budget
 from aiomilter.compat.lowlevel import CONTINUE, REJECT
 from aiomilter.compat.sgmllib import SGMLParser
+from aiomilter.compat.words import parse_header
 from tests.compat.plays import play
 from tests.compat.rigs import pymilter
 from tests.compat.rigs.calls import Pymilter
@@ -340,6 +343,122 @@ def test_no_message_raises(octets: bytes) -> None:
         part.get_submsg()
     mime.defang(read, scan_zip=True)
     assert isinstance(read.as_bytes(), bytes)
+
+
+@pytest.mark.parametrize(
+    ("charset", "octets"),
+    [("utf-16", "<p><script>x</script>".encode("utf-16-le") + b"!"), ("ucs-2", "<script>x</script>".encode("utf-16"))],
+)
+def test_html_that_is_not_what_it_says_is_read_all_the_same(charset: str, octets: bytes) -> None:
+    """An octet too many, and a name that Python does not know: either raised."""
+    head = f"Content-Type: text/html; charset={charset}\nContent-Transfer-Encoding: base64\n\n".encode()
+    part = message(head + base64.encodebytes(octets))
+    mime.check_html(part)
+    assert "WARNING" in part.get_payload_decoded().decode("utf-16", "replace")
+
+
+def test_a_warning_may_hold_a_name_of_any_script() -> None:
+    part = message(b"Content-Type: application/x; name*=utf-8''%C3%A4.exe\n\nMZ")
+    mime.check_name(part, "copy")
+    again = message(part.as_bytes())
+    assert (
+        again.get_payload_decoded().decode().splitlines()[1]
+        == "It was originally named '\u00e4.exe', and has been removed."
+    )
+    assert again.gettype() == "text/plain"
+
+
+@pytest.mark.parametrize("separator", ["\x0c", "\x0b", "\x1c", "\x85"])
+def test_a_header_is_written_as_one(separator: str) -> None:
+    """What Python takes for a line end made two headers of it, or raised."""
+    octets = f"Subject: a{separator}X: b\n c\nY: {'long' * 400}\n\nx".encode()
+    assert message(octets).as_bytes() == octets
+
+
+def test_a_header_that_a_program_has_set_is_encoded() -> None:
+    read = message(b"A: b\n\nx")
+    read["Subject"] = "\u20ac" * 100
+    read["X"] = "\u20ac\udcff"
+    written = message(read.as_bytes())
+    assert max(map(len, read.as_bytes().splitlines())) <= 78
+    assert [parse_header(str(written[name])).replace("\n ", "") for name in ("Subject", "X")] == [
+        "\u20ac" * 100,
+        "\u20ac\ufffd",
+    ]
+    read["X"] = "a\nBcc: b"
+    with pytest.raises(HeaderParseError):
+        read.as_bytes()
+
+
+# What is bounded, and is not begun once the bound is reached
+
+LEVELS = 100
+NESTED: dict[str, Callable[[int], bytes]] = {
+    "multiparts": lambda depth: b"".join(
+        b"Content-Type: multipart/mixed; boundary=X%d\n\n--X%d\n" % (level, level) for level in range(depth)
+    ),
+    "messages": lambda depth: b"Content-Type: message/rfc822\n\n" * depth,
+    "encoded messages": lambda depth: (
+        b"Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable\n\n" * depth
+    ),
+}
+PROGRAM = b"Content-Type: application/x; name=a.exe\n\nMZ"
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_so_many_levels_are_looked_into(kind: str) -> None:
+    read = message(NESTED[kind](LEVELS) + PROGRAM)
+    assert len(list(read.walk())) == LEVELS + 1
+    assert mime.defang(read) is True
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_what_is_nested_deeper_is_text(kind: str) -> None:
+    """Nothing is made of it, nothing is lost, and Python's own limit of nested calls is far."""
+    octets = NESTED[kind](5000) + PROGRAM
+    read = message(octets)
+    parts = list(read.walk())
+    assert len(parts) == LEVELS + 1
+    # Multiparts that are left open are closed.
+    assert read.as_bytes().replace(b"\n", b"").startswith(octets.replace(b"\n", b""))
+    assert mime.check_attachments(read, lambda part: CONTINUE) == CONTINUE
+    assert parts[-1].get_payload_decoded().endswith(b"MZ")
+    assert mime.defang(read, scan_zip=True) is False
+    assert parts[-1].gettype() == parts[0].gettype()
+
+
+def test_encoded_messages_are_decoded_as_often_as_they_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once more for each of their parts, and no deeper than others."""
+    read: list[int] = []
+    real = mime._parse
+
+    def parse(fp: Any, level: int, budget: Any) -> mime.MimeMessage:
+        read.append(level)
+        return real(fp, level, budget)
+
+    monkeypatch.setattr(mime, "_parse", parse)
+    whole = message(NESTED["encoded messages"](5000) + PROGRAM)
+    mime.defang(whole)
+    assert read == list(range(LEVELS + 1))
+    mime.defang(whole)
+    assert read == list(range(LEVELS + 1))
+
+
+def test_all_parts_of_a_message_share_what_may_be_done_for_zip_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = base64.encodebytes(zipped(inner_zip=zipped(a_txt=b"")))
+    part = b"--X\nContent-Type: application/zip; name=z.zip\nContent-Transfer-Encoding: base64\n\n" + content
+    monkeypatch.setattr(mime, "Budget", lambda: Budget(names=5, archives=10))
+    read = message(b"Content-Type: multipart/mixed; boundary=X\n\n" + part * 4 + b"--X--\n")
+    parts: Any = read.get_payload()
+    seen = [[name for kind, name in each.getnames(scan_zip=True) if kind == "zipname"] for each in parts]
+    assert seen == [["inner.zip", "a.txt"], ["inner.zip", "a.txt"], ["inner.zip"], []]
+
+
+def test_a_boundary_that_fits_no_line_is_none() -> None:
+    for size, parts in ((998, 2), (999, 1)):
+        boundary = b"X" * size
+        octets = b"Content-Type: multipart/mixed; boundary=" + boundary + b"\n\n--" + boundary + b"\n\nx"
+        assert len(list(message(octets).walk())) == parts
 
 
 # Against pymilter

@@ -430,6 +430,17 @@ def test_what_a_peer_said_makes_no_header_of_a_notification() -> None:
     assert message["to"] == "a@b Bcc: victim@example.org"
 
 
+@pytest.mark.parametrize("subject", ["\u20ac\udcff" * 5, "\udcff", "a\n\n b", "a\r\n\rb\x0cc: d", "\u20ac\x0cc: d"])
+def test_a_notification_can_be_sent_whatever_is_in_it(server: list[str], subject: str) -> None:
+    v = SimpleNamespace(sender=subject, receiver="mx")
+    message = create_msg(v, [subject], None, "Subject: %(sender)s\n\n%(rcpt)s\n")
+    assert message is not None
+    assert send_dsn("a@b.example", "mx", message, session=session(A=["127.0.0.1"]), timeout=10) is None
+    lines = server[server.index("data") + 1 :]
+    names = [line.partition(":")[0] for line in lines[: lines.index("")] if line[0] not in " \t"]
+    assert names == ["X-Mailer", "MIME-Version", "Content-Type", "Subject", "Auto-Submitted"]
+
+
 def test_a_notification_says_that_nobody_wrote_it() -> None:
     v = SimpleNamespace(sender="a@b", receiver="mx")
     for template, value in (("To: x\n\n", "auto-generated"), ("Auto-Submitted: auto-replied\n\n", "auto-replied")):
