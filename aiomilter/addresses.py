@@ -203,8 +203,9 @@ def _port(port: str) -> int:
 
 
 def _number(digits: str, most: int, what: str) -> int:
-    # Not before its length is known: Python takes no more than 4300 digits.
-    number = int(digits) if len(digits.lstrip("0")) <= len(str(most)) else -1
+    # Not before its length is known: Python takes no more than 4300 digits, zeros in front included.
+    digits = digits.lstrip("0") or "0"
+    number = int(digits) if len(digits) <= len(str(most)) else -1
     if not 0 <= number <= most:
         raise _Unclear(f"{what} of 0 to {most}, found {digits:.{_SHOWN}}")
     return number

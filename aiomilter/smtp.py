@@ -125,7 +125,8 @@ def split_address(address: str) -> tuple[str, int]:
     elif ":" in host:
         host = ""  # an IPv6 address without brackets: where does the port begin?
         colon = port = ""
-    number = int(port) if port.isascii() and port.isdigit() and len(port.lstrip("0")) <= 5 else -1
+    digits = port.lstrip("0") or port[-1:]
+    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 5 else -1
     if not 0 <= number <= 65535 or (colon and not host):
         raise AddressError(f"{address!r}: expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525")
     return host or "127.0.0.1", number

@@ -89,7 +89,8 @@ def group_number_of(text: str) -> int:
 
 
 def _number_or_name(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() else text
+    # Of thousands of digits int() makes no number.
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else text
 
 
 def seconds(text: str) -> float:
@@ -118,7 +119,7 @@ def seconds_by_step(text: str) -> tuple[Stage | None, float]:
 
 def above_zero(text: str) -> int:
     """Return a whole number above 0."""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) < 2**31):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
     return int(text)
 

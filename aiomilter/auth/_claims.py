@@ -46,7 +46,7 @@ _TOKEN = re.compile(r'[^\s\x00-\x20\x7f-\x9f"%(),:;<=>?@\[\\\]\ud800-\udfff]+')
 _LABEL = re.compile(r'[^\s\x00-\x20\x7f-\x9f"%()*,;<=>?\\\ud800-\udfff]+')
 _HEAD = re.compile(rf'[ \t\r\n]*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN.pattern}))(?:[ \t\r\n]+[0-9]+)?[ \t\r\n]*', re.DOTALL)
 # Nothing, or the instance of an ARC set (RFC 8617 section 4.1.1).
-_BEFORE_ID = re.compile(r'\s*(?:""\s*|i\s*=\s*[0-9]*\s*)?', re.IGNORECASE)
+_BEFORE_ID = re.compile(r'\s*+(?:""\s*+|i\s*+=\s*+[0-9]*+\s*+)?', re.IGNORECASE)
 _RESULT = re.compile(r"\s*[\w.-]+\s*(?:/\s*[0-9]+\s*)?=")
 # OpenDMARC takes a word for a comment if it begins with a parenthesis, be that quoted or escaped.
 _WORD_AS_COMMENT = re.compile(r'(?:"\\?\((?:[^"\\]|\\.)*"?|\\\()(?:"(?:[^"\\]|\\.)*"?|\\.|[^\s.;="\\])*', re.DOTALL)

@@ -274,16 +274,16 @@ def _domain_spec(text: str) -> MacroString:
 
 
 def _macro_string(text: str, letters: str, *, spaces: bool = False) -> MacroString:
-    parts: list[str | _Macro] = []
+    parts: list[list[str] | _Macro] = []
     used = set()
     macros = 0
     at = 0
 
     def literal(piece: str) -> None:
-        if parts and isinstance(parts[-1], str):
-            parts[-1] += piece
+        if parts and isinstance(parts[-1], list):
+            parts[-1].append(piece)
         else:
-            parts.append(piece)
+            parts.append([piece])
 
     while at < len(text):
         if text[at] != "%":
@@ -313,4 +313,5 @@ def _macro_string(text: str, letters: str, *, spaces: bool = False) -> MacroStri
         used.add(letter)
         # More digits than this are more parts than a name can have.
         parts.append(_Macro(letter, int(digits[:9] or 0), bool(found[4]), found[5], found[2].isupper()))
-    return MacroString(tuple(parts), frozenset(used))
+    together = ("".join(part) if isinstance(part, list) else part for part in parts)
+    return MacroString(tuple(together), frozenset(used))

@@ -35,9 +35,10 @@ Style: TypeAlias = Literal["postfix", "sendmail"]
 """Whose manners: Postfix 3.7 or Sendmail 8.17."""
 
 _LONE_LF: Final = re.compile(rb"(?<!\r)\n")
-_LIST: Final = re.compile(r'(?:"(?:\\.|[^"\\])*"|<[^<>]*>|[^,"<]|["<])+')
 _LIST_SIZE: Final = 4096
-"""Longest text that is read as a list of addresses; a hostile one would make the pattern slow."""
+"""Longest text that is read as a list of addresses: no MTA has longer ones, and each address costs memory."""
+# A quote that is never closed takes the rest, so that no character is looked at twice.
+_LIST: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|<(?:[^<>]*+>)?|[^,"<]++)++', re.DOTALL)
 # The fields Sendmail keeps ready in front of those of the client, in the order of its default configuration.  None of them
 # is visible before it gets a value; INSHEADER counts them, ADDHEADER and CHGHEADER may give them one.
 _SENDMAIL_DEFAULTS: Final = (

@@ -141,6 +141,7 @@ RECIPIENTS: list[tuple[list[Modification], list[Rcpt], list[Rcpt]]] = [
     ([AddRecipient("<dave@x>")], [BOB, CAROL, DAVE], [BOB, CAROL, DAVE]),
     ([AddRecipient("<dave@x>, <e@x>")], [BOB, CAROL, DAVE], [BOB, CAROL, DAVE, Rcpt("<e@x>")]),
     ([AddRecipient('<"a,b"@x>')], [BOB, CAROL, Rcpt('<"a,b"@x>')], [BOB, CAROL, Rcpt('<"a,b"@x>')]),
+    ([AddRecipient('"a\\", <b@x>')], [BOB, CAROL, Rcpt('<"a\\", <b@x>>')], [BOB, CAROL, Rcpt('<"a\\", <b@x>>')]),
     ([AddRecipient("<>")], [BOB, CAROL], [BOB, CAROL]),
     (
         [AddRecipient("<dave@x>", "NOTIFY=NEVER FOO=1")],
