@@ -45,6 +45,10 @@ class ClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads that work, however long: minutes of this clock are over before they can end."""
+        await super().shutdown_default_executor()
+
 
 def on_clock(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Run a test on such a loop; there ``asyncio.sleep`` moves the clock."""
