@@ -27,8 +27,8 @@ from aiomilter.observe import SERVER, Observer
 
 __all__ = ["Backoff", "Make", "Report", "Supervisor"]
 
-Make: TypeAlias = Callable[[Share], Service]
-"""Makes, in a worker, what serves there."""
+Make: TypeAlias = Callable[[Share, bool], Service]
+"""Makes, in a worker, what serves there; told whether others have served before it."""
 Report: TypeAlias = Callable[[BaseException, str], int]
 """Tells the user, in a worker, what it could not do and why, and returns its exit status: "reload", "start a worker"; "" if
 the whole cannot start, or this worker did not end well."""
@@ -510,7 +510,7 @@ class Supervisor:
         link = _Link(channel, self._systemd.watchdog)
         try:
             share = Share(self._bound, self._counts, place)
-            service = self._make(share)
+            service = self._make(share, self._started)
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 runner.run(self._serve(service, share, link))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is told, and the process ends

@@ -129,7 +129,7 @@ def run(
     systemd = Systemd.from_environment()
     if workers > 1:
 
-        def make(share: Share) -> Server:
+        def make(share: Share, later: bool) -> Server:
             server = serve(factory, *texts, **options)
             server.share(share)
             return server
@@ -159,7 +159,7 @@ def run_workers(
     """Serve with several processes until a signal comes; return the exit status.
 
     Args:
-        make: Makes, in a worker, what serves there; what it makes takes the share it is given.
+        make: Makes, in a worker, what serves there, told whether others have before; that takes the share it is given.
         workers: How many.
         sockets: Where to listen.
         options: Those that concern sockets and the end are heeded here.

@@ -5,6 +5,7 @@ One piece, although long: most of it is the list of the options, which goes with
 
 import argparse
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -26,7 +27,7 @@ from aiomilter._cli.parsing import (
     verdict_or_reply,
 )
 from aiomilter._cli.printer import Printer
-from aiomilter._cli.target import anew, load, own_frames, own_traceback, start_trouble
+from aiomilter._cli.target import anew, from_source, load, own_frames, own_traceback, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble, smtp_trouble, tell
 from aiomilter.addresses import parse_all
 from aiomilter.daemon import (
@@ -420,8 +421,8 @@ def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Syste
     """Serve with several processes, each of which loads the filter for itself."""
     observer = LogObserver()
 
-    def make(share: Share) -> _Daemon:
-        return _daemon(options, sockets, share=share)
+    def make(share: Share, later: bool) -> _Daemon:
+        return _daemon(options, sockets, share=share, later=later)
 
     def report(error: BaseException, what: str) -> int:
         trouble = _end_trouble(options.target, error)
@@ -453,11 +454,15 @@ def _daemon(
     sockets: list[str],
     *,
     share: Share | None = None,
+    later: bool = False,
     on_message: Callable[["Outcome"], None] | None = None,
 ) -> "_Daemon":
     given = _serve_options(options)
     try:
-        server = serve(load(options.target), *sockets, **given)
+        # A worker that comes later may have to see what was written a moment ago.
+        with from_source() if later else contextlib.nullcontext():
+            factory = load(options.target)
+        server = serve(factory, *sockets, **given)
     except ValueError as error:
         raise Trouble(str(error)) from None
     if share is not None:

@@ -9,8 +9,9 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, Final, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
@@ -19,7 +20,7 @@ from aiomilter.exceptions import ResolverError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
-__all__ = ["anew", "load", "own_frames", "own_traceback", "start_trouble"]
+__all__ = ["anew", "from_source", "load", "own_frames", "own_traceback", "start_trouble"]
 
 _PACKAGE: Final = Path(__file__).parent.parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib"))
@@ -64,7 +65,7 @@ def anew(target: str) -> Iterator[Factory]:
         del sys.modules[name]
     importlib.invalidate_caches()
     try:
-        with _from_source():
+        with from_source():
             factory = load(target)
         yield factory
     except BaseException:
@@ -108,7 +109,7 @@ def _is_source(module: ModuleType) -> bool:
 
 
 @contextlib.contextmanager
-def _from_source() -> Iterator[None]:
+def from_source() -> Iterator[None]:
     """Import from source alone: compiled code is told from stale one by its time in seconds, and a quick hand is faster."""
     before = sys.pycache_prefix, sys.dont_write_bytecode
     sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
@@ -144,11 +145,21 @@ def _from_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise Trouble(f"{str(path)!r} is no Python file; its name has to end in .py")
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = _AsScript(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader
     _import(str(path), path, lambda: loader.exec_module(module))
     return module
+
+
+class _AsScript(SourceFileLoader):
+    """Loads a file from its source alone, as ``python FILE.py`` does: see :func:`from_source`."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the module."""
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _from_module(name: str) -> ModuleType:

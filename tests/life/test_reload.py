@@ -11,7 +11,7 @@ import pytest
 from aiomilter.mta import connect
 from tests.patience import PATIENCE
 
-from .daemon import ENDS, HANGS, LOOPS, Load, deliver, marks, running, write_filter
+from .daemon import CACHING, ENDS, HANGS, LOOPS, Load, deliver, marks, running, write_at_once, write_filter
 
 pytestmark = pytest.mark.slow
 RELOADED = "INFO aiomilter: reloaded"
@@ -102,19 +102,17 @@ async def test_a_reload_that_fails_changes_nothing_and_is_one_record(
 async def test_what_lies_beside_the_file_is_loaded_anew_and_put_back_if_that_fails(tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg" / "__init__.py").write_text("")
-    (tmp_path / "pkg" / "settings.py").write_text("MARK = 'a'\n")
+    write_at_once(tmp_path / "pkg" / "settings.py", "MARK = 'a'\n")
     (tmp_path / "f.py").write_text(
         "import json\nfrom pkg.settings import MARK\nfrom aiomilter import Milter\njson.seen = getattr(json, 'seen', 0) + 1\n"
         "class F(Milter):\n    async def eom(self, ctx):\n        import pkg.settings\n"
         "        ctx.add_header('X-Version', f'{MARK}{pkg.settings.MARK}{json.seen}')\n"
         "        ctx.add_header('X-Process', '')\n"
     )
-    caching = {"PYTHONDONTWRITEBYTECODE": ""}
-    async with running("f.py", "--listen", str(tmp_path / "s"), directory=tmp_path, environment=caching) as daemon:
+    async with running("f.py", "--listen", str(tmp_path / "s"), directory=tmp_path, environment=CACHING) as daemon:
         await daemon.logged("listening on")
         assert (await deliver(str(tmp_path / "s")))[0] == "aa1"
-        # In the same second and of the same size: compiled code on disk looks fresh.
-        (tmp_path / "pkg" / "settings.py").write_text("MARK = 'b'\n")
+        write_at_once(tmp_path / "pkg" / "settings.py", "MARK = 'b'\n")
         daemon.send(signal.SIGHUP)
         await daemon.logged(RELOADED)
         assert (await deliver(str(tmp_path / "s")))[0] == "bb2"
@@ -123,6 +121,17 @@ async def test_what_lies_beside_the_file_is_loaded_anew_and_put_back_if_that_fai
         await daemon.logged("cannot reload: f.py cannot be imported: NameError")
         await daemon.logged(r'File ".*settings\.py", line 1')
         assert (await deliver(str(tmp_path / "s")))[0] == "bb2"
+
+
+async def test_what_was_written_in_the_same_second_is_served_after_a_restart(tmp_path: Path) -> None:
+    for version in ("0", "1"):
+        write_filter(tmp_path / "made.py", version)
+        write_at_once(tmp_path / "f.py", (tmp_path / "made.py").read_text())
+        async with running("f.py", "--listen", str(tmp_path / "s"), directory=tmp_path, environment=CACHING) as daemon:
+            await daemon.logged("listening on")
+            assert (await deliver(str(tmp_path / "s")))[0] == version
+            daemon.send(signal.SIGTERM)
+            assert await daemon.ended() == 0
 
 
 async def test_a_module_is_loaded_anew_with_its_package(tmp_path: Path) -> None:

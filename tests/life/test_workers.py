@@ -18,7 +18,19 @@ from aiomilter._workers import Backoff
 from aiomilter.mta import connect
 from tests.patience import PATIENCE
 
-from .daemon import ENDS, HANGS, LOOPS, Daemon, Load, deliver, marks, running, write_filter
+from .daemon import (
+    CACHING,
+    ENDS,
+    HANGS,
+    LOOPS,
+    Daemon,
+    Load,
+    deliver,
+    marks,
+    running,
+    write_at_once,
+    write_filter,
+)
 from .test_systemd import Manager
 
 pytestmark = pytest.mark.slow
@@ -492,6 +504,18 @@ async def test_a_reload_under_load_loses_nothing(loop: str, tmp_path: Path) -> N
         daemon.send(signal.SIGTERM)
         assert await daemon.ended() == 0
     assert [line for line in daemon.log if re.search(r" (WARNING|ERROR) aiomilter", line)] == []
+
+
+async def test_workers_that_come_later_load_what_was_written_in_the_same_second(tmp_path: Path) -> None:
+    write_filter(tmp_path / "f.py", '" + MARK + "', "\nfrom settings import MARK\n")
+    write_at_once(tmp_path / "settings.py", "MARK = 'a'\n")
+    async with running(*TWO, "--listen", str(tmp_path / "s"), directory=tmp_path, environment=CACHING) as daemon:
+        await serving(daemon)
+        assert (await deliver(str(tmp_path / "s")))[0] == "a"
+        write_at_once(tmp_path / "settings.py", "MARK = 'b'\n")
+        daemon.send(signal.SIGHUP)
+        await serving(daemon, 2)
+        assert (await deliver(str(tmp_path / "s")))[0] == "b"
 
 
 async def test_an_open_session_keeps_what_it_began_with_and_stop_comes_for_it_too(tmp_path: Path) -> None:

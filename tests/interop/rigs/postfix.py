@@ -66,6 +66,8 @@ readme_directory = no
 enable_long_queue_ids = yes
 milter_protocol = 6
 milter_connect_timeout = 10s
+# Where a filter is to hang, on a busy machine as well.
+milter_command_timeout = 300s
 """
 
 # A filter that local mail passes belongs to cleanup, and cleanup serves the SMTP server as well: so two of them.
