@@ -3,6 +3,8 @@ serves one until SIGTERM.
 """
 
 import asyncio
+import ctypes
+import os
 import sys
 
 from aiomilter import (
@@ -89,4 +91,7 @@ class Noop(Milter):
 FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting}
 
 if __name__ == "__main__":
+    if "COUNTED_FROM" in os.environ:
+        # What came before is not counted, and costs a tenth of the time.
+        ctypes.CDLL(os.environ["COUNTED_FROM"]).start()
     run(FILTERS[sys.argv[2]], sys.argv[1], uvloop="uvloop" in sys.argv, drain_timeout=1.0)

@@ -1,7 +1,7 @@
 """The one door to the checks: ``python -m tests [--shard I/2] [pytest arguments]``.
 
 Runs the format check, the linter, the type checker and the tests, and says at the end which failed.  The tests run in two
-parts beside each other, what waits for other processes and what computes (``tests/shards.py``); ``--shard`` runs one of them,
+parts beside each other, what waits for other programs and the rest (``tests/shards.py``); ``--shard`` runs one of them,
 2/2 with the checks before it.  Other arguments go to pytest, which then runs in one piece; with arguments that start with a
 path only pytest runs: ``python -m tests tests/wire``.
 """
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--shard", choices=SHARDS)
     options, rest = parser.parse_known_args(arguments)
     checks = Checks()
-    waits, computes = ((f"tests {name}", [*PYTEST, "--shard", name, *(rest or WHOLE)]) for name in SHARDS)
+    waits, rests = ((f"tests {name}", [*PYTEST, "--shard", name, *(rest or WHOLE)]) for name in SHARDS)
     with ExitStack() as stack:
         if not rest and options.shard is None:
             stack.enter_context(checks.beside(*waits))
@@ -76,11 +76,11 @@ def main(arguments: list[str]) -> int:
             for name, command in STATIC:
                 checks.run(name, command)
         if options.shard is not None:
-            checks.run(*(waits if options.shard == SHARDS[0] else computes))
+            checks.run(*(waits if options.shard == SHARDS[0] else rests))
         elif rest:
             checks.run("tests", [*PYTEST, *rest])
         else:
-            checks.run(*computes)
+            checks.run(*rests)
     print(f"== failed: {', '.join(checks.failed)}" if checks.failed else "== all checks passed", flush=True)
     return 1 if checks.failed else 0
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.rigs.sendmail import Sendmail
-from tests.interop.scene import need
+from tests.programs import need
 from tests.shards import SHARDS, shard
 
 SomeRig = TypeVar("SomeRig", bound=Rig)
@@ -30,7 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--shard``."""
-    parser.addoption("--shard", choices=SHARDS, help="run one part of the suite: what waits, or what computes")
+    parser.addoption(
+        "--shard", choices=SHARDS, help="run one part of the suite: what waits for other programs, or the rest"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""The two parts of the suite that run beside each other: what waits for others, and what computes."""
+"""The two parts of the suite that run beside each other: what waits for other programs, and the rest."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -12,9 +12,5 @@ SHARDS: Final = ("1/2", "2/2")
 
 
 def shard(items: Iterable[pytest.Item], name: str) -> list[pytest.Item]:
-    """Return the tests of one part, in their order: 1/2 waits for MTAs, processes and time-outs, 2/2 computes."""
-    return [item for item in items if name == SHARDS[0 if _waits(item) else 1]]
-
-
-def _waits(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("interop", "slow"))
+    """Return the tests of one part, in their order: 1/2 waits for MTAs and other programs, 2/2 needs none."""
+    return [item for item in items if name == SHARDS[0 if item.get_closest_marker("interop") else 1]]

@@ -5,7 +5,6 @@ import importlib
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from aiomilter._cli import main
+from tests.programs import needed
 
 FILTER = """\
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Action, Milter, Reply
@@ -515,17 +515,6 @@ def test_nobody_listening_is_one_line(check: Command) -> None:
 # ------------------------------------------------------------------------------------------------ a filter that runs
 
 
-def need(program: str, package: str) -> str:
-    """Return where a program is; at home a test is skipped without it, in CI it fails."""
-    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is not None:
-        return found
-    missing = f"{program} (Debian: {package}) is not installed"
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
-
-
 @pytest.mark.interop
 @pytest.mark.slow
 def test_opendkim_is_asked_like_any_other(check: Command) -> None:
@@ -534,8 +523,8 @@ def test_opendkim_is_asked_like_any_other(check: Command) -> None:
         "InternalHosts 192.0.2.1\nCanonicalization relaxed/simple\n",
         "conf",
     )
-    subprocess.run([need("openssl", "openssl"), "genrsa", "-out", "key", "2048"], check=True, capture_output=True)
-    command = [need("opendkim", "opendkim"), "-f", "-x", "conf", "-p", f"local:{check.directory}/s"]
+    subprocess.run([needed("openssl"), "genrsa", "-out", "key", "2048"], check=True, capture_output=True)
+    command = [needed("opendkim"), "-f", "-x", "conf", "-p", f"local:{check.directory}/s"]
     check.write(b"From: a@example.org\nSubject: caf\xe9\n\nbody\n", "m.eml")
 
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:

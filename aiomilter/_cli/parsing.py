@@ -90,7 +90,7 @@ def group_number_of(text: str) -> int:
 
 def _number_or_name(text: str) -> int | str:
     # Of thousands of digits int() makes no number.
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else text
 
 
 def seconds(text: str) -> float:

@@ -146,7 +146,7 @@ def _from_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise Trouble(f"{str(path)!r} is no Python file; its name has to end in .py")
     if isinstance(spec.loader, SourceFileLoader):
-        spec.loader = _AsScript(name, str(path))
+        spec.loader = _AsScript(name, spec.loader.path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader

@@ -8,7 +8,7 @@ import pytest
 from aiomilter.compat import classic as Milter
 from tests.compat.playing import Side
 from tests.compat.rigs.pymilter import PYTHON, missing
-from tests.interop.scene import need
+from tests.programs import need
 
 
 class Tally:

@@ -14,7 +14,7 @@ from tests.compat.plays import play
 from tests.compat.rigs import pymilter
 from tests.compat.rigs.calls import Pymilter
 from tests.compat.test_modules_like_pymilter import ours
-from tests.interop.scene import need
+from tests.programs import need
 
 FRAGMENTS = [
     "<p>", "</p>", "<P\n", "<b/>", "<script>", "</script>", "<SCRIPT", "</script ", "<script/>", "<style>", "</style>",

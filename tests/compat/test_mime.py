@@ -21,7 +21,7 @@ from tests.compat.plays import play
 from tests.compat.rigs import pymilter
 from tests.compat.rigs.calls import Pymilter
 from tests.compat.test_modules_like_pymilter import ours
-from tests.interop.scene import need
+from tests.programs import need
 
 
 def message(octets: bytes) -> mime.MimeMessage:

@@ -13,7 +13,7 @@ from aiomilter.compat import MODULES
 from tests.compat.plays import play
 from tests.compat.rigs import pymilter
 from tests.compat.rigs.calls import Pymilter
-from tests.interop.scene import need
+from tests.programs import need
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 

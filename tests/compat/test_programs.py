@@ -22,9 +22,10 @@ from tests.dns.server import NameServer
 from tests.interop.client import MESSAGE, RECIPIENTS, accepted
 from tests.interop.conftest import on_port
 from tests.interop.rigs.mta import GLANCE
-from tests.interop.scene import Scene, need
+from tests.interop.scene import Scene
 from tests.listening import listening_ports, listens
 from tests.patience import PATIENCE
+from tests.programs import need
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from tests.faults.fuzz import targets
 from tests.faults.fuzz.corpus import read
 from tests.faults.fuzz.targets import TARGETS
 from tests.faults.report import Report
-from tests.interop.scene import need
+from tests.programs import need
 
 ROOT: Final = Path(__file__).parents[2]
 SHORT: Final = 5

@@ -3,15 +3,16 @@
 import asyncio
 import sys
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.faults.growth.counting import Cost, costs, missing, read
+from tests.faults.growth.counting import Cost, costs, read
 from tests.faults.growth.parsers import CONTROLS, PARSERS
 from tests.faults.growth.shapes import NUMBER, Shape, shapes
 from tests.faults.report import Report
-from tests.interop.scene import need
+from tests.programs import need, program
 
 SEED: Final = "1"
 COUNTED: Final = 2
@@ -31,6 +32,14 @@ def test_a_parser_raises_what_it_says(name: str) -> None:
                 read(parser, shape.text(size))
             except Exception as error:
                 raise AssertionError(f"{name}: {type(error).__name__} for {size} of {shape}") from error
+
+
+def missing() -> str | None:
+    """What this machine lacks to count; None if nothing."""
+    for tool in ("valgrind", "cc"):
+        if program(tool) is None:
+            return f"{tool} is not on the path, which the count of instructions needs"
+    return None if Path("/usr/include/valgrind/callgrind.h").exists() else "valgrind has no headers (callgrind.h)"
 
 
 @pytest.fixture(scope="module")

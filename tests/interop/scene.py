@@ -1,25 +1,13 @@
 """What a test plays on: one port of a rig, with what was delivered since the test began."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
-
-import pytest
 
 import aiomilter
 from tests.interop.client import Client, connect
 from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.sink import Delivery
-
-
-def need(missing: str | None) -> None:
-    """Skip the test that needs what is missing; in CI, where everything must be there, fail it."""
-    if missing is None:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
 
 
 class Scene:

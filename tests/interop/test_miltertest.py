@@ -1,7 +1,6 @@
 """A filter as OpenDKIM's miltertest meets it: an MTA's side that shares no code with Sendmail, Postfix or us."""
 
 import asyncio
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from aiomilter import (
     Response,
     Unknown,
 )
-from tests.interop.scene import need
+from tests.programs import needed
 
 pytestmark = pytest.mark.interop
 
@@ -104,9 +103,7 @@ class Answering(Milter):
 @pytest.mark.parametrize("transport", ["inet", "unix"])
 async def test_a_whole_conversation(transport: str) -> None:
     """P-015, P-017, P-020, P-031, P-047, P-060, P-067, P-068, P-090, P-092, P-108, P-110 to P-122."""
-    program = shutil.which("miltertest")
-    need(None if program else "miltertest is not installed (Debian package miltertest)")
-    assert program is not None
+    program = needed("miltertest")
     Answering.events = []
     with tempfile.TemporaryDirectory() as directory:
         socket = "inet:0@127.0.0.1" if transport == "inet" else f"unix:{directory}/filter"

@@ -1,8 +1,6 @@
 """Both resolvers against NSD and Unbound."""
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
@@ -18,6 +16,7 @@ from tests.dns.test_backends import BACKENDS, make
 from tests.dns.test_trouble import outcome
 from tests.interop.rigs.mta import free_port
 from tests.patience import PATIENCE
+from tests.programs import needed
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -116,15 +115,6 @@ stub-zone:
 """
 
 
-def program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 @asynccontextmanager
 async def running(command: list[str], ready: bytes) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a server until the block ends; enter the block once the server says that it is ready."""
@@ -156,14 +146,14 @@ def nsd(folder: Path, port: int) -> list[str]:
     (folder / "example.net.zone").write_text(OTHER_ZONE)
     config = folder / "nsd.conf"
     config.write_text(NSD.format(port=port, folder=folder))
-    return [program("nsd"), "-d", "-c", str(config)]
+    return [needed("nsd"), "-d", "-c", str(config)]
 
 
 def unbound(folder: Path, port: int, upstream: int) -> list[str]:
     config = folder / "unbound.conf"
     (folder / "root.hints").write_text(". 3600 IN NS root.invalid.\nroot.invalid. 3600 IN A 127.0.0.1\n")
     config.write_text(UNBOUND.format(port=port, folder=folder, upstream=upstream, closed=free_port()))
-    return [program("unbound"), "-d", "-c", str(config)]
+    return [needed("unbound"), "-d", "-c", str(config)]
 
 
 @asynccontextmanager

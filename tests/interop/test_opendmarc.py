@@ -8,7 +8,7 @@ from aiomilter.auth.results import forged
 from tests.auth.fields import NOT_OURS, OURS, TAKEN_FOR_OURS
 from tests.auth.spellings import Speller
 from tests.interop.rigs import opendmarc
-from tests.interop.scene import need
+from tests.programs import need
 
 pytestmark = pytest.mark.interop
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +13,8 @@ import pytest
 
 from aiomilter import AddressError
 from aiomilter._systemd import Systemd
-from tests.interop.scene import need
 from tests.patience import PATIENCE
+from tests.programs import needed
 
 from .daemon import LOOPS, Load, deliver, running, write_filter
 
@@ -228,12 +227,12 @@ async def test_a_socket_by_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_units_are_good(tmp_path: Path) -> None:
-    need(None if shutil.which("systemd-analyze") else "systemd-analyze is not there")
+    analyze = needed("systemd-analyze", "systemd")
     for unit in UNITS.iterdir():
         # What would be installed on the machine is not there.
         text = unit.read_text().replace("ExecStart=/opt/aiomilter/bin/aiomilter ", "ExecStart=/bin/true ")
         (tmp_path / unit.name).write_text(text)
-    command = ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))]
+    command = [analyze, "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 

@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,20 +16,13 @@ from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.modifications import InsertHeader, Quarantine
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, Reply
 from tests.patience import PATIENCE
+from tests.programs import compiled, needed
 
 pytestmark = pytest.mark.interop
 both_styles = pytest.mark.parametrize("style", ["postfix", "sendmail"])
 
 SOURCE = Path(__file__).parent / "filter.c"
-OPENDKIM = shutil.which("opendkim", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 MESSAGE = b"From: a@example.org\nX-A: one\nX-A: two\nSubject: x\n\nhello\n"
-
-
-def need(missing: str) -> None:
-    """Skip by name what is absent at home; in CI everything must be there."""
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
 
 
 @asynccontextmanager
@@ -64,13 +55,7 @@ async def _listens(path: Path) -> bool:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None or not Path("/usr/include/libmilter/mfapi.h").exists():
-        need("a C compiler with libmilter's headers (Debian: gcc libmilter-dev) is not installed")
-    program = tmp_path_factory.mktemp("c") / "filter"
-    command = [str(compiler), "-Wall", "-Werror", "-o", str(program), str(SOURCE), "-lmilter", "-lpthread"]
-    subprocess.run(command, check=True)
-    return program
+    return compiled(SOURCE, tmp_path_factory.mktemp("c"))
 
 
 @asynccontextmanager
@@ -179,14 +164,13 @@ async def envelope_again(session: Session) -> None:
 
 @asynccontextmanager
 async def opendkim(directory: Path, *lines: str) -> AsyncIterator[str]:
-    if OPENDKIM is None:
-        need("OpenDKIM (Debian: opendkim) is not installed")
+    program = needed("opendkim")
     configuration = directory / "conf"
     common = ("Syslog no", "RequireSafeKeys no", "Canonicalization relaxed/simple", "InternalHosts 192.0.2.1")
     configuration.write_text("\n".join([*common, *lines]) + "\n")
     path = directory / "s"
     path.unlink(missing_ok=True)
-    command = (str(OPENDKIM), "-f", "-x", str(configuration), "-p", f"local:{path}")
+    command = (program, "-f", "-x", str(configuration), "-p", f"local:{path}")
     async with running(*command, socket=path) as address:
         yield address
 
@@ -194,11 +178,9 @@ async def opendkim(directory: Path, *lines: str) -> AsyncIterator[str]:
 @both_styles
 async def test_opendkim_signs_what_is_delivered(style: Style, tmp_path: Path) -> None:
     """It asks for HDR_LEADSPC and SKIP, and signs octets as they leave: folds, double spaces and 8-bit included."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        need("openssl (to make a key) is not installed")
+    openssl = needed("openssl")
     key = tmp_path / "key.pem"
-    subprocess.run([str(openssl), "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    subprocess.run([openssl, "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
     octets = b"From: a@example.org\nSubject:  two  spaces\n\tfolded caf\xe9\nX:none\n\nhello\n\nworld\n"
 
     async with (

@@ -10,7 +10,6 @@ import ctypes
 import gc
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Final
 from tests.faults.growth.parsers import CONTROLS, PARSERS, Parser
 from tests.faults.growth.shapes import Shape, shapes
 
-__all__ = ["SIZES", "Cost", "costs", "missing", "read"]
+__all__ = ["SIZES", "Cost", "costs", "read"]
 
 SIZES: Final = (500, 1000, 2000)
 """Characters of the texts of a shape."""
@@ -66,14 +65,6 @@ class Cost:
     def __str__(self) -> str:
         """Return a line that says how to read the same texts again."""
         return f"{self.parser}: {', '.join(map(str, self.counts))} instructions for {SIZES} of {self.shape}"
-
-
-def missing() -> str | None:
-    """What this machine lacks to count; None if nothing."""
-    for tool in ("valgrind", "cc"):
-        if shutil.which(tool) is None:
-            return f"{tool} is not on the path, which the count of instructions needs"
-    return None if Path("/usr/include/valgrind/callgrind.h").exists() else "valgrind has no headers (callgrind.h)"
 
 
 def costs(seed: str, number: int, parsers: Iterable[str] = PARSERS) -> list[Cost]:

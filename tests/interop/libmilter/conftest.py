@@ -1,17 +1,14 @@
 """The C filter, compiled once, and how much was compared, said at the end of the run."""
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.interop.libmilter.playing import Played
-from tests.interop.scene import need
+from tests.programs import compiled
 
 SOURCE: Final = Path(__file__).parent / "filter.c"
-HEADERS: Final = Path("/usr/include/libmilter/mfapi.h")
 
 
 class Tally:
@@ -48,10 +45,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The filter on libmilter."""
-    compiler = shutil.which("cc")
-    if compiler is None or not HEADERS.exists():
-        need("a C compiler with libmilter's headers (Debian: gcc libmilter-dev) is not installed")
-    program = tmp_path_factory.mktemp("libmilter") / "filter"
-    command = [str(compiler), "-Wall", "-Werror", "-o", str(program), str(SOURCE), "-lmilter", "-lpthread", "-ldl"]
-    subprocess.run(command, check=True)
-    return program
+    return compiled(SOURCE, tmp_path_factory.mktemp("libmilter"))

@@ -1,12 +1,13 @@
 """OpenDMARC as a reader of Authentication-Results: it says whose field it takes for its own."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-PROGRAM = shutil.which("opendmarc") or ("/usr/sbin/opendmarc" if Path("/usr/sbin/opendmarc").exists() else None)
+from tests.programs import program
+
+PROGRAM = program("opendmarc")
 
 CONFIGURATION = """\
 AuthservID {name}

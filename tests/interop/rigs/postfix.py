@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.interop.rigs.mta import GLANCE, HASTE, Rig, RigError, free_port, run
 from tests.patience import PATIENCE
+from tests.programs import program
 
 MAIN_CF = """\
 compatibility_level = 3.6
@@ -111,7 +112,7 @@ class Postfix(Rig):
     def missing(cls) -> str | None:
         if os.geteuid() != 0:
             return "Postfix's master changes its user and must be started as root"
-        if shutil.which("postfix", path=_PATH) is None:
+        if program("postfix") is None:
             return "Postfix is not installed (Debian package postfix)"
         return None
 
@@ -169,11 +170,8 @@ class Postfix(Rig):
         await run(_find("sendmail"), "-C", str(self.etc), "-i", "-f", sender, "--", recipient, stdin=content)
 
 
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
-
-def _find(program: str) -> str:
-    return shutil.which(program, path=_PATH) or program
+def _find(name: str) -> str:
+    return program(name) or name
 
 
 def _output(program: str, *arguments: str) -> str:
