@@ -11,14 +11,12 @@ import contextvars
 import socket
 from asyncio.tasks import _enter_task, _leave_task, _unregister_task  # documented for those who extend asyncio
 from collections.abc import Callable
-from sys import getrefcount
 from types import FrameType
 from typing import ClassVar, Final, cast
-from weakref import getweakrefcount
 
 from aiomilter._budget import Budget
 from aiomilter._session import MORE, Handler, Session
-from aiomilter._standby import Rest, Run, Spare, Standby
+from aiomilter._standby import Rest, Run, Standby
 from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
 
@@ -44,7 +42,6 @@ class MilterProtocol(asyncio.Protocol):
         number: Of the connection.
         ended: Called once when the connection and all its callbacks are over.
         budget: What all connections may keep.
-        spare: The Task that it runs as, unless it has one for itself.
         peer: Who is at the other end, for the log; "" if not known.
     """
 
@@ -58,7 +55,6 @@ class MilterProtocol(asyncio.Protocol):
         "_looks",
         "_loop",
         "_lost",
-        "_met",
         "_mute",
         "_observer",
         "_options",
@@ -67,7 +63,6 @@ class MilterProtocol(asyncio.Protocol):
         "_run",
         "_running",
         "_session",
-        "_spare",
         "_standby",
         "_transport",
         "_writable",
@@ -93,7 +88,6 @@ class MilterProtocol(asyncio.Protocol):
         number: int,
         ended: Callable[["MilterProtocol"], None],
         budget: Budget,
-        spare: Spare,
         peer: str = "",
     ) -> None:
         self.number = number
@@ -112,8 +106,7 @@ class MilterProtocol(asyncio.Protocol):
         self._out = self._session.out
         self._run: Run | None = None
         self.context = contextvars.copy_context()
-        self._spare = spare
-        # The Task that it has for itself.
+        # Its Task, from its first batch on.
         self._standby: Standby | None = None
         self._running = False
         # There is nobody to write to, or not any more.
@@ -127,8 +120,6 @@ class MilterProtocol(asyncio.Protocol):
         self._left = 0
         self._transport: asyncio.Transport | None = None
         self._acknowledges = False
-        # The MTA has said who it is, if it does.
-        self._met = False
 
     @property
     def waiting(self) -> bool:
@@ -160,36 +151,24 @@ class MilterProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle what came, inline as far as it goes; hand the rest to the Task if a callback suspends."""
         self.idle = 0
-        if self._acknowledges:
-            self._acknowledge()
         if self._running:
             self._session.arrived(data)
             self._limit_waiting()
+            if self._acknowledges:
+                self._acknowledge()
             return
         loop, run, standby = self._loop, self._run, self._standby
         if run is None:
             return
-        known = 0
         if standby is None:
-            spare = self._spare
-            known = spare.known
-            if not known or spare.wake.done():
-                known = spare.look(loop)
-            task = spare.task
-        else:
-            own = standby.task
-            if own is None or own.cancelling():  # one that a callback has cancelled may not harm the next batch
-                own = standby.begin()
-            task = own
+            standby = self._standby = Standby(loop, self)
+        task = standby.fresh()
         try:
             _enter_task(loop, task)
             try:
                 future = self.context.run(run.send, data)
             finally:
                 _leave_task(loop, task)
-                if known and getrefcount(task) + getweakrefcount(task) > known:
-                    # A callback keeps it, so it may not be another connection's as well.
-                    standby = self._standby = self._spare.give(self)
         except StopIteration:
             self.done()
         except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
@@ -200,29 +179,25 @@ class MilterProtocol(asyncio.Protocol):
         else:
             if future is not MORE:
                 self._running = True
-                if standby is None:
-                    standby = self._standby = self._spare.give(self)
                 standby.hand(run, future)
+                if self._acknowledges and not self._out:
+                    self._acknowledge()
                 self.suspended()
             elif self._out:
                 # As flush() does: a call less for each batch (benchmarks gates).
                 if not self._mute:
                     self._transport.write(b"".join(self._out))  # type: ignore[union-attr]  # not mute: there is one
                 self._out.clear()
+            elif self._acknowledges:
+                self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Have the system acknowledge what came now, not with our next packet.
+        """Have the system acknowledge now what came and is not answered; an answer would do that.
 
-        Sendmail writes the macros of a step and the step itself one after the other with Nagle's algorithm on, so it holds
-        back the second until the first is acknowledged: 207 ms a message over TCP instead of 27.  Postfix writes both at
-        once; the call is left out as soon as it has said who it is.
+        MTAs write with Nagle's algorithm on, which holds back a packet until the one before is acknowledged, and that the
+        system does after 40 ms.  Sendmail writes the macros of a step and the step itself one after the other; so does Postfix
+        where another of its processes writes the step (``benchmarks postfix``).
         """
-        wire = self._session.wire
-        if not self._met and wire.connected:
-            self._met = True
-            if (wire.macro("v") or "").startswith("Postfix"):
-                self._acknowledges = False
-                return
         if self._transport is not None and not self._lost:
             with contextlib.suppress(OSError):
                 self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)

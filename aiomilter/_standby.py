@@ -1,27 +1,26 @@
-"""The Tasks that batches of packets run as, and go on in once a callback has suspended.
+"""The Task that a connection's batches of packets run as, and go on in once a callback has suspended.
 
-A batch begins inline, where its octets came, and yet a callback has to find a current Task there: the very one that goes on
-with it after a suspension (speed.md section 2, point 5).  So a Task stands by.  Many connections never need one: what does not
-suspend leaves no trace of whose Task it was.  All these share one, which saves each of them 1 KiB, a fifth of what it takes
-(``benchmarks memory``).  A connection one of whose callbacks suspends, or keeps the Task, has it for itself from then on.
+A batch begins inline, where its octets came, which is cheaper than to wake a Task for it (``benchmarks gates``).  And yet a
+callback has to find a current Task there: the very one that goes on with it after a suspension.  So a Task stands by.
 """
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Generator
-from sys import getrefcount
 from typing import Any, Final, Protocol, TypeAlias
-from weakref import getweakrefcount
 
 from aiomilter._session import MORE
 
-__all__ = ["Owner", "Rest", "Run", "Spare", "Standby"]
+__all__ = ["Owner", "Rest", "Run", "Standby"]
 
 Run: TypeAlias = Generator[Any, Any, None]
+_TAKES_BACK: Final = sys.version_info >= (3, 13)
+"""Whether ``uncancel()`` takes back a cancellation that was not yet raised."""
 
 
 class Owner(Protocol):
-    """The connection that has a Task for itself."""
+    """The connection whose Task it is."""
 
     context: contextvars.Context
     """Its callbacks run in."""
@@ -86,25 +85,30 @@ class Standby:
 
     Args:
         loop: The event loop.
+        owner: The connection.
     """
 
-    __slots__ = ("_handed", "_loop", "owner", "task", "waits", "wake")
+    __slots__ = ("_handed", "_loop", "_owner", "_wake", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._loop = loop
-        self.owner: Owner | None = None
-        """Whose it is; None as long as all may run as it."""
+        self._owner = owner
         # What to go on with, and the future that wakes it.
         self._handed: tuple[Run, Any] | None = None
-        self.wake: asyncio.Future[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
-        self.waits = False
-        """Whether the Task has begun to wait."""
         self.begin()
+
+    def fresh(self) -> "asyncio.Task[None]":
+        """Return the Task to run as: one that was cancelled may not harm what comes next, even if that was taken back."""
+        task, wake = self.task, self._wake
+        if task is None or wake is None or wake.done() or task.cancelling():
+            return self.begin()
+        return task
 
     def begin(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
         """Have a new Task, which is the case for nobody but one whose Task somebody has cancelled."""
-        self.wake = self._loop.create_future()
+        self._wake = self._loop.create_future()
         self.task = task = self._loop.create_task(self._keep(cancelled))
         task.add_done_callback(self._task_ended)
         return task
@@ -112,13 +116,13 @@ class Standby:
     def hand(self, run: Run, future: Any) -> None:
         """Have the Task go on with a batch."""
         self._handed = (run, future)
-        if self.wake is not None and not self.wake.done():
-            self.wake.set_result(None)
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     def end(self) -> None:
         """Have the Task end: there is nothing more to come."""
         task, self.task = self.task, None
-        wake, self.wake = self.wake, None
+        wake, self._wake = self._wake, None
         if wake is not None and not wake.done():
             wake.set_result(None)
         elif task is not None:
@@ -139,92 +143,27 @@ class Standby:
         """
         task = asyncio.current_task()
         assert task is not None
-        while self.wake is not None and not task.cancelling():
+        while self._wake is not None and not task.cancelling():
             try:
                 if self._handed is None:
-                    self.waits = True
-                    await self.wake
+                    await self._wake
             except asyncio.CancelledError as error:
                 if self.task is not task:
                     break
-                cancelled = error
-            owner = self.owner
-            if self._handed is None or owner is None:
+                cancelled = None if _TAKES_BACK and not task.cancelling() else error
+            if self._handed is None:
                 break
             (run, future), self._handed = self._handed, None
-            self.wake = self._loop.create_future()
+            self._wake = self._loop.create_future()
             try:
-                await Rest(owner, run, future, cancelled)
+                await Rest(self._owner, run, future, cancelled)
             except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
-                owner.failed(error)
+                self._owner.failed(error)
             except BaseException as error:
-                owner.failed(error)
+                self._owner.failed(error)
                 raise
             else:
-                owner.done()
+                self._owner.done()
             cancelled = None
         if self.task is task:
             self.task = None
-
-
-class _Nothing:
-    """In the place of what would wake a Task, where there is none."""
-
-    def done(self) -> bool:
-        """Say that it is of no use."""
-        return True
-
-
-_NOTHING: Final = _Nothing()
-
-
-class Spare:
-    """The Standby that all connections of a server share that have none for themselves.
-
-    Whoever runs as it looks before whether it is as new, and afterwards whether somebody holds its Task, weakly or not, who
-    did not before; so these are attributes: a batch costs no call of ours (``benchmarks gates``).
-    """
-
-    __slots__ = ("_standby", "known", "task", "wake")
-
-    def __init__(self) -> None:
-        self._standby: Standby | None = None
-        self.task: asyncio.Task[None]
-        self.known = 0
-        """How many hold the Task as long as nobody keeps it; 0 before it has begun to wait, which makes it one more."""
-        self.wake: asyncio.Future[None] | _Nothing = _NOTHING
-        """Is done where there is no Task, or somebody has cancelled it while it waited, even if that was taken back."""
-
-    def look(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Have another Task where there is none that is as new, and return how many hold it."""
-        standby = self._standby
-        if standby is None or self.wake.done() or self.task.cancelling():
-            self._standby = standby = Standby(loop)
-            assert standby.task is not None
-            assert standby.wake is not None
-            self.task, self.wake, self.known = standby.task, standby.wake, 0
-        task = self.task  # a name for it, as where the result is compared
-        found = getrefcount(task) + getweakrefcount(task)
-        if standby.waits:
-            self.known = found
-        return found
-
-    def give(self, owner: Owner) -> Standby:
-        """Let a connection that runs as it have it."""
-        standby = self._standby
-        assert standby is not None
-        self._forget()
-        standby.owner = owner
-        return standby
-
-    async def end(self) -> None:
-        """Have its Task end."""
-        if self._standby is not None:
-            task, standby = self.task, self._standby
-            self._forget()
-            standby.end()
-            await asyncio.wait((task,))
-
-    def _forget(self) -> None:
-        self._standby, self.wake, self.known = None, _NOTHING, 0
-        del self.task

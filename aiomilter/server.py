@@ -16,7 +16,6 @@ from aiomilter._generation import Factory, Generation
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._stall import Claim, Watch, watch
-from aiomilter._standby import Spare
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.failures import FailurePolicy
@@ -248,7 +247,6 @@ class Server:
         self._interval = 0.0
         # For how many sweeps too much memory is kept.
         self._pressed = 0
-        self._spare = Spare()
         self._budget = Budget(options.max_memory, options.max_messages, self._say)
         self._crowd = Crowd(
             options.max_connections,
@@ -344,7 +342,6 @@ class Server:
         ended = await asyncio.gather(*map(self._end_generation, self._generations))
         errors = [error for error in ended if error is not None]
         self._generations.clear()
-        await self._spare.end()
         if errors:
             raise errors[0] if len(errors) == 1 else ExceptionGroup("factories failed to end", errors)
 
@@ -387,7 +384,6 @@ class Server:
             self._count,
             self._when_ended,
             self._budget,
-            self._spare,
             self._newcomer.peer,
         )
         self._connections[connection] = generation

@@ -1,4 +1,4 @@
-"""Octets from Sendmail over TCP are acknowledged at once: it waits for that between two packets of a step."""
+"""Octets that are not answered are acknowledged at once over TCP: the MTA may wait for that before it writes the next."""
 
 import asyncio
 import socket
@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from aiomilter import Milter
+from aiomilter import Context, Helo, Milter
 from aiomilter._budget import Budget
 from aiomilter._protocol import MilterProtocol
-from aiomilter._standby import Spare
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options
@@ -25,18 +24,20 @@ HELO = packet(Command.HELO, b"x\x00")
 class FakeSocket:
     def __init__(self, family: socket.AddressFamily) -> None:
         self.family = family
-        self.calls: list[tuple[int, int, int]] = []
+        self.calls: list[str] = []
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
-        self.calls.append((level, option, value))
+        assert (level, option, value) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self.calls.append("acknowledged")
 
 
 class FakeTransport(asyncio.Transport):
     def __init__(self, sock: FakeSocket) -> None:
         super().__init__({"socket": sock})
+        self.sock = sock
 
     def write(self, data: Any) -> None:
-        pass
+        self.sock.calls.append("answer")
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -45,36 +46,60 @@ class FakeTransport(asyncio.Transport):
         pass
 
 
-async def calls(family: socket.AddressFamily, macros: bytes) -> int:
+class Slow(Milter):
+    async def helo(self, ctx: Context, helo: Helo) -> None:
+        await asyncio.sleep(0.001)
+
+
+async def calls(family: socket.AddressFamily, *reads: bytes, filter_: type[Milter] = Milter) -> list[str]:
+    """Return what was done for what was read, in its order."""
     sock = FakeSocket(family)
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     protocol = MilterProtocol(
-        loop, Milter, Options(), Guard(LogObserver()), 1, ended.set_result, Budget(1 << 20, None, print), Spare()
+        loop, filter_, Options(), Guard(LogObserver()), 1, ended.set_result, Budget(1 << 20, None, print)
     )
 
     def play() -> None:
         protocol.connection_made(FakeTransport(sock))
-        for octets in (OFFER, packet(Command.MACRO, b"C" + macros) + CONNECT, HELO, HELO):
+        for octets in (OFFER, *reads):
             protocol.data_received(octets)
-        protocol.connection_lost(None)
+            sock.calls.append("|")
+        loop.call_later(0.01, protocol.connection_lost, None)
 
     loop.call_soon(play)
     await ended
-    assert all(call == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1) for call in sock.calls)
-    return len(sock.calls)
+    return " ".join(sock.calls).split("|")
 
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the system has no TCP_QUICKACK")
 
 
-async def test_sendmail_is_acknowledged_at_once_all_the_time() -> None:
-    assert await calls(socket.AF_INET, b"j\0mx\0") == 4
+MACROS = packet(Command.MACRO, b"Cj\0mx\0")
+POSTFIX = packet(Command.MACRO, b"Cv\0Postfix 3.7.11\0")
 
 
-async def test_postfix_is_left_alone_once_it_is_known() -> None:
-    assert await calls(socket.AF_INET6, b"v\0Postfix 3.7.11\0") == 2
+@pytest.mark.parametrize("macros", [MACROS, POSTFIX])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_what_is_not_answered_is_acknowledged(family: socket.AddressFamily, macros: bytes) -> None:
+    done = await calls(family, macros, CONNECT, macros + HELO, HELO[:3], HELO[3:])
+    assert [each.split() for each in done] == [
+        ["answer"],
+        ["acknowledged"],
+        ["answer"],
+        ["answer"],
+        ["acknowledged"],
+        ["answer"],
+        [],
+    ]
+
+
+async def test_what_a_callback_lets_wait_is_acknowledged() -> None:
+    """It may be one that answers nothing, and the MTA go on."""
+    done = await calls(socket.AF_INET, HELO, MACROS, filter_=Slow)
+    assert [each.split() for each in done] == [["answer"], ["acknowledged"], ["acknowledged"], ["answer"]]
 
 
 async def test_a_unix_socket_has_nothing_to_acknowledge() -> None:
-    assert await calls(socket.AF_UNIX, b"j\0mx\0") == 0
+    done = await calls(socket.AF_UNIX, MACROS, CONNECT, MACROS)
+    assert "acknowledged" not in "".join(done)

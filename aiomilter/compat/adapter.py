@@ -248,8 +248,6 @@ class ThreadConnection(MilterProtocol):
                     with contextlib.suppress(OSError):
                         data = self._socket.recv(_READ_SIZE)
                 self.idle = 0
-                if self._quick_ack:
-                    self._acknowledge()
                 if not data:
                     self._session.over = True
                 self._working = True
@@ -257,6 +255,8 @@ class ThreadConnection(MilterProtocol):
                     found = run.send(data)
                 assert found is MORE, "a callback of a thread has suspended"
                 self._working = False
+                if self._quick_ack and not self._out:
+                    self._acknowledge()
                 self.flush()
         except StopIteration:
             pass
@@ -268,13 +268,7 @@ class ThreadConnection(MilterProtocol):
                 self._loop.call_soon_threadsafe(self._has_left)
 
     def _acknowledge(self) -> None:
-        """As :class:`MilterProtocol`'s: until the MTA has said that it is one that does not need it."""
-        wire = self._session.wire
-        if not self._met and wire.connected:
-            self._met = True
-            if (wire.macro("v") or "").startswith("Postfix"):
-                self._quick_ack = False
-                return
+        """As :class:`MilterProtocol`'s."""
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
 
