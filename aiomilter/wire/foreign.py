@@ -8,10 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["NEEDED", "protocol_of"]
+__all__ = ["MILTER", "NEEDED", "protocol_of"]
 
 NEEDED: Final = 16
 """Octets that are looked at; fewer will do."""
+
+MILTER: Final = "the milter protocol"
+"""Named where something else is expected, such as TLS."""
 
 # By what comes first; letters of either case.
 _FIRST: Final[Mapping[str, bytes]] = {
@@ -29,7 +32,7 @@ _FIRST: Final[Mapping[str, bytes]] = {
     "the protocol of Redis": rb"\*[0-9]+\r\n|(?:PING|INFO)(?: |\r?\n|\Z)",
 }
 # An offer: its length, 13 octets or more, and its code.
-_MILTER: Final = rb"\x00\x00[\x00\x01].O"
+_OFFER: Final = rb"\x00\x00[\x00\x01].O"
 
 
 def protocol_of(octets: bytes) -> str | None:
@@ -38,7 +41,7 @@ def protocol_of(octets: bytes) -> str | None:
     Args:
         octets: What came first, :data:`NEEDED` octets or fewer.
     """
-    if re.match(_MILTER, octets, re.DOTALL):
-        return "the milter protocol"
+    if re.match(_OFFER, octets, re.DOTALL):
+        return MILTER
     # Compiled when one comes: at import they would cost every program 3.5 million instructions.
     return next((name for name, first in _FIRST.items() if re.match(first, octets, re.IGNORECASE)), None)

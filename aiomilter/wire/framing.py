@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import MAX_FRAME_SIZE
-from aiomilter.wire.foreign import NEEDED, protocol_of
+from aiomilter.wire.foreign import MILTER, NEEDED, protocol_of
 
 __all__ = ["HEAD", "FrameBuffer", "Lookahead", "head_after", "packet"]
 
@@ -156,8 +156,8 @@ class FrameBuffer:
     def _refusal(self, length: int) -> RemoteProtocolError:
         """Return an error about what is at ``pos``, which is no frame."""
         name = protocol_of(bytes(self.data[self.pos : self.pos + NEEDED]))
-        if name is not None:
-            return RemoteProtocolError(f"speaks {name}, not the milter protocol")
+        if name not in (MILTER, None):
+            return RemoteProtocolError(f"speaks {name}, not {MILTER}")
         return RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
 
     def _go_on(self, have: int, need: int, waits: int) -> None:

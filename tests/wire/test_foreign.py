@@ -65,6 +65,13 @@ def test_it_is_known_by_its_first_octets_and_no_frame(octets: bytes, name: str) 
     assert protocol_of(octets[:NEEDED]) == name
 
 
+def test_an_offer_that_is_refused_for_its_length_is_not_said_to_be_of_another_protocol() -> None:
+    buffer = FrameBuffer(max_size=16)
+    buffer.feed(b"\0\0\1\xffO" + bytes(16))
+    with pytest.raises(RemoteProtocolError, match=r"\Aframe: expected a length of 1 to 17, found 511\Z"):
+        buffer.next_frame()
+
+
 UNKNOWN: Final = [
     b"",
     b"GE",

@@ -1,4 +1,4 @@
-"""Fuzz one target with Atheris: ``python -m tests.faults.fuzz TARGET [--seconds N] [--keep]``.
+"""Fuzz one target with Atheris: ``python -m tests.faults.fuzz TARGET [--seconds N | --inputs N] [--keep]``.
 
 An input that breaks a promise is printed as a line for the corpus, with the traceback, and the exit status is 1.
 """
@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz", description=__doc__)
     parser.add_argument("target")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--inputs", type=int, help="try so many, the same every time, however long that takes")
     parser.add_argument("--keep", action="store_true", help="put what reaches something new into the corpus")
     parser.add_argument("--inside", help=argparse.SUPPRESS, nargs=argparse.REMAINDER)
     options = parser.parse_args()
@@ -38,7 +39,8 @@ def main() -> int:
         for number, octets in enumerate(read(options.target)):
             seeds.joinpath(f"{number:04}").write_bytes(octets)
         limits = ["-max_len=2000", "-rss_limit_mb=2048", "-timeout=20", f"-artifact_prefix={work}/"]
-        status, said = _inside(options.target, [f"-max_total_time={options.seconds}", *limits, str(found), str(seeds)])
+        bound = [f"-runs={options.inputs}", "-seed=1"] if options.inputs else [f"-max_total_time={options.seconds}"]
+        status, said = _inside(options.target, [*bound, *limits, str(found), str(seeds)])
         done, covers = _DONE.findall(said), _COVER.findall(said)
         edges, features, kept = covers[-1] if covers else ("0", "0", "0")
         print(
