@@ -66,8 +66,8 @@ biff = no
 readme_directory = no
 enable_long_queue_ids = yes
 milter_protocol = 6
-milter_connect_timeout = 10s
-# Where a filter is to hang, on a busy machine as well.
+# A busy machine is no reason to do without a filter, or to give up one that is to hang.
+milter_connect_timeout = 300s
 milter_command_timeout = 300s
 """
 
