@@ -4,7 +4,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ClassVar, Final, ParamSpec
+from typing import Any, ClassVar, Final, TypeVar
 
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import FailurePolicy, check_answer
@@ -15,7 +15,7 @@ from aiomilter.wire.replies import BodyResponse, ConnectionResponse, Response, U
 
 __all__ = ["CALLBACKS", "Milter", "no_reply"]
 
-P = ParamSpec("P")
+NoReply = TypeVar("NoReply", bound=Callable[..., Coroutine[Any, Any, None]])
 
 CALLBACKS: Final[Mapping[Stage, str]] = {
     Stage.CONNECT: "connect",
@@ -56,7 +56,7 @@ _MAX_MACROS: Final = 50
 """Names that Sendmail takes in one list; it cuts off the rest without a word."""
 
 
-def no_reply(callback: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Coroutine[Any, Any, None]]:
+def no_reply(callback: NoReply) -> NoReply:
     """Mark a callback that never answers, so that the MTA need not wait for it and streams what follows.
 
     It has to return None.  An answer all the same, or a failure, is logged and given at the next step that has an answer.
