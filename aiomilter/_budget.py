@@ -37,12 +37,12 @@ class Budget:
         self._most_messages = most_messages
         self._say = say
         self._held: set[Keeper] = set()
-        self.used = 0
+        self.used: int = 0
         self.messages: set[object] = set()
         """Sessions with a message in work; filled only where these are limited."""
-        self.full = False
+        self.full: bool = False
         """Whether too much is kept."""
-        self.busy = most_messages is not None
+        self.busy: bool = most_messages is not None
         """Whether a new message has to ask: for octets or for messages."""
 
     def change(self, octets: int) -> None:

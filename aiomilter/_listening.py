@@ -61,8 +61,8 @@ class Permissions:
 
     def __init__(self, mode: int | None, owner: str | int | None, group: str | int | None) -> None:
         self.mode = mode
-        self.owner = user_number("socket_owner", owner) if owner is not None else None
-        self.group = group_number("socket_group", group) if group is not None else None
+        self.owner: int | None = user_number("socket_owner", owner) if owner is not None else None
+        self.group: int | None = group_number("socket_group", group) if group is not None else None
 
 
 class Bound:
@@ -157,7 +157,7 @@ class Share:
     """
 
     def __init__(self, bound: Iterable[Bound], counts: "memoryview[int]", place: int) -> None:
-        self.bound = [Bound(one.socket) for one in bound]  # the paths are not ours to remove
+        self.bound: list[Bound] = [Bound(one.socket) for one in bound]  # the paths are not ours to remove
         self._counts = counts
         self._place = place
         self._accepting = False

@@ -90,10 +90,10 @@ class MilterProtocol(asyncio.Protocol):
         budget: Budget,
         peer: str = "",
     ) -> None:
-        self.number = number
-        self.peer = peer
-        self.idle = 0
-        self.budget = budget
+        self.number: int = number
+        self.peer: str = peer
+        self.idle: int = 0
+        self.budget: Budget = budget
         # Octets the budget knows of; unfinished packets found, and how often the last was found unfinished.
         self._kept = 0
         self._looks = 0
@@ -105,7 +105,7 @@ class MilterProtocol(asyncio.Protocol):
         self._session = self.session(make, options, observer, self)
         self._out = self._session.out
         self._run: Run | None = None
-        self.context = contextvars.copy_context()
+        self.context: contextvars.Context = contextvars.copy_context()
         # Its Task, from its first batch on.
         self._standby: Standby | None = None
         self._running = False

@@ -267,12 +267,12 @@ class Session:
         self._channel = channel
         self._budget = channel.budget
         self._debug = observer.debug
-        self.wire = Connection(options.max_frame_size, self._rules)
+        self.wire: Connection = Connection(options.max_frame_size, self._rules)
         self.out: list[bytes] = []
-        self.over = False
-        self.draining = False
+        self.over: bool = False
+        self.draining: bool = False
         # The MTA does not take what was written.
-        self.congested = False
+        self.congested: bool = False
         self._hurries = False
         self._handler: Handler | None = None
         self._agreement: Agreement | None = None

@@ -34,7 +34,7 @@ class Systemd:
         self, notify: str | None = None, watchdog: float | None = None, handed: Sequence[tuple[int, str]] = ()
     ) -> None:
         self.watchdog = watchdog
-        self.handed = tuple(handed)
+        self.handed: tuple[tuple[int, str], ...] = tuple(handed)
         self._notify = "\0" + notify[1:] if notify is not None and notify.startswith("@") else notify
 
     @classmethod

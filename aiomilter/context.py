@@ -100,12 +100,12 @@ class Scene:
     )
 
     def __init__(self, source: Source) -> None:
-        self.source = source
-        self.client = _UNKNOWN_CLIENT
-        self.helo = ""
-        self.in_message = False
+        self.source: Source = source
+        self.client: Connect = _UNKNOWN_CLIENT
+        self.helo: str = ""
+        self.in_message: bool = False
         self.sender: Mail | None = None
-        self.recipients = _NOBODY
+        self.recipients: list[Rcpt] = _NOBODY
         self._clear()
 
     @property
@@ -140,7 +140,7 @@ class Scene:
     def _clear(self) -> None:
         self.sender = None
         self.recipients = _NOBODY
-        self.refused = 0
+        self.refused: int = 0
         self.notes: dict[str, Any] | None = None
         self.endings: list[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
         self.edits: Edits | None = None

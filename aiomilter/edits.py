@@ -126,7 +126,7 @@ class Edits:
         self._max_size = max_size
         self._max_body_size = max_body_size
         # How many would be sent.
-        self.count = 0
+        self.count: int = 0
         self._size = 0
         self._changes: dict[tuple[str, int], bytes] = {}
         self._insertions: list[bytes] = []
@@ -137,12 +137,12 @@ class Edits:
         self._added: dict[tuple[str, str], str] = {}
         self._recipients: _Recipients | None = None
         # Recipients that were to be deleted and that nobody knows.
-        self.missed = 0
+        self.missed: int = 0
         self._quarantine: bytes | None = None
         self.body: Body | None = None
         # Where bodies come from that nobody has begun to read.
         self.sources: list[AsyncIterable[bytes]] = []
-        self.overflow = False
+        self.overflow: bool = False
 
     def add_header(self, name: str, value: str) -> None:
         """Queue a field for the end of the header section."""

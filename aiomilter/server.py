@@ -227,7 +227,7 @@ class Server:
         self.drain_timeout = drain_timeout
         self._backlog = backlog
         self.observer: Observer = Guard(options.observer or LogObserver())
-        self.broken = asyncio.Event()
+        self.broken: asyncio.Event = asyncio.Event()
         """Set while the factory in use has ended before it was to: new connections are asked to come back."""
         self._generation: Generation | None = None
         self._generations: set[Generation] = set()

@@ -31,10 +31,10 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, Reply
 
 try:
     from aiosmtpd.smtp import SMTP
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        "aiomilter.smtp needs aiosmtpd: pip install 'aiomilter[smtp]'", name=error.name
-    ) from error
+        "aiomilter.smtp needs aiosmtpd: pip install 'aiomilter[smtp]'", name=_error.name
+    ) from _error
 
 __all__ = ["Front", "Outcome", "front", "split_address", "store"]
 
@@ -156,11 +156,11 @@ class Front:
         observer: Observer | None,
     ) -> None:
         self.host: Final = host
-        self.port = port
+        self.port: int = port
         self.milter: Final = milter
         self.drain_timeout = drain_timeout
         self.limits: Final = limits
-        self.draining = False
+        self.draining: bool = False
         self.on_message: Final = on_message
         self.observer: Final = Guard(observer or LogObserver())
         self._listener: asyncio.Server | None = None

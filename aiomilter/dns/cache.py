@@ -113,7 +113,7 @@ class CachingResolver:
         max_size: int = 32 * 1024 * 1024,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self._resolver = resolver
         self._min_ttl = min_ttl
         self._max_ttl = max_ttl

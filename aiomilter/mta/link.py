@@ -47,7 +47,7 @@ class Link:
     def __init__(
         self, reader: asyncio.StreamReader, writer: Writer, *, timeout: float, max_size: int, buffer_size: int
     ) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._reader = reader
         self._writer = writer
         self._timeout = timeout

@@ -218,7 +218,7 @@ class Session:
             raise ValueError(f"style: expected 'postfix' or 'sendmail', found {style!r}")
         self.style: Final = style
         self.offer: Final = offer
-        self.queue_id = ""
+        self.queue_id: str = ""
         self._link = Link(
             reader,
             writer,

@@ -172,18 +172,18 @@ class Connection:
     )
 
     def __init__(self, max_frame_size: int = MAX_FRAME_SIZE, rules: Rules = NATIVE) -> None:
-        self.buffer = FrameBuffer(max_frame_size)
+        self.buffer: FrameBuffer = FrameBuffer(max_frame_size)
         self._rules = rules
         self._rows: dict[State, Row] | None = None
         # What each command means now.
         self.row: Row = {}
-        self.state = State.IDLE
+        self.state: State = State.IDLE
         # By PLACES.  Whole packets as received until somebody reads a macro: decoding them all at once costs 39 %.
         self.macros: list[bytes | dict[str, str]] = [b""] * (len(_STEPS) + 1)
         # The last MACRO packet, whole, as long as what it brought is still there.
-        self.macro_frame = b""
+        self.macro_frame: bytes = b""
         # The end-of-message packet brought body, and its own event is still to come.
-        self.last_of_body = False
+        self.last_of_body: bool = False
         # The step whose macros belong to what comes next, although they came before the end of what was.
         self._keep: int | None = None
         # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
@@ -194,11 +194,11 @@ class Connection:
         self._in_unknown = False
         self._connected = False
         # What was last out of order has broken up a message: what still comes of that may not pass unseen.
-        self.broken = False
+        self.broken: bool = False
         # Header values come with the space that follows the colon.
-        self.leading_space = False
+        self.leading_space: bool = False
         # MACRO packets imply nothing.
-        self.lends_plainly = False
+        self.lends_plainly: bool = False
 
     @property
     def negotiated(self) -> bool:

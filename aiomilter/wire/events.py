@@ -301,7 +301,9 @@ class Mail(_MailFields):
         """Compare as for equality."""
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        """Hash as a tuple does."""
+        return tuple.__hash__(self)
 
     @property
     def address(self) -> str:
@@ -352,7 +354,9 @@ class Rcpt(_RcptFields):
         """Compare as for equality."""
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        """Hash as a tuple does."""
+        return tuple.__hash__(self)
 
     @property
     def address(self) -> str:

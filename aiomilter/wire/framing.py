@@ -63,17 +63,17 @@ class FrameBuffer:
     __slots__ = ("data", "end", "looks", "max_size", "missing", "parts", "pos", "skip")
 
     def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
-        self.max_size = max_size
-        self.data = b""
-        self.pos = 0
-        self.end = 0
+        self.max_size: int = max_size
+        self.data: bytes = b""
+        self.pos: int = 0
+        self.end: int = 0
         self.parts: list[bytes] = []
         # Octets of the first part that were joined to a frame already.
-        self.skip = 0
+        self.skip: int = 0
         # Octets that must come before another frame can be whole, once :meth:`refill` has found one unfinished.
-        self.missing = 0
+        self.missing: int = 0
         # Unfinished frames found so far; one whose head is unfinished, too, may count twice.
-        self.looks = 0
+        self.looks: int = 0
 
     def __len__(self) -> int:
         """Octets that wait to be read as frames."""
@@ -204,13 +204,13 @@ class Lookahead:
     __slots__ = ("codes", "found", "head", "skip", "until", "walked")
 
     def __init__(self, codes: frozenset[int], until: frozenset[int]) -> None:
-        self.codes = codes
-        self.until = until
+        self.codes: frozenset[int] = codes
+        self.until: frozenset[int] = until
         # The code that ended the walk, one of either; and the octets walked over so far.
         self.found: int | None = None
-        self.walked = 0
-        self.head = b""
-        self.skip = 0
+        self.walked: int = 0
+        self.head: bytes = b""
+        self.skip: int = 0
 
     def feed(self, data: bytes, pos: int = 0) -> int | None:
         """Take octets from ``pos`` on and return the code that ended the walk if it was looked for, else None."""
