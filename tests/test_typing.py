@@ -1,13 +1,23 @@
 """What users write type-checks, and wrong use does not: ``tests/typing/``."""
 
+import json
+import os
 import re
 import runpy
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mypy import api
 
+from tests.programs import need
+
+ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent / "typing"
+only_311 = pytest.mark.skipif(sys.version_info >= (3, 12), reason="one Python is enough")
 WRONG = sorted((HERE / "wrong").glob("*.py"))
 _MARK = re.compile(r"# E: (.+)$")
 _FOUND = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: .*\[(?P<code>[a-z-]+)\]$")
@@ -20,8 +30,7 @@ def marked(path: Path) -> dict[int, set[str]]:
 
 
 def check(*paths: Path) -> str:
-    root = Path(__file__).parent.parent
-    out, err, _ = api.run(["--config-file", str(root / "pyproject.toml"), "--no-pretty", *map(str, paths)])
+    out, err, _ = api.run(["--config-file", str(ROOT / "pyproject.toml"), "--no-pretty", *map(str, paths)])
     assert not err, err
     return out
 
@@ -41,6 +50,44 @@ def test_every_wrong_use_fails_where_it_is_written() -> None:
     assert len(WRONG) > 3
     for path in WRONG:
         assert found[path.name] == marked(path), path.name
+
+
+def pyright(*arguments: str) -> Any:
+    """Return what pyright finds, in its own form."""
+    need(None if find_spec("pyright") else "pyright is not installed (pip install 'aiomilter[types]')")
+    command = [sys.executable, "-m", "pyright", "--outputjson", *arguments]
+    # It looks for the interpreter that has the package on the path.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@only_311
+def test_pyright_knows_the_type_of_each_public_name() -> None:
+    found = pyright("--verifytypes", "aiomilter", "--ignoreexternal")["typeCompleteness"]
+    unclear = [symbol["name"] for symbol in found["symbols"] if symbol["isExported"] and not symbol["isTypeKnown"]]
+    assert (unclear, found["completenessScore"]) == ([], 1)
+
+
+@pytest.mark.slow
+@only_311
+def test_pyright_finds_nothing_in_what_users_write() -> None:
+    found = pyright("examples", "tests/typing/right.py")
+    assert found["generalDiagnostics"] == []
+    assert found["summary"]["filesAnalyzed"] >= 10
+
+
+@pytest.mark.slow
+@only_311
+def test_pyright_finds_every_wrong_use_where_it_is_written() -> None:
+    found: dict[str, set[int]] = {path.name: set() for path in WRONG}
+    for each in pyright(*map(str, WRONG))["generalDiagnostics"]:
+        found[Path(each["file"]).name].add(each["range"]["start"]["line"] + 1)
+    for path in WRONG:
+        assert found[path.name] == set(marked(path)), path.name
 
 
 def test_what_users_write_can_be_imported() -> None:

@@ -33,7 +33,7 @@ class AddrCache:
     time_format = "%Y%b%d %H:%M:%S %Z"
 
     def __init__(self, renew: float = 7, fname: str | None = None) -> None:
-        self.age = renew
+        self.age: float = renew
         self.cache: dict[str, tuple[float | None, Any]] = {}
         self.fname = fname
         # In the order they were set, each with its size.

@@ -20,7 +20,8 @@ class MilterConfigParser(ConfigParser):
     def __init__(self, defaults: Mapping[str, str] = {}) -> None:
         super().__init__()
         # Programs read it as an attribute, where ConfigParser has a method.
-        self.defaults = self._fallbacks = dict(defaults)  # type: ignore[method-assign,assignment]
+        self._fallbacks = dict(defaults)
+        self.defaults: dict[str, str] = self._fallbacks  # type: ignore[assignment]
 
     def get(self, sect: str, opt: str, fallback: Any = None, **kwds: Any) -> Any:  # type: ignore[override]
         """Return the value of an option.

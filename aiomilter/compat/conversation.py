@@ -108,6 +108,7 @@ class ClassicSession(Session):
 
     __slots__ = ("_before", "forked", "offered", "reply")
     _rules: ClassVar[Rules] = LIBMILTER
+    over: bool
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -115,7 +116,7 @@ class ClassicSession(Session):
         # What setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
         self.reply: RawReply | None = None
         # Whether this is a copy, in a process that a callback has forked: it ends with the callback.
-        self.forked = False
+        self.forked: bool = False
         # Packets that waited to leave when the end of the message came.
         self._before = 0
 

@@ -107,7 +107,7 @@ class Session:
     """
 
     def __init__(self, cache: dict[tuple[str, str], list[Any]] | None = None) -> None:
-        self.cache = {} if cache is None else cache
+        self.cache: dict[tuple[str, str], list[Any]] = {} if cache is None else cache
         # Of what was asked, in this order.
         self._sizes: dict[tuple[str, str], int] = {}
 

@@ -47,11 +47,11 @@ class Greylist:
 
     def __init__(self, dbname: str, grey_time: float = 10, grey_expire: float = 4, grey_retain: float = 36) -> None:
         self.ignoreLastByte = False
-        self.greylist_time = grey_time * 60
-        self.greylist_expire = grey_expire * 60 * 60
-        self.greylist_retain = grey_retain * 24 * 60 * 60
+        self.greylist_time: float = grey_time * 60
+        self.greylist_expire: float = grey_expire * 60 * 60
+        self.greylist_retain: float = grey_retain * 24 * 60 * 60
         # Our own lock keeps the threads apart.
-        self.conn = sqlite3.connect(dbname, isolation_level=None, check_same_thread=False)
+        self.conn: sqlite3.Connection = sqlite3.connect(dbname, isolation_level=None, check_same_thread=False)
         self._lock = threading.Lock()
         with self._transaction():
             self.conn.execute(_TABLE)

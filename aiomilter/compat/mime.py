@@ -114,7 +114,7 @@ class MimeMessage(Message):
         super().__init__()
         self.headerchange: Callable[[MimeMessage, str, str | None], object] | None = None
         self.submsg: MimeMessage | None = None
-        self.modified = False
+        self.modified: bool = False
         # How deep it is in others, and what may be done to look into zip files, for all parts of a message.
         self._level = 0
         self._budget = Budget()
@@ -122,7 +122,8 @@ class MimeMessage(Message):
             read = message_from_file(fp)
             self._headers: list[tuple[str, Any]] = list(read.raw_items())
             self._payload: Any = read.get_payload()
-            self.preamble, self.epilogue = read.preamble, read.epilogue
+            self.preamble: str | None = read.preamble
+            self.epilogue: str | None = read.epilogue
 
     def get_param(self, param: str, failobj: Any = None, header: str = "content-type", unquote: bool = True) -> Any:
         """Return a parameter of a header, decoded where RFC 2231 encodes it; see :meth:`email.message.Message.get_param`."""
@@ -144,10 +145,22 @@ class MimeMessage(Message):
         return boundary if boundary is failobj or len(boundary) <= _MAX_BOUNDARY else failobj
 
     getparam = get_param
-    getfilename = Message.get_filename
-    ismultipart = Message.is_multipart
-    getheaders = Message.get_all
-    gettype = Message.get_content_type
+
+    def getfilename(self, failobj: Any = None) -> Any:
+        """Return the name of the part's file, see :meth:`email.message.Message.get_filename`."""
+        return Message.get_filename(self, failobj)
+
+    def ismultipart(self) -> bool:
+        """Return whether there are parts."""
+        return Message.is_multipart(self)
+
+    def getheaders(self, name: str, failobj: Any = None) -> Any:
+        """Return the values of all headers of a name, see :meth:`email.message.Message.get_all`."""
+        return Message.get_all(self, name, failobj)
+
+    def gettype(self) -> str:
+        """Return the media type, in lower case."""
+        return Message.get_content_type(self)
 
     def getparams(self) -> list[tuple[str, str]]:
         """Return the parameters of Content-Type, names in lower case; the type itself comes first, as a name."""

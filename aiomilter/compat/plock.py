@@ -40,7 +40,7 @@ class PLock:
             OSError: The lock file cannot be made.
         """
         self.unlock()
-        self.lockname = lockname or self.basename + ".lock"
+        self.lockname: str = lockname or self.basename + ".lock"
         descriptor = os.open(self.lockname, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         # Before anything can fail: unlock() is to find it.
         self.fp = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape")

@@ -29,7 +29,7 @@ class MTAPolicy:
 
     def __init__(self, sender: str, conf: Any, access_file: str | None = None) -> None:
         self.sender = sender
-        self.domain = sender.split("@")[-1].lower()
+        self.domain: str = sender.split("@")[-1].lower()
         self.access_file: str | None = access_file or conf.access_file
         self.use_nulls: bool = conf.access_file_nulls
         self.acf: _Map | None = None

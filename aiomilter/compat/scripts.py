@@ -80,8 +80,8 @@ class HTMLScriptFilter(SGMLFilter):
 
     def __init__(self, out: Writable) -> None:
         super().__init__(out)
-        self.ignoring = 0
-        self.modified = False
+        self.ignoring: int = 0
+        self.modified: bool = False
 
     def start_script(self, unused: list[tuple[str, str]]) -> None:
         """Write nothing from here on."""

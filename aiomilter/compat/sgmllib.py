@@ -32,9 +32,10 @@ class SGMLParser:
 
     def reset(self) -> None:
         """Forget what was fed."""
-        self.rawtext = ""
+        self.rawtext: str = ""
         self.stack: list[str] = []
-        self.nomoretags = self.literal = False
+        self.nomoretags: bool = False
+        self.literal: bool = False
         # What a class says of itself is not true of those derived from it.
         self._only: Collection[str] | None = vars(type(self)).get("_only_tags")
         self._markup = Markup(self._only)

@@ -1,7 +1,7 @@
 """A base that plays messages to a filter derived from it, for the filter's unit tests: ``Milter.test``."""
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from aiomilter.compat.lowlevel import CONTINUE, NOREPLY
 from aiomilter.compat.mime import MimeMessage
@@ -25,7 +25,7 @@ class TestBase:
     __test__ = False
 
     def __init__(self, logfile: str = "test/milter.log") -> None:
-        self.logfp = open(logfile, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - until _close()
+        self.logfp: TextIO = open(logfile, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - until _close()
         self._played = TestCtx()
 
     def _close(self) -> None:

@@ -70,7 +70,7 @@ class TestCtx:
     """
 
     __test__ = False
-    default_opts: ClassVar = [CURR_ACTS, _ALL_STEPS, 0, 0]
+    default_opts: ClassVar[list[int]] = [CURR_ACTS, _ALL_STEPS, 0, 0]
 
     def __init__(self, logfile: str = "test/milter.log") -> None:
         self._priv: Any = None

@@ -4,13 +4,13 @@ from aiomilter import CONTINUE, Context, Header, Mail, Milter, Response, no_repl
 
 
 class Answers(Milter):
-    @no_reply  # E: arg-type
+    @no_reply  # E: type-var
     async def header(self, ctx: Context, header: Header) -> Response | None:
         return CONTINUE
 
 
 class AnswersAlways(Milter):
-    @no_reply  # E: arg-type
+    @no_reply  # E: type-var
     async def envfrom(self, ctx: Context, mail: Mail) -> Response:
         return CONTINUE
 
