@@ -31,44 +31,48 @@ class Generation:
         self._retired = False
         self._released = asyncio.Event()
         self._task: asyncio.Task[None]
+        self._started: asyncio.Future[None]
 
     async def start(self) -> None:
         """Enter the factory and make one filter, to see that it can be made."""
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._hold(started))
+        self._started = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold())
         self._task.add_done_callback(self._ended)
-        try:
-            await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            raise
-        if not started.done():
+        await asyncio.wait((self._task, self._started), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.cancelled() or self._started.cancelled():
+            raise RuntimeError("factory: it was cancelled while it started")
+        if not self._started.done():
             await self._task
             raise RuntimeError("factory: expected it to wait until it is left, found it ended")
 
-    async def _hold(self, started: "asyncio.Future[None]") -> None:
+    def give_up(self) -> None:
+        """Have it end although it may not have started; see :meth:`end`."""
+        self.release()
+        self._task.cancel()
+
+    async def _hold(self) -> None:
         try:
-            await self._enter(started)
+            await self._enter()
         except SystemExit as error:
             # A Task that raises it ends the event loop, and with it what serves well.
             raise RuntimeError(f"factory: it called sys.exit({error.code!r})") from error
 
-    async def _enter(self, started: "asyncio.Future[None]") -> None:
+    async def _enter(self) -> None:
         made = self._factory()
         if isinstance(made, AbstractAsyncContextManager):
             async with made as make:
                 if not callable(make):
                     raise TypeError(f"factory: expected it to yield a callable, found {type(make).__name__}")
                 _check_handler(make())
-                await self._serve(make, started)
+                await self._serve(make)
         else:
             _check_handler(made)
-            await self._serve(cast(Make, self._factory), started)
+            await self._serve(cast(Make, self._factory))
 
-    async def _serve(self, make: Make, started: "asyncio.Future[None]") -> None:
+    async def _serve(self, make: Make) -> None:
         self.make = make
-        started.set_result(None)
+        if not self._started.done():
+            self._started.set_result(None)
         await self._released.wait()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
@@ -117,8 +121,9 @@ class Generation:
             late(what + then)
             self._task.cancel()
         else:
-            # Whoever closes the event loop waits for all tasks that it knows of.
+            # Whoever closes the event loop waits for all tasks that it knows of, and whoever starts it for its start.
             _unregister_task(self._task)
+            self._started.cancel()
         error = None if not self._task.done() or self._task.cancelled() else self._task.exception()
         if self.broken:  # its traceback is in the log
             why = f"{type(error).__name__}: {error}" if error is not None else "it was cancelled"

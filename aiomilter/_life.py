@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from aiomilter._shielded import settle
+
 __all__ = ["Manager", "Orders", "Reload", "Service", "live"]
 
 Reload: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
@@ -27,7 +29,7 @@ class Service(AbstractAsyncContextManager[object], Protocol):
         """Set while it cannot serve, and will not by itself."""
 
     async def drain(self, timeout: float | None = None) -> None:
-        """End what is open in its own time, within ``timeout``."""
+        """End what is open in its own time, within ``timeout``; cancelled meanwhile, close."""
 
     async def close(self) -> None:
         """End everything now."""
@@ -103,10 +105,7 @@ async def live(service: Service, orders: Orders, *, own_process: bool, reload: R
                 manager.stopping()
                 if service.broken.is_set():
                     orders.stop.set()
-                if not orders.stop.is_set():
-                    await _until(service.drain(None), orders.stop)
-                if orders.stop.is_set():
-                    await _until(service.drain(service.drain_timeout), orders.hurry)
+                await _drain(service, orders)
                 await service.close()
         except asyncio.CancelledError:
             if not orders.gave_up():
@@ -129,6 +128,38 @@ async def _serve(service: Service, orders: Orders, reload: Reload | None, manage
             manager.ready(_SERVING if done else f"{_SERVING}; the last reload failed, see the log")
 
 
+async def _drain(service: Service, orders: Orders) -> None:
+    """Have it end what is open in its own time; in less once it is told to stop, and now once it is told to hurry.
+
+    The drain without a time-out goes on beside the one with it: cancelled, it would close.
+    """
+    draining: list[asyncio.Task[None]] = []
+    try:
+        if not orders.stop.is_set():
+            draining.append(asyncio.create_task(service.drain(None)))
+            await _first(draining[0], orders.stop)
+        if orders.stop.is_set():
+            draining.append(asyncio.create_task(service.drain(service.drain_timeout)))
+            await _first(draining[-1], orders.hurry)
+    finally:
+        for task in draining:
+            task.cancel()
+        await settle(*draining)
+    for task in draining:
+        if not task.cancelled():
+            task.result()
+
+
+async def _first(task: "asyncio.Task[Any]", event: asyncio.Event) -> None:
+    """Wait until a task has ended or an event has happened."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        await settle(waiting)
+
+
 async def _until(work: Coroutine[Any, Any, _T], *events: asyncio.Event) -> _T | None:
     """Do some work until an event happens; return its result, None if it was not finished."""
     working = asyncio.ensure_future(work)
@@ -138,8 +169,7 @@ async def _until(work: Coroutine[Any, Any, _T], *events: asyncio.Event) -> _T | 
     finally:
         for task in (*waiting, working):
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await settle(*waiting, working)
     return None if working.cancelled() else working.result()
 
 

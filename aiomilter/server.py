@@ -15,6 +15,7 @@ from aiomilter._crowd import Crowd
 from aiomilter._generation import Factory, Generation
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._protocol import MilterProtocol, connection_of
+from aiomilter._shielded import finish, settle
 from aiomilter._stall import Claim, Watch, watch
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.exceptions import RemoteProtocolError
@@ -231,6 +232,8 @@ class Server:
         """Set while the factory in use has ended before it was to: new connections are asked to come back."""
         self._generation: Generation | None = None
         self._generations: set[Generation] = set()
+        # Those that are about to start.
+        self._building: set[Generation] = set()
         self._connections: dict[MilterProtocol, Generation] = {}
         self._count = 0
         # One for all: a method looked up for each connection would be an object for each.
@@ -238,6 +241,10 @@ class Server:
         self._listeners: list[Listener] = []
         self._accepting: dict[asyncio.Task[Any], MilterProtocol] = {}
         self._share: Share | None = None
+        # Whether it was started, and takes nobody any more; and what closes it.
+        self._begun = False
+        self._stopped = False
+        self._closing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
@@ -257,34 +264,52 @@ class Server:
         self._unwatch: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Build the filter, then listen."""
+        """Build the filter, then listen.
+
+        Raises:
+            RuntimeError: It was entered before.
+        """
         await self.start()
         return self
 
     async def start(self, *, listen: bool = True) -> None:
-        """Build the filter, then listen, unless connections are brought by :meth:`accept` only."""
+        """Build the filter, then listen, unless connections are brought by :meth:`accept` only.
+
+        Raises:
+            RuntimeError: It was started before, or is closed.
+        """
+        if self._begun or self._stopped:
+            raise RuntimeError("serve: a server starts once; call serve() for another")
+        self._begun = True
         self._idle.set()
         # glibc gives blocks of the size that asyncio reads into by system calls of their own, three a read, until it has seen
         # a larger one freed: 25 calls a message instead of 10.
         bytes(_MAPPED)
-        self._generation = await self._build(self._factory)
         try:
+            self._generation = await self._build(self._factory, "serve")
             if listen:
                 await self._listen()
                 if self._options.stall_timeout is not None:
                     self._unwatch = watch(Watch(self._options.stall_timeout, self._claim, self.observer.stalled))
         except BaseException:
+            self._stop_listening()
             await self.close()
             raise
         self._begin_sweep()
 
+    def _check_open(self, what: str) -> None:
+        if self._stopped:
+            raise RuntimeError(f"{what}: the server is closed")
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Drain; after an exception close at once."""
-        if kind is None:
-            await self.drain(self.drain_timeout)
-        await self.close()
+        """Drain; after an exception, or if it is cancelled meanwhile, close at once."""
+        try:
+            if kind is None:
+                await self.drain(self.drain_timeout)
+        finally:
+            await self.close()
 
     async def reload(self, factory: Factory) -> None:
         """Have new connections served by another factory; open ones finish on the old one.
@@ -293,10 +318,12 @@ class Server:
             RuntimeError: The server was closed meanwhile.
             Exception: Whatever the factory raises; then nothing has changed.
         """
-        generation = await self._build(factory)
+        self._check_open("reload")
+        generation = await self._build(factory, "reload")
         if self._generation is None:
-            await self._end_generation(generation)
-            raise RuntimeError("reload: the server is closed")
+            # It has not started, or has let go since the other was built.
+            await finish(self._end_generation(generation))
+            raise RuntimeError("reload: the server does not serve")
         # Not before: another reload may have been quicker.
         old, self._generation = self._generation, generation
         if old.broken:
@@ -311,8 +338,19 @@ class Server:
             timeout: Seconds to wait; then the rest is ended: a command that waits is answered ``on_error``, and the
                 callbacks ``abort`` and ``close`` run.  None waits for as long as sessions take, and ``drain_timeout`` for
                 the factory.
+
+        Cancelled meanwhile it closes: the MTAs were not told to come back to what does not listen any more.
         """
+        if not self._begun:
+            return
         self._stop_listening()
+        try:
+            await self._drain(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _drain(self, timeout: float | None) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._all_made()
@@ -327,8 +365,19 @@ class Server:
     async def close(self) -> None:
         """Stop listening and end every connection now; ``abort`` and ``close`` run, then what the factory holds is freed.
 
-        Each of these has ``cancel_timeout``; then it is cancelled, and the log says so.
+        Each of these has ``cancel_timeout``; then it is cancelled, and the log says so.  Cancelled itself it goes on to its
+        end, and passes that on then.
+
+        Raises:
+            Exception: What a factory raised as it was left; several as an ExceptionGroup.
         """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+            await finish(self._closing)
+        elif self._closing is not asyncio.current_task():
+            await settle(self._closing)
+
+    async def _close(self) -> None:
         self._stop_listening()
         if self._sweep is not None:
             self._sweep.cancel()
@@ -339,6 +388,8 @@ class Server:
             unwatch, self._unwatch = self._unwatch, None
             unwatch()
         self._generation = None
+        # Whoever builds one hears of it.
+        await asyncio.gather(*map(self._end_generation, self._building))
         ended = await asyncio.gather(*map(self._end_generation, self._generations))
         errors = [error for error in ended if error is not None]
         self._generations.clear()
@@ -448,9 +499,20 @@ class Server:
 
     # ----------------------------------------------------------------------------------------------------- the factory
 
-    async def _build(self, factory: Factory) -> "Generation":
+    async def _build(self, factory: Factory, what: str) -> "Generation":
         generation = Generation(factory, self._forget)
-        await generation.start()
+        self._building.add(generation)
+        try:
+            await generation.start()
+        except asyncio.CancelledError:
+            generation.give_up()
+            await finish(self._end_generation(generation))
+            raise
+        except RuntimeError:
+            self._check_open(what)
+            raise
+        finally:
+            self._building.discard(generation)
         self._generations.add(generation)
         return generation
 
@@ -501,6 +563,7 @@ class Server:
         for address in self._wanted:
             for bound in await self._bind(address):
                 self._listeners.append(Listener(bound, self._accepted, self._cannot_accept))
+        self._check_open("serve")
         self._begin_to_accept()
 
     def _begin_to_accept(self) -> None:
@@ -600,6 +663,9 @@ class Server:
         self._say("descriptors", f"cannot accept connections: {error.strerror}; trying again every second")
 
     def _stop_listening(self) -> None:
+        self._stopped = True
+        for generation in self._building:
+            generation.give_up()
         for listener in self._listeners:
             listener.close()
         if self._share is not None:

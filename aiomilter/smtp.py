@@ -187,23 +187,31 @@ class Front:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Drain; after an exception close at once."""
-        if kind is None:
-            await self.drain(self.drain_timeout)
-        await self.close()
+        """Drain; after an exception, or if it is cancelled meanwhile, close at once."""
+        try:
+            if kind is None:
+                await self.drain(self.drain_timeout)
+        finally:
+            await self.close()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, drop idle clients with a 421, and wait until the messages under way are answered.
 
         Args:
             timeout: Seconds to wait at most; None waits for as long as it takes.
+
+        Cancelled meanwhile it closes.
         """
         self._stop_listening()
         self.draining = True
         for session in self._sessions:
             session.leave()
-        if self._sessions:
-            await asyncio.wait(self._sessions.values(), timeout=timeout)
+        try:
+            if self._sessions:
+                await asyncio.wait(self._sessions.values(), timeout=timeout)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Stop listening and drop every client now."""

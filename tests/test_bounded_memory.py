@@ -75,6 +75,7 @@ KEPT: Final[Mapping[str, str]] = {
     "server.Server._accepting": CONNECTIONS,
     "server.Server._connections": CONNECTIONS,
     "server.Server._generations": "reloads",
+    "server.Server._building": "reloads",
     "smtp.Front._sessions": "max_sessions",
     # Of DNS.
     "dns.aiodns.AiodnsResolver._users": "questions that are under way",

@@ -51,8 +51,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
         "_generation": "_session",
-        "server": "_protocol _standby _generation _listening _crowd _stall _systemd",
-        "_life": "exceptions",
+        "_shielded": "",
+        "server": "_protocol _generation _listening _crowd _stall _systemd _shielded",
+        "_life": "exceptions _shielded",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",

@@ -669,6 +669,8 @@ class _Daemon:
 
     async def close(self) -> None:
         """Close both."""
-        if self._front is not None:
-            await self._front.close()
-        await self._server.close()
+        try:
+            if self._front is not None:
+                await self._front.close()
+        finally:
+            await self._server.close()
