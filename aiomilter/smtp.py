@@ -46,6 +46,8 @@ _READ_SIZE: Final = 65536
 _MAX_ERRORS: Final = 20
 """Commands refused for their syntax or order before the client is dropped, as Postfix counts them."""
 _END: Final = b"\r\n.\r\n"
+# For Postfix a bare LF begins a line as well; but a dot alone behind one does not end the message here, and is kept.
+_STUFFED: Final = re.compile(rb"\n\.(?!\r*+\n)")
 _PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
 _UNAVAILABLE: Final = "451 4.7.1 Service unavailable - try again later"
 # A path with its brackets, quoted strings inside taken whole; or a bare word, which Postfix takes, too.
@@ -457,7 +459,7 @@ class _SMTPSession(SMTP):
         del self._input[: end + len(_END)]
         if octets is None:
             return None
-        return (octets[1:] if stuffed and octets else octets).replace(b"\r\n.", b"\r\n")
+        return _STUFFED.sub(b"\n", octets[1:] if stuffed and octets else octets)
 
     # ------------------------------------------------------------------------------------------------- the commands
 

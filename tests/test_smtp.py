@@ -157,7 +157,7 @@ async def test_a_filter_is_shown_paths_parameters_and_content_as_they_were_sent(
         "me.example",
         ('<"a  b"@X.example>', ("RET=hdrs", "ENVID=Ab+2B", "SIZE=5", "BODY=8BITMIME", "SMTPUTF8")),
         ("<\u00fc@y.example>", ("NOTIFY=never", "ORCPT=rfc822;Bob@y.example")),
-        b"\x00\xff\r bare\r\n.\r\n",
+        b"\x00\xff  bare\r\n.\r\n",
         "localhost",
         "postfix",
     ]
@@ -171,13 +171,14 @@ async def test_a_filter_is_shown_paths_parameters_and_content_as_they_were_sent(
         (b"\r\n.", b"X-Seen: yes\r\n\r\n"),
         (b"..\r\n.", b"X-Seen: yes\r\n\r\n.\r\n"),
         (b"A: b\r\n\r\n..\r\n...x\r\n.", b"A: b\r\nX-Seen: yes\r\n\r\n.\r\n..x\r\n"),
+        (b"A: b\r\n\r\na\n.x\n..\r\n..y\r\n.", b"A: b\r\nX-Seen: yes\r\n\r\na\r\nx\r\n.\r\n.y\r\n"),
         (b"A: b\r\n\r\nno end\n.\r\nof\r\n.\nmessage\r.\r\n.", None),
     ],
 )
 async def test_only_a_dot_between_line_ends_ends_a_message(content: bytes, delivered: bytes | None) -> None:
     """What follows a lone LF and a dot is content, not a second message (SMTP smuggling)."""
     if delivered is None:
-        delivered = b"A: b\r\nX-Seen: yes\r\n\r\nno end\r\n.\r\nof\r\n\r\nmessage\r.\r\n"
+        delivered = b"A: b\r\nX-Seen: yes\r\n\r\nno end\r\n.\r\nof\r\n.\r\nmessage .\r\n"
     async with scene(Tag) as played, connected(played.smtp) as client:
         await client.say("MAIL FROM:<a@x.example>", "RCPT TO:<b@y.example>", "DATA")
         assert (await client.say(content)).startswith("250 ")

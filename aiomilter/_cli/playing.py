@@ -102,7 +102,8 @@ class Played:
         recipients: As played.
         content: As the filter was shown it.
         steps: In order.
-        decided: Which step was answered with the decision, and what it is; None if the filter broke off.
+        decided: Which step was answered with the decision, and what it is; DATA where the MTA itself refuses what follows it;
+            None if the filter broke off.
         modifications: What the filter asked for.
         delivered: The message as the MTA would pass it on; None if it does not.
         reply: What the SMTP client is told in the end.
@@ -197,7 +198,7 @@ async def play_message(session: mta.Session, play: Play, message: Message) -> No
     sender = play.scene.sender
     if not sender.params:
         sender = replace(sender, params=_usual_params(message.octets))
-    played = Played(message, sender, play.scene.recipients, mta.cut(message.octets))
+    played = Played(message, sender, play.scene.recipients, mta.cut(message.octets, play.scene.style))
     play.messages.append(played)
     await _Player(session, play.scene.style, played).play()
 
@@ -225,6 +226,11 @@ class _Player:
 
     async def play(self) -> None:
         if await self._mail() and (accepted := await self._recipients()) and await self._data():
+            if (refusal := self._played.content.refusal) is not None:
+                await self._session.abort()
+                self._played.decided, self._played.reply = (Stage.DATA, refusal), str(refusal)
+                self._note(Stage.EOM, "", "decided before", refusal, str(refusal))
+                return
             await self._headers()
             await self._rest()
             await self._end(accepted)

@@ -33,7 +33,7 @@ def report(play: Play) -> Iterator[str]:
     spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
     for played in play.messages:
         yield ""
-        yield from _message(played, spaced)
+        yield from _message(played, play.scene.style, spaced)
     for failure in play.failures:
         yield ""
         yield from _failure(failure)
@@ -67,7 +67,7 @@ def _short(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def _message(played: Played, spaced: bool) -> Iterator[str]:
+def _message(played: Played, style: mta.Style, spaced: bool) -> Iterator[str]:
     yield f"== {safe(played.message.source) or 'a sample message'}"
     for step in played.steps:
         yield _step(step)
@@ -77,7 +77,7 @@ def _message(played: Played, spaced: bool) -> Iterator[str]:
         yield "edits:" if played.delivered else "edits, without effect:"
         yield from (f"  {change}" for change in changes)
     yield ""
-    yield from _result(played)
+    yield from _result(played, style)
     if played.reply:
         yield ""
         yield f"the SMTP client is told {_place(played)}: {_reply(played.reply)}"
@@ -106,7 +106,7 @@ def _edit(edit: dict[str, Any], spaced: bool) -> str:
             return " ".join([name, *(text for text in shown.values() if text)])
 
 
-def _result(played: Played) -> Iterator[str]:
+def _result(played: Played, style: mta.Style) -> Iterator[str]:
     message = played.delivered
     if message is None:
         yield _lost(played)
@@ -117,10 +117,8 @@ def _result(played: Played) -> Iterator[str]:
     yield from _recipients(played, message)
     if message.quarantine is not None:
         yield f"held in the queue: {safe(message.quarantine)}"
-    original = b"".join([line.raw for line in played.content.fields])
-    if played.content.separated or played.content.body:
-        original += b"\r\n"
-    original += played.content.body
+    # What the MTA itself makes of it is not the filter's doing.
+    original = mta.deliver(style, message.sender, message.recipients, played.content).octets
     if original == message.octets:
         yield "the message is not changed"
     else:
@@ -131,6 +129,8 @@ def _lost(played: Played) -> str:
     if played.decided is None:
         return "the filter broke off"
     stage, answer = played.decided
+    if answer is played.content.refusal:
+        return "the MTA itself refuses the message, whatever the filter says"
     if answer is DISCARD:
         return "the message is dropped, and nobody is told"
     later = (isinstance(answer, Reply) and answer.temporary) or answer is Verdict.TEMPFAIL

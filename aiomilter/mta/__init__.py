@@ -3,8 +3,8 @@
 :func:`connect` reaches a filter that listens; :class:`Session` plays to one over any pair of streams.
 """
 
-from aiomilter.mta.content import HEADER_SIZE, Content, Field, cut
-from aiomilter.mta.delivery import Delivered, Style, deliver
+from aiomilter.mta.content import HEADER_SIZE, Content, Field, Style, cut
+from aiomilter.mta.delivery import Delivered, deliver
 from aiomilter.mta.link import Writer
 from aiomilter.mta.macros import MacroValues
 from aiomilter.mta.opening import connect

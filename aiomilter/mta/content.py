@@ -1,22 +1,50 @@
-"""An RFC 5322 message cut into what the MTA sends a filter: header fields, and the body.
+"""A message cut into what the MTA sends a filter: header fields, and the body.
 
-Source: protocol.md section 2.3, HEADER and BODY; RFC 5322 section 2.
+Where a message is as RFC 5322 has it, all MTAs cut it alike.  Postfix and Sendmail read everything else as well, each in
+its own way: the ``From`` line of an mbox file, NUL, a bare CR or LF, lines without a colon, huge fields.  The rules below are
+theirs, seen from outside; ``tests/interop/odd_messages.py`` has the messages that they were asked about.
+
+Source: RFC 5322 section 2; Postfix, src/smtpd/smtpd.c and src/global/mime_state.c; Sendmail, sendmail/collect.c and
+headers.c (behaviour, measured on 3.7.11 and 8.17.1.9).
 """
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from aiomilter.wire.events import Header
+from aiomilter.wire.replies import Reply
 from aiomilter.wire.text import decode
 
-__all__ = ["HEADER_SIZE", "Content", "Field", "cut"]
+__all__ = ["HEADER_SIZE", "Content", "Field", "Style", "cut"]
+
+Style: TypeAlias = Literal["postfix", "sendmail"]
+"""Whose manners: Postfix 3.7 or Sendmail 8.17."""
 
 HEADER_SIZE: Final = 60000
 """Octets of one header field that Postfix keeps as soon as any milter is configured."""
+# A field that Postfix cuts ends before its last fold, if that is behind this place.
+_LAST_FOLD: Final = HEADER_SIZE * 9 // 10
+# Postfix reads lines in records of this many octets (line_length_limit); a record of a field ends at a NUL.
+_RECORD_SIZE: Final = 2048
+# Its message_drop_headers.
+_POSTFIX_DROPS: Final = frozenset({b"bcc", b"content-length", b"resent-bcc", b"return-path"})
+# Octets of a header section that Sendmail takes, LF not counted (MaxHeadersLength).
+_SECTION_SIZE: Final = 32768
+# A longer name ends the header section for Sendmail, as do the names that follow.
+_NAME_SIZE: Final = 100
+_ENDING: Final = frozenset({b"message", b"text"})
 
-_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*\n(?:[ \t][^\n]*\n)*)")
-_LONE_LF: Final = re.compile(rb"(?<!\r)\n")
+_FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*\n(?:[ \t][^\n]*\n)*+)")
+_MAILBOX_LINE: Final = re.compile(rb">{0,2043}From [^\n]*\n")
+_LINE: Final = re.compile(rb"[^\n]*\n")
+# A line with its folds, all of them there.
+_FOLDED: Final = re.compile(rb"([^\n]*\n)(?:[ \t][^\n]*\n)*+(?![ \t])")
+# What isspace() takes for a blank, Sendmail does.
+_NAME: Final = re.compile(rb"(?!--)([!-9;-\x7f]++)[ \t\x0b\x0c]*+:")
+_LINE_END: Final = re.compile(rb"(?<!\r)\r*+\n")
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
+_BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +53,7 @@ class Field:
 
     Args:
         header: As the filter is shown it.
-        raw: Its octets, ending in CRLF.
+        raw: Its octets as the MTA keeps them, ending in CRLF.
     """
 
     header: Header
@@ -40,42 +68,165 @@ class Content:
         fields: The header section, in order; empty if there is none.
         body: Octets after the empty line, line ends as CRLF.
         separated: Whether an empty line ends the header section.
+        refusal: What the MTA itself refuses the message with after DATA, no matter what a filter says; None if it takes it.
     """
 
     fields: tuple[Field, ...]
     body: bytes
     separated: bool = True
+    refusal: Reply | None = None
 
 
-def cut(octets: bytes) -> Content:
-    """Return header fields and body of a message.
+def cut(octets: bytes, style: Style = "postfix") -> Content:
+    """Return header fields and body of a message, as an MTA understands it.
 
-    Line ends may be CRLF or LF; the last line may lack its own, as SMTP would add it.  The first line that is neither a
-    field nor a fold starts the body, with or without an empty line before it.  A field over :data:`HEADER_SIZE` is cut
-    there, as Postfix does; NUL octets in a field are dropped, since no packet can carry them.
+    Line ends may be CRLF, or LF throughout as in a file; the last line may lack its own, as SMTP would add it.  The first
+    line that is neither a field nor a fold starts the body, with or without an empty line before it.
+
+    Postfix: lines at the top that begin with ``From`` and a space, also behind ``>``, are shown as ``X-Mailbox-Line``;
+    CRs before a line end are dropped, one elsewhere becomes a space, and a bare LF is a line end; a NUL in a field ends its
+    line; a field is cut at :data:`HEADER_SIZE`; ``Bcc``, ``Resent-Bcc``, ``Return-Path`` and ``Content-Length`` go.
+
+    Sendmail: a first line that begins with ``From`` and a space is dropped, and so is each NUL in the header section; a
+    field called ``Message`` or ``Text``, or more than 100 characters, starts the body; a bare CR or LF, a DEL in a name,
+    or a header section over 32768 octets is refused.
+
+    Args:
+        octets: All of the message.
+        style: Which MTA.
     """
-    octets = _crlf(octets)
+    return _cut_as_postfix(octets) if style == "postfix" else _cut_as_sendmail(octets)
+
+
+def _ended(octets: bytes) -> bytes:
+    return octets if not octets or octets.endswith(b"\n") else octets + b"\r\n"
+
+
+def _field(name: bytes, value: bytes) -> Field:
+    """Return a field by its name and all that follows the colon, folds as CRLF."""
+    shown = value.replace(b"\r\n", b"\n")
+    spaced = shown.startswith(b" ")
+    header = Header(decode(name), decode(shown[spaced:]), " " if spaced else "")
+    return Field(header, name + b":" + value + b"\r\n")
+
+
+# ------------------------------------------------------------------------------------------------------------- Postfix
+
+
+def _cut_as_postfix(octets: bytes) -> Content:
+    octets = _postfix_lines(_ended(octets))
     fields = []
     position = 0
+    while match := _MAILBOX_LINE.match(octets, position):
+        fields.append(_postfix_field(b"X-Mailbox-Line", match[0], b" "))
+        position = match.end()
     while match := _FIELD.match(octets, position):
-        fields.append(_field(match))
+        if match.start(2) - match.start() > _RECORD_SIZE:
+            break
+        if match[1].lower() not in _POSTFIX_DROPS:
+            fields.append(_postfix_field(match[1], match[2], b"", match.start(2) - match.start()))
         position = match.end()
     separated = octets.startswith(b"\r\n", position)
     return Content(tuple(fields), octets[position + 2 * separated :], separated)
 
 
-def _crlf(octets: bytes) -> bytes:
-    if octets.count(b"\n") != octets.count(b"\r\n"):
-        octets = _LONE_LF.sub(b"\r\n", octets)
-    return octets if not octets or octets.endswith(b"\n") else octets + b"\r\n"
+def _postfix_lines(octets: bytes) -> bytes:
+    ends = octets.count(b"\r\n")
+    if octets.count(b"\n") != ends or octets.count(b"\r") != ends:
+        octets = _BARE_CR.sub(b" ", _LINE_END.sub(b"\r\n", octets))
+    return octets
 
 
-def _field(match: re.Match[bytes]) -> Field:
-    name, rest, raw = match[1], match[2], match[0]
-    value = rest[:-2].replace(b"\r\n", b"\n")
+def _postfix_field(name: bytes, lines: bytes, before: bytes, offset: int = 0) -> Field:
+    """Return a field by its name and its lines.
+
+    Args:
+        name: Its name.
+        lines: What follows the colon, line ends included.
+        before: What Postfix puts between the two.
+        offset: Where in its line the first of ``lines`` begins.
+    """
+    value = before + lines[:-2]
     if b"\0" in value or len(name) + 1 + len(value) > HEADER_SIZE:
-        value = value.replace(b"\0", b"")[: max(HEADER_SIZE - len(name) - 1, 0)]
-        name = name[:HEADER_SIZE]
-        raw = name + b":" + value.replace(b"\n", b"\r\n") + b"\r\n"
-    spaced = value.startswith(b" ")
-    return Field(Header(decode(name), decode(value[spaced:]), " " if spaced else ""), raw)
+        kept = _postfix_kept(name + b":" + before, lines, offset)
+        value = kept[len(name) + 1 :].replace(b"\n", b"\r\n")
+    return _field(name, value)
+
+
+def _postfix_kept(head: bytes, lines: bytes, offset: int) -> bytes:
+    """Return what is kept of a field with NUL, or one that is too large; folds as LF."""
+    text = bytearray(head)
+    for number, line in enumerate(lines[:-2].split(b"\r\n")):
+        if len(text) >= HEADER_SIZE:
+            break
+        text += b"\n" if number else b""
+        start, end = 0, _RECORD_SIZE - offset
+        while True:
+            nul = line.find(b"\0", start, end)
+            text += line[start : end if nul < 0 else nul]
+            if end >= len(line) or len(text) >= HEADER_SIZE:
+                break
+            start, end = end, end + _RECORD_SIZE
+        offset = 0
+    if len(text) > HEADER_SIZE:
+        del text[HEADER_SIZE:]
+        fold = text.rfind(b"\n", _LAST_FOLD)
+        if fold >= 0:
+            del text[fold:]
+    return bytes(text)
+
+
+# ------------------------------------------------------------------------------------------------------------ Sendmail
+
+
+def _cut_as_sendmail(octets: bytes) -> Content:
+    if b"\r\n" not in octets:
+        octets = octets.replace(b"\n", b"\r\n")
+    octets = _ended(octets)
+    bare = _BARE.search(octets)
+    # It reads no further than that.
+    text = octets if bare is None else octets[: bare.start()]
+    fields = []
+    lead = b""
+    separated = False
+    wrong: bytes | None = None
+    position = end = _after_mailbox_line(text)
+    while match := _FOLDED.match(text, position):
+        end = match.end(1)
+        line, folded = match[1].replace(b"\0", b""), match[0].replace(b"\0", b"")[:-2]
+        name = _NAME.match(line)
+        if name is None:
+            separated = line == b"\r\n"
+            lead = b"" if separated else line
+            break
+        end = match.end()
+        if b"\x7f" in name[1]:
+            wrong = line
+        elif len(name[1]) > _NAME_SIZE or name[1].lower() in _ENDING:
+            # It loses its line end on the way.
+            lead = folded
+            break
+        else:
+            fields.append(_field(name[1], folded[name.end() :]))
+        position = end
+    else:
+        end = len(text)
+    size = end - text.count(b"\n", 0, end) - text.count(b"\0", 0, end)
+    refusal = _sendmail_refusal(size, wrong, bare)
+    return Content(tuple(fields), b"" if refusal else lead + text[end:], separated, refusal)
+
+
+def _after_mailbox_line(text: bytes) -> int:
+    line = _LINE.match(text)
+    return line.end() if line and line[0].replace(b"\0", b"").startswith(b"From ") else 0
+
+
+def _sendmail_refusal(size: int, wrong: bytes | None, bare: re.Match[bytes] | None) -> Reply | None:
+    if size > _SECTION_SIZE:
+        return Reply(552, "5.6.0", f"Headers too large ({_SECTION_SIZE} max)")
+    if wrong is not None:
+        return Reply(553, "5.3.0", f'header syntax error, line "{decode(wrong[:-2][:_NAME_SIZE])}"')
+    if bare is not None:
+        kind = "linefeed (LF)" if bare[0] == b"\n" else "carriage return (CR)"
+        return Reply(421, "4.5.0", f"Bare {kind} not allowed")
+    return None

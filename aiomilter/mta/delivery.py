@@ -11,10 +11,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import ClassVar, Final, assert_never
 
 from aiomilter.mail.envelope import bare_address
-from aiomilter.mta.content import Content, Field
+from aiomilter.mta.content import Content, Field, Style
 from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.modifications import (
     AddHeader,
@@ -29,10 +29,7 @@ from aiomilter.wire.modifications import (
 )
 from aiomilter.wire.text import encode
 
-__all__ = ["Delivered", "Style", "deliver"]
-
-Style: TypeAlias = Literal["postfix", "sendmail"]
-"""Whose manners: Postfix 3.7 or Sendmail 8.17."""
+__all__ = ["Delivered", "deliver"]
 
 _LONE_LF: Final = re.compile(rb"(?<!\r)\n")
 _LIST_SIZE: Final = 4096
@@ -52,6 +49,8 @@ _SENDMAIL_DEFAULTS: Final = (
     "Resent-Message-Id",
     "Message-Id",
 )
+# Fields that Sendmail's SMTP mailers leave out, whoever wrote them.
+_SENDMAIL_LEAVES_OUT: Final = frozenset({"bcc", "content-length", "full-name", "resent-bcc", "return-path"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def deliver(
         style: Whose rules.
         sender: Envelope sender, as the client sent it.
         recipients: Envelope recipients that were accepted.
-        content: The message.
+        content: The message, cut in the same style and not refused.
         modifications: What the filter asked for at end of message.
         leading_space: HDR_LEADSPC was agreed: header values bring the space that follows the colon.
     """
@@ -116,7 +115,7 @@ def deliver(
             case _:  # pragma: no cover
                 assert_never(change)
     octets = content.body if body is None else _body(style, b"".join(body))
-    gap_line = b"\r\n" if content.separated or octets else b""
+    gap_line = b"\r\n" if content.separated or octets or style == "sendmail" else b""
     return Delivered(
         envelope.sender,
         tuple(rcpt for _, rcpt in envelope.recipients),
@@ -156,6 +155,8 @@ def _octets(name: str, gap: str, value: str) -> bytes:
 class _Headers(ABC):
     """The header fields of a message in an MTA's list, its own among them."""
 
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, own: Iterable[str], fields: Iterable[Field]) -> None:
         self.lines = [_Line(name, None, user=False) for name in own]
         self.lines += [_Line(line.header.name, line.raw) for line in fields]
@@ -176,7 +177,7 @@ class _Headers(ABC):
     def change(self, index: int, name: str, gap: str, value: str) -> None: ...
 
     def octets(self) -> list[bytes]:
-        return [line.octets for line in self.lines if line.octets is not None]
+        return [line.octets for line in self.lines if line.octets is not None and line.key not in self.LEFT_OUT]
 
 
 class _Postfix(_Headers):
@@ -212,6 +213,8 @@ class _Sendmail(_Headers):
 
     A field that the MTA would generate itself has its place before those of the client.
     """
+
+    LEFT_OUT = _SENDMAIL_LEAVES_OUT
 
     def __init__(self, fields: Iterable[Field]) -> None:
         super().__init__(_SENDMAIL_DEFAULTS, fields)

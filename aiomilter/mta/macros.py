@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from aiomilter.mta.delivery import Style
+from aiomilter.mta.content import Style
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.negotiation import canonical_macro
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
-from aiomilter.mta.delivery import Style
+from aiomilter.mta.content import Style
 from aiomilter.mta.macros import MacroValues
 from aiomilter.mta.session import OFFER, Session
 from aiomilter.wire.events import Negotiate

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from aiomilter.mta.delivery import Style
+from aiomilter.mta.content import Style
 from aiomilter.mta.session import Answer
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import REJECT, TEMPFAIL, Reply

@@ -17,8 +17,8 @@ from typing import Final, TypeAlias
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.mail.envelope import bare_address
-from aiomilter.mta.content import Content, cut
-from aiomilter.mta.delivery import Delivered, Style, deliver
+from aiomilter.mta.content import Content, Style, cut
+from aiomilter.mta.delivery import Delivered, deliver
 from aiomilter.mta.link import Link, Writer
 from aiomilter.mta.macros import MacroValues, hidden, macro_lists
 from aiomilter.wire.constants import (
@@ -128,8 +128,9 @@ class MessageResult:
     """What became of a message.
 
     Args:
-        answer: The answer that decided; CONTINUE and ACCEPT let the message pass.
-        stage: The step that it answered, which may be one before the message's content.
+        answer: The answer that decided; CONTINUE and ACCEPT let the message pass.  What the MTA itself refuses the content
+            with stands here, too: see :attr:`Content.refusal`.
+        stage: The step that it answered, which may be one before the message's content; DATA if the MTA refused the content.
         modifications: What the filter asked for, in order.
         progress: How many PROGRESS packets came at end of message.
         delivered: The message as the MTA passes it on; None if it was refused or discarded.
@@ -551,13 +552,13 @@ class Session:
         """Play a whole message, from DATA or where :meth:`data` left it, to the answer that decides.
 
         Args:
-            octets: Header section, empty line and body, line ends as CRLF or LF.  A line that is no header field begins the
-                body; nothing at all is a message, too.
+            octets: Header section, empty line and body, line ends as CRLF or LF; nothing at all is a message, too.  They are
+                read as the MTA of this style reads them, see :func:`cut`.
 
         Raises:
             LocalProtocolError: No sender or no recipient was named before.
         """
-        content = cut(octets)
+        content = cut(octets, self.style)
         if self._open and not self._recipients:
             if self._refusal is None:
                 raise LocalProtocolError("message: expected rcpt() before, found no recipient")
@@ -567,6 +568,9 @@ class Session:
         decided = self.decided
         if not self._open and (decided is None or decided[1] in _PASSING):
             raise LocalProtocolError("message: expected mail() before, found no sender")
+        if content.refusal is not None and (decided is None or decided[1] in _PASSING):
+            await self.abort()
+            return MessageResult(content.refusal, Stage.DATA)
         if decided is None:
             await self._content(content)
             decided = self.decided

@@ -179,9 +179,9 @@ async def modified(name: str) -> MessageResult:
     for exchange in capture.exchanges:
         if exchange.code == "L":
             header, value, _ = exchange.payload.split(b"\0")
-            octets += header + b": " + value + b"\n"
+            octets += header + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
         elif exchange.code == "B":
-            octets += b"\n" + exchange.payload
+            octets += b"\r\n" + exchange.payload
     for exchange in capture.exchanges:
         if exchange.code in "OCHMR":
             await play(session, exchange)
