@@ -34,10 +34,15 @@ _SECTION_SIZE: Final = 32768
 # A longer name ends the header section for Sendmail, as do the names that follow.
 _NAME_SIZE: Final = 100
 _ENDING: Final = frozenset({b"message", b"text"})
+# Fields that Sendmail writes itself where they are empty.
+_OWN: Final = frozenset(
+    {b"date", b"from", b"full-name", b"message-id", b"resent-date", b"resent-from", b"resent-message-id"}
+)
 
 _FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*\n(?:[ \t][^\n]*\n)*+)")
 _MAILBOX_LINE: Final = re.compile(rb">{0,2043}From [^\n]*\n")
 _LINE: Final = re.compile(rb"[^\n]*\n")
+_FOLDS: Final = re.compile(rb"(?:[ \t][^\n]*\n)*+")
 # A line with its folds, all of them there.
 _FOLDED: Final = re.compile(rb"([^\n]*\n)(?:[ \t][^\n]*\n)*+(?![ \t])")
 # What isspace() takes for a blank, Sendmail does.
@@ -88,8 +93,8 @@ def cut(octets: bytes, style: Style = "postfix") -> Content:
     line; a field is cut at :data:`HEADER_SIZE`; ``Bcc``, ``Resent-Bcc``, ``Return-Path`` and ``Content-Length`` go.
 
     Sendmail: a first line that begins with ``From`` and a space is dropped, and so is each NUL in the header section; a
-    field called ``Message`` or ``Text``, or more than 100 characters, starts the body; a bare CR or LF, a DEL in a name,
-    or a header section over 32768 octets is refused.
+    field called ``Message`` or ``Text``, or more than 100 characters, starts the body; an empty ``From``, ``Date`` or
+    ``Message-Id`` is as none; a bare CR or LF, a DEL in a name, or a header section over 32768 octets is refused.
 
     Args:
         octets: All of the message.
@@ -114,20 +119,40 @@ def _field(name: bytes, value: bytes) -> Field:
 
 
 def _cut_as_postfix(octets: bytes) -> Content:
-    octets = _postfix_lines(_ended(octets))
-    fields = []
-    position = 0
-    while match := _MAILBOX_LINE.match(octets, position):
-        fields.append(_postfix_field(b"X-Mailbox-Line", match[0], b" "))
-        position = match.end()
+    raw = _ended(octets)
+    octets = _postfix_lines(raw)
+    lines, position = _mailbox_lines(raw, octets)
+    fields = [_postfix_field(b"X-Mailbox-Line", line, b" ") for line in lines]
     while match := _FIELD.match(octets, position):
-        if match.start(2) - match.start() > _RECORD_SIZE:
+        # A dot in front came as two.
+        read = match.start(2) - match.start() + match[1].startswith(b".")
+        if read > _RECORD_SIZE:
             break
         if match[1].lower() not in _POSTFIX_DROPS:
-            fields.append(_postfix_field(match[1], match[2], b"", match.start(2) - match.start()))
+            fields.append(_postfix_field(match[1], match[2], b"", read))
         position = match.end()
     separated = octets.startswith(b"\r\n", position)
     return Content(tuple(fields), octets[position + 2 * separated :], separated)
+
+
+def _mailbox_lines(raw: bytes, octets: bytes) -> tuple[list[bytes], int]:
+    """Return the lines at the top of an mbox, and where the rest of ``octets`` begins."""
+    lines: list[bytes] = []
+    position = offset = 0
+    first = True
+    while first and (match := _MAILBOX_LINE.match(octets, position)):
+        lines.append(match[0])
+        position, offset = match.end(), raw.index(b"\n", offset) + 1
+        first = len(match[0]) - 2 <= _RECORD_SIZE
+    # Now a line that begins with a blank is the body; but Postfix looks at the first record of all only, and takes a CR for a
+    # space later.  Then it is a fold, perhaps one of Postfix's own Received field, which no filter sees.
+    if not first or (raw.startswith(b"\r", offset) and octets.startswith(b" ", position)):
+        folds = _FOLDS.match(octets, position)
+        assert folds is not None
+        position = folds.end()
+        if lines:
+            lines[-1] += folds[0]
+    return lines, position
 
 
 def _postfix_lines(octets: bytes) -> bytes:
@@ -144,7 +169,7 @@ def _postfix_field(name: bytes, lines: bytes, before: bytes, offset: int = 0) ->
         name: Its name.
         lines: What follows the colon, line ends included.
         before: What Postfix puts between the two.
-        offset: Where in its line the first of ``lines`` begins.
+        offset: Octets that were read of the first line before ``lines`` begin.
     """
     value = before + lines[:-2]
     if b"\0" in value or len(name) + 1 + len(value) > HEADER_SIZE:
@@ -206,7 +231,7 @@ def _cut_as_sendmail(octets: bytes) -> Content:
             # It loses its line end on the way.
             lead = folded
             break
-        else:
+        elif folded[name.end() :].strip() or name[1].lower() not in _OWN:
             fields.append(_field(name[1], folded[name.end() :]))
         position = end
     else:

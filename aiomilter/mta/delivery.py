@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, assert_never
+from typing import Final, assert_never
 
 from aiomilter.mail.envelope import bare_address
 from aiomilter.mta.content import Content, Field, Style
@@ -49,8 +49,11 @@ _SENDMAIL_DEFAULTS: Final = (
     "Resent-Message-Id",
     "Message-Id",
 )
-# Fields that Sendmail's SMTP mailers leave out, whoever wrote them.
-_SENDMAIL_LEAVES_OUT: Final = frozenset({"bcc", "content-length", "full-name", "resent-bcc", "return-path"})
+# Fields that Sendmail's SMTP mailers leave out, whoever wrote them; and those that are left out, or else emptied, where the
+# client named recipients in others.
+_SENDMAIL_LEAVES_OUT: Final = frozenset({"content-length", "full-name", "return-path"})
+_SENDMAIL_BLIND: Final = frozenset({"bcc", "resent-bcc"})
+_SENDMAIL_OPEN: Final = frozenset({"to", "cc", "apparently-to"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,6 @@ def _octets(name: str, gap: str, value: str) -> bytes:
 class _Headers(ABC):
     """The header fields of a message in an MTA's list, its own among them."""
 
-    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
-
     def __init__(self, own: Iterable[str], fields: Iterable[Field]) -> None:
         self.lines = [_Line(name, None, user=False) for name in own]
         self.lines += [_Line(line.header.name, line.raw) for line in fields]
@@ -177,7 +178,7 @@ class _Headers(ABC):
     def change(self, index: int, name: str, gap: str, value: str) -> None: ...
 
     def octets(self) -> list[bytes]:
-        return [line.octets for line in self.lines if line.octets is not None and line.key not in self.LEFT_OUT]
+        return [line.octets for line in self.lines if line.octets is not None]
 
 
 class _Postfix(_Headers):
@@ -214,10 +215,9 @@ class _Sendmail(_Headers):
     A field that the MTA would generate itself has its place before those of the client.
     """
 
-    LEFT_OUT = _SENDMAIL_LEAVES_OUT
-
     def __init__(self, fields: Iterable[Field]) -> None:
         super().__init__(_SENDMAIL_DEFAULTS, fields)
+        self.blind = not self.keys & _SENDMAIL_OPEN
 
     def add(self, line: _Line) -> None:
         first = len(self.lines)
@@ -253,6 +253,17 @@ class _Sendmail(_Headers):
             found.user = found.user or bool(value)
         elif value:
             self.add(_line(name, gap, value))
+
+    def octets(self) -> list[bytes]:
+        found = []
+        for line in self.lines:
+            if line.octets is None or line.key in _SENDMAIL_LEAVES_OUT:
+                continue
+            if line.key not in _SENDMAIL_BLIND:
+                found.append(line.octets)
+            elif self.blind:
+                found.append(encode(line.name) + b":\r\n")
+        return found
 
 
 class _Envelope:

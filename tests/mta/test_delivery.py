@@ -209,10 +209,34 @@ def test_sendmail_ends_every_header_section_with_an_empty_line(style: Style, lin
 def test_sendmail_leaves_some_fields_out_even_those_of_a_filter(name: str, kind: type[Modification]) -> None:
     """Seen on 8.17.1.9, whose SMTP mailers lack the flags for them; Postfix 3.7.11 hands on what a filter adds."""
     change = AddHeader(name, "v") if kind is AddHeader else kind(1, name, "v")  # type: ignore[call-arg, arg-type]
-    content = cut(b"A: 1\r\n\r\n")
+    content = cut(b"To: 1\r\n\r\n")
 
-    assert deliver("sendmail", SENDER, [BOB], content, [change]).octets == b"A: 1\r\n\r\n"
+    assert deliver("sendmail", SENDER, [BOB], content, [change]).octets == b"To: 1\r\n\r\n"
     assert f"{name}: v\r\n".encode() in deliver("postfix", SENDER, [BOB], content, [change]).octets
+
+
+BLIND: list[tuple[bytes, list[Modification], bytes]] = [
+    # Header section, modifications, header section as Sendmail delivers it.
+    (b"bCC: a@x\r\nA: 1\r\n", [], b"bCC:\r\nA: 1\r\n"),
+    (b"Bcc: a@x,\r\n b@x\r\nResent-Bcc: c@x\r\n", [], b"Bcc:\r\nResent-Bcc:\r\n"),
+    (b"Bcc: a@x\r\nTo:\r\n", [], b"To:\r\n"),
+    (b"Bcc: a@x\r\ncc: b@x\r\n", [], b"cc: b@x\r\n"),
+    (b"Bcc: a@x\r\nApparently-To: b@x\r\n", [], b"Apparently-To: b@x\r\n"),
+    (b"Bcc: a@x\r\nResent-To: b@x\r\n", [], b"Bcc:\r\nResent-To: b@x\r\n"),
+    (b"A: 1\r\n", [AddHeader("Bcc", "a@x")], b"A: 1\r\nBcc:\r\n"),
+    (b"Bcc: a@x\r\n", [AddHeader("To", "b@x")], b"Bcc:\r\nTo: b@x\r\n"),
+    (b"Bcc: a@x\r\nTo: b@x\r\n", [ChangeHeader(1, "To", "")], b""),
+    (b"Bcc: a@x\r\n", [ChangeHeader(1, "Bcc", "b@x")], b"Bcc:\r\n"),
+    (b"Bcc: a@x\r\n", [ChangeHeader(1, "Bcc", "")], b""),
+]
+
+
+@pytest.mark.parametrize(("section", "changes", "expected"), BLIND)
+def test_sendmail_hands_on_no_blind_recipient(section: bytes, changes: list[Modification], expected: bytes) -> None:
+    """Seen on 8.17.1.9: the field goes if the client named recipients elsewhere, else it is emptied."""
+    content = cut(section + b"\r\n", "sendmail")
+
+    assert deliver("sendmail", SENDER, [BOB], content, changes).octets == expected + b"\r\n"
 
 
 NAMES = st.sampled_from(["A", "b", "Received", "Date", "Return-Path", "X-New"])
