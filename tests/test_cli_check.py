@@ -166,6 +166,46 @@ def test_sendmail_has_texts_of_its_own(check: Command) -> None:
     assert "after the message: 451 4.3.2 Please try again later" in check.out
 
 
+def test_what_sendmail_refuses_itself_is_told_and_the_rest_is_played(check: Command) -> None:
+    check.filter("async def eom(self, ctx): ctx.add_header('X-Seen', 'yes')")
+    check.write(b"Subject: a\r\n\r\nb\nc\r\n", "bare.eml")
+    check.write(b"Subject: a\n\nb\nc\n", "file.eml")
+
+    assert check("f.py", "bare.eml", "file.eml", "--mta", "sendmail") == 0
+    refused, _, played = check.out.partition("== file.eml")
+    assert "the MTA itself refuses the message, whatever the filter says" in refused
+    assert "after the message: 421 4.5.0 Bare linefeed (LF) not allowed" in refused
+    assert "+X-Seen: yes" in played
+
+    refused, played = check.json("f.py", "bare.eml", "file.eml", "--mta", "sendmail")["messages"]
+    assert (refused["decided"]["step"], refused["decided"]["code"]) == ("DATA", 421)
+    assert refused["delivered"] is None
+    assert played["delivered"] is not None
+
+
+@pytest.mark.parametrize(("mta", "first"), [("postfix", "X-Mailbox-Line Subject"), ("sendmail", "Subject")])
+def test_a_message_saved_from_an_mbox_has_its_fields(check: Command, mta: str, first: str) -> None:
+    check.filter(
+        """\
+async def header(self, ctx, header): ctx.notes["names"] = [*ctx.notes.get("names", []), header.name]
+async def eom(self, ctx): ctx.add_header("X-Fields", " ".join(ctx.notes["names"]))
+"""
+    )
+    check.write(b"From alice@x.example Mon Nov 30 00:00:00 2026\nSubject: a\n\nb\n", "m.eml")
+
+    assert check("f.py", "m.eml", "--mta", mta) == 0
+    assert f"+X-Fields: {first}\n" in check.out
+
+
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+def test_what_the_mta_changes_is_no_change_of_the_filter(check: Command, mta: str) -> None:
+    check.filter("async def eom(self, ctx): return None")
+    check.write(b"From a\nBcc: b@x.example\nSubject : c", "m.eml")
+
+    assert check("f.py", "m.eml", "--mta", mta) == 0
+    assert "the message is not changed" in check.out
+
+
 def test_nothing_of_a_message_reaches_the_terminal_as_a_command(check: Command) -> None:
     check.filter(
         """\

@@ -117,7 +117,7 @@ def deliver(
                 envelope.quarantine = reason
             case _:  # pragma: no cover
                 assert_never(change)
-    octets = content.body if body is None else _body(style, b"".join(body))
+    octets = _ended(content.body) if body is None else _body(style, b"".join(body))
     gap_line = b"\r\n" if content.separated or octets or style == "sendmail" else b""
     return Delivered(
         envelope.sender,
@@ -125,6 +125,10 @@ def deliver(
         envelope.quarantine,
         b"".join([*headers.octets(), gap_line, octets]),
     )
+
+
+def _ended(octets: bytes) -> bytes:
+    return octets if not octets or octets.endswith(b"\n") else octets + b"\r\n"
 
 
 def _body(style: Style, octets: bytes) -> bytes:

@@ -127,7 +127,9 @@ def on_the_wire(octets: bytes) -> bytes:
 
 
 _RECEIVED: Final = re.compile(rb"\AReceived: from [^\n]*\n(?:[ \t][^\n]*\n)*")
-_ADDED: Final = re.compile(rb"(Date|From|Message-Id|Resent-Date|Resent-From|Resent-Message-Id): [^\n]*\n")
+_ADDED: Final = re.compile(
+    rb"(Date|From|Message-Id|Resent-Date|Resent-From|Resent-Message-Id): [^\n]*\n(?:[ \t][^\n]*\n)*"
+)
 
 
 def own_fields_cut(delivered: bytes, shown: bytes) -> bytes:
@@ -423,6 +425,23 @@ MESSAGES: Final = (
         ),
     ),
     odd(
+        "name of 2046 behind a dot",
+        among(b"." + b"X" * 2046 + b":value"),
+        postfix=_Taken(among(b"", b"." + b"X" * 2046 + b":value")),
+        sendmail=_Taken(
+            HEAD + b"\r\n." + b"X" * 2046 + b":valueX-Next: 1\r\n" + BODY,
+            HEAD + b"\r\n." + b"X" * 2038 + b"!\r\n XXXXXXXX:valueX-Next: 1\r\n" + BODY,
+        ),
+    ),
+    odd(
+        "name of 2045 behind a dot",
+        among(b"." + b"X" * 2045 + b":value"),
+        sendmail=_Taken(
+            HEAD + b"\r\n." + b"X" * 2045 + b":valueX-Next: 1\r\n" + BODY,
+            HEAD + b"\r\n." + b"X" * 2038 + b"!\r\n XXXXXXX:valueX-Next: 1\r\n" + BODY,
+        ),
+    ),
+    odd(
         "name of 70000",
         among(b"X" * 70000 + b": value"),
         postfix=_Taken(among(b"", b"X" * 70000 + b": value")),
@@ -432,6 +451,12 @@ MESSAGES: Final = (
         "field called Text",
         among(b"text: value", b" folded"),
         sendmail=_Taken(HEAD + b"\r\ntext: value\r\n foldedX-Next: 1\r\n" + BODY),
+    ),
+    odd(
+        "field called Text at the end",
+        HEAD + b"TEXT: value\r\n",
+        postfix=_Taken(HEAD + b"TEXT: value\r\n\r\n", HEAD + b"TEXT: value\r\n"),
+        sendmail=_Taken(HEAD + b"\r\nTEXT: value", HEAD + b"\r\nTEXT: value\r\n"),
     ),
     odd(
         "field called Message",
@@ -525,6 +550,15 @@ MESSAGES: Final = (
         sendmail=_Taken(
             among(b"X-Odd: " + b"a" * 993 + b"b" * 1500 + b"c" * 3000),
             among(b"X-Odd: " + b"a" * 993 + b"b" * 1039 + b"!", b" " + b"b" * 264),
+        ),
+    ),
+    odd(
+        "NUL in a long value behind a dot",
+        among(b".X-Odd: " + b"a" * 993 + b"\0" + b"b" * 1500),
+        postfix=_Taken(among(b".X-Odd: " + b"a" * 993 + b"b" * 455)),
+        sendmail=_Taken(
+            among(b".X-Odd: " + b"a" * 993 + b"b" * 1500),
+            among(b".X-Odd: " + b"a" * 993 + b"b" * 1038 + b"!", b" " + b"b" * 264),
         ),
     ),
     odd(
@@ -765,6 +799,9 @@ DIFFERENCES: Final[dict[tuple[str, str], Difference]] = {
         "name of 2047",
         "name of 2048",
         "name and blanks of 2048",
+        "name of 2046 behind a dot",
+        "name of 2045 behind a dot",
+        "NUL in a long value behind a dot",
         "NUL in a long value",
         "line of 2048",
         "line of 32000",

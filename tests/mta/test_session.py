@@ -264,6 +264,45 @@ async def test_clients_of_every_family(client: dict[str, Any], postfix: bytes, s
 
 # What an answer does to the steps after it
 
+BARE = MESSAGE + b"a\nb\r\n"
+
+
+async def test_sendmail_refuses_odd_content_itself_and_the_filter_sees_an_abort() -> None:
+    """Seen on 8.17.1.9; see tests/interop/odd_messages.py."""
+    session, memory = await opened(answers(), style="sendmail")
+    await session.mail("<alice@example.org>")
+    await session.rcpt("<bob@example.org>")
+    result = await session.message(BARE)
+
+    assert (result.answer, result.stage, result.passed) == (
+        Reply(421, "4.5.0", "Bare linefeed (LF) not allowed"),
+        Stage.DATA,
+        False,
+    )
+    assert memory.codes.endswith("MRTA")
+    await session.mail("<alice@example.org>")
+    await session.rcpt("<bob@example.org>")
+    assert (await session.message(MESSAGE)).passed
+
+
+@pytest.mark.parametrize(
+    ("code", "answer", "expected"),
+    [
+        ("R", ACCEPT, Reply(421, "4.5.0", "Bare linefeed (LF) not allowed")),
+        ("T", DISCARD, Reply(421, "4.5.0", "Bare linefeed (LF) not allowed")),
+        ("R", REJECT, REJECT),
+        ("T", TEMPFAIL, TEMPFAIL),
+    ],
+)
+async def test_odd_content_is_refused_unless_the_filter_refused_before(code: str, answer: Any, expected: Any) -> None:
+    session, memory = await opened(answers({code: [answer.packet]}), style="sendmail")
+    await session.mail("<alice@example.org>")
+    await session.rcpt("<bob@example.org>")
+
+    assert (await session.message(BARE)).answer == expected
+    assert "L" not in memory.codes
+
+
 REFUSALS = [REJECT, TEMPFAIL, Reply(451, "4.7.1", "later")]
 STEP_CODES = {"M": Stage.MAIL, "T": Stage.DATA, "L": Stage.HEADER, "N": Stage.EOH, "B": Stage.BODY, "E": Stage.EOM}
 

@@ -302,9 +302,12 @@ def seen(value: str) -> None:
     assert context.auth is not None
 
 
+STYLES: Final[tuple[content.Style, ...]] = ("postfix", "sendmail")
+
+
 def delivered(text: str) -> None:
-    read = content.cut(octets(text))
-    for style in ("postfix", "sendmail"):
+    for style in STYLES:
+        read = content.cut(octets(text), style)
         mailbox = text.replace("\r", "").replace("\n", "").replace("\0", "") or "a"
         changes = (modifications.AddRecipient(mailbox), modifications.DeleteRecipient(mailbox))
         delivery.deliver(style, events.Mail(text), [events.Rcpt(text)], read, changes)
@@ -352,6 +355,7 @@ REPLY: Final = (
     f"550-5.7.1{HOLE}",
 )
 MAIL: Final = (":", "A:", "A: b\r\n", "\r\n", "\n", " ", "\t", "\r\n ", "\n\t", "A", "-", "\r", "\0", "A :", "A  ")
+CONTENT: Final = (*MAIL, "From ", ">", "From \r\n", "\r\r\n", "\x7f:", "Text:", "bcc:\r\n", ".")
 TEXT: Final = (
     "\r",
     "\n",
@@ -504,7 +508,7 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "text": Parser(lambda value: text.header_value(value), TEXT, (LocalProtocolError,)),
     "edits": Parser(edited, PATH),
     "macros": Parser(seen, ("Postfix ", "3.7", ".", " ", "/")),
-    "content": Parser(lambda text: content.cut(octets(text)), MAIL),
+    "content": Parser(lambda text: [content.cut(octets(text), style) for style in STYLES], CONTENT),
     "delivery": Parser(delivered, (*MAIL, *PATH)),
     "spf": Parser(lambda text: spf_record.parse_record(octets("v=spf1 " + text)), SPF),
     "spf, explanation": Parser(expanded, SPF),
