@@ -562,6 +562,15 @@ MESSAGES: Final = (
         ),
     ),
     odd(
+        "NUL in a long fold",
+        among(b"X-Odd: " + b"a" * 993, b" " + b"b" * 10 + b"\0" + b"c" * 3000),
+        postfix=_Taken(among(b"X-Odd: " + b"a" * 993, b" bbbbbbbbbb" + b"c" * 964)),
+        sendmail=_Taken(
+            among(b"X-Odd: " + b"a" * 993, b" bbbbbbbbbb" + b"c" * 3000),
+            among(b"X-Odd: " + b"a" * 993, b" bbbbbbbbbb" + b"c" * 2028 + b"!", b" " + b"c" * 264),
+        ),
+    ),
+    odd(
         "40000 NULs in a value",
         among(b"X-Odd: " + b"\0" * 40000 + b"a"),
         postfix=_Taken(among(b"X-Odd: ")),
@@ -653,6 +662,12 @@ MESSAGES: Final = (
         "field of 60001",
         among(b"X: " + b"a" * 59990, b" " + b"b" * 6, b" c"),
         postfix=_Taken(among(b"X: " + b"a" * 59990)),
+        sendmail=TOO_LARGE,
+    ),
+    odd(
+        "field of 60000 up to a record",
+        among(b"X: " + b"a" * 57948, b" " + b"b" * 2047 + b"c" * 5, b" c"),
+        postfix=_Taken(among(b"X: " + b"a" * 57948, b" " + b"b" * 2047)),
         sendmail=TOO_LARGE,
     ),
     odd(
@@ -803,6 +818,7 @@ DIFFERENCES: Final[dict[tuple[str, str], Difference]] = {
         "name of 2045 behind a dot",
         "NUL in a long value behind a dot",
         "NUL in a long value",
+        "NUL in a long fold",
         "line of 2048",
         "line of 32000",
         "section of 32768",
