@@ -46,7 +46,8 @@ _READ_SIZE: Final = 65536
 _MAX_ERRORS: Final = 20
 """Commands refused for their syntax or order before the client is dropped, as Postfix counts them."""
 _END: Final = b"\r\n.\r\n"
-# For Postfix a bare LF begins a line as well; but a dot alone behind one does not end the message here, and is kept.
+# A bare LF ends a line, too, as in Postfix 3.7.11; but there a dot alone after it would end the message (SMTP smuggling).
+# Here it is content.
 _STUFFED: Final = re.compile(rb"\n\.(?!\r*+\n)")
 _PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
 _UNAVAILABLE: Final = "451 4.7.1 Service unavailable - try again later"
@@ -455,11 +456,10 @@ class _SMTPSession(SMTP):
             await self._read()
         fits = fits and end <= self._limits.max_message_size
         octets = bytes(self._input[2 : end + 2]) if fits else None
-        stuffed = self._input.startswith(b"\r\n.")
         del self._input[: end + len(_END)]
         if octets is None:
             return None
-        return _STUFFED.sub(b"\n", octets[1:] if stuffed and octets else octets)
+        return _STUFFED.sub(b"\n", b"\n" + octets)[1:]
 
     # ------------------------------------------------------------------------------------------------- the commands
 

@@ -171,6 +171,7 @@ async def test_a_filter_is_shown_paths_parameters_and_content_as_they_were_sent(
         (b"\r\n.", b"X-Seen: yes\r\n\r\n"),
         (b"..\r\n.", b"X-Seen: yes\r\n\r\n.\r\n"),
         (b"A: b\r\n\r\n..\r\n...x\r\n.", b"A: b\r\nX-Seen: yes\r\n\r\n.\r\n..x\r\n"),
+        (b".\nA: b\r\n.", b"X-Seen: yes\r\n\r\n.\r\nA: b\r\n"),
         (b"A: b\r\n\r\na\n.x\n..\r\n..y\r\n.", b"A: b\r\nX-Seen: yes\r\n\r\na\r\nx\r\n.\r\n.y\r\n"),
         (b"A: b\r\n\r\nno end\n.\r\nof\r\n.\nmessage\r.\r\n.", None),
     ],

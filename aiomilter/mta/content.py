@@ -39,12 +39,12 @@ _OWN: Final = frozenset(
     {b"date", b"from", b"full-name", b"message-id", b"resent-date", b"resent-from", b"resent-message-id"}
 )
 
-_FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*\n(?:[ \t][^\n]*\n)*+)")
+_FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*\n(?:[ \t][^\n]*\n)*)")
 _MAILBOX_LINE: Final = re.compile(rb">{0,2043}From [^\n]*\n")
 _LINE: Final = re.compile(rb"[^\n]*\n")
-_FOLDS: Final = re.compile(rb"(?:[ \t][^\n]*\n)*+")
+_FOLDS: Final = re.compile(rb"(?:[ \t][^\n]*\n)*")
 # A line with its folds, all of them there.
-_FOLDED: Final = re.compile(rb"([^\n]*\n)(?:[ \t][^\n]*\n)*+(?![ \t])")
+_FOLDED: Final = re.compile(rb"([^\n]*\n)(?:[ \t][^\n]*\n)*(?![ \t])")
 # What isspace() takes for a blank, Sendmail does.
 _NAME: Final = re.compile(rb"(?!--)([!-9;-\x7f]++)[ \t\x0b\x0c]*+:")
 _LINE_END: Final = re.compile(rb"(?<!\r)\r*+\n")
@@ -73,7 +73,8 @@ class Content:
         fields: The header section, in order; empty if there is none.
         body: Octets after the empty line, line ends as CRLF.
         separated: Whether an empty line ends the header section.
-        refusal: What the MTA itself refuses the message with after DATA, no matter what a filter says; None if it takes it.
+        refusal: What the MTA itself refuses the message with after DATA, whatever a filter says; None if it takes it.  After
+            a 421 Sendmail hangs up as well.
     """
 
     fields: tuple[Field, ...]
@@ -93,8 +94,8 @@ def cut(octets: bytes, style: Style = "postfix") -> Content:
     line; a field is cut at :data:`HEADER_SIZE`; ``Bcc``, ``Resent-Bcc``, ``Return-Path`` and ``Content-Length`` go.
 
     Sendmail: a first line that begins with ``From`` and a space is dropped, and so is each NUL in the header section; a
-    field called ``Message`` or ``Text``, or more than 100 characters, starts the body; an empty ``From``, ``Date`` or
-    ``Message-Id`` is as none; a bare CR or LF, a DEL in a name, or a header section over 32768 octets is refused.
+    field with the name ``Message`` or ``Text``, or one of more than 100 characters, starts the body; an empty ``From``,
+    ``Date`` or ``Message-Id`` is dropped; a bare CR or LF, a DEL in a name, or a header section over 32768 octets is refused.
 
     Args:
         octets: All of the message.
@@ -144,8 +145,8 @@ def _mailbox_lines(raw: bytes, octets: bytes) -> tuple[list[bytes], int]:
         lines.append(match[0])
         position, offset = match.end(), raw.index(b"\n", offset) + 1
         first = len(match[0]) - 2 <= _RECORD_SIZE
-    # Now a line that begins with a blank is the body; but Postfix looks at the first record of all only, and takes a CR for a
-    # space later.  Then it is a fold, perhaps one of Postfix's own Received field, which no filter sees.
+    # A line with a blank in front is now the body, not a fold.  But Postfix stops looking after the first record, and turns
+    # CR into a space only later: then it is a fold after all, perhaps of Postfix's own Received field, which no filter sees.
     if not first or (raw.startswith(b"\r", offset) and octets.startswith(b" ", position)):
         folds = _FOLDS.match(octets, position)
         assert folds is not None

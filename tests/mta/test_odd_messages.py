@@ -60,7 +60,7 @@ async def test_run_smtp_shows_and_delivers_what_postfix_does(tmp_path: Path) -> 
     assert wrong(await by_smtp(tmp_path), "postfix") == {}
 
 
-def test_messages_have_names_of_their_own_and_lines_of_all_sorts() -> None:
+def test_every_message_has_a_name_of_its_own() -> None:
     assert len({message.name for message in MESSAGES}) == len(MESSAGES) >= 60
 
 
