@@ -117,8 +117,17 @@ class _Loader(Loader):
         self._name = name
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the module, imported if need be."""
+        """Return the module, imported if need be, under the name that the program knows, and its classes.
+
+        Python looks for a submodule that ``from Milter import utils`` names below the package's own ``__name__``; what is
+        printed or pickled names a class by its module.
+        """
         module = importlib.import_module(self._name)
+        for found in vars(module).values():
+            if isinstance(found, type) and found.__module__ == self._name:
+                found.__module__ = spec.name
+        module.__name__ = spec.name
+        module.__package__ = spec.parent
         if spec.submodule_search_locations is not None:
             module.__path__ = []
         return module

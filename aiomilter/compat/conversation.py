@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 
 from aiomilter._session import MUCH, Session, answers_of
+from aiomilter.compat import MODULES
 from aiomilter.compat.context import Context, RawReply, error, strict
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
@@ -557,8 +558,9 @@ def _show(failure: BaseException) -> None:
 
 
 def _ours(traceback: TracebackType) -> bool:
-    # A callback on the event loop is waited for by a future of a thread's.
-    return str(traceback.tb_frame.f_globals.get("__name__")).startswith(("aiomilter.", "concurrent.futures."))
+    # A callback on the event loop is waited for by a future of a thread's.  What a program imports has the name it is known by.
+    name = str(traceback.tb_frame.f_globals.get("__name__"))
+    return name in MODULES or name.startswith(("aiomilter.", "concurrent.futures."))
 
 
 ClassicSession._asks = {**Session._asks, EndOfMessage: ClassicSession._eom}

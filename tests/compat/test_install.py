@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from aiomilter.compat import MODULES
+from tests.compat.rigs import pymilter
 from tests.patience import PATIENCE
+from tests.programs import need
 
 
 def python(program: str, *path: Path) -> str:
@@ -42,7 +44,115 @@ print(classic.factory is Base, CONTINUE)
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_every_name_can_be_imported_first(name: str) -> None:
-    assert python(f"{INSTALL}import {name}; import sys; print(sys.modules[{name!r}].__name__)") == MODULES[name]
+    program = f"""
+import {name}, sys, importlib
+print(sys.modules[{name!r}] is importlib.import_module({MODULES[name]!r}))
+"""
+    assert python(INSTALL + program) == "True"
+
+
+WAYS = {
+    "import": "import {package}.{name}",
+    "import as": "import {package}.{name} as found",
+    "from": "from {package} import {name}",
+    "from as": "from {package} import {name} as found",
+    "from with others": "from {package} import CONTINUE, {name}, Base",
+    "its names": "from {package}.{name} import {public}",
+    "all its names": "from {package}.{name} import *",
+    "import_module": "import importlib; importlib.import_module('{package}.{name}')",
+    "import_module of a part": "import importlib; importlib.import_module('.{name}', '{package}')",
+    "__import__": "__import__('{package}.{name}')",
+    "__import__ with names": "__import__('{package}', globals(), locals(), ['{name}'], 0)",
+    "__import__ of a part": "__import__('{name}', {{'__package__': '{package}', '__name__': '{package}.x'}}, None, ['*'], 1)",
+    "resolve_name": "import pkgutil; pkgutil.resolve_name('{package}.{name}')",
+    "exec": "exec('from {package} import {name}')",
+    "in a function": "def imported():\n    from {package} import {name}\nimported()",
+    "reloaded": "import importlib; from {package} import {name}; importlib.reload({name})",
+    "find_spec": "import importlib.util; importlib.util.find_spec('{package}.{name}').name; import {package}.{name}",
+}
+SUBMODULES = [name.partition(".")[2] for name in sorted(MODULES) if "." in name]
+PUBLIC = {
+    "cache": "AddrCache", "config": "MilterConfigParser", "dns": "Session", "dsn": "create_msg", "dynip": "is_dynip",
+    "greylist": "Greylist", "greysql": "Greylist", "plock": "PLock", "policy": "MTAPolicy", "pyip6": "inet_pton",
+    "sgmllib": "SGMLParser", "test": "TestBase", "testctx": "TestCtx", "unsign": "unsign", "utils": "parse_addr",
+}  # fmt: skip
+BROKEN = ("dns", "dsn", "greylist", "policy", "unsign")
+"""What pymilter's own cannot be imported under Python 3, or without Berkeley DB."""
+SHOWN = """
+import sys
+import Milter
+for name in {names!r}:
+    module = getattr(Milter, name)
+    print(module is sys.modules["Milter." + name], module.__name__, module.__package__)
+"""
+
+
+def imports(way: str, names: list[str], *, package_first: bool) -> str:
+    """A program that imports submodules in a way, and shows what the package has afterwards."""
+    lines = "".join(WAYS[way].format(package="Milter", name=name, public=PUBLIC[name]) + "\n" for name in names)
+    return ("import Milter\n" if package_first else "") + lines + SHOWN.format(names=names)
+
+
+def found(names: list[str]) -> str:
+    return "\n".join(f"True Milter.{name} Milter" for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package_first", [True, False], ids=["after its package", "before its package"])
+@pytest.mark.parametrize("way", WAYS)
+def test_any_submodule_is_imported_in_any_way(way: str, package_first: bool, tmp_path: Path) -> None:
+    # One that two names share has the name it was imported by last.
+    names = [name for name in SUBMODULES if name != "greylist"]
+    program = imports(way, names, package_first=package_first)
+    assert python(INSTALL + program) == found(names)
+
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-m", "aiomilter", "compat", str(tmp_path / "program.py")],
+        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.stderr) == (found(names), "")
+
+
+@pytest.mark.interop
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_pymilter_is_imported_in_these_ways(way: str) -> None:
+    need(pymilter.missing())
+    names = [name for name in SUBMODULES if name not in BROKEN]
+    for package_first in (True, False):
+        program = imports(way, names, package_first=package_first)
+        done = subprocess.run(
+            [pymilter.PYTHON, "-W", "ignore", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        assert done.stdout.strip() == found(names)
+
+
+def test_a_submodule_is_an_attribute_of_the_package_once_it_was_imported() -> None:
+    program = "import Milter; print(hasattr(Milter, 'utils'), hasattr(Milter, 'milter'))\n"
+    assert (
+        python(f"{INSTALL}{program}import Milter.utils; print(Milter.utils.parse_addr('<a@b>'))")
+        == "False True\n['a', 'b']"
+    )
+    program = "try:\n    from Milter import nothing\nexcept ImportError as error:\n    print(error.name, error)"
+    assert python(INSTALL + program).startswith("Milter cannot import name 'nothing' from 'Milter'")
+
+
+def test_what_is_printed_or_pickled_has_the_names_of_pymilter() -> None:
+    program = """
+import pickle
+import mime
+from Milter.cache import AddrCache
+cache = AddrCache()
+cache["a@b"] = 5
+octets = pickle.dumps(cache)
+print(AddrCache, mime.MimeMessage, b"Milter.cache" in octets, b"aiomilter" in octets, pickle.loads(octets)["a@b"])
+"""
+    assert python(INSTALL + program) == "<class 'Milter.cache.AddrCache'> <class 'mime.MimeMessage'> True False 5"
 
 
 def test_milter_costs_no_dns_database_or_mail_import() -> None:
