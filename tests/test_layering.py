@@ -97,7 +97,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import signal": "daemon _workers compat.lowlevel",
         # A program that is run waits for the threads it has started.
         # What compat's threads say goes through observe.seldom.
-        "import threading": "observe.seldom compat.adapter policy.stores.sqlite _stall compat.dns compat.greylist _cli.compat",
+        "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _stall compat.dns "
+        "compat.greylist _cli.compat",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",
@@ -142,7 +143,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
-        "swallow BaseException": "_session _standby compat.conversation compat.adapter compat.listening _cli.compat",
+        "swallow BaseException": "_session _standby compat.conversation compat.adapter compat.service compat.listening "
+        "_cli.compat",
     }.items()
 }
 

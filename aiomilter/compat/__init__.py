@@ -60,8 +60,8 @@ def limit(*, threads: int | None = None, drain_timeout: float = 30.0, any_octets
         any_octets: Whether names of hosts and headers and unknown commands that are no UTF-8 reach a program, with a surrogate
             for each odd octet, and such text can be sent; otherwise the first are exceptions before the callback is called.
     """
-    from aiomilter.compat.adapter import Limits
     from aiomilter.compat.context import Text
+    from aiomilter.compat.service import Limits
 
     Text.errors = "surrogateescape" if any_octets else "strict"
     Limits.threads, Limits.drain_timeout = threads, drain_timeout

@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import threading
-from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final, cast
@@ -19,18 +18,15 @@ from typing import Any, ClassVar, Final, cast
 from aiomilter._protocol import MilterProtocol
 from aiomilter._session import MORE, Session
 from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession, end_child
-from aiomilter.compat.listening import Listening
 from aiomilter.handler import CALLBACKS
 from aiomilter.server import Server, serve
 
 __all__ = [
-    "Limits",
+    "WRITE_TIMEOUT",
     "LoopConnection",
-    "Service",
     "ThreadConnection",
     "classic_server",
     "counted",
-    "service",
     "stop_here",
 ]
 
@@ -77,11 +73,15 @@ os.register_at_fork(after_in_child=_forked)
 class LoopConnection(MilterProtocol):
     """Serves a filter all of whose callbacks are ``async def``: on the event loop, without a thread."""
 
-    __slots__ = ("_loop_thread",)
+    __slots__ = ("_loop_thread", "_octets_at", "_packet_timer", "_read_timeout")
     session: ClassVar[type[Session]] = ClassicSession
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, read_timeout: float | None = None) -> None:
         super().__init__(*args)
+        self._read_timeout = read_timeout
+        self._packet_timer: asyncio.TimerHandle | None = None
+        # When there came octets that left a packet unfinished.
+        self._octets_at = 0.0
         self._loop_thread = threading.get_ident()
         self.context.run(_HERE.set, self)
         _Counted.made += 1
@@ -106,7 +106,34 @@ class LoopConnection(MilterProtocol):
         self._out.clear()
         self._mute = True
 
+    def kept(self) -> None:
+        """Also have the rest of a packet that is kept unfinished come in time."""
+        super().kept()
+        if self._read_timeout is not None and self._session.wire.buffer.unfinished:
+            self._octets_at = self._loop.time()
+            if self._packet_timer is None:
+                self._watch_packet(self._read_timeout, self._read_timeout)
+
+    def _watch_packet(self, wait: float, read_timeout: float) -> None:
+        self._packet_timer = self._loop.call_later(min(wait, _FAR), self._look_at_packet, read_timeout)
+
+    def _look_at_packet(self, read_timeout: float) -> None:
+        """Close the connection if no octet of a packet that has begun has come for too long."""
+        self._packet_timer = None
+        if self._running or not self._session.wire.buffer.unfinished:
+            return  # kept() is called when there is something to wait for again
+        wait = self._octets_at + read_timeout - self._loop.time()
+        if self._writable is not None:
+            wait = max(read_timeout, WRITE_TIMEOUT)
+        if wait > _EARLY:
+            self._watch_packet(wait, read_timeout)
+        else:
+            self._observer.peer_error(self._session.where(), "packets", _unfinished(read_timeout))
+            self.stop()
+
     def _tell_end(self) -> None:
+        if self._packet_timer is not None:
+            self._packet_timer.cancel()
         _Counted.ended += self._ended is not None
         super()._tell_end()
 
@@ -149,9 +176,16 @@ class ThreadConnection(MilterProtocol):
     session: ClassVar[type[Session]] = ClassicSession
     owns_socket: ClassVar[bool] = True
 
-    def __init__(self, *args: Any, leaving: _Leaving, slots: threading.Semaphore | None = None) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        leaving: _Leaving,
+        slots: threading.Semaphore | None = None,
+        read_timeout: float | None = None,
+    ) -> None:
         super().__init__(*args)
         _Counted.made += 1
+        self._read_timeout = read_timeout
         self._leaving = leaving
         self._slots = slots
         self._socket: socket.socket
@@ -243,10 +277,7 @@ class ThreadConnection(MilterProtocol):
         try:
             next(run)
             while True:
-                data = b""
-                if not self._hushed:
-                    with contextlib.suppress(OSError):
-                        data = self._socket.recv(_READ_SIZE)
+                data = b"" if self._hushed else self._read()
                 self.idle = 0
                 if not data:
                     self._session.over = True
@@ -266,6 +297,19 @@ class ThreadConnection(MilterProtocol):
             self._socket.close()
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
                 self._loop.call_soon_threadsafe(self._has_left)
+
+    def _read(self) -> bytes:
+        """Return what comes; nothing if that is all, or if no octet of a packet that has begun comes for too long."""
+        try:
+            if self._read_timeout is not None and self._session.wire.buffer.unfinished:
+                poll = select.poll()
+                poll.register(self._socket, select.POLLIN)
+                if not poll.poll(min(self._read_timeout, _FAR) * 1000):
+                    self._observer.peer_error(self._session.where(), "packets", _unfinished(self._read_timeout))
+                    return b""
+            return self._socket.recv(_READ_SIZE)
+        except OSError:
+            return b""
 
     def _acknowledge(self) -> None:
         """As :class:`MilterProtocol`'s."""
@@ -382,15 +426,27 @@ class ThreadConnection(MilterProtocol):
         return answer, ending
 
 
-_SIGNAL_PERIOD: Final = 1.0
-_IDLE_TIMEOUT: Final = 7210.0
-"""What libmilter waits for an MTA."""
+def _unfinished(seconds: float) -> str:
+    return f"no octet of a packet that has begun came for {seconds:g} s; closing"
+
+
+WRITE_TIMEOUT: Final = 60.0
+"""Seconds an MTA may take nothing; libmilter's timeout if that is shorter."""
+_FAR: Final = 1_000_000.0
+"""Seconds that poll() and any event loop can wait."""
+_EARLY: Final = 0.001
+"""So many seconds before its time a timer may fire: uvloop counts milliseconds."""
 _LIMITS: Final = {"max_headers": 1_000_000, "max_headers_size": 1 << 30, "max_recipients": 1_000_000}
 """libmilter has none of these limits, the MTA has; of what they count nothing is kept."""
 
 
 def classic_server(
-    callbacks: Callbacks, *sockets: str, inline: Callable[[], bool], threads: int | None = None, **options: Any
+    callbacks: Callbacks,
+    *sockets: str,
+    inline: Callable[[], bool],
+    threads: int | None = None,
+    read_timeout: float | None = None,
+    **options: Any,
 ) -> Server:
     """Return a server of classic filters.
 
@@ -399,6 +455,8 @@ def classic_server(
         sockets: As for :func:`aiomilter.serve`.
         inline: Says, for each connection, whether no callback may block, so that it needs no thread.
         threads: Callbacks at work at once; None for as many as there are connections.
+        read_timeout: Seconds until another octet of a packet that has begun has to come, >= 0; None for as long as
+            ``idle_timeout`` says.
         options: As for :func:`aiomilter.serve`.
     """
     server = serve(lambda: ClassicHandler(callbacks), *sockets, **{**_LIMITS, **options})
@@ -407,122 +465,10 @@ def classic_server(
     leaving = _Leaving()
 
     def serve_one(*args: Any) -> MilterProtocol:
-        return LoopConnection(*args) if inline() else ThreadConnection(*args, leaving=leaving, slots=slots)
+        if inline():
+            return LoopConnection(*args, read_timeout=read_timeout)
+        return ThreadConnection(*args, leaving=leaving, slots=slots, read_timeout=read_timeout)
 
     server._protocol = serve_one
     server._all_ended = lambda: leaving.ended(server._options.cancel_timeout)
     return server
-
-
-class Service:
-    """A server in an event loop of its own, in a thread of its own: whoever waits for its end may be any thread.
-
-    Args:
-        make_server: Makes the server; called in the loop.
-        stopping: Called as soon as it is to stop.
-    """
-
-    def __init__(self, make_server: Callable[[], Server], stopping: Callable[[], None]) -> None:
-        self._make_server = make_server
-        self._stopped = stopping
-        self._loop: AbstractEventLoop | None = None
-        self._stopping = 0
-        self._told: asyncio.Event
-        self._hurried: asyncio.Event
-        self._done = threading.Event()
-        self._failure: BaseException | None = None
-
-    def run(self) -> None:
-        """Serve until :meth:`stop` is called, then drain and return.
-
-        Raises:
-            OSError: A socket cannot be listened on.
-        """
-        thread = threading.Thread(target=self._run, name="milter-loop", daemon=True)
-        thread.start()
-        # Handlers of signals run here, but the system may wake another thread for one: then this has to look by itself.
-        try:
-            while not self._done.wait(_SIGNAL_PERIOD):
-                pass
-        except BaseException:  # a handler of the program's has raised; whoever catches that may want to listen again
-            self.stop()
-            self.stop()
-            raise
-        finally:
-            thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """Have :meth:`run` drain and return; again, and it does not wait for open sessions.  From any thread, or a signal."""
-        self._stopping += 1
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(self._tell)
-
-    def _tell(self) -> None:
-        if self._stopping:
-            self._told.set()
-        if self._stopping > 1:
-            self._hurried.set()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(self._serve())
-        except BaseException as failure:  # noqa: BLE001 - raised where run() was called
-            self._failure = failure
-        finally:
-            self._done.set()
-
-    async def _serve(self) -> None:
-        self._told, self._hurried = asyncio.Event(), asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._tell()
-        server = self._make_server()
-        await server.start()
-        try:
-            await self._told.wait()
-            self._stopped()
-            draining = asyncio.create_task(server.drain(server.drain_timeout))
-            hurrying = asyncio.create_task(self._hurried.wait())
-            await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, hurrying):
-                task.cancel()
-            await asyncio.gather(draining, hurrying, return_exceptions=True)
-        finally:
-            await server.close()
-
-
-def service(
-    callbacks: Callbacks, listening: Listening, *, inline: Callable[[], bool], timeout: float | None, backlog: int
-) -> Service:
-    """Return what serves a program on a socket that listens.
-
-    Args:
-        callbacks: What it calls.
-        listening: The socket; closed when the service begins to stop, lest MTAs wait in its queue until the end.
-        inline: As for :func:`classic_server`.
-        timeout: Seconds an MTA may say nothing; None for libmilter's default.
-        backlog: Connections the system may keep waiting.
-    """
-    return Service(
-        lambda: classic_server(
-            callbacks,
-            f"fd:{os.dup(listening.socket.fileno())}",
-            inline=inline,
-            threads=Limits.threads,
-            idle_timeout=timeout or _IDLE_TIMEOUT,
-            drain_timeout=Limits.drain_timeout,
-            backlog=backlog,
-        ),
-        listening.close,
-    )
-
-
-class Limits:
-    """What the command line sets for all servers of a program."""
-
-    threads: int | None = None
-    drain_timeout: float = 30.0

@@ -678,7 +678,8 @@ def runmilter(name: str, socketname: str, timeout: int = 0, rmsock: bool = True)
     Args:
         name: Of the filter.
         socketname: As for ``setconn``.
-        timeout: Seconds an MTA may say nothing; 0 for the default of two hours.
+        timeout: Seconds an MTA may pause inside of a packet, and ten minutes less than it may between two; 0 for the default
+            of two hours.
         rmsock: Whether a socket that is in the place of the new one is removed.
 
     Raises:

@@ -15,6 +15,7 @@ from aiomilter.compat import adapter
 from aiomilter.compat.context import error, number, text_of
 from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.listening import Listening, open_socket
+from aiomilter.compat.service import Service, program_service
 
 __all__ = [
     "ACCEPT",
@@ -176,12 +177,12 @@ class _Program:
         self.callbacks = Callbacks()
         self.connection: str | None = None
         self.backlog = 1024
-        self.timeout: float | None = None
+        self.timeout: int | None = None
         self.registered = False
         self.listening: Listening | None = None
         # Since the socket was last about to be opened: what is to run on it need not begin.
         self.stopped = False
-        self.services: list[adapter.Service] = []
+        self.services: list[Service] = []
         # The handlers of signals that are to be back when it no longer runs.
         self.handlers: dict[signal.Signals, Any] = {}
         self.inline: Callable[[], bool] = lambda: False
@@ -281,7 +282,7 @@ def setconn(name: str, /) -> None:
 
 
 def settimeout(seconds: int, /) -> None:
-    """Set how long an MTA may say nothing before its connection is closed."""
+    """Set how long an MTA may pause inside of a packet before its connection is closed; below 0 it may take any time."""
     _program.timeout = number(seconds)
 
 
@@ -343,7 +344,7 @@ def main() -> None:
         opensocket(False)
     listening = _program.listening
     assert listening is not None
-    service = adapter.service(
+    service = program_service(
         _program.callbacks,
         listening,
         inline=_program.inline,

@@ -19,7 +19,7 @@ from typing import Final
 from tests.compat.playing import ROOT, SCRIPTS, Side, connected, exchange, rendered
 from tests.interop.rigs.mta import free_port
 from tests.patience import PATIENCE
-from tests.peer import MESSAGE, OPENING, QUIT, mail
+from tests.peer import MESSAGE, OPENING, QUIT, connect, mail, offer, rcpt
 
 __all__ = ["SCENES", "Scene"]
 
@@ -174,6 +174,43 @@ def _stopped(step: str) -> Scene:
     return scene
 
 
+def _asked(mta: socket.socket, *packets: bytes) -> list[str]:
+    """Send packets that each have an answer, and return these."""
+    mta.settimeout(PATIENCE)
+    mta.sendall(b"".join(packets))
+    answers = b""
+    while len(rendered(answers)) < len(packets) or "cut" in rendered(answers):
+        found = mta.recv(1 << 16)
+        if not found:
+            return [*rendered(answers), "closed"]
+        answers += found
+    return list(rendered(answers))
+
+
+def _timed_out(sent: bytes, timeout: int = 1) -> Scene:
+    """One MTA stops inside of a packet until it is closed; another, idle for longer, is served on."""
+
+    def scene(side: Side) -> list[str]:
+        with daemon(side, "waiting.py", "DIR/s", str(timeout)) as program:
+            with program.connect() as idle, program.connect() as stopped:
+                found = _asked(idle, offer(), connect("idle"), mail())
+                found += _asked(stopped, offer(), connect("stopped"), mail())
+                stopped.sendall(sent)
+                found += _asked(stopped)
+                while stopped.recv(1):
+                    found.append("an answer")
+                program.said("stopped close")
+                found += _asked(idle, rcpt())
+                idle.sendall(QUIT)
+                while idle.recv(1):
+                    found.append("an answer")
+            program.said("idle close")
+            program.process.terminate()
+            return found + program.ended()
+
+    return scene
+
+
 def _twice(side: Side) -> list[str]:
     """pymilter serves once in the life of a process; the second time its runmilter returns at once."""
     with daemon(side, "variants.py", "DIR/s", "twice") as program:
@@ -318,6 +355,15 @@ SCENES: Final[Mapping[str, Scene]] = {
     "a signal handler that stops": _varied("handler", number=signal.SIGUSR1),
     **{f"stop in {step}": _stopped(step) for step in ("hello", "envfrom", "eom", "close")},
     "runmilter twice": _twice,
+    **{
+        f"runmilter(timeout=1), {what}": _timed_out(sent)
+        for what, sent in (
+            ("in the length of a packet", rcpt()[:2]),
+            ("behind the length", rcpt()[:4]),
+            ("behind the command", rcpt()[:5]),
+            ("before the last octet", rcpt()[:-1]),
+        )
+    },
     **{
         f"socket {name}, umask {umask:03o}, rmsock {rmsock}, {what}": _opened(
             name, rmsock=rmsock, umask=umask, before=before

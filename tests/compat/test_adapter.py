@@ -18,6 +18,9 @@ from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
 from aiomilter.compat.adapter import ThreadConnection, counted
 from aiomilter.compat.context import Text
+from aiomilter.compat.conversation import Callbacks
+from aiomilter.compat.listening import open_socket
+from aiomilter.compat.service import program_service
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
@@ -540,6 +543,58 @@ async def test_an_mta_that_takes_nothing_is_closed(tmp_path: Path) -> None:
         peer.write(offer(), EOM)
         peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
         assert await asyncio.to_thread(closed.wait, 60)
+
+
+@pytest.mark.parametrize("kind", ["mixed", "async"])
+async def test_a_packet_that_has_begun_has_to_go_on_and_a_connection_may_be_idle(tmp_path: Path, kind: str) -> None:
+    told: list[str] = []
+
+    class Telling(Filter if kind == "mixed" else Milter.Base):  # type: ignore[misc]
+        async def envfrom(self, f: str, *params: str) -> Any:
+            told.append("envfrom")
+            return Milter.CONTINUE
+
+        async def close(self) -> Any:
+            told.append("close")
+            return Milter.CONTINUE
+
+    async with (
+        serving(Telling, tmp_path, read_timeout=0.05, idle_timeout=3600.0) as address,
+        client(address) as idle,
+        client(address) as stopped,
+        client(address) as silent,
+    ):
+        assert await greet(idle) == "c"
+        stopped.write(offer()[:6])
+        stopped.write(offer()[6:])
+        assert codes(await stopped.read()) == "O"
+        stopped.write(mail()[:7])
+        assert await stopped.read() == b""
+        assert told == ["close"]
+        assert await idle.ask(mail()) == "c"
+        assert await silent.ask(offer()) == "O"
+
+
+@pytest.mark.parametrize(
+    ("timeout", "read", "idle", "write"),
+    [
+        (None, 7210.0, 7810.0, 60.0),
+        (1, 1.0, 601.0, 1.0),
+        (240, 240.0, 840.0, 60.0),
+        (0, 0.0, 600.0, 60.0),
+        (-1, None, 600.0, 60.0),
+    ],
+)
+async def test_the_timeout_counts_inside_of_packets_and_ten_minutes_more_between_them(
+    tmp_path: Path, timeout: int | None, read: float | None, idle: float, write: float
+) -> None:
+    listening = open_socket(f"unix:{tmp_path}/sock", remove=True, backlog=1)
+    made = program_service(Callbacks(), listening, inline=lambda: True, timeout=timeout, backlog=1)._make_server()
+    options = made._options
+    make: Any = None
+    connection: Any = made._protocol(asyncio.get_running_loop(), make, options, made.observer, 1, print, make)
+    assert (connection._read_timeout, options.idle_timeout, options.write_timeout) == (read, idle, write)
+    listening.close()
 
 
 @pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()], ids=repr)
