@@ -41,7 +41,7 @@ class AddrCache:
         self._size = 0
 
     def load(self, fname: str, age: float = 0) -> None:
-        """Read the addresses of a file, and append to it from now on.
+        """Forget all, read the addresses of a file, and append to it from now on.
 
         The file is written anew without addresses that are too old; what it was is kept under its name with ``.old``.
 
@@ -53,6 +53,7 @@ class AddrCache:
         """
         self.age = age or self.age
         self.fname = fname
+        self.cache, self._set, self._size = {}, {}, 0
         oldest = time.time() - self.age * _DAY
         lock = PLock(fname)
         new = lock.wlock()
@@ -84,16 +85,20 @@ class AddrCache:
         self.cache[address.lower()] = (seen, None)
         return True
 
-    def has_precise_key(self, sender: str) -> bool:
+    def has_precise_key(self, sender: str | None) -> bool:
         """Tell whether this very address is remembered."""
-        return self._found(sender.lower()) if sender else False
+        return self._found(sender.lower()) if sender is not None else False
 
-    def has_key(self, sender: str) -> bool:
+    def has_key(self, sender: str | None) -> bool:
         """Tell whether an address, or its domain, is remembered."""
         return self._key(sender) is not None
 
-    def __contains__(self, sender: str) -> bool:
+    def __contains__(self, sender: str | None) -> bool:
         return self.has_key(sender)
+
+    def __len__(self) -> int:
+        """Return how many addresses and domains are kept, those included that are too old and were not asked for since."""
+        return len(self.cache)
 
     def __getitem__(self, sender: str) -> Any:
         """Return the result of an address, or of its domain.
@@ -142,8 +147,8 @@ class AddrCache:
         with open(self.fname or os.devnull, "a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(line + "\n")
 
-    def _key(self, sender: str) -> str | None:
-        if not sender:
+    def _key(self, sender: str | None) -> str | None:
+        if sender is None:
             return None
         sender = sender.lower()
         for key in (sender, sender.rpartition("@")[2]):

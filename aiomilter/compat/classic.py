@@ -276,13 +276,27 @@ def _bits(decorator: str, function: Callable[..., Any]) -> tuple[int, int]:
         raise ValueError(f"@{decorator} applied to non-optional method: {function.__name__}") from None
 
 
+def _continuing(decorator: str, name: str, answer: Any, given: int) -> Any:
+    """Return what is given for an answer that has to be CONTINUE; a coroutine gives it once it has been awaited."""
+    if answer == CONTINUE and answer is not None:
+        return given
+    if iscoroutine(answer):
+        return _continued(decorator, name, answer, given)
+    raise RuntimeError(f"{name} return code must be CONTINUE with @{decorator}")
+
+
+async def _continued(decorator: str, name: str, answer: Any, given: int) -> Any:
+    return _continuing(decorator, name, await answer, given)
+
+
 def nocallback(func: _F) -> _F:
-    """Mark a method that is not to be called."""
+    """Mark a method that is not to be called; one that is called all the same, by the program or its test, may only go on."""
     _, bit = _bits("nocallback", func)
+    name = func.__name__
 
     @wraps(func)
     def wrapper(self: Any, *args: Any) -> Any:
-        return func(self, *args)
+        return _continuing("nocallback", name, func(self, *args), CONTINUE)
 
     wrapper.milter_protocol = bit  # type: ignore[attr-defined]
     _wrappers.add(wrapper)
@@ -294,20 +308,10 @@ def noreply(func: _F) -> _F:
     bit, _ = _bits("noreply", func)
     name = func.__name__
 
-    def quiet(answer: Any) -> int:
-        if answer == CONTINUE and answer is not None:
-            return NOREPLY
-        raise RuntimeError(f"{name} return code must be CONTINUE with @noreply")
-
-    async def later(answer: Any) -> int:
-        return quiet(await answer)
-
     @wraps(func)
     def wrapper(self: Any, *args: Any) -> Any:
         answer = func(self, *args)
-        if not self._protocol & bit:
-            return answer
-        return later(answer) if iscoroutine(answer) else quiet(answer)
+        return _continuing("noreply", name, answer, NOREPLY) if self._protocol & bit else answer
 
     wrapper.milter_protocol = bit  # type: ignore[attr-defined]
     _wrappers.add(wrapper)

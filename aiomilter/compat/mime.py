@@ -450,6 +450,7 @@ def check_html(msg: MimeMessage, savname: str | None = None) -> int:
     if filtered.modified:
         octets = text.getvalue().encode(msg._text_charset(), "replace")
         del msg["content-transfer-encoding"]
-        msg.set_payload(quopri.encodestring(octets).decode("ascii"))
+        # Blanks as well, as pymilter and the email package write them.
+        msg.set_payload(quopri.encodestring(octets, quotetabs=True).decode("ascii"))
         msg["Content-Transfer-Encoding"] = "quoted-printable"
     return CONTINUE

@@ -128,6 +128,8 @@ _CLASSES: Final = (
     " exec('class D(C):\\n def hello(self, n): pass\\n def unknown(self, c): pass')",
     " exec('class E(Milter.Milter): pass')",
     " exec('class F:\\n def header(self, n, v): pass')",
+    " exec('class N(Milter.Base):\\n @Milter.nocallback\\n def hello(self, n): return n')",
+    " exec('class O(Milter.Base):\\n @Milter.nocallback\\n @Milter.noreply\\n def eoh(self): return 0')",
     " F2 = Milter.rejected_recipients(type('F2', (B,), {}))",
     " G = Milter.header_leading_space(type('G', (B,), {}))",
     " H = Milter.enable_protocols(type('H', (B,), {}), Milter.P_SKIP | Milter.P_RCPT_REJ)",
@@ -150,6 +152,17 @@ _DECORATED: Final = (
     "Milter.noreply(Milter.Base.eom)",
     "Milter.nocallback(Milter.Base.eom)",
     "Milter.nocallback(Milter.Base.abort)",
+    *(
+        f"N().hello({answer})"
+        for answer in ("0", "1", "4", "7", "None", "False", "True", "0.0", "''", "b''", "'0'", "[]")
+    ),
+    *(
+        f"Milter.Base().{call}"
+        for call in ("hello('x')", "envfrom('f', 'a')", "data()", "body(b'')", "eom()", "unknown('x')")
+    ),
+    "(lambda o: (setattr(o, '_protocol', 0), o.eoh())[1])(O())",
+    "(lambda o: (setattr(o, '_protocol', 0x1fffff), o.eoh())[1])(O())",
+    "O.eoh.milter_protocol, N.hello.milter_protocol",
     "Milter.noreply(Milter.Base.header).__name__",
     "Milter.noreply(Milter.Base.header).milter_protocol",
     "Milter.nocallback(Milter.Base.header).milter_protocol",

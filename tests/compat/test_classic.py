@@ -150,6 +150,27 @@ def test_a_no_reply_method_returns_continue(asynchronous: bool) -> None:
             call(Milter.P_NR_HDR, answer)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_method_that_is_not_to_be_called_may_only_continue(asynchronous: bool) -> None:
+    def plain(self: Any, name: str) -> Any:
+        return name
+
+    async def later(self: Any, name: str) -> Any:
+        return name
+
+    plain.__name__ = later.__name__ = "hello"
+    cls: Any = filter_of(hello=Milter.nocallback(later if asynchronous else plain))
+
+    def call(answer: Any) -> Any:
+        found = made(cls)[0].hello(answer)
+        return asyncio.run(found) if asynchronous else found
+
+    assert call(Milter.CONTINUE) == Milter.CONTINUE
+    for answer in (Milter.REJECT, Milter.NOREPLY, None):
+        with pytest.raises(RuntimeError, match=r"^hello return code must be CONTINUE with @nocallback$"):
+            call(answer)
+
+
 @pytest.mark.parametrize(
     ("strategy", "octets", "found"),
     [

@@ -119,6 +119,18 @@ def test_a_cache_without_a_file_remembers_for_ever_in_memory() -> None:
     assert "a@x" in cache
 
 
+def test_a_cache_has_a_length_and_loading_begins_anew(here: Path) -> None:
+    cache = AddrCache()
+    assert len(cache) == 0
+    assert not cache
+    cache["a@x"] = None
+    cache.addperm("b@x")
+    assert len(cache) == 2
+    (here / "other").write_text("c@x\n")
+    cache.load("other")
+    assert (len(cache), "a@x" in cache, "c@x" in cache) == (1, False, True)
+
+
 def test_a_remembered_address_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = AddrCache(renew=7)
     cache["a@x"] = "result"
@@ -283,6 +295,52 @@ def test_policies_from_an_access_map(here: Path, sender: str, prefix: str, nulls
             made[key] = value
     with MTAPolicy(sender, SimpleNamespace(access_file="access", access_file_nulls=nulls)) as policies:
         assert policies.getPolicy(prefix) == policy
+
+
+KEYS = {
+    "p:a@x.example.org": "sender",
+    "p:example.net": "domain",
+    "p:.example.org": "parent",
+    "p:.org": "far",
+    "p:": "all",
+}
+
+
+@pytest.mark.parametrize(
+    ("sender", "removed", "policy"),
+    [
+        ("a@x.example.org", (), "sender"),
+        ("b@example.net", (), "domain"),
+        ("b@x.Example.ORG", (), "parent"),
+        ("b@y.x.example.org", (), "parent"),
+        ("b@example.org", (), "far"),
+        ("b@y.x.example.org", (".example.org",), "far"),
+        ("b@x.example.net", (), "all"),
+        ("b@org", (), "all"),
+        ("b@", (), "all"),
+        ("b@x.example.net", ("",), "bare"),
+        ("b@" + "x." * 130 + "org", (), "all"),
+    ],
+)
+@pytest.mark.parametrize("colon", [True, False, None])
+@pytest.mark.parametrize("nulls", [True, False])
+def test_policies_of_parents_and_either_separator(
+    here: Path, sender: str, removed: tuple[str, ...], policy: str, colon: bool | None, nulls: bool
+) -> None:
+    import dbm.dumb
+
+    keys = {key: value for key, value in KEYS.items() if key.removeprefix("p:") not in removed} | {"p": "bare"}
+    for separator in "!:":
+        end = "\0" if nulls else ""
+        with dbm.dumb.open("access", "n") as made:
+            for key, value in keys.items():
+                made[key.replace(":", separator) + end] = value + end
+        conf = SimpleNamespace(access_file="access", access_file_nulls=nulls)
+        if colon is not None:
+            conf.access_file_colon = colon
+        with MTAPolicy(sender, conf) as policies:
+            found = policies.getPolicy("p")
+        assert found == (policy if colon in (separator == ":", None) else "bare")
 
 
 def test_without_an_access_map_there_are_no_policies() -> None:
