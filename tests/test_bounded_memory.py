@@ -106,7 +106,7 @@ KEPT: Final[Mapping[str, str]] = {
     "mta.session.Session._macro_packets": "the stages",
     "testing.resolver.ZoneResolver._names": PROGRAM,
     "testing.resolver.ZoneResolver._records": PROGRAM,
-    "compat.testctx.TestCtx._macros": PROGRAM,
+    "compat.testmessage.TestMessage._macros": PROGRAM,
 }
 MAKERS: Final = frozenset(
     {

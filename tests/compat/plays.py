@@ -158,6 +158,17 @@ def defanged(load: Load, octets: bytes) -> object:
 
 
 @scene
+def written(load: Load, octets: bytes, act: str) -> object:
+    """The octets of a message after something was done to it: a body of a function of ``message`` and ``mime``."""
+    mime = load("mime")
+    message = mime.message_from_file(io.BytesIO(octets))
+    exec(act, {"message": message, "mime": mime})  # the test's own text
+    out = io.BytesIO()
+    message.dump(out)
+    return message.as_bytes(), out.getvalue(), message.ismodified()
+
+
+@scene
 def html(load: Load, pieces: list[str]) -> object:
     """What becomes of a document in pieces."""
     out = io.StringIO(newline="")
@@ -199,3 +210,88 @@ def policies(load: Load, records: dict[bytes, bytes], nulls: bool, asked: list[t
         return found
     finally:
         del sys.modules["bsddb3"]
+
+
+_SEEN = (
+    "_reply _sender _addrcpt _delrcpt _bodyreplaced _headerschanged _envfromchanged _protocol _opts _symlist _macros"
+)
+
+
+def _filter(milter: Any, does: dict[str, str], marks: dict[str, str], seen: list[object]) -> Any:
+    """A class whose callbacks do what a text says, a body of a function of ``self`` and ``a``, and tell what they are given."""
+
+    def method(name: str, body: str, mark: str | None) -> Any:
+        scope: dict[str, Any] = {"Milter": milter}
+        lines = "\n ".join(body.splitlines())
+        exec(f"def {name}(self, *a):\n {lines}\n return Milter.CONTINUE", scope)  # the test's own text
+
+        def told(self: Any, *a: Any) -> Any:
+            seen.append((name, *a))
+            return scope[name](self, *a)
+
+        told.__name__ = name
+        return getattr(milter, mark)(told) if mark else told
+
+    names = {name: method(name, does.get(name, ""), marks.get(name)) for name in {**does, **marks}}
+    return type("Filter", (milter.Base,), names)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a literal."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)  # a family of addresses is a number of a name
+    if value is None or isinstance(value, (bool, str, bytes)):
+        return value
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "getvalue"):
+        return value.getvalue()
+    return f"a {type(value).__name__}"
+
+
+def _state(played: Any) -> dict[str, object]:
+    found = {name: _plain(getattr(played, name, "absent")) for name in (*_SEEN.split(), "_body")}
+    message: Any = getattr(played, "_msg", None)
+    found["_msg"] = list(message.items()) if hasattr(message, "items") else message
+    return found
+
+
+@scene
+def tested(load: Load, does: dict[str, str], marks: dict[str, str], steps: list[tuple[Any, ...]], base: bool) -> object:
+    """A filter in its unit test: each step is a method of ``TestCtx`` (or of a ``TestBase``, the same names) and its arguments.
+
+    Octets are handed over as a file.  Told are the answers, what the callbacks were given, and what a test can look at.
+    """
+    milter, seen = load("Milter"), []  # type: tuple[Any, list[object]]
+    before = milter.factory
+    with directory():
+        os.mkdir("test")
+        if base:
+            bases = (load("Milter.test").TestBase, _filter(milter, does, marks, seen))
+            played = type("Tested", bases, {})("log")
+        else:
+            milter.factory = _filter(milter, does, marks, seen)
+            context = load("Milter.testctx").TestCtx
+            # pymilter's keeps what one filter has agreed to, and offers no more to the next.
+            context.default_opts = [milter.CURR_ACTS, 0x1FFFFF, 0, 0]
+            played = context()
+        told: list[object] = []
+        try:
+            for method, *arguments in steps:
+                seen.clear()
+                if method == "set":
+                    setattr(played, *arguments)
+                    answer: object = None
+                else:
+                    files = [io.BytesIO(given) if isinstance(given, bytes) else given for given in arguments]
+                    answer = attempt(getattr, played, method)
+                    if callable(answer):
+                        answer = attempt(answer, *files)
+                told.append((_plain(answer), _plain(seen), attempt(_state, played)))
+        finally:
+            milter.factory = before
+            if base:
+                played._close()
+        return told

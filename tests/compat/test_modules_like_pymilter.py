@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -245,9 +246,12 @@ def test_remembered_addresses(theirs: Pymilter, renew: int) -> None:
     asked += ["*@w", "x", "set@x", "SET@x", "res@x"]
     asked += ["n@x", "e@x", "p@x", "q@x", "none@x", ""]
     methods = ("has_key", "__contains__", "has_precise_key", "__getitem__")
-    steps: list[tuple[object, ...]] = [(method, key) for key in asked for method in methods]
+    steps: list[tuple[object, ...]] = [(method, key) for key in asked for method in methods] + [("__len__",)]
     changes = [("set@x", None), ("res@x", "r"), ("n@x", 550), ("e@x", "")]
     steps += [("__setitem__", *change) for change in changes] + [("addperm", "p@x"), ("addperm", "q@x", "r")] + steps
+    # The null sender counts once it was set; what a file has takes the place of all that was.
+    steps += [("__setitem__", "", 1), *((method, "") for method in methods), ("__len__",), ("load", "list"), *steps]
+    steps += [("load", "none"), ("__len__",), ("has_key", None), ("has_precise_key", None)]
     arguments = ("caching", lines, renew, steps)
     assert play(ours, *arguments) == theirs.play(*arguments)
 
@@ -330,4 +334,97 @@ ASKED = st.tuples(st.sampled_from(["a@b", "A@b", "a@B", "x@c", "b", ""]), st.sam
 )
 def test_any_policies(theirs: Pymilter, records: dict[bytes, bytes], nulls: bool, asked: list[tuple[str, str]]) -> None:
     arguments = ("policies", records, nulls, asked)
+    assert play(ours, *arguments) == theirs.play(*arguments)
+
+
+CALLBACKS = ("connect", "hello", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom")
+MESSAGE = b"From: a@b\nSubject: hi\nX-Fold: a\n b\n\nbody\n"
+ANSWERS = [
+    "",
+    *(f"return Milter.{name}" for name in ("REJECT", "ACCEPT", "TEMPFAIL", "SKIP", "DISCARD")),
+    "return None",
+]
+LOOKED_AT = ("_body", "_msg", "_reply", "_sender", "_addrcpt", "_delrcpt", "_bodyreplaced", "_headerschanged")
+DONE = [
+    *("self.addrcpt('<n@x>')", "self.delrcpt('<o@x>')", "self.chgfrom('<f@x>')", "self.replacebody(b'new')"),
+    *("self.setreply('550', '5.7.1', 'no')", "self.setreply('550', None)", "self.setreply('550', '5.1.1', '100%')"),
+    *("self.progress()", "self.setsymlist(0, 'i')", "self.addheader(5)", "self.getsymval('{x}')"),
+]
+STEPS: dict[str, tuple[object, ...]] = {
+    "envfrom": ("<s@x>",), "envrcpt": ("<r@x>",), "data": (), "header": ("X", "y"), "eoh": (), "feed_body": (b"body\n",),
+    "eom": (), "abort": (), "close": (), "feedFile": (MESSAGE, "s@x", "r@x", "r2@x"), "helo": ("other",),
+}  # fmt: skip
+
+
+def without_the_client(told: object, base: bool) -> object:
+    """pymilter's context gives the address as a text, and its base any family; a real connection does neither."""
+    assert isinstance(told, list)
+    for _, seen, state in told:
+        if base:
+            state.pop("_opts")
+            state.pop("_symlist")
+        for call in seen:
+            if call[0] == "connect":
+                del call[2:]
+    return told
+
+
+TESTS = st.tuples(
+    st.dictionaries(st.sampled_from((*CALLBACKS, "abort", "close")), st.sampled_from(ANSWERS), max_size=5),
+    st.dictionaries(st.sampled_from(CALLBACKS[:-1]), st.sampled_from(["noreply", "nocallback"]), max_size=3),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TESTS, st.lists(st.sampled_from(sorted(STEPS)), max_size=5), st.lists(st.sampled_from(LOOKED_AT), max_size=2))
+def test_any_filter_in_a_test_with_a_context(
+    theirs: Pymilter, filtering: tuple[dict[str, str], dict[str, str]], names: list[str], set_before: list[str]
+) -> None:
+    steps: list[tuple[object, ...]] = [
+        ("set", name, "mine") for name in set_before if name not in ("_addrcpt", "_delrcpt")
+    ]
+    # Edits need a message, which pymilter's context lacks where no file was fed to it.
+    steps += [("_connect",), *((f"_{name}", *STEPS[name]) for name in names)]
+    arguments = ("tested", *filtering, steps, False)
+    assert without_the_client(play(ours, *arguments), False) == without_the_client(theirs.play(*arguments), False)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TESTS, st.integers(1, 3), st.lists(st.sampled_from(LOOKED_AT), max_size=2))
+def test_any_filter_in_a_test_with_a_base(
+    theirs: Pymilter, filtering: tuple[dict[str, str], dict[str, str]], messages: int, set_before: list[str]
+) -> None:
+    steps: list[tuple[object, ...]] = [
+        ("set", name, "mine") for name in set_before if name not in ("_addrcpt", "_delrcpt")
+    ]
+    steps += [("connect",), *(("feedFile", *STEPS["feedFile"]) for _ in range(messages)), ("connect",)]
+    arguments = ("tested", *filtering, steps, True)
+    assert without_the_client(play(ours, *arguments), True) == without_the_client(theirs.play(*arguments), True)
+
+
+@pytest.mark.parametrize("base", [False, True], ids=["context", "base"])
+@pytest.mark.parametrize("step", ["envrcpt", "eoh", "eom"])
+def test_what_a_filter_does_in_a_test(theirs: Pymilter, step: str, base: bool) -> None:
+    connect, feed = ("connect", "feedFile") if base else ("_connect", "_feedFile")
+    for does in DONE:
+        steps: list[tuple[object, ...]] = [(connect,), *2 * [(feed, *STEPS["feedFile"])]]
+        arguments: tuple[Any, ...] = ("tested", {"connect": "", step: does}, {}, steps, base)
+        found, expected = play(ours, *arguments), theirs.play(*arguments)
+        assert without_the_client(found, base) == without_the_client(expected, base), does
+
+
+SCRIPT = b"<script>x</script>"
+DOCUMENTS = st.lists(
+    st.sampled_from(
+        [SCRIPT, b" ", b"\t", b"\n", b"a", b"=", b"From ", b".", b"word " * 20, b"x" * 80, b"&auml;", b"\r\n"]
+    ),
+    max_size=8,
+).map(b"".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(DOCUMENTS)
+def test_any_document_without_its_scripts_is_written_alike(theirs: Pymilter, document: bytes) -> None:
+    octets = b"Subject: x\nContent-Type: text/html\n\n" + document + SCRIPT
+    arguments = ("written", octets, "mime.defang(message)")
     assert play(ours, *arguments) == theirs.play(*arguments)

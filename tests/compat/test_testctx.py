@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, AF_UNIX
 from typing import Any
 
 import pytest
@@ -40,7 +40,6 @@ class Editing(Milter.Base):
         self.seen.append(("envrcpt", to))
         return Milter.CONTINUE
 
-    @Milter.noreply
     def header(self, field: str, value: str) -> int:
         self.seen.append(("header", field, value))
         return Milter.CONTINUE
@@ -151,7 +150,7 @@ def test_edits_are_for_the_end_of_the_message(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Milter, "factory", type("Early", (Milter.Base,), {"envrcpt": early}))
     context = TestCtx()
     context._connect()
-    with pytest.raises(RuntimeError, match="end of a message"):
+    with pytest.raises(OSError, match="end of a message"):
         context._feedFile(io.BytesIO(MESSAGE))
 
 
@@ -183,7 +182,10 @@ def test_a_base_plays_messages_to_itself(tmp_path: Path, monkeypatch: pytest.Mon
     assert milter.connect("host", "spamrelay", "192.0.2.1") == Milter.CONTINUE
     assert milter.feedMsg("message", "s@x", "r@x", "r2@x") == Milter.ACCEPT
 
-    assert milter.seen == [("connect", "host", AF_INET, ("192.0.2.1", 1234)), *SEEN, "close"]
+    # A base lends all macros at every step.
+    seen = [SEEN[0], ("envfrom", "<s@x>", "ID", "PLAIN"), *SEEN[2:]]
+    assert milter.seen == [("connect", "host", AF_INET, ("192.0.2.1", 1234)), *seen, "close"]
+    assert milter._body is not None
     assert milter._body.getvalue() == CHANGED
     assert (milter._addrcpt, milter._delrcpt, milter._sender) == (["<new@x>"], ["<old@x>"], "<other@x>")
     assert milter._reply == ("550", "5.7.1", "no")
@@ -192,3 +194,70 @@ def test_a_base_plays_messages_to_itself(tmp_path: Path, monkeypatch: pytest.Mon
     assert milter._envfromchanged
     milter._close()
     assert "chgheader: subject[1]=changed" in Path("test/milter.log").read_text()
+
+
+def noted(**does: str) -> type[Milter.Base]:
+    """A filter that takes note of its callbacks; those named are marked, and answer that they go on."""
+
+    def method(name: str, mark: str) -> Any:
+        def callback(self: Any, *arguments: Any) -> int:
+            self.seen.append(name)
+            return Milter.CONTINUE
+
+        callback.__name__ = name
+        return getattr(Milter, mark)(callback) if mark else callback
+
+    return type("Noted", (Milter.Base,), {"seen": [], **{name: method(name, mark) for name, mark in does.items()}})
+
+
+STEPS = ("connect", "hello", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "close")
+
+
+@pytest.mark.parametrize("step", STEPS[:-2])
+def test_a_context_ends_at_the_answer_of_a_no_reply_callback_and_a_base_goes_on(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = noted(**{name: "noreply" if name == step else "" for name in STEPS})
+    monkeypatch.setattr(Milter, "factory", kind)
+    context = TestCtx()
+    connected = context._connect()
+    answer = connected or context._feedFile(io.BytesIO(b"A: b\n\nbody\n"))
+    seen = [*STEPS[: STEPS.index(step) + 1], *(["close"] if connected else [])]
+    assert (answer, kind.seen) == (Milter.NOREPLY, seen)  # type: ignore[attr-defined]
+
+    base: Any = type("Tested", (TestBase, noted(**{name: "noreply" if name == step else "" for name in STEPS})), {})(
+        str(tmp_path / "log")
+    )
+    assert (base.connect(), base.feedFile(io.BytesIO(b"A: b\n\nbody\n"))) == (Milter.CONTINUE, Milter.CONTINUE)
+    base._close()
+    assert base.seen == list(STEPS)
+
+
+def test_a_test_may_set_what_it_looks_at(tmp_path: Path) -> None:
+    base: Any = type("Tested", (TestBase, Milter.Base), {})(str(tmp_path / "log"))
+    base._close()
+    for played in (base, TestCtx()):
+        for name in ("_body", "_msg", "_reply", "_sender", "_addrcpt", "_delrcpt", "_bodyreplaced", "_headerschanged"):
+            setattr(played, name, "mine")
+            assert getattr(played, name) == "mine"
+
+
+def test_recipients_are_those_of_all_messages_and_the_rest_is_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Milter, "factory", Editing)
+    context = TestCtx()
+    context._connect()
+    for count in (1, 2):
+        context._feedFile(io.BytesIO(b"A: b\n\n"))
+        assert context._addrcpt == [("<new@x>", "NOTIFY=NEVER")] * count
+        assert context._delrcpt == ["<old@x>"] * count
+        assert context._body is not None
+        assert context._body.getvalue() == b"X-First: 0\nA: b\nX-Last: 1\nsubject: changed\nX-None: added\n\nnew body\n"
+
+
+def test_a_base_hands_over_a_client_without_an_address(tmp_path: Path) -> None:
+    base: Any = Tested.__new__(Tested)
+    TestBase.__init__(base, str(tmp_path / "log"))
+    Editing.__init__(base)
+    base._close()
+    assert base.connect(ip="unix:/x") == Milter.CONTINUE
+    assert base.seen[0] == ("connect", "localhost", AF_UNIX, ("unix:/x", 1234))
