@@ -24,6 +24,7 @@ SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "all callbacks": {},
     "no-reply content": {"noreply": ["header", "body"]},
     "few callbacks": {"callbacks": ["envfrom", "header", "eom", "close"], "noreply": ["header"]},
+    "no-reply greeting": {"noreply": ["connect", "hello", "envrcpt"]},
 }
 _STEPS: Final = ("connect", "hello", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "unknown")
 _REPLY: Final = "self.attempt('setreply', '550', '5.7.1', 'no')\n"
@@ -119,4 +120,19 @@ def _sessions(shape: str) -> Iterator[tuple[str, Talk]]:
     yield "QUIT_NC", Talk(_reused)
 
 
-SESSIONS: Final = {shape: dict(_sessions(shape)) for shape in SHAPES}
+async def _one(session: Session) -> list[str]:
+    """One message to two recipients."""
+    answers: list[Any] = [await session.connect(), await session.helo(), await session.mail("<alice@example.org>")]
+    answers += [await session.rcpt("<bob@example.net>"), await session.rcpt("<carol@example.net>")]
+    return [repr(answer) for answer in [*answers, await session.message(MESSAGE)]]
+
+
+def _greetings() -> Iterator[tuple[str, Talk]]:
+    """What goes wrong where no answer is due, and pymilter lets the message pass; elsewhere the MTA would wait."""
+    for style in STYLES:
+        for step in SHAPES["no-reply greeting"]["noreply"]:
+            for verdict in ("CONTINUE", "REJECT", "an exception"):
+                yield f"{verdict} at {step}, {style}", Talk(_one, {step: _DOES[verdict]}, style)
+
+
+SESSIONS: Final = {shape: dict(_greetings() if shape == "no-reply greeting" else _sessions(shape)) for shape in SHAPES}
