@@ -15,10 +15,11 @@ from typing import Final
 ALL: Final = {
     "startup": 0.0,
     "memory": 0.0,
-    "throughput": 0.65,
-    "classic": 0.08,
-    "scaling": 0.15,
-    "workers": 0.12,
+    "throughput": 0.45,
+    "classic": 0.06,
+    "postfix": 0.31,
+    "scaling": 0.1,
+    "workers": 0.08,
     "gates": 0.0,
 }
 """Each with its share of the time that is left after those that have no rounds."""

@@ -1,5 +1,5 @@
-"""The filters that are measured: ``python -m benchmarks.filters SOCKET typical|noop|waiting [uvloop]``
-serves one until SIGTERM.
+"""The filters that are measured: ``python -m benchmarks.filters SOCKET FILTER [uvloop]`` serves one of
+FILTERS until SIGTERM.
 """
 
 import asyncio
@@ -88,7 +88,24 @@ class Noop(Milter):
         return CONTINUE
 
 
-FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting}
+class Sender(Milter):
+    """Answers the sender and the end of a message, and takes nothing else."""
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> Response:
+        return CONTINUE
+
+    async def eom(self, ctx: EndOfMessageContext) -> Response:
+        return CONTINUE
+
+
+class End(Milter):
+    """Answers the end of a message, and takes nothing else."""
+
+    async def eom(self, ctx: EndOfMessageContext) -> Response:
+        return CONTINUE
+
+
+FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting, "sender": Sender, "end": End}
 
 if __name__ == "__main__":
     if "COUNTED_FROM" in os.environ:

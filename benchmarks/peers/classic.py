@@ -1,4 +1,4 @@
-"""The measured filters as programs for pymilter: ``python classic.py SOCKET typical|noop|waiting``, until SIGTERM.
+"""The measured filters as programs for pymilter: ``python classic.py SOCKET typical|noop|waiting|sender|end``, until SIGTERM.
 
 Run by an interpreter that has pymilter, or by ``aiomilter compat``.
 """
@@ -68,7 +68,26 @@ class Waiting(Typical):
         return Milter.CONTINUE
 
 
+class Sender(Milter.Base):  # type: ignore[misc]
+    """Only the sender and the end of a message."""
+
+    def envfrom(self, sender, *params):  # type: ignore[no-untyped-def]
+        return Milter.CONTINUE
+
+    def eom(self):  # type: ignore[no-untyped-def]
+        return Milter.CONTINUE
+
+
+class End(Milter.Base):  # type: ignore[misc]
+    """Only the end of a message."""
+
+    def eom(self):  # type: ignore[no-untyped-def]
+        return Milter.CONTINUE
+
+
+FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting, "sender": Sender, "end": End}
+
 if __name__ == "__main__":
-    Milter.factory = {"typical": Typical, "noop": Noop, "waiting": Waiting}[sys.argv[2]]
+    Milter.factory = FILTERS[sys.argv[2]]
     Milter.set_flags(Milter.ADDHDRS)
     Milter.runmilter("measured", sys.argv[1], 60)

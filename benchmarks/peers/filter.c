@@ -1,5 +1,5 @@
 /*
- * The measured filters on libmilter: filter SOCKET typical|noop|waiting, until SIGTERM.
+ * The measured filters on libmilter: filter SOCKET typical|noop|waiting|sender|end, until SIGTERM.
  *
  *   cc -O2 -o filter filter.c -lmilter -lpthread
  */
@@ -51,7 +51,15 @@ int main(int argc, char **argv)
 
     if (argc != 3)
         return 2;
-    edits = quiet = strcmp(argv[2], "noop") != 0;
+    if (strcmp(argv[2], "sender") == 0 || strcmp(argv[2], "end") == 0) {
+        /* libmilter has the MTA leave out what has no callback */
+        struct smfiDesc few = {
+            .xxfi_name = "measured", .xxfi_version = SMFI_VERSION, .xxfi_flags = SMFIF_ADDHDRS, .xxfi_eom = on_eom,
+            .xxfi_envfrom = strcmp(argv[2], "sender") == 0 ? on_mail : NULL,
+        };
+        filter = few;
+    } else
+        edits = quiet = strcmp(argv[2], "noop") != 0;
     waits = strcmp(argv[2], "waiting") == 0;
     if (smfi_register(filter) == MI_FAILURE || smfi_setconn(argv[1]) == MI_FAILURE)
         return 1;

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.interop.rigs.sink import Delivery, Sink
@@ -53,16 +53,22 @@ class Rig(ABC):
         self.local = f"unix:{self.directory}/s/local"
         self.log = self.directory / "log"
         self.sink = Sink(self.directory / "devlog", self.log)
-
-    @property
-    def filters(self) -> dict[str, tuple[str, ...]]:
-        """The sockets that each port asks, in this order."""
-        return {
+        self.filters: dict[str, tuple[str, ...]] = {
             "tcp": (self.first,),
             "unix": (self.local,),
             "both": (self.first, self.local),
             "hasty": (self.hasty,),
         }
+        """The sockets that each port asks, in this order."""
+
+    def ask(self, filters: Mapping[str, tuple[str, ...]]) -> None:
+        """Have these ports instead; before it starts.
+
+        Args:
+            filters: The sockets that each port asks, by its name.  Sendmail has ten ports at most.
+        """
+        self.filters = dict(filters)
+        self.ports = {port: free_port() for port in filters}
 
     @classmethod
     @abstractmethod

@@ -175,8 +175,16 @@ def _find(name: str) -> str:
 
 
 def _output(program: str, *arguments: str) -> str:
+    # The session of its own keeps a Ctrl-C away from a Postfix that starts: its master would be left, without a file that
+    # names it.
     done = subprocess.run(
-        [_find(program), *arguments], stdin=subprocess.DEVNULL, stdout=-1, stderr=-2, text=True, check=False
+        [_find(program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=-1,
+        stderr=-2,
+        text=True,
+        check=False,
+        start_new_session=True,
     )
     if done.returncode != 0:
         raise RigError(f"{program} {' '.join(arguments)}: exit status {done.returncode}\n{done.stdout}")

@@ -137,14 +137,19 @@ class Sendmail(Rig):
 
     def _configuration(self, sink_port: int) -> bytes:
         lines = [SENDMAIL_MC.format(directory=self.directory, sink_port=sink_port)]
-        for name, socket in (("first", self.first), ("local", self.local)):
-            lines.append(f"MAIL_FILTER(`{name}', `S={socket}, F=T, T=C:10s;S:30s;R:30s;E:2m')dnl\n")
-        lines.append(f"MAIL_FILTER(`hasty', `S={self.hasty}, F=T, T=C:10s;S:{HASTE}s;R:{HASTE}s;E:2m')dnl\n")
-        lines.append("define(`confINPUT_MAIL_FILTERS', `first')dnl\n")
-        names = {self.first: "first", self.local: "local", self.hasty: "hasty"}
+        asked = dict.fromkeys(socket for sockets in self.filters.values() for socket in sockets)
+        names = {socket: f"filter{number}" for number, socket in enumerate(asked, 1)}
+        for socket, name in names.items():
+            patience = f"C:10s;S:{HASTE}s;R:{HASTE}s;E:2m" if socket == self.hasty else "C:10s;S:30s;R:30s;E:2m"
+            lines.append(f"MAIL_FILTER(`{name}', `S={socket}, F=T, T={patience}')dnl\n")
+        # Mail from elsewhere asks the first, and so would a port that names none.
+        usual = "filter1" if all(self.filters.values()) else ""
+        lines.append(f"define(`confINPUT_MAIL_FILTERS', `{usual}')dnl\n")
         for port, number in self.ports.items():
             filters = ";".join(names[socket] for socket in self.filters[port])
-            options = f"Name={port}, Family=inet, Addr=127.0.0.1, Port={number}, InputMailFilters={filters}"
+            options = f"Name=port{number}, Family=inet, Addr=127.0.0.1, Port={number}"
+            if filters:
+                options += f", InputMailFilters={filters}"
             lines.append(f"DAEMON_OPTIONS(`{options}')dnl\n")
         lines.append("MAILER(`local')dnl\nMAILER(`smtp')dnl\n")
         source = self.directory / "sendmail.mc"
