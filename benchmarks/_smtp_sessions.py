@@ -1,14 +1,17 @@
-"""SMTP sessions at the same time, in a process of their own: ``python -m benchmarks._smtp_sessions``.
+"""SMTP sessions on several ports, in a process of their own: ``python -m benchmarks._smtp_sessions``.
 
-Each line of its input is ``PORT SESSIONS MESSAGES SECONDS``, and each line of its output the milliseconds that the messages
-took, as JSON: from MAIL until the end was answered.  A session has said EHLO and sent one message before any is timed, and
-begins none after SECONDS.
+Each line of its input is ``SESSIONS MESSAGES SECONDS PORT...``.  On every port so many sessions are opened; the ports take
+turns, in an order that changes, and in each turn all sessions of one port send a message at the same time.  A port that has
+taken SECONDS has no more turns.  Each line of the output is JSON: for each port the milliseconds that its messages took, from
+MAIL until the end was answered.  The first message of a session is not counted.
 """
 
 import asyncio
 import json
+import random
 import sys
 import time
+from contextlib import AsyncExitStack
 
 from tests.interop.client import Client, accepted, connect
 
@@ -37,31 +40,31 @@ async def once(client: Client) -> float:
     return took * 1000
 
 
-async def session(port: int, messages: int, seconds: float, ready: asyncio.Barrier) -> list[float]:
-    """Send messages one after the other, beginning with all other sessions."""
-    async with connect(port) as client:
-        await once(client)
-        await ready.wait()
-        until = time.perf_counter() + seconds
-        found = [await once(client)]
-        while len(found) < messages and time.perf_counter() < until:
-            found.append(await once(client))
-        return found
-
-
-async def play(port: int, sessions: int, messages: int, seconds: float) -> list[float]:
-    """Return the milliseconds of all messages of all sessions."""
-    ready = asyncio.Barrier(sessions)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(session(port, messages, seconds, ready)) for _ in range(sessions)]
-    return [took for task in tasks for took in task.result()]
+async def play(ports: list[int], sessions: int, messages: int, seconds: float) -> list[list[float]]:
+    """Return the milliseconds of all messages, by port."""
+    chance = random.Random(sessions)
+    found: dict[int, list[float]] = {port: [] for port in ports}
+    spent = dict.fromkeys(ports, 0.0)
+    async with AsyncExitStack() as stack:
+        clients = {port: [await stack.enter_async_context(connect(port)) for _ in range(sessions)] for port in ports}
+        for each in clients.values():
+            await asyncio.gather(*map(once, each))
+        for _ in range(messages):
+            turns = [port for port in ports if spent[port] < seconds]
+            chance.shuffle(turns)
+            for port in turns:
+                begun = time.perf_counter()
+                found[port] += await asyncio.gather(*map(once, clients[port]))
+                spent[port] += time.perf_counter() - begun
+    return list(found.values())
 
 
 def main() -> None:
     """Do as the input says until it ends."""
     for line in sys.stdin:
-        port, sessions, messages, seconds = line.split()
-        print(json.dumps(asyncio.run(play(int(port), int(sessions), int(messages), float(seconds)))), flush=True)
+        sessions, messages, seconds, *ports = line.split()
+        found = asyncio.run(play([int(port) for port in ports], int(sessions), int(messages), float(seconds)))
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 A private instance of each MTA takes mail on one port for each contender, asks that contender's filter over TCP or a UNIX
 socket, and relays to a sink; sessions are timed from MAIL until the end of the message is answered, one alone and 20 at a time.
 The filters change nothing, which is what suits libmilter best: one answers every stage, one the sender and the end of the
-message, one the end only.  Rounds are interleaved, and every other one begins with the last contender.  The table has the
-median of the rounds' medians, the spread between the quartiles, and the median of the rounds' ratios to libmilter, which is
-the program in C; a row without a filter says what the MTA takes by itself.
+message, one the end only.  In a round the contenders take turns message by message, in an order that changes.  The table has
+the median of the rounds' medians, the spread between the quartiles, and the median of the rounds' ratios to libmilter, which
+is the program in C; a row without a filter says what the MTA takes by itself.
 
 The MTAs need root and are those of the tests: Postfix is installed, and ``python -m tests.interop.rigs.sendmail`` unpacks
 Sendmail.  What is absent is named and left out.
@@ -41,7 +41,7 @@ SOCKETS: Final = ("tcp", "unix")
 FILTERS: Final = {"every": "noop", "some": "sender", "eom": "end"}
 """Stages that are answered: the filter of ``benchmarks.filters``."""
 SESSIONS: Final = {1: 60, 20: 10}
-"""Sessions at a time: messages that each sends in a round, fewer where they take more than SECONDS."""
+"""Sessions at a time: messages that each sends in a round, fewer where a contender's take more than SECONDS."""
 SECONDS: Final = 0.5
 NONE: Final = "no filter"
 """The port of the MTA that asks none: the row says what the MTA takes by itself."""
@@ -92,18 +92,19 @@ class Cast(NamedTuple):
     rig: Rig
     client: "subprocess.Popen[str]"
 
-    def once(self, port: str, sessions: int, messages: int) -> float:
-        """Return the median milliseconds of a message, and leave the MTA with nothing to do."""
+    def once(self, sessions: int, messages: int) -> dict[str, float]:
+        """Return the median milliseconds of a message by port, and leave the MTA with nothing to do."""
         assert self.client.stdin is not None
         assert self.client.stdout is not None
-        self.client.stdin.write(f"{self.rig.ports[port]} {sessions} {messages} {SECONDS}\n")
+        ports = " ".join(map(str, self.rig.ports.values()))
+        self.client.stdin.write(f"{sessions} {messages} {SECONDS} {ports}\n")
         self.client.stdin.flush()
         found = self.client.stdout.readline()
         if not found:
-            raise RuntimeError(f"{port}: a message was not taken\n{self.rig.tail(5)}")
+            raise RuntimeError(f"a message was not taken\n{self.rig.tail(5)}")
         asyncio.run(self.rig.settled())
         self.rig.deliveries.clear()
-        return float(statistics.median(json.loads(found)))
+        return {port: statistics.median(took) for port, took in zip(self.rig.ports, json.loads(found), strict=True)}
 
 
 @contextmanager
@@ -135,12 +136,11 @@ def played(taking: _contenders.Field, scene: Scene) -> Iterator[Cast]:
 
 def measure(cast: Cast, most: int, minutes: float | None, quick: bool) -> dict[int, dict[str, list[float]]]:
     """Return milliseconds of every round, by sessions at a time and contender."""
-    ports = list(cast.rig.ports)
-    seen: dict[int, dict[str, list[float]]] = {sessions: {port: [] for port in ports} for sessions in SESSIONS}
-    for number in rounds(most, minutes):
+    seen: dict[int, dict[str, list[float]]] = {n: {port: [] for port in cast.rig.ports} for n in SESSIONS}
+    for _ in rounds(most, minutes):
         for sessions, messages in SESSIONS.items():
-            for port in ports if number % 2 == 0 else reversed(ports):
-                seen[sessions][port].append(cast.once(port, sessions, 1 if quick else messages))
+            for port, took in cast.once(sessions, 1 if quick else messages).items():
+                seen[sessions][port].append(took)
     return seen
 
 
