@@ -133,4 +133,7 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: it has run when it was imported under its own name."""
+        """Have it know that a program imports it; it has run when it was imported under its own name."""
+        imported = getattr(module, "_imported", None)
+        if imported is not None:
+            imported()

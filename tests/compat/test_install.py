@@ -192,3 +192,19 @@ def test_a_program_that_logs_everything_gets_no_line_for_each_packet() -> None:
     asked = "logging.getLogger('aiomilter').setLevel(logging.DEBUG); import Milter"
     program = program.replace("import Milter", asked)
     assert python(f"{INSTALL}{program}print(log.isEnabledFor(logging.DEBUG))") == "True"
+
+
+def test_callbacks_without_a_reply_go_on_in_a_program_that_imports_milters_test() -> None:
+    program = (
+        "import Milter\nfrom Milter.testctx import TestCtx\n"
+        "class Quiet(Milter.Base):\n    @Milter.noreply\n    def connect(self, *client):\n        return Milter.CONTINUE\n"
+        "Milter.factory = Quiet\nprint(Milter.NOREPLY, TestCtx()._connect())\n"
+        "import Milter.test\nprint(Milter.NOREPLY, TestCtx()._connect())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import aiomilter.compat\naiomilter.compat.install()\n{program}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("7 7\n0 0\n", "")
