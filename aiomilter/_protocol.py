@@ -230,7 +230,7 @@ class MilterProtocol(asyncio.Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
-        if self._transport is not None and self._transport.is_closing() and self._transport.get_write_buffer_size():
+        if self._transport is not None and self._transport.is_closing() and self._unwritten():
             self._time_writing()  # less is left, but nothing is closed before that has gone, too
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -329,7 +329,7 @@ class MilterProtocol(asyncio.Protocol):
             return  # a callback that nobody waits for
         kept = self._session.kept
         if self._writable is not None and self._transport is not None:
-            kept += self._transport.get_write_buffer_size()
+            kept += self._unwritten()
         if kept != self._kept:
             change, self._kept = kept - self._kept, kept
             self.budget.change(change)
@@ -382,7 +382,7 @@ class MilterProtocol(asyncio.Protocol):
         """Close the connection once what was written has left, if that is not long."""
         if self._transport is not None:
             self._transport.close()
-            if self._write_timer is None and self._transport.get_write_buffer_size():
+            if self._write_timer is None and self._unwritten():
                 self._time_writing()
 
     def give_up(self) -> None:
@@ -477,14 +477,23 @@ class MilterProtocol(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
+    def _unwritten(self) -> int:
+        """Return how many octets wait to be written."""
+        if self._transport is None:
+            return 0
+        try:
+            return self._transport.get_write_buffer_size()
+        except AttributeError:
+            # Of TLS on asyncio, whose transport is closed when the one below it is gone.
+            return 0
+
     def _time_writing(self) -> None:
         """Have the connection closed if the MTA takes nothing of what is left."""
-        assert self._transport is not None
-        self._left = self._transport.get_write_buffer_size()
+        self._left = self._unwritten()
         self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
 
     def _write_timed_out(self) -> None:
-        if self._transport is not None and self._transport.get_write_buffer_size() < self._left:
+        if self._unwritten() < self._left:
             self._time_writing()
             return
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"

@@ -1,6 +1,7 @@
 """Who may connect, and how many of them: on real sockets, on both event loops."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -19,7 +20,7 @@ from aiomilter._crowd import Crowd
 from aiomilter.server import Server
 
 from .patience import PATIENCE
-from .peer import MESSAGE, OPENING, QUIT, Watcher, codes, filter_class, serving
+from .peer import MESSAGE, OPENING, QUIT, QUIT_NC, Watcher, codes, filter_class, serving
 
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "asyncio": asyncio.new_event_loop,
@@ -298,6 +299,29 @@ def test_tls(loop: str, ask: bool, known: bool, certificates: Path) -> None:
     assert not watcher.failures
     assert len(watcher.remarks) == (ask and not known)
     assert all(said.startswith("a new connection is lost: SSLError") for said in watcher.remarks)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("said", [b"", OPENING, OPENING + QUIT, OPENING + QUIT_NC, OPENING + QUIT[:2]])
+def test_a_peer_may_close_tls_at_any_time(loop: str, said: bytes, certificates: Path) -> None:
+    watcher = Watcher()
+
+    async def main() -> None:
+        context = of_server(certificates, ask=False)
+        async with serve(filter_class(), "inet:0@127.0.0.1", ssl=context, observer=watcher) as server:
+            client = of_client(certificates, known=False)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=client)
+            writer.write(said)
+            if said:
+                await reader.readexactly(17)
+            writer.close()
+            with contextlib.suppress(ssl.SSLError, ConnectionError):  # what else was answered comes after its end
+                await writer.wait_closed()
+            while server._connections:
+                await asyncio.sleep(0)
+
+    on(loop, main)
+    assert (watcher.failures, watcher.remarks) == ([], [])
 
 
 @pytest.mark.parametrize("loop", LOOPS)
