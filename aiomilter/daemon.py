@@ -1,10 +1,12 @@
 """``run``: a filter as a process of its own, with signals, reloads, a service manager and an exit."""
 
 import asyncio
+import contextlib
 import signal
 import ssl as tls
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import FrameType
 from typing import Final, TypedDict, Unpack
 
 from aiomilter._life import Orders, Reload, Service, live
@@ -248,23 +250,33 @@ async def run_until_stopped(
     """
     loop = asyncio.get_running_loop()
     orders = Orders()
+    stops = 0
 
-    def stop(number: int) -> None:
-        if orders.hurry.is_set():
+    # Not handlers of the loop: where a callback blocks it they are not called.
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stops
+        stops += 1
+        if stops > 2:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        orders.told_to_stop()
+        tell(orders.told_to_stop)
+
+    def renew(_: int, __: FrameType | None) -> None:
+        tell(orders.reload.set)
+
+    def tell(order: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(order)
 
     for number in _SIGNALS:
-        if number == signal.SIGHUP and reload:
-            loop.add_signal_handler(number, orders.reload.set)
-        else:
-            loop.add_signal_handler(number, stop, number)
+        signal.signal(number, renew if number == signal.SIGHUP and reload else stop)
+    # Whoever has started us may have blocked them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         await live(service, orders, own_process=own_process, reload=reload, manager=systemd or Systemd())
     finally:
         for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _check_no_loop() -> None:

@@ -23,7 +23,7 @@ from .patience import PATIENCE
 from .peer import Watcher, filter_class, names
 
 PROGRAM: Final = """
-import asyncio, sys
+import asyncio, signal, sys, time
 from contextlib import asynccontextmanager
 from aiomilter import Milter, run
 
@@ -32,6 +32,10 @@ class Filter(Milter):
         if mail.address == "slow@x":
             print("waiting", flush=True)
             await asyncio.Event().wait()
+        if mail.address == "blocks@x":
+            print("waiting", flush=True)
+            while True:
+                time.sleep(1)
         while mail.address == "stubborn@x":
             print("waiting", flush=True)
             try:
@@ -57,6 +61,8 @@ async def milter():
             pass
     print("left", flush=True)
 
+if sys.argv[3:] == ["blocked"]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 cancel_timeout = float(sys.argv[4]) if sys.argv[4:] else 60
 run(milter, sys.argv[1], uvloop=sys.argv[2] == "uvloop", drain_timeout=60, cancel_timeout=cancel_timeout)
 print("returned", flush=True)
@@ -150,6 +156,35 @@ async def test_a_third_signal_ends_at_once(loop: str, tmp_path: Path) -> None:
                 process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.01)
         assert ends(process) == (-signal.SIGTERM, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_third_signal_ends_a_process_whose_callback_blocks_the_loop(loop: str, tmp_path: Path) -> None:
+    path = tmp_path / "filter.sock"
+    with program(str(path), loop) as process:
+        assert line(process) == "ready"
+        await reached(path)
+        async with connect(str(path)) as session:
+            mail = asyncio.ensure_future(session.mail("<blocks@x>"))
+            assert await asyncio.to_thread(line, process) == "waiting"
+            async with asyncio.timeout(PATIENCE / 10):
+                while process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                    await asyncio.sleep(0.01)
+            await asyncio.gather(mail, return_exceptions=True)
+        assert ends(process) == (-signal.SIGTERM, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_signal_that_was_blocked_ends_too(loop: str, tmp_path: Path) -> None:
+    path = tmp_path / "filter.sock"
+    with program(str(path), loop, "blocked") as process:
+        assert line(process) == "ready"
+        await reached(path)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(ends, process) == (0, "left\nreturned\n", "")
 
 
 @pytest.mark.slow
