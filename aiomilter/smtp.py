@@ -666,7 +666,8 @@ _COMMANDS: Final[Mapping[str, Callable[[_SMTPSession, str], Awaitable[None]]]] =
 def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
     """Return what puts messages into a directory: ``ID.eml``, its octets, and ``ID.json``, its envelope.
 
-    The JSON file comes last: once it is there, both are whole.  Nothing is written of a message that was refused or dropped.
+    The JSON file comes last: once it is there, both are whole.  Nothing is kept of a message that was refused or dropped, or
+    that could not be written as a whole.
 
     Args:
         directory: Is made if it is not there.
@@ -689,13 +690,23 @@ def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
             "recipients": [{"address": rcpt.recipient, "params": rcpt.params} for rcpt in message.recipients],
             "quarantine": message.quarantine,
         }
-        _write(folder / f"{outcome.queue_id}.eml", message.octets)
-        _write(folder / f"{outcome.queue_id}.json", json.dumps(envelope, indent=2).encode("ascii") + b"\n")
+        content = folder / f"{outcome.queue_id}.eml"
+        _write(content, message.octets)
+        try:
+            _write(folder / f"{outcome.queue_id}.json", json.dumps(envelope, indent=2).encode("ascii") + b"\n")
+        except BaseException:
+            content.unlink()
+            raise
 
     return put
 
 
 def _write(path: Path, octets: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(octets)
-    part.replace(path)
+    try:
+        part.write_bytes(octets)
+        part.replace(path)
+    except BaseException:
+        # On a full disk it would hold what room there is.
+        part.unlink(missing_ok=True)
+        raise

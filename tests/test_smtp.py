@@ -1,6 +1,7 @@
 """The embedded SMTP front, from an SMTP client's side."""
 
 import asyncio
+import errno
 import json
 import socket
 import struct
@@ -34,6 +35,7 @@ from aiomilter import (
 from aiomilter.smtp import Front, Outcome, front, split_address, store
 from tests.clock import on_clock
 from tests.patience import PATIENCE
+from tests.peer import Watcher
 
 
 class Client:
@@ -608,6 +610,29 @@ async def test_messages_are_stored_with_their_envelope(tmp_path: Path) -> None:
         ],
         "quarantine": "look at it",
     }
+
+
+@pytest.mark.parametrize("full", [".eml.part", ".json.part"])
+async def test_nothing_stays_of_a_message_that_cannot_be_stored(
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def fill(path: Path, octets: bytes) -> int:
+        if not path.name.endswith(full):
+            return write(path, octets)
+        write(path, octets[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    async with (
+        aiomilter.serve(Milter, "inet:0@127.0.0.1") as server,
+        front("127.0.0.1:0", server.addresses[0], on_message=store(tmp_path), observer=Watcher()) as smtp,
+        connected(smtp) as client,
+    ):
+        assert (await client.message(b"A: b\r\n\r\n")).startswith("451 ")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------------ start and stop
