@@ -134,7 +134,8 @@ async def test_a_connection_may_end_while_others_have_their_turn(end: str) -> No
         else:
             await scene.server.close()
         await peer.quiet()
-        assert len(filter_.told) < told + 600
+        # What had begun, and what comes before the close does; a turn has at most 500.
+        assert len(filter_.told) < told + 1600
         assert filter_.told[-1][0] == "close"
 
 

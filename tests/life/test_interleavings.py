@@ -28,7 +28,7 @@ KINDS: Final = (
     "fails to end",
     "is no filter",
 )
-FAILURES: Final = (LookupError, TypeError, RuntimeError)
+FAILURES: Final = (LookupError, TypeError, RuntimeError, ExceptionGroup)
 """What a factory raises, and what is said where there is no server any more."""
 
 
@@ -260,7 +260,7 @@ class OnUvloop(Machine):
     new_loop = uvloop.new_event_loop
 
 
-ONCE: Final = settings(max_examples=250, stateful_step_count=15, deadline=None)
+ONCE: Final = settings(max_examples=120, stateful_step_count=15, deadline=None)
 TestServer = pytest.mark.slow(Machine.TestCase)
 TestServer.settings = ONCE
 TestServerOnUvloop = pytest.mark.slow(OnUvloop.TestCase)
