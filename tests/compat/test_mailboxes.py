@@ -16,7 +16,7 @@ PIECES = [
 LENIENT: dict[str, Any] = {"strict": False} if getattr(email.utils, "supports_strict_parsing", False) else {}
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_the_first_mailbox_is_found_as_by_python(value: str) -> None:
     assert first_mailbox(value) == email.utils.parseaddr(value, **LENIENT)

@@ -38,13 +38,13 @@ def tokens(pieces: list[str], only: tuple[str, ...] | None = None) -> list[Token
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(DOCUMENTS)
 def test_tokens_together_are_the_document(document: str) -> None:
     assert "".join(source for _, source, _ in tokens([document])) == document
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example("<<</script>", 1, None)
 @example("<!-- - -- >x", 1, None)
 @example("<script></scr\n</script\n>", 1, None)
@@ -56,7 +56,7 @@ def test_a_document_in_pieces_is_the_same(document: str, size: int, only: tuple[
     assert tokens(pieces, only) == tokens([document], only)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(DOCUMENTS)
 def test_the_tags_that_are_asked_for_are_where_they_are_among_all(document: str) -> None:
     found = tokens([document], ("script",))

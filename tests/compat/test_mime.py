@@ -239,7 +239,7 @@ MARKUP = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(MARKUP)
 def test_a_document_without_scripts_passes_as_it_is(text: str) -> None:
     assert filtered(mime.SGMLFilter, text) == text
@@ -328,7 +328,7 @@ HOSTILE = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example(octets=b"Content-Type: multipart/mixed; boundary=X\n\n\xff")
 @example(octets=b"Content-Type: ; name*=; name*0*=x'y'")
 @example(octets=b"Content-Type: ; name*=\x00utf-8''%ff")

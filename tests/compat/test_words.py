@@ -39,7 +39,7 @@ def as_python(value: str) -> str:
         return value
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))
 def test_words_are_decoded_as_by_python(value: str) -> None:
     assert parse_header(value) == as_python(value)
