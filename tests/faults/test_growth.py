@@ -15,7 +15,7 @@ from tests.faults.report import Report
 from tests.programs import need, program
 
 SEED: Final = "1"
-COUNTED: Final = 2
+COUNTED: Final = 1
 """Shapes for each parser whose instructions are counted; times its weight."""
 READ: Final = 60
 """Shapes for each parser that are only read."""
