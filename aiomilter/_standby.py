@@ -88,27 +88,21 @@ class Standby:
         owner: The connection.
     """
 
-    __slots__ = ("_handed", "_loop", "_owner", "_wake", "task")
+    __slots__ = ("_handed", "_loop", "_owner", "task", "wake")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._loop = loop
         self._owner = owner
-        # What to go on with, and the future that wakes it.
+        # What to go on with.
         self._handed: tuple[Run, Any] | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self.wake: asyncio.Future[None] | None = None
+        """Wakes the Task; done where somebody has cancelled it while it waited, even if that was taken back."""
         self.task: asyncio.Task[None] | None = None
         self.begin()
 
-    def fresh(self) -> "asyncio.Task[None]":
-        """Return the Task to run as: one that was cancelled may not harm what comes next, even if that was taken back."""
-        task, wake = self.task, self._wake
-        if task is None or wake is None or wake.done() or task.cancelling():
-            return self.begin()
-        return task
-
     def begin(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
         """Have a new Task, which is the case for nobody but one whose Task somebody has cancelled."""
-        self._wake = self._loop.create_future()
+        self.wake = self._loop.create_future()
         self.task = task = self._loop.create_task(self._keep(cancelled))
         task.add_done_callback(self._task_ended)
         return task
@@ -116,13 +110,13 @@ class Standby:
     def hand(self, run: Run, future: Any) -> None:
         """Have the Task go on with a batch."""
         self._handed = (run, future)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(None)
 
     def end(self) -> None:
         """Have the Task end: there is nothing more to come."""
         task, self.task = self.task, None
-        wake, self._wake = self._wake, None
+        wake, self.wake = self.wake, None
         if wake is not None and not wake.done():
             wake.set_result(None)
         elif task is not None:
@@ -143,10 +137,10 @@ class Standby:
         """
         task = asyncio.current_task()
         assert task is not None
-        while self._wake is not None and not task.cancelling():
+        while self.wake is not None and not task.cancelling():
             try:
                 if self._handed is None:
-                    await self._wake
+                    await self.wake
             except asyncio.CancelledError as error:
                 if self.task is not task:
                     break
@@ -154,7 +148,7 @@ class Standby:
             if self._handed is None:
                 break
             (run, future), self._handed = self._handed, None
-            self._wake = self._loop.create_future()
+            self.wake = self._loop.create_future()
             try:
                 await Rest(self._owner, run, future, cancelled)
             except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
