@@ -287,7 +287,7 @@ class MilterProtocol(asyncio.Protocol):
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        waits = self._running and len(self._session.wire.buffer) > self._options.max_waiting_size
+        waits = self._running and self._session.wire.waiting > self._options.max_waiting_size
         if self._writable is None and not waits:
             self._resume_reading()
 
@@ -463,7 +463,7 @@ class MilterProtocol(asyncio.Protocol):
 
     def _limit_waiting(self) -> None:
         self.kept()
-        if len(self._session.wire.buffer) > self._options.max_waiting_size:
+        if self._session.wire.waiting > self._options.max_waiting_size:
             self._pause_reading()
 
     # -------------------------------------------------------------------------------------------------- back-pressure

@@ -34,7 +34,7 @@ from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, overrides
 from aiomilter.observe import MessageSummary, Observer, Where
 from aiomilter.options import Options
-from aiomilter.wire.connection import PLACES, Connection, OutOfOrder, Repeated
+from aiomilter.wire.connection import NO_EVENTS, Connection, OutOfOrder, Repeated, TooMany
 from aiomilter.wire.constants import BODY_CHUNK_SIZE, Command, ReplyCode, Stage
 from aiomilter.wire.constants import Protocol as Flag
 from aiomilter.wire.events import (
@@ -54,9 +54,10 @@ from aiomilter.wire.events import (
     Rcpt,
     Unknown,
 )
-from aiomilter.wire.framing import HEAD, head_after, packet
+from aiomilter.wire.framing import HEAD, packet
 from aiomilter.wire.modifications import Progress
 from aiomilter.wire.negotiation import Agreement, Wants, agree
+from aiomilter.wire.reader import read
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, TEMPFAIL, Reply, Response, Verdict
 from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
@@ -119,7 +120,7 @@ _AnyContext = TypeVar("_AnyContext", bound=Context)
 _Callback: TypeAlias = Callable[..., Any]
 _Step: TypeAlias = tuple[_Callback | None, bytes, str, Stage]
 """Callback, to be given the handler first; what CONTINUE is; the callback's name; the step."""
-_Steps: TypeAlias = tuple[Mapping[Stage, _Step], Mapping[int, _Step]]
+_Steps: TypeAlias = tuple[Mapping[Stage, _Step], Mapping[type, _Step]]
 
 
 class _Cancelled:
@@ -195,7 +196,6 @@ _MOST_AT_ONCE: Final = 500
 """Packets of one batch after which others have their turn; MTAs send no more together than a message has recipients."""
 MUCH: Final = 65_536
 """Octets of answers that are not piled up any higher before the MTA has taken some."""
-_new_tuple: Final = tuple.__new__
 _MOST_KNOWN: Final = 64
 """What is found out of those who want the same is kept for so many offers of MTAs."""
 # ABORT cancels these; the others belong to the connection.
@@ -232,7 +232,6 @@ class Session:
         "_given",
         "_handler",
         "_hurries",
-        "_large",
         "_make",
         "_measured",
         "_most_recipients",
@@ -267,7 +266,9 @@ class Session:
         self._channel = channel
         self._budget = channel.budget
         self._debug = observer.debug
-        self.wire: Connection = Connection(options.max_frame_size, self._rules)
+        self.wire: Connection = Connection(
+            options.max_frame_size, self._rules, options.max_headers, options.max_headers_size
+        )
         self.out: list[bytes] = []
         self.over: bool = False
         self.draining: bool = False
@@ -279,8 +280,8 @@ class Session:
         self._scene = Scene(self)
         # How each plain event is handled; empty while an answer is remembered or the body is skipped.
         self._asked: Mapping[Stage, _Step] = {}
-        self._short_way: Mapping[int, _Step] = {}
-        self._plain: Mapping[int, _Step] = {}
+        self._short_way: Mapping[type, _Step] = {}
+        self._plain: Mapping[type, _Step] = {}
         self._answers: Mapping[Stage, bytes] = {}
         self._callback = ""
         # The callback that runs has suspended at least once; why it was cancelled, and what was answered for it then.
@@ -303,8 +304,6 @@ class Session:
         # How many recipients this message may have, how many were looked at, and their octets.
         self._most_recipients = options.max_recipients
         self._measured = self._recipients_size = 0
-        # Something large has come, so macros and envelope count in max_memory; they do not where all is small as usual.
-        self._large = False
 
     # ------------------------------------------------------------------------------------------------ the hot path
 
@@ -315,212 +314,90 @@ class Session:
         A generator that awaits the callbacks and gives :data:`MORE` whenever it needs more octets, which are then sent into
         it.  It lives as long as the connection, since to begin and end a coroutine for each batch of packets, with its
         locals, would cost as much as all else that a batch does.
-
-        What comes most often is read here frame by frame, as :meth:`Connection.take` would over the same tables.  It is one
-        piece, with two places that call callbacks, since a call of a function or coroutine of ours per step costs more than
-        the goals of speed.md allow: ``python -m benchmarks gates`` counts every line.
         """
         wire, buffer, out, debug = self.wire, self.wire.buffer, self.out, self._debug
-        unpack, macros, limit = _UNPACK, wire.macros, buffer.max_size
-        max_headers, max_headers_size = self._options.max_headers, self._options.max_headers_size
-        headers = headers_size = 0
-        # Longest MACRO packet that changes nothing: without a step, or under libmilter's rules without a macro.
-        empty = 2 if self._rules.keeps_macros else 1
-        # An unfinished packet is, or was, kept.
-        kept = False
+        asks, steps = self._asks, self._steps
         context, editing = _new(Context), _new(EndOfMessageContext)
         context._scene = editing._scene = self._scene
-        # In a run of header fields: the MACRO packet that comes before each; None outside one.
-        lent: bytes | None = None
-        pair, pair_size, lead, plainly = head_after(0), 0, 0, False
-        data, pos, end, stop = b"", 0, 0, 0
-        callback: Any = None
-        handler: Any = None
-        answer, stage = b"", Stage.HEADER
-        decode: Any = Header.decode
-        asks, steps = self._asks, self._steps
         event: Any
-        found: Any
-        name: Any
-        value: Any
-        # Packets since others had their turn, but for what comes by the dozen: header fields, pieces of the body.
-        taken = 0
+        step: Any
+        response: Any
+        kept = False
+        # Batches since others had their turn.
+        batches = 0
         try:
             while not self.over:
-                if pos < end or buffer.parts:
-                    buffer.pos = pos
-                    if not buffer.refill():
-                        kept = True
-                        data = b""  # the buffer may have let go of it
-                        event = found = name = value = _ = response = None
-                        self._channel.kept()
-                        buffer.feed((yield MORE))
-                    data, pos, end = buffer.data, buffer.pos, buffer.end
-                else:
-                    if kept or self._large:
-                        kept = False
-                        buffer.data = b""
-                        self._channel.kept()
+                batch = read(wire) if buffer.pos < buffer.end or buffer.parts else None
+                if not batch:
                     # An idle connection keeps nothing of what it has read, nor a filter whose client has left.
-                    buffer.data, data = b"", b""
-                    event = found = name = value = _ = response = None
-                    if lent is None:
-                        callback = handler = None
-                    taken = 0
-                    buffer.data = data = yield MORE
-                    buffer.pos = pos = 0
-                    buffer.end = end = len(data)
-                large = end - pos > limit
-                if large:
-                    lent = None
-                while True:
-                    if lent is not None:
-                        # Of a run neither state nor callback needs to be looked up again.  Postfix sends the same macros
-                        # before each field, so they are read together with its head, and only compared.
-                        first, before, last = pos, headers, end - pair_size
-                        bound = stop if large else min(end, pos + lead + max_headers_size - headers_size)
-                        for headers in range(before, max_headers):
-                            if pos > last:
-                                break
-                            found, length, code = pair(data, pos)
-                            start = pos + lead
-                            stop = start + length
-                            if found != lent or code != _HEADER or stop > bound:
-                                break
-                            buffer.pos = pos = stop
-                            try:
-                                # As Header.decode does, for what is neither odd nor wrong.
-                                name, value, _ = data[start + 1 : stop].decode().split("\0", 2)
-                            except ValueError:
-                                name = ""
-                            if name and plainly:  # noqa: SIM108 - one thought a line
-                                event = _new_tuple(Header, (name, value, " "))
-                            else:
-                                event = decode(data[start + 1 : stop])
-                            if debug:
-                                self._observer.event(self.where(), event)
-                            try:
-                                response = yield from callback(handler, context, event)
-                            except BaseException as error:
-                                response = self._failed(error)
-                            if getrefcount(context) > _ALONE:
-                                context = self._another(context)
-                            if self._waited:
-                                response = self._resumed(response)
-                                if self.over:
-                                    self._answer_step(stage, response, answer)  # type: ignore[unreachable]
-                                    break
-                            if response is None or response is CONTINUE:
-                                if answer:
-                                    out.append(answer)
-                            else:
-                                self._answer(stage, response, answer)
-                                headers, lent = headers + 1, None
-                                break
-                        else:
-                            headers = max_headers
-                        headers_size += pos - first - (headers - before) * lead
-                        if self.over:
-                            break  # type: ignore[unreachable]
-                    if end - pos < 5:
-                        break
-                    length, code = unpack(data, pos)
-                    stop = pos + 4 + length
-                    if stop > end or not length or (large and length - 1 > limit):
-                        break  # unfinished, or for refill() to refuse
-                    lent = None
-                    if code == _MACRO and empty < length < _LARGE and wire.lends_plainly:
-                        place = PLACES[data[pos + 5]]
-                        if place:
-                            macros[place] = wire.macro_frame = data[pos:stop]
-                        pos = stop
-                        continue
-                    plain, cell = self._plain.get(code), wire.row.get(code)
-                    if plain is not None and cell is not None and cell[0] is not None:
-                        decode, row, state, _ = cell
-                        if row is not wire.row:
-                            wire.row, wire.state = row, state
-                            headers = headers_size = 0
-                        callback, answer, self._callback, stage = plain
-                        handler = self._handler
-                        if code == _HEADER:
-                            if headers >= max_headers or headers_size + length > max_headers_size:
-                                buffer.pos = pos = stop
-                                self._too_many_headers()
-                                continue
-                            if callback is not None:
-                                lent, plainly = wire.macro_frame, not wire.leading_space
-                                if pos >= len(lent) and data.startswith(lent, pos - len(lent)):
-                                    pos -= len(lent)
-                                else:
-                                    lent = b""
-                                pair, lead, pair_size = head_after(len(lent)), len(lent) + 4, len(lent) + 5
-                                continue
-                            headers, headers_size = headers + 1, headers_size + length
-                        event = decode(data[pos + 5 : stop])
-                        buffer.pos = pos = stop
-                        if debug:
-                            self._observer.event(self.where(), event)
+                    event = step = response = callback = None
+                    batches = 0
+                    if batch is None and not kept and not wire.large:
+                        buffer.data, wire.batch = b"", NO_EVENTS
+                        buffer.data = data = yield MORE
+                        buffer.pos, buffer.end, data = 0, len(data), b""
                     else:
-                        taken += 1
-                        if length > _LARGE and code not in _CONTENT:
-                            self._large = True
-                        if taken > _MOST_AT_ONCE:
-                            taken, buffer.pos = 0, pos
-                            yield from cast(Any, self._breathe())
+                        kept = self._keeps()
+                        buffer.feed((yield MORE))
+                    continue
+                batches += 1
+                if batches > _MOST_AT_ONCE:
+                    batches = 0
+                    yield from cast(Any, self._breathe())
+                wire.events = iter(batch)
+                for event in wire.events:
+                    kind = type(event)
+                    if debug and kind is not list and kind is not bytes:
+                        self._observer.event(self.where(), event)
+                    step = self._plain.get(kind)
+                    if step is None or (kind is BodyChunk and event.with_end):
+                        if kind is bytes:
+                            wire.keep_macros(event)
+                            continue
+                        if kind is list:
+                            yield from self._header_fields(event)
                             if self.over:
                                 break  # type: ignore[unreachable]
-                        buffer.pos = stop
-                        if cell is None or cell[0] is not None:
-                            event = wire.take(code, data[pos + 5 : stop], pos)
-                        else:
-                            event = cell[3](wire, code, cell[1], data[pos + 5 : stop], pos)
-                        plain = None
-                        while event is not None:
-                            if debug:
-                                self._observer.event(self.where(), event)
-                            kind = type(event)
-                            if self._handler is None and not self._arrived(kind):
-                                break
-                            if kind in asks:
-                                plain = asks[kind](self, event)
-                                break
-                            yield from steps[kind](self, event)
-                            event = wire.end_of_message() if wire.last_of_body and not self.over else None
-                        if self.over:
-                            break  # type: ignore[unreachable]
-                        pos = buffer.pos
-                        if plain is None:
                             continue
-                        callback, answer, self._callback, stage = plain
-                        handler = self._handler
+                        if self._handler is None and not self._arrived(kind):
+                            break
+                        ask = asks.get(kind)
+                        if ask is None:
+                            yield from steps[kind](self, event)
+                            if self.over:
+                                break  # type: ignore[unreachable]
+                            if wire.last_of_body:
+                                batch.append(wire.end_of_message())  # the loop comes to it
+                            continue
+                        step = ask(self, event)
+                        if step is None:
+                            continue
+                    callback, answer, self._callback, stage = step
                     response = None
                     if callback is not None:
                         try:
-                            if code == _BODY:
-                                response = yield from callback(handler, context, event.chunk)
-                            elif code == _DATA or code == _EOH:  # noqa: SIM109 - no tuple of globals on this path
-                                response = yield from callback(handler, context)
-                            elif code == _BODYEOB:
-                                response = yield from callback(handler, editing)
+                            if kind is BodyChunk:
+                                response = yield from callback(self._handler, context, event.chunk)
+                            elif kind is EndOfMessage:
+                                response = yield from callback(self._handler, editing)
+                            elif kind is Data or kind is EndOfHeaders:
+                                response = yield from callback(self._handler, context)
                             else:
-                                response = yield from callback(handler, context, event)
+                                response = yield from callback(self._handler, context, event)
                         except BaseException as error:
                             response = self._failed(error)
                         if getrefcount(context) > _ALONE:
                             context = self._another(context)
                         if self._waited:
                             response = self._resumed(response)
-                    if code == _BODYEOB:
+                    if kind is EndOfMessage:
                         if getrefcount(editing) > _ALONE:
                             editing = self._another(editing)
                         rest = self._decided(response)
                         if rest is not None:
                             yield from rest
-                        if self.over:
-                            break  # type: ignore[unreachable]
                         continue
-                    if code == _RCPT_CODE:
+                    if kind is Rcpt:
                         self._recipient(event, response)
                     if response is None or response is CONTINUE:
                         if answer:
@@ -535,6 +412,55 @@ class Session:
             self._observer.peer_error(self.where(), what.partition(" found")[0], what)
         finish: Any = self._finish()
         yield from finish
+
+    @coroutine
+    def _header_fields(self, fields: list[Header]) -> Generator[Any, Any, None]:
+        """Handle header fields that have come together."""
+        context = _new(Context)
+        context._scene = self._scene
+        rest = self.wire.fields = iter(fields)
+        step = self._plain.get(Header)
+        debug = self._debug
+        if step is not None:
+            callback, answer, self._callback, stage = step
+            handler: Any = self._handler
+            for event in rest:
+                if debug:
+                    self._observer.event(self.where(), event)
+                if callback is None:
+                    response = None
+                else:
+                    try:
+                        response = yield from callback(handler, context, event)
+                    except BaseException as error:
+                        response = self._failed(error)
+                    if getrefcount(context) > _ALONE:
+                        context = self._another(context)
+                    if self._waited:
+                        response = self._resumed(response)
+                        if self.over:
+                            self._answer_step(stage, response, answer)
+                            return
+                if response is not None and response is not CONTINUE:
+                    self._answer(stage, response, answer)
+                    break
+        handle: Any = self._steps[Header]
+        for event in rest:
+            if self.over:
+                return
+            if debug:
+                self._observer.event(self.where(), event)
+            yield from handle(self, event)
+
+    def _keeps(self) -> bool:
+        """Tell what is kept until more octets come; return whether that is an unfinished packet."""
+        buffer = self.wire.buffer
+        unfinished = buffer.pos < buffer.end or bool(buffer.parts)
+        if not unfinished:
+            buffer.data, buffer.pos, buffer.end = b"", 0, 0
+            self.wire.batch = NO_EVENTS
+        self._channel.kept()
+        return unfinished
 
     async def _breathe(self) -> None:
         """Write what was answered, let others have their turn, and wait until the MTA has taken enough of what it got."""
@@ -574,7 +500,7 @@ class Session:
         """Octets in memory that came and wait, or that are queued to be sent; macros and envelope where these are large."""
         edits = self._edits
         size = self.wire.buffer.kept + (edits.kept if edits is not None else 0)
-        return size + self.wire.macros_size + self._scene.size + self._measure() if self._large else size
+        return size + self.wire.macros_size + self._scene.size + self._measure() if self.wire.large else size
 
     def let_go(self) -> None:
         """Drop what came and what was lent: the connection has ended, but may wait for the collector of cycles."""
@@ -602,8 +528,8 @@ class Session:
                 asked = _EOM  # it came in the packet of the end
             elif self._answers[stage]:
                 asked = stage
-        until = frozenset() if self.over or self._agreement is None else _answered(self._agreement.silent)
-        abort, left = name in _OF_MESSAGE, len(wire.buffer)
+        until = frozenset() if self.over else wire.answered
+        abort, left = name in _OF_MESSAGE, wire.waiting
         lookahead = self._deadlines.walker(abort, until, left) or wire.lookahead(abort, until)
         found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
         if found is not None:
@@ -1096,7 +1022,7 @@ class Session:
         """Look at the octets of recipients, now and then: only a hostile peer sends any that are not small."""
         size = self._measure()
         if size > 16 * _LARGE:
-            self._large = True
+            self.wire.large = True
         if size <= self._options.max_recipients * _RECIPIENT_SIZE:
             return True
         self._most_recipients = count
@@ -1140,7 +1066,13 @@ class Session:
         elif not with_end and not self._passed(stage):
             self._answer_step(stage, None, answer)
 
-    def _too_many_headers(self) -> None:
+    async def _too_many(self, event: TooMany) -> None:
+        """Refuse a message with too many header fields, once."""
+        if not self._plain:
+            if not self._passed(Stage.HEADER):
+                self._answer_step(Stage.HEADER, None, self._answers[Stage.HEADER])
+            return
+        self._callback = CALLBACKS[Stage.HEADER]
         self._observer.peer_error(self.where(), "header fields", "more header fields than allowed")
         response = Reply(552, "5.3.4", "Message header too large")
         self._answer(Stage.HEADER, response, self._answers[Stage.HEADER])
@@ -1365,7 +1297,7 @@ def _steps(kind: type | None, wants: Wants, silent: frozenset[Stage]) -> _Steps:
         return callback, answers[stage], CALLBACKS[stage], stage
 
     asked = {stage: step(stage) for stage in (_MAIL, _RCPT, _EOM)}
-    return asked, {int(stage.command): step(stage) for stage in _PLAIN.values()}
+    return asked, {kind: step(stage) for kind, stage in _PLAIN.items()}
 
 
 def _known(wants: Wants, key: object, find: Callable[[], object]) -> object:
@@ -1411,12 +1343,6 @@ def answers_of(silent: frozenset[Stage]) -> Mapping[Stage, bytes]:
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
 
 
-@lru_cache(maxsize=64)
-def _answered(silent: frozenset[Stage]) -> frozenset[int]:
-    """Return the commands that take an answer."""
-    return frozenset(int(stage.command) for stage in Stage if stage not in silent)
-
-
 def _text(response: Any) -> str:
     return response.name.lower() if isinstance(response, Verdict) else str(response).replace("\r\n", " / ")
 
@@ -1433,6 +1359,7 @@ Session._steps = {
     EndOfHeaders: Session._content,
     BodyChunk: Session._content,
     Unknown: Session._unknown,
+    TooMany: Session._too_many,
     Abort: Session._abort,
     Repeated: Session._repeated,
     OutOfOrder: Session._out_of_order,

@@ -33,7 +33,7 @@ PROGRAM: Final = "what the program asks for"
 KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
     "_session._edit_limits": "this",
-    "_session._answered": "this",
+    "wire.connection._answered": "this",
     "_session.answers_of": "this",
     "compat.conversation._agreement": "this",
     "compat.conversation._quiet": "this",
@@ -227,9 +227,9 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.1,
     ),
-    "_session._answered": (
-        lambda: _session._answered(_stages()),
-        lambda: _session._answered.cache_info().currsize,
+    "wire.connection._answered": (
+        lambda: connection._answered(_stages()),
+        lambda: connection._answered.cache_info().currsize,
         64,
         0.2,
     ),

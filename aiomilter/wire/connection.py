@@ -1,15 +1,14 @@
 """The filter's view of one connection: octets in, events out, in an order that the rest may rely on.
 
-The meaning of every packet is here.  :meth:`Connection.next_event` reads them one by one; the session does the same for what
-comes most often in a loop of its own, over the same tables, since a call per packet and layer costs more than the goals of
-speed.md allow (``benchmarks/gates.py``).
+The meaning of every packet is here; :mod:`aiomilter.wire.reader` cuts what has come into packets and looks up what they mean.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import length_hint
 from sys import getsizeof
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Command, Stage
@@ -33,9 +32,10 @@ from aiomilter.wire.events import (
 )
 from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.negotiation import Agreement, canonical_macro
+from aiomilter.wire.reader import MACRO_STAGES, PLACES, read
 from aiomilter.wire.state import NATIVE, Outcome, Rules, State, transitions
 
-__all__ = ["PLACES", "Connection", "OutOfOrder", "Repeated", "Row"]
+__all__ = ["NO_EVENTS", "Connection", "Item", "OutOfOrder", "Repeated", "Row", "TooMany"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,24 @@ class Repeated:
     command: Command
 
 
+@dataclass(frozen=True, slots=True)
+class TooMany:
+    """One header field more than the limits allow: call nothing, refuse it."""
+
+    command: Command
+
+
+Item: TypeAlias = Event | OutOfOrder | Repeated | TooMany
+"""What :meth:`Connection.next_event` brings."""
 _Decode: TypeAlias = Callable[[bytes], Event]
 _Special: TypeAlias = "Callable[[Connection, int, Row, bytes, int], Event | OutOfOrder | Repeated | None]"
 Row: TypeAlias = "dict[int, tuple[_Decode | None, Row, State, _Special]]"
 
+_TOO_MANY_HEADERS: Final = TooMany(Command.HEADER)
+_NO_LIMIT: Final = 1 << 40
+NO_EVENTS: Final[list[Any]] = []
+"""A batch that was handled: an idle connection holds none of its own."""
+_NOTHING_LEFT: Final[Iterator[Any]] = iter(())
 _DATA: Final = Data()
 _END_OF_HEADERS: Final = EndOfHeaders()
 _END_OF_MESSAGE: Final = EndOfMessage()
@@ -69,15 +83,11 @@ _MACRO_HEAD: Final = HEAD.size + 1
 _CONNECT: Final = int(Command.CONNECT)
 _MAIL: Final = int(Command.MAIL)
 _UNKNOWN: Final = int(Command.UNKNOWN)
-# The steps that macros are kept for, latest first, which is the order of look-up (P-081).  UNKNOWN may come at any time and its
-# macros are its own; Postfix sends them even where it was declined.
-_STEPS: Final = b"EBNLTRMHCU"
+_STEPS: Final = MACRO_STAGES
 _LOOKUP: Final = tuple(range(1, _STEPS.index(b"C") + 2))
 _LOOKUP_IN_UNKNOWN: Final = (_STEPS.index(b"U") + 1, *_LOOKUP)
 # libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
 _LIBMILTER_LOOKUP: Final = tuple(_STEPS.index(step) + 1 for step in b"ENTRMHC")
-PLACES: Final = bytes(_STEPS.find(step) + 1 for step in range(256))
-"""Where in ``Connection.macros`` a step has its macros; 0 for those that have none."""
 _CONNECT_PLACE: Final = PLACES[_CONNECT]
 _MAIL_PLACE: Final = PLACES[_MAIL]
 _UNKNOWN_PLACE: Final = PLACES[_UNKNOWN]
@@ -129,6 +139,17 @@ def _rows(declined: frozenset[Stage], leading_space: bool, rules: Rules) -> dict
     return rows
 
 
+@lru_cache(maxsize=64)
+def _answered(silent: frozenset[Stage]) -> frozenset[int]:
+    """Return the commands that take an answer."""
+    return frozenset(int(stage.command) for stage in Stage if stage not in silent)
+
+
+def _frames(item: object) -> int:
+    """Return how many packets an item of a batch is, MACRO packets aside."""
+    return len(item) if isinstance(item, list) else 0 if isinstance(item, bytes) else 1
+
+
 def _macros_size(values: bytes | dict[str, str] | None) -> int:
     if isinstance(values, dict):
         return sum(getsizeof(name) + getsizeof(value) for name, value in values.items())
@@ -138,7 +159,8 @@ def _macros_size(values: bytes | dict[str, str] | None) -> int:
 class Connection:
     """What the MTA tells on one connection.
 
-    Feed it with :meth:`receive_data` and take events with :meth:`next_event` until that returns None.  What a command implies
+    Feed it with :meth:`receive_data`; take events with :func:`aiomilter.wire.reader.read`, many at once, or with
+    :meth:`next_event`, one by one, until there are none.  What a command implies
     comes as an event of its own before it: :class:`Abort` before a MAIL or HELO inside a message,
     :class:`QuitNewConnection` before a second CONNECT.
 
@@ -149,6 +171,8 @@ class Connection:
     Args:
         max_frame_size: Most octets of payload in a packet.
         rules: Where it differs from other filters what a command means.
+        max_headers: Header fields of a message.
+        max_headers_size: Octets in all their packets.
     """
 
     __slots__ = (
@@ -160,19 +184,50 @@ class Connection:
         "_symbols",
         "_used_connect",
         "_used_mail",
+        "answered",
+        "batch",
         "broken",
         "buffer",
+        "events",
+        "fields",
+        "headers_left",
+        "headers_size_left",
+        "inert_above",
+        "large",
         "last_of_body",
         "leading_space",
-        "lends_plainly",
         "macro_frame",
         "macros",
+        "max_headers",
+        "max_headers_size",
+        "read_from",
         "row",
         "state",
     )
 
-    def __init__(self, max_frame_size: int = MAX_FRAME_SIZE, rules: Rules = NATIVE) -> None:
+    def __init__(
+        self,
+        max_frame_size: int = MAX_FRAME_SIZE,
+        rules: Rules = NATIVE,
+        max_headers: int = _NO_LIMIT,
+        max_headers_size: int = _NO_LIMIT,
+    ) -> None:
         self.buffer: FrameBuffer = FrameBuffer(max_frame_size)
+        self.max_headers = max_headers
+        self.max_headers_size = max_headers_size
+        # Of the message that are still to come.
+        self.headers_left, self.headers_size_left = max_headers, max_headers_size
+        # The commands that take an answer.
+        self.answered: frozenset[int] = frozenset()
+        # What :meth:`read` has brought last, from which place in the buffer on; and what of it was not handled yet.
+        self.batch: list[Any] = NO_EVENTS
+        self.read_from = 0
+        self.events: Iterator[Any] = _NOTHING_LEFT
+        self.fields: Iterator[Header] = _NOTHING_LEFT
+        # A large packet that is not content has come, so what is kept of macros and envelope has to be counted.
+        self.large: bool = False
+        # A MACRO packet with a length above this only brings macros; others imply something, or bring nothing.
+        self.inert_above: int = _NO_LIMIT
         self._rules = rules
         self._rows: dict[State, Row] | None = None
         # What each command means now.
@@ -197,8 +252,6 @@ class Connection:
         self.broken: bool = False
         # Header values come with the space that follows the colon.
         self.leading_space: bool = False
-        # MACRO packets imply nothing.
-        self.lends_plainly: bool = False
 
     @property
     def negotiated(self) -> bool:
@@ -224,6 +277,26 @@ class Connection:
         # A set may stand in several places.
         return sum(map(_macros_size, {id(values): values for values in kept}.values()))
 
+    @property
+    def place(self) -> int:
+        """Where in the buffer's data that begins which nobody has handled: behind the event at hand."""
+        ahead, fields = length_hint(self.events), length_hint(self.fields)
+        if not ahead and not fields:
+            return self.buffer.pos
+        # Few wait for long in the middle of a batch, so that only they pay for it.
+        handled = sum(_frames(item) for item in self.batch[: len(self.batch) - ahead]) - fields
+        data, pos = self.buffer.data, self.read_from
+        while handled:
+            length, code = HEAD.unpack_from(data, pos)
+            pos += 4 + length
+            handled -= code != _MACRO
+        return pos
+
+    @property
+    def waiting(self) -> int:
+        """Octets that nobody has handled yet, read ahead or not."""
+        return len(self.buffer) + self.buffer.pos - self.place
+
     def receive_data(self, data: bytes) -> None:
         """Take octets from the MTA; end of stream needs no call (P-007)."""
         self.buffer.feed(data)
@@ -232,27 +305,26 @@ class Connection:
         """Take note of what was negotiated; needed before any event after :class:`Negotiate`."""
         rules = self._rules
         self.leading_space = agreement.leading_space and rules.splits_space
-        self.lends_plainly = Stage.MAIL not in agreement.declined or not rules.tolerant
+        if Stage.MAIL not in agreement.declined or not rules.tolerant:
+            # Longest one that changes nothing: without a step, or under libmilter's rules without a macro.
+            self.inert_above = 2 if rules.keeps_macros else 1
+        self.answered = _answered(agreement.silent)
         self._rows = _rows(agreement.declined, self.leading_space, rules)
         self._move(_STATE_IDLE)
 
-    def next_event(self) -> Event | OutOfOrder | Repeated | None:
+    def next_event(self) -> Item | None:
         """Return the next event; None until more octets come.
 
         Raises:
             RemoteProtocolError: The MTA broke the protocol; nothing after this may be processed.
         """
-        buffer = self.buffer
-        while True:
-            if self.last_of_body:
-                return self.end_of_message()
-            frame = buffer.next_frame()
-            if frame is None:
-                return None
-            code, payload = frame
-            event = self.take(code, payload, buffer.pos - len(payload) - HEAD.size)
-            if event is not None:
-                return event
+        if self.last_of_body:
+            return self.end_of_message()
+        found = read(self, 1)
+        if not found:
+            return None
+        event: Item = found[0]
+        return event[0] if isinstance(event, list) else event
 
     def take(self, code: int, payload: bytes, start: int) -> Event | OutOfOrder | Repeated | None:
         """Return what a frame means; None if nothing that concerns the caller.
@@ -381,7 +453,7 @@ class Connection:
             answered: The commands that take an answer; behind the first of these the walk ends.
         """
         walker = Lookahead(_LEAVING | {int(Command.ABORT)} if abort else _LEAVING, answered)
-        walker.feed(self.buffer.data, self.buffer.pos)
+        walker.feed(self.buffer.data, self.place)
         skip = self.buffer.skip
         for part in self.buffer.parts:
             walker.feed(part, skip)
@@ -403,6 +475,17 @@ class Connection:
         self.macros[1 : len(steps) + 1] = steps
         self.macros[keep] = kept
 
+    def excess(self, row: Row, state: State) -> TooMany:
+        """Return the event of a header field above the limits."""
+        self.row, self.state = row, state
+        return _TOO_MANY_HEADERS
+
+    def keep_macros(self, frame: bytes) -> None:
+        """Keep the macros of a whole MACRO packet that implies nothing."""
+        place = PLACES[frame[_MACRO_HEAD - 1]]
+        if place:
+            self.macros[place] = self.macro_frame = frame
+
     def _lends(self, payload: bytes, start: int) -> Event | None:
         """Keep the macros of a step."""
         if not payload:
@@ -410,7 +493,7 @@ class Connection:
         step = payload[0]
         if PLACES[step] and (len(payload) > 1 or not self._rules.keeps_macros):
             self.macros[PLACES[step]] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
-        if step == _MAIL and not self.lends_plainly and self._mail_macros():
+        if step == _MAIL and self.inert_above == _NO_LIMIT and self._mail_macros():
             return _ABORT
         return None
 

@@ -1,10 +1,10 @@
 """A filter's side that keeps to the rules of :class:`aiomilter.wire.connection.Connection`, for tests."""
 
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Final, TypeAlias
 
-from aiomilter.wire.connection import Connection, OutOfOrder, Repeated
+from aiomilter.wire.connection import Connection, Item, OutOfOrder, Repeated
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import (
     Abort,
@@ -13,7 +13,6 @@ from aiomilter.wire.events import (
     Data,
     EndOfHeaders,
     EndOfMessage,
-    Event,
     Header,
     Helo,
     Mail,
@@ -27,7 +26,7 @@ from aiomilter.wire.negotiation import Agreement, Wants, agree
 from aiomilter.wire.replies import CONTINUE, Reply, Verdict
 from aiomilter.wire.state import ends_message, is_legal
 
-Seen: TypeAlias = Event | OutOfOrder | Repeated
+Seen: TypeAlias = Item
 
 EVERYTHING: Final = Wants(frozenset(Stage), ends=True)
 STAGES: Final = {
@@ -116,6 +115,12 @@ class Listener:
         elif ends_message(stage, response):
             self.connection.decide()
             self.decided.append(len(self.seen) - 1)
+
+
+def cut(octets: bytes, places: set[int]) -> list[bytes]:
+    """Return octets cut at some places."""
+    ends = [0, *sorted(place for place in places if place < len(octets)), len(octets)]
+    return [octets[start:stop] for start, stop in pairwise(ends)]
 
 
 class Sent:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.wire import connection
-from aiomilter.wire.connection import Connection, OutOfOrder, Repeated
+from aiomilter.wire.connection import Connection, OutOfOrder, Repeated, TooMany
 from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.events import (
     Abort,
@@ -32,7 +32,7 @@ from aiomilter.wire.events import (
 from aiomilter.wire.framing import packet
 from aiomilter.wire.negotiation import Agreement, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, Reply, Verdict
-from tests.wire.driver import EVERYTHING, Listener, Seen, Sent
+from tests.wire.driver import EVERYTHING, Listener, Seen, Sent, cut
 from tests.wire.packets import EXAMPLE_FROM_MTA
 from tests.wire.strategies import CONVERSATIONS, RESPONSES, VERDICTS, WANTS
 
@@ -697,12 +697,6 @@ def test_the_look_ahead_starts_behind_what_was_told() -> None:
     assert walker.feed(Sent.QUIT) is None
 
 
-def cut(octets: bytes, places: set[int]) -> list[bytes]:
-    """Return octets cut at some places."""
-    ends = [0, *sorted(place for place in places if place < len(octets)), len(octets)]
-    return [octets[start:stop] for start, stop in itertools.pairwise(ends)]
-
-
 def told(octets: list[bytes], wants: Wants, answers: list[Verdict | Reply]) -> tuple[list[Seen], str | None]:
     """Return the events, and what was wrong with the octets."""
     listener = Listener(wants, itertools.cycle(answers) if answers else itertools.repeat(CONTINUE))
@@ -750,7 +744,7 @@ def test_each_packet_that_takes_an_answer_brings_one_event_that_does(
     seen, error = told([octets], wants, answers)
     taking = []
     for event in seen:
-        if isinstance(event, OutOfOrder | Repeated):
+        if isinstance(event, OutOfOrder | Repeated | TooMany):
             taking.append(event.command)
         elif not isinstance(event, BodyChunk) or not event.with_end:
             taking.append(event.CODE)

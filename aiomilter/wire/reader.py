@@ -1,0 +1,185 @@
+"""What has come, as a list of events: the one reader of the protocol.
+
+Each state of a conversation has a row (:func:`aiomilter.wire.state.transitions`), and in it a cell for each command that may
+come: ``(decode, reached, state, special)``.  A cell with ``decode`` is a plain stage: its event is read, and the row
+``reached`` holds from there on.  A cell without has a method of :class:`Connection` in ``special``, for what implies another
+event, has macros that have to go, or means nothing here.
+
+:func:`read` takes as many events at once as can be handled without looking at the tables in between: up to the first that the
+MTA waits for an answer to, since the answer decides what comes next means, and not beyond the first cell with a method.  So a
+batch is either one event of such a cell, or some of plain stages, all without an answer but the last.  MACRO packets stand
+among them where they change something; MTAs send the same again before each header field.
+
+Source: libmilter/engine.c for the order.  What it costs is counted by ``benchmarks gates``.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from aiomilter.exceptions import RemoteProtocolError
+from aiomilter.wire.constants import Command
+from aiomilter.wire.events import Header
+from aiomilter.wire.framing import HEAD, head_after
+
+if TYPE_CHECKING:
+    from aiomilter.wire.connection import Connection
+
+__all__ = ["LARGE", "MACRO_STAGES", "MOST", "PLACES", "read"]
+
+MOST: Final = 64
+"""Events of a batch, so that what is read ahead stays small."""
+LARGE: Final = 1024
+"""Octets of a packet; above, those that are not content make :attr:`Connection.large` true."""
+_HEADER: Final = int(Command.HEADER)
+_MACRO: Final = int(Command.MACRO)
+# The stages that macros are kept for, latest first, which is the order of look-up (P-081).  UNKNOWN may come at any time and
+# its macros are its own; Postfix sends them even where it was declined.
+MACRO_STAGES: Final = b"EBNLTRMHCU"
+PLACES: Final = bytes(MACRO_STAGES.find(code) + 1 for code in range(256))
+"""Where in ``Connection.macros`` a stage, by its command, has its macros; 0 for those that have none."""
+_CONTENT: Final = frozenset((_HEADER, int(Command.BODY), int(Command.BODYEOB)))
+_unpack: Final = HEAD.unpack_from
+_new_tuple: Final = tuple.__new__
+
+
+def _take(wire: "Connection", code: int, row: Any, payload: bytes, start: int) -> Any:
+    return wire.take(code, payload, start)
+
+
+_OUTSIDE: Final[Any] = (None, None, None, _take)
+"""The cell of a command that is in no row."""
+
+
+def read(wire: "Connection", most: int = MOST) -> list[Any]:
+    """Return the events that have come, in their order; none if more octets have to come first.
+
+    Header fields that follow one another, without an answer, are one item, a list.  MACRO packets are items as ``bytes``, for
+    :meth:`Connection.keep_macros` once what comes before them was handled.
+
+    Args:
+        wire: What has come, and where the conversation stands.
+        most: How many events are enough, > 0.
+
+    Raises:
+        RemoteProtocolError: What comes next breaks the protocol; nothing after it may be read.
+    """
+    buffer = wire.buffer
+    batch: list[Any] = []
+    limit = buffer.max_size + 1
+    while True:
+        data, pos, end = buffer.data, buffer.pos, buffer.end
+        row, prefix, large = wire.row, wire.macro_frame, end - pos > limit
+        start = pos
+        while end - pos > 4:
+            length, code = _unpack(data, pos)
+            stop = pos + 4 + length
+            if stop > end or not length or (large and length > limit):
+                break  # unfinished, or for refill() to refuse
+            if code == _MACRO and wire.inert_above < length < LARGE:
+                frame = data[pos:stop]
+                pos = stop
+                if frame == prefix:
+                    continue
+                prefix = frame
+                if batch:
+                    batch.append(frame)
+                elif place := PLACES[frame[5]]:
+                    wire.macros[place] = wire.macro_frame = frame
+                continue
+            decode, reached, state, special = row.get(code, _OUTSIDE)
+            if decode is None:
+                if batch:
+                    break
+                if length > LARGE and code not in _CONTENT:
+                    wire.large = True
+                buffer.pos = stop
+                event = special(wire, code, reached, data[pos + 5 : stop], pos)
+                if event is not None:
+                    return [event]
+                pos, row, prefix = buffer.pos, wire.row, wire.macro_frame
+                continue
+            try:
+                if code != _HEADER:
+                    event = decode(data[pos + 5 : stop])
+                else:
+                    if reached is not row:
+                        wire.headers_left, wire.headers_size_left = wire.max_headers, wire.max_headers_size
+                    if not wire.headers_left or length > wire.headers_size_left:
+                        if batch:
+                            break
+                        buffer.pos = stop
+                        return [wire.excess(reached, state)]
+                    if code in wire.answered:
+                        event = decode(data[pos + 5 : stop])
+                        wire.headers_left -= 1
+                        wire.headers_size_left -= length
+                    else:
+                        event, stop = _fields(wire, decode, pos, prefix, most)
+                        most -= len(event) - 1
+            except RemoteProtocolError:
+                if batch:
+                    break  # once what came before it was handled
+                raise
+            pos = stop
+            if reached is not row:
+                row = wire.row = reached
+                wire.state = state
+            batch.append(event)
+            most -= 1
+            if code in wire.answered or most < 1:
+                break
+        buffer.pos = pos
+        if batch or not buffer.refill():
+            wire.batch, wire.read_from = batch, start
+            return batch
+
+
+def _fields(wire: "Connection", decode: Any, pos: int, prefix: bytes, most: int) -> tuple[list[Header], int]:
+    """Read the header fields that follow one another; return them, and where the last of them ends.
+
+    Postfix sends the same macros before each field, so they are read together with its head, and only compared.
+
+    Args:
+        wire: Where they come from.
+        decode: Reads an odd one.
+        pos: Where the first begins; it is whole.
+        prefix: The MACRO packet that may have come right before it, and may come before each.
+        most: How many are enough.
+    """
+    buffer, plain = wire.buffer, not wire.leading_space
+    data = buffer.data
+    lead = prefix if pos >= len(prefix) and data.startswith(prefix, pos - len(prefix)) else b""
+    head, size, first = head_after(len(lead)), len(lead) + 4, pos - len(lead)
+    pos = first
+    left = wire.headers_size_left
+    if buffer.end - pos > min(left, buffer.max_size):
+        most = 1  # one at a time, and read() looks at its length
+    bound = min(buffer.end, pos + size + left)
+    last = bound - size - 1
+    fields: list[Header] = []
+    add = fields.append
+    for _ in range(min(most, wire.headers_left)):
+        if pos > last:
+            break
+        found, length, code = head(data, pos)
+        start = pos + size
+        stop = start + length
+        if found != lead or code != _HEADER or stop > bound:
+            break
+        try:
+            # As Header.decode does, for what is neither odd nor wrong.
+            name, value, _ = data[start + 1 : stop].decode().split("\0", 2)
+        except ValueError:
+            name = ""
+        if name and plain:
+            add(_new_tuple(Header, (name, value, " ")))
+        else:
+            try:
+                add(decode(data[start + 1 : stop]))
+            except RemoteProtocolError:
+                if fields:
+                    break  # once what came before it was handled
+                raise
+        pos = stop
+    wire.headers_left -= len(fields)
+    wire.headers_size_left -= pos - first - len(fields) * size
+    return fields, pos
