@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias, cast
 
-from aiomilter._session import Handler
+from aiomilter._connection.session import Handler
 from aiomilter.wire.negotiation import Wants
 
 __all__ = ["Factory", "Generation"]

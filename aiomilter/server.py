@@ -11,10 +11,10 @@ from typing import Any, Final, Self, cast
 from aiomilter._access import Access, peer_address, peer_name
 from aiomilter._bind_errors import cannot_look_up
 from aiomilter._budget import Budget
+from aiomilter._connection.transport import MilterProtocol, connection_of
 from aiomilter._crowd import Crowd
 from aiomilter._generation import Factory, Generation
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
-from aiomilter._protocol import MilterProtocol, connection_of
 from aiomilter._shielded import finish, settle
 from aiomilter._stall import Claim, Watch, watch
 from aiomilter.addresses import Address, Inet, parse_all

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from aiomilter import Milter, serve
-from aiomilter._protocol import MilterProtocol
+from aiomilter._connection.transport import MilterProtocol
 from benchmarks.filters import FILTERS
 
 RECORDED: Final = 4

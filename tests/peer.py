@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
 from aiomilter import Milter, no_reply, serve
-from aiomilter._protocol import MilterProtocol
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter.observe import MessageSummary, Stall, Where
 from aiomilter.server import Factory, Server
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, NO_FLAGS, NR_FLAGS, Command, Stage

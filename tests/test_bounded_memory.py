@@ -14,7 +14,8 @@ from typing import Final
 
 import pytest
 
-from aiomilter import Milter, _session
+from aiomilter import Milter
+from aiomilter._connection import session
 from aiomilter.compat import conversation
 from aiomilter.exceptions import NegotiationError
 from aiomilter.wire import connection, events, framing, negotiation, state
@@ -32,9 +33,9 @@ PROGRAM: Final = "what the program asks for"
 # What is kept: what bounds it, or the test that fills it.
 KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
-    "_session._edit_limits": "this",
+    "_connection.session._edit_limits": "this",
     "wire.connection._answered": "this",
-    "_session.answers_of": "this",
+    "_connection.session.answers_of": "this",
     "compat.conversation._agreement": "this",
     "compat.conversation._quiet": "this",
     "wire.connection._rows": "this",
@@ -47,10 +48,10 @@ KEPT: Final[Mapping[str, str]] = {
     # By class of filter, for each offer of an MTA.
     "wire.negotiation.Wants.known": "this",
     # Of a connection.
-    "_session.Session._asked": OURS,
-    "_session.Session._answers": OURS,
-    "_session.Session._plain": OURS,
-    "_session.Session._short_way": OURS,
+    "_connection.session.Session._asked": OURS,
+    "_connection.session.Session._answers": OURS,
+    "_connection.session.Session._plain": OURS,
+    "_connection.session.Session._short_way": OURS,
     "wire.connection.Connection._rows": OURS,
     "wire.connection.Connection._symbols": "tests/test_budget.py",
     "wire.connection.Connection.row": OURS,
@@ -211,7 +212,7 @@ def _bits() -> int:
 
 def _known() -> None:
     wants, offer = Filter().wants, Negotiate(6, _bits(), _bits())
-    _session._known(wants, offer, lambda: agree(offer, wants))
+    session._known(wants, offer, lambda: agree(offer, wants))
 
 
 def _agreed() -> None:
@@ -221,9 +222,9 @@ def _agreed() -> None:
 CHANCE: Final = random.Random(20)
 # How a peer fills each, the items that are kept at most, and the MiB that all of them take at most.
 FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, float]]] = {
-    "_session._edit_limits": (
-        lambda: _session._edit_limits(_bits(), True, 1, 2, 3),
-        lambda: _session._edit_limits.cache_info().currsize,
+    "_connection.session._edit_limits": (
+        lambda: session._edit_limits(_bits(), True, 1, 2, 3),
+        lambda: session._edit_limits.cache_info().currsize,
         64,
         0.1,
     ),
@@ -233,9 +234,9 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.2,
     ),
-    "_session.answers_of": (
-        lambda: _session.answers_of(_stages()),
-        lambda: _session.answers_of.cache_info().currsize,
+    "_connection.session.answers_of": (
+        lambda: session.answers_of(_stages()),
+        lambda: session.answers_of.cache_info().currsize,
         64,
         0.2,
     ),

@@ -37,10 +37,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_crowd": "",
         "_budget": "",
         "options": "observe failures _access",
-        "_deadlines": "options",
-        "_session": "handler observe _deadlines _budget",
-        "_standby": "_session",
-        "_protocol": "_session _standby",
+        "_connection": "handler observe options _budget",
         "_address_hints": "",
         "addresses": "exceptions _address_hints",
         "_kernel": "",
@@ -50,9 +47,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
-        "_generation": "_session",
+        "_generation": "_connection",
         "_shielded": "",
-        "server": "_protocol _generation _listening _crowd _stall _systemd _shielded",
+        "server": "_connection _generation _listening _crowd _stall _systemd _shielded",
         "_life": "exceptions _shielded",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
@@ -68,7 +65,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
 }
 PUBLIC_ONLY: Final = frozenset({"testing", "smtp", "_cli", "mta"})
 # Exceptions to PUBLIC_ONLY: it plays in memory over the real session code.
-PRIVATE_TOO: Final = frozenset({("aiomilter.testing._memory", "_protocol"), ("aiomilter.testing._memory", "_session")})
+PRIVATE_TOO: Final = frozenset({("aiomilter.testing._memory", "_connection")})
 # Of some rooms, only these modules.
 ONLY: Final = {("wire", "mail"): frozenset({"aiomilter.mail.envelope"})}
 # Rooms that may ask for names of ``aiomilter`` itself, instead of the rooms these come from.
@@ -106,11 +103,12 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import sqlite3": "policy.stores.sqlite compat.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_access _kernel compat.archives dns.message wire.events wire.framing wire.modifications wire.replies",
-        # _protocol sets options on what the loop has accepted for it.
+        # The transport sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
-        "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _protocol mta.opening "
-        "_systemd _workers dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
+        "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _connection.transport "
+        "mta.opening _systemd _workers dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing "
+        "compat.testctx",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
@@ -138,12 +136,13 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call umask": "",
         "call set_event_loop": "",
         "call install": "_cli.compat",
-        "derive asyncio.Protocol": "_protocol",
+        "derive asyncio.Protocol": "_connection.transport",
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
-        "swallow BaseException": "_session _standby compat.conversation compat.adapter compat.service compat.listening "
+        "swallow BaseException": "_connection.session _connection.tasks compat.conversation compat.adapter compat.service "
+        "compat.listening "
         "_cli.compat",
     }.items()
 }
@@ -319,11 +318,20 @@ WRONG = [
     (parsed(wire__text="from aiomilter import Milter"), "wire may not import aiomilter"),
     (parsed(wire__text="from aiomilter.mail import headers"), "wire may not import aiomilter.mail, only"),
     (parsed(wire__text="from aiomilter.mail.headers import x"), "wire may not import aiomilter.mail.headers, only"),
-    (parsed(context="def f():\n    from aiomilter._session import x"), "aiomilter.context:2: context may not import"),
+    (
+        parsed(context="def f():\n    from aiomilter._connection.session import x"),
+        "aiomilter.context:2: context may not import",
+    ),
     (parsed(observe__log="from aiomilter.handler import Milter"), "observe may not import aiomilter.handler"),
     (parsed(mail__srs="from aiomilter.wire.text import decode"), "mail may not import aiomilter.wire.text"),
-    (parsed(mta__session="from aiomilter._protocol import x"), "mta may not import aiomilter._protocol"),
-    (parsed(smtp="from aiomilter._session import Session"), "smtp may not import aiomilter._session, which is private"),
+    (
+        parsed(mta__session="from aiomilter._connection.transport import x"),
+        "mta may not import aiomilter._connection.transport",
+    ),
+    (
+        parsed(smtp="from aiomilter._connection.session import Session"),
+        "smtp may not import aiomilter._connection.session, which is private",
+    ),
     (parsed(_cli__run="from aiomilter.mail.envelope import _x"), "does not promise"),
     (parsed(context="from . import exceptions"), "relative import"),
     (parsed(server="import uvloop"), "uvloop is for aiomilter.daemon"),

@@ -9,7 +9,7 @@ import pytest
 
 from aiomilter import Context, Helo, Milter
 from aiomilter._budget import Budget
-from aiomilter._protocol import MilterProtocol
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options

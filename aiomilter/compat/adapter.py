@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final, cast
 
-from aiomilter._protocol import MilterProtocol
-from aiomilter._session import MORE, Session
+from aiomilter._connection.session import MORE, Session
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession, end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.server import Server, serve

@@ -20,7 +20,7 @@ from operator import index as whole
 from types import TracebackType
 from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 
-from aiomilter._session import MUCH, Session, answers_of
+from aiomilter._connection.session import MUCH, Session, answers_of
 from aiomilter.compat import MODULES
 from aiomilter.compat.context import Context, RawReply, error, strict
 from aiomilter.handler import CALLBACKS

@@ -4,7 +4,7 @@ import asyncio
 from types import TracebackType
 from typing import Any, Self
 
-from aiomilter._protocol import MilterProtocol
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter.server import Factory, Server, serve
 
 __all__ = ["MemoryServer"]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Generator
 from typing import Any, Final, Protocol, TypeAlias
 
-from aiomilter._session import MORE
+from aiomilter._connection.session import MORE
 
 __all__ = ["Owner", "Rest", "Run", "Standby"]
 

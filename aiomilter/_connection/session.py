@@ -19,7 +19,7 @@ from types import FunctionType, coroutine
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar, cast
 
 from aiomilter._budget import Budget
-from aiomilter._deadlines import Deadlines
+from aiomilter._connection.deadlines import Deadlines
 from aiomilter.context import Context, EndOfMessageContext, Scene
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import (

@@ -15,8 +15,8 @@ from types import FrameType
 from typing import ClassVar, Final, cast
 
 from aiomilter._budget import Budget
-from aiomilter._session import MORE, Handler, Session
-from aiomilter._standby import Rest, Run, Standby
+from aiomilter._connection.session import MORE, Handler, Session
+from aiomilter._connection.tasks import Rest, Run, Standby
 from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
 
