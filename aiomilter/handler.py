@@ -4,7 +4,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import FailurePolicy, check_answer
@@ -13,7 +13,7 @@ from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, 
 from aiomilter.wire.negotiation import Wants, canonical_macro, macro_lists
 from aiomilter.wire.replies import BodyResponse, ConnectionResponse, Response, UnknownResponse
 
-__all__ = ["CALLBACKS", "Milter", "no_reply"]
+__all__ = ["CALLBACKS", "STAGE_OF", "Handler", "Milter", "no_reply", "overrides"]
 
 NoReply = TypeVar("NoReply", bound=Callable[..., Coroutine[Any, Any, None]])
 
@@ -29,7 +29,9 @@ CALLBACKS: Final[Mapping[Stage, str]] = {
     Stage.EOM: "eom",
     Stage.UNKNOWN: "unknown",
 }
-"""The callback of each step."""
+"""The callback of each stage."""
+STAGE_OF: Final[Mapping[str, Stage]] = {name: stage for stage, name in CALLBACKS.items()}
+"""The stage of each callback that has one."""
 
 _NAMES: Final = (*CALLBACKS.values(), "abort", "close", "negotiate")
 # What other libraries and the SMTP commands call them; compared without underscores, "on" and "handle".
@@ -54,6 +56,71 @@ _MISNAMED: Final = {
 _MACRO_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _MAX_MACROS: Final = 50
 """Names that Sendmail takes in one list; it cuts off the rest without a word."""
+
+
+class Handler(Protocol):
+    """What a connection calls: all that it asks of the object that handles one SMTP connection.
+
+    A :class:`Milter` is one.  Another may be anything that has these: several filters behind one connection, above all.
+
+    Which of the callbacks with an answer are called, and whether they answer at all, is what ``wants`` says; the others need
+    not do anything.  ``abort`` and ``close`` are called whatever it says, ``negotiate`` before all.  Callbacks run one at a
+    time; each is a coroutine function, or returns an awaitable.  What they may answer is said at those of :class:`Milter`.
+    """
+
+    @property
+    def wants(self) -> Wants:
+        """What to ask of the MTA: the same for all handlers of one class, or tables have to be made for each connection."""
+        ...
+
+    @property
+    def on_error(self) -> Response | FailurePolicy | None:
+        """The answer when this handler fails; None leaves it to the server."""
+        ...
+
+    @property
+    def on_timeout(self) -> Response | FailurePolicy | None:
+        """The same when its time is up."""
+        ...
+
+    async def negotiate(self, ctx: Context, offer: Negotiate, /) -> None:
+        """Look at what the MTA offers, or raise :class:`NegotiationError`."""
+
+    async def connect(self, ctx: Context, connect: Connect, /) -> ConnectionResponse | None:
+        """Handle a new SMTP client."""
+
+    async def helo(self, ctx: Context, helo: Helo, /) -> ConnectionResponse | None:
+        """Handle HELO or EHLO."""
+
+    async def envfrom(self, ctx: Context, mail: Mail, /) -> Response | None:
+        """Handle the envelope sender."""
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt, /) -> Response | None:
+        """Handle one envelope recipient."""
+
+    async def data(self, ctx: Context, /) -> Response | None:
+        """Handle DATA."""
+
+    async def header(self, ctx: Context, header: Header, /) -> Response | None:
+        """Handle one header field."""
+
+    async def eoh(self, ctx: Context, /) -> Response | None:
+        """Handle the end of the header section."""
+
+    async def body(self, ctx: Context, chunk: bytes, /) -> BodyResponse | None:
+        """Handle a piece of the body."""
+
+    async def eom(self, ctx: EndOfMessageContext, /) -> Response | None:
+        """Handle the end of the message."""
+
+    async def unknown(self, ctx: Context, unknown: Unknown, /) -> UnknownResponse | None:
+        """Handle an SMTP command that the MTA does not know."""
+
+    async def abort(self, ctx: Context, /) -> None:
+        """Clean up after a message without a verdict."""
+
+    async def close(self, ctx: Context, /) -> None:
+        """Clean up at the end of the connection."""
 
 
 def no_reply(callback: NoReply) -> NoReply:
@@ -91,8 +158,8 @@ class Milter:
     leading_space: ClassVar[bool] = False
     rejected_recipients: ClassVar[bool] = False
     actions: ClassVar[Action | None] = None
-    on_error: ClassVar[Response | FailurePolicy | None] = None
-    on_timeout: ClassVar[Response | FailurePolicy | None] = None
+    on_error: Response | FailurePolicy | None = None
+    on_timeout: Response | FailurePolicy | None = None
 
     _wants: ClassVar[Wants]
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Self, cast
 from aiomilter._access import Access, peer_address, peer_name
 from aiomilter._bind_errors import cannot_look_up
 from aiomilter._budget import Budget
+from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.transport import MilterProtocol, connection_of
 from aiomilter._crowd import Crowd
 from aiomilter._generation import Factory, Generation
@@ -235,6 +236,7 @@ class Server:
         # Those that are about to start.
         self._building: set[Generation] = set()
         self._connections: dict[MilterProtocol, Generation] = {}
+        self._refusing = DispatchTables(options)
         self._count = 0
         # One for all: a method looked up for each connection would be an object for each.
         self._when_ended = self._ended
@@ -425,11 +427,14 @@ class Server:
         if generation.broken:
             self._say("the factory", "the factory has ended; answering TEMPFAIL to new connections until a reload")
             served = False
-        make, kind = (generation.make, self._protocol) if served else (_Refusing, MilterProtocol)
+        make, tables, kind = generation.make, generation.tables, self._protocol
+        if not served:
+            make, tables, kind = _Refusing, self._refusing, MilterProtocol
         loop = asyncio.get_running_loop()
         connection = kind(
             loop,
             make,
+            tables,
             self._options,
             self.observer,
             self._count,
@@ -500,7 +505,7 @@ class Server:
     # ----------------------------------------------------------------------------------------------------- the factory
 
     async def _build(self, factory: Factory, what: str) -> "Generation":
-        generation = Generation(factory, self._forget)
+        generation = Generation(factory, self._options, self._forget)
         self._building.add(generation)
         try:
             await generation.start()

@@ -15,13 +15,14 @@ from typing import Final
 import pytest
 
 from aiomilter import Milter
-from aiomilter._connection import session
+from aiomilter._connection import answers
+from aiomilter._connection.dispatch import DispatchTables
 from aiomilter.compat import conversation
 from aiomilter.exceptions import NegotiationError
+from aiomilter.options import Options
 from aiomilter.wire import connection, events, framing, negotiation, state
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Family, Negotiate
-from aiomilter.wire.negotiation import agree
 
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "aiomilter"
@@ -33,9 +34,8 @@ PROGRAM: Final = "what the program asks for"
 # What is kept: what bounds it, or the test that fills it.
 KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
-    "_connection.session._edit_limits": "this",
     "wire.connection._answered": "this",
-    "_connection.session.answers_of": "this",
+    "_connection.answers.answers_of": "this",
     "compat.conversation._agreement": "this",
     "compat.conversation._quiet": "this",
     "wire.connection._rows": "this",
@@ -46,12 +46,9 @@ KEPT: Final[Mapping[str, str]] = {
     "auth._spf_record._parse_short": "tests/auth/test_spf_record.py",
     "auth._spf_record._parse_long": "tests/auth/test_spf_record.py",
     # By class of filter, for each offer of an MTA.
-    "wire.negotiation.Wants.known": "this",
+    "_connection.dispatch.DispatchTables._agreed": "this",
+    "_connection.dispatch.DispatchTables._tables": "this",
     # Of a connection.
-    "_connection.session.Session._asked": OURS,
-    "_connection.session.Session._answers": OURS,
-    "_connection.session.Session._plain": OURS,
-    "_connection.session.Session._short_way": OURS,
     "wire.connection.Connection._rows": OURS,
     "wire.connection.Connection._symbols": "tests/test_budget.py",
     "wire.connection.Connection.row": OURS,
@@ -210,9 +207,12 @@ def _bits() -> int:
     return CHANCE.getrandbits(32)
 
 
-def _known() -> None:
-    wants, offer = Filter().wants, Negotiate(6, _bits(), _bits())
-    session._known(wants, offer, lambda: agree(offer, wants))
+TABLES: Final = DispatchTables(Options())
+
+
+def _negotiated() -> None:
+    filter_ = Filter()
+    TABLES.table(filter_, TABLES.agree(filter_.wants, Negotiate(6, _bits(), _bits()))[0])
 
 
 def _agreed() -> None:
@@ -222,21 +222,15 @@ def _agreed() -> None:
 CHANCE: Final = random.Random(20)
 # How a peer fills each, the items that are kept at most, and the MiB that all of them take at most.
 FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, float]]] = {
-    "_connection.session._edit_limits": (
-        lambda: session._edit_limits(_bits(), True, 1, 2, 3),
-        lambda: session._edit_limits.cache_info().currsize,
-        64,
-        0.1,
-    ),
     "wire.connection._answered": (
         lambda: connection._answered(_stages()),
         lambda: connection._answered.cache_info().currsize,
         64,
         0.2,
     ),
-    "_connection.session.answers_of": (
-        lambda: session.answers_of(_stages()),
-        lambda: session.answers_of.cache_info().currsize,
+    "_connection.answers.answers_of": (
+        lambda: answers.answers_of(_stages()),
+        lambda: answers.answers_of.cache_info().currsize,
         64,
         0.2,
     ),
@@ -277,7 +271,8 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.2,
     ),
-    "wire.negotiation.Wants.known": (_known, lambda: len(Filter().wants.known), 64, 0.5),
+    "_connection.dispatch.DispatchTables._agreed": (_negotiated, lambda: len(TABLES._agreed), 64, 0.5),
+    "_connection.dispatch.DispatchTables._tables": (_negotiated, lambda: len(TABLES._tables), 64, 0.5),
 }
 
 

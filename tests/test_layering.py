@@ -141,8 +141,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
-        "swallow BaseException": "_connection.session _connection.tasks compat.conversation compat.adapter compat.service "
-        "compat.listening "
+        "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
+        "compat.conversation compat.adapter compat.service compat.listening "
         "_cli.compat",
     }.items()
 }

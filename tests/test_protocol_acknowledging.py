@@ -9,6 +9,7 @@ import pytest
 
 from aiomilter import Context, Helo, Milter
 from aiomilter._budget import Budget
+from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
@@ -56,8 +57,16 @@ async def calls(family: socket.AddressFamily, *reads: bytes, filter_: type[Milte
     sock = FakeSocket(family)
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
+    options = Options()
     protocol = MilterProtocol(
-        loop, filter_, Options(), Guard(LogObserver()), 1, ended.set_result, Budget(1 << 20, None, print)
+        loop,
+        filter_,
+        DispatchTables(options),
+        options,
+        Guard(LogObserver()),
+        1,
+        ended.set_result,
+        Budget(1 << 20, None, print),
     )
 
     def play() -> None:

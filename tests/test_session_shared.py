@@ -86,7 +86,10 @@ async def test_a_peer_that_offers_ever_something_else_fills_no_memory() -> None:
     async with serving(filter_) as scene:
         for number in range(1000):
             await scene.opened(offer(actions=number, protocol=ALL_PROTOCOL ^ number))
-        assert len(filter_._wants.known) <= 256
+        assert scene.server._generation is not None
+        tables = scene.server._generation.tables
+        assert len(tables._agreed) <= 64
+        assert len(tables._tables) <= 64
 
 
 async def test_nothing_keeps_a_class_that_nobody_uses_any_more() -> None:

@@ -181,7 +181,7 @@ STRANGERS: Final = (
     Stranger(
         "a broken packet",
         says(OPENING + mail() + rcpt() + packet(Command.HEADER, SECRET.encode())),
-        f"{SESSION} header: HEADER packet: expected name and value, each ending in NUL, found less",
+        f"{SESSION} envrcpt: HEADER packet: expected name and value, each ending in NUL, found less",
         messages=True,
     ),
     Stranger(

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Generator
 from typing import Any, Final, Protocol, TypeAlias
 
-from aiomilter._connection.session import MORE
+from aiomilter._connection.driver import MORE
 
 __all__ = ["Owner", "Rest", "Run", "Standby"]
 
@@ -69,7 +69,7 @@ class Rest:
                 try:
                     # The very future that the coroutine has yielded, its blocking mark still set.
                     value = yield future
-                except BaseException as error:  # noqa: BLE001 - thrown on into the coroutine, as a Task would
+                except BaseException as error:
                     future = within(run.throw, error)
                 else:
                     future = within(run.send, value)
@@ -151,7 +151,7 @@ class Standby:
             self.wake = self._loop.create_future()
             try:
                 await Rest(self._owner, run, future, cancelled)
-            except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
+            except Exception as error:
                 self._owner.failed(error)
             except BaseException as error:
                 self._owner.failed(error)

@@ -15,8 +15,13 @@ from types import FrameType
 from typing import ClassVar, Final, cast
 
 from aiomilter._budget import Budget
-from aiomilter._connection.session import MORE, Handler, Session
+from aiomilter._connection.dispatch import DispatchTables
+from aiomilter._connection.driver import MORE, drive
+from aiomilter._connection.native import NativeAnswering
+from aiomilter._connection.session import Answering, Session
+from aiomilter._connection.suspension import Reason
 from aiomilter._connection.tasks import Rest, Run, Standby
+from aiomilter.handler import Handler
 from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
 
@@ -37,6 +42,7 @@ class MilterProtocol(asyncio.Protocol):
     Args:
         loop: The event loop.
         make: Makes the handler of an SMTP connection.
+        tables: Of the factory that makes them.
         options: Limits and time-outs.
         observer: Hears what happens; must not raise.
         number: Of the connection.
@@ -74,8 +80,8 @@ class MilterProtocol(asyncio.Protocol):
         "peer",
     )
 
-    session: ClassVar[type[Session]] = Session
-    """What handles the octets."""
+    answering: ClassVar[Callable[[Session], Answering]] = NativeAnswering
+    """Makes what says what answers mean."""
     owns_socket: ClassVar[bool] = False
     """Whether it takes the socket itself, by :meth:`take`, and wants no transport."""
 
@@ -83,6 +89,7 @@ class MilterProtocol(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         make: Callable[[], Handler],
+        tables: DispatchTables,
         options: Options,
         observer: Observer,
         number: int,
@@ -102,7 +109,7 @@ class MilterProtocol(asyncio.Protocol):
         self._options = options
         self._observer = observer
         self._ended: Callable[[MilterProtocol], None] | None = ended
-        self._session = self.session(make, options, observer, self)
+        self._session = Session(make, tables, options, observer, self, type(self).answering)
         self._out = self._session.out
         self._run: Run | None = None
         self.context: contextvars.Context = contextvars.copy_context()
@@ -174,7 +181,7 @@ class MilterProtocol(asyncio.Protocol):
                 _leave_task(loop, task)
         except StopIteration:
             self.done()
-        except Exception as error:  # noqa: BLE001 - a bug of ours must end this connection only
+        except Exception as error:
             self.failed(error)
         except BaseException as error:
             self.failed(error)
@@ -216,7 +223,7 @@ class MilterProtocol(asyncio.Protocol):
             self._write_timer.cancel()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        self._end("lost")
+        self._end(Reason.LOST)
         if self._given_up:
             self._tell_end()
 
@@ -294,7 +301,7 @@ class MilterProtocol(asyncio.Protocol):
     def stop(self) -> None:
         """End the connection soon: a callback that waits is cancelled and answered with ``on_error``."""
         # Not now: a batch may only start where no other task is the current one.
-        self._loop.call_soon(self._end, "stop")
+        self._loop.call_soon(self._end, Reason.STOP)
 
     def stop_in_time(self) -> None:
         """The same, and no callback has more than ``cancel_timeout`` to end, ``abort`` and ``close`` included."""
@@ -314,7 +321,7 @@ class MilterProtocol(asyncio.Protocol):
         if not self._lost and not self._running and self._session.idle:
             self.stop()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: Reason) -> None:
         if self._running:
             self._session.cancel(reason)
             self._session.over = True
@@ -405,7 +412,7 @@ class MilterProtocol(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------- the driver
 
     def _begin_run(self) -> None:
-        self._run = self._session.drive()
+        self._run = drive(self._session)
         next(self._run)
 
     def done(self) -> None:
@@ -458,7 +465,7 @@ class MilterProtocol(asyncio.Protocol):
         """Before a suspension: send what was answered, and see how much waits behind it."""
         self.flush()
         if self._running:
-            self._session.suspended()
+            self._session.suspend()
             self._limit_waiting()
 
     def _limit_waiting(self) -> None:

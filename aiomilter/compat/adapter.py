@@ -15,9 +15,10 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final, cast
 
-from aiomilter._connection.session import MORE, Session
+from aiomilter._connection.driver import MORE, drive
+from aiomilter._connection.session import Answering, Session
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.compat.conversation import Callbacks, ClassicHandler, ClassicSession, end_child
+from aiomilter.compat.conversation import Callbacks, ClassicAnswering, ClassicHandler, end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.server import Server, serve
 
@@ -64,7 +65,7 @@ def _forked() -> None:
     connection = _HERE.get(None)
     if connection is not None:
         connection.hush()
-        cast(ClassicSession, connection._session).forked = True
+        cast(ClassicAnswering, connection._session.answering).forked = True
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -74,7 +75,7 @@ class LoopConnection(MilterProtocol):
     """Serves a filter all of whose callbacks are ``async def``: on the event loop, without a thread."""
 
     __slots__ = ("_loop_thread", "_octets_at", "_packet_timer", "_read_timeout")
-    session: ClassVar[type[Session]] = ClassicSession
+    answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering
 
     def __init__(self, *args: Any, read_timeout: float | None = None) -> None:
         super().__init__(*args)
@@ -173,7 +174,7 @@ class ThreadConnection(MilterProtocol):
     Source: pymilter's and libmilter's model, where a connection has one thread of its own for all callbacks.
     """
 
-    session: ClassVar[type[Session]] = ClassicSession
+    answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering
     owns_socket: ClassVar[bool] = True
 
     def __init__(
@@ -272,7 +273,7 @@ class ThreadConnection(MilterProtocol):
     def _serve(self) -> None:
         self._thread_ident = threading.get_ident()
         _HERE.set(self)
-        run: Generator[Any, Any, None] = self._session.drive()
+        run: Generator[Any, Any, None] = drive(self._session)
         slots, work = self._slots, contextlib.nullcontext()
         try:
             next(run)
@@ -412,7 +413,7 @@ class ThreadConnection(MilterProtocol):
 
     async def _caught(self, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
         """Return a callback's answer, or what would end the event loop if a task raised it."""
-        session = cast(ClassicSession, self._session)
+        session = cast(ClassicAnswering, self._session.answering)
         answer: Any = None
         ending: BaseException | None = None
         try:

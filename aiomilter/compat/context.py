@@ -5,17 +5,15 @@ What it sends goes out in the order of the calls, with the answer of the callbac
 
 import re
 from operator import index as whole
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.wire.constants import BODY_CHUNK_SIZE, Action, ReplyCode
+from aiomilter.wire.events import Negotiate
 from aiomilter.wire.framing import packet
 from aiomilter.wire.replies import Reply
 
-if TYPE_CHECKING:
-    from aiomilter.compat.conversation import ClassicSession
-
-__all__ = ["Context", "RawReply", "Text", "error", "number", "strict", "text_of"]
+__all__ = ["Context", "Conversation", "RawReply", "Text", "error", "number", "strict", "text_of"]
 
 
 class error(Exception):
@@ -80,6 +78,24 @@ class Text:
     errors = "strict"
 
 
+class Conversation(Protocol):
+    """The conversation with an MTA that a context belongs to."""
+
+    offered: Negotiate | None
+    """What the MTA has offered."""
+    reply: RawReply | None
+    """What :meth:`Context.setreply` has set, until an answer uses it."""
+
+    def symbol(self, name: str) -> str | None:
+        """Return the value of a macro by its exact name."""
+
+    def send(self, octets: bytes) -> None:
+        """Have a packet leave with the next that is written."""
+
+    def flush(self) -> None:
+        """Write what waits to leave."""
+
+
 class Context:
     """One SMTP connection as low-level callbacks see it.
 
@@ -91,8 +107,8 @@ class Context:
     __module__ = "milter"
     __slots__ = ("_actions", "_at_end", "_negotiating", "_private", "_session", "lists")
 
-    def __init__(self, session: "ClassicSession", private: object = None) -> None:
-        self._session: ClassicSession | None = session
+    def __init__(self, session: Conversation, private: object = None) -> None:
+        self._session: Conversation | None = session
         self._private = private
         # What was agreed on; until then, nothing.
         self._actions = 0
@@ -115,7 +131,7 @@ class Context:
         Source: libmilter/docs/smfi_getsymval.html.
         """
         session = self._alive()
-        value = session.wire.symbol(text_of("getsymval", 1, name))
+        value = session.symbol(text_of("getsymval", 1, name))
         return None if value is None else strict(value)
 
     def setreply(self, rcode: str, xcode: str | None, /, *lines: str) -> None:
@@ -242,7 +258,7 @@ class Context:
         Source: libmilter/docs/smfi_progress.html.
         """
         session = self._alive()
-        session.out.append(_PROGRESS)
+        session.send(_PROGRESS)
         session.flush()
 
     def setsymlist(self, stage: int, names: str, /) -> None:
@@ -275,7 +291,7 @@ class Context:
         """End: from here on only :meth:`getpriv` and :meth:`setpriv` work."""
         self._session = None
 
-    def _alive(self) -> "ClassicSession":
+    def _alive(self) -> Conversation:
         if self._session is None:
             raise error("bad context")
         return self._session
@@ -294,7 +310,7 @@ class Context:
 
     def _send(self, code: int, payload: bytes, what: str) -> None:
         try:
-            self._alive().out.append(packet(code, payload))
+            self._alive().send(packet(code, payload))
         except LocalProtocolError:
             raise error(what) from None
 

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from asyncio import CancelledError
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,9 @@ from operator import index as whole
 from types import TracebackType
 from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 
-from aiomilter._connection.session import MUCH, Session, answers_of
+from aiomilter._connection.dispatch import Step
+from aiomilter._connection.native import MUCH, NativeAnswering
+from aiomilter._connection.session import Session
 from aiomilter.compat import MODULES
 from aiomilter.compat.context import Context, RawReply, error, strict
 from aiomilter.handler import CALLBACKS
@@ -45,7 +47,7 @@ from aiomilter.wire.negotiation import Agreement, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
 from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
-__all__ = ["Callbacks", "ClassicHandler", "ClassicSession", "end_child", "status_of"]
+__all__ = ["Callbacks", "ClassicAnswering", "ClassicHandler", "end_child", "status_of"]
 
 _NOREPLY: Final = 7
 _ALL_OPTS: Final = 10
@@ -104,134 +106,166 @@ class _Close:
 _CLOSE: Final = _Close()
 
 
-class ClassicSession(Session):
-    """A :class:`Session` under libmilter's rules; its handlers are :class:`ClassicHandler`."""
+def _end(session: Session, event: EndOfMessage) -> Step | None:
+    """Return the step that decides about the message; None if it was answered."""
+    if session.give_deferred(Stage.EOM):
+        return None
+    cast(ClassicAnswering, session.answering).before_end = len(session.out)
+    return session.dispatch.envelope[EndOfMessage]  # type: ignore[union-attr]  # it was agreed on before
 
-    __slots__ = ("_before", "forked", "offered", "reply")
-    _rules: ClassVar[Rules] = LIBMILTER
-    over: bool
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+class ClassicAnswering:
+    """The :class:`aiomilter._connection.session.Answering` of classic filters, under libmilter's rules.
+
+    Args:
+        session: Of the connection; its handlers are :class:`ClassicHandler`.
+    """
+
+    __slots__ = ("before_end", "forked", "offered", "reply", "session")
+    rules: ClassVar[Rules] = LIBMILTER
+    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+        Mail: Session.mail,
+        Rcpt: Session.rcpt,
+        EndOfMessage: _end,
+    }
+
+    def __init__(self, session: Session) -> None:
+        self.session: Session = session
         self.offered: Negotiate | None = None
         # What setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
         self.reply: RawReply | None = None
         # Whether this is a copy, in a process that a callback has forked: it ends with the callback.
         self.forked: bool = False
         # Packets that waited to leave when the end of the message came.
-        self._before = 0
+        self.before_end: int = 0
+
+    def symbol(self, name: str) -> str | None:
+        """Return the value of a macro by its exact name."""
+        return self.session.wire.symbol(name)
+
+    def send(self, octets: bytes) -> None:
+        """Have a packet leave with the next that is written."""
+        self.session.out.append(octets)
 
     def flush(self) -> None:
-        """Write what is in :attr:`out` now."""
-        self._channel.flush()
+        """Write what waits to leave."""
+        self.session.channel.flush()
 
     @property
     def settling(self) -> Settling:
         """What runs coroutines."""
-        return cast(Settling, self._channel)
+        return cast(Settling, self.session.channel)
 
-    def _arrived(self, kind: type) -> bool:
-        if not super()._arrived(kind):
-            return False
-        handler = self._handler
-        if handler is not None:
-            cast(ClassicHandler, handler).begin(self, 0 if self._agreement is None else self._agreement.actions)
-        return True
+    @property
+    def _handler(self) -> "ClassicHandler":
+        return cast(ClassicHandler, self.session.handler)
 
-    async def _negotiate(self, offer: Negotiate) -> None:
-        handler = cast(ClassicHandler, self._handler)
+    def begin(self) -> None:
+        """Give the handler of a new SMTP connection its context."""
+        agreement = self.session.agreement
+        self._handler.begin(self, 0 if agreement is None else agreement.actions)
+
+    async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
+        """Return what is agreed on, and the packet that says so; None to close the connection."""
         if offer.version < MIN_VERSION:
-            self.over = True
-            return
-        self._callback = "negotiate"
+            return None
+        self.session.callback = "negotiate"
         self.offered = offer = Negotiate(offer.version, offer.actions or V1_ACTIONS, offer.protocol or V1_PROTOCOL)
-        agreement = await handler.negotiate(offer)
+        agreement = await self._handler.agree(offer)
         if agreement is None:
-            self.over = True
-            return
-        self._agreement = agreement
-        self.wire.agreed(agreement)
-        self._answers = answers_of(agreement.silent)
-        self._equip()
-        handler.context.agreed(agreement.actions)
-        self.out.append(packet(NegotiateAnswer.CODE, agreement.answer.payload))
+            return None
+        self._handler.context.agreed(agreement.actions)
+        return agreement, packet(NegotiateAnswer.CODE, agreement.answer.payload)
 
-    def _answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+    async def call(self, stage: Stage, *args: object) -> Any:
+        """Call the callback of a stage and return its answer."""
+        session = self.session
+        session.callback = CALLBACKS[stage]
+        callback = session.callback_for(stage)
+        try:
+            response = None if callback is None else await callback(None, *args)
+        except CancelledError as error:
+            response = self.failed(error)
+        return session.resumed(response) if session.suspended else response
+
+    async def call_last(self, name: str) -> None:
+        """Call ``abort`` or ``close``; no answer is waited for."""
+        session = self.session
+        if session.handler is None:
+            return
+        if self.forked:
+            end_child()
+        session.callback = name
+        # At the end of a server, a callback that waits is cancelled; the others that a connection ends with follow.
+        with suppress(CancelledError):
+            await getattr(session.handler, name)(None)
+        if self.forked:
+            end_child()
+        if session.suspended:
+            session.resumed(None)
+
+    def failed(self, error: BaseException) -> Any:
+        """Answer for a cancellation that was not asked for; nothing else leaves a :class:`ClassicHandler`."""
+        return self._native.failed(error)
+
+    @property
+    def _native(self) -> NativeAnswering:
+        """What a cancelled or late callback answers is the same as for native filters."""
+        return NativeAnswering(self.session)
+
+    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+        """Send an answer that is not CONTINUE, or defer it where the stage has none."""
+        session = self.session
         if self.forked:
             end_child()
         if isinstance(response, _Close):
-            self.over = True
+            session.over = True
         elif not isinstance(response, Verdict | RawReply):
-            super()._answer(stage, response, answer)
+            self._native.answer(stage, response, answer)
         elif answer:
-            self.out.append(response.packet)
+            session.out.append(response.packet)
             if response is not SKIP and ends_message(stage, response, LIBMILTER):
-                self._decide(response)
+                session.decide(response)
         elif response is not SKIP:
-            self._remember(stage, response)
+            self._native.defer(stage, response)
 
-    def _eom(self, event: EndOfMessage) -> Any:
-        if self._passed(Stage.EOM):
-            return None
-        self._before = len(self.out)
-        return self._asked[Stage.EOM]
-
-    def _decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+        """Answer the end of the message; return what is left to be awaited where a lot was written."""
+        session = self.session
         if self.forked:
             end_child()
         if response is None:
             response = CONTINUE
         if isinstance(response, Verdict | RawReply):
-            edits = len(self.out) - self._before
-            self.out.append(response.packet)
-            self._end_message(response, edits)
-            self.wire.end_message()
-            if self.congested or (edits > 1 and sum(map(len, self.out)) > MUCH):
-                return self._breathe()
+            edits = len(session.out) - self.before_end
+            session.out.append(response.packet)
+            session.end_message(response, edits)
+            session.wire.end_message()
+            if session.congested or (edits > 1 and sum(map(len, session.out)) > MUCH):
+                return session.breathe()
         elif isinstance(response, _Close):
-            self.over = True
+            session.over = True
         else:
-            super()._answer(Stage.EOM, response, CONTINUE.packet)
+            self._native.answer(Stage.EOM, response, CONTINUE.packet)
         return None
 
-    async def _content(self, event: Any) -> None:
-        if not isinstance(event, BodyChunk) or not event.with_end or not self._plain:
-            await super()._content(event)
-            return
-        # The last of the body, in the packet that ends the message: what it answers is the answer to that.
-        response = await self._call(Stage.BODY, None, event.chunk)
+    async def last_of_body(self, event: BodyChunk) -> None:
+        """Handle octets of the body in the packet that ends the message: what they answer is the answer to that."""
+        response = await self.call(Stage.BODY, event.chunk)
         if response is not None and response is not SKIP:
-            self._remembered, self._plain = response, {}
+            self.session.deferred = response
+            self.session.skip_body()
 
-    async def _unknown(self, event: Unknown) -> None:
-        self._answer_step(Stage.UNKNOWN, await self._call(Stage.UNKNOWN, None, event), self._answers[Stage.UNKNOWN])
+    async def unknown(self, event: Unknown) -> None:
+        """Handle an SMTP command that the MTA does not know."""
+        session = self.session
+        session.answer_step(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
 
-    async def _call(self, stage: Stage, context: Any, *args: object) -> Any:
-        self._callback = CALLBACKS[stage]
-        callback = self._callback_for(stage)
-        try:
-            response = None if callback is None else await callback(None, *args)
-        except CancelledError as error:
-            response = self._failed(error)
-        return self._resumed(response) if self._waited else response
-
-    async def _call_last(self, name: str) -> None:
-        handler = self._handler
-        if handler is None:
-            return
-        if self.forked:
-            end_child()
-        self._callback = name
-        # At the end of a server, a callback that waits is cancelled; the others that a connection ends with follow.
-        with suppress(CancelledError):
-            await getattr(handler, name)(None)
-        if self.forked:
-            end_child()
-        if self._waited:
-            self._resumed(None)
-
-    async def _ignore(self, event: object) -> None:
+    async def out_of_order(self, event: OutOfOrder) -> None:
         """Leave what came out of order without an answer."""
+
+    async def repeated(self, event: Repeated) -> None:
+        """Leave it without an answer; under libmilter's rules there is none."""
 
 
 class ClassicHandler:
@@ -244,17 +278,19 @@ class ClassicHandler:
     """
 
     wants: Final = Wants(frozenset(Stage))
+    on_error: Final[None] = None
+    on_timeout: Final[None] = None
 
     def __init__(self, callbacks: Callbacks) -> None:
         self._callbacks = callbacks
-        self._session: ClassicSession
+        self._session: ClassicAnswering
         self.context: Context
         # The callbacks that do without a reply, whether the MTA knows of it or not.
         self._quiet: frozenset[str] = frozenset()
         # Whether the program knows of this connection.
         self._told = False
 
-    def begin(self, session: ClassicSession, actions: int) -> None:
+    def begin(self, session: ClassicAnswering, actions: int) -> None:
         """Begin an SMTP connection."""
         self._session = session
         self.context = Context(session)
@@ -262,7 +298,10 @@ class ClassicHandler:
 
     # --------------------------------------------------------------------------------------------------- negotiation
 
-    async def negotiate(self, offer: Negotiate) -> Agreement | None:
+    async def negotiate(self, _: object, offer: Negotiate) -> None:
+        """Do nothing: :meth:`agree` does."""
+
+    async def agree(self, offer: Negotiate) -> Agreement | None:
         """Return what is agreed on; None to close the connection."""
         callbacks = self._callbacks
         shown = (offer.protocol | NR_FLAGS) & ~_UNOFFERED
@@ -561,11 +600,3 @@ def _ours(traceback: TracebackType) -> bool:
     # A callback on the event loop is waited for by a future of a thread's.  What a program imports has the name it is known by.
     name = str(traceback.tb_frame.f_globals.get("__name__"))
     return name in MODULES or name.startswith(("aiomilter.", "concurrent.futures."))
-
-
-ClassicSession._asks = {**Session._asks, EndOfMessage: ClassicSession._eom}
-ClassicSession._steps = {
-    **{kind: getattr(ClassicSession, step.__name__) for kind, step in Session._steps.items()},
-    OutOfOrder: ClassicSession._ignore,
-    Repeated: ClassicSession._ignore,
-}

@@ -213,15 +213,16 @@ class Connection:
         max_headers_size: int = _NO_LIMIT,
     ) -> None:
         self.buffer: FrameBuffer = FrameBuffer(max_frame_size)
-        self.max_headers = max_headers
-        self.max_headers_size = max_headers_size
-        # Of the message that are still to come.
-        self.headers_left, self.headers_size_left = max_headers, max_headers_size
+        self.max_headers: int = max_headers
+        self.max_headers_size: int = max_headers_size
+        # What the open message may still have of both.
+        self.headers_left: int = max_headers
+        self.headers_size_left: int = max_headers_size
         # The commands that take an answer.
         self.answered: frozenset[int] = frozenset()
         # What :meth:`read` has brought last, from which place in the buffer on; and what of it was not handled yet.
         self.batch: list[Any] = NO_EVENTS
-        self.read_from = 0
+        self.read_from: int = 0
         self.events: Iterator[Any] = _NOTHING_LEFT
         self.fields: Iterator[Header] = _NOTHING_LEFT
         # A large packet that is not content has come, so what is kept of macros and envelope has to be counted.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError
 from aiomilter.wire.constants import (
@@ -80,8 +80,6 @@ class Wants:
     macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
     leading_space: bool = False
     rejected_recipients: bool = False
-    known: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What was found out for one connection of those who want this and holds for the next; lives as long as they do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -592,7 +592,7 @@ async def test_the_timeout_counts_inside_of_packets_and_ten_minutes_more_between
     made = program_service(Callbacks(), listening, inline=lambda: True, timeout=timeout, backlog=1)._make_server()
     options = made._options
     make: Any = None
-    connection: Any = made._protocol(asyncio.get_running_loop(), make, options, made.observer, 1, print, make)
+    connection: Any = made._protocol(asyncio.get_running_loop(), make, make, options, made.observer, 1, print, make)
     assert (connection._read_timeout, options.idle_timeout, options.write_timeout) == (read, idle, write)
     listening.close()
 

@@ -1,0 +1,85 @@
+"""What callbacks answer besides verdicts and replies, and how failures and answers are told: values only."""
+
+from functools import lru_cache
+from typing import Any, Final
+
+from aiomilter.exceptions import ResolverError, StoreError, TemporaryFailure
+from aiomilter.wire.constants import Stage
+from aiomilter.wire.framing import packet
+from aiomilter.wire.modifications import Progress
+from aiomilter.wire.replies import CONTINUE, Response, Verdict
+
+__all__ = [
+    "CANCELLED",
+    "NOT_EXPECTED",
+    "PROGRESS_PACKET",
+    "Cancelled",
+    "TimedOut",
+    "answer_text",
+    "answers_of",
+    "error_text",
+    "temporary_cause",
+]
+
+PROGRESS_PACKET: Final = packet(Progress.CODE)
+_CONTINUE: Final = CONTINUE.packet
+
+
+class Cancelled:
+    """The answer of a callback that was cancelled: none of its own; the message stays open for ``abort``."""
+
+    __slots__ = ("expected",)
+
+    def __init__(self, expected: bool) -> None:
+        self.expected = expected
+
+
+CANCELLED: Final = Cancelled(expected=True)
+"""The MTA still waits for an answer."""
+NOT_EXPECTED: Final = Cancelled(expected=False)
+"""The MTA does not wait any more."""
+
+
+class TimedOut:
+    """The answer that was given for a callback whose time was up.
+
+    Args:
+        response: The answer.
+        sent: Whether it has left; if not, the callback's stage has no answer, and it is deferred.
+    """
+
+    __slots__ = ("response", "sent")
+
+    def __init__(self, response: Response, sent: bool) -> None:
+        self.response = response
+        self.sent = sent
+
+
+@lru_cache(maxsize=64)
+def answers_of(silent: frozenset[Stage]) -> dict[Stage, bytes]:
+    """Return what CONTINUE is at each stage: nothing where no answer was agreed on."""
+    return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
+
+
+def temporary_cause(error: BaseException) -> BaseException | None:
+    """Return the failure of something that the filter depends on, which may be over soon; None if there is more to it.
+
+    Of a group, as a TaskGroup raises it, the first, if all are such.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        causes = [temporary_cause(each) for each in error.exceptions]
+        return causes[0] if None not in causes else None
+    return error if isinstance(error, TemporaryFailure | ResolverError | StoreError) else None
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of an error; its class may be a filter's own, and raise as well."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def answer_text(response: Any) -> str:
+    """Return an answer as the log shows it, in one line."""
+    return response.name.lower() if isinstance(response, Verdict) else str(response).replace("\r\n", " / ")

@@ -1,0 +1,325 @@
+"""What the answers of a :class:`aiomilter.Milter` mean, and what its failures answer."""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
+from inspect import iscoroutine
+from typing import Any, ClassVar, Final
+
+from aiomilter._connection.answers import Cancelled, TimedOut, error_text, temporary_cause
+from aiomilter._connection.body import close_source, stream
+from aiomilter._connection.dispatch import Step
+from aiomilter._connection.session import STAGE_BY_COMMAND, Session
+from aiomilter._connection.suspension import OF_MESSAGE
+from aiomilter.context import Context
+from aiomilter.edits import Edits, body_packets
+from aiomilter.exceptions import NegotiationError, RemoteProtocolError, TemporaryFailure
+from aiomilter.handler import CALLBACKS, Handler, overrides
+from aiomilter.wire.connection import OutOfOrder, Repeated
+from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, Rcpt, Unknown
+from aiomilter.wire.negotiation import Agreement
+from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
+
+__all__ = ["MUCH", "NativeAnswering"]
+
+MUCH: Final = 65_536
+"""Octets of answers that are not piled up any higher before the MTA has taken some."""
+_CONTINUE: Final = CONTINUE.packet
+
+
+def _end(session: Session, event: EndOfMessage) -> Step | None:
+    """Return the step that decides about the message; None if it was answered."""
+    transaction, dispatch = session.transaction, session.dispatch
+    if (session.deferred is not None or not transaction.in_message) and session.give_deferred(Stage.EOM):
+        return None
+    step = dispatch.envelope[EndOfMessage]  # type: ignore[union-attr]  # it was agreed on before
+    if step[0] is not None:
+        session.edits = transaction.edits = Edits(*dispatch.edit_limits)  # type: ignore[union-attr]
+    return step
+
+
+class NativeAnswering:
+    """The :class:`aiomilter._connection.session.Answering` of native filters.
+
+    A failure is answered with ``on_error``, exactly once; edits leave with the verdict, all or none.
+
+    Args:
+        session: Of the connection.
+    """
+
+    __slots__ = ("_session",)
+    rules: ClassVar[Rules] = NATIVE
+    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+        Mail: Session.mail,
+        Rcpt: Session.rcpt,
+        EndOfMessage: _end,
+    }
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    # ------------------------------------------------------------------------------------------------- negotiation
+
+    async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
+        """Return what is agreed on, and the packet that says so; None to close the connection."""
+        session = self._session
+        handler = session.handler
+        assert handler is not None
+        try:
+            if overrides(type(handler), "negotiate") and not await self._call_negotiate(handler, offer):
+                return None
+            return session.agree(offer)
+        except (NegotiationError, RemoteProtocolError) as error:
+            session.observer.peer_error(session.where(), "negotiation", str(error))
+            return None
+
+    async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> bool:
+        """Call ``negotiate`` and return whether it has ended well."""
+        session = self._session
+        context = Context.__new__(Context)
+        context._scene = session.transaction
+        session.callback = "negotiate"
+        well = True
+        try:
+            await handler.negotiate(context, offer)
+        except NegotiationError:
+            raise
+        except BaseException as error:
+            self.failed(error)
+            well = False
+        finally:
+            context._scene = None
+            if session.suspended and session.resumed(None) is not None:
+                well = False
+        return well
+
+    # --------------------------------------------------------------------------------------------------- callbacks
+
+    async def call(self, stage: Stage, *args: object) -> Any:
+        """Call the callback of a stage and return its answer, whatever happens."""
+        session = self._session
+        callback = session.callback_for(stage)
+        if callback is None:
+            return None
+        session.callback = CALLBACKS[stage]
+        context = Context.__new__(Context)
+        context._scene = session.transaction
+        try:
+            response = await callback(context, *args)
+        except BaseException as error:
+            response = self.failed(error)
+        context._scene = None
+        return session.resumed(response) if session.suspended else response
+
+    async def call_last(self, name: str) -> None:
+        """Call ``abort`` or ``close``; no answer is waited for."""
+        session = self._session
+        handler = session.handler
+        if handler is None or not overrides(type(handler), name):
+            return
+        session.callback = name
+        context = Context.__new__(Context)
+        context._scene = session.transaction
+        try:
+            await getattr(handler, name)(context)
+        except BaseException as error:
+            self.failed(error)
+        context._scene = None
+        if session.suspended:
+            session.resumed(None)
+
+    def failed(self, error: BaseException) -> Any:
+        """Turn what left a callback into its answer; for use in an ``except`` block."""
+        session = self._session
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            raise error
+        if session.cancelling and isinstance(error, asyncio.CancelledError):
+            return None  # what we asked for; resumed() knows why
+        session.transaction.edits = None  # with a failure none is sent, whatever on_error says
+        temporary = temporary_cause(error)
+        if temporary is not None:
+            kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
+            session.remark(f"{kind}: {error_text(temporary)!a:.500}")
+        else:
+            session.observer.failed(session.where(), f"{type(error).__name__} left the callback", error)
+        return session.on_error()
+
+    # --------------------------------------------------------------------------------------------------- answering
+
+    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+        """Send an answer that is not CONTINUE, or defer it where the stage has none."""
+        session = self._session
+        if isinstance(response, Cancelled):
+            self._answer_cancelled(response, answer)
+            return
+        if isinstance(response, TimedOut):
+            if response.sent:
+                if ends_message(stage, response.response):
+                    session.decide(response.response)
+            elif response.response is not CONTINUE and stage is not Stage.UNKNOWN:
+                session.defer(stage, response.response)
+            return
+        if not isinstance(response, Verdict | Reply) or not is_legal(stage, response):
+            response = self._not_an_answer(response)
+        if response is CONTINUE:
+            if answer:
+                session.out.append(answer)
+        elif response is SKIP:
+            if answer:
+                skips = session.agreement is not None and session.agreement.skip
+                session.out.append(SKIP.packet if skips else answer)
+            session.skip_body()
+        elif not answer:
+            self.defer(stage, response)
+        else:
+            session.out.append(response.packet)
+            if ends_message(stage, response):
+                session.decide(response)
+
+    def _answer_cancelled(self, response: Cancelled, answer: bytes) -> None:
+        session = self._session
+        if answer and response.expected:
+            session.out.append(session.on_error().packet)
+        if session.callback in OF_MESSAGE:
+            # Only stages without answer can come before what has cancelled it; they do not reach the filter.
+            session.deferred = TEMPFAIL
+            session.skip_body()
+
+    def _not_an_answer(self, response: Any) -> Response:
+        """Tell of an answer that is none, or none that this stage takes, and return what to answer instead."""
+        session = self._session
+        hint = ""
+        if iscoroutine(response):
+            response.close()
+            hint = "; is an await missing?"
+        found = repr(response) if isinstance(response, Verdict | Reply | bool | int | str) else type(response).__name__
+        what = f"expected a verdict or Reply that this step takes, or None, found {found:.100}{hint}"
+        session.observer.failed(session.where(), what, None)
+        return session.on_error()
+
+    def defer(self, stage: Stage, response: Response) -> None:
+        """Defer the answer of a stage that has none, and say so."""
+        session = self._session
+        if stage is Stage.UNKNOWN:  # the command fails anyway, and what comes next is none of its concern
+            session.remark("answered a step that gets no reply; the answer is dropped")
+            return
+        session.remark("answered a step that gets no reply; given at the next that does")
+        session.defer(stage, response)
+
+    async def last_of_body(self, event: BodyChunk) -> None:
+        """Handle octets of the body that come in the packet of the end; the one answer is the end's."""
+        session = self._session
+        session.answer_step(Stage.BODY, await self.call(Stage.BODY, event.chunk), b"")
+        if session.over:
+            session.out.append(session.on_error().packet)  # the end itself is not looked at any more
+
+    async def unknown(self, event: Unknown) -> None:
+        """Handle an SMTP command that the MTA does not know."""
+        session = self._session
+        response = await self.call(Stage.UNKNOWN, event)
+        session.wire.forget_unknown()
+        session.answer_step(Stage.UNKNOWN, response, session.answers[Stage.UNKNOWN])
+
+    async def repeated(self, event: Repeated) -> None:
+        """Answer more of a message that was decided as before."""
+        session = self._session
+        if session.answers[STAGE_BY_COMMAND[event.command]]:
+            session.out.append(session.decision.packet)
+
+    async def out_of_order(self, event: OutOfOrder) -> None:
+        """Answer what belongs to no message; one that it has broken up may not pass: the filter has not seen all of it."""
+        session = self._session
+        stage = STAGE_BY_COMMAND[event.command]
+        response: Response = CONTINUE
+        broken, session.wire.broken = session.wire.broken, False
+        if broken:
+            session.callback = CALLBACKS[stage]
+            session.decision = response = session.on_error()
+            session.wire.decide()
+        if session.answers[stage]:
+            session.out.append(response.packet)
+        session.tell_stray(event.command, "out of order" if broken else "outside a message", response)
+
+    # ------------------------------------------------------------------------------------------- the end of a message
+
+    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+        """Send edits and verdict; return what is left to be awaited where a body comes from an async iterator."""
+        session = self._session
+        transaction = session.transaction
+        edits, session.edits = session.edits, None
+        failed, transaction.edits = transaction.edits is None, None
+        if response is None:
+            response = CONTINUE
+        sent = 0
+        if edits is not None and (edits.count or edits.overflow or edits.sources):
+            if not failed and (response is CONTINUE or response is ACCEPT):
+                if edits.overflow:
+                    session.observer.failed(session.where(), "more edits than allowed; none is sent", None)
+                    response = session.on_error()
+                else:
+                    sent = edits.count
+                    session.out += edits.packets()
+                    if isinstance(edits.body, bytes):
+                        session.out += body_packets(edits.body)
+            if edits.sources:
+                return self._decided_later(edits, response, sent)
+        self._end_decided(response, sent)
+        # A small packet can bring on a large answer: a new body, above all.
+        return session.breathe() if session.congested or (sent and sum(map(len, session.out)) > MUCH) else None
+
+    async def _decided_later(self, edits: Edits, response: Any, sent: int) -> None:
+        """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
+        session = self._session
+        body = edits.body
+        if sent and isinstance(body, AsyncIterable):
+            edits.sources.remove(body)
+            try:
+                last = await stream(
+                    body, self._send_piece, session.options.max_new_body_size, lambda: session.cancelling
+                )
+                if last:
+                    session.out.append(last)
+            except BaseException as error:
+                self.failed(error)
+                response = TEMPFAIL
+            if session.suspended:
+                response = session.resumed(response)
+        for source in edits.sources:
+            try:
+                await close_source(source)
+            except BaseException as error:
+                self.failed(error)
+            if session.suspended:
+                resumed = session.resumed(None)
+                response = resumed if isinstance(resumed, TimedOut) and resumed.sent else response
+        self._end_decided(response, sent)
+
+    async def _send_piece(self, octets: bytes) -> None:
+        session = self._session
+        session.streaming = True
+        session.out.append(octets)
+        session.channel.flush()
+        await session.channel.drain()
+
+    def _end_decided(self, response: Any, sent: int) -> None:
+        """Answer the end of the message, after so many edits, and end it."""
+        session = self._session
+        if response is CONTINUE:
+            session.out.append(_CONTINUE)
+        elif isinstance(response, Cancelled):
+            if response.expected:
+                # Half a new body may have left: whatever on_error says, that may not pass.
+                session.out.append((TEMPFAIL if sent else session.on_error()).packet)
+            return  # the message is still open, for abort
+        elif isinstance(response, TimedOut):
+            response = response.response
+        else:
+            if not isinstance(response, Verdict | Reply) or not is_legal(Stage.EOM, response):
+                response = self._not_an_answer(response)
+            session.out.append(response.packet)
+        session.end_message(response, sent)
+        session.wire.end_message()

@@ -1,0 +1,246 @@
+"""What may happen to a callback while it waits: it is cancelled, its time runs out, PROGRESS is sent for it."""
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from aiomilter._connection.answers import CANCELLED, NOT_EXPECTED, PROGRESS_PACKET, TimedOut, answer_text
+from aiomilter._connection.deadlines import Clock, Deadlines
+from aiomilter.context import Scene
+from aiomilter.handler import STAGE_OF
+from aiomilter.observe import Observer, Where
+from aiomilter.options import Options
+from aiomilter.wire.connection import Connection
+from aiomilter.wire.constants import Command, Stage
+from aiomilter.wire.replies import TEMPFAIL, Response
+
+__all__ = ["OF_MESSAGE", "TURN", "Reason", "Suspension"]
+
+TURN: Final = "turn"
+"""In the place of a callback's name while other connections have their turn."""
+OF_MESSAGE: Final = frozenset({"envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"})
+"""The callbacks that ABORT cancels; the others belong to the connection."""
+_LAST: Final = frozenset({"abort", "close"})
+
+
+class Reason(enum.Enum):
+    """Why a callback that waits is cancelled."""
+
+    ABORT = enum.auto()
+    """The message is over, or the SMTP connection."""
+    QUIT = enum.auto()
+    """The connection is over, and the MTA counts no answers any more."""
+    LOST = enum.auto()
+    """The connection is lost."""
+    STOP = enum.auto()
+    """The server ends."""
+    TIMEOUT = enum.auto()
+    """It did not end in time."""
+
+
+_ENDS_CONNECTION: Final = frozenset({Reason.LOST, Reason.STOP})
+_EXPECTED: Final = frozenset({Reason.ABORT, Reason.STOP})
+
+
+class Channel(Clock, Protocol):
+    """What cancels, writes and closes for a callback that waits."""
+
+    def flush(self) -> None:
+        """Write what is in ``Waiting.out`` now."""
+
+    def cancel(self) -> None:
+        """Cancel what the callback waits for."""
+
+    def uncancel(self) -> None:
+        """Take note that the cancellation has arrived."""
+
+    def give_up(self) -> None:
+        """Close the connection at once, and let nobody wait for the callback that does not end."""
+
+
+class Waiting(Protocol):
+    """The session whose callback waits."""
+
+    callback: str
+    suspended: bool
+    over: bool
+    streaming: bool
+    out: list[bytes]
+    answers: Mapping[Stage, bytes]
+
+    @property
+    def wire(self) -> Connection:
+        """What has come, and where the conversation stands."""
+        ...
+
+    @property
+    def options(self) -> Options:
+        """The time-outs."""
+        ...
+
+    @property
+    def observer(self) -> Observer:
+        """Hears what happens."""
+        ...
+
+    @property
+    def channel(self) -> Channel:
+        """Cancels, writes and closes."""
+        ...
+
+    @property
+    def transaction(self) -> Scene:
+        """Has the edits that a failure takes away."""
+        ...
+
+    def on_timeout(self) -> Response:
+        """Return the answer for a callback whose time is up."""
+        ...
+
+    def where(self) -> Where:
+        """Return where the session is, for the observer."""
+        ...
+
+
+class Suspension:
+    """The callbacks of one connection that wait, one at a time; made when the first of them does.
+
+    Args:
+        session: The connection's.
+    """
+
+    __slots__ = ("_deadlines", "_hurries", "_session", "_timed_out", "reason")
+
+    def __init__(self, session: Waiting) -> None:
+        self._session = session
+        self._deadlines = Deadlines(self, session.options, session.channel)
+        # ``abort`` and ``close`` have no more than ``cancel_timeout``.
+        self._hurries = False
+        # Why the callback was cancelled, and what was answered for it then.
+        self.reason: Reason | None = None
+        self._timed_out: TimedOut | None = None
+
+    def begin(self) -> None:
+        """Have the callback end in time, from here on, and cancel it if what has come ends it."""
+        session = self._session
+        name, wire, options = session.callback, session.wire, session.options
+        stage = STAGE_OF.get(name)
+        seconds = None if name == TURN else options.callback_timeout
+        asked = None
+        if stage is not None:
+            seconds = (options.callback_timeouts or {}).get(stage, seconds)
+            if name == "body" and wire.last_of_body:
+                asked = Stage.EOM  # it came in the packet of the end
+            elif session.answers[stage]:
+                asked = stage
+        until = frozenset() if session.over else wire.answered
+        abort, left = name in OF_MESSAGE, wire.waiting
+        lookahead = self._deadlines.walker(abort, until, left) or wire.lookahead(abort, until)
+        found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
+        if found is not None:
+            self._leaving(found)
+        if self._hurries and name in _LAST:
+            self._deadlines.hurry()
+
+    def arrived(self, data: bytes) -> None:
+        """Take note of octets that come while the callback waits."""
+        found = self._deadlines.arrived(data)
+        if found is not None:
+            self._leaving(found)
+
+    def resumed(self, response: Any) -> Any:
+        """Take note that the callback has ended, and return its answer."""
+        session = self._session
+        self._deadlines.resumed()
+        reason, self.reason = self.reason, None
+        if reason is None:
+            return response
+        session.channel.uncancel()
+        session.over = session.over or reason in _ENDS_CONNECTION
+        if self._timed_out is not None:
+            timed_out, self._timed_out = self._timed_out, None
+            return timed_out
+        return CANCELLED if reason in _EXPECTED else NOT_EXPECTED
+
+    def caught_up(self) -> None:
+        """Take note that all that came was handled."""
+        self._deadlines.caught_up()
+
+    def end(self) -> None:
+        """Disarm what is armed: no callback waits, nor will."""
+        self._deadlines.end()
+
+    # -------------------------------------------------------------------------------------------------- cancellation
+
+    def cancel(self, reason: Reason) -> None:
+        """Cancel the callback that waits, if it is one that ends for this reason."""
+        session = self._session
+        if not session.suspended or (session.callback in _LAST and reason is not Reason.TIMEOUT):
+            return
+        if self.reason is not None:
+            self.reason = reason if reason is Reason.LOST else self.reason
+            return
+        self.reason = reason
+        self._deadlines.cancelled()
+        session.channel.cancel()
+
+    def hurry(self) -> None:
+        """Give ``abort`` and ``close`` no more than ``cancel_timeout`` from now on: the server ends."""
+        self._hurries = True
+        if self._session.callback in _LAST:
+            self._deadlines.hurry()
+
+    def _leaving(self, code: int) -> None:
+        """Take note of an ABORT, QUIT or QUIT_NC that waits behind the callback."""
+        # Only after QUIT does the MTA not count answers any more.
+        self.cancel(Reason.QUIT if code == Command.QUIT else Reason.ABORT)
+
+    # ------------------------------------------------------------------------------------------------ from the clock
+
+    def expire(self, limit: str, unanswered: bool) -> None:
+        """Answer for the callback that waits, at once, and cancel it; what it answers after all does not count.
+
+        Args:
+            limit: What did not happen in time, a sentence.
+            unanswered: Whether the MTA still waits for the answer of its packet.
+        """
+        session = self._session
+        transaction, name = session.transaction, session.callback
+        # Edits, or some of a new body, may have left: whatever on_timeout says, that may not pass.
+        response = TEMPFAIL if name == "eom" and transaction.edits is None else session.on_timeout()
+        transaction.edits = None  # with a failure none is sent, whatever on_timeout says
+        sent = unanswered and not (name == "body" and session.wire.last_of_body)
+        self._timed_out = TimedOut(response, sent)
+        if sent:
+            session.out.append(response.packet)
+            session.channel.flush()
+        answered = f", answered {answer_text(response)}" if sent else ""
+        session.observer.failed(session.where(), f"{limit}; cancelled{answered}", None)
+        self.cancel(Reason.TIMEOUT)
+
+    def stuck(self) -> None:
+        """Close the connection of a callback that was cancelled and has not ended."""
+        session = self._session
+        seconds = session.options.cancel_timeout
+        what = f"the callback did not end within {seconds:g} s of its cancellation; closing"
+        session.observer.failed(session.where(), what, None)
+        session.over = True
+        session.channel.give_up()
+
+    def takes_progress(self, stage: Stage) -> bool:
+        """Return whether the MTA, which waits for the answer of a stage, takes PROGRESS now.
+
+        Postfix takes it anywhere but inside a new body; any other MTA counts as Sendmail, which takes it after it has sent the
+        end of the message.
+
+        Source: protocol.md section 3.8, P-093, P-120.
+        """
+        session = self._session
+        if session.over or session.streaming or self.reason not in (None, Reason.TIMEOUT):
+            return False
+        return stage is Stage.EOM or (session.wire.macro("v") or "").startswith("Postfix")
+
+    def tell_progress(self) -> None:
+        """Send PROGRESS."""
+        self._session.out.append(PROGRESS_PACKET)
+        self._session.channel.flush()
