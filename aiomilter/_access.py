@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from aiomilter._kernel import credentials
 
-__all__ = ["Access", "group_number", "peer_address", "peer_name", "user_number"]
+__all__ = ["Access", "group_number", "peer_address", "peer_name", "peer_network", "user_number"]
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -113,6 +113,17 @@ def peer_name(sock: socket.socket) -> str:
         found = credentials(sock)
         return f"user {found[1]}" if found is not None else ""
     return str(_address(sock) or "")
+
+
+def peer_network(sock: socket.socket) -> str:
+    """Return where the other end of a TCP connection is: its IPv4 address, or the /64 around an IPv6 one.
+
+    One machine may use all addresses of a /64 (RFC 4291 section 2.5.4).  "" if it has left.
+    """
+    address = _address(sock)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(address or "")
 
 
 def peer_address(sock: socket.socket, name: Any) -> str:

@@ -1,8 +1,8 @@
 """What a server as a whole may keep and have in work: octets for longer than it takes to handle them, and messages.
 
 Only what is kept is counted: octets that wait behind a callback, unfinished packets, edits of a message that waits, answers
-that an MTA does not take, and macros and envelope where they are large.  What comes, is handled and gone within one read costs
-nothing here.
+that an MTA does not take, TLS handshakes under way, and macros and envelope where they are large.  What comes, is handled and
+gone within one read costs nothing here.
 """
 
 from collections.abc import Callable

@@ -35,6 +35,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "observe": "wire",
         "_access": "_kernel",
         "_crowd": "",
+        "_handshakes": "",
         "_budget": "",
         "options": "observe failures _access",
         "_connection": "handler observe options _budget",
@@ -49,7 +50,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_workers": "observe _life _listening _systemd",
         "_generation": "_connection",
         "_shielded": "",
-        "server": "_connection _generation _listening _crowd _stall _systemd _shielded",
+        "server": "_connection _generation _listening _crowd _handshakes _stall _systemd _shielded",
         "_life": "exceptions _shielded",
         "daemon": "server _workers",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.

@@ -1,0 +1,130 @@
+"""How many TLS handshakes are under way at once, and which peer begins the next."""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+__all__ = ["Handshakes"]
+
+_MOST: Final = 200
+"""Handshakes at once: 61 MiB on asyncio, 11 MiB on uvloop."""
+_PART: Final = 4
+"""One peer may have this part of them, so that it cannot keep the others out; and all of them this part of the memory."""
+_PRICE: Final = 316_416
+_PRICE_OF_UVLOOP: Final = 59_392
+"""Octets that one takes: 309 KiB on asyncio, of which it reads into 256, and 58 KiB on uvloop (resident memory, divided by 500
+connections that had sent half a ClientHello; CPython 3.11, uvloop 0.23, OpenSSL 3.0)."""
+
+
+class Handshakes:
+    """Bounds the handshakes under way, and counts what they take as memory that is kept.
+
+    One more waits for its turn: its octets stay in the socket, and it takes no more than a connection without TLS.  Peers have
+    their turns one after the other, however many handshakes each of them wants.
+
+    Args:
+        loop: The event loop, on which the price depends.
+        max_memory: Octets that all connections may keep; handshakes may take a quarter of them.
+        change: Is told how many octets more are kept, or fewer.
+        patience: Seconds that one waits for its turn.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_memory: int,
+        change: Callable[[int], None],
+        patience: float,
+    ) -> None:
+        price = _PRICE if isinstance(loop, asyncio.BaseEventLoop) else _PRICE_OF_UVLOOP
+        # Where the memory is not enough for one, one has to do nevertheless.
+        self._price = max(1, min(price, max_memory // _PART))
+        self.most: int = max(1, min(_MOST, max_memory // _PART // price))
+        self.most_of_peer: int = max(1, self.most // _PART)
+        self._loop = loop
+        self._change = change
+        self._patience = patience
+        self._under_way: Counter[str] = Counter()
+        self._count = 0
+        # By peer, those that wait, in the order of their turns.
+        self._waiting: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, peer: str, say: Callable[[str, str], object]) -> AsyncIterator[None]:
+        """Wait for a turn; the handshake is under way until the block is left.
+
+        Args:
+            peer: Who wants it; "" if nobody can tell, which counts as one peer.
+            say: Is told if it has to wait: of what kind the limit is, and a line for the log.
+
+        Raises:
+            TimeoutError: No turn came in time.
+        """
+        if self._has_room(peer):
+            self._begin(peer)
+        else:
+            self._say_why(peer, say)
+            await self._wait(peer)
+        try:
+            yield
+        finally:
+            self._end(peer)
+
+    def _has_room(self, peer: str) -> bool:
+        return self._count < self.most and self._under_way[peer] < self.most_of_peer
+
+    def _say_why(self, peer: str, say: Callable[[str, str], object]) -> None:
+        if self._count >= self.most:
+            say("TLS handshakes", f"{self._count} TLS handshakes are under way; more have to wait")
+        else:
+            count = self._under_way[peer]
+            say("TLS handshakes of a peer", f"{count} TLS handshakes of {peer} are under way; more of it have to wait")
+
+    async def _wait(self, peer: str) -> None:
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.setdefault(peer, OrderedDict())[turn] = None
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._end(peer)  # it came, too late
+            else:
+                self._forget(peer, turn)
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"no turn for a TLS handshake within {self._patience:g} s") from None
+            raise
+
+    def _begin(self, peer: str) -> None:
+        self._count += 1
+        self._under_way[peer] += 1
+        self._change(self._price)
+
+    def _end(self, peer: str) -> None:
+        self._count -= 1
+        self._under_way[peer] -= 1
+        if not self._under_way[peer]:
+            del self._under_way[peer]
+        self._change(-self._price)
+        self._give_turn()
+
+    def _give_turn(self) -> None:
+        # At most four peers have their part and are passed over.
+        while (peer := next(filter(self._has_room, self._waiting), None)) is not None:
+            turn = next(iter(self._waiting[peer]))
+            self._forget(peer, turn)
+            if turn.done():
+                continue  # cancelled, and not yet heard of it
+            if peer in self._waiting:
+                self._waiting.move_to_end(peer)
+            self._begin(peer)
+            turn.set_result(None)
+            return
+
+    def _forget(self, peer: str, turn: "asyncio.Future[None]") -> None:
+        waiting = self._waiting.get(peer, OrderedDict())
+        waiting.pop(turn, None)
+        if not waiting:
+            self._waiting.pop(peer, None)
