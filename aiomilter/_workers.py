@@ -485,6 +485,8 @@ class Supervisor:
                     ours.close()
                     status = self._work(its, place, purpose)
                     _flush()
+                    with contextlib.suppress(OSError, ValueError, AttributeError):
+                        sys.stderr.close()  # the one that does not wait for its reader waits now, for a while
                 finally:
                     os._exit(status)
         finally:

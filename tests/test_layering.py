@@ -91,12 +91,12 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     for what, may in {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
-        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs",
+        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside",
         "import signal": "daemon _workers compat.lowlevel",
         # A program that is run waits for the threads it has started.
         # What compat's threads say goes through observe.seldom.
         "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _stall compat.dns "
-        "compat.greylist _cli.compat",
+        "compat.greylist _cli.compat _cli.unread _cli.aside",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",

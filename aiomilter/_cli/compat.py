@@ -10,6 +10,7 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
+from aiomilter._cli.aside import Aside
 from aiomilter._cli.beside import look_in
 from aiomilter._cli.parsing import above_zero, seconds
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
@@ -67,6 +68,7 @@ def _compat(options: argparse.Namespace) -> int:
             source = file.read()
     except OSError as error:
         raise Trouble(f"cannot run {options.script!r}: {error.strerror}", status=USAGE) from None
+    aside = Aside("aiomilter", "asyncio")
     install()
     limit(threads=options.threads, drain_timeout=options.drain_timeout, any_octets=options.any_octets)
     sys.argv = [options.script, *options.arguments]
@@ -94,6 +96,7 @@ def _compat(options: argparse.Namespace) -> int:
             sys.excepthook = _silent
             raise
         status = FAILED
+    aside.status = status
     _join()
     return status
 

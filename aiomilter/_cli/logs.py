@@ -1,5 +1,7 @@
 """Logging for the commands: the library never sets it up, a daemon has to."""
 
+import atexit
+import io
 import logging
 import sys
 import warnings
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from aiomilter._cli.terminal import safe
+from aiomilter._cli.unread import Unread
 
 __all__ = ["OneLine", "set_up"]
 
@@ -31,13 +34,17 @@ class OneLine(logging.Formatter):
 def set_up(level: str, *, process: bool = False) -> None:
     """Write records of this level and above to stderr, a line each, with the time.
 
+    From then on nothing that Python code writes to stderr waits for a reader.
+
     Args:
         level: "debug", "info", "warning" or "error".
         process: Whether to name the process, too, as syslog does.
     """
-    handler = logging.StreamHandler(sys.stderr)
     name = "%(name)s[%(process)d]" if process else "%(name)s"
-    handler.setFormatter(OneLine(f"%(asctime)s %(levelname)s {name}: %(message)s"))
+    form = OneLine(f"%(asctime)s %(levelname)s {name}: %(message)s")
+    _never_wait(form)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(form)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
@@ -46,6 +53,25 @@ def set_up(level: str, *, process: bool = False) -> None:
         # What aiosmtpd logs at INFO, command by command, and asyncio, listener by listener, our own lines say better.
         for name in ("mail.log", "asyncio"):
             logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _never_wait(form: logging.Formatter) -> None:
+    """Replace stderr by a stream that waits for nobody; what tests have put in its place stays."""
+    try:
+        fd = sys.stderr.fileno()
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):
+        return
+
+    def notice(count: int) -> str:
+        what = "%d records were dropped: nobody read them from stderr"
+        return form.format(logging.LogRecord("aiomilter", logging.WARNING, __file__, 0, what, (count,), None))
+
+    unread = Unread(fd, notice)
+    unread.follow_forks()
+    atexit.register(unread.finish)
+    before = sys.stderr
+    sys.stderr = io.TextIOWrapper(unread, before.encoding, before.errors, write_through=True)
 
 
 def _show_warning(
