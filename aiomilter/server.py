@@ -143,7 +143,7 @@ def serve(
         max_memory: Octets kept on all connections for longer than it takes to handle them: what waits behind callbacks,
             unfinished packets, edits of messages that wait, answers that MTAs do not take, TLS handshakes under way (309 KiB
             each on asyncio, 58 KiB on uvloop; a quarter of this at most), and the macros and envelope of a connection once one
-            of these packets was larger than 1 KiB, or the recipients larger than 16 KiB together. Above it, nothing more is
+            of these packets was larger than 1 KiB, or the recipients larger than 16 KiB together.  Above it, nothing more is
             read from those of them who wait for us, but for what is read already, up to 256 KiB of each; new messages are
             answered ``on_error``, until there is room; and after ``packet_timeout`` seconds connections that keep 16 KiB or
             more and bring no packet are closed.
