@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiomilter import _socket_file
 from aiomilter._access import group_number, user_number
 from aiomilter._bind_errors import cannot_listen, cannot_look_up
+from aiomilter._forked import keep_from_children
 from aiomilter._socket_file import SocketFile
 from aiomilter.addresses import Address, Inet, Inherited, Unix
 
@@ -252,6 +253,7 @@ class Listener:
         self._held = False
 
     def start(self, backlog: int) -> None:
+        keep_from_children(self.bound.socket)
         """Listen and accept."""
         self.bound.socket.setblocking(False)
         self.bound.listen(backlog)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FrameType
 from typing import Final, TypedDict, Unpack
 
+from aiomilter._forked import call_in_children
 from aiomilter._life import Orders, Reload, Service, live
 from aiomilter._listening import PLACES, Bound, Permissions, Share, bind
 from aiomilter._systemd import Systemd
@@ -272,11 +273,34 @@ async def run_until_stopped(
         signal.signal(number, renew if number == signal.SIGHUP and reload else stop)
     # Whoever has started us may have blocked them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    _Handling.now = True
     try:
         await live(service, orders, own_process=own_process, reload=reload, manager=systemd or Systemd())
     finally:
-        for number in _SIGNALS:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        _Handling.now = False
+        _give_back()
+
+
+class _Handling:
+    """Whether signals are ours."""
+
+    now = False
+
+
+def _give_back() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _forked() -> None:
+    """Have signals end a child of the filter's, a pool's above all: it serves nothing that they could stop."""
+    if _Handling.now:
+        _Handling.now = False
+        _give_back()
+        signal.set_wakeup_fd(-1)  # uvloop's, which the parent reads
+
+
+call_in_children(_forked)
 
 
 def _check_no_loop() -> None:

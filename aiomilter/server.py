@@ -15,6 +15,7 @@ from aiomilter._budget import Budget
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.transport import MilterProtocol, connection_of
 from aiomilter._crowd import Crowd
+from aiomilter._forked import keep_from_children
 from aiomilter._generation import Factory, Generation
 from aiomilter._handshakes import Handshakes
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
@@ -624,6 +625,7 @@ class Server:
     def _accepted(self, sock: socket.socket, name: Any) -> None:
         """Have the event loop make a transport of a new connection, if it may stay."""
         self._newcomer = Where(0, "", "", None, peer_address(sock, name))
+        keep_from_children(sock)
         try:
             self._let_in(sock)
         finally:

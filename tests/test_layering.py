@@ -42,9 +42,10 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_address_hints": "",
         "addresses": "exceptions _address_hints",
         "_kernel": "",
+        "_forked": "",
         "_socket_file": "_kernel",
         "_bind_errors": "addresses _socket_file",
-        "_listening": "_bind_errors _access",
+        "_listening": "_bind_errors _access _forked",
         "_stall": "observe",
         "_systemd": "addresses",
         "_workers": "observe _life _listening _systemd",
@@ -91,12 +92,10 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     for what, may in {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
-        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside",
-        "import signal": "daemon _workers compat.lowlevel",
-        # A program that is run waits for the threads it has started.
-        # What compat's threads say goes through observe.seldom.
+        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
+        "import signal": "daemon _workers compat.lowlevel _forked",
         "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _stall compat.dns "
-        "compat.greylist _cli.compat _cli.unread _cli.aside",
+        "compat.greylist _cli.compat _cli.unread _cli.aside _forked",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",
@@ -109,7 +108,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _connection.transport "
         "mta.opening _systemd _workers dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing "
-        "compat.testctx",
+        "compat.testctx _forked",
         "call fork": "_workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",

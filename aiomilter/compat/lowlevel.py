@@ -4,13 +4,13 @@ Source: libmilter/docs/api.html; the documentation of pymilter, and its behaviou
 """
 
 import logging
-import os
 import signal
 from collections.abc import Callable
 from operator import index as whole
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
+from aiomilter._forked import call_in_children
 from aiomilter.compat import adapter
 from aiomilter.compat.context import error, number, text_of
 from aiomilter.compat.conversation import Callbacks
@@ -383,7 +383,7 @@ def _set_back(handlers: dict[signal.Signals, Any]) -> None:
 
 
 # A child of the program's runs no service that a signal could stop: it ends, unless the program has set a handler.
-os.register_at_fork(after_in_child=lambda: _set_back(_program.handlers))
+call_in_children(lambda: _set_back(_program.handlers))
 
 
 def set_inline(inline: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Final
 
+from aiomilter._forked import keep_from_children
 from aiomilter.compat.adapter import WRITE_TIMEOUT, classic_server
 from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.listening import Listening
@@ -121,6 +122,7 @@ def program_service(
 
     Source: libmilter/docs/smfi_settimeout.html; libmilter/worker.c, mi_pool_controller; observed of libmilter 8.17.1.9.
     """
+    keep_from_children(listening.socket)
     seconds = float(_TIMEOUT if timeout is None else timeout)
     return Service(
         lambda: classic_server(

@@ -1,0 +1,72 @@
+"""What a forked child must not keep of a server: its sockets, and its handlers of signals.
+
+The child of a callback, or of a pool of processes, inherits them all.  While it holds a connection, the MTA does not hear that
+we have closed it; while it holds a listening socket, MTAs connect to a server that has ended.  A handler of ours would stop
+nothing there, and the signal be lost.
+"""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakSet
+
+__all__ = ["call_in_children", "keep_from_children"]
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_calls: Final[list[Callable[[], object]]] = []
+# By thread, while it forks.
+_masks: Final[dict[int, set[signal.Signals | int]]] = {}
+_sockets: Final[WeakSet[socket.socket]] = WeakSet()
+
+
+def keep_from_children(sock: socket.socket) -> None:
+    """Have a socket, for as long as it is open, not stay open in processes that are forked from here on."""
+    _sockets.add(sock)
+
+
+def call_in_children(call: Callable[[], object]) -> None:
+    """Have a function called in every process that is forked from here on, before a signal can reach it that ends processes."""
+    _calls.append(call)
+
+
+def _before() -> None:
+    """Keep signals waiting that come before the child has handlers of its own: Python forgets what came before these."""
+    _masks[threading.get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING))
+
+
+def _after() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
+
+
+def _in_child() -> None:
+    try:
+        for call in _calls:
+            call()
+        _let_go()
+    finally:
+        _after()
+
+
+def _let_go() -> None:
+    """Close the sockets in the child.
+
+    Their numbers lead nowhere from here on: an event loop, or another object, that closes them once more must not hit a file
+    that has got the number since.
+    """
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+    except OSError:  # there are as many files as the system allows
+        for sock in list(_sockets):
+            sock.close()
+        return
+    for sock in list(_sockets):
+        if sock.fileno() >= 0:
+            os.dup2(nowhere, sock.fileno(), inheritable=False)
+    os.close(nowhere)
+    _sockets.clear()
+
+
+os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_in_child)
