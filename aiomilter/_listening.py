@@ -231,8 +231,8 @@ class Listener:
     Args:
         bound: Where.
         accepted: Gets every new connection, and the address of its peer.
-        failing: Called with the error, once, when the system has nothing left for another connection; then it is tried
-            again every second.
+        failing: Called with the error when the system has nothing left for another connection; then it is tried again every
+            second, and this called again.
         share: If other processes accept from the same socket.
     """
 
@@ -247,14 +247,13 @@ class Listener:
         self._accepted = accepted
         self._failing = failing
         self._share = share
-        self._failed = False
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
         self._held = False
 
     def start(self, backlog: int) -> None:
-        keep_from_children(self.bound.socket)
         """Listen and accept."""
+        keep_from_children(self.bound.socket)
         self.bound.socket.setblocking(False)
         self.bound.listen(backlog)
         self._read()
@@ -283,11 +282,8 @@ class Listener:
             return True
         except OSError as error:
             self._pause(_REST, self._read)
-            if not self._failed:
-                self._failed = True
-                self._failing(error)
+            self._failing(error)
             return False
-        self._failed = False
         connection.setblocking(False)
         self._accepted(connection, name)
         return True

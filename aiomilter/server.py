@@ -258,6 +258,7 @@ class Server:
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
         self._say = Seldom(self.observer.remarked, monotonic)
+        self._say_lacking = Seldom(self._tell_lacking, monotonic)
         # Who is being let in.
         self._newcomer = SERVER
         self._interval = 0.0
@@ -624,8 +625,8 @@ class Server:
 
     def _accepted(self, sock: socket.socket, name: Any) -> None:
         """Have the event loop make a transport of a new connection, if it may stay."""
-        self._newcomer = Where(0, "", "", None, peer_address(sock, name))
         keep_from_children(sock)
+        self._newcomer = Where(0, "", "", None, peer_address(sock, name))
         try:
             self._let_in(sock)
         finally:
@@ -701,7 +702,10 @@ class Server:
             self.observer.failed(SERVER, "a new connection is lost", error)
 
     def _cannot_accept(self, error: OSError) -> None:
-        self._say("descriptors", f"cannot accept connections: {error.strerror}; trying again every second")
+        self._say_lacking("descriptors", f"cannot accept connections: {error.strerror}; trying again every second")
+
+    def _tell_lacking(self, where: Where, what: str) -> None:
+        self.observer.peer_error(where, "descriptors", what)
 
     def _stop_listening(self) -> None:
         self._stopped = True

@@ -10,12 +10,13 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
 from aiomilter import REJECT, TEMPFAIL, AddressError, Milter, RemoteProtocolError, serve
 from aiomilter import mta as aiomilter_mta
+from aiomilter._listening import Bound, Listener
 from aiomilter.mta import connect
 
 from .clock import on_clock
@@ -219,6 +220,33 @@ async def test_where_descriptors_run_out_connections_wait_and_it_is_said_once() 
                 while not server._connections:
                     await asyncio.sleep(0)
     assert watcher.remarks == ["cannot accept connections: Too many open files; trying again every second"]
+
+
+class Door:
+    """A listening socket that gives errors."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self.errors = list(errors)
+        self.socket = self
+
+    def fileno(self) -> int:
+        return 0
+
+    def accept(self) -> Any:
+        raise self.errors.pop(0)
+
+
+async def test_it_is_said_again_that_descriptors_run_out_after_a_time_when_there_were_some() -> None:
+    """Even if nobody came meanwhile; how often it reaches the log is the observer's to say."""
+    full, nobody = OSError(errno.EMFILE, "Too many open files"), BlockingIOError()
+    door = Door(full, full, nobody, full)
+    said: list[OSError] = []
+    listener = Listener(cast(Bound, door), lambda sock, name: None, said.append)
+    while door.errors:
+        listener._accept_one()
+        if listener._rest is not None:
+            listener._rest.cancel()
+    assert said == [full, full, full]
 
 
 # UNIX-domain sockets

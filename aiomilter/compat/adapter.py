@@ -20,6 +20,7 @@ from aiomilter._connection.session import Answering, Session
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter.compat.conversation import Callbacks, ClassicAnswering, ClassicHandler, end_child
 from aiomilter.handler import CALLBACKS
+from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve
 
 __all__ = [
@@ -458,8 +459,10 @@ def classic_server(
         threads: Callbacks at work at once; None for as many as there are connections.
         read_timeout: Seconds until another octet of a packet that has begun has to come, >= 0; None for as long as
             ``idle_timeout`` says.
-        options: As for :func:`aiomilter.serve`.
+        options: As for :func:`aiomilter.serve`.  Without an observer, what the system lacks is said on stderr if no log has it.
     """
+    if options.get("observer") is None:
+        options["observer"] = LogObserver(insists=True)
     server = serve(lambda: ClassicHandler(callbacks), *sockets, **{**_LIMITS, **options})
     slots = threading.Semaphore(threads) if threads is not None else None
 

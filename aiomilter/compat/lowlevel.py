@@ -156,7 +156,8 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _POLICIES: Final = frozenset({CONTINUE, REJECT, TEMPFAIL, ACCEPT})
 
 
-# A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.
+# A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.  What
+# must be known all the same, see LogObserver.
 logging.getLogger("aiomilter").addHandler(logging.NullHandler())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-__all__ = ["SERVER", "MessageSummary", "Observer", "Stall", "Where"]
+__all__ = ["LACKING", "SERVER", "MessageSummary", "Observer", "Stall", "Where"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class Where:
 
 SERVER: Final = Where(0, "", "", None)
 """Not on a connection: what concerns the server as a whole."""
+
+
+LACKING: Final = frozenset({"descriptors", "threads"})
+"""The kinds of :meth:`Observer.peer_error` that no peer is to blame for: the system has no more for a new connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ class Observer(Protocol):
 
     def peer_error(self, where: Where, kind: str, what: str) -> None:
         """Note what a peer has done that no MTA does: broken the protocol, spoken another, read no answers, passed a limit.
+
+        Also that the system lacks what another connection needs, see :data:`LACKING`.
 
         An observer without this method hears :meth:`remarked` instead.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from aiomilter.observe import SERVER, MessageSummary, Stall, Where
+from aiomilter.observe import LACKING, SERVER, MessageSummary, Stall, Where, last_resort
 from aiomilter.observe.seldom import Seldom
 from aiomilter.wire.events import BodyChunk, Header
 
@@ -27,11 +27,18 @@ class LogObserver:
     Args:
         logger: Another logger.
         time: The time now, in seconds.
+        insists: Whether to write to stderr what the system has no more of, threads or descriptors, if no handler takes the
+            record, for whatever reason: the program has set up logging for its own sake, or not at all.  If not, that is
+            done for a logger only that was disabled, as ``dictConfig`` does by default with those it does not name.
     """
 
-    def __init__(self, logger: logging.Logger = _LOGGER, time: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, logger: logging.Logger = _LOGGER, time: Callable[[], float] = monotonic, *, insists: bool = False
+    ) -> None:
         self._logger = logger
+        self._insists = insists
         self._seldom = Seldom(self.remarked, time)
+        self._seldom_lacking = Seldom(self._lacks, time)
 
     @property
     def debug(self) -> bool:
@@ -115,7 +122,13 @@ class LogObserver:
 
     def peer_error(self, where: Where, kind: str, what: str) -> None:
         """Write a warning, unless one of its kind was written less than a minute ago."""
-        self._seldom(kind, what, where)
+        (self._seldom_lacking if kind in LACKING else self._seldom)(kind, what, where)
+
+    def _lacks(self, where: Where, what: str) -> None:
+        """Write a warning where it is seen."""
+        self.remarked(where, what)
+        if (self._insists or self._logger.disabled) and not last_resort.is_taken(self._logger, logging.WARNING):
+            last_resort.write(f"{what}{_peer(where)}")
 
     def stalled(self, stall: Stall) -> None:
         """Write who blocks the event loop, with the stack; and how long it took."""
