@@ -135,7 +135,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # It is the whole process's, and other threads make files.
         "call umask": "",
         "call set_event_loop": "",
-        "call install": "_cli.compat",
+        "call install": "_cli.compat compat._elsewhere._aiomilter_elsewhere",
         "derive asyncio.Protocol": "_connection.transport",
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",

@@ -14,7 +14,7 @@ from aiomilter._cli.aside import Aside
 from aiomilter._cli.beside import look_in
 from aiomilter._cli.parsing import above_zero, seconds
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
-from aiomilter.compat import install, limit
+from aiomilter.compat import children, install, limit
 from aiomilter.compat.conversation import status_of
 
 __all__ = ["add_parser"]
@@ -75,6 +75,9 @@ def _compat(options: argparse.Namespace) -> int:
     directory = os.path.dirname(os.path.realpath(path))
     sys.path[0] = directory
     look_in(directory, own_first=True)
+    children.leave_out(directory)
+    children.call_in_children(look_in, directory, own_first=True)
+    children.pass_on(os.environ)
     main = ModuleType("__main__")
     main.__dict__.update(
         __file__=path,

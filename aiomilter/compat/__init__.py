@@ -1,6 +1,7 @@
 """Programs written for pymilter: ``import Milter`` and its like resolve to modules of this package, without libmilter.
 
 ``aiomilter compat SCRIPT`` runs a program so; one that runs itself calls :func:`install` before its first ``import Milter``.
+Children that it starts by ``multiprocessing`` import the same (:mod:`aiomilter.compat.children`).
 """
 
 import importlib
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
+
+from aiomilter.compat import children
 
 if TYPE_CHECKING:
     from aiomilter.server import Server
@@ -45,14 +48,17 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
 def install() -> None:
     """Have ``import Milter``, ``milter``, ``mime`` and ``Milter.*`` give the modules of :data:`MODULES`, each when needed.
 
-    Where pymilter is installed it stays so, unseen by this process; what of it was imported before stays imported.
+    Where pymilter is installed it stays so, unseen by this process; what of it was imported before stays imported.  Children
+    that ``multiprocessing`` starts from here on, in any way, have it so from their beginning.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+    children.call_in_children(install)
+    children.prepare()
 
 
 def limit(*, threads: int | None = None, drain_timeout: float = 30.0, any_octets: bool = False) -> None:
-    """Set what a program cannot say itself, for all that it serves from now on.
+    """Set what a program cannot say itself, for all that it and its children serve from now on.
 
     Args:
         threads: Callbacks at work at once; None for as many as there are connections.
@@ -65,6 +71,7 @@ def limit(*, threads: int | None = None, drain_timeout: float = 30.0, any_octets
 
     Text.errors = "surrogateescape" if any_octets else "strict"
     Limits.threads, Limits.drain_timeout = threads, drain_timeout
+    children.call_in_children(limit, threads=threads, drain_timeout=drain_timeout, any_octets=any_octets)
 
 
 def serve(
@@ -103,6 +110,8 @@ class _Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Return where a module is; None for those that are none of ours."""
+        if fullname == children.SPAWN:
+            return children.find_spawn(path)
         name = MODULES.get(fullname)
         if name is None:
             return None
