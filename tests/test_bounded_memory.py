@@ -71,6 +71,8 @@ KEPT: Final[Mapping[str, str]] = {
     "compat.lowlevel._Program.handlers": "signals",
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
     "server.Server._accepting": CONNECTIONS,
+    "_forked._sockets": CONNECTIONS,
+    "_forked._masks": "threads that fork at the same time",
     "server.Server._connections": CONNECTIONS,
     "server.Server._generations": "reloads",
     "server.Server._building": "reloads",
@@ -86,6 +88,8 @@ KEPT: Final[Mapping[str, str]] = {
     "dns.message._Reader._names": "tests/dns/test_message.py",
     # Of pymilter's programs.
     "compat.markup.Markup._failed": "the document",
+    "compat.children._calls": OURS,
+    "compat.children._left_out": OURS,
     "compat.markup._others": PROGRAM,
     "compat.markup._raw_end": OURS,
     "compat.sgmllib.SGMLParser._opened": "the document",
