@@ -5,7 +5,7 @@ import contextlib
 import signal
 import ssl as tls
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Final, TypedDict, Unpack
 
@@ -40,6 +40,7 @@ __all__ = [
     "run_service",
     "run_until_stopped",
     "run_workers",
+    "signals_kept",
 ]
 
 MAX_WORKERS: Final = PLACES // 2
@@ -301,6 +302,17 @@ def _forked() -> None:
 
 
 call_in_children(_forked)
+
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """Have the signals that a daemon heeds be its own again at the end, whatever handlers were set meanwhile."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_no_loop() -> None:

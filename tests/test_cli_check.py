@@ -82,6 +82,12 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 # ------------------------------------------------------------------------------------------------------- for people
 
 
+def test_a_filter_may_run_a_loop_of_its_own_and_leave_the_directory_while_it_is_imported(check: Command) -> None:
+    check.write("import asyncio, os\nasyncio.run(asyncio.sleep(0))\nos.chdir('/')\n" + FILTER + "    pass\n", "loop.py")
+    check.write("Subject: x\r\n\r\n", "message.eml")
+    assert check("loop.py", "message.eml") == 0, check.err
+
+
 def test_it_shows_answers_edits_diff_and_what_the_client_is_told(check: Command) -> None:
     check.filter(
         """\

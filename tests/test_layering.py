@@ -95,7 +95,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
         "import signal": "daemon _workers compat.lowlevel _forked",
         "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _stall compat.dns "
-        "compat.greylist _cli.compat _cli.unread _cli.aside _forked",
+        "compat.greylist _cli.compat _cli.unread _cli.aside _forked _cli.reloading",
         "import concurrent": "compat.adapter policy.stores.sqlite _stall",
         "import multiprocessing": "_workers",
         "import subprocess": "",
@@ -142,8 +142,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
         "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
-        "compat.conversation compat.adapter compat.service compat.listening "
-        "_cli.compat",
+        "compat.conversation compat.adapter compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final
 
-__all__ = ["LIBRARIES", "in_the_way", "is_installed", "is_taken", "look_in", "whose"]
+__all__ = ["LIBRARIES", "in_the_way", "is_installation", "is_installed", "is_taken", "look_in", "whose"]
 
 LIBRARIES: Final = frozenset(
     {
@@ -42,9 +42,17 @@ _INSTALLATION: Final = Path(__file__).resolve().parent.parent.parent
 _OURS: Final = (str(_INSTALLATION / "aiomilter"),)
 
 
-def _is_installation(directory: Path) -> bool:
+def is_installation(directory: Path) -> bool:
     """Return whether aiomilter and what it needs lie in a directory, as in site-packages or after ``pip install --target``."""
     return directory == _INSTALLATION and (directory / "dns" / "exception.py").exists()
+
+
+def _real(path: str) -> str:
+    """Return a path without links; as it is where the current directory is no longer there."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path
 
 
 def is_taken(name: str) -> bool:
@@ -74,7 +82,7 @@ def look_in(directory: str, *, own_first: bool = False) -> None:
     """
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
-    if not _is_installation(Path(directory)):
+    if not is_installation(Path(directory)):
         _finder().leave_out(directory, own_first=own_first)
 
 
@@ -92,23 +100,23 @@ class _InstalledFirst:
     """Finds modules whose names are taken where they are installed, if they are."""
 
     def __init__(self) -> None:
-        self._left_out = self._spellings(os.getcwd())
+        self._left_out = self._spellings(os.curdir)
         # What is in these finds its neighbours first.
         self._own_first: frozenset[str] = frozenset()
 
     def leave_out(self, directory: str, *, own_first: bool) -> None:
         """Look elsewhere than in a directory, and in the current one, which ``python -m`` puts first."""
         spellings = self._spellings(directory)
-        self._left_out = self._spellings(os.getcwd()) | spellings
+        self._left_out = self._spellings(os.curdir) | spellings
         self._own_first = spellings if own_first else frozenset()
 
     @staticmethod
     def _spellings(directory: str) -> frozenset[str]:
         """Return how the path of modules has a directory, unless it is the installation."""
-        real = os.path.realpath(directory)
-        if _is_installation(Path(real)):
+        real = _real(directory)
+        if is_installation(Path(real)):
             return frozenset()
-        return frozenset(entry for entry in ("", directory, *sys.path) if os.path.realpath(entry) == real)
+        return frozenset(entry for entry in ("", directory, *sys.path) if _real(entry) == real)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -167,7 +175,7 @@ def in_the_way(error: Exception, target: Path) -> str | None:
     if not top or not is_taken(top):
         return None
     directory = target.resolve().parent
-    if _is_installation(directory):
+    if is_installation(directory):
         return None
     for neighbour in (directory / f"{top}.py", directory / top):
         if neighbour.exists() and neighbour != target.resolve():

@@ -18,10 +18,11 @@ from aiomilter._cli.playing import Failure, Message, Path, Play, Scene, begin, p
 from aiomilter._cli.report import report
 from aiomilter._cli.shape import report as json_report
 from aiomilter._cli.shape import schema
-from aiomilter._cli.target import load, own_traceback, start_trouble
+from aiomilter._cli.target import Target, load, own_traceback, start_trouble
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.exceptions import MilterError, RemoteProtocolError
 from aiomilter.observe import MessageSummary, Stall, Where
+from aiomilter.server import Factory
 from aiomilter.testing import session
 from aiomilter.wire.constants import Stage
 
@@ -169,7 +170,9 @@ def _check(options: argparse.Namespace) -> int:
     if options.connect is not None:
         play = asyncio.run(_ask_running(options.connect, _scene(options), messages))
     else:
-        play = asyncio.run(_ask_target(options.arguments[0], _scene(options), messages))
+        target = options.arguments[0]
+        # As for the daemon, no loop runs while the filter is imported.
+        play = asyncio.run(_ask_target(target, load(Target.named(target)), _scene(options), messages))
     lines = [json.dumps(json_report(play), indent=2)] if options.json else report(play)
     for line in lines:
         print(line)
@@ -221,11 +224,11 @@ async def _ask_running(address: str, scene: Scene, messages: list[Message]) -> P
     return play
 
 
-async def _ask_target(target: str, scene: Scene, messages: list[Message]) -> Play:
+async def _ask_target(target: str, factory: Factory, scene: Scene, messages: list[Message]) -> Play:
     play = Play(scene, target)
     watch = _Watch(play)
     opening: AbstractAsyncContextManager[mta.Session] = session(
-        load(target),
+        factory,
         client=scene.client,
         hostname=scene.hostname,
         helo=scene.helo,

@@ -5,15 +5,17 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.unread import Unread
 
-__all__ = ["OneLine", "set_up"]
+__all__ = ["Kept", "OneLine", "go_on", "set_up"]
 
 _PACKAGE = str(Path(__file__).parent.parent)
+_LOGGER: Final = logging.getLogger("aiomilter")
 
 
 class OneLine(logging.Formatter):
@@ -46,6 +48,9 @@ def set_up(level: str, *, process: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(form)
     root = logging.getLogger()
+    _OURS[:] = [handler]
+    # What sets up logging for a filter (dictConfig, fileConfig) disables all loggers that it does not name.
+    _LOGGER.__class__ = _NeverDisabled
     root.addHandler(handler)
     root.setLevel(level.upper())
     warnings.showwarning = _show_warning
@@ -72,6 +77,66 @@ def _never_wait(form: logging.Formatter) -> None:
     atexit.register(unread.finish)
     before = sys.stderr
     sys.stderr = io.TextIOWrapper(unread, before.encoding, before.errors, write_through=True)
+
+
+_OURS: Final[list[logging.Handler]] = []
+"""The handler that the command has set up."""
+
+
+class _NeverDisabled(logging.Logger):
+    """A logger that goes on when others are disabled."""
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, _: bool) -> None:
+        """Do nothing."""
+
+
+def go_on(level: str) -> None:
+    """Have our records written although the filter has set logging up for itself: by its handlers, or else by ours.
+
+    A level that it has set for the logger ``aiomilter`` holds.
+
+    Args:
+        level: As for :func:`set_up`.
+    """
+    if not _OURS:
+        return
+    wanted = logging.getLevelName(level.upper())
+    if _LOGGER.level == logging.NOTSET and _LOGGER.getEffectiveLevel() > wanted:
+        _LOGGER.setLevel(wanted)
+    if not any(handler.level <= _LOGGER.getEffectiveLevel() for handler in _handlers(_LOGGER)):
+        _LOGGER.addHandler(_OURS[0])
+
+
+def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    """Yield what writes the records of a logger."""
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+class Kept:
+    """How logging is set up now, to be put back."""
+
+    def __init__(self) -> None:
+        root = logging.getLogger()
+        others = [each for each in list(root.manager.loggerDict.values()) if isinstance(each, logging.Logger)]
+        self._loggers = [
+            (each, each.level, each.handlers[:], each.filters[:], each.propagate, each.disabled)
+            for each in (root, *others)
+        ]
+
+    def put_back(self) -> None:
+        """Have it as it was."""
+        for logger, level, handlers, filters, propagate, disabled in self._loggers:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+            logger.filters[:] = filters
+            logger.propagate, logger.disabled = propagate, disabled
 
 
 def _show_warning(

@@ -5,7 +5,6 @@ One piece, although long: most of it is the list of the options, which goes with
 
 import argparse
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -26,8 +25,11 @@ from aiomilter._cli.parsing import (
     user_number_of,
     verdict_or_reply,
 )
+from aiomilter._cli.places import absolute
 from aiomilter._cli.printer import Printer
-from aiomilter._cli.target import anew, from_source, load, own_frames, own_traceback, start_trouble
+from aiomilter._cli.reloading import Loader
+from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
+from aiomilter._cli.tls import Files, load_tls, tls
 from aiomilter._cli.trouble import USAGE, Trouble, smtp_trouble, tell
 from aiomilter.addresses import parse_all
 from aiomilter.daemon import (
@@ -336,34 +338,6 @@ def _failure_policy(options: argparse.Namespace) -> FailurePolicy:
     )
 
 
-def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return the context that the options ask for."""
-    if options.tls_certificate is None:
-        if options.tls_key is not None or options.tls_client_ca is not None:
-            raise Trouble("--tls-key and --tls-client-ca need --tls-certificate", status=USAGE)
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _load_tls(context, options)
-    return context
-
-
-def _load_tls(context: ssl.SSLContext, options: argparse.Namespace) -> None:
-    """Have a context use the files of the options as they are now.
-
-    Raises:
-        Trouble: That failed; the context may be of no use any more.
-    """
-    name = options.tls_certificate
-    try:
-        context.load_cert_chain(options.tls_certificate, options.tls_key)
-        if options.tls_client_ca is not None:
-            name = options.tls_client_ca
-            context.load_verify_locations(options.tls_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:  # an SSLError is one
-        raise Trouble(f"cannot use {name!r} for TLS: {error.strerror or error}") from None
-
-
 def _workers(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_WORKERS):
         raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS}, found {text!r}")
@@ -371,6 +345,7 @@ def _workers(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    _keep_places(options)
     systemd = Systemd.from_environment()
     try:
         sockets = systemd.sockets(options.listen)
@@ -402,6 +377,20 @@ def _run(options: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(options.target, error) from None
     return 0
+
+
+def _keep_places(options: argparse.Namespace) -> None:
+    """Have what the options name be found wherever the filter goes."""
+    options.where = Target.named(options.target)
+    _tls_files(options)
+
+
+def _tls_files(options: argparse.Namespace) -> Files:
+    """Return the files as they were found first."""
+    if not hasattr(options, "tls_files"):
+        options.tls_files = Files(options)
+    found: Files = options.tls_files
+    return found
 
 
 def _check_nothing_keeps_out(options: argparse.Namespace) -> None:
@@ -458,20 +447,20 @@ def _daemon(
     on_message: Callable[["Outcome"], None] | None = None,
 ) -> "_Daemon":
     given = _serve_options(options)
+    loader = Loader(options.where)
     try:
-        # A worker that comes later may have to see what was written a moment ago.
-        with from_source() if later else contextlib.nullcontext():
-            factory = load(options.target)
+        factory = loader.load(later=later)
+        logs.go_on(options.log_level)
         server = serve(factory, *sockets, **given)
     except ValueError as error:
         raise Trouble(str(error)) from None
     if share is not None:
         server.share(share)
-    return _Daemon(server, given.get("ssl"), options, on_message)
+    return _Daemon(server, loader, given.get("ssl"), options, on_message)
 
 
 def _serve_options(options: argparse.Namespace) -> ServeOptions:
-    context = _tls(options)
+    context = tls(_tls_files(options))
     times = _deadlines(options)
     return {
         "on_error": _failure_policy(options),
@@ -534,7 +523,7 @@ def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
         raise Trouble(str(error).replace("aiomilter.smtp", "--smtp")) from None
     try:
         split_address(options.smtp)
-        return store(options.store) if options.store is not None else Printer()
+        return store(absolute(options.store)) if options.store is not None else Printer()
     except AddressError as error:
         raise Trouble(f"--smtp {error}", status=USAGE) from None
     except OSError as error:
@@ -557,6 +546,7 @@ class _Daemon:
 
     Args:
         server: Not yet entered.
+        loader: Has loaded its filter.
         context: Its TLS; None if it speaks none.
         options: Of the command line.
         on_message: Gets what comes out of the SMTP server.
@@ -565,12 +555,14 @@ class _Daemon:
     def __init__(
         self,
         server: Server,
+        loader: Loader,
         context: ssl.SSLContext | None,
         options: argparse.Namespace,
         on_message: Callable[["Outcome"], None] | None,
     ) -> None:
         self.drain_timeout = server.drain_timeout
         self._server = server
+        self._loader = loader
         self._context = context
         self._on_message = on_message
         self._options = options
@@ -601,6 +593,7 @@ class _Daemon:
         except asyncio.CancelledError:
             await self._server.close()
             raise
+        logs.go_on(self._options.log_level)
         return self
 
     async def _not_started(self, trouble: Trouble) -> Trouble:
@@ -637,16 +630,21 @@ class _Daemon:
         target, observer = self._options.target, self._server.observer
         observer.noted(RELOADING)
         try:
-            _tls(self._options)  # if it cannot be used, nothing has changed yet
-            with anew(target) as factory:
+            tls(_tls_files(self._options))  # if it cannot be used, nothing has changed yet
+            async with self._loader.anew() as factory:
                 await self._server.reload(factory)
-            self._renew_tls()
         except asyncio.CancelledError:
             observer.remarked(SERVER, GIVEN_UP)
             raise
         except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
             _log_trouble(observer, "reload", trouble, error)
+            return False
+        logs.go_on(self._options.log_level)
+        try:
+            self._renew_tls()
+        except Trouble as trouble:  # the files have changed since a moment ago
+            observer.failed(SERVER, f"reloaded the filter alone: {trouble}; TLS goes on as before", None)
             return False
         observer.noted(RELOADED)
         return True
@@ -657,8 +655,8 @@ class _Daemon:
         Another tries them first: what has failed to load could not be put back.
         """
         if self._context is not None:
-            _tls(self._options)
-            _load_tls(self._context, self._options)
+            tls(_tls_files(self._options))
+            load_tls(self._context, _tls_files(self._options))
 
     async def drain(self, timeout: float | None = None) -> None:
         """Drain both at once: neither takes anybody new, and what the one waits for the other still answers."""

@@ -9,35 +9,70 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
+from aiomilter._cli.places import absolute, started_in
+from aiomilter._cli.release import is_between, real
 from aiomilter._cli.trouble import Trouble
 from aiomilter.exceptions import ResolverError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
-__all__ = ["anew", "from_source", "load", "own_frames", "own_traceback", "start_trouble"]
+__all__ = ["Target", "from_source", "load", "module_name", "own_frames", "own_traceback", "start_trouble"]
 
 _PACKAGE: Final = Path(__file__).parent.parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib"))
 
 
-def load(target: str) -> Factory:
-    """Return the factory that TARGET names.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a filter is written, wherever the process goes later.
 
     Args:
-        target: ``path/to/file.py``, ``path/to/file.py:attribute``, ``module`` or ``module:attribute``.
+        text: As the user wrote it.
+        place: The file or module in it.
+        attribute: The name in that; None if none was given.
+        file: The path of the file, absolute, links kept; None for a module.
+        directory: Where the command was started: modules are looked for there, too.
+        led_to: Where that led then, without links.
+    """
+
+    text: str
+    place: str
+    attribute: str | None
+    file: Path | None
+    directory: str
+    led_to: str
+
+    @classmethod
+    def named(cls, text: str) -> Self:
+        """Return what TARGET names in the current directory.
+
+        Args:
+            text: ``path/to/file.py``, ``path/to/file.py:attribute``, ``module`` or ``module:attribute``.
+
+        Raises:
+            Trouble: It names nothing.
+        """
+        place, attribute = _split(text)
+        is_file = place.endswith(".py") or "/" in place
+        here = started_in()
+        return cls(text, place, attribute, Path(absolute(place)) if is_file else None, here, real(here))
+
+
+def load(target: Target) -> Factory:
+    """Return the factory that TARGET names.
 
     Raises:
         Trouble: It names none.
     """
-    place, attribute = _split(target)
-    is_file = place.endswith(".py") or "/" in place
-    module = _from_file(Path(place)) if is_file else _from_module(place)
+    place, attribute = target.place, target.attribute
+    module = _from_file(place, target.file) if target.file is not None else _from_module(place, target.directory)
     if attribute is None:
         return _only_filter(module, place)
     found: Any = module
@@ -45,67 +80,7 @@ def load(target: str) -> Factory:
         if not hasattr(found, name):
             raise Trouble(f"{place} has no {attribute!r}; {_offers(module)}")
         found = getattr(found, name)
-    return _checked(found, target)
-
-
-@contextlib.contextmanager
-def anew(target: str) -> Iterator[Factory]:
-    """Load TARGET again, with its code as it is now; if the block fails, all modules are as they were.
-
-    Loaded anew are the target and what is imported from beside it: modules and packages in its directory, or for
-    ``package.module`` in the directory of the package.  Of what is installed (in ``site-packages``) only the package that is
-    named itself; extension modules, Python's own and aiomilter never: for these the process has to be restarted.
-
-    Raises:
-        Trouble: It names no factory now.
-    """
-    before = _beside(target)
-    path = sys.path[:]
-    for name in before:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-    try:
-        with from_source():
-            factory = load(target)
-        yield factory
-    except BaseException:
-        for name in _beside(target):
-            del sys.modules[name]
-        sys.modules.update(before)
-        sys.path[:] = path
-        raise
-
-
-def _beside(target: str) -> dict[str, ModuleType]:
-    """Return the modules that have been loaded from where a target is."""
-    place, _ = _split(target)
-    top = place.partition(".")[0]
-    if place.endswith(".py") or "/" in place:
-        home = Path(place).resolve().parent
-    else:
-        found = _home(sys.modules.get(top))
-        if found is None:
-            return {}
-        home = found
-    only = {top} if home.name in ("site-packages", "dist-packages") else None
-    tops = {name for name in sys.modules if "." not in name and name not in ("__main__", _PACKAGE.name)}
-    tops = {name for name in tops if _home(sys.modules[name]) == home and (only is None or name in only)}
-    return {
-        name: module for name, module in sys.modules.items() if name.partition(".")[0] in tops and _is_source(module)
-    }
-
-
-def _home(module: ModuleType | None) -> Path | None:
-    """Return the directory that a top-level module or package was found in."""
-    if (paths := getattr(module, "__path__", None)) is not None:
-        return next((Path(path).resolve().parent for path in paths), None)
-    file = getattr(module, "__file__", None)
-    return Path(file).resolve().parent if file is not None else None
-
-
-def _is_source(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is None or file.endswith(".py")
+    return _checked(found, target.text)
 
 
 @contextlib.contextmanager
@@ -133,24 +108,32 @@ def _split(target: str) -> tuple[str, str | None]:
 # ------------------------------------------------------------------------------------------------------------- modules
 
 
-def _from_file(path: Path) -> ModuleType:
-    if not path.exists():
-        raise Trouble(f"there is no file {str(path)!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME")
-    if path.is_dir():
-        raise Trouble(f"{str(path)!r} is a directory; name a file in it, as in {path / 'filter.py'}")
+def module_name(file: Path) -> str:
+    """Return the name of the module that a file is loaded as."""
+    free = file.stem.isidentifier() and file.stem not in sys.modules and not is_taken(file.stem)
+    return file.stem if free else f"_milter_{file.stem}"
+
+
+def _from_file(place: str, file: Path) -> ModuleType:
+    shown = str(Path(place))
+    if not file.exists():
+        raise Trouble(f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME")
+    if file.is_dir():
+        raise Trouble(f"{shown!r} is a directory; name a file in it, as in {Path(place) / 'filter.py'}")
     # As `python FILE.py` would have it: what lies beside the file can be imported.
-    look_in(str(path.resolve().parent))
-    free = path.stem.isidentifier() and path.stem not in sys.modules and not is_taken(path.stem)
-    name = path.stem if free else f"_milter_{path.stem}"
+    look_in(str(file.resolve().parent))
+    name = module_name(file)
+    # Not through a link to the directory: that may lead elsewhere once what lies there is opened.
+    path = file.parent.resolve() / file.name
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise Trouble(f"{str(path)!r} is no Python file; its name has to end in .py")
+        raise Trouble(f"{shown!r} is no Python file; its name has to end in .py")
     if isinstance(spec.loader, SourceFileLoader):
         spec.loader = _AsScript(name, spec.loader.path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader
-    _import(str(path), path, lambda: loader.exec_module(module))
+    _import(shown, path, lambda: loader.exec_module(module))
     return module
 
 
@@ -162,8 +145,8 @@ class _AsScript(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _from_module(name: str) -> ModuleType:
-    here = Path.cwd()
+def _from_module(name: str, directory: str) -> ModuleType:
+    here = Path(directory).resolve()
     look_in(str(here))
     if not all(part.isidentifier() for part in name.split(".")):
         raise Trouble(f"{name!r} is no module; write FILE.py, FILE.py:NAME or MODULE:NAME")
@@ -189,7 +172,7 @@ def _import(place: str, path: Path, action: Callable[[], object]) -> None:
     except SyntaxError as error:
         raise Trouble(f"{error.filename}:{error.lineno}: {error.msg}") from None
     except OSError as error:
-        if error.filename is not None and str(error.filename) == place:
+        if error.filename is not None and str(error.filename) in (place, str(path)):
             raise Trouble(f"{place!r} cannot be read: {error.strerror}") from None
         raise _user_trouble(place, path, error) from None
     except SystemExit:
@@ -221,7 +204,22 @@ def own_frames(error: BaseException) -> TracebackType | None:
     frames = error.__traceback__
     while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    return frames
+    return _without_imports(frames)
+
+
+def _without_imports(frames: TracebackType | None) -> TracebackType | None:
+    """Leave out what of ours stands between an ``import`` and what that imports, as Python does with its own."""
+    own = None
+    for frame in reversed(list(_each(frames))):
+        if not is_between(frame.tb_frame.f_code):
+            own = TracebackType(own, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return own
+
+
+def _each(frames: TracebackType | None) -> Iterator[TracebackType]:
+    while frames is not None:
+        yield frames
+        frames = frames.tb_next
 
 
 def _is_ours(filename: str) -> bool:

@@ -1,9 +1,14 @@
-"""Text from outside on its way to a terminal: nothing of it may be taken for a command by one."""
+"""The terminal: nothing of what is written there may be taken for a command by one, and nobody who sits there is asked."""
 
+import contextlib
+import getpass
+import os
 import re
-from typing import Final
+import sys
+from collections.abc import Iterator
+from typing import Final, NoReturn
 
-__all__ = ["safe", "safe_octets"]
+__all__ = ["nobody_is_asked", "safe", "safe_octets"]
 
 _SURROGATE: Final = re.compile(r"[\udc80-\udcff]")
 
@@ -30,3 +35,19 @@ def _escaped(character: str) -> str:
 def safe_octets(octets: bytes) -> str:
     """Return a line of a message, tabs kept."""
     return safe(octets.decode("utf-8", "surrogateescape"), also="\t")
+
+
+@contextlib.contextmanager
+def nobody_is_asked() -> Iterator[None]:
+    """Have ``input()`` and ``getpass()`` raise EOFError at once: nobody sits there to answer, and mail must not wait."""
+    before, ask = sys.stdin, getpass.getpass
+    with open(os.devnull) as nothing:
+        sys.stdin, getpass.getpass = nothing, _ask_nobody
+        try:
+            yield
+        finally:
+            sys.stdin, getpass.getpass = before, ask
+
+
+def _ask_nobody(*_: object, **__: object) -> NoReturn:
+    raise EOFError("a daemon asks nobody for a password")
