@@ -33,27 +33,15 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "handler": "context failures",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
-        "_access": "_kernel",
-        "_crowd": "",
-        "_handshakes": "",
-        "_budget": "",
-        "options": "observe failures _access",
-        "_connection": "handler observe options _budget",
+        "options": "observe failures _serving",
+        # What a server is made of knows no options: it gets what it needs.
+        "_serving": "handler observe addresses",
+        "_connection": "options",
         "_address_hints": "",
         "addresses": "exceptions _address_hints",
-        "_kernel": "",
-        "_forked": "",
-        "_socket_file": "_kernel",
-        "_bind_errors": "addresses _socket_file",
-        "_listening": "_bind_errors _access _forked",
-        "_stall": "observe",
-        "_systemd": "addresses",
-        "_workers": "observe _life _listening _systemd",
-        "_generation": "_connection",
-        "_shielded": "",
-        "server": "_connection _generation _listening _crowd _handshakes _stall _systemd _shielded",
-        "_life": "exceptions _shielded",
-        "daemon": "server _workers",
+        "server": "_connection",
+        "_process": "_serving",
+        "daemon": "server _process",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
         "mta": "wire addresses",
@@ -93,27 +81,28 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
-        "import signal": "daemon _workers compat.lowlevel _forked",
-        "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _stall compat.dns "
-        "compat.greylist _cli.compat _cli.unread _cli.aside _forked _cli.reloading",
-        "import concurrent": "compat.adapter policy.stores.sqlite _stall",
-        "import multiprocessing": "_workers",
+        "import signal": "daemon _process.workers compat.lowlevel _serving.forked",
+        "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _serving.stall compat.dns "
+        "compat.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
+        "import concurrent": "compat.adapter policy.stores.sqlite _serving.stall",
+        "import multiprocessing": "_process.workers",
         "import subprocess": "",
         # Milter.greysql is a file of its own format.
         "import sqlite3": "policy.stores.sqlite compat.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
-        "import struct": "_access _kernel compat.archives dns.message wire.events wire.framing wire.modifications wire.replies",
+        "import struct": "_serving.access _serving.kernel compat.archives dns.message wire.events wire.framing "
+        "wire.modifications wire.replies",
         # The transport sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
-        "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _connection.transport "
-        "mta.opening _systemd _workers dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing "
-        "compat.testctx _forked",
-        "call fork": "_workers",
+        "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
+        "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
+        "dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
+        "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.adapter policy.stores.sqlite",
         "call run_in_executor": "compat.adapter policy.stores.sqlite",
-        # smtp listens for SMTP, not for an MTA; _listening accepts by itself.
+        # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp",
         "call create_unix_server": "",
         "call start_server": "",
@@ -125,7 +114,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call open_connection": "mta.opening policy.stores.redis dns.exchange",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
-        "call getaddrinfo": "server _listening compat.listening compat.parsing",
+        "call getaddrinfo": "server _serving.binding compat.listening compat.parsing",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",
@@ -302,6 +291,22 @@ def test_toolkits_know_no_milter() -> None:
 def test_the_table_has_no_circle() -> None:
     for name in ROOMS:
         assert name not in allowed(name)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Within a room, too, and whether for types alone or not."""
+    trees = modules()
+    needs: dict[str, set[str]] = {name: set() for name in trees}
+    for found in imports(trees):
+        if found.module in trees and found.module != found.by:
+            needs[found.by].add(found.module)
+    for name in trees:
+        reached, waiting = set(), list(needs[name])
+        while waiting:
+            if (each := waiting.pop()) not in reached:
+                reached.add(each)
+                waiting += needs[each]
+        assert name not in reached, f"{name} imports, by others, itself: {sorted(reached)}"
 
 
 def parsed(**sources: str) -> dict[str, ast.Module]:

@@ -10,7 +10,7 @@ from operator import index as whole
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from aiomilter._forked import call_in_children
+from aiomilter._serving.forked import call_in_children
 from aiomilter.compat import adapter
 from aiomilter.compat.context import error, number, text_of
 from aiomilter.compat.conversation import Callbacks

@@ -8,7 +8,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Final
 
-from aiomilter._forked import keep_from_children
+from aiomilter._serving.forked import keep_from_children
 from aiomilter.compat.adapter import WRITE_TIMEOUT, classic_server
 from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.listening import Listening
