@@ -82,26 +82,26 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
         "import signal": "daemon _process.workers compat.lowlevel _serving.forked",
-        "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _serving.stall compat.dns "
-        "compat.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
-        "import concurrent": "compat.adapter policy.stores.sqlite _serving.stall",
+        "import threading": "observe.seldom compat.threads compat.service policy.stores.sqlite _serving.stall "
+        "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
+        "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
         "import multiprocessing": "_process.workers",
         "import subprocess": "",
         # Milter.greysql is a file of its own format.
-        "import sqlite3": "policy.stores.sqlite compat.greylist",
+        "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
-        "import struct": "_serving.access _serving.kernel compat.archives dns.message wire.events wire.framing "
+        "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
         "wire.modifications wire.replies",
         # The transport sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
-        "dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing compat.testctx",
+        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
         "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
-        "call to_thread": "compat.adapter policy.stores.sqlite",
-        "call run_in_executor": "compat.adapter policy.stores.sqlite",
+        "call to_thread": "compat.threads policy.stores.sqlite",
+        "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp",
         "call create_unix_server": "",
@@ -114,12 +114,12 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call open_connection": "mta.opening policy.stores.redis dns.exchange",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
-        "call getaddrinfo": "server _serving.binding compat.listening compat.parsing",
+        "call getaddrinfo": "server _serving.binding compat.listening compat.modules.utils",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",
         "call getfqdn": "",
-        "call sleep": "compat.adapter compat.lowlevel compat.plock",
+        "call sleep": "compat.threads compat.lowlevel compat.modules.plock",
         "call basicConfig": "",
         # It is the whole process's, and other threads make files.
         "call umask": "",
@@ -129,9 +129,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
-        # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
+        # For a classic filter that is compat.session; and a program that ends does so as Python would have it end.
         "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
-        "compat.conversation compat.adapter compat.service compat.listening _cli.compat _cli.reloading",
+        "compat.session compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
 

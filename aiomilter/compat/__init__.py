@@ -71,8 +71,8 @@ def serve(
         TypeError: ``ssl`` was given: a thread that owns its socket reads no TLS.
         OSError: A socket cannot be listened on; on entering the block.
     """
-    from aiomilter.compat.adapter import classic_server
     from aiomilter.compat.classic import callbacks_of, never_blocks
+    from aiomilter.compat.threads import classic_server
 
     if options.get("ssl") is not None:
         raise TypeError("ssl: a classic filter speaks no TLS; put a proxy in front of it")

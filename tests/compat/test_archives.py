@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomilter.compat import archives
-from aiomilter.compat.archives import MemoryLimit, names_in
+from aiomilter.compat.modules import archives
+from aiomilter.compat.modules.archives import MemoryLimit, names_in
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aiomilter.compat import mime
-from aiomilter.compat.archives import MemoryLimit
 from aiomilter.compat.lowlevel import CONTINUE, REJECT
-from aiomilter.compat.sgmllib import SGMLParser
-from aiomilter.compat.words import parse_header
+from aiomilter.compat.modules import mime
+from aiomilter.compat.modules.archives import MemoryLimit
+from aiomilter.compat.modules.sgmllib import SGMLParser
+from aiomilter.compat.modules.words import parse_header
 from tests.compat.plays import play
 from tests.compat.rigs import pymilter
 from tests.compat.rigs.calls import Pymilter

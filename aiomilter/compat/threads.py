@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, cast
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.session import Answering, Session
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.compat.conversation import Callbacks, ClassicAnswering, ClassicHandler, end_child
+from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler, end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve

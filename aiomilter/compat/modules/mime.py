@@ -15,14 +15,14 @@ from email.message import Message
 from io import BytesIO, StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from aiomilter.compat.archives import MemoryLimit, names_in
-from aiomilter.compat.charsets import codec_of
-from aiomilter.compat.generator import MimeGenerator
 from aiomilter.compat.lowlevel import CONTINUE
-from aiomilter.compat.parameters import collapsed, parse_parameters
-from aiomilter.compat.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
+from aiomilter.compat.modules.archives import MemoryLimit, names_in
+from aiomilter.compat.modules.charsets import codec_of
+from aiomilter.compat.modules.generator import MimeGenerator
+from aiomilter.compat.modules.parameters import collapsed, parse_parameters
+from aiomilter.compat.modules.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
+from aiomilter.compat.modules.words import parse_header
 from aiomilter.compat.scripts import HTMLScriptFilter, SGMLFilter, Writable
-from aiomilter.compat.words import parse_header
 
 __all__ = [
     "HTMLScriptFilter",
