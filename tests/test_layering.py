@@ -1,4 +1,4 @@
-"""Who may import whom, and which module alone may do what: style.md section 2, held against the source.
+"""Who may import whom, and which module alone may do what: tables, held against the source.
 
 Modules that do not exist yet have their rows already; a module without a row fails.
 """

@@ -2,7 +2,7 @@
 
 Callbacks run inline, inside ``data_received``, and only a suspended one is handed to the connection's Task.  The inline part
 runs as that Task as far as asyncio can tell, and in its context, so ``asyncio.timeout``, ``TaskGroup``, context variables and
-``asyncio.current_task()`` behave as anywhere (speed.md section 2, point 5).
+``asyncio.current_task()`` behave as anywhere.
 """
 
 import asyncio

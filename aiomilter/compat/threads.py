@@ -172,7 +172,7 @@ class _Leaving:
 class ThreadConnection(MilterProtocol):
     """Serves a filter whose callbacks may block: in a thread that begins with the connection and ends with it.
 
-    Source: pymilter's and libmilter's model, where a connection has one thread of its own for all callbacks.
+    Source: observed of pymilter 1.0.5 on libmilter 8.17.1.9: a connection has one thread of its own for all callbacks.
     """
 
     answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering

@@ -19,7 +19,7 @@ _GOES_ON = (CONTINUE, NOREPLY)
 def _imported() -> None:
     """Have callbacks marked with ``@noreply`` answer ``CONTINUE`` in a program that imports this, in every context.
 
-    Source: observed of pymilter 1.0.5, where ``Milter.NOREPLY`` is 0 from then on; its own unit tests count on that.
+    Source: observed of pymilter 1.0.5, where ``Milter.NOREPLY`` is 0 from then on, and its own unit tests count on that.
     """
     classic.NOREPLY = CONTINUE
 
