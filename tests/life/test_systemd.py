@@ -225,6 +225,7 @@ async def test_a_socket_by_its_name(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- the units
 
 
+@pytest.mark.interop
 @pytest.mark.slow
 def test_the_example_units_are_good(tmp_path: Path) -> None:
     analyze = needed("systemd-analyze", "systemd")
