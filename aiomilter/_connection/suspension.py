@@ -66,7 +66,11 @@ class Waiting(Protocol):
     over: bool
     streaming: bool
     out: list[bytes]
-    answers: Mapping[Stage, bytes]
+
+    @property
+    def answers(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; nothing where it has no answer."""
+        ...
 
     @property
     def wire(self) -> Connection:

@@ -111,7 +111,7 @@ def _end(session: Session, event: EndOfMessage) -> Step | None:
     if session.give_deferred(Stage.EOM):
         return None
     cast(ClassicAnswering, session.answering).before_end = len(session.out)
-    return session.dispatch.envelope[EndOfMessage]  # type: ignore[union-attr]  # it was agreed on before
+    return session.dispatch.envelope[EndOfMessage]
 
 
 class ClassicAnswering:
