@@ -25,14 +25,14 @@ from aiomilter.handler import Handler
 from aiomilter.observe import Observer, Where
 from aiomilter.options import Options
 
-__all__ = ["MilterProtocol", "connection_of"]
+__all__ = ["QUICK_ACK", "MilterProtocol", "connection_of"]
 
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _FIRST_PACKET: Final = 1.0
 """Seconds for a connection that was accepted as draining began to say something."""
 _MUCH_KEPT: Final = 16_384
 """Octets; the macros and envelope of a usual message take some two thousand."""
-_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
 
 
@@ -151,7 +151,7 @@ class MilterProtocol(asyncio.Protocol):
             return
         self._mute = False
         sock = transport.get_extra_info("socket")
-        if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
+        if QUICK_ACK is not None and sock is not None and sock.family in _TCP:
             self._acknowledges = True
         self._begin_run()
 
@@ -210,7 +210,7 @@ class MilterProtocol(asyncio.Protocol):
         """
         if self._transport is not None and not self._lost:
             with contextlib.suppress(OSError):
-                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def eof_received(self) -> bool:
         """Close: an MTA that sends no more waits for nothing."""

@@ -20,6 +20,7 @@ from operator import index as whole
 from types import TracebackType
 from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 
+from aiomilter._address_hints import MAX_UNIX_PATH
 from aiomilter._connection.dispatch import Step
 from aiomilter._connection.native import MUCH, NativeAnswering
 from aiomilter._connection.session import Session
@@ -55,7 +56,6 @@ _VERDICTS: Final[dict[int, Verdict]] = {0: CONTINUE, 1: REJECT, 2: DISCARD, 3: A
 _UNOFFERED: Final = 0x70000000
 """Bits of an offer that are no steps: sizes of data."""
 _NAME_SIZE: Final = 40
-_MAX_PATH: Final = 107
 _STAGE_OF_LIST: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
 _AF: Final = {
     Family.INET: int(socket.AF_INET),
@@ -536,7 +536,7 @@ def _address(event: Connect) -> Any:
             case Family.INET6:
                 text = text[5:] if text[:5].lower() == "ipv6:" else text
                 return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text)), event.port, 0, 0
-            case Family.UNIX if len(_octets(text)) > _MAX_PATH:
+            case Family.UNIX if len(_octets(text)) > MAX_UNIX_PATH:
                 raise ValueError("the path is too long")
             case Family.UNIX:
                 return text

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Final, cast
 
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.session import Answering, Session
-from aiomilter._connection.transport import MilterProtocol
+from aiomilter._connection.transport import QUICK_ACK, MilterProtocol
 from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler, end_child
-from aiomilter.handler import CALLBACKS
+from aiomilter.handler import STAGE_OF
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve
 
@@ -36,8 +36,6 @@ _READ_SIZE: Final = 65_536
 """Larger ones make Python map memory for every read, and give it back: 40 % more time in the kernel."""
 _GLANCE: Final = 0.001
 """Seconds between looks at threads that are about to end."""
-_STAGES: Final = {name: stage for stage, name in CALLBACKS.items()}
-_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
 """The connection whose callback this is."""
 
@@ -217,7 +215,7 @@ class ThreadConnection(MilterProtocol):
         sock.setblocking(True)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._quick_ack = _QUICK_ACK is not None
+            self._quick_ack = QUICK_ACK is not None
         self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         try:
             self._thread.start()
@@ -316,7 +314,7 @@ class ThreadConnection(MilterProtocol):
     def _acknowledge(self) -> None:
         """As :class:`MilterProtocol`'s."""
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
+            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK or 0, 1)
 
     def flush(self) -> None:
         """Write what the session has to say, in one write.
@@ -388,7 +386,7 @@ class ThreadConnection(MilterProtocol):
         task = self._settling = self._loop.create_task(self._caught(coroutine), context=context)
         seconds, late = self._options.callback_timeout, False
         if self._options.callback_timeouts:
-            stage = _STAGES.get(self._session.where().callback)
+            stage = STAGE_OF.get(self._session.where().callback)
             seconds = seconds if stage is None else self._options.callback_timeouts.get(stage, seconds)
 
         def expire() -> None:
