@@ -111,7 +111,7 @@ class Scene:
     @property
     def size(self) -> int:
         """Octets of what is known of the SMTP client and the sender."""
-        size = len(self.client.hostname) + len(self.client.address) + len(self.helo)
+        size = len(self.client.hostname) + len(self.client.raw_address) + len(self.helo)
         if self.sender is not None:
             path, params = self.sender
             size += len(path) + sum(map(getsizeof, params))
@@ -378,7 +378,7 @@ class EndOfMessageContext(Context):
         The MTA gets the address as it knows it, letter by letter: that is what both Postfix and Sendmail compare.
 
         Args:
-            address: As in ``Rcpt.recipient`` or ``Rcpt.address``.  The letter case of the domain does not matter, that of the
+            address: As in ``Rcpt.path`` or ``Rcpt.address``.  The letter case of the domain does not matter, that of the
                 local-part only where it tells two recipients apart.
 
         Source: libmilter/docs/smfi_delrcpt.html; RFC 5321 section 2.4.

@@ -54,8 +54,8 @@ class _Recipients:
         self._exact: dict[tuple[str, str], list[str]] = {}
         self._loose: dict[tuple[str, str], list[str]] = {}
         for rcpt in recipients:
-            local, domain = _mailbox(rcpt.recipient)
-            path = _path(rcpt.recipient)
+            local, domain = _mailbox(rcpt.path)
+            path = _path(rcpt.path)
             self._exact.setdefault((local, domain), []).append(path)
             self._loose.setdefault((local.lower(), domain), []).append(path)
 

@@ -686,8 +686,8 @@ def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
             "queue_id": outcome.queue_id,
             "client": outcome.client,
             "helo": outcome.helo,
-            "sender": {"address": message.sender.sender, "params": message.sender.params},
-            "recipients": [{"address": rcpt.recipient, "params": rcpt.params} for rcpt in message.recipients],
+            "sender": {"address": message.sender.path, "params": message.sender.params},
+            "recipients": [{"address": rcpt.path, "params": rcpt.params} for rcpt in message.recipients],
             "quarantine": message.quarantine,
         }
         content = folder / f"{outcome.queue_id}.eml"

@@ -283,8 +283,8 @@ def test_the_scene_is_what_the_options_say(check: Command) -> None:
         """\
 macros = {}
 async def eom(self, ctx):
-    seen = (ctx.client.hostname, str(ctx.client.ip), ctx.helo, ctx.sender.sender, ctx.sender.params,
-            [(rcpt.recipient, rcpt.params) for rcpt in ctx.recipients], ctx.auth.login, ctx.macro("mine"), ctx.queue_id)
+    seen = (ctx.client.hostname, str(ctx.client.ip), ctx.helo, ctx.sender.path, ctx.sender.params,
+            [(rcpt.path, rcpt.params) for rcpt in ctx.recipients], ctx.auth.login, ctx.macro("mine"), ctx.queue_id)
     ctx.add_header("X-Seen", repr(seen))
 """
     )

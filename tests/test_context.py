@@ -346,7 +346,7 @@ async def test_helo_and_envelope_are_there_when_they_are_known_and_only_then() -
 
     def look(ctx: Context) -> Any:
         sender = ctx.sender
-        return ctx.helo, sender and sender.sender, tuple(rcpt.recipient for rcpt in ctx.recipients)
+        return ctx.helo, sender and sender.path, tuple(rcpt.path for rcpt in ctx.recipients)
 
     async with serving(filter_class(noting(seen, look))) as scene:
         peer = await scene.opened(offer())
@@ -409,8 +409,8 @@ async def test_senders_and_recipients_as_sent_and_bare(
         assert await peer.send(packet(Command.MAIL, payload) + packet(Command.RCPT, payload)) == "cc"
 
     told = dict(filter_.told)
-    assert (told["envfrom"].sender, told["envfrom"].address, told["envfrom"].params) == (sent, bare, params)
-    assert (told["envrcpt"].recipient, told["envrcpt"].address, told["envrcpt"].params) == (sent, bare, params)
+    assert (told["envfrom"].path, told["envfrom"].address, told["envfrom"].params) == (sent, bare, params)
+    assert (told["envrcpt"].path, told["envrcpt"].address, told["envrcpt"].params) == (sent, bare, params)
 
 
 async def test_xtext_is_decoded_in_keywords_only() -> None:

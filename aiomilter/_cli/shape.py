@@ -159,9 +159,9 @@ def _edit(change: Modification, text: Callable[[str], Any]) -> _JSON:
 
 def _delivered(delivered: mta.Delivered) -> _JSON:
     return {
-        "sender": {"path": _text(delivered.sender.sender), "params": list(map(_text, delivered.sender.params))},
+        "sender": {"path": _text(delivered.sender.path), "params": list(map(_text, delivered.sender.params))},
         "recipients": [
-            {"path": _text(rcpt.recipient), "params": list(map(_text, rcpt.params))} for rcpt in delivered.recipients
+            {"path": _text(rcpt.path), "params": list(map(_text, rcpt.params))} for rcpt in delivered.recipients
         ],
         "quarantine": None if delivered.quarantine is None else _text(delivered.quarantine),
         "message": _octets(delivered.octets),

@@ -16,13 +16,13 @@ from io import BytesIO, StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from aiomilter.compat.archives import Budget, names_in
-from aiomilter.compat.charsets import codec_of
 from aiomilter.compat.generator import MimeGenerator
 from aiomilter.compat.lowlevel import CONTINUE
 from aiomilter.compat.parameters import collapsed, parse_parameters
 from aiomilter.compat.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
 from aiomilter.compat.scripts import HTMLScriptFilter, SGMLFilter, Writable
 from aiomilter.compat.words import parse_header
+from aiomilter.mail.charsets import codec_of
 
 __all__ = [
     "HTMLScriptFilter",

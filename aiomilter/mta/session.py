@@ -326,12 +326,12 @@ class Session:
                 IPv6, a path, or a text that is none of them.
         """
         client = _client(self.style, hostname, address, port, family)
-        plain = client.address.removeprefix("IPv6:")
+        plain = client.raw_address.removeprefix("IPv6:")
         named = not hostname.startswith("[")
         if self.style == "postfix":
             who = f"{hostname if named else 'unknown'} [{plain}]"
         else:
-            who = f"{hostname} [{client.address}]" if named else hostname
+            who = f"{hostname} [{client.raw_address}]" if named else hostname
         self._define(
             _=who,
             client_addr=f"IPv6:{plain}" if client.family is Family.INET6 else plain,

@@ -5,9 +5,9 @@ import encodings
 
 import pytest
 
-from aiomilter.compat.charsets import codec_of
 from aiomilter.compat.parameters import collapsed
 from aiomilter.compat.words import parse_header
+from aiomilter.mail.charsets import codec_of
 
 
 @pytest.mark.parametrize(

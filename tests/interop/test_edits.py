@@ -283,7 +283,7 @@ async def test_a_message_that_loses_all_recipients_is_taken_and_dropped(scene: S
 
     def edit(ctx: EndOfMessageContext) -> None:
         for rcpt in ctx.recipients:
-            ctx.delete_recipient(rcpt.recipient)
+            ctx.delete_recipient(rcpt.path)
 
     async with scene.filters(Script(edit=edit)), scene.connect() as client:
         replies = await client.send()

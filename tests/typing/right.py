@@ -130,7 +130,7 @@ class Everything(Milter):
             return ACCEPT
         if connect.hostname.startswith("["):
             return TEMPFAIL
-        return Reply(421, None, "go away") if connect.address == "192.0.2.66" else None
+        return Reply(421, None, "go away") if connect.raw_address == "192.0.2.66" else None
 
     async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse | None:
         return REJECT if helo.name == "localhost" else CONTINUE
@@ -139,7 +139,7 @@ class Everything(Milter):
         size: str | None = mail.keywords.get("SIZE")
         if size and int(size) > 10_000_000:
             return DISCARD
-        if not mail.sender or mail.params:
+        if not mail.path or mail.params:
             raise TemporaryFailure("not now")
         return None
 
