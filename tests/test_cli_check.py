@@ -248,7 +248,7 @@ def test_a_large_new_body_is_told_not_compared(check: Command) -> None:
 
 def test_a_large_new_header_section_is_told_not_compared(check: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiomilter._cli.report._MOST_LINES", 100)
-    check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header(0, 'X', str(n))")
+    check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header('X', str(n))")
 
     assert check("f.py") == 0
     assert "the message changes" not in check.out
@@ -309,7 +309,7 @@ def test_octets_that_are_no_text_survive_in_json(check: Command) -> None:
 async def eom(self, ctx):
     ctx.change_header("Subject", 1, "caf\\udce9")
     ctx.change_header("X", 1, "")
-    ctx.insert_header(0, "Y", "\\u00e9")
+    ctx.insert_header("Y", "\\u00e9")
     ctx.replace_body(b"a" * 70000 + b"\\xff\\r\\n")
     ctx.change_sender("<c@x>", "RET=FULL")
     ctx.delete_recipient("bob@example.net")

@@ -38,7 +38,7 @@ class SenderNetworks(Milter):
         return None
 
     async def eom(self, ctx: EndOfMessageContext) -> None:
-        ctx.insert_header(0, "X-Sender-Networks", ctx.notes["result"])
+        ctx.insert_header("X-Sender-Networks", ctx.notes["result"])
 
 
 def sharing(open_resolver: Callable[[], AbstractAsyncContextManager[Resolver]]) -> Factory:

@@ -99,7 +99,7 @@ class SpfMilter(Milter):
         return None  # the same as CONTINUE
 
     async def eom(self, ctx: EndOfMessageContext) -> Response | None:
-        ctx.insert_header(0, "Received-SPF", ctx.notes["spf"].received_spf(receiver=ctx.macro("j", "unknown")))
+        ctx.insert_header("Received-SPF", ctx.notes["spf"].received_spf(receiver=ctx.macro("j", "unknown")))
         return CONTINUE
 
 
@@ -165,7 +165,7 @@ class Everything(Milter):
 
     async def eom(self, ctx: EndOfMessageContext) -> Response | None:
         ctx.add_header("A", "1")
-        ctx.insert_header(0, "A", "1")
+        ctx.insert_header("A", "1")
         ctx.change_header("A", 1, "2")
         ctx.delete_header("A", 2)
         ctx.change_sender("", "RET=HDRS")
