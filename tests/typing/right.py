@@ -139,6 +139,8 @@ class Everything(Milter):
         size: str | None = mail.keywords.get("SIZE")
         if size and int(size) > 10_000_000:
             return DISCARD
+        if mail.domain == "spam.example" or mail.local_part == "nobody":
+            return REJECT
         if not mail.path or mail.params:
             raise TemporaryFailure("not now")
         return None
@@ -187,6 +189,7 @@ class Everything(Milter):
         ctx.notes.clear()
 
     async def close(self, ctx: Context) -> None:
+        raw: str = ctx.client.raw_address
         helo: str = ctx.helo
         sender: Mail | None = ctx.sender
         auth: Auth | None = ctx.auth
@@ -194,7 +197,7 @@ class Everything(Milter):
         mta: MTA = ctx.mta
         found: str | None = ctx.macro("i")
         given: str = ctx.macro("i", "none")
-        print(helo, sender, auth, tls, mta.kind, found, given)
+        print(raw, helo, sender, auth, tls, mta.kind, found, given)
 
 
 class Narrow(Milter):
@@ -248,7 +251,9 @@ async def try_out() -> bytes:
     """Try a filter without an MTA."""
     async with session(milter, client="2001:db8::1", helo="x", macros={"{auth_type}": "PLAIN"}, mta="sendmail") as smtp:
         await smtp.mail("<a@x>", "SIZE=1")
-        if await smtp.rcpt("<b@x>") is not CONTINUE:
+        answer = await smtp.rcpt("<b@x>")
+        code: int | None = answer.code
+        if code == 550 or answer is not CONTINUE:
             return b""
         result = await smtp.message(b"From: a@x\r\n\r\nbody\r\n")
         return result.delivered.octets if result.delivered else b""
