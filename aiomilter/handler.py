@@ -239,6 +239,8 @@ class Milter:
     async def header(self, ctx: Context, header: Header) -> Response | None:
         """Handle one header field, in the order of the message.
 
+        ``header.value`` may hold surrogates, for octets that are not UTF-8; rules, logs and databases want ``header.text``.
+
         Source: libmilter/docs/xxfi_header.html.
         """
         return None

@@ -26,7 +26,7 @@ class SenderNetworks(Milter):
         ip = ctx.client.ip
         if ip is None or ctx.auth is not None:
             return ACCEPT
-        domain = mail.address.rpartition("@")[2] or ctx.helo
+        domain = mail.domain or ctx.helo
         try:
             async with asyncio.timeout(5):
                 networks = await self.resolver.networks(domain.lower())
