@@ -325,7 +325,19 @@ async def eom(self, ctx):
     assert by_name["insert_header"]["value"] == "é"
     assert len(played["edits"]) == 6
     assert played["delivered"]["recipients"] == []
-    assert played["delivered"]["sender"]["path"] == "<c@x>"
+    assert played["delivered"]["sender"] == {"path": "<c@x>", "address": "c@x", "params": ["SIZE=26", "RET=FULL"]}
+    assert by_name["change_sender"] == {
+        "edit": "change_sender",
+        "path": "<c@x>",
+        "address": "c@x",
+        "params": "RET=FULL",
+    }
+    assert by_name["delete_recipient"] == {
+        "edit": "delete_recipient",
+        "path": "<bob@example.net>",
+        "address": "bob@example.net",
+    }
+    assert played["recipients"] == [{"path": "<bob@example.net>", "address": "bob@example.net", "params": []}]
     assert set(played["delivered"]["message"]) == {"base64"}
 
 

@@ -603,10 +603,10 @@ async def test_messages_are_stored_with_their_envelope(tmp_path: Path) -> None:
         "queue_id": queue_id,
         "client": "127.0.0.1",
         "helo": "me.example",
-        "sender": {"address": "<a@x.example>", "params": []},
+        "sender": {"path": "<a@x.example>", "address": "a@x.example", "params": []},
         "recipients": [
-            {"address": "<b@y.example>", "params": []},
-            {"address": "<new@y.example>", "params": ["NOTIFY=NEVER"]},
+            {"path": "<b@y.example>", "address": "b@y.example", "params": []},
+            {"path": "<new@y.example>", "address": "new@y.example", "params": ["NOTIFY=NEVER"]},
         ],
         "quarantine": "look at it",
     }

@@ -92,7 +92,7 @@ def _edit(edit: dict[str, Any], spaced: bool) -> str:
     name = edit["edit"]
     if spaced and "value" in edit:
         edit["value"] = edit["value"].removeprefix(" ")
-    shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body")}
+    shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body", "address")}
     match name:
         case "add_header":
             return f"{name} {shown['name']}: {shown['value']}"
