@@ -92,7 +92,7 @@ __all__ = [
 
 
 def _show_as_ours() -> None:
-    """Have ``repr``, ``help`` and tracebacks name what this module exports by the name that users import it by."""
+    """Show exports in ``repr``, ``help`` and tracebacks under the name that users import."""
     for name in __all__:
         exported = globals()[name]
         if isinstance(exported, type | _Function):

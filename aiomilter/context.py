@@ -67,8 +67,8 @@ _NOBODY: Final = cast(list[Rcpt], ())
 _VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
 
 
-# What libmilter, other libraries and SMTP call things that a context has, or that are elsewhere; compared in lower case and
-# without underscores and "smfi".
+# Names of libmilter, other libraries and SMTP for what a context has under another name, or what is elsewhere; compared in
+# lower case, without underscores and "smfi".
 _ELSEWHERE: Final[Mapping[str, str]] = {
     "addheader": "ctx.add_header",
     "insheader": "ctx.insert_header",
@@ -251,7 +251,7 @@ class Context:
     def notes(self) -> dict[str, Any]:
         """This filter's own dict for this message, empty at MAIL, readable in ``abort`` too.
 
-        What belongs to the connection is kept in attributes of the filter.
+        Keep connection state in attributes of the filter.
 
         Raises:
             LocalProtocolError: There is no message: this is ``connect``, ``helo`` or ``close``.
@@ -259,9 +259,7 @@ class Context:
         scene = self._live()
         if scene.notes is None:
             if not scene.in_message:
-                raise LocalProtocolError(
-                    "notes: expected a message to note something about, found none; keep what belongs to the connection on self"
-                )
+                raise LocalProtocolError("notes: expected a message, found none; keep connection state on self")
             scene.notes = {}
         return scene.notes
 
@@ -467,7 +465,7 @@ class EndOfMessageContext(Context):
 
 
 def _door(name: str) -> str | None:
-    """Return what somebody means by a name that no context has; None if it is like nothing."""
+    """Return what is probably meant by a name that no context has; None if it is like nothing."""
     if name.startswith("_") or len(name) > 40:
         return None
     found = _ELSEWHERE.get(name.lower().replace("_", "").removeprefix("smfi"))

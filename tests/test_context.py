@@ -490,9 +490,7 @@ async def test_notes_outside_a_message_say_where_to_keep_things_of_the_connectio
     async with serving(filter_class({name: callback})) as scene:
         peer = await scene.opened(offer())
         await peer.send(connect() + helo() + unknown() + QUIT)
-    assert failures == [
-        "notes: expected a message to note something about, found none; keep what belongs to the connection on self"
-    ]
+    assert failures == ["notes: expected a message, found none; keep connection state on self"]
 
 
 @pytest.mark.parametrize("name", ["envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "abort"])

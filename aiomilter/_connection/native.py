@@ -147,7 +147,7 @@ class NativeAnswering:
         else:
             session.observer.failed(session.where(), f"{type(error).__name__} left the callback", error)
         response = session.on_error()
-        # What may be over soon refuses nothing for good, whatever a bug is to do.
+        # A failure that may soon be over must not bounce mail for good.
         return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
 
     # --------------------------------------------------------------------------------------------------- answering

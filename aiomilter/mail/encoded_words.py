@@ -1,7 +1,7 @@
 """Header values as a reader sees them: unfolded, encoded words decoded.
 
-Reads leniently, as mail programs do: an encoded word may be long, hold blanks, or touch its neighbours.  Time grows with the
-value and no faster, whatever is in it.
+Reads leniently, as mail programs do: an encoded word may be long, hold blanks, or touch its neighbours.  Time is linear in the
+length of the value, whatever it holds.
 
 Source: RFC 2047 sections 2 to 6; RFC 5322 section 2.2.3 (folding).
 """
@@ -27,8 +27,8 @@ _ONE_LINE: Final = str.maketrans("\r\n\0", "   ")
 def header_text(value: str) -> str:
     """Return a header value as text of one line that can be encoded: no CR, LF, NUL and no surrogates.
 
-    What cannot be read stays as it is: an encoded word of an unknown charset, or with broken Base64.  Octets that are not in
-    their charset become U+FFFD, and so do those of raw text that is not UTF-8.
+    An encoded word with an unknown charset or broken Base64 stays as it is.  Octets that are not in their charset become
+    U+FFFD, and so do those of raw text that is not UTF-8.
 
     Source: RFC 2047 section 6.
     """

@@ -37,10 +37,9 @@ async def session(
     plays the rest and returns answer, edits and the message as the MTA would deliver it; ``await s.send(octets, sender,
     recipients)`` plays all of a message.
 
-    A failure of the filter is raised: at the step it belongs to, or for one that has no answer at the next, or at the end of
-    the block.  What left a callback is raised as it is; an answer that is none, a time-out or too many edits as
-    :class:`LocalProtocolError`; several as an ``ExceptionGroup``.  A :class:`TemporaryFailure`, :class:`ResolverError` or
-    :class:`StoreError` is no failure here: it is answered.
+    A failure of the filter is raised at its step; for a step without an answer, at the next one or at the end of the block.
+    An exception is raised as it is; a wrong answer, a time-out or too many edits as :class:`LocalProtocolError`; several as
+    an ``ExceptionGroup``.  A :class:`TemporaryFailure`, :class:`ResolverError` or :class:`StoreError` is answered, not raised.
 
     Args:
         factory: As for :func:`aiomilter.serve`; entered before the block and left after it.

@@ -463,7 +463,7 @@ class Header(_HeaderFields):
     Args:
         name: As in the message, without the colon.
         value: What follows the colon and, if there, one space; folds as LF and blank.  Octets that are not UTF-8 are
-            surrogates (PEP 383), which most that takes text refuses, files and databases above all: :attr:`text` has none.
+            surrogates (PEP 383), which files and databases refuse: give these :attr:`text`.
         separator: What stood between colon and value: " " or "".  Exact only if the filter asked for ``leading_space``.
 
     Source: RFC 5322 section 2.2; libmilter/docs/xxfi_header.html; protocol.md P-043.

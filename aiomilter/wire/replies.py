@@ -55,9 +55,9 @@ class Verdict(enum.Enum):
 
     @property
     def code(self) -> int | None:
-        """The code that the SMTP client gets, as far as it is for this filter to say; None for SKIP, which it never sees.
+        """The SMTP reply code it stands for: 250 for CONTINUE, ACCEPT and DISCARD, 550 for REJECT, 451 for TEMPFAIL.
 
-        250 for CONTINUE, ACCEPT and DISCARD, 550 for REJECT, 451 for TEMPFAIL.
+        None for SKIP, which no client is told of.
         """
         return _CODES[self]
 
