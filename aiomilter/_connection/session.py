@@ -16,11 +16,11 @@ from itertools import islice
 from time import monotonic
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
 
-from aiomilter._budget import Budget
 from aiomilter._connection import suspension
 from aiomilter._connection.answers import TimedOut, answer_text
 from aiomilter._connection.dispatch import CONTENT_STAGES, Dispatch, DispatchTables, Step
 from aiomilter._connection.suspension import TURN, Reason, Suspension
+from aiomilter._serving.memory import MemoryLimit
 from aiomilter.context import Scene
 from aiomilter.edits import Edits
 from aiomilter.failures import FailurePolicy
@@ -70,7 +70,7 @@ class Channel(suspension.Channel, Protocol):
     """Of the connection, for the log."""
     peer: str
     """Who is at the other end, for the log; "" if not known."""
-    budget: Budget
+    memory: MemoryLimit
     """What all connections may keep."""
 
     def kept(self) -> None:
@@ -439,8 +439,8 @@ class Session:
                         raise
                     self.observer.failed(self.where(), "a function given to on_end raised", error)
         transaction.end()
-        if self.channel.budget.messages:
-            self.channel.budget.messages.discard(self)
+        if self.channel.memory.messages:
+            self.channel.memory.messages.discard(self)
         self.deferred = self.connection_deferred
         self.streaming = False
 
@@ -462,16 +462,16 @@ class Session:
         self._begin_message(event)
         if self.deferred is not None and self.give_deferred(Stage.MAIL):
             return None
-        return self._fits() if self.channel.budget.busy else self.dispatch.envelope[Mail]  # type: ignore[union-attr]
+        return self._fits() if self.channel.memory.busy else self.dispatch.envelope[Mail]  # type: ignore[union-attr]
 
     def _fits(self) -> Step | None:
         """Return the step of a message if the server takes it in; else answer."""
         assert self.dispatch is not None
         step = self.dispatch.envelope[Mail]
         self.callback = CALLBACKS[Stage.MAIL]
-        if self.channel.budget.full:
+        if self.channel.memory.full:
             response = self.on_error()
-        elif not self.channel.budget.begin(self):
+        elif not self.channel.memory.begin(self):
             response = Reply(452, "4.3.2", "Too many messages at once")
         else:
             return step

@@ -233,7 +233,7 @@ class Suspension:
         Postfix takes it anywhere but inside a new body; any other MTA counts as Sendmail, which takes it after it has sent the
         end of the message.
 
-        Source: protocol.md section 3.8, P-093, P-120.
+        Source: aiomilter/help/protocol.rst, "PROGRESS", P-093 and P-120.
         """
         session = self._session
         if session.over or session.streaming or self.reason not in (None, Reason.TIMEOUT):

@@ -4,8 +4,8 @@ import os
 import socket
 from typing import Final
 
-from aiomilter._bind_errors import cannot_listen, cannot_look_up
-from aiomilter._socket_file import SocketFile, bind, remove_socket
+from aiomilter._serving.bind_errors import cannot_listen, cannot_look_up
+from aiomilter._serving.socket_file import SocketFile, bind, remove_socket
 from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
 

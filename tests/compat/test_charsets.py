@@ -5,8 +5,8 @@ import encodings
 
 import pytest
 
-from aiomilter.compat.parameters import collapsed
-from aiomilter.compat.words import parse_header
+from aiomilter.compat.modules.parameters import collapsed
+from aiomilter.compat.modules.words import parse_header
 from aiomilter.mail.charsets import codec_of
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from aiomilter import AddressError
-from aiomilter._systemd import Systemd
+from aiomilter._process.systemd import Systemd
 from tests.patience import PATIENCE
 from tests.programs import needed
 

@@ -16,7 +16,7 @@ from struct import error as StructError
 from typing import Final
 from zipfile import BadZipFile
 
-__all__ = ["Budget", "names_in"]
+__all__ = ["MemoryLimit", "names_in"]
 
 _MAX_DEPTH: Final = 8
 """Zip files inside of zip files: one may hold itself."""
@@ -41,7 +41,7 @@ _UTF8: Final = 0x800
 
 
 @dataclass(slots=True)
-class Budget:
+class MemoryLimit:
     """What may still be done for a message.
 
     Args:
@@ -67,7 +67,7 @@ class _Entry:
     offset: int
 
 
-def names_in(octets: bytes, budget: Budget, depth: int = _MAX_DEPTH) -> Iterator[str]:
+def names_in(octets: bytes, budget: MemoryLimit, depth: int = _MAX_DEPTH) -> Iterator[str]:
     """Yield the names in a zip file, those in a zip file inside of it behind its own.
 
     Args:

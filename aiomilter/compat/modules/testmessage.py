@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import Any, ClassVar, Final
 
 from aiomilter.compat.lowlevel import M_EOM
-from aiomilter.compat.mime import MimeMessage
+from aiomilter.compat.modules.mime import MimeMessage
 
 __all__ = ["NEGOTIATING", "TestMessage"]
 

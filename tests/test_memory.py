@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from aiomilter import ACCEPT, REJECT, TEMPFAIL, FailurePolicy, serve
-from aiomilter._budget import Budget
+from aiomilter._serving.memory import MemoryLimit
 from aiomilter.wire.state import LIBMILTER
 
 from .clock import on_clock
@@ -51,7 +51,7 @@ class Keeper:
 
 def test_a_budget_is_full_from_its_limit_to_a_bit_below() -> None:
     said: list[tuple[str, str]] = []
-    budget = Budget(800, None, lambda kind, what: said.append((kind, what)))
+    budget = MemoryLimit(800, None, lambda kind, what: said.append((kind, what)))
     keeper, gone = Keeper(), Keeper()
     states = []
     for octets in (799, 1, 100, -200, 1, -1, -700):
@@ -83,7 +83,7 @@ async def test_who_waits_is_read_no_more_when_all_keep_too_much() -> None:
     filter_ = filter_class({"envfrom": gate()})
     async with serving(filter_, max_memory=LIMIT, max_waiting_size=10 * LIMIT) as scene:
         one, two = await scene.opened(), await scene.opened()
-        budget = scene.server._budget
+        budget = scene.server._memory
         one.write(mail())
         two.write(mail())
         await gate.reached.wait()
@@ -126,7 +126,7 @@ async def test_new_messages_are_refused_meanwhile_and_the_filter_is_not_asked(
         greedy.write(MESSAGE)
         await gate.reached.wait()
         greedy.write(b"".join(body(b"x" * 60_000) for _ in range(2)))
-        while not scene.server._budget.full:
+        while not scene.server._memory.full:
             await asyncio.sleep(0)
         calls = len(filter_.told)
         await other.send(mail("<refused@x>"))
@@ -147,7 +147,7 @@ async def test_a_message_refused_without_an_answer_to_its_sender_is_refused_at_i
         greedy.write(mail() + rcpt() + EOM)
         await gate.reached.wait()
         greedy.write(b"".join(body(b"x" * 60_000) for _ in range(2)))
-        while not scene.server._budget.full:
+        while not scene.server._memory.full:
             await asyncio.sleep(0)
         assert await other.send(mail() + rcpt() + EOM) == "t"
         gate.opened.set()
@@ -159,7 +159,7 @@ async def test_an_unfinished_packet_counts_until_it_is_whole() -> None:
     chunk = body(b"x" * 50_000)
     async with serving(filter_) as scene:
         peer = await scene.opened()
-        budget = scene.server._budget
+        budget = scene.server._memory
         await peer.send(MESSAGE.removesuffix(EOM) + chunk[:10])
         first = budget.used
         assert first >= 10
@@ -181,14 +181,14 @@ async def test_half_packets_of_many_fill_the_budget_and_their_end_frees_it() -> 
             await peer.send(chunk[:40_000])
         # Only what comes can make them whole.
         assert [peer.wire.reading for peer in peers] == [True, True, True, True]
-        assert scene.server._budget.full
+        assert scene.server._memory.full
         peers[0].hang_up()
         peers[1].hang_up()
         await peers[1].quiet()
         for _ in range(3):
             await asyncio.sleep(0)
-        assert scene.server._budget.used == 80_000
-        assert not scene.server._budget.full
+        assert scene.server._memory.used == 80_000
+        assert not scene.server._memory.full
 
 
 async def test_who_keeps_half_a_packet_when_its_callback_has_ended_may_finish_it() -> None:
@@ -203,11 +203,11 @@ async def test_who_keeps_half_a_packet_when_its_callback_has_ended_may_finish_it
             await asyncio.sleep(0)
         gate.opened.set()
         await two.quiet()
-        assert scene.server._budget.full
+        assert scene.server._memory.full
         assert (two.answers, two.wire.reading) == ("Occcc", True)
         await two.send(chunk[55_000:])
         await one.send(chunk[55_000:])
-        assert scene.server._budget.used == 0
+        assert scene.server._memory.used == 0
 
 
 @on_clock
@@ -220,11 +220,11 @@ async def test_half_packets_that_nobody_ends_give_way_in_time() -> None:
         honest = scene.peer()
         honest.write(OPENING + mail())
         await asyncio.sleep(1)
-        assert scene.server._budget.full
+        assert scene.server._memory.full
         assert honest.answers == "Occt"
         await asyncio.sleep(50)
         assert [peer.wire.lost for peer in peers] == [True, True, True]
-        assert not scene.server._budget.used
+        assert not scene.server._memory.used
         honest.write(ABORT + mail())
         await asyncio.sleep(0.1)
         assert honest.answers == "Occtc"
@@ -264,7 +264,7 @@ async def test_macros_and_envelope_count_where_they_are_large(
 ) -> None:
     async with serving(filter_class()) as scene:
         peer = await scene.opened()
-        budget = scene.server._budget
+        budget = scene.server._memory
         await peer.send(octets, size=size)
         assert least <= budget.used < 1.2 * least + 2000
         await peer.send(ABORT + ABORT)
@@ -285,7 +285,7 @@ async def test_macros_that_were_read_count_as_what_they_take(rules: str) -> None
             peer.protocol._session.wire._rules = LIBMILTER
         octets = mail()
         await peer.send(macros("M", x=WIDE) + octets)
-        assert 38_000 < scene.server._budget.used < 110_000
+        assert 38_000 < scene.server._memory.used < 110_000
 
 
 async def test_a_usual_conversation_counts_nothing() -> None:
@@ -294,7 +294,7 @@ async def test_a_usual_conversation_counts_nothing() -> None:
     async with serving(filter_) as scene:
         peer = await scene.opened()
         await peer.send(macros("C", j="mx.example.net", v="Postfix 3.7.11") + usual)
-        assert not scene.server._budget.used
+        assert not scene.server._memory.used
 
 
 async def test_a_new_message_is_refused_while_macros_fill_the_budget() -> None:
@@ -315,12 +315,12 @@ async def test_who_keeps_much_and_says_nothing_gives_way_in_time() -> None:
         honest = scene.peer()
         honest.write(OPENING + mail() + rcpt())
         await asyncio.sleep(1)
-        assert scene.server._budget.full
+        assert scene.server._memory.full
         await asyncio.sleep(25)
         assert [peer.wire.lost for peer in greedy] == [False] * 3
         await asyncio.sleep(25)
         assert [peer.wire.lost for peer in [*greedy, honest]] == [True] * 3 + [False]
-        assert not scene.server._budget.used
+        assert not scene.server._memory.used
         assert "a connection that keeps much brought no packet for 30 s; closing" in scene.watcher.remarks
 
 
@@ -336,10 +336,10 @@ async def test_edits_and_a_new_body_count_while_eom_waits() -> None:
         peer = await scene.opened()
         peer.write(MESSAGE)
         await gate.reached.wait()
-        assert 51_000 < scene.server._budget.used < 52_000
+        assert 51_000 < scene.server._memory.used < 52_000
         gate.opened.set()
         await peer.quiet()
-        assert scene.server._budget.used == 0
+        assert scene.server._memory.used == 0
 
 
 async def test_answers_that_an_mta_does_not_take_count() -> None:
@@ -350,12 +350,12 @@ async def test_answers_that_an_mta_does_not_take_count() -> None:
         peer = await scene.opened()
         peer.wire.stalled = True
         peer.write(MESSAGE)
-        while not scene.server._budget.full:
+        while not scene.server._memory.full:
             await asyncio.sleep(0)
-        assert scene.server._budget.used >= 150_000
+        assert scene.server._memory.used >= 150_000
         peer.wire.take()
         await peer.quiet()
-        assert (scene.server._budget.used, peer.wire.reading) == (0, True)
+        assert (scene.server._memory.used, peer.wire.reading) == (0, True)
 
 
 async def test_a_callback_that_nobody_waits_for_keeps_nothing() -> None:
@@ -375,12 +375,12 @@ async def test_a_callback_that_nobody_waits_for_keeps_nothing() -> None:
         peer = await scene.opened()
         peer.write(mail() + body(b"x" * 1000))
         await reached.wait()
-        assert scene.server._budget.used
+        assert scene.server._memory.used
         peer.hang_up()
         async with asyncio.timeout(PATIENCE):
             while scene.server._connections:
                 await asyncio.sleep(0)
-        assert (scene.server._budget.used, scene.server._budget.messages) == (0, set())
+        assert (scene.server._memory.used, scene.server._memory.messages) == (0, set())
         opened.set()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -410,18 +410,18 @@ def test_on_real_sockets_memory_stays_below_the_limit_and_all_are_served_in_the_
         async with asyncio.timeout(PATIENCE), serve(filter_, "inet:0@127.0.0.1", **options) as server:
             port = int(server.addresses[0].removeprefix("inet:").partition("@")[0])
             playing = [asyncio.create_task(play(port)) for _ in range(20)]
-            while not server._budget.full:
+            while not server._memory.full:
                 await asyncio.sleep(0)
             for _ in range(200):
                 await asyncio.sleep(0)
-                peak = max(peak, server._budget.used)
+                peak = max(peak, server._memory.used)
             gate.opened.set()
             answers = await asyncio.gather(*playing)
             while server._connections:
                 await asyncio.sleep(0)
             assert set(answers) <= {"Occc", "Occt"}
             assert answers.count("Occc") >= 4
-            assert server._budget.used == 0
+            assert server._memory.used == 0
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
@@ -445,13 +445,13 @@ async def test_messages_above_the_limit_are_answered_452() -> None:
         await peers[1].quiet()
         assert await peers[0].send(MESSAGE) == "ccccccc"
         assert await peers[0].send(MESSAGE + QUIT) == "ccccccc"
-        assert len(scene.server._budget.messages) == 1
+        assert len(scene.server._memory.messages) == 1
 
 
 async def test_messages_of_which_there_is_no_limit_are_not_counted() -> None:
     async with serving(filter_class()) as scene:
         await scene.opened(OPENING + mail())
-        assert not scene.server._budget.messages
+        assert not scene.server._memory.messages
 
 
 # New bodies
@@ -576,7 +576,7 @@ async def test_half_a_packet_has_less_time_where_memory_is_short_but_not_less_th
         greedy = scene.peer()
         greedy.write(OPENING + MESSAGE + body(b"x" * 60_000) * 2)
         await asyncio.sleep(35)
-        assert scene.server._budget.full
+        assert scene.server._memory.full
         lost = [honest.wire.lost]
         await asyncio.sleep(15)
         assert [*lost, honest.wire.lost] == [False, True]

@@ -28,8 +28,8 @@ from aiomilter.compat.lowlevel import (
     P_NOMAIL,
     P_NORCPT,
 )
-from aiomilter.compat.mime import MimeMessage, message_from_file
-from aiomilter.compat.testmessage import NEGOTIATING, TestMessage
+from aiomilter.compat.modules.mime import MimeMessage, message_from_file
+from aiomilter.compat.modules.testmessage import NEGOTIATING, TestMessage
 
 __all__ = ["BLOCK", "TestCtx", "any_address", "body_of", "client_address"]
 
@@ -69,7 +69,7 @@ def any_address(ip: str) -> tuple[int, tuple[Any, ...]]:
 class TestCtx(TestMessage):
     """Calls a filter, which ``Milter.factory`` makes, as a message would, and remembers what it asks for.
 
-    See :class:`~aiomilter.compat.testmessage.TestMessage` for the attributes that a test looks at; ``_addrcpt`` has the
+    See :class:`~aiomilter.compat.modules.testmessage.TestMessage` for the attributes that a test looks at; ``_addrcpt`` has the
     parameters as well.
 
     Args:

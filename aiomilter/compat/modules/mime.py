@@ -15,13 +15,13 @@ from email.message import Message
 from io import BytesIO, StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from aiomilter.compat.archives import Budget, names_in
-from aiomilter.compat.generator import MimeGenerator
 from aiomilter.compat.lowlevel import CONTINUE
-from aiomilter.compat.parameters import collapsed, parse_parameters
-from aiomilter.compat.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
+from aiomilter.compat.modules.archives import MemoryLimit, names_in
+from aiomilter.compat.modules.generator import MimeGenerator
+from aiomilter.compat.modules.parameters import collapsed, parse_parameters
+from aiomilter.compat.modules.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
+from aiomilter.compat.modules.words import parse_header
 from aiomilter.compat.scripts import HTMLScriptFilter, SGMLFilter, Writable
-from aiomilter.compat.words import parse_header
 from aiomilter.mail.charsets import codec_of
 
 __all__ = [
@@ -94,7 +94,7 @@ def zipnames(txt: bytes) -> list[tuple[str, str]]:
     Raises:
         zipfile.BadZipFile: It is none.
     """
-    return [("zipname", name) for name in names_in(txt, Budget())]
+    return [("zipname", name) for name in names_in(txt, MemoryLimit())]
 
 
 class MimeMessage(Message):
@@ -117,7 +117,7 @@ class MimeMessage(Message):
         self.modified: bool = False
         # How deep it is in others, and what may be done to look into zip files, for all parts of a message.
         self._level = 0
-        self._budget = Budget()
+        self._budget = MemoryLimit()
         if fp is not None:
             read = message_from_file(fp)
             self._headers: list[tuple[str, Any]] = list(read.raw_items())
@@ -289,7 +289,7 @@ class _Parser(_FeedParser):
         budget: What may be done for all of its parts.
     """
 
-    def __init__(self, level: int, budget: Budget) -> None:
+    def __init__(self, level: int, budget: MemoryLimit) -> None:
         # Before its own, which begins to read.
         self._level = level
         self._budget = budget
@@ -316,10 +316,10 @@ class _Parser(_FeedParser):
 
 def message_from_file(fp: BinaryIO) -> MimeMessage:
     """Return the message in a file of octets."""
-    return _parse(fp, 0, Budget())
+    return _parse(fp, 0, MemoryLimit())
 
 
-def _parse(fp: BinaryIO, level: int, budget: Budget) -> MimeMessage:
+def _parse(fp: BinaryIO, level: int, budget: MemoryLimit) -> MimeMessage:
     parser = _Parser(level, budget)
     text = TextIOWrapper(fp, encoding="ascii", errors="surrogateescape")
     try:

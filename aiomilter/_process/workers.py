@@ -20,14 +20,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from aiomilter._life import Orders, Service, live
-from aiomilter._listening import PLACES, Bound, Share, absent, present, tally
-from aiomilter._systemd import Systemd
+from aiomilter._process import lifecycle
+from aiomilter._process.lifecycle import Control, Service
+from aiomilter._process.systemd import Systemd
+from aiomilter._serving.binding import Bound
+from aiomilter._serving.sharing import PLACES, AcceptBalancer, absent, present, shared_counts
 from aiomilter.observe import SERVER, Observer
 
 __all__ = ["Backoff", "Make", "Report", "Supervisor"]
 
-Make: TypeAlias = Callable[[Share, bool], Service]
+Make: TypeAlias = Callable[[AcceptBalancer, bool], Service]
 """Makes, in a worker, what serves there; told whether others have served before it."""
 Report: TypeAlias = Callable[[BaseException, str], int]
 """Tells the user, in a worker, what it could not do and why, and returns its exit status: "reload", "start a worker"; "" if
@@ -162,7 +164,7 @@ class Supervisor:
         self._systemd = systemd
         self._observer = observer
         self._report = report
-        self._counts = tally()
+        self._counts = shared_counts()
         self._backoff = Backoff()
         self._selector = selectors.DefaultSelector()
         # Those that serve, those that are to, and those that let their last connections end.
@@ -511,7 +513,7 @@ class Supervisor:
             worker.channel.close()
         link = _Link(channel, self._systemd.watchdog)
         try:
-            share = Share(self._bound, self._counts, place)
+            share = AcceptBalancer(self._bound, self._counts, place)
             service = self._make(share, self._started)
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 runner.run(self._serve(service, share, link))
@@ -519,19 +521,19 @@ class Supervisor:
             return self._report(error, "" if link.was_ready else purpose) or 1
         return 0
 
-    async def _serve(self, service: Service, share: Share, link: "_Link") -> None:
-        orders = Orders()
+    async def _serve(self, service: Service, share: AcceptBalancer, link: "_Link") -> None:
+        control = Control()
         loop = asyncio.get_running_loop()
 
         def let_go(*_: object) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, the process about to exit
-                loop.call_soon_threadsafe(orders.told_to_let_go)
+                loop.call_soon_threadsafe(control.request_drain)
 
         # For whoever wants this one replaced; told twice, by a service manager that tells all of us, it does not hurry.
         # Not a handler of the loop: closing the loop removes those, and SIGTERM would kill a process about to exit.
         signal.signal(signal.SIGTERM, let_go)
-        link.follow(loop, orders, share)
-        await live(service, orders, own_process=True, reload=None, manager=link)
+        link.follow(loop, control, share)
+        await lifecycle.run(service, control, own_process=True, reload=None, manager=link)
 
 
 class _Link:
@@ -549,7 +551,7 @@ class _Link:
         self._channel = channel
         channel.setblocking(False)
 
-    def follow(self, loop: asyncio.AbstractEventLoop, orders: Orders, share: Share) -> None:
+    def follow(self, loop: asyncio.AbstractEventLoop, control: Control, share: AcceptBalancer) -> None:
         """Hear what to do; if nobody is left to say it, stop."""
 
         def hear() -> None:
@@ -561,15 +563,15 @@ class _Link:
                 told = b""
             if not told:
                 loop.remove_reader(self._channel.fileno())
-                if not orders.stop.is_set():
-                    orders.told_to_stop()
+                if not control.stop.is_set():
+                    control.request_stop()
             for order in told:
                 if order in _BEGIN:
                     share.begin()
                 elif order in _LET_GO:
-                    orders.told_to_let_go()
+                    control.request_drain()
                 else:
-                    orders.told_to_stop()
+                    control.request_stop()
 
         share.when_ended(lambda: self._say(_DEAF))
         loop.add_reader(self._channel.fileno(), hear)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, cast
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.session import Answering, Session
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.compat.conversation import Callbacks, ClassicAnswering, ClassicHandler, end_child
+from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler, end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve
@@ -172,7 +172,7 @@ class _Leaving:
 class ThreadConnection(MilterProtocol):
     """Serves a filter whose callbacks may block: in a thread that begins with the connection and ends with it.
 
-    Source: pymilter's and libmilter's model, where a connection has one thread of its own for all callbacks.
+    Source: observed of pymilter 1.0.5 on libmilter 8.17.1.9: a connection has one thread of its own for all callbacks.
     """
 
     answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias, cast
 
-from aiomilter._connection.dispatch import DispatchTables
 from aiomilter.handler import Handler
-from aiomilter.options import Options
 from aiomilter.wire.negotiation import Wants
 
-__all__ = ["Factory", "Generation"]
+__all__ = ["Factory", "FactoryLifespan"]
 
 Make: TypeAlias = Callable[[], Handler]
 Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
@@ -20,14 +18,11 @@ Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
 that yields such a callable, entered once in the loop and left after its last connection."""
 
 
-class Generation:
+class FactoryLifespan:
     """A factory in use, entered and left in one task, since what it holds may insist on that."""
 
-    def __init__(
-        self, factory: Factory, options: Options, forget: "Callable[[Generation, BaseException | None], None]"
-    ) -> None:
+    def __init__(self, factory: Factory, forget: "Callable[[FactoryLifespan, BaseException | None], None]") -> None:
         self.make: Make
-        self.tables = DispatchTables(options)
         self.connections = 0
         self.broken = False
         """It has let go of what it holds without being told to."""

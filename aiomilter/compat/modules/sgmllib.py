@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from aiomilter.compat.markup import Attributes, Markup, Token, attributes
+from aiomilter.compat.modules.markup import Attributes, Markup, Token, attributes
 
 __all__ = ["SGMLParseError", "SGMLParser"]
 

@@ -8,20 +8,20 @@ gone within one read costs nothing here.
 from collections.abc import Callable
 from typing import Final, Protocol
 
-__all__ = ["Budget", "Keeper"]
+__all__ = ["MemoryLimit", "Reader"]
 
 _RELIEF: Final = 7 / 8
 """Below this part of the limit things go on; a bit less than all, or each octet that leaves would let another in."""
 
 
-class Keeper(Protocol):
+class Reader(Protocol):
     """A connection that keeps octets."""
 
     def relieved(self) -> None:
         """Read on."""
 
 
-class Budget:
+class MemoryLimit:
     """Counts octets and messages of all connections of a server.
 
     Args:
@@ -36,7 +36,7 @@ class Budget:
         self._most = most
         self._most_messages = most_messages
         self._say = say
-        self._held: set[Keeper] = set()
+        self._held: set[Reader] = set()
         self.used: int = 0
         self.messages: set[object] = set()
         """Sessions with a message in work; filled only where these are limited."""
@@ -55,20 +55,20 @@ class Budget:
         elif self.full and self.used < self._most * _RELIEF:
             self.full, self.busy = False, self._most_messages is not None
             held, self._held = self._held, set()
-            for keeper in held:
-                keeper.relieved()
+            for reader in held:
+                reader.relieved()
 
-    def hold(self, keeper: Keeper) -> None:
+    def hold(self, reader: Reader) -> None:
         """Call a connection that reads no more when there is room again."""
-        self._held.add(keeper)
+        self._held.add(reader)
 
-    def holds(self, keeper: Keeper) -> bool:
+    def holds(self, reader: Reader) -> bool:
         """Return whether a connection is not to read."""
-        return keeper in self._held
+        return reader in self._held
 
-    def let_go(self, keeper: Keeper) -> None:
+    def let_go(self, reader: Reader) -> None:
         """Forget a connection that has ended."""
-        self._held.discard(keeper)
+        self._held.discard(reader)
 
     def begin(self, session: object) -> bool:
         """Take note of a message, and return whether it may begin."""

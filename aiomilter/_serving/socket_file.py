@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, Self
 
-from aiomilter._kernel import bound_place, credentials, file_place, process_name, user_name
+from aiomilter._serving.kernel import bound_place, credentials, file_place, process_name, user_name
 
 __all__ = ["SocketFile", "bind", "holder", "make_way", "remove_socket", "replaced"]
 

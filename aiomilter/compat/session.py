@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 from aiomilter._connection.dispatch import Step
 from aiomilter._connection.native import MUCH, NativeAnswering
 from aiomilter._connection.session import Session
-from aiomilter.compat import MODULES
 from aiomilter.compat.context import Context, RawReply, error, strict
+from aiomilter.compat.names import MODULES
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import MAX_VERSION, MIN_VERSION, NR_FLAGS, V1_ACTIONS, V1_PROTOCOL, Stage

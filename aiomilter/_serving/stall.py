@@ -28,7 +28,7 @@ _LOOKS: Final = 4
 """How often within its time-out the loop notes that it is alive, and the thread looks whether it has."""
 _FAR: Final = 86_400.0
 """Seconds of time-out that the pace is set for at most, since no clock takes just any number."""
-_OURS: Final = os.path.dirname(__file__) + os.sep
+_OURS: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _DEPTH: Final = 40
 """So many frames of a stack are shown, the innermost."""
 

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from aiomilter._kernel import listener_on, user_name
-from aiomilter._socket_file import holder
+from aiomilter._serving.kernel import listener_on, user_name
+from aiomilter._serving.socket_file import holder
 from aiomilter.addresses import Address, Inet, Inherited, Unix
 
 __all__ = ["cannot_listen", "cannot_look_up"]

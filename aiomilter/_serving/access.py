@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from struct import Struct
 from typing import Any, Final, TypeAlias
 
-from aiomilter._kernel import credentials
+from aiomilter._serving.kernel import credentials
 
 __all__ = ["Access", "group_number", "peer_address", "peer_name", "peer_network", "user_number"]
 

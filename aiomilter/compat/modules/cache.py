@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from aiomilter.compat.plock import PLock
+from aiomilter.compat.modules.plock import PLock
 
 __all__ = ["AddrCache"]
 

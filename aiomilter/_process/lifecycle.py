@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from aiomilter._shielded import settle
+from aiomilter._serving.shielded import settle
 
-__all__ = ["Manager", "Orders", "Reload", "Service", "live"]
+__all__ = ["Control", "Reload", "Service", "ServiceManager", "run"]
 
 Reload: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 """Loads a filter anew and returns whether that worked; what it has begun and what it could not do, it has logged.  It is
@@ -35,7 +35,7 @@ class Service(AbstractAsyncContextManager[object], Protocol):
         """End everything now."""
 
 
-class Manager(Protocol):
+class ServiceManager(Protocol):
     """Who is told how a service does: systemd, or the process that watches over workers."""
 
     watchdog: float | None
@@ -54,7 +54,7 @@ class Manager(Protocol):
         """Hear a sign of life."""
 
 
-class Orders:
+class Control:
     """What a service is told to do, by signals or by the process it works for; made in the task that serves."""
 
     def __init__(self) -> None:
@@ -65,16 +65,16 @@ class Orders:
         self.hurry = asyncio.Event()
         self._starting = asyncio.current_task()
 
-    def told_to_let_go(self) -> None:
+    def request_drain(self) -> None:
         """Take nobody new, and end when those that are open have ended."""
         self.end.set()
         if self._starting is not None:
             self._starting.cancel()
 
-    def told_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Stop; the second time, hurry."""
         (self.hurry if self.stop.is_set() else self.stop).set()
-        self.told_to_let_go()
+        self.request_drain()
 
     def started(self) -> None:
         """Take note that there is something to stop now."""
@@ -88,12 +88,14 @@ class Orders:
         return True
 
 
-async def live(service: Service, orders: Orders, *, own_process: bool, reload: Reload | None, manager: Manager) -> None:
+async def run(
+    service: Service, control: Control, *, own_process: bool, reload: Reload | None, manager: ServiceManager
+) -> None:
     """Start a service, have it serve until it is ordered to end, and end it."""
     with contextlib.ExitStack() as stack:
         try:
             async with service:
-                orders.started()
+                control.started()
                 if own_process:
                     # Full collections need not look at modules and classes again: with 500 sessions open they held up the
                     # others for 77 ms, and do for 6 (python -m benchmarks spf dnspython-filter).
@@ -101,46 +103,46 @@ async def live(service: Service, orders: Orders, *, own_process: bool, reload: R
                     gc.freeze()
                 stack.enter_context(_alive(manager))
                 manager.ready(_SERVING)
-                await _serve(service, orders, reload, manager)
+                await _serve(service, control, reload, manager)
                 manager.stopping()
                 if service.broken.is_set():
-                    orders.stop.set()
-                await _drain(service, orders)
+                    control.stop.set()
+                await _drain(service, control)
                 await service.close()
         except asyncio.CancelledError:
-            if not orders.gave_up():
+            if not control.gave_up():
                 raise
 
 
-async def _serve(service: Service, orders: Orders, reload: Reload | None, manager: Manager) -> None:
+async def _serve(service: Service, control: Control, reload: Reload | None, manager: ServiceManager) -> None:
     """Wait for the order to end, and reload at every order to do so; one that comes meanwhile gives up what has begun.
 
     A service that cannot serve any more ends, too: whoever watches over it may start another.
     """
-    while not orders.end.is_set() and not service.broken.is_set():
-        await _until(orders.reload.wait(), orders.end, service.broken)
-        if reload is None or not orders.reload.is_set() or orders.end.is_set():
+    while not control.end.is_set() and not service.broken.is_set():
+        await _until(control.reload.wait(), control.end, service.broken)
+        if reload is None or not control.reload.is_set() or control.end.is_set():
             continue
-        orders.reload.clear()
+        control.reload.clear()
         manager.reloading()
-        done = await _until(reload(), orders.end, orders.reload)
-        if not orders.reload.is_set():
+        done = await _until(reload(), control.end, control.reload)
+        if not control.reload.is_set():
             manager.ready(_SERVING if done else f"{_SERVING}; the last reload failed, see the log")
 
 
-async def _drain(service: Service, orders: Orders) -> None:
+async def _drain(service: Service, control: Control) -> None:
     """Have it end what is open in its own time; in less once it is told to stop, and now once it is told to hurry.
 
     The drain without a time-out goes on beside the one with it: cancelled, it would close.
     """
     draining: list[asyncio.Task[None]] = []
     try:
-        if not orders.stop.is_set():
+        if not control.stop.is_set():
             draining.append(asyncio.create_task(service.drain(None)))
-            await _first(draining[0], orders.stop)
-        if orders.stop.is_set():
+            await _first(draining[0], control.stop)
+        if control.stop.is_set():
             draining.append(asyncio.create_task(service.drain(service.drain_timeout)))
-            await _first(draining[-1], orders.hurry)
+            await _first(draining[-1], control.hurry)
     finally:
         for task in draining:
             task.cancel()
@@ -174,7 +176,7 @@ async def _until(work: Coroutine[Any, Any, _T], *events: asyncio.Event) -> _T | 
 
 
 @contextlib.contextmanager
-def _alive(manager: Manager) -> Iterator[None]:
+def _alive(manager: ServiceManager) -> Iterator[None]:
     """Give signs of life twice as often as they are wanted, for as long as the event loop turns."""
     if manager.watchdog is None:
         yield

@@ -14,9 +14,9 @@ from email.message import Message
 from io import StringIO
 from typing import Any, Final
 
-from aiomilter.compat.dns import DNSError, Session
-from aiomilter.compat.generator import AS_READ
-from aiomilter.compat.parsing import parse_addr
+from aiomilter.compat.modules.dns import DNSError, Session
+from aiomilter.compat.modules.generator import AS_READ
+from aiomilter.compat.modules.utils import parse_addr
 
 __all__ = ["create_msg", "send_dsn"]
 

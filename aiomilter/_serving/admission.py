@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["Crowd"]
+__all__ = ["ConnectionLimits"]
 
 
-class Crowd:
+class ConnectionLimits:
     """Counts connections: those that are served, and those above a limit, which are asked to come back.
 
     Args:
@@ -39,16 +39,16 @@ class Crowd:
         """Whether there is room for nobody, not even to be refused."""
         return self._served >= self._most and len(self._refused) >= self._most_refused
 
-    def turns_away(self, peer: str) -> bool:
+    def rejects(self, peer: str) -> bool:
         """Return whether there is no room for another connection of a peer, not even to refuse it, but for those of others."""
-        if self.full or len(self._refused) < self._most_refused or not self._has_its_share(peer):
+        if self.full or len(self._refused) < self._most_refused or not self.at_peer_limit(peer):
             return False
         self._say(
             "refused connections of a peer", f"closing connections of {peer}: {self._most_refused} are refused already"
         )
         return True
 
-    def _has_its_share(self, peer: str) -> bool:
+    def at_peer_limit(self, peer: str) -> bool:
         return bool(peer) and self._most_of_peer is not None and self._of_peer.get(peer, 0) >= self._most_of_peer
 
     def enter(self, number: int, peer: str) -> bool:
@@ -60,7 +60,7 @@ class Crowd:
         """
         if self._served >= self._most:
             self._say("connections", f"{self._most} connections are open; answering TEMPFAIL to more")
-        elif self._has_its_share(peer):
+        elif self.at_peer_limit(peer):
             what = f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to more of it"
             self._say("connections of a peer", what)
         else:

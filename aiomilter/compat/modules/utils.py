@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, overload
 
-from aiomilter.compat.mailboxes import first_mailbox
-from aiomilter.compat.words import parse_header
+from aiomilter.compat.modules.mailboxes import first_mailbox
+from aiomilter.compat.modules.words import parse_header
 
 __all__ = [
     "MASK",

@@ -7,9 +7,9 @@ from typing import Any, BinaryIO, TextIO
 
 from aiomilter.compat import classic
 from aiomilter.compat.lowlevel import CONTINUE, CURR_ACTS, M_EOM, NOREPLY
-from aiomilter.compat.mime import MimeMessage, message_from_file
-from aiomilter.compat.testctx import BLOCK, any_address, body_of
-from aiomilter.compat.testmessage import NEGOTIATING, TestMessage
+from aiomilter.compat.modules.mime import MimeMessage, message_from_file
+from aiomilter.compat.modules.testctx import BLOCK, any_address, body_of
+from aiomilter.compat.modules.testmessage import NEGOTIATING, TestMessage
 
 __all__ = ["TestBase"]
 
@@ -19,7 +19,7 @@ _GOES_ON = (CONTINUE, NOREPLY)
 def _imported() -> None:
     """Have callbacks marked with ``@noreply`` answer ``CONTINUE`` in a program that imports this, in every context.
 
-    Source: observed of pymilter 1.0.5, where ``Milter.NOREPLY`` is 0 from then on; its own unit tests count on that.
+    Source: observed of pymilter 1.0.5, where ``Milter.NOREPLY`` is 0 from then on, and its own unit tests count on that.
     """
     classic.NOREPLY = CONTINUE
 
@@ -29,7 +29,7 @@ class TestBase(TestMessage):
 
     It offers all of the protocol, now and in the future, and calls every method, whatever the filter makes of that.
 
-    See :class:`~aiomilter.compat.testmessage.TestMessage` for the attributes that a test looks at; ``_addrcpt`` has no
+    See :class:`~aiomilter.compat.modules.testmessage.TestMessage` for the attributes that a test looks at; ``_addrcpt`` has no
     parameters here.
 
     Args:
