@@ -8,7 +8,7 @@ from typing import Final
 from aiomilter._serving.access import Access, group_number, user_number
 from aiomilter.failures import FailurePolicy, check_answer
 from aiomilter.observe import Observer
-from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
+from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage, stage_hint
 from aiomilter.wire.replies import TEMPFAIL, Response
 
 __all__ = ["Options", "check_number", "group_number", "user_number"]
@@ -94,7 +94,7 @@ def _check_by_stage(name: str, value: object) -> None:
         raise TypeError(f"{name}: expected a mapping of Stage to seconds, found {value!r}")
     for stage, seconds in value.items():
         if not isinstance(stage, Stage):
-            raise TypeError(f"{name}: expected a Stage as key, found {stage!r}")
+            raise TypeError(f"{name}: expected a Stage as key, found {stage!r}{stage_hint(stage)}")
         check_number(f"{stage.name} in {name}", seconds)
 
 

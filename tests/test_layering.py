@@ -22,10 +22,10 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "exceptions": "",
         # Toolkits: they know no milter.
         "mail": "exceptions",
-        "dns": "exceptions",
+        "dns": "mail",
         "auth": "mail dns",
         "policy": "mail dns",
-        # Mail.address is parsed by RFC 5321, so wire is above mail.envelope (and nothing else of mail, see ONLY).
+        # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
         "wire": "mail",
         "edits": "wire",
         "context": "edits",
@@ -57,7 +57,7 @@ PUBLIC_ONLY: Final = frozenset({"testing", "smtp", "_cli", "mta"})
 # Exceptions to PUBLIC_ONLY: it plays in memory over the real session code.
 PRIVATE_TOO: Final = frozenset({("aiomilter.testing._memory", "_connection")})
 # Of some rooms, only these modules.
-ONLY: Final = {("wire", "mail"): frozenset({"aiomilter.mail.envelope"})}
+ONLY: Final = {("wire", "mail"): frozenset({"aiomilter.mail.envelope", "aiomilter.mail.encoded_words"})}
 # Rooms that may ask for names of ``aiomilter`` itself, instead of the rooms these come from.
 USERS: Final = frozenset({"testing", "smtp", "_cli", "compat"})
 
@@ -65,7 +65,7 @@ USERS: Final = frozenset({"testing", "smtp", "_cli", "compat"})
 THIRD_PARTY: Final = {
     "uvloop": "aiomilter.daemon",
     "aiosmtpd": "aiomilter.smtp",
-    "idna": "aiomilter.dns.names",
+    "idna": "aiomilter.mail.domain",
     "aiodns": "aiomilter.dns.aiodns",
     "pycares": "aiomilter.dns.aiodns",
     "redis": "aiomilter.policy.stores.redis",

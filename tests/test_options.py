@@ -84,6 +84,29 @@ def test_times_by_step_are_checked(name: str, value: Any) -> None:
     assert Options(**options)
 
 
+@pytest.mark.parametrize("name", ["callback_timeouts", "answer_timeouts"])
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("mail", "; did you mean Stage.MAIL?"),
+        ("envfrom", "; did you mean Stage.MAIL?"),
+        ("RCPT", "; did you mean Stage.RCPT?"),
+        ("envrcpt", "; did you mean Stage.RCPT?"),
+        ("headers", "; did you mean Stage.HEADER?"),
+        ("eom", "; did you mean Stage.EOM?"),
+        ("nothing like it", ""),
+        ("mail" * 1000, ""),
+        (2, ""),
+    ],
+    ids=lambda value: f"{value!r:.20}",
+)
+def test_a_stage_by_a_text_is_told_which_it_is(name: str, key: Any, hint: str) -> None:
+    options: dict[str, Any] = {name: {key: 5}}
+    with pytest.raises(TypeError) as caught:
+        Options(**options)
+    assert str(caught.value) == f"{name}: expected a Stage as key, found {key!r}{hint}"
+
+
 @pytest.mark.parametrize("answer", [SKIP, "tempfail", 451, True], ids=repr)
 def test_on_timeout_is_an_answer_or_that_of_on_error(answer: Any) -> None:
     with pytest.raises(TypeError, match="on_timeout"):

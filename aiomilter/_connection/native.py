@@ -146,7 +146,9 @@ class NativeAnswering:
             session.remark(f"{kind}: {error_text(temporary)!a:.500}")
         else:
             session.observer.failed(session.where(), f"{type(error).__name__} left the callback", error)
-        return session.on_error()
+        response = session.on_error()
+        # A failure that may soon be over must not bounce mail for good.
+        return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
 
     # --------------------------------------------------------------------------------------------------- answering
 

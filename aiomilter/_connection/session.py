@@ -273,7 +273,7 @@ class Session:
 
     def _where(self, queue_id: str | None) -> Where:
         client, channel = self.transaction.client, self.channel
-        return Where(channel.number, client.address or client.hostname, self.callback, queue_id, channel.peer)
+        return Where(channel.number, client.raw_address or client.hostname, self.callback, queue_id, channel.peer)
 
     # ------------------------------------------------------------------------------------------- callbacks that wait
 
@@ -516,7 +516,7 @@ class Session:
         if not recipients:
             return 0
         for rcpt in islice(recipients, self._measured, None):
-            self._recipients_size += _TEXT_SIZE + len(rcpt.recipient) + sum(map(len, rcpt.params))
+            self._recipients_size += _TEXT_SIZE + len(rcpt.path) + sum(map(len, rcpt.params))
             self._recipients_size += _TEXT_SIZE * len(rcpt.params)
         self._measured = len(recipients)
         return self._recipients_size

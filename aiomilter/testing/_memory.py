@@ -2,10 +2,12 @@
 
 import asyncio
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aiomilter._connection.transport import MilterProtocol
+from aiomilter.observe import Observer
 from aiomilter.server import Factory, Server, serve
+from aiomilter.testing._failures import Failures
 
 __all__ = ["MemoryServer"]
 
@@ -21,6 +23,8 @@ class MemoryServer:
     def __init__(self, factory: Factory, options: dict[str, Any]) -> None:
         # The address is never listened on: start() builds the filter only.
         self._server: Server = serve(factory, "inet:0@127.0.0.1", **options)
+        self.failures: Failures = Failures(self._server.observer)
+        self._server.observer = cast(Observer, self.failures)
 
     async def __aenter__(self) -> Self:
         """Build the filter."""
