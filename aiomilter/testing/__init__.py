@@ -6,8 +6,10 @@ The pytest plugin of the same name gives the fixture ``milter_session``.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
+from typing import Unpack
 
 from aiomilter import mta as _mta
+from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory
 from aiomilter.testing._memory import MemoryServer
 from aiomilter.wire.constants import Stage
@@ -25,7 +27,7 @@ async def session(
     macros: Mapping[str, str] | _mta.MacroValues = MappingProxyType({}),
     mta: _mta.Style = "postfix",
     timeout: float = 30.0,
-    **options: object,
+    **options: Unpack[ServeOptions],
 ) -> AsyncIterator[_mta.Session]:
     """Play an SMTP session to a filter: ``async with session(MyFilter) as s: await s.mail("<a@x>", "SIZE=1")``.
 
@@ -41,11 +43,13 @@ async def session(
         macros: Values that the MTA lends, by name, from the first step on; or by step and name.
         mta: Whose manners to have.
         timeout: Seconds to wait for each answer.
-        options: Of :func:`aiomilter.serve`.
+        options: As for :func:`aiomilter.serve`.
 
     Raises:
+        TypeError: There is no such option, or a value is not of its type.
         Exception: What the factory raises.
     """
+    checked = Options.given_to(session, options)
     by_step: dict[Stage, Mapping[str, str]] = {}
     for key, value in macros.items():
         if isinstance(key, Stage):
@@ -53,7 +57,7 @@ async def session(
             by_step[key] = value
         else:
             by_step[Stage.CONNECT] = {**by_step.get(Stage.CONNECT, {}), key: str(value)}
-    async with MemoryServer(factory, options) as server:
+    async with MemoryServer(factory, checked) as server:
         reader, writer = server.connect()
         played = _mta.Session(reader, writer, style=mta, timeout=timeout, macros=by_step)
         try:
