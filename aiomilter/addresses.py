@@ -85,6 +85,7 @@ class Inherited:
 
 
 Address: TypeAlias = Inet | Unix | Inherited
+"""What :func:`parse` returns."""
 
 
 class _Unclear(Exception):
