@@ -1,5 +1,6 @@
 """The reference of a table of options, written from the table."""
 
+import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -37,8 +38,9 @@ def documented(*, options: type[Any]) -> Callable[[_C], _C]:
 
     def document(one: _C) -> _C:
         if one.__doc__ is not None:  # as under python -OO
-            lines = "".join(f"        {line}\n" for row in rows(options) for line in _lines(row))
-            one.__doc__ = f"{one.__doc__.rstrip()}\n\n    Options:\n{lines}    "
+            lines = "".join(f"\n    {line}" for row in rows(options) for line in _lines(row))
+            # Without indentation, as the compiler leaves it since Python 3.13.
+            one.__doc__ = f"{inspect.cleandoc(one.__doc__)}\n\nOptions:{lines}\n"
         return one
 
     return document
