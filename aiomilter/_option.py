@@ -56,7 +56,7 @@ class Group(Enum):
 class Option:
     """What is known of an option besides its name, type and default.
 
-    The texts name other options as ````name````.  They state neither the unit nor the default: both are added from the table.
+    The texts name other options in double backquotes.  They state neither the unit nor the default: both are added from the table.
 
     Args:
         kind: What it takes.

@@ -12,6 +12,7 @@ import pytest
 
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Milter, Reply, Stage, run, serve
 from aiomilter._cli.options import RunOptions, add_options, given
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._option import _CHECKS, Group, Kind, Option, check, option, rows
 from aiomilter._option_text import documented, reference, shown
 from aiomilter.compat import serve as serve_classic
@@ -367,12 +368,12 @@ async def test_a_server_takes_what_serves_a_connection_and_what_ends_with_it() -
     async def closed() -> None:
         ended.append("closed")
 
-    def make(*args: Any) -> Any:
-        raise NotImplementedError
+    class Own(MilterProtocol):
+        pass
 
-    server = Server(Milter, ["inet:0@127.0.0.1"], Options(), connection_factory=make, on_closed=closed)
+    server = Server(Milter, ["inet:0@127.0.0.1"], Options(), connection_factory=Own, on_closed=closed)
     async with server:
-        with pytest.raises(NotImplementedError):
-            server.accept()
+        connection = server.accept()
+        connection.never_made()
         assert ended == []
-    assert ended == ["closed"]
+    assert (type(connection), ended) == (Own, ["closed"])

@@ -164,7 +164,7 @@ def _arguments(table: type[Any]) -> Iterator[_Argument]:
             shared.setdefault(row.command, []).append(row)
     for command, members in shared.items():
         by_stage = next((row for row in members if row.option.kind is Kind.DURATIONS), None)
-        yield _Argument(command, members[0], by_stage)
+        yield _Argument(command, next((row for row in members if row is not by_stage), members[0]), by_stage)
 
 
 def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:

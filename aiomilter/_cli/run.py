@@ -80,7 +80,7 @@ def _add_smtp(group: "argparse._ArgumentGroup") -> None:
         "--store", metavar="DIR", help="put what comes out there, ID.eml and ID.json, instead of printing it"
     )
     group.add_argument(
-        "--smtp-size", metavar="OCTETS", type=whole, default=10_240_000, help="largest message (%(default)s)"
+        "--smtp-size", metavar="OCTETS", type=whole, default=10_240_000, help="largest message (default: %(default)s)"
     )
 
 
