@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
-from aiomilter._access import group_number, networks_of, numbers_of, user_number
+from aiomilter._serving.access import group_number, networks_of, numbers_of, user_number
 from aiomilter.failures import check_answer
 from aiomilter.wire.constants import Stage
 
@@ -56,7 +56,8 @@ class Group(Enum):
 class Option:
     """What is known of an option besides its name, type and default.
 
-    The texts name other options in double backquotes.  They state neither the unit nor the default: both are added from the table.
+    The texts name other options in double backquotes.  They state neither the unit nor the default: both are added from the
+    table.
 
     Args:
         kind: What it takes.

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
-from aiomilter._access import group_number, networks_of, user_number
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import USAGE
+from aiomilter._serving.access import group_number, networks_of, user_number
 from aiomilter.addresses import parse
 from aiomilter.exceptions import AddressError, MilterError
 from aiomilter.handler import STAGE_OF

@@ -15,7 +15,7 @@ from aiomilter._cli.target import Target
 from aiomilter._cli.tls import Files
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._option import Group, rows
-from aiomilter._systemd import Systemd
+from aiomilter._process.systemd import Systemd
 from aiomilter.addresses import parse_all
 from aiomilter.exceptions import AddressError
 from aiomilter.options import Options, ServeOptions

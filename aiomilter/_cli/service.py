@@ -14,8 +14,8 @@ from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
-from aiomilter._listening import Share
-from aiomilter._systemd import Systemd
+from aiomilter._process.systemd import Systemd
+from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import GIVEN_UP, RELOADED, RELOADING, UNCHANGED, run_service, run_workers
 from aiomilter.observe import SERVER, Observer
 from aiomilter.observe.log import LogObserver
@@ -93,7 +93,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     """
     observer = LogObserver()
 
-    def make(share: Share, later: bool) -> _FilterService:
+    def make(share: AcceptBalancer, later: bool) -> _FilterService:
         return _service(settings, sockets, share=share, later=later)
 
     def report(error: BaseException, what: str) -> int:
@@ -125,7 +125,7 @@ def _service(
     settings: Settings,
     sockets: list[str],
     *,
-    share: Share | None = None,
+    share: AcceptBalancer | None = None,
     later: bool = False,
     on_message: Callable[["Outcome"], None] | None = None,
 ) -> "_FilterService":

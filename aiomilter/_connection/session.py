@@ -16,11 +16,11 @@ from itertools import islice
 from time import monotonic
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
 
-from aiomilter._budget import Budget
 from aiomilter._connection import suspension
 from aiomilter._connection.answers import TimedOut, answer_text
-from aiomilter._connection.dispatch import CONTENT_STAGES, Dispatch, DispatchTables, Step
+from aiomilter._connection.dispatch import CONTENT_STAGES, NOT_AGREED, Dispatch, DispatchTables, Step
 from aiomilter._connection.suspension import TURN, Reason, Suspension
+from aiomilter._serving.memory import MemoryLimit
 from aiomilter.context import Scene
 from aiomilter.edits import Edits
 from aiomilter.failures import FailurePolicy
@@ -70,7 +70,7 @@ class Channel(suspension.Channel, Protocol):
     """Of the connection, for the log."""
     peer: str
     """Who is at the other end, for the log; "" if not known."""
-    budget: Budget
+    memory: MemoryLimit
     """What all connections may keep."""
 
     def kept(self) -> None:
@@ -163,7 +163,6 @@ class Session:
         "active",
         "agreement",
         "answering",
-        "answers",
         "callback",
         "channel",
         "congested",
@@ -216,9 +215,8 @@ class Session:
         self.handler: Handler | None = None
         self.agreement: Agreement | None = None
         self.transaction: Scene = Scene(self)
-        self.dispatch: Dispatch | None = None
-        self.answers: Mapping[Stage, bytes] = _NOTHING
-        """What CONTINUE is at each stage."""
+        self.dispatch: Dispatch = NOT_AGREED
+        """What the callbacks of a message are, and what CONTINUE is at each stage."""
         self.active: Mapping[type, Step] = _NOTHING
         """The steps of content; none while an answer is deferred or the body is skipped."""
         self.callback: str = ""
@@ -243,6 +241,11 @@ class Session:
         self._measured = self._recipients_size = 0
 
     # ------------------------------------------------------------------------------------------- for the transport
+
+    @property
+    def answers(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; nothing where it has no answer."""
+        return self.dispatch.answers
 
     @property
     def idle(self) -> bool:
@@ -411,7 +414,7 @@ class Session:
     def _begin_message(self, sender: Mail | None) -> None:
         self.transaction.begin(sender)
         self._began = monotonic()
-        if self.deferred is None and self.dispatch is not None:
+        if self.deferred is None:
             self.active = self.dispatch.content
 
     def decide(self, response: Response) -> None:
@@ -439,8 +442,8 @@ class Session:
                         raise
                     self.observer.failed(self.where(), "a function given to on_end raised", error)
         transaction.end()
-        if self.channel.budget.messages:
-            self.channel.budget.messages.discard(self)
+        if self.channel.memory.messages:
+            self.channel.memory.messages.discard(self)
         self.deferred = self.connection_deferred
         self.streaming = False
 
@@ -462,16 +465,15 @@ class Session:
         self._begin_message(event)
         if self.deferred is not None and self.give_deferred(Stage.MAIL):
             return None
-        return self._fits() if self.channel.budget.busy else self.dispatch.envelope[Mail]  # type: ignore[union-attr]
+        return self._fits() if self.channel.memory.busy else self.dispatch.envelope[Mail]
 
     def _fits(self) -> Step | None:
         """Return the step of a message if the server takes it in; else answer."""
-        assert self.dispatch is not None
         step = self.dispatch.envelope[Mail]
         self.callback = CALLBACKS[Stage.MAIL]
-        if self.channel.budget.full:
+        if self.channel.memory.full:
             response = self.on_error()
-        elif not self.channel.budget.begin(self):
+        elif not self.channel.memory.begin(self):
             response = Reply(452, "4.3.2", "Too many messages at once")
         else:
             return step
@@ -490,7 +492,7 @@ class Session:
             self._most_recipients = self.options.max_recipients
             self._measured = self._recipients_size = 0
         if count < self._most_recipients and (count & 15 != 15 or self._measures(count)):
-            return self.dispatch.envelope[Rcpt]  # type: ignore[union-attr]  # it was agreed on before
+            return self.dispatch.envelope[Rcpt]
         if count == self._most_recipients:
             self.observer.peer_error(self.where(), "recipients", "more recipients than allowed")
         response = Reply(452, "4.5.3", "Too many recipients")
@@ -527,7 +529,7 @@ class Session:
         if response is not None and not (isinstance(response, Verdict) and response in _TAKEN):
             transaction.refused += 1
         # Else the MTA refuses it itself.
-        elif not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":  # type: ignore[union-attr]
+        elif not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":
             transaction.recipients.append(event)
 
     async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
@@ -605,7 +607,6 @@ class Session:
         assert self.handler is not None
         self.wire.agreed(self.agreement)
         self._equip(self.handler, self.agreement)
-        self.answers = self.dispatch.answers  # type: ignore[union-attr]  # it was just made
         self.out.append(octets)
 
     def agree(self, offer: Negotiate) -> tuple[Agreement, bytes]:

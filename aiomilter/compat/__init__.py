@@ -8,42 +8,19 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Unpack
 
 from aiomilter.compat import children
+from aiomilter.compat.names import MODULES
 
 if TYPE_CHECKING:
     from aiomilter.options import ServeOptions
     from aiomilter.server import Server
 
 __all__ = ["MODULES", "install", "limit", "serve"]
-
-MODULES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "milter": "aiomilter.compat.lowlevel",
-        "Milter": "aiomilter.compat.classic",
-        "Milter.cache": "aiomilter.compat.cache",
-        "Milter.config": "aiomilter.compat.config",
-        "Milter.dns": "aiomilter.compat.dns",
-        "Milter.dsn": "aiomilter.compat.dsn",
-        "Milter.dynip": "aiomilter.compat.dynip",
-        "Milter.greylist": "aiomilter.compat.greylist",
-        "Milter.greysql": "aiomilter.compat.greylist",
-        "Milter.plock": "aiomilter.compat.plock",
-        "Milter.policy": "aiomilter.compat.policy",
-        "Milter.pyip6": "aiomilter.compat.pyip6",
-        "Milter.sgmllib": "aiomilter.compat.sgmllib",
-        "Milter.test": "aiomilter.compat.testbase",
-        "Milter.testctx": "aiomilter.compat.testctx",
-        "Milter.unsign": "aiomilter.compat.unsign",
-        "Milter.utils": "aiomilter.compat.parsing",
-        "mime": "aiomilter.compat.mime",
-    }
-)
-"""What programs import, and the module that they get."""
 
 
 def install() -> None:
@@ -100,8 +77,8 @@ def serve(
             socket reads no TLS.
         OSError: A socket cannot be listened on; on entering the block.
     """
-    from aiomilter.compat.adapter import classic_server
     from aiomilter.compat.classic import callbacks_of, never_blocks
+    from aiomilter.compat.threads import classic_server
     from aiomilter.options import Options
 
     Options.given_to(serve, options)
