@@ -313,6 +313,10 @@ class _Watch:
         """Keep a remark."""
         self._play.failures.append(Failure(where.callback, what, fatal=False))
 
+    def peer_error(self, where: Where, kind: str, what: str) -> None:
+        """Keep it as a remark."""
+        self.remarked(where, what)
+
     def stalled(self, stall: Stall) -> None:
         """Never called: nothing listens."""
 

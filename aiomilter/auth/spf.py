@@ -22,6 +22,7 @@ Result: TypeAlias = Literal["none", "neutral", "pass", "fail", "softfail", "temp
 """The results of RFC 7208 section 2.6."""
 
 Identity: TypeAlias = Literal["mailfrom", "helo"]
+"""The identities of RFC 7208 sections 2.3 and 2.4."""
 
 # RFC 7208 section 4.6.4.
 _MAX_NAMES = 10

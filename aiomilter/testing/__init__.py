@@ -6,10 +6,11 @@ The pytest plugin of the same name gives the fixture ``milter_session``.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Unpack
 
 from aiomilter import mta as _mta
 from aiomilter.exceptions import RemoteProtocolError
+from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory
 from aiomilter.testing._memory import MemoryServer
 from aiomilter.wire.constants import Stage
@@ -28,7 +29,7 @@ async def session(
     mta: _mta.Style = "postfix",
     timeout: float = 30.0,
     failures: Literal["raise", "answer"] = "raise",
-    **options: object,
+    **options: Unpack[ServeOptions],
 ) -> AsyncIterator[_mta.Session]:
     """Play an SMTP session to a filter: ``async with session(MyFilter) as s: await s.mail("<a@x>", "SIZE=1")``.
 
@@ -50,14 +51,16 @@ async def session(
         mta: Whose manners to have.
         timeout: Seconds to wait for each answer.
         failures: "answer" to raise none of them and have ``on_error`` and ``on_timeout`` as the answers, as in production.
-        options: Of :func:`aiomilter.serve`.
+        options: As for :func:`aiomilter.serve`.
 
     Raises:
-        ValueError: ``failures`` is neither.
+        TypeError: There is no such option, or a value is not of its type.
+        ValueError: ``failures`` is neither, or a number is out of range.
         Exception: What the factory raises, and what a callback raises.
     """
     if failures not in ("raise", "answer"):
         raise ValueError(f"failures: expected 'raise' or 'answer', found {failures!r}")
+    checked = Options.given_to(session, options)
     by_step: dict[Stage, Mapping[str, str]] = {}
     for key, value in macros.items():
         if isinstance(key, Stage):
@@ -65,7 +68,7 @@ async def session(
             by_step[key] = value
         else:
             by_step[Stage.CONNECT] = {**by_step.get(Stage.CONNECT, {}), key: str(value)}
-    server = MemoryServer(factory, options)
+    server = MemoryServer(factory, checked)
     raise_kept = server.failures.raise_kept if failures == "raise" else _raise_nothing
     async with server:
         reader, writer = server.connect()

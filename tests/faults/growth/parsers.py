@@ -533,9 +533,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "addresses": Parser(parse_address, (*ADDRESS, "inet:", "inet6:", "unix:", "fd:", "1@"), (AddressError,), scale=0.3),
     "addresses, SMTP": Parser(split_address, (*ADDRESS, "1@"), (AddressError,)),
     "arguments, seconds": Parser(
-        arguments.seconds_by_step, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
+        arguments.seconds_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
     ),
-    "arguments, number": Parser(arguments.above_zero, ("1", "0", "_", "+"), (ArgumentTypeError,)),
+    "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
     "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
     "arguments, path": Parser(check._path, PATH, (ArgumentTypeError,)),
