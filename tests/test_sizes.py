@@ -21,7 +21,6 @@ TO_BE_CUT: Final = frozenset(
         "compat/classic.py",
         "compat/session.py",
         "server.py",
-        "server.py: __init__",
         "smtp.py",
         "wire/connection.py",
         "wire/events.py",
