@@ -16,7 +16,7 @@ from aiomilter._systemd import Systemd
 from aiomilter._workers import Make, Report, Supervisor
 from aiomilter.addresses import parse_all
 from aiomilter.failures import FailurePolicy
-from aiomilter.observe import SERVER, Observer
+from aiomilter.observe import Lifecycle, LifecycleKind, Observer, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import check_number
@@ -89,7 +89,8 @@ class ServeOptions(TypedDict, total=False):
     socket_owner: str | int | None
     socket_group: str | int | None
     backlog: int
-    observer: Observer | None
+    observer: Observer | Sequence[Observer] | None
+    name: str
 
 
 def run(
@@ -141,7 +142,8 @@ def run(
         texts = systemd.sockets(sockets)
         # What is wrong with the options is the caller's to hear, not a worker's to write.
         serve(factory, *texts, **options)
-        observer = Guard(options.get("observer") or LogObserver())
+        given = options.get("observer")
+        observer = Guard(LogObserver() if given is None else given)
         if run_workers(make, workers, texts, options, uvloop=uvloop, systemd=systemd, observer=observer):
             raise ChildProcessError("a worker could not start or did not end well; it has written why")
         return
@@ -157,7 +159,7 @@ def run_workers(
     *,
     uvloop: bool | None,
     systemd: Systemd,
-    observer: Observer,
+    observer: Guard,
     report: Report | None = None,
 ) -> int:
     """Serve with several processes until a signal comes; return the exit status.
@@ -192,7 +194,8 @@ def run_workers(
             loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,
-            report=report or _reporter(observer),
+            name=options.get("name", ""),
+            report=report or _reporter(observer, options.get("name", "")),
         )
         return supervisor.run()
     finally:
@@ -200,10 +203,11 @@ def run_workers(
             one.close()
 
 
-def _reporter(observer: Observer) -> Report:
+def _reporter(observer: Guard, name: str) -> Report:
     def report(error: BaseException, what: str) -> int:
         if what:
-            observer.failed(SERVER, f"cannot {what}: {type(error).__name__}: {error}; {UNCHANGED}", error)
+            text = f"cannot {what}: {type(error).__name__}: {error}; {UNCHANGED}"
+            observer.tell(Lifecycle(Where(server=name), LifecycleKind.RELOAD_FAILED, text, error))
         else:
             sys.excepthook(type(error), error, error.__traceback__)
         return 1
@@ -213,16 +217,17 @@ def _reporter(observer: Observer) -> Report:
 
 async def reload(server: Server, factory: Factory) -> bool:
     """Have new connections served by what a factory gives now; return whether that worked, the log says what has happened."""
-    server.observer.noted(RELOADING)
+    server.tell_reload(LifecycleKind.RELOADING, RELOADING)
     try:
         await server.reload(factory)
     except asyncio.CancelledError:
-        server.observer.remarked(SERVER, GIVEN_UP)
+        server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
         raise
     except Exception as error:  # noqa: BLE001 - it is logged, and what has served so far goes on
-        server.observer.failed(SERVER, f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}", error)
+        what = f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}"
+        server.tell_reload(LifecycleKind.RELOAD_FAILED, what, error)
         return False
-    server.observer.noted(RELOADED)
+    server.tell_reload(LifecycleKind.RELOADED, RELOADED)
     return True
 
 

@@ -1,22 +1,24 @@
 """The options of a server, checked once."""
 
 import ssl as tls
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
 from aiomilter._access import Access, group_number, user_number
 from aiomilter.failures import FailurePolicy, check_answer
 from aiomilter.observe import Observer
+from aiomilter.observe.guard import check_observer
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.replies import TEMPFAIL, Response
 
 __all__ = ["Options", "check_number", "group_number", "user_number"]
 
 _NO_NUMBERS: Final = frozenset(
-    {"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer"}
+    {"on_error", "on_timeout", "callback_timeouts", "answer_timeouts", "observer", "name"}
     | {"allowed_networks", "allowed_users", "allowed_groups", "ssl"}
 )
+_LONGEST_NAME: Final = 64
 _MAY_BE_NONE: Final = frozenset(
     {"idle_timeout", "answer_timeout", "progress_interval", "max_connections_per_peer", "max_messages", "stall_timeout"}
 )
@@ -60,7 +62,8 @@ class Options:
     allowed_users: Collection[str | int] | None = None
     allowed_groups: Collection[str | int] | None = None
     ssl: tls.SSLContext | None = None
-    observer: Observer | None = None
+    observer: Observer | Sequence[Observer] | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -68,12 +71,22 @@ class Options:
         check_answer("on_timeout", self.on_timeout, none=True)
         Access(self.allowed_networks, self.allowed_users, self.allowed_groups)
         _check_tls(self.ssl)
+        check_observer(self.observer)
+        _check_name(self.name)
         _check_by_stage("callback_timeouts", self.callback_timeouts)
         _check_by_stage("answer_timeouts", self.answer_timeouts)
         for option in fields(self):
             value = getattr(self, option.name)
             if option.name not in _NO_NUMBERS and not (value is None and option.name in _MAY_BE_NONE):
                 check_number(option.name, value)
+
+
+def _check_name(name: object) -> None:
+    """Check the name of a server: it is part of log lines."""
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected str, found {name!r}")
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"name: expected at most {_LONGEST_NAME} printable characters, found {name!a:.80}")
 
 
 def _check_tls(context: object) -> None:

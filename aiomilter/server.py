@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import socket
 import ssl as tls
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from time import monotonic
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, cast
 
@@ -20,15 +21,28 @@ from aiomilter._generation import Factory, Generation
 from aiomilter._handshakes import Handshakes
 from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
 from aiomilter._shielded import finish, settle
-from aiomilter._stall import Claim, Watch, watch
+from aiomilter._stall import Watch, watch
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter
-from aiomilter.observe import SERVER, Observer, Where
+from aiomilter.observe import (
+    OPTION_OF,
+    ConnectionRefused,
+    InternalError,
+    Lifecycle,
+    LifecycleKind,
+    Limit,
+    LimitReached,
+    Misuse,
+    Observer,
+    PeerError,
+    PeerErrorKind,
+    ResourceExhausted,
+    Where,
+)
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
-from aiomilter.observe.seldom import Seldom
 from aiomilter.options import Options, check_number
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.events import Connect
@@ -90,7 +104,8 @@ def serve(
     socket_owner: str | int | None = None,
     socket_group: str | int | None = None,
     backlog: int = BACKLOG,
-    observer: Observer | None = None,
+    observer: Observer | Sequence[Observer] | None = None,
+    name: str = "",
 ) -> "Server":
     """Serve a filter to MTAs: ``async with serve(MyFilter, "inet:8890@127.0.0.1") as server: ...``.
 
@@ -122,8 +137,8 @@ def serve(
             From there on a packet may take as long as ``idle_timeout`` says, since Postfix keeps half of one back while its
             client takes its time; but where too much memory is kept (``max_memory``) for so many seconds, it is closed.
         write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
-        stall_timeout: Seconds a callback may block the event loop before ``observer.stalled`` says which, and where; a thread
-            watches.  None watches nothing.
+        stall_timeout: Seconds a callback may block the event loop before ``observer.loop_stalled`` says which, and where; a
+            thread watches.  None watches nothing.
         max_connections: Connections that are served at once; one more is answered TEMPFAIL at CONNECT.
         max_connections_per_peer: The same of one MTA: of an address, or of a user for UNIX-domain sockets; None for as many as
             there may be.
@@ -160,7 +175,10 @@ def serve(
         socket_owner: Owner of UNIX-domain sockets, name or number.
         socket_group: Group of UNIX-domain sockets, name or number.
         backlog: Connections the system may keep waiting.
-        observer: Hears what happens; None writes to the logger ``aiomilter``.
+        observer: A :class:`aiomilter.Observer`, or several, that hear what happens; None for
+            :class:`aiomilter.observe.log.LogObserver`, which writes to the logger ``aiomilter``.  Name it beside others to keep
+            the log: ``observer=[LogObserver(), Mine()]``.
+        name: What log lines and events call the server, where several share a process: at most 64 printable characters.
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
@@ -202,6 +220,7 @@ def serve(
         allowed_groups=allowed_groups,
         ssl=ssl,
         observer=observer,
+        name=name,
     )
     check_number("drain_timeout", drain_timeout, zero=True)
     check_number("backlog", backlog)
@@ -235,7 +254,8 @@ class Server:
         self._permissions = permissions
         self.drain_timeout = drain_timeout
         self._backlog = backlog
-        self.observer: Observer = Guard(options.observer or LogObserver())
+        self.observer: Guard = Guard(LogObserver() if options.observer is None else options.observer)
+        self._where = Where(server=options.name)
         self.broken: asyncio.Event = asyncio.Event()
         """Set while the factory in use has ended before it was to: new connections are asked to come back."""
         self._generation: Generation | None = None
@@ -257,19 +277,17 @@ class Server:
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
-        self._say = Seldom(self.observer.remarked, monotonic)
-        self._say_lacking = Seldom(self._tell_lacking, monotonic)
         # Who is being let in.
-        self._newcomer = SERVER
+        self._newcomer = self._where
         self._interval = 0.0
         # For how many sweeps too much memory is kept.
         self._pressed = 0
-        self._budget = Budget(options.max_memory, options.max_messages, self._say)
+        self._budget = Budget(options.max_memory, options.max_messages, self._tell_limit)
         self._crowd = Crowd(
             options.max_connections,
             options.max_connections_per_peer,
             options.max_refused_connections,
-            lambda kind, what: self._say(kind, what, self._newcomer),
+            lambda limit, number, what: self._tell_limit(limit, number, what, self._newcomer),
         )
         self._handshakes: Handshakes | None = None
         self._unwatch: Callable[[], None] | None = None
@@ -304,7 +322,9 @@ class Server:
             if listen:
                 await self._listen()
                 if self._options.stall_timeout is not None:
-                    self._unwatch = watch(Watch(self._options.stall_timeout, self._claim, self.observer.stalled))
+                    self._unwatch = watch(
+                        Watch(self._options.stall_timeout, self._claim, self.observer.tell, self._where)
+                    )
         except BaseException:
             self._stop_listening()
             await self.close()
@@ -437,7 +457,8 @@ class Server:
         self._count += 1
         served = self._crowd.enter(self._count, peer)
         if generation.broken:
-            self._say("the factory", "the factory has ended; answering TEMPFAIL to new connections until a reload")
+            what = "the factory has ended; answering TEMPFAIL to new connections until a reload"
+            self.observer.tell(ConnectionRefused(self._newcomer, "factory", what))
             served = False
         make, tables, kind = generation.make, generation.tables, self._protocol
         if not served:
@@ -453,6 +474,7 @@ class Server:
             self._when_ended,
             self._budget,
             self._newcomer.peer,
+            self._newcomer.listener,
         )
         self._connections[connection] = generation
         generation.connections += 1
@@ -472,10 +494,10 @@ class Server:
         if not self._connections:
             self._idle.set()
 
-    def _claim(self, frame: FrameType) -> Claim | None:
-        """Return whose callback a frame runs, if it is on a connection of this server."""
+    def _claim(self, frame: FrameType) -> Where | None:
+        """Return where a frame runs a callback, if it is on a connection of this server."""
         connection = connection_of(frame)
-        return Claim(*connection.at_work()) if connection in self._connections and connection is not None else None
+        return connection.at_work() if connection in self._connections and connection is not None else None
 
     def _begin_sweep(self) -> None:
         options = self._options
@@ -503,15 +525,16 @@ class Server:
                 if connection.silent:
                     why = "as a mail client that waits for a greeting would"
                     what = f"a connection said nothing within {seconds:g} s, {why}; closing"
-                self._say("silence" if connection.silent else "packets", what, connection.where())
+                kind = PeerErrorKind.SILENT if connection.silent else PeerErrorKind.UNFINISHED
+                self.observer.tell(PeerError(connection.where(), kind, what))
                 connection.stop()
             elif min(self._pressed, connection.idle) > unfinished and connection.keeps_much:
                 what = f"a connection that keeps much brought no packet for {options.packet_timeout:g} s; closing"
-                self._say("packets", what, connection.where())
+                self.observer.tell(PeerError(connection.where(), PeerErrorKind.UNFINISHED, what))
                 connection.stop()
             elif connection.idle > idle:
                 what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"
-                self._say("idle connections", what, connection.where())
+                self.observer.tell(PeerError(connection.where(), PeerErrorKind.IDLE, what))
                 connection.stop()
 
     # ----------------------------------------------------------------------------------------------------- the factory
@@ -542,7 +565,10 @@ class Server:
             await generation.ended()
 
     async def _end_generation(self, generation: "Generation") -> Exception | None:
-        return await generation.end(self._options.cancel_timeout, lambda what: self.observer.failed(SERVER, what, None))
+        return await generation.end(self._options.cancel_timeout, self._factory_failed)
+
+    def _factory_failed(self, what: str, error: BaseException | None = None) -> None:
+        self.observer.tell(Lifecycle(self._where, LifecycleKind.FACTORY_FAILED, what, error))
 
     def _forget(self, generation: "Generation", error: BaseException | None) -> None:
         """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it.
@@ -553,12 +579,12 @@ class Server:
         if self._generation is None or generation not in self._generations:
             return
         if generation.broken:
-            self.observer.failed(SERVER, f"the factory {generation.name} ended while it was in use", error)
+            self._factory_failed(f"the factory {generation.name} ended while it was in use", error)
             for connection, its in list(self._connections.items()):
                 if its is generation:
                     connection.drain_off()
         elif error is not None:
-            self.observer.failed(SERVER, "the factory raised as it ended", error)
+            self._factory_failed("the factory raised as it ended", error)
         if generation is self._generation:
             self.broken.set()
         else:
@@ -572,23 +598,28 @@ class Server:
 
     async def _listen(self) -> None:
         if self._share is not None:
-            self._listeners += [
-                Listener(bound, self._accepted, self._cannot_accept, self._share) for bound in self._share.bound
-            ]
+            self._listeners += [self._listener(bound, self._share) for bound in self._share.bound]
             self._share.when_told(self._begin_to_accept)
             return
         for address in self._wanted:
             for bound in await self._bind(address):
-                self._listeners.append(Listener(bound, self._accepted, self._cannot_accept))
+                self._listeners.append(self._listener(bound))
         self._check_open("serve")
         self._begin_to_accept()
+
+    def _listener(self, bound: Bound, share: Share | None = None) -> Listener:
+        def accepted(sock: socket.socket, name: Any) -> None:
+            self._accepted(sock, name, bound.name)
+
+        return Listener(bound, accepted, self._cannot_accept, share)
 
     def _begin_to_accept(self) -> None:
         for listener in self._listeners:
             listener.start(self._backlog)
             name = listener.bound.name
             self.addresses = (*self.addresses, name)
-            self.observer.started(name, listener.bound.everywhere)
+            what = f"listening on {name}{' (all addresses)' if listener.bound.everywhere else ''}"
+            self._tell_listener(LifecycleKind.LISTENER_STARTED, name, what)
             self._warn(listener.bound)
         self._warn_of_no_effect()
 
@@ -598,7 +629,7 @@ class Server:
         known = self._access.by_network or (options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED)
         if bound.exposed and not known:
             what = "other machines may connect, and nothing says which: see allowed_networks and ssl"
-            self.observer.remarked(SERVER, f"{bound.name}: {what}")
+            self.observer.tell(Misuse(self._where, f"{bound.name}: {what}"))
 
     def _warn_of_no_effect(self) -> None:
         """Say which options keep nobody out, since there is no socket that they are about."""
@@ -611,7 +642,7 @@ class Server:
             ("ssl", options.ssl, "TCP", not all(local)),
         ):
             if given is not None and not there:
-                self.observer.remarked(SERVER, f"{name} has no effect: there is no {kind} socket")
+                self.observer.tell(Misuse(self._where, f"{name} has no effect: there is no {kind} socket"))
 
     async def _bind(self, address: Address) -> list[Bound]:
         if not isinstance(address, Inet):
@@ -623,20 +654,20 @@ class Server:
             raise cannot_look_up(address, error) from error
         return bind_found(address, self._permissions, found)
 
-    def _accepted(self, sock: socket.socket, name: Any) -> None:
+    def _accepted(self, sock: socket.socket, name: Any, listener: str) -> None:
         """Have the event loop make a transport of a new connection, if it may stay."""
         keep_from_children(sock)
-        self._newcomer = Where(0, "", "", None, peer_address(sock, name))
+        self._newcomer = replace(self._where, peer=peer_address(sock, name), listener=listener)
         try:
             self._let_in(sock)
         finally:
-            self._newcomer = SERVER
+            self._newcomer = self._where
 
     def _let_in(self, sock: socket.socket) -> None:
         refusal = self._access.refusal(sock)
         if refusal is not None:
             sock.close()
-            self._say("access", f"a connection was closed: {refusal}", self._newcomer)
+            self.observer.tell(ConnectionRefused(self._newcomer, "access", f"a connection was closed: {refusal}"))
             return
         peer = peer_name(sock) if self._crowd.counts_peers else ""
         if self._crowd.turns_away(peer):
@@ -673,7 +704,8 @@ class Server:
             if name not in ("TLS", None):
                 raise RemoteProtocolError(f"speaks {name}, not TLS")
             where = connection.where()
-            async with self._handshakes.turn(peer_network(sock), lambda kind, what: self._say(kind, what, where)):
+            say = partial(self._tell_limit, where=where)
+            async with self._handshakes.turn(peer_network(sock), say):
                 ours.pop_all()
                 return await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: connection,
@@ -695,17 +727,26 @@ class Server:
         connection.never_made()
         where = connection.where()
         if isinstance(error, RemoteProtocolError):
-            self._say(str(error), str(error), where)
+            self.observer.tell(PeerError(where, PeerErrorKind.PROTOCOL, str(error)))
         elif isinstance(error, OSError):  # whatever goes wrong with TLS is one
-            self._say("a new connection", f"a new connection is lost: {type(error).__name__}: {error}", where)
+            what = f"a new connection is lost: {type(error).__name__}: {error}"
+            self.observer.tell(PeerError(where, PeerErrorKind.LOST, what))
         elif error is not None:
-            self.observer.failed(SERVER, "a new connection is lost", error)
+            self.observer.tell(InternalError(self._where, "a new connection is lost", error))
 
     def _cannot_accept(self, error: OSError) -> None:
-        self._say_lacking("descriptors", f"cannot accept connections: {error.strerror}; trying again every second")
+        what = f"cannot accept connections: {error.strerror}; trying again every second"
+        self.observer.tell(ResourceExhausted(self._where, "descriptors", what))
 
-    def _tell_lacking(self, where: Where, what: str) -> None:
-        self.observer.peer_error(where, "descriptors", what)
+    def _tell_limit(self, limit: Limit, number: int, what: str, where: Where | None = None) -> None:
+        self.observer.tell(LimitReached(where or self._where, limit, number, OPTION_OF[limit], what))
+
+    def tell_reload(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
+        """Tell the observers how a reload goes."""
+        self.observer.tell(Lifecycle(self._where, kind, what, error))
+
+    def _tell_listener(self, kind: LifecycleKind, name: str, what: str) -> None:
+        self.observer.tell(Lifecycle(replace(self._where, listener=name), kind, what))
 
     def _stop_listening(self) -> None:
         self._stopped = True
@@ -716,7 +757,7 @@ class Server:
         if self._share is not None:
             self._share.end()
         for name in self.addresses if self._listeners else ():
-            self.observer.stopped(name)
+            self._tell_listener(LifecycleKind.LISTENER_STOPPED, name, f"no longer listening on {name}")
         self._listeners.clear()
 
 

@@ -34,9 +34,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
         "_access": "_kernel",
-        "_crowd": "",
-        "_handshakes": "",
-        "_budget": "",
+        "_crowd": "observe",
+        "_handshakes": "observe",
+        "_budget": "observe",
         "options": "observe failures _access",
         "_connection": "handler observe options _budget",
         "_address_hints": "",

@@ -11,7 +11,8 @@ from aiomilter.options import Options
 NUMBERS = [
     option.name
     for option in fields(Options)
-    if not option.name.startswith(("on_", "observer", "allowed_", "ssl")) and not option.name.endswith("_timeouts")
+    if not option.name.startswith(("on_", "observer", "name", "allowed_", "ssl"))
+    and not option.name.endswith("_timeouts")
 ]
 
 

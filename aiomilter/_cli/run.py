@@ -46,7 +46,8 @@ from aiomilter.daemon import (
 )
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import FailurePolicy
-from aiomilter.observe import SERVER, Observer
+from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
+from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server, serve
 from aiomilter.wire.constants import Stage
@@ -408,7 +409,7 @@ def _check_nothing_keeps_out(options: argparse.Namespace) -> None:
 
 def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Systemd) -> int:
     """Serve with several processes, each of which loads the filter for itself."""
-    observer = LogObserver()
+    observer = Guard(LogObserver())
 
     def make(share: Share, later: bool) -> _Daemon:
         return _daemon(options, sockets, share=share, later=later)
@@ -508,11 +509,12 @@ def _end_trouble(target: str, error: BaseException) -> Trouble:
     return Trouble(f"{target} failed at its end: {type(error).__name__}: {error}", details=own_traceback(error))
 
 
-def _log_trouble(observer: Observer, what: str, trouble: Trouble, error: BaseException) -> None:
+def _log_trouble(observer: Guard, what: str, trouble: Trouble, error: BaseException) -> None:
     """Write a record on what could not be done, with the user's own exception where there is more to be seen in that."""
     cause = error.__context__ if trouble is error else error
     shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
-    observer.failed(SERVER, f"cannot {what}: {trouble}; {UNCHANGED}", shown)
+    text = f"cannot {what}: {trouble}; {UNCHANGED}"
+    observer.tell(Lifecycle(SERVER, LifecycleKind.RELOAD_FAILED, text, shown))
 
 
 def _message_taker(options: argparse.Namespace) -> Callable[["Outcome"], None]:
@@ -627,26 +629,27 @@ class _Daemon:
         Returns:
             Whether that worked; the log says what has happened.
         """
-        target, observer = self._options.target, self._server.observer
-        observer.noted(RELOADING)
+        target, server = self._options.target, self._server
+        server.tell_reload(LifecycleKind.RELOADING, RELOADING)
         try:
             tls(_tls_files(self._options))  # if it cannot be used, nothing has changed yet
             async with self._loader.anew() as factory:
                 await self._server.reload(factory)
         except asyncio.CancelledError:
-            observer.remarked(SERVER, GIVEN_UP)
+            server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
             raise
         except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
-            _log_trouble(observer, "reload", trouble, error)
+            _log_trouble(server.observer, "reload", trouble, error)
             return False
         logs.go_on(self._options.log_level)
         try:
             self._renew_tls()
         except Trouble as trouble:  # the files have changed since a moment ago
-            observer.failed(SERVER, f"reloaded the filter alone: {trouble}; TLS goes on as before", None)
+            what = f"reloaded the filter alone: {trouble}; TLS goes on as before"
+            server.tell_reload(LifecycleKind.RELOAD_FAILED, what)
             return False
-        observer.noted(RELOADED)
+        server.tell_reload(LifecycleKind.RELOADED, RELOADED)
         return True
 
     def _renew_tls(self) -> None:
