@@ -6,8 +6,10 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["is_ipv6", "meant"]
+__all__ = ["MAX_UNIX_PATH", "is_ipv6", "meant"]
 
+MAX_UNIX_PATH: Final = 107
+"""Octets of a path that sockaddr_un can hold on Linux, its NUL not counted."""
 _LONGEST: Final = 1024
 """Characters that are worth a guess."""
 _SCHEME: Final = r"([a-z][a-z0-9+.-]*)(?:://|[:=]|\s+)(.*)"

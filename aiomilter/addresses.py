@@ -21,13 +21,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from aiomilter._address_hints import is_ipv6, meant
+from aiomilter._address_hints import MAX_UNIX_PATH, is_ipv6, meant
 from aiomilter.exceptions import AddressError
 
 __all__ = ["Address", "Inet", "Inherited", "Unix", "parse", "parse_all"]
 
-_MAX_PATH: Final = 107
-"""Octets of a path that sockaddr_un can hold on Linux, its NUL not counted."""
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<literal>[^\]]+)\]|(?P<host>[^:\[\]@]+)):(?P<port>[^:@\[\]]+)")
 _NO_HOST: Final = re.compile(r"[\s\x00-\x20\x7f\[\]@/,;*\"'{}<>\\]")
 """What no host name or address has in it."""
@@ -165,8 +163,8 @@ def _unix(path: str) -> Unix:
         raise _Unclear(f"{_ABSOLUTE}: no mail server finds an abstract one")
     if not path.startswith("/") or "\0" in path:
         raise _Unclear(_ABSOLUTE)
-    if len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
-        raise _Unclear(f"a path of at most {_MAX_PATH} octets")
+    if len(path.encode("utf-8", "surrogateescape")) > MAX_UNIX_PATH:
+        raise _Unclear(f"a path of at most {MAX_UNIX_PATH} octets")
     return Unix(path)
 
 

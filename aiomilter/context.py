@@ -213,7 +213,7 @@ class Context:
             name: With or without braces: ``"{auth_type}"`` and ``"auth_type"`` are the same.
             default: What to return where the MTA sent none.
 
-        Source: libmilter/docs/smfi_getsymval.html; protocol.md P-080 to P-085.
+        Source: libmilter/docs/smfi_getsymval.html; aiomilter/help/protocol.rst, P-080 to P-085.
         """
         value = self._live().source.macro(name)
         return default if value is None else value
@@ -272,7 +272,7 @@ class Context:
         Seldom needed: while a callback waits it is sent every ``progress_interval`` seconds.  Postfix takes it at any step it
         waits at; any other MTA only at end of message, and there Sendmail restarts its read timeout but not the total one.
 
-        Source: libmilter/docs/smfi_progress.html; protocol.md section 3.8, P-093.
+        Source: libmilter/docs/smfi_progress.html; aiomilter/help/protocol.rst, "PROGRESS", P-093.
         """
         return self._live().source.progress()
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Final, TypedDict, Unpack
 
-from aiomilter._forked import call_in_children
-from aiomilter._life import Orders, Reload, Service, live
-from aiomilter._listening import PLACES, Bound, Permissions, Share, bind
-from aiomilter._systemd import Systemd
-from aiomilter._workers import Make, Report, Supervisor
+from aiomilter._process import lifecycle
+from aiomilter._process.lifecycle import Control, Reload, Service
+from aiomilter._process.systemd import Systemd
+from aiomilter._process.workers import Make, Report, Supervisor
+from aiomilter._serving.binding import Bound, Permissions, bind
+from aiomilter._serving.forked import call_in_children
+from aiomilter._serving.sharing import PLACES, AcceptBalancer
 from aiomilter.addresses import parse_all
 from aiomilter.failures import FailurePolicy
 from aiomilter.observe import Lifecycle, LifecycleKind, Observer, Where
@@ -30,10 +32,10 @@ __all__ = [
     "RELOADED",
     "RELOADING",
     "UNCHANGED",
+    "AcceptBalancer",
     "Reload",
     "ServeOptions",
     "Service",
-    "Share",
     "Systemd",
     "reload",
     "run",
@@ -134,7 +136,7 @@ def run(
     systemd = Systemd.from_environment()
     if workers > 1:
 
-        def make(share: Share, later: bool) -> Server:
+        def make(share: AcceptBalancer, later: bool) -> Server:
             server = serve(factory, *texts, **options)
             server.share(share)
             return server
@@ -256,7 +258,7 @@ async def run_until_stopped(
         systemd: Is told of start, reload and end, and fed while the event loop turns.
     """
     loop = asyncio.get_running_loop()
-    orders = Orders()
+    control = Control()
     stops = 0
 
     # Not handlers of the loop: where a callback blocks it they are not called.
@@ -266,10 +268,10 @@ async def run_until_stopped(
         if stops > 2:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        tell(orders.told_to_stop)
+        tell(control.request_stop)
 
     def renew(_: int, __: FrameType | None) -> None:
-        tell(orders.reload.set)
+        tell(control.reload.set)
 
     def tell(order: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -281,7 +283,7 @@ async def run_until_stopped(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _Handling.now = True
     try:
-        await live(service, orders, own_process=own_process, reload=reload, manager=systemd or Systemd())
+        await lifecycle.run(service, control, own_process=own_process, reload=reload, manager=systemd or Systemd())
     finally:
         _Handling.now = False
         _give_back()

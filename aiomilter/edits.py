@@ -3,7 +3,7 @@
 Postfix renumbers header fields after a deletion and Sendmail does not, and both count what is inserted; so changes and
 deletions go first, of each name from the highest occurrence down, and an occurrence means the same on both.
 
-Source: protocol.md section 3.5; design.md, decision 4.
+Source: aiomilter/help/protocol.rst, "Modifications" and "Header fields".
 """
 
 import re
@@ -300,7 +300,7 @@ def _params(params: tuple[str, ...], what: str) -> str | None:
 def body_packets(body: bytes) -> list[bytes]:
     """Return the packets that replace the body: pieces of 65535 octets, one empty packet for an empty body.
 
-    Source: protocol.md P-120, P-121.
+    Source: aiomilter/help/protocol.rst, P-120 and P-121.
     """
     pieces = range(0, len(body), BODY_CHUNK_SIZE) or (0,)
     return [packet(ReplyCode.REPLBODY, body[at : at + BODY_CHUNK_SIZE]) for at in pieces]

@@ -129,7 +129,7 @@ def no_reply(callback: NoReply) -> NoReply:
     It has to return None.  An answer all the same, or a failure, is logged and given at the next step that has an answer.
     Not for ``eom``, nor where the moment matters (greylisting, limits): the MTA may send the step long after it happened.
 
-    Source: libmilter/docs/xxfi_negotiate.html, SMFIP_NR_*; protocol.md section 4.4.
+    Source: libmilter/docs/xxfi_negotiate.html, SMFIP_NR_*; aiomilter/help/protocol.rst, "Protocol flags".
     """
     callback.__aiomilter_no_reply__ = True  # type: ignore[attr-defined]
     return callback
@@ -197,7 +197,7 @@ class Milter:
         ACCEPT: everything of this client passes.  REJECT, TEMPFAIL, a Reply: everything of it is refused; Sendmail uses its
         own text, Postfix refuses MAIL.
 
-        Source: libmilter/docs/xxfi_connect.html; protocol.md section 3.3, as for all callbacks.
+        Source: libmilter/docs/xxfi_connect.html; aiomilter/help/protocol.rst, "Answers by stage", as for all callbacks.
         """
         return None
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from aiomilter._access import Access, group_number, user_number
+from aiomilter._serving.access import Access, group_number, user_number
 from aiomilter.failures import FailurePolicy, check_answer
 from aiomilter.observe import Observer
 from aiomilter.observe.guard import check_observer

@@ -9,19 +9,22 @@ from dataclasses import replace
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, cast
+from weakref import WeakKeyDictionary
 
-from aiomilter._access import Access, peer_address, peer_name, peer_network
-from aiomilter._bind_errors import cannot_look_up
-from aiomilter._budget import Budget
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.transport import MilterProtocol, connection_of
-from aiomilter._crowd import Crowd
-from aiomilter._forked import keep_from_children
-from aiomilter._generation import Factory, Generation
-from aiomilter._handshakes import Handshakes
-from aiomilter._listening import Bound, Listener, Permissions, Share, bind_found, query
-from aiomilter._shielded import finish, settle
-from aiomilter._stall import Watch, watch
+from aiomilter._serving.access import Access, peer_address, peer_name, peer_network
+from aiomilter._serving.admission import ConnectionLimits
+from aiomilter._serving.bind_errors import cannot_look_up
+from aiomilter._serving.binding import Bound, Permissions, bind_found, query
+from aiomilter._serving.factory import Factory, FactoryLifespan
+from aiomilter._serving.forked import keep_from_children
+from aiomilter._serving.handshakes import Handshakes
+from aiomilter._serving.listener import Listener
+from aiomilter._serving.memory import MemoryLimit
+from aiomilter._serving.sharing import AcceptBalancer
+from aiomilter._serving.shielded import finish, settle
+from aiomilter._serving.stall import Watch, watch
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.failures import FailurePolicy
@@ -258,18 +261,19 @@ class Server:
         self._where = Where(server=options.name)
         self.broken: asyncio.Event = asyncio.Event()
         """Set while the factory in use has ended before it was to: new connections are asked to come back."""
-        self._generation: Generation | None = None
-        self._generations: set[Generation] = set()
+        self._lifespan: FactoryLifespan | None = None
+        self._lifespans: set[FactoryLifespan] = set()
         # Those that are about to start.
-        self._building: set[Generation] = set()
-        self._connections: dict[MilterProtocol, Generation] = {}
+        self._building: set[FactoryLifespan] = set()
+        self._connections: dict[MilterProtocol, FactoryLifespan] = {}
         self._refusing = DispatchTables(options)
+        self._tables: WeakKeyDictionary[FactoryLifespan, DispatchTables] = WeakKeyDictionary()
         self._count = 0
         # One for all: a method looked up for each connection would be an object for each.
         self._when_ended = self._ended
         self._listeners: list[Listener] = []
         self._accepting: dict[asyncio.Task[Any], MilterProtocol] = {}
-        self._share: Share | None = None
+        self._share: AcceptBalancer | None = None
         # Whether it was started, and takes nobody any more; and what closes it.
         self._begun = False
         self._stopped = False
@@ -282,8 +286,8 @@ class Server:
         self._interval = 0.0
         # For how many sweeps too much memory is kept.
         self._pressed = 0
-        self._budget = Budget(options.max_memory, options.max_messages, self._tell_limit)
-        self._crowd = Crowd(
+        self._memory = MemoryLimit(options.max_memory, options.max_messages, self._tell_limit)
+        self._limits = ConnectionLimits(
             options.max_connections,
             options.max_connections_per_peer,
             options.max_refused_connections,
@@ -313,12 +317,12 @@ class Server:
         self._idle.set()
         options, loop = self._options, asyncio.get_running_loop()
         patience = min(_TLS_WAITS, options.packet_timeout)
-        self._handshakes = Handshakes(loop, options.max_memory, self._budget.change, patience)
+        self._handshakes = Handshakes(loop, options.max_memory, self._memory.change, patience)
         # glibc gives blocks of the size that asyncio reads into by system calls of their own, three a read, until it has seen
         # a larger one freed: 25 calls a message instead of 10.
         bytes(_MAPPED)
         try:
-            self._generation = await self._build(self._factory, "serve")
+            self._lifespan = await self._build(self._factory, "serve")
             if listen:
                 await self._listen()
                 if self._options.stall_timeout is not None:
@@ -353,15 +357,15 @@ class Server:
             Exception: Whatever the factory raises; then nothing has changed.
         """
         self._check_open("reload")
-        generation = await self._build(factory, "reload")
-        if self._generation is None:
+        lifespan = await self._build(factory, "reload")
+        if self._lifespan is None:
             # It has not started, or has let go since the other was built.
-            await finish(self._end_generation(generation))
+            await finish(self._end_lifespan(lifespan))
             raise RuntimeError("reload: the server does not serve")
         # Not before: another reload may have been quicker.
-        old, self._generation = self._generation, generation
+        old, self._lifespan = self._lifespan, lifespan
         if old.broken:
-            self._generations.discard(old)
+            self._lifespans.discard(old)
             self.broken.clear()
         old.retire()
 
@@ -421,12 +425,12 @@ class Server:
         if self._unwatch is not None:
             unwatch, self._unwatch = self._unwatch, None
             unwatch()
-        self._generation = None
+        self._lifespan = None
         # Whoever builds one hears of it.
-        await asyncio.gather(*map(self._end_generation, self._building))
-        ended = await asyncio.gather(*map(self._end_generation, self._generations))
+        await asyncio.gather(*map(self._end_lifespan, self._building))
+        ended = await asyncio.gather(*map(self._end_lifespan, self._lifespans))
         errors = [error for error in ended if error is not None]
-        self._generations.clear()
+        self._lifespans.clear()
         if errors:
             raise errors[0] if len(errors) == 1 else ExceptionGroup("factories failed to end", errors)
 
@@ -452,15 +456,15 @@ class Server:
         Args:
             peer: Who has made it, for the limit of connections of each; "" for nobody in particular.
         """
-        generation = self._generation
-        assert generation is not None
+        lifespan = self._lifespan
+        assert lifespan is not None
         self._count += 1
-        served = self._crowd.enter(self._count, peer)
-        if generation.broken:
+        served = self._limits.enter(self._count, peer)
+        if lifespan.broken:
             what = "the factory has ended; answering TEMPFAIL to new connections until a reload"
             self.observer.tell(ConnectionRefused(self._newcomer, "factory", what))
             served = False
-        make, tables, kind = generation.make, generation.tables, self._protocol
+        make, tables, kind = lifespan.make, self._tables_of(lifespan), self._protocol
         if not served:
             make, tables, kind = _Refusing, self._refusing, MilterProtocol
         loop = asyncio.get_running_loop()
@@ -472,23 +476,29 @@ class Server:
             self.observer,
             self._count,
             self._when_ended,
-            self._budget,
+            self._memory,
             self._newcomer.peer,
             self._newcomer.listener,
         )
-        self._connections[connection] = generation
-        generation.connections += 1
+        self._connections[connection] = lifespan
+        lifespan.connections += 1
         self._idle.clear()
-        if self._crowd.full:
+        if self._limits.full:
             for listener in self._listeners:
                 listener.hold()
         return connection
 
+    def _tables_of(self, lifespan: FactoryLifespan) -> DispatchTables:
+        tables = self._tables.get(lifespan)
+        if tables is None:
+            tables = self._tables[lifespan] = DispatchTables(self._options)
+        return tables
+
     def _ended(self, connection: MilterProtocol) -> None:
         self._connections.pop(connection).leave()
         self._count_connections()
-        self._crowd.leave(connection.number)
-        if not self._crowd.full:
+        self._limits.leave(connection.number)
+        if not self._limits.full:
             for listener in self._listeners:
                 listener.go_on()
         if not self._connections:
@@ -513,7 +523,7 @@ class Server:
         options = self._options
         idle = float("inf") if options.idle_timeout is None else options.idle_timeout / self._interval
         unfinished = options.packet_timeout / self._interval
-        self._pressed = self._pressed + 1 if self._budget.full else 0
+        self._pressed = self._pressed + 1 if self._memory.full else 0
         for connection in list(self._connections):
             if connection.waiting:
                 continue
@@ -539,60 +549,60 @@ class Server:
 
     # ----------------------------------------------------------------------------------------------------- the factory
 
-    async def _build(self, factory: Factory, what: str) -> "Generation":
-        generation = Generation(factory, self._options, self._forget)
-        self._building.add(generation)
+    async def _build(self, factory: Factory, what: str) -> "FactoryLifespan":
+        lifespan = FactoryLifespan(factory, self._forget)
+        self._building.add(lifespan)
         try:
-            await generation.start()
+            await lifespan.start()
         except asyncio.CancelledError:
-            generation.give_up()
-            await finish(self._end_generation(generation))
+            lifespan.give_up()
+            await finish(self._end_lifespan(lifespan))
             raise
         except RuntimeError:
             self._check_open(what)
             raise
         finally:
-            self._building.discard(generation)
-        self._generations.add(generation)
-        return generation
+            self._building.discard(lifespan)
+        self._lifespans.add(lifespan)
+        return lifespan
 
     async def _let_go(self) -> None:
         """Have the factories let go, and wait until they have; what they raise is raised by :meth:`close`."""
-        self._generation = None
-        for generation in self._generations:
-            generation.release()
-        for generation in self._generations:
-            await generation.ended()
+        self._lifespan = None
+        for lifespan in self._lifespans:
+            lifespan.release()
+        for lifespan in self._lifespans:
+            await lifespan.ended()
 
-    async def _end_generation(self, generation: "Generation") -> Exception | None:
-        return await generation.end(self._options.cancel_timeout, self._factory_failed)
+    async def _end_lifespan(self, lifespan: "FactoryLifespan") -> Exception | None:
+        return await lifespan.end(self._options.cancel_timeout, self._factory_failed)
 
     def _factory_failed(self, what: str, error: BaseException | None = None) -> None:
         self.observer.tell(Lifecycle(self._where, LifecycleKind.FACTORY_FAILED, what, error))
 
-    def _forget(self, generation: "Generation", error: BaseException | None) -> None:
+    def _forget(self, lifespan: "FactoryLifespan", error: BaseException | None) -> None:
         """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it.
 
         One that was not to, such as a TaskGroup of which a task has failed, serves no new SMTP session, and if it is the one in
         use, nobody is served by another until a reload.
         """
-        if self._generation is None or generation not in self._generations:
+        if self._lifespan is None or lifespan not in self._lifespans:
             return
-        if generation.broken:
-            self._factory_failed(f"the factory {generation.name} ended while it was in use", error)
+        if lifespan.broken:
+            self._factory_failed(f"the factory {lifespan.name} ended while it was in use", error)
             for connection, its in list(self._connections.items()):
-                if its is generation:
+                if its is lifespan:
                     connection.drain_off()
         elif error is not None:
             self._factory_failed("the factory raised as it ended", error)
-        if generation is self._generation:
+        if lifespan is self._lifespan:
             self.broken.set()
         else:
-            self._generations.discard(generation)
+            self._lifespans.discard(lifespan)
 
     # -------------------------------------------------------------------------------------------------------- sockets
 
-    def share(self, share: Share) -> None:
+    def share(self, share: AcceptBalancer) -> None:
         """Have the server accept from sockets that other processes accept from, too, once it is told to begin."""
         self._share = share
 
@@ -607,7 +617,7 @@ class Server:
         self._check_open("serve")
         self._begin_to_accept()
 
-    def _listener(self, bound: Bound, share: Share | None = None) -> Listener:
+    def _listener(self, bound: Bound, share: AcceptBalancer | None = None) -> Listener:
         def accepted(sock: socket.socket, name: Any) -> None:
             self._accepted(sock, name, bound.name)
 
@@ -669,8 +679,8 @@ class Server:
             sock.close()
             self.observer.tell(ConnectionRefused(self._newcomer, "access", f"a connection was closed: {refusal}"))
             return
-        peer = peer_name(sock) if self._crowd.counts_peers else ""
-        if self._crowd.turns_away(peer):
+        peer = peer_name(sock) if self._limits.counts_peers else ""
+        if self._limits.rejects(peer):
             sock.close()
             return
         loop = asyncio.get_running_loop()
@@ -750,8 +760,8 @@ class Server:
 
     def _stop_listening(self) -> None:
         self._stopped = True
-        for generation in self._building:
-            generation.give_up()
+        for lifespan in self._building:
+            lifespan.give_up()
         for listener in self._listeners:
             listener.close()
         if self._share is not None:

@@ -41,7 +41,7 @@ SCENARIOS: Final = {
 }
 
 GOALS: Final = (
-    # Scenario, what, who, against whom, the goal, whether it is the least: S4, S5, S6, S8.
+    # Scenario, what, who, against whom, the goal, whether it is the least.
     ("typical", "cpu_us", "aiomilter asyncio", "libmilter C", 0.50, False),
     ("typical", "cpu_us", "aiomilter uvloop", "libmilter C", 0.40, False),
     ("headers", "cpu_us", "aiomilter asyncio", "libmilter C", 0.32, False),

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.rigs.sendmail import Sendmail
-from tests.programs import need
+from tests.programs import LACKED, need
 from tests.shards import SHARDS, shard
 
 SomeRig = TypeVar("SomeRig", bound=Rig)
@@ -43,6 +43,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if name is not None:
         items[:] = shard(every, name)
         config.hook.pytest_deselected(items=list(set(every).difference(items)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if a test that needs a program of another project is not marked: where there is one, it would never be run."""
+    unmarked = {item.nodeid for item in session.items if not item.get_closest_marker("interop")}.intersection(LACKED)
+    if unmarked:
+        print(f"\nexpected the mark 'interop', since a program was missing: {', '.join(sorted(unmarked))}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -533,8 +533,8 @@ async def serving(factory: Factory, **options: Any) -> AsyncIterator[Scene]:
         left = asyncio.all_tasks() - before
         assert not left, f"tasks are left: {left}"
         assert not server._connections
-        assert not server._budget.used
-        assert not server._budget.messages
+        assert not server._memory.used
+        assert not server._memory.messages
         assert not contexts, contexts
     finally:
         async with asyncio.timeout(PATIENCE):

@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 import pytest
 
-__all__ = ["compiled", "lacking", "need", "needed", "program"]
+__all__ = ["LACKED", "compiled", "lacking", "need", "needed", "program"]
 
 _NONE: Final = "AIOMILTER_TESTS_BARE"
 """Variable of the environment; if it is set the machine counts as one that has none of them."""
@@ -22,8 +22,13 @@ def program(name: str) -> str | None:
     return None if os.environ.get(_NONE) else shutil.which(name, path=_PATH)
 
 
+LACKED: Final[list[str]] = []
+"""The tests that lacked something."""
+
+
 def lacking(missing: str) -> NoReturn:
     """Skip the test that lacks something; in CI, where everything must be there, fail it."""
+    LACKED.append(os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0])
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)

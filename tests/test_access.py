@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from aiomilter import Milter, serve
-from aiomilter._access import Access, peer_name
-from aiomilter._crowd import Crowd
+from aiomilter._serving.access import Access, peer_name
+from aiomilter._serving.admission import ConnectionLimits
 from aiomilter.server import Server
 
 from .patience import PATIENCE
@@ -437,7 +437,7 @@ async def test_an_option_that_has_no_effect_is_said(
 
 def test_a_crowd_counts_all_and_each() -> None:
     said: list[tuple[str, str]] = []
-    crowd = Crowd(3, 2, 2, lambda limit, number, what: said.append((limit, what)))
+    crowd = ConnectionLimits(3, 2, 2, lambda limit, number, what: said.append((limit, what)))
     assert [crowd.enter(number, "a") for number in (1, 2, 3)] == [True, True, False]
     assert said == [("connections_per_peer", "2 connections of a are open; answering TEMPFAIL to more of it")]
     assert crowd.enter(4, "b")
@@ -457,7 +457,7 @@ def test_a_crowd_counts_all_and_each() -> None:
 
 
 def test_who_was_refused_keeps_nobody_out_when_there_is_room() -> None:
-    crowd = Crowd(1, None, 1, lambda limit, number, what: None)
+    crowd = ConnectionLimits(1, None, 1, lambda limit, number, what: None)
     assert [crowd.enter(number, "") for number in (1, 2)] == [True, False]
     full = [crowd.full]
     crowd.leave(1)
@@ -468,22 +468,22 @@ def test_who_was_refused_keeps_nobody_out_when_there_is_room() -> None:
 
 def test_one_peer_does_not_take_the_room_for_refusals_from_the_others() -> None:
     said: list[tuple[str, str]] = []
-    crowd = Crowd(5, 1, 1, lambda limit, number, what: said.append((limit, what)))
-    assert [crowd.turns_away("a"), crowd.enter(1, "a"), crowd.turns_away("a"), crowd.enter(2, "a")] == [
+    crowd = ConnectionLimits(5, 1, 1, lambda limit, number, what: said.append((limit, what)))
+    assert [crowd.rejects("a"), crowd.enter(1, "a"), crowd.rejects("a"), crowd.enter(2, "a")] == [
         False,
         True,
         False,
         False,
     ]
-    assert [crowd.turns_away(peer) for peer in ("a", "b", "")] == [True, False, False]
+    assert [crowd.rejects(peer) for peer in ("a", "b", "")] == [True, False, False]
     assert said[-1] == ("refused_connections_per_peer", "closing connections of a: 1 are refused already")
     assert crowd.enter(3, "b")
     crowd.leave(2)
-    assert not crowd.turns_away("a")
+    assert not crowd.rejects("a")
 
 
 def test_nobody_in_particular_has_no_limit_of_its_own() -> None:
-    crowd = Crowd(5, 1, 1, lambda limit, number, what: None)
+    crowd = ConnectionLimits(5, 1, 1, lambda limit, number, what: None)
     assert all(crowd.enter(number, "") for number in range(5))
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from aiomilter import _bind_errors
-from aiomilter._bind_errors import cannot_listen, cannot_look_up
-from aiomilter._listening import Permissions, bind
+from aiomilter._serving import bind_errors
+from aiomilter._serving.bind_errors import cannot_listen, cannot_look_up
+from aiomilter._serving.binding import Permissions, bind
 from aiomilter.addresses import Inet, parse
 
 ANYBODY: Final = Permissions(None, None, None)
@@ -61,7 +61,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]
     found["_FIRST_FREE_PORT"].write_text("1024\n")
     found["_IPV6_OFF"].write_text("0\n")
     for name, path in found.items():
-        monkeypatch.setattr(_bind_errors, name, str(path))
+        monkeypatch.setattr(bind_errors, name, str(path))
     return found
 
 
@@ -257,7 +257,7 @@ def test_a_stale_socket_of_another_user_is_called_that(tmp_path: Path, monkeypat
 
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "s"))
-    monkeypatch.setattr("aiomilter._socket_file.socket.socket", Denied)
+    monkeypatch.setattr("aiomilter._serving.socket_file.socket.socket", Denied)
     with pytest.raises(
         OSError, match=r"could not be tried \(permission denied\).*; remove it, or give it to this user$"
     ):

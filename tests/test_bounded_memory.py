@@ -17,7 +17,7 @@ import pytest
 from aiomilter import Milter
 from aiomilter._connection import answers
 from aiomilter._connection.dispatch import DispatchTables
-from aiomilter.compat import conversation
+from aiomilter.compat import session
 from aiomilter.exceptions import NegotiationError
 from aiomilter.options import Options
 from aiomilter.wire import connection, events, framing, negotiation, state
@@ -36,8 +36,8 @@ KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
     "wire.connection._answered": "this",
     "_connection.answers.answers_of": "this",
-    "compat.conversation._agreement": "this",
-    "compat.conversation._quiet": "this",
+    "compat.session._agreement": "this",
+    "compat.session._quiet": "this",
     "wire.connection._rows": "this",
     "wire.events._parse_ip": "this",
     "wire.framing.head_after": "this",
@@ -50,33 +50,40 @@ KEPT: Final[Mapping[str, str]] = {
     "_connection.dispatch.DispatchTables._tables": "this",
     # Of a connection.
     "wire.connection.Connection._rows": OURS,
-    "wire.connection.Connection._symbols": "tests/test_budget.py",
+    "wire.connection.Connection._symbols": "tests/test_memory.py",
     "wire.connection.Connection.row": OURS,
     "context.Scene.notes": "the filter",
     "edits.Edits._changes": "max_edits and max_edits_size",
     "edits.Edits._added": "max_edits",
     "edits._Recipients._exact": "max_recipients",
     "edits._Recipients._loose": "max_recipients",
-    "compat.charsets._codecs": OURS,
+    "compat.modules.charsets._codecs": OURS,
     "compat.context.Context.lists": OURS,
     # Of a server, a process.
-    "_budget.Budget._held": CONNECTIONS,
-    "_budget.Budget.messages": CONNECTIONS,
-    "_crowd.Crowd._of_peer": CONNECTIONS,
-    "_crowd.Crowd._peers": CONNECTIONS,
-    "_crowd.Crowd._refused": CONNECTIONS,
-    "_listening.Share._waited": "workers",
-    "_stall._GUARDS": "event loops",
-    "compat.adapter._Leaving._threads": CONNECTIONS,
+    "_serving.memory.MemoryLimit._held": CONNECTIONS,
+    "_serving.memory.MemoryLimit.messages": CONNECTIONS,
+    "_serving.admission.ConnectionLimits._of_peer": CONNECTIONS,
+    "_serving.admission.ConnectionLimits._peers": CONNECTIONS,
+    "_serving.admission.ConnectionLimits._refused": CONNECTIONS,
+    "_serving.sharing.AcceptBalancer._waited": "workers",
+    "_serving.stall._GUARDS": "event loops",
+    "compat.threads._Leaving._threads": CONNECTIONS,
     "compat.lowlevel._Program.handlers": "signals",
     "observe.guard.Guard._skipped": OURS,
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
     "server.Server._accepting": CONNECTIONS,
-    "_forked._sockets": CONNECTIONS,
-    "_forked._masks": "threads that fork at the same time",
+    "_serving.forked._sockets": CONNECTIONS,
+    "_serving.forked._masks": "threads that fork at the same time",
     "server.Server._connections": CONNECTIONS,
-    "server.Server._generations": "reloads",
+    "server.Server._lifespans": "reloads",
     "server.Server._building": "reloads",
+    "server.Server._tables": "reloads",
+    "_serving.handshakes.Handshakes._under_way": "200 handshakes",
+    "_serving.handshakes.Handshakes._waiting": CONNECTIONS,
+    "_cli.release.Release.modules": OURS,
+    "_cli.reloading.Loader._links": "sys.path",
+    "_cli.tls.Files._paths": "the options of the command line",
+    "_cli.unread.Unread._kept": "tests/test_cli_unread.py",
     "smtp.Front._sessions": "max_sessions",
     # Of DNS.
     "dns.aiodns.AiodnsResolver._users": "questions that are under way",
@@ -88,19 +95,19 @@ KEPT: Final[Mapping[str, str]] = {
     "dns.cache._Flight.waiters": "questions that are under way",
     "dns.message._Reader._names": "tests/dns/test_message.py",
     # Of pymilter's programs.
-    "compat.markup.Markup._failed": "the document",
+    "compat.modules.markup.Markup._failed": "the document",
     "compat.children._calls": OURS,
     "compat.children._left_out": OURS,
-    "compat.markup._others": PROGRAM,
-    "compat.markup._raw_end": OURS,
-    "compat.sgmllib.SGMLParser._opened": "the document",
+    "compat.modules.markup._others": PROGRAM,
+    "compat.modules.markup._raw_end": OURS,
+    "compat.modules.sgmllib.SGMLParser._opened": "the document",
     "compat.classic._wrappers": PROGRAM,
-    "compat.cache.AddrCache._set": "tests/compat/test_modules.py",
-    "compat.cache.AddrCache.cache": "tests/compat/test_modules.py",
-    "compat.dns.Session._sizes": "tests/compat/test_modules.py",
-    "compat.dns.Session.cache": "tests/compat/test_modules.py",
-    "compat.config.MilterConfigParser._fallbacks": PROGRAM,
-    "compat.config.MilterConfigParser.defaults": PROGRAM,
+    "compat.modules.cache.AddrCache._set": "tests/compat/test_modules.py",
+    "compat.modules.cache.AddrCache.cache": "tests/compat/test_modules.py",
+    "compat.modules.dns.Session._sizes": "tests/compat/test_modules.py",
+    "compat.modules.dns.Session.cache": "tests/compat/test_modules.py",
+    "compat.modules.config.MilterConfigParser._fallbacks": PROGRAM,
+    "compat.modules.config.MilterConfigParser.defaults": PROGRAM,
     # What plays an MTA, or stands in for DNS.
     "mta.delivery._Headers.keys": "the fields of one message",
     "mta.session.Session._given": PROGRAM,
@@ -109,7 +116,7 @@ KEPT: Final[Mapping[str, str]] = {
     "mta.session.Session._macro_packets": "the stages",
     "testing.resolver.ZoneResolver._names": PROGRAM,
     "testing.resolver.ZoneResolver._records": PROGRAM,
-    "compat.testmessage.TestMessage._macros": PROGRAM,
+    "compat.modules.testmessage.TestMessage._macros": PROGRAM,
 }
 MAKERS: Final = frozenset(
     {
@@ -221,7 +228,7 @@ def _negotiated() -> None:
 
 
 def _agreed() -> None:
-    conversation._agreement(Negotiate(6, _bits(), _bits()), _bits(), _bits(), ((0, ("x" * 100,)),))
+    session._agreement(Negotiate(6, _bits(), _bits()), _bits(), _bits(), ((0, ("x" * 100,)),))
 
 
 CHANCE: Final = random.Random(20)
@@ -239,10 +246,10 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.2,
     ),
-    "compat.conversation._agreement": (_agreed, lambda: conversation._agreement.cache_info().currsize, 64, 0.5),
-    "compat.conversation._quiet": (
-        lambda: conversation._quiet(_bits()),
-        lambda: conversation._quiet.cache_info().currsize,
+    "compat.session._agreement": (_agreed, lambda: session._agreement.cache_info().currsize, 64, 0.5),
+    "compat.session._quiet": (
+        lambda: session._quiet(_bits()),
+        lambda: session._quiet.cache_info().currsize,
         64,
         0.2,
     ),

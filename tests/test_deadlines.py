@@ -1,4 +1,4 @@
-"""Whatever a callback waits for, the MTA has its answer in time (design.md, decision 6); on a clock that the test moves."""
+"""Whatever a callback waits for, the MTA has its answer in time; on a clock that the test moves."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -8,7 +8,7 @@ from tests.patience import PATIENCE
 
 EARLY = """
 import os, signal, sys
-from aiomilter import _forked
+from aiomilter._serving import forked
 
 signal.signal(signal.SIGTERM, lambda *_: None)
 
@@ -17,13 +17,13 @@ def give_back():
     os.kill(os.getpid(), signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-_forked.call_in_children(give_back)
+forked.call_in_children(give_back)
 before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 child = os.fork()
 if child == 0:
     os._exit(7)
 status = os.waitpid(child, 0)[1]
-print(os.waitstatus_to_exitcode(status), signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before, _forked._masks)
+print(os.waitstatus_to_exitcode(status), signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before, forked._masks)
 """
 
 
@@ -35,7 +35,7 @@ def test_a_signal_that_comes_before_a_child_has_its_own_handlers_is_not_lost() -
 
 CLOSED = """
 import os, socket
-from aiomilter._forked import keep_from_children
+from aiomilter._serving.forked import keep_from_children
 
 first, second = socket.socketpair()
 keep_from_children(first)

@@ -16,9 +16,10 @@ from typing import Any, Final
 import pytest
 import uvloop
 
-from aiomilter import _handshakes, serve
-from aiomilter._access import peer_network
-from aiomilter._handshakes import Handshakes
+from aiomilter import serve
+from aiomilter._serving import handshakes
+from aiomilter._serving.access import peer_network
+from aiomilter._serving.handshakes import Handshakes
 from aiomilter.server import Server
 
 from .clock import on_clock
@@ -113,7 +114,7 @@ async def test_no_more_are_under_way_than_may_be_and_a_peer_has_its_part() -> No
         "4 TLS handshakes are under way; more have to wait",
         "4 TLS handshakes are under way; more have to wait",
     ]
-    assert scene.kept == 4 * _handshakes._PRICE
+    assert scene.kept == 4 * handshakes._PRICE
     assert await scene.over() == [None] * 7
 
 
@@ -298,7 +299,7 @@ async def serving_tls(pem: Path, *more: str, **options: Any) -> AsyncIterator[Se
             for sock in served.attackers:
                 sock.close()
     assert (watcher.failures, told) == ([], [])
-    assert (server._connections, server._accepting, server._budget.used) == ({}, {}, 0)
+    assert (server._connections, server._accepting, server._memory.used) == ({}, {}, 0)
     await served.until(0, 0)
 
 
@@ -351,7 +352,7 @@ def test_who_says_nothing_has_no_handshake_yet(loop: str, pem: Path) -> None:
             while len(served.server._accepting) < 2:
                 await asyncio.sleep(0)
             assert await served.play() == "Occccccccc"
-            assert served.server._budget.used == 0
+            assert served.server._memory.used == 0
 
     on(loop, main)
 
@@ -378,8 +379,8 @@ def test_handshakes_under_way_and_those_that_wait_count_as_memory_and_end_with_t
             served.attack("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.3")
             served.attack("127.0.0.4", octets=b"")
             await served.until(2, 2)
-            price = _handshakes._PRICE if loop == "asyncio" else _handshakes._PRICE_OF_UVLOOP
-            assert served.server._budget.used == 2 * price
+            price = handshakes._PRICE if loop == "asyncio" else handshakes._PRICE_OF_UVLOOP
+            assert served.server._memory.used == 2 * price
             await served.server.close()
             for sock in served.attackers:
                 with contextlib.suppress(ConnectionResetError):

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from aiomilter import _kernel
-from aiomilter._kernel import bound_place, credentials, file_place, listener_on, process_name, user_name
+from aiomilter._serving import kernel
+from aiomilter._serving.kernel import bound_place, credentials, file_place, listener_on, process_name, user_name
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 linux = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="only Linux says it")
@@ -86,7 +86,7 @@ HEAD: Final = struct.pack("=IHHII", 40, 20, 0, 0, 0) + bytes(16)
 def test_a_kernel_that_does_not_say_it_is_no_error(monkeypatch: pytest.MonkeyPatch, answer: bytes | OSError) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         monkeypatch.setattr(Netlink, "answer", answer)
-        monkeypatch.setattr("aiomilter._kernel.socket.socket", Netlink)
+        monkeypatch.setattr("aiomilter._serving.kernel.socket.socket", Netlink)
         assert bound_place(sock) is None
 
 
@@ -102,10 +102,10 @@ def test_a_kernel_that_does_not_say_it_is_no_error(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_which_file_a_descriptor_is_of(
-    monkeypatch: pytest.MonkeyPatch, info: str, mounts: str, place: _kernel.Place | None
+    monkeypatch: pytest.MonkeyPatch, info: str, mounts: str, place: kernel.Place | None
 ) -> None:
     files = {"/proc/self/fdinfo/7": info, "/proc/self/mountinfo": mounts}
-    monkeypatch.setattr(_kernel, "_lines", lambda path: files[path].splitlines())
+    monkeypatch.setattr(kernel, "_lines", lambda path: files[path].splitlines())
     assert file_place(7) == place
 
 
@@ -113,7 +113,7 @@ def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch
     def nothing(path: str) -> list[str]:
         raise FileNotFoundError
 
-    monkeypatch.setattr(_kernel, "_lines", nothing)
+    monkeypatch.setattr(kernel, "_lines", nothing)
     assert file_place(0) is None
     assert listener_on(V4, "127.0.0.1", 25) is None
     assert process_name(os.getpid()) == ""

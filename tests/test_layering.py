@@ -1,4 +1,4 @@
-"""Who may import whom, and which module alone may do what: style.md section 2, held against the source.
+"""Who may import whom, and which module alone may do what: tables, held against the source.
 
 Modules that do not exist yet have their rows already; a module without a row fails.
 """
@@ -33,27 +33,15 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "handler": "context failures",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
-        "_access": "_kernel",
-        "_crowd": "observe",
-        "_handshakes": "observe",
-        "_budget": "observe",
-        "options": "observe failures _access",
-        "_connection": "handler observe options _budget",
+        "options": "observe failures _serving",
+        # What a server is made of knows no options: it gets what it needs.
+        "_serving": "handler observe addresses",
+        "_connection": "options",
         "_address_hints": "",
         "addresses": "exceptions _address_hints",
-        "_kernel": "",
-        "_forked": "",
-        "_socket_file": "_kernel",
-        "_bind_errors": "addresses _socket_file",
-        "_listening": "_bind_errors _access _forked",
-        "_stall": "observe",
-        "_systemd": "addresses",
-        "_workers": "observe _life _listening _systemd",
-        "_generation": "_connection",
-        "_shielded": "",
-        "server": "_connection _generation _listening _crowd _handshakes _stall _systemd _shielded",
-        "_life": "exceptions _shielded",
-        "daemon": "server _workers",
+        "server": "_connection",
+        "_process": "_serving",
+        "daemon": "server _process",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
         "mta": "wire addresses",
@@ -93,27 +81,28 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
-        "import signal": "daemon _workers compat.lowlevel _forked",
-        "import threading": "observe.seldom compat.adapter compat.service policy.stores.sqlite _stall compat.dns "
-        "compat.greylist _cli.compat _cli.unread _cli.aside _forked _cli.reloading",
-        "import concurrent": "compat.adapter policy.stores.sqlite _stall",
-        "import multiprocessing": "_workers",
+        "import signal": "daemon _process.workers compat.lowlevel _serving.forked",
+        "import threading": "observe.seldom compat.threads compat.service policy.stores.sqlite _serving.stall "
+        "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
+        "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
+        "import multiprocessing": "_process.workers",
         "import subprocess": "",
         # Milter.greysql is a file of its own format.
-        "import sqlite3": "policy.stores.sqlite compat.greylist",
+        "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
-        "import struct": "_access _kernel compat.archives dns.message wire.events wire.framing wire.modifications wire.replies",
+        "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
+        "wire.modifications wire.replies",
         # The transport sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
-        "import socket": "addresses _access _bind_errors _kernel _listening _socket_file server _connection.transport "
-        "mta.opening _systemd _workers dns.resolv_conf compat.adapter compat.conversation compat.listening compat.parsing "
-        "compat.testctx _forked",
-        "call fork": "_workers",
+        "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
+        "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
+        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
+        "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
-        "call to_thread": "compat.adapter policy.stores.sqlite",
-        "call run_in_executor": "compat.adapter policy.stores.sqlite",
-        # smtp listens for SMTP, not for an MTA; _listening accepts by itself.
+        "call to_thread": "compat.threads policy.stores.sqlite",
+        "call run_in_executor": "compat.threads policy.stores.sqlite",
+        # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp",
         "call create_unix_server": "",
         "call start_server": "",
@@ -125,12 +114,12 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call open_connection": "mta.opening policy.stores.redis dns.exchange",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
-        "call getaddrinfo": "server _listening compat.listening compat.parsing",
+        "call getaddrinfo": "server _serving.binding compat.listening compat.modules.utils",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",
         "call getfqdn": "",
-        "call sleep": "compat.adapter compat.lowlevel compat.plock",
+        "call sleep": "compat.threads compat.lowlevel compat.modules.plock",
         "call basicConfig": "",
         # It is the whole process's, and other threads make files.
         "call umask": "",
@@ -140,9 +129,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
-        # For a classic filter that is compat.conversation; and a program that ends does so as Python would have it end.
+        # For a classic filter that is compat.session; and a program that ends does so as Python would have it end.
         "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
-        "compat.conversation compat.adapter compat.service compat.listening _cli.compat _cli.reloading",
+        "compat.session compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
 
@@ -302,6 +291,22 @@ def test_toolkits_know_no_milter() -> None:
 def test_the_table_has_no_circle() -> None:
     for name in ROOMS:
         assert name not in allowed(name)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Within a room, too, and whether for types alone or not."""
+    trees = modules()
+    needs: dict[str, set[str]] = {name: set() for name in trees}
+    for found in imports(trees):
+        if found.module in trees and found.module != found.by:
+            needs[found.by].add(found.module)
+    for name in trees:
+        reached, waiting = set(), list(needs[name])
+        while waiting:
+            if (each := waiting.pop()) not in reached:
+                reached.add(each)
+                waiting += needs[each]
+        assert name not in reached, f"{name} imports, by others, itself: {sorted(reached)}"
 
 
 def parsed(**sources: str) -> dict[str, ast.Module]:

@@ -14,8 +14,8 @@ import pytest
 
 import aiomilter
 from aiomilter import DISCARD, REJECT, TEMPFAIL, Observer, Refusal, Reply, serve
-from aiomilter.compat.adapter import classic_server
-from aiomilter.compat.conversation import Callbacks
+from aiomilter.compat.session import Callbacks
+from aiomilter.compat.threads import classic_server
 from aiomilter.observe import (
     OPTION_OF,
     AnswerSent,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from aiomilter import Context, Helo, Milter
-from aiomilter._budget import Budget
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.transport import MilterProtocol
+from aiomilter._serving.memory import MemoryLimit
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options
@@ -66,7 +66,7 @@ async def calls(family: socket.AddressFamily, *reads: bytes, filter_: type[Milte
         Guard(LogObserver()),
         1,
         ended.set_result,
-        Budget(1 << 20, None, print),
+        MemoryLimit(1 << 20, None, print),
     )
 
     def play() -> None:

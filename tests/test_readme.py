@@ -87,7 +87,7 @@ def test_ci_calls_the_test_command_of_the_readme_with_the_rigs_and_without() -> 
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    for name in re.findall(r"(?:examples|tests|aiomilter)/[\w/]+\.?(?:py)?", README):
+    for name in re.findall(r"(?:examples|tests|aiomilter)/[\w/]+\.?(?:py|rst)?", README):
         assert (ROOT / name.rstrip("/.")).exists(), name
 
 

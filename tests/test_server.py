@@ -16,7 +16,8 @@ import pytest
 
 from aiomilter import REJECT, TEMPFAIL, AddressError, Milter, RemoteProtocolError, serve
 from aiomilter import mta as aiomilter_mta
-from aiomilter._listening import Bound, Listener
+from aiomilter._serving.binding import Bound
+from aiomilter._serving.listener import Listener
 from aiomilter.mta import connect
 
 from .clock import on_clock
@@ -652,7 +653,7 @@ async def test_reload_serves_new_connections_and_open_ones_finish_on_the_old() -
         for _ in range(5):
             await asyncio.sleep(0)
         assert first.names == ["enter", "leave"]
-        assert len(scene.server._generations) == 1
+        assert len(scene.server._lifespans) == 1
     assert second.names == ["enter", "leave"]
 
 
@@ -664,7 +665,7 @@ async def test_reload_leaves_an_unused_factory_at_once() -> None:
             for _ in range(5):
                 await asyncio.sleep(0)
         assert first.names == ["enter", "leave"]
-        assert len(scene.server._generations) == 1
+        assert len(scene.server._lifespans) == 1
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SyntaxError("broken")])

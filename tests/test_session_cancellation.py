@@ -1,4 +1,4 @@
-"""What ends a callback that waits, and what comes after it (design.md, decision 7)."""
+"""What ends a callback that waits, and what comes after it."""
 
 import asyncio
 from typing import Any, Final

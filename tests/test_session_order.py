@@ -1,4 +1,4 @@
-"""The order of events: what is in no manual, and what must not be left unanswered (protocol.md sections 5.2 to 5.5)."""
+"""The order of events: what is in no manual, and what must not be left unanswered."""
 
 from itertools import pairwise
 from typing import Any, Final
@@ -399,7 +399,7 @@ async def test_stray_packets_are_answered_where_an_answer_is_due(silent: tuple[s
 
 @pytest.mark.parametrize(("on_error", "answered"), [(REJECT, "crrr"), (ACCEPT, "caaa")])
 async def test_a_message_that_is_broken_up_is_answered_as_a_failure(on_error: Verdict, answered: str) -> None:
-    """No MTA does so; whoever does may not pass what the filter has not seen (protocol.md 5.3 leaves it open)."""
+    """No MTA does so; whoever does may not pass what the filter has not seen (no rule says how)."""
     async with serving(filter_class(silent=["header"]), on_error=on_error) as scene:
         peer = await scene.opened()
         assert await peer.send(M + L + T + N + E) == answered

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from aiomilter import _socket_file
-from aiomilter._socket_file import SocketFile, bind, make_way, remove_socket
+from aiomilter._serving import socket_file
+from aiomilter._serving.socket_file import SocketFile, bind, make_way, remove_socket
 
 ROOT: Final = os.geteuid() == 0
 NOBODY: Final = 65534
@@ -180,7 +180,7 @@ class Listening(socket.socket):
 
 def attacked(monkeypatch: pytest.MonkeyPatch, attack: Callable[[], None], at: range) -> Meddled:
     found: Any = Meddled(attack, at)
-    monkeypatch.setattr(_socket_file, "os", found)
+    monkeypatch.setattr(socket_file, "os", found)
     Listening.meddled = found
     return found  # type: ignore[no-any-return]  # it stands for a module
 
@@ -244,7 +244,7 @@ def test_what_takes_the_place_of_a_stale_socket_stays(scene: Scene, monkeypatch:
         scene.path.unlink()
         left(scene.path)
 
-    monkeypatch.setattr(_socket_file, "_check_stale", somebody_is_quicker)
+    monkeypatch.setattr(socket_file, "_check_stale", somebody_is_quicker)
     make_way(str(scene.path))
     assert scene.path.is_socket()
 
@@ -284,8 +284,8 @@ def test_a_path_that_leads_elsewhere_once_it_is_bound_is_no_start(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with unix() as sock:
-        monkeypatch.setattr(_socket_file, "bound_place", lambda sock: (0, 0))
-        monkeypatch.setattr(_socket_file, "_only_we_can_change", lambda directory: False)
+        monkeypatch.setattr(socket_file, "bound_place", lambda sock: (0, 0))
+        monkeypatch.setattr(socket_file, "_only_we_can_change", lambda directory: False)
         with pytest.raises(OSError, match="somebody has removed or replaced its file") as found:
             bind(sock, str(scene.path))
     assert found.value.errno == errno.ESTALE
@@ -298,7 +298,7 @@ def test_a_path_that_leads_to_no_socket_is_no_start_either(scene: Scene, monkeyp
             scene.path.unlink()
             scene.path.touch()
 
-    monkeypatch.setattr(_socket_file, "bound_place", lambda sock: None)
+    monkeypatch.setattr(socket_file, "bound_place", lambda sock: None)
     with Replaced(socket.AF_UNIX) as sock, pytest.raises(OSError, match="somebody has removed or replaced its file"):
         bind(sock, str(scene.path))
 
@@ -310,10 +310,10 @@ def test_where_the_system_does_not_say_which_file_it_is_the_directory_has_to_be_
     scene: Scene, monkeypatch: pytest.MonkeyPatch, held: bool, ours: bool, umask: int, asked: int | None
 ) -> None:
     """Unless nothing is to be changed; as on macOS, or where a sandbox has neither netlink nor /proc."""
-    monkeypatch.setattr(_socket_file, "bound_place", lambda sock: None)
-    monkeypatch.setattr(_socket_file, "_only_we_can_change", lambda directory: ours)
+    monkeypatch.setattr(socket_file, "bound_place", lambda sock: None)
+    monkeypatch.setattr(socket_file, "_only_we_can_change", lambda directory: ours)
     if not held:
-        monkeypatch.setattr(_socket_file, "_O_PATH", None)
+        monkeypatch.setattr(socket_file, "_O_PATH", None)
     to_change = asked is not None and (umask or not LINUX)
     before = os.umask(umask)
     try:
@@ -391,8 +391,8 @@ def test_who_can_change_a_path(
     monkeypatch: pytest.MonkeyPatch, path: str, entries: dict[str, tuple[int, int, str]], ours: bool
 ) -> None:
     tree: Any = Tree(**{**RUN, **entries})
-    monkeypatch.setattr(_socket_file, "os", tree)
-    assert _socket_file._only_we_can_change(path) == ours
+    monkeypatch.setattr(socket_file, "os", tree)
+    assert socket_file._only_we_can_change(path) == ours
 
 
 # What is removed
@@ -614,4 +614,4 @@ def test_the_module_keeps_nothing_open(scene: Scene) -> None:
             make_way(str(scene.other))
         file.remove()
     assert descriptors() == before
-    assert isinstance(_socket_file, ModuleType)
+    assert isinstance(socket_file, ModuleType)

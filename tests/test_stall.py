@@ -13,7 +13,8 @@ from typing import Any, Final
 import pytest
 import uvloop
 
-from aiomilter import Context, Mail, Milter, _stall, serve
+from aiomilter import Context, Mail, Milter, serve
+from aiomilter._serving import stall
 from aiomilter.observe import SERVER, LoopStalled, Where
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server
@@ -117,11 +118,11 @@ def test_who_blocks_the_loop_is_said_while_it_lasts_and_again_when_it_is_over(lo
 
     on(loop, main)
     first, last = observer.stalls
-    for stall in (first, last):
-        where = stall.where
+    for each in (first, last):
+        where = each.where
         assert (where.connection, where.callback, where.client, where.queue_id) == (1, "envfrom", "192.0.2.1", "Q1")
         assert where.filter == "tests.test_stall.Blocking"
-        names = [line.rpartition(" in ")[2] for line in stall.stack.splitlines() if line.startswith("  File ")]
+        names = [line.rpartition(" in ")[2] for line in each.stack.splitlines() if line.startswith("  File ")]
         assert names[:2] == ["envfrom", "look_up"], "its own frames, and none of ours"
     assert (first.over, last.over) == (False, True)
     assert TIMEOUT < first.duration <= last.duration < 20
@@ -201,7 +202,7 @@ def test_a_loop_that_has_nothing_to_do_is_not_stuck(loop: str) -> None:
     """However late it is: the whole process was stopped for a while."""
     observer = Watcher()
 
-    def look(guard: _stall._Guard) -> bool:
+    def look(guard: stall._Guard) -> bool:
         """Look until nothing is found; at first the loop may still be on its way to where it waits."""
         for _ in range(1000):
             before = len(observer.stalls)
@@ -214,7 +215,7 @@ def test_a_loop_that_has_nothing_to_do_is_not_stuck(loop: str) -> None:
     async def main() -> None:
         async with serve(filter_class(), "inet:0@127.0.0.1", observer=observer, stall_timeout=TIMEOUT):
             this = asyncio.get_running_loop()
-            guard = _stall._GUARDS[this]
+            guard = stall._GUARDS[this]
             while guard._base is None:
                 await asyncio.sleep(0)
             assert await this.run_in_executor(None, look, guard)
@@ -251,13 +252,13 @@ def test_what_keeps_the_interpreters_lock_is_said_as_soon_as_it_lets_go(loop: st
 
 def test_a_loop_that_was_closed_under_its_servers_is_watched_no_more() -> None:
     async def main() -> None:
-        _stall.watch(_stall.Watch(TIMEOUT, lambda frame: None, lambda stall: None))
+        stall.watch(stall.Watch(TIMEOUT, lambda frame: None, lambda stall: None))
 
     asyncio.run(main())
     for thread in guards():
         thread.join(PATIENCE)
     assert guards() == []
-    assert _stall._GUARDS == {}
+    assert stall._GUARDS == {}
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -65,6 +65,7 @@ def pyright(*arguments: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.interop
 @only_311
 def test_pyright_knows_the_type_of_each_public_name() -> None:
     found = pyright("--verifytypes", "aiomilter", "--ignoreexternal")["typeCompleteness"]
@@ -73,6 +74,7 @@ def test_pyright_knows_the_type_of_each_public_name() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.interop
 @only_311
 def test_pyright_finds_nothing_in_what_users_write() -> None:
     found = pyright("examples", "tests/typing/right.py")
@@ -81,6 +83,7 @@ def test_pyright_finds_nothing_in_what_users_write() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.interop
 @only_311
 def test_pyright_finds_every_wrong_use_where_it_is_written() -> None:
     found: dict[str, set[int]] = {path.name: set() for path in WRONG}

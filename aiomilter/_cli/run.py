@@ -38,8 +38,8 @@ from aiomilter.daemon import (
     RELOADED,
     RELOADING,
     UNCHANGED,
+    AcceptBalancer,
     ServeOptions,
-    Share,
     Systemd,
     run_service,
     run_workers,
@@ -411,7 +411,7 @@ def _run_workers(options: argparse.Namespace, sockets: list[str], systemd: Syste
     """Serve with several processes, each of which loads the filter for itself."""
     observer = Guard(LogObserver())
 
-    def make(share: Share, later: bool) -> _Daemon:
+    def make(share: AcceptBalancer, later: bool) -> _Daemon:
         return _daemon(options, sockets, share=share, later=later)
 
     def report(error: BaseException, what: str) -> int:
@@ -443,7 +443,7 @@ def _daemon(
     options: argparse.Namespace,
     sockets: list[str],
     *,
-    share: Share | None = None,
+    share: AcceptBalancer | None = None,
     later: bool = False,
     on_message: Callable[["Outcome"], None] | None = None,
 ) -> "_Daemon":

@@ -41,7 +41,10 @@ class Unread(io.RawIOBase):
 
     def __init__(self, fd: int, notice: Callable[[int], str]) -> None:
         self._fd = fd
-        self._write_now = _writer(fd)
+        # The same pipe or terminal opened once more, where nothing waits.
+        self._again: int | None = None
+        self._write_now: _Write
+        self._open()
         self._notice = notice
         # Again by the same thread, if a signal or a finalizer prints meanwhile: that is kept for now.
         self._lock = threading.RLock()
@@ -97,6 +100,7 @@ class Unread(io.RawIOBase):
         """Write what can be written, and take no more."""
         if not self.closed:
             self.finish()
+            self._let_go()
         super().close()
 
     def _keep(self, record: bytes) -> None:
@@ -144,6 +148,33 @@ class Unread(io.RawIOBase):
     def _tell_dropped_if_empty(self) -> None:
         if not self._kept:
             self._tell_dropped()
+
+    def _open(self) -> None:
+        """Find out how to write without waiting."""
+        mode = os.fstat(self._fd).st_mode
+        if stat.S_ISREG(mode):
+            self._write_now = lambda octets: os.write(self._fd, octets)
+            return
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            try:
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                self._again = again = os.open(f"/proc/self/fd/{self._fd}", flags)
+            except OSError:
+                pass  # no Linux, or it belongs to another user
+            else:
+                self._write_now = lambda octets: os.write(again, octets)
+                return
+        self._write_now = lambda octets: _write_if_ready(self._fd, octets)
+
+    def _open_and_write(self, octets: memoryview) -> int:
+        self._open()
+        return self._write_now(octets)
+
+    def _let_go(self) -> None:
+        """Hold nothing but the descriptor that was given, until something is written."""
+        again, self._again, self._write_now = self._again, None, self._open_and_write
+        if again is not None:
+            os.close(again)
 
     def _send_piece(self) -> None:
         octets, records = self._kept[0]
@@ -200,6 +231,8 @@ class Unread(io.RawIOBase):
         self._lock.release()
 
     def _after_fork_in_child(self) -> None:
+        # A child that closes its stderr is to hold nothing of it.
+        self._let_go()
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread = None
@@ -207,22 +240,6 @@ class Unread(io.RawIOBase):
         self._kept.clear()
         self._size = self._dropped = 0
         self._in_line = self._cut = False
-
-
-def _writer(fd: int) -> _Write:
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode):
-        return lambda octets: os.write(fd, octets)
-    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        try:
-            # The same pipe or terminal, opened once more: only here nothing waits.
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            again = os.open(f"/proc/self/fd/{fd}", flags)
-        except OSError:
-            pass  # no Linux, or it belongs to another user
-        else:
-            return lambda octets: os.write(again, octets)
-    return lambda octets: _write_if_ready(fd, octets)
 
 
 def _write_if_ready(fd: int, octets: memoryview) -> int:

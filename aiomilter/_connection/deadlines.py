@@ -19,7 +19,8 @@ _EOM_TIMEOUT: Final = 240.0
 _PATIENT_TIMEOUT: Final = 60.0
 _TIMEOUT: Final = 8.0
 """Seconds until an answer leaves unless an option says otherwise: at end of message, where PROGRESS keeps the MTA waiting, and
-where it does not.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message (protocol.md section 7.3)."""
+where it does not.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message
+(aiomilter/help/protocol.rst, "How long the MTA waits")."""
 _GRAIN: Final = 0.05
 """Octets that come within so many seconds count as one arrival: a peer that sends them one by one fills no memory."""
 _EARLY: Final = 0.001

@@ -25,7 +25,7 @@ from aiomilter.wire.events import (
 from aiomilter.wire.framing import packet
 from aiomilter.wire.negotiation import Agreement, Wants, agree
 
-__all__ = ["CONTENT_STAGES", "Dispatch", "DispatchTables", "Step"]
+__all__ = ["CONTENT_STAGES", "NOT_AGREED", "Dispatch", "DispatchTables", "Step"]
 
 Step: TypeAlias = tuple[Callable[..., Any] | None, bytes, str, Stage]
 """Callback, to be given the handler first; what CONTINUE is; the callback's name; the stage."""
@@ -63,6 +63,10 @@ class Dispatch:
     content: Mapping[type, Step]
     edit_limits: tuple[int, bool, int, int, int]
     sees_rejected: bool
+
+
+NOT_AGREED: Final = Dispatch({}, {}, {}, (0, False, 1, 1, 1), sees_rejected=False)
+"""Of a connection that has not negotiated yet."""
 
 
 class DispatchTables:

@@ -34,9 +34,9 @@ def _end(session: Session, event: EndOfMessage) -> Step | None:
     transaction, dispatch = session.transaction, session.dispatch
     if (session.deferred is not None or not transaction.in_message) and session.give_deferred(Stage.EOM):
         return None
-    step = dispatch.envelope[EndOfMessage]  # type: ignore[union-attr]  # it was agreed on before
+    step = dispatch.envelope[EndOfMessage]
     if step[0] is not None:
-        session.edits = transaction.edits = Edits(*dispatch.edit_limits)  # type: ignore[union-attr]
+        session.edits = transaction.edits = Edits(*dispatch.edit_limits)
     return step
 
 

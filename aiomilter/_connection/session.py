@@ -16,12 +16,12 @@ from itertools import islice
 from time import monotonic
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
 
-from aiomilter._budget import Budget
 from aiomilter._connection import suspension
 from aiomilter._connection.answers import TimedOut, answer_text, reason_of
-from aiomilter._connection.dispatch import CONTENT_STAGES, Dispatch, DispatchTables, Step
+from aiomilter._connection.dispatch import CONTENT_STAGES, NOT_AGREED, Dispatch, DispatchTables, Step
 from aiomilter._connection.sent import Refusals, ToldPackets, answer_name, sent_edits
 from aiomilter._connection.suspension import TURN, Reason, Suspension
+from aiomilter._serving.memory import MemoryLimit
 from aiomilter.context import Scene
 from aiomilter.edits import Edits
 from aiomilter.failures import FailurePolicy
@@ -86,7 +86,7 @@ class Channel(suspension.Channel, Protocol):
     """Who is at the other end, for the log; "" if not known."""
     listener: str
     """The socket that accepted the connection; "" if none did."""
-    budget: Budget
+    memory: MemoryLimit
     """What all connections may keep."""
 
     def kept(self) -> None:
@@ -184,7 +184,6 @@ class Session:
         "active",
         "agreement",
         "answering",
-        "answers",
         "callback",
         "channel",
         "congested",
@@ -237,9 +236,8 @@ class Session:
         self.handler: Handler | None = None
         self.agreement: Agreement | None = None
         self.transaction: Scene = Scene(self)
-        self.dispatch: Dispatch | None = None
-        self.answers: Mapping[Stage, bytes] = _NOTHING
-        """What CONTINUE is at each stage."""
+        self.dispatch: Dispatch = NOT_AGREED
+        """What the callbacks of a message are, and what CONTINUE is at each stage."""
         self.active: Mapping[type, Step] = _NOTHING
         """The steps of content; none while an answer is deferred or the body is skipped."""
         self.callback: str = ""
@@ -266,6 +264,11 @@ class Session:
         self._refusals: Refusals | None = None
 
     # ------------------------------------------------------------------------------------------- for the transport
+
+    @property
+    def answers(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; nothing where it has no answer."""
+        return self.dispatch.answers
 
     @property
     def idle(self) -> bool:
@@ -460,7 +463,7 @@ class Session:
     def _begin_message(self, sender: Mail | None) -> None:
         self.transaction.begin(sender)
         self._began = monotonic()
-        if self.deferred is None and self.dispatch is not None:
+        if self.deferred is None:
             self.active = self.dispatch.content
 
     def decide(self, response: Response) -> None:
@@ -490,8 +493,8 @@ class Session:
         if transaction.refused:
             self._refusals = None
         transaction.end()
-        if self.channel.budget.messages:
-            self.channel.budget.messages.discard(self)
+        if self.channel.memory.messages:
+            self.channel.memory.messages.discard(self)
         self.deferred = self.connection_deferred
         self.streaming = False
 
@@ -520,16 +523,15 @@ class Session:
         self._begin_message(event)
         if self.deferred is not None and self.give_deferred(Stage.MAIL):
             return None
-        return self._fits() if self.channel.budget.busy else self.dispatch.envelope[Mail]  # type: ignore[union-attr]
+        return self._fits() if self.channel.memory.busy else self.dispatch.envelope[Mail]
 
     def _fits(self) -> Step | None:
         """Return the step of a message if the server takes it in; else answer."""
-        assert self.dispatch is not None
         step = self.dispatch.envelope[Mail]
         self.callback = CALLBACKS[Stage.MAIL]
-        if self.channel.budget.full:
+        if self.channel.memory.full:
             response = self.on_error()
-        elif not self.channel.budget.begin(self):
+        elif not self.channel.memory.begin(self):
             response = Reply(452, "4.3.2", "Too many messages at once")
         else:
             return step
@@ -548,7 +550,7 @@ class Session:
             self._most_recipients = self.options.max_recipients
             self._measured = self._recipients_size = 0
         if count < self._most_recipients and (count & 15 != 15 or self._measures(count)):
-            return self.dispatch.envelope[Rcpt]  # type: ignore[union-attr]  # it was agreed on before
+            return self.dispatch.envelope[Rcpt]
         if count == self._most_recipients:
             self.tell_limit(Limit.RECIPIENTS, self.options.max_recipients, "more recipients than allowed")
         response = Reply(452, "4.5.3", "Too many recipients")
@@ -583,7 +585,7 @@ class Session:
         if response is not None and response is not CONTINUE and self._refuses(event, response):
             return
         # Else the MTA refuses it itself.
-        if not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":  # type: ignore[union-attr]
+        if not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":
             self.transaction.recipients.append(event)
 
     def _refuses(self, event: Rcpt, response: Any) -> bool:
@@ -678,7 +680,6 @@ class Session:
         assert self.handler is not None
         self.wire.agreed(self.agreement)
         self._equip(self.handler, self.agreement)
-        self.answers = self.dispatch.answers  # type: ignore[union-attr]  # it was just made
         self.out.append(octets)
 
     def agree(self, offer: Negotiate) -> tuple[Agreement, bytes]:

@@ -67,7 +67,11 @@ class Waiting(Protocol):
     over: bool
     streaming: bool
     out: list[bytes]
-    answers: Mapping[Stage, bytes]
+
+    @property
+    def answers(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; nothing where it has no answer."""
+        ...
 
     @property
     def wire(self) -> Connection:
@@ -235,7 +239,7 @@ class Suspension:
         Postfix takes it anywhere but inside a new body; any other MTA counts as Sendmail, which takes it after it has sent the
         end of the message.
 
-        Source: protocol.md section 3.8, P-093, P-120.
+        Source: aiomilter/help/protocol.rst, "PROGRESS", P-093 and P-120.
         """
         session = self._session
         if session.over or session.streaming or self.reason not in (None, Reason.TIMEOUT):

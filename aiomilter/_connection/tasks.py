@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from aiomilter._connection.driver import MORE
 
-__all__ = ["Owner", "Rest", "Run", "Standby"]
+__all__ = ["ConnectionTask", "Continuation", "Owner", "Run"]
 
 Run: TypeAlias = Generator[Any, Any, None]
 _TAKES_BACK: Final = sys.version_info >= (3, 13)
@@ -35,7 +35,7 @@ class Owner(Protocol):
         """Take note that it has ended by a bug of ours, or by what nobody may catch."""
 
 
-class Rest:
+class Continuation:
     """The rest of a batch that ran inline up to its first suspension on ``future``, awaited by a Task.
 
     Args:
@@ -80,7 +80,7 @@ class Rest:
             return
 
 
-class Standby:
+class ConnectionTask:
     """A Task that waits for something to go on with, and another when it was cancelled.
 
     Args:
@@ -150,7 +150,7 @@ class Standby:
             (run, future), self._handed = self._handed, None
             self.wake = self._loop.create_future()
             try:
-                await Rest(self._owner, run, future, cancelled)
+                await Continuation(self._owner, run, future, cancelled)
             except Exception as error:
                 self._owner.failed(error)
             except BaseException as error:

@@ -2,7 +2,7 @@
 
 Callbacks run inline, inside ``data_received``, and only a suspended one is handed to the connection's Task.  The inline part
 runs as that Task as far as asyncio can tell, and in its context, so ``asyncio.timeout``, ``TaskGroup``, context variables and
-``asyncio.current_task()`` behave as anywhere (speed.md section 2, point 5).
+``asyncio.current_task()`` behave as anywhere.
 """
 
 import asyncio
@@ -14,26 +14,26 @@ from collections.abc import Callable
 from types import FrameType
 from typing import ClassVar, Final, cast
 
-from aiomilter._budget import Budget
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.native import NativeAnswering
 from aiomilter._connection.session import Answering, Session
 from aiomilter._connection.suspension import Reason
-from aiomilter._connection.tasks import Rest, Run, Standby
+from aiomilter._connection.tasks import ConnectionTask, Continuation, Run
+from aiomilter._serving.memory import MemoryLimit
 from aiomilter.handler import Handler
 from aiomilter.observe import InternalError, PeerErrorKind, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 
-__all__ = ["MilterProtocol", "connection_of"]
+__all__ = ["QUICK_ACK", "MilterProtocol", "connection_of"]
 
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _FIRST_PACKET: Final = 1.0
 """Seconds for a connection that was accepted as draining began to say something."""
 _MUCH_KEPT: Final = 16_384
 """Octets; the macros and envelope of a usual message take some two thousand."""
-_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
 
 
@@ -48,7 +48,7 @@ class MilterProtocol(asyncio.Protocol):
         observer: Hears what happens.
         number: Of the connection.
         ended: Called once when the connection and all its callbacks are over.
-        budget: What all connections may keep.
+        memory: What all connections may keep.
         peer: Who is at the other end, for the log; "" if not known.
         listener: The socket that accepted the connection; "" if none did.
     """
@@ -71,14 +71,14 @@ class MilterProtocol(asyncio.Protocol):
         "_run",
         "_running",
         "_session",
-        "_standby",
+        "_task",
         "_transport",
         "_writable",
         "_write_timer",
-        "budget",
         "context",
         "idle",
         "listener",
+        "memory",
         "number",
         "peer",
     )
@@ -97,7 +97,7 @@ class MilterProtocol(asyncio.Protocol):
         observer: Guard,
         number: int,
         ended: Callable[["MilterProtocol"], None],
-        budget: Budget,
+        memory: MemoryLimit,
         peer: str = "",
         listener: str = "",
     ) -> None:
@@ -105,8 +105,8 @@ class MilterProtocol(asyncio.Protocol):
         self.peer: str = peer
         self.listener: str = listener
         self.idle: int = 0
-        self.budget: Budget = budget
-        # Octets the budget knows of; unfinished packets found, and how often the last was found unfinished.
+        self.memory: MemoryLimit = memory
+        # Octets the memory knows of; unfinished packets found, and how often the last was found unfinished.
         self._kept = 0
         self._looks = 0
         self._dribbles = 0
@@ -119,7 +119,7 @@ class MilterProtocol(asyncio.Protocol):
         self._run: Run | None = None
         self.context: contextvars.Context = contextvars.copy_context()
         # Its Task, from its first batch on.
-        self._standby: Standby | None = None
+        self._task: ConnectionTask | None = None
         self._running = False
         # There is nobody to write to, or not any more.
         self._mute = True
@@ -156,7 +156,7 @@ class MilterProtocol(asyncio.Protocol):
             return
         self._mute = False
         sock = transport.get_extra_info("socket")
-        if _QUICK_ACK is not None and sock is not None and sock.family in _TCP:
+        if QUICK_ACK is not None and sock is not None and sock.family in _TCP:
             self._acknowledges = True
         self._begin_run()
 
@@ -169,15 +169,15 @@ class MilterProtocol(asyncio.Protocol):
             if self._acknowledges:
                 self._acknowledge()
             return
-        loop, run, standby = self._loop, self._run, self._standby
+        loop, run, own = self._loop, self._run, self._task
         if run is None:
             return
-        if standby is None:
-            standby = self._standby = Standby(loop, self)
-        task, wake = standby.task, standby.wake
+        if own is None:
+            own = self._task = ConnectionTask(loop, self)
+        task, wake = own.task, own.wake
         if task is None or wake is None or wake.done() or task.cancelling():
             # One that was cancelled may not harm this batch; inline, a call less for each (benchmarks gates).
-            task = standby.begin()
+            task = own.begin()
         try:
             _enter_task(loop, task)
             try:
@@ -194,7 +194,7 @@ class MilterProtocol(asyncio.Protocol):
         else:
             if future is not MORE:
                 self._running = True
-                standby.hand(run, future)
+                own.hand(run, future)
                 if self._acknowledges and not self._out:
                     self._acknowledge()
                 self.suspended()
@@ -215,7 +215,7 @@ class MilterProtocol(asyncio.Protocol):
         """
         if self._transport is not None and not self._lost:
             with contextlib.suppress(OSError):
-                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     def eof_received(self) -> bool:
         """Close: an MTA that sends no more waits for nothing."""
@@ -339,7 +339,7 @@ class MilterProtocol(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------- for the session
 
     def kept(self) -> None:
-        """Tell the budget what is kept for longer than this batch, and read no more where all keep too much."""
+        """Tell the memory what is kept for longer than this batch, and read no more where all keep too much."""
         if self._ended is None:
             return  # a callback that nobody waits for
         kept = self._session.kept
@@ -347,15 +347,15 @@ class MilterProtocol(asyncio.Protocol):
             kept += self._unwritten()
         if kept != self._kept:
             change, self._kept = kept - self._kept, kept
-            self.budget.change(change)
+            self.memory.change(change)
         if not self._running and self._writable is None:
             # At most half a packet, and only the peer can make it whole.
-            self.budget.let_go(self)
-        elif kept and self.budget.full:
-            self.budget.hold(self)
+            self.memory.let_go(self)
+        elif kept and self.memory.full:
+            self.memory.hold(self)
             self._pause_reading()
         elif not kept:
-            self.budget.let_go(self)
+            self.memory.let_go(self)
 
     def flush(self) -> None:
         """Write what the session has to say, in one write."""
@@ -377,13 +377,13 @@ class MilterProtocol(asyncio.Protocol):
 
     def cancel(self) -> None:
         """Cancel what the suspended callback waits for."""
-        if self._standby is not None and self._standby.task is not None:
-            self._standby.task.cancel()
+        if self._task is not None and self._task.task is not None:
+            self._task.task.cancel()
 
     def uncancel(self) -> None:
         """Take note that the cancellation has arrived."""
-        if self._standby is not None and self._standby.task is not None:
-            self._standby.task.uncancel()
+        if self._task is not None and self._task.task is not None:
+            self._task.task.uncancel()
 
     def time(self) -> float:
         """Return the time of the event loop."""
@@ -403,8 +403,8 @@ class MilterProtocol(asyncio.Protocol):
     def give_up(self) -> None:
         """Close the connection at once, and let nobody wait for the callback that does not end."""
         self._given_up = True
-        if self._standby is not None and self._standby.task is not None:
-            _unregister_task(self._standby.task)  # or whoever closes the event loop would wait for it
+        if self._task is not None and self._task.task is not None:
+            _unregister_task(self._task.task)  # or whoever closes the event loop would wait for it
         if self._lost:
             self._tell_end()
         else:
@@ -450,19 +450,19 @@ class MilterProtocol(asyncio.Protocol):
 
     def _finished(self) -> None:
         """The transport and the last callback have ended, in whichever order."""
-        standby, self._standby = self._standby, None
-        if standby is not None:
-            standby.end()
+        own, self._task = self._task, None
+        if own is not None:
+            own.end()
         self._tell_end()
 
     def _tell_end(self) -> None:
         if self._ended is not None:
             ended, self._ended = self._ended, None
             if self._kept:
-                self.budget.change(-self._kept)
+                self.memory.change(-self._kept)
                 self._kept = 0
-            self.budget.let_go(self)
-            self.budget.messages.discard(self._session)
+            self.memory.let_go(self)
+            self.memory.messages.discard(self._session)
             self._session.let_go()
             ended(self)
 
@@ -487,7 +487,7 @@ class MilterProtocol(asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         if not self._reading and self._transport is not None and not self._transport.is_closing():
-            if self.budget.holds(self):
+            if self.memory.holds(self):
                 return
             self._reading = True
             self._transport.resume_reading()
@@ -520,7 +520,7 @@ def connection_of(frame: FrameType) -> MilterProtocol | None:
     """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is no such frame."""
     if frame.f_code is MilterProtocol.data_received.__code__:
         return cast(MilterProtocol | None, frame.f_locals.get("self"))
-    if frame.f_code is Rest.__await__.__code__:
+    if frame.f_code is Continuation.__await__.__code__:
         rest = frame.f_locals.get("self")
         return None if rest is None else cast(MilterProtocol, rest.connection)
     return None

@@ -8,41 +8,18 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from aiomilter.compat import children
+from aiomilter.compat.names import MODULES
 
 if TYPE_CHECKING:
     from aiomilter.server import Server
 
 __all__ = ["MODULES", "install", "limit", "serve"]
-
-MODULES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "milter": "aiomilter.compat.lowlevel",
-        "Milter": "aiomilter.compat.classic",
-        "Milter.cache": "aiomilter.compat.cache",
-        "Milter.config": "aiomilter.compat.config",
-        "Milter.dns": "aiomilter.compat.dns",
-        "Milter.dsn": "aiomilter.compat.dsn",
-        "Milter.dynip": "aiomilter.compat.dynip",
-        "Milter.greylist": "aiomilter.compat.greylist",
-        "Milter.greysql": "aiomilter.compat.greylist",
-        "Milter.plock": "aiomilter.compat.plock",
-        "Milter.policy": "aiomilter.compat.policy",
-        "Milter.pyip6": "aiomilter.compat.pyip6",
-        "Milter.sgmllib": "aiomilter.compat.sgmllib",
-        "Milter.test": "aiomilter.compat.testbase",
-        "Milter.testctx": "aiomilter.compat.testctx",
-        "Milter.unsign": "aiomilter.compat.unsign",
-        "Milter.utils": "aiomilter.compat.parsing",
-        "mime": "aiomilter.compat.mime",
-    }
-)
-"""What programs import, and the module that they get."""
 
 
 def install() -> None:
@@ -94,8 +71,8 @@ def serve(
         TypeError: ``ssl`` was given: a thread that owns its socket reads no TLS.
         OSError: A socket cannot be listened on; on entering the block.
     """
-    from aiomilter.compat.adapter import classic_server
     from aiomilter.compat.classic import callbacks_of, never_blocks
+    from aiomilter.compat.threads import classic_server
 
     if options.get("ssl") is not None:
         raise TypeError("ssl: a classic filter speaks no TLS; put a proxy in front of it")

@@ -15,7 +15,6 @@ from weakref import WeakSet
 
 from aiomilter.compat import lowlevel as milter
 from aiomilter.compat.context import Context
-from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.lowlevel import (
     ACCEPT,
     ADDHDRS,
@@ -93,6 +92,7 @@ from aiomilter.compat.lowlevel import (
     settimeout,
     stop,
 )
+from aiomilter.compat.session import Callbacks
 
 __all__ = [
     "ACCEPT",

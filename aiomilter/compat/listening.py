@@ -2,17 +2,14 @@
 
 import os
 import socket
-from typing import Final
 
-from aiomilter._bind_errors import cannot_listen, cannot_look_up
-from aiomilter._socket_file import SocketFile, bind, remove_socket
+from aiomilter._address_hints import MAX_UNIX_PATH
+from aiomilter._serving.bind_errors import cannot_listen, cannot_look_up
+from aiomilter._serving.socket_file import SocketFile, bind, remove_socket
 from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
 
 __all__ = ["Listening", "open_socket"]
-
-_MAX_PATH: Final = 107
-"""Octets of a path that sockaddr_un can hold on Linux, its NUL not counted."""
 
 
 class Listening:
@@ -67,8 +64,8 @@ def _no_name(name: str) -> ValueError:
 
 
 def _open_unix(path: str, remove: bool, backlog: int) -> Listening:
-    if not path or len(os.fsencode(path)) > _MAX_PATH:
-        raise ValueError(f"expected a path of 1 to {_MAX_PATH} octets")
+    if not path or len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise ValueError(f"expected a path of 1 to {MAX_UNIX_PATH} octets")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if remove:

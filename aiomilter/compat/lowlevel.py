@@ -10,12 +10,12 @@ from operator import index as whole
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from aiomilter._forked import call_in_children
-from aiomilter.compat import adapter
+from aiomilter._serving.forked import call_in_children
+from aiomilter.compat import threads
 from aiomilter.compat.context import error, number, text_of
-from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.listening import Listening, open_socket
 from aiomilter.compat.service import Service, program_service
+from aiomilter.compat.session import Callbacks
 
 __all__ = [
     "ACCEPT",
@@ -301,7 +301,7 @@ def setdbg(level: int, /) -> None:
 
 def getdiag() -> tuple[int, int]:
     """Return how many contexts were made, and how many of them have ended."""
-    return adapter.counted()
+    return threads.counted()
 
 
 def getversion() -> tuple[int, int, int]:
@@ -394,7 +394,7 @@ def set_inline(inline: Callable[[], bool]) -> None:
 
 def stop() -> None:
     """Have :func:`main` return; the connection whose callback calls this is closed without an answer."""
-    adapter.stop_here()
+    threads.stop_here()
     _program.stopped = True
     for service in list(_program.services):
         service.stop()

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Protocol
 
-from aiomilter.compat.sgmllib import SGMLParser
+from aiomilter.compat.modules.sgmllib import SGMLParser
 
 __all__ = ["HTMLScriptFilter", "SGMLFilter", "Writable"]
 

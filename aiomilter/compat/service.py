@@ -8,10 +8,10 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Final
 
-from aiomilter._forked import keep_from_children
-from aiomilter.compat.adapter import WRITE_TIMEOUT, classic_server
-from aiomilter.compat.conversation import Callbacks
+from aiomilter._serving.forked import keep_from_children
 from aiomilter.compat.listening import Listening
+from aiomilter.compat.session import Callbacks
+from aiomilter.compat.threads import WRITE_TIMEOUT, classic_server
 from aiomilter.server import Server
 
 __all__ = ["Limits", "Service", "program_service"]

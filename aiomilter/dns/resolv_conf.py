@@ -60,7 +60,7 @@ def read_nameservers(text: str) -> tuple[list[str], list[tuple[int, str]]]:
         The addresses of the first three servers that can be read; and number and text of each line that names a server
         in a way that the C library does not take.
 
-    Source: resolv.conf(5); what it leaves open is as in glibc 2.36: the keyword starts the line, a blank follows, the
+    Source: resolv.conf(5); glibc 2.36 for what it leaves open: the keyword starts the line, a blank follows, the
     address ends at the next blank, and the rest of the line does not matter.
     """
     servers: list[str] = []

@@ -23,7 +23,7 @@ def bare_address(path: str) -> str:
     Quoting and letter case stay as sent.  What follows the closing bracket is dropped: Sendmail 8.17.1 built with EAI
     puts the ESMTP parameters there.
 
-    Source: RFC 5321 section 4.1.2, Path; appendix C (source routes).
+    Source: RFC 5321 section 4.1.2, Path, and appendix C (source routes).
     """
     path = path.strip(" \t")
     if bracketed := _BRACKETED.match(path):

@@ -1,10 +1,9 @@
 """What becomes of a message once a filter's modifications are applied, by the rules of Postfix or of Sendmail.
 
-The two disagree on where a header field goes, which one an occurrence means, and what a deletion does to the count; the
-rules below are those of protocol.md sections 3.5 to 3.7.
+The two disagree on where a header field goes, which one an occurrence means, and what a deletion does to the count.
 
-Source: Postfix, src/cleanup/cleanup_milter.c; Sendmail, sendmail/milter.c and headers.c (behaviour, measured on 3.7.11
-and 8.17.1.9).
+Source: aiomilter/help/protocol.rst, "Modifications"; Postfix, src/cleanup/cleanup_milter.c; Sendmail, sendmail/milter.c and
+headers.c (behaviour, measured on 3.7.11 and 8.17.1.9).
 """
 
 import re

@@ -1,6 +1,6 @@
 """The octets between an MTA and a filter: written as Postfix or as Sendmail writes them, read packet by packet.
 
-Source: protocol.md section 1.
+Source: aiomilter/help/protocol.rst, "Packets".
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 The values are the session's; here are the lists, what a filter's own lists do to them, and what is hidden where.
 
-Source: protocol.md sections 4.8 and 7.2.
+Source: aiomilter/help/protocol.rst, "Macro lists" and "Usual macros".
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """What the SMTP client is told when a filter has answered: the MTA's own texts, or the filter's reply.
 
-Source: protocol.md section 3.3 (measured on Postfix 3.7.11 and Sendmail 8.17.1.9).
+Source: aiomilter/help/protocol.rst, "Answers by stage" (measured on Postfix 3.7.11 and Sendmail 8.17.1.9).
 """
 
 from collections.abc import Mapping

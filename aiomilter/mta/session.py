@@ -1,9 +1,9 @@
 """One SMTP session as an MTA plays it to a filter.
 
 One piece, although long: what a step sends, what it waits for and what its answer means to the steps after it are one
-set of rules, those of protocol.md sections 2, 3 and 9.
+set of rules.
 
-Source: protocol.md P-140 to P-148.
+Source: aiomilter/help/protocol.rst, "Commands", "Answers", P-140 to P-148.
 """
 
 import asyncio
@@ -290,7 +290,7 @@ class Session:
     async def negotiate(self) -> NegotiateAnswer:
         """Offer, and return what the filter wants of it; a second call only returns it again.
 
-        Source: protocol.md section 4, P-142.
+        Source: aiomilter/help/protocol.rst, "Negotiation", P-142.
         """
         if self._agreed is not None:
             return self._agreed

@@ -354,7 +354,7 @@ class Connection:
     def macro(self, name: str) -> str | None:
         """Return the value of a macro, of the latest step that has it; None if none has.
 
-        Source: protocol.md P-080 to P-085.
+        Source: aiomilter/help/protocol.rst, P-080 to P-085.
         """
         if self._rules.keeps_macros:
             return self.symbol(name)

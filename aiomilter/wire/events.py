@@ -3,7 +3,7 @@
 They are the objects that callbacks get, so their names and fields are public.  ``decode`` takes the payload without
 length and code and raises :class:`RemoteProtocolError`; ``payload`` gives it back.
 
-Source: protocol.md sections 2 and 4; libmilter/docs/.
+Source: aiomilter/help/protocol.rst, "Commands" and "Negotiation"; libmilter/docs/api.html.
 """
 
 import enum
@@ -86,7 +86,7 @@ class NegotiateAnswer:
         protocol: Bits of :class:`Protocol`.
         macros: Names of macros, as they travel (``"i"``, ``"{mail_addr}"``), by stage; a list replaces the MTA's own.
 
-    Source: libmilter/docs/smfi_setsymlist.html; protocol.md sections 4.1 and 4.8.
+    Source: libmilter/docs/smfi_setsymlist.html; aiomilter/help/protocol.rst, "Negotiation" and "Macro lists".
     """
 
     CODE: ClassVar = ReplyCode.OPTNEG
@@ -137,7 +137,7 @@ class Macros:
         command: Code octet of the step they belong to; any octet is taken.
         values: Value by name, braces as sent.
 
-    Source: libmilter/docs/smfi_getsymval.html; protocol.md section 2.3.
+    Source: libmilter/docs/smfi_getsymval.html; aiomilter/help/protocol.rst, "Macro values".
     """
 
     CODE: ClassVar = Command.MACRO
@@ -208,7 +208,7 @@ class Connect:
         port: 0 to 65535; 0 for local submissions and where there is none.
         address: As sent: ``192.0.2.1``, ``2001:db8::1``, ``IPv6:2001:db8:0:0:0:0:0:1``, a path, ``unknown``, or "".
 
-    Source: libmilter/docs/xxfi_connect.html; protocol.md P-036 to P-040.
+    Source: libmilter/docs/xxfi_connect.html; aiomilter/help/protocol.rst, P-036 to P-040.
     """
 
     CODE: ClassVar = Command.CONNECT
@@ -431,14 +431,14 @@ class _HeaderFields(NamedTuple):
 class Header(_HeaderFields):
     """One header field (SMFIC_HEADER).
 
-    A tuple, for its price: it is made for each field of each message (speed.md section 2).
+    A tuple, for its price: it is made for each field of each message (``benchmarks gates``).
 
     Args:
         name: As in the message, without the colon.
         value: What follows the colon and, if there, one space; folds as LF and blank.
         separator: What stood between colon and value: " " or "".  Exact only if the filter asked for ``leading_space``.
 
-    Source: RFC 5322 section 2.2; libmilter/docs/xxfi_header.html; protocol.md P-043.
+    Source: RFC 5322 section 2.2; libmilter/docs/xxfi_header.html; aiomilter/help/protocol.rst, P-043.
     """
 
     __slots__ = ()
@@ -507,7 +507,7 @@ class BodyChunk(_BodyFields):
         chunk: 1 to 65535 octets, line ends as CRLF; a piece may end anywhere, inside a CRLF too.
         with_end: It came inside the end-of-message packet, so it has no answer of its own.
 
-    Source: libmilter/docs/xxfi_body.html; protocol.md P-045, P-046.
+    Source: libmilter/docs/xxfi_body.html; aiomilter/help/protocol.rst, P-045 and P-046.
     """
 
     __slots__ = ()

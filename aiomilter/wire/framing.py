@@ -35,7 +35,7 @@ def packet(code: int, payload: bytes = b"", max_size: int = MAX_FRAME_SIZE) -> b
     Raises:
         LocalProtocolError: The payload is larger; nothing of it may be sent.
 
-    Source: protocol.md P-001, P-006.
+    Source: aiomilter/help/protocol.rst, P-001 and P-006.
     """
     if len(payload) > max_size:
         raise LocalProtocolError(f"packet {chr(code)}: expected at most {max_size} octets, found {len(payload)}")
@@ -57,7 +57,7 @@ class FrameBuffer:
     Args:
         max_size: Most octets of payload in a frame; a larger one is refused when its length is read, before it is kept.
 
-    Source: protocol.md P-001 to P-007.
+    Source: aiomilter/help/protocol.rst, P-001 to P-007.
     """
 
     __slots__ = ("data", "end", "looks", "max_size", "missing", "parts", "pos", "skip")

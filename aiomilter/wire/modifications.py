@@ -3,7 +3,7 @@
 Their text is checked when they are made and raises :class:`LocalProtocolError`.  The answers are in
 :mod:`aiomilter.wire.replies`, the answer to the offer in :mod:`aiomilter.wire.events`.
 
-Source: protocol.md sections 3.5 to 3.8; libmilter/docs/.
+Source: aiomilter/help/protocol.rst, "Modifications" and "PROGRESS"; libmilter/docs/api.html.
 """
 
 from collections.abc import Callable

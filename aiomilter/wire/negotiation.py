@@ -1,6 +1,6 @@
 """What the MTA offers and the filter wants, and what comes of it: pure functions on values.
 
-Source: protocol.md section 4; libmilter/engine.c, st_optionneg.
+Source: aiomilter/help/protocol.rst, "Negotiation"; libmilter/engine.c, st_optionneg.
 """
 
 import re
@@ -55,7 +55,7 @@ USUAL_MACROS: Final[Mapping[Stage, tuple[str, ...]]] = MappingProxyType(
 )
 """What Postfix and Sendmail send unasked, together; a list of ours replaces theirs, so it has to name these too.
 
-Source: protocol.md section 7.2.
+Source: aiomilter/help/protocol.rst, "Usual macros".
 """
 
 
@@ -121,7 +121,7 @@ def agree(offer: Negotiate, wants: Wants) -> Agreement:
         RemoteProtocolError: The MTA speaks a version that is too old.
         NegotiationError: It does not offer an action that the filter requires.
 
-    Source: protocol.md section 4.5, P-013 to P-022.
+    Source: aiomilter/help/protocol.rst, "The filter's answer", P-013 to P-022.
     """
     if offer.version < MIN_VERSION:
         raise RemoteProtocolError(f"OPTNEG packet: expected version {MIN_VERSION} or later, found {offer.version}")
@@ -171,7 +171,7 @@ def macro_lists(wanted: Mapping[Stage, Iterable[str]]) -> dict[Stage, tuple[str,
     Raises:
         LocalProtocolError: A stage has no list, or a name would change the list it stands in.
 
-    Source: protocol.md section 4.8, P-021, P-022.
+    Source: aiomilter/help/protocol.rst, "Macro lists", P-021 and P-022.
     """
     stages = set(wanted)
     if strange := stages - USUAL_MACROS.keys():
@@ -209,7 +209,7 @@ def check_answer(offer: Negotiate, answer: NegotiateAnswer, *, lenient: bool = F
     Raises:
         RemoteProtocolError: The MTA would not go on.
 
-    Source: protocol.md section 4.6, P-142.
+    Source: aiomilter/help/protocol.rst, "How the MTA takes the answer", P-142.
     """
     if answer.version > offer.version or (answer.version < MIN_VERSION and not lenient):
         raise RemoteProtocolError(

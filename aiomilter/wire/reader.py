@@ -13,15 +13,12 @@ among them where they change something; MTAs send the same again before each hea
 Source: libmilter/engine.c for the order.  What it costs is counted by ``benchmarks gates``.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.wire.constants import Command
 from aiomilter.wire.events import Header
-from aiomilter.wire.framing import HEAD, head_after
-
-if TYPE_CHECKING:
-    from aiomilter.wire.connection import Connection
+from aiomilter.wire.framing import HEAD, FrameBuffer, head_after
 
 __all__ = ["LARGE", "MACRO_STAGES", "MOST", "PLACES", "read"]
 
@@ -41,7 +38,37 @@ _unpack: Final = HEAD.unpack_from
 _new_tuple: Final = tuple.__new__
 
 
-def _take(wire: "Connection", code: int, row: Any, payload: bytes, start: int) -> Any:
+class Wire(Protocol):
+    """What is read from: a :class:`Connection`, with where the conversation stands."""
+
+    buffer: FrameBuffer
+    row: Any
+    """What each command means now."""
+    state: Any
+    macros: list[Any]
+    macro_frame: bytes
+    """The last MACRO packet, as long as what it brought is still there."""
+    inert_above: int
+    """MACRO packets with a length above this only bring macros."""
+    answered: frozenset[int]
+    """The commands that take an answer."""
+    leading_space: bool
+    large: bool
+    max_headers: int
+    max_headers_size: int
+    headers_left: int
+    headers_size_left: int
+    batch: list[Any]
+    read_from: int
+
+    def take(self, code: int, payload: bytes, start: int) -> Any:
+        """Return the event of a packet that is in no row; None if it concerns nobody."""
+
+    def excess(self, row: Any, state: Any) -> Any:
+        """Return the event of a header field above the limits."""
+
+
+def _take(wire: Wire, code: int, row: Any, payload: bytes, start: int) -> Any:
     return wire.take(code, payload, start)
 
 
@@ -49,7 +76,7 @@ _OUTSIDE: Final[Any] = (None, None, None, _take)
 """The cell of a command that is in no row."""
 
 
-def read(wire: "Connection", most: int = MOST) -> list[Any]:
+def read(wire: Wire, most: int = MOST) -> list[Any]:
     """Return the events that have come, in their order; none if more octets have to come first.
 
     Header fields that follow one another, without an answer, are one item, a list.  MACRO packets are items as ``bytes``, for
@@ -133,7 +160,7 @@ def read(wire: "Connection", most: int = MOST) -> list[Any]:
             return batch
 
 
-def _fields(wire: "Connection", decode: Any, pos: int, prefix: bytes, most: int) -> tuple[list[Header], int]:
+def _fields(wire: Wire, decode: Any, pos: int, prefix: bytes, most: int) -> tuple[list[Header], int]:
     """Read the header fields that follow one another; return them, and where the last of them ends.
 
     Postfix sends the same macros before each field, so they are read together with its head, and only compared.

@@ -1,6 +1,7 @@
 """The order of a conversation, and which answer each step takes: tables, and the pure functions that read them.
 
-Source: libmilter/engine.c (next_states, trans_ok); protocol.md sections 2.1 and 5.
+Source: libmilter/engine.c (next_states, trans_ok); aiomilter/help/protocol.rst, "Answers by command" and
+"Order of the conversation".
 """
 
 import enum
@@ -117,7 +118,8 @@ class Rules:
             a single letter only.
         splits_space: The space after a header's colon is no part of its value, even where it was agreed that it comes.
 
-    Source: protocol.md section 5.3 for what is native; libmilter/engine.c, observed, for the other.
+    Source: aiomilter/help/protocol.rst, "Packets out of order", for what is native; libmilter/engine.c, observed, for the
+    other.
     """
 
     follows: Mapping[State, frozenset[Command]]
@@ -205,7 +207,8 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
         declined: Steps the filter asked the MTA not to send.
         rules: Whose.
 
-    Source: protocol.md sections 5.1, 5.3 and 5.4.
+    Source: aiomilter/help/protocol.rst, "Order in libmilter", "Packets out of order" and
+    "Where a message begins and ends".
     """
     follows = without(declined, rules)
     begins = {Command.MAIL, *(_REACHED if rules.tolerant and Stage.MAIL in declined else ()), *follows[State.IDLE]}
@@ -270,7 +273,7 @@ ANSWERS: Final[Mapping[Stage, frozenset[ReplyCode]]] = MappingProxyType(
 )
 """The answers each step takes; SKIP only if it was agreed on.
 
-Source: protocol.md section 2.1 (legal verdicts), P-091, P-092.
+Source: aiomilter/help/protocol.rst, "Answers by command", P-091 and P-092.
 """
 
 
@@ -290,7 +293,7 @@ def ends_message(stage: Stage, response: Verdict | Reply | Refusal, rules: Rules
         rules: Whose; libmilter takes DISCARD for a recipient not for the end of the message, but ACCEPT for an
             unknown command.
 
-    Source: protocol.md section 5.4, P-063, P-068.
+    Source: aiomilter/help/protocol.rst, "Where a message begins and ends", P-063 and P-068.
     """
     if stage is Stage.UNKNOWN:
         return response is Verdict.ACCEPT and not rules.tolerant

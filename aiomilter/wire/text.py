@@ -58,7 +58,7 @@ def one_line(text: str, what: str, *, empty: bool = False) -> str:
         LocalProtocolError: It is not a ``str``, holds CR, LF or NUL, cannot be encoded, or is empty where ``empty`` is
             false.
 
-    Source: protocol.md P-119, P-122, P-123.
+    Source: aiomilter/help/protocol.rst, P-119, P-122 and P-123.
     """
     if not isinstance(text, str):
         raise LocalProtocolError(f"{what}: expected str, found {type(text).__name__}")
@@ -76,7 +76,7 @@ def header_name(name: str) -> str:
     Raises:
         LocalProtocolError: It is not.
 
-    Source: RFC 5322 section 3.6.8; protocol.md P-112.
+    Source: RFC 5322 section 3.6.8; aiomilter/help/protocol.rst, P-112.
     """
     if not isinstance(name, str):
         raise LocalProtocolError(f"header name: expected str, found {type(name).__name__}")
@@ -93,7 +93,7 @@ def header_value(value: str) -> str:
         LocalProtocolError: It is not a ``str``, cannot be encoded, holds NUL, or a line end that no blank follows (it
             would end the field and let the rest pass for a field, or for the body).
 
-    Source: RFC 5322 section 2.2.3; protocol.md P-113.
+    Source: RFC 5322 section 2.2.3; aiomilter/help/protocol.rst, P-113.
     """
     if not isinstance(value, str):
         raise LocalProtocolError(f"header value: expected str, found {type(value).__name__}")

@@ -16,11 +16,11 @@ import pytest
 
 from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
-from aiomilter.compat.adapter import ThreadConnection, counted
 from aiomilter.compat.context import Text
-from aiomilter.compat.conversation import Callbacks
 from aiomilter.compat.listening import open_socket
 from aiomilter.compat.service import program_service
+from aiomilter.compat.session import Callbacks
+from aiomilter.compat.threads import ThreadConnection, counted
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client

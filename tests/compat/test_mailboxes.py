@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomilter.compat.mailboxes import first_mailbox
+from aiomilter.compat.modules.mailboxes import first_mailbox
 
 PIECES = [
     "<", ">", "<>", '"', "\\", "(", ")", "@", ",", ":", ";", ".", "[", "]", "a@b", "<a@b>", "a", "X Y", "a:", '"X" ', "\r\n ",

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aiomilter.compat.markup import Markup, Token, attributes
-from aiomilter.compat.mime import HTMLScriptFilter
-from aiomilter.compat.sgmllib import SGMLParser
+from aiomilter.compat.modules.markup import Markup, Token, attributes
+from aiomilter.compat.modules.mime import HTMLScriptFilter
+from aiomilter.compat.modules.sgmllib import SGMLParser
 from tests.compat.plays import play
 from tests.compat.rigs import pymilter
 from tests.compat.rigs.calls import Pymilter

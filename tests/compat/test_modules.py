@@ -22,16 +22,16 @@ from typing import Any
 
 import pytest
 
-from aiomilter.compat.cache import AddrCache
-from aiomilter.compat.dns import DNSError, DNSLookup, Session, _Loop
-from aiomilter.compat.dsn import create_msg, send_dsn
-from aiomilter.compat.dynip import hpats, ip3, is_dynip, rehmac
-from aiomilter.compat.greylist import Greylist
-from aiomilter.compat.parsing import decode, iniplist, parse_addr, parse_header
-from aiomilter.compat.plock import PLock
-from aiomilter.compat.policy import MTAPolicy
-from aiomilter.compat.pyip6 import inet_ntop, inet_pton
-from aiomilter.compat.unsign import unsign
+from aiomilter.compat.modules.cache import AddrCache
+from aiomilter.compat.modules.dns import DNSError, DNSLookup, Session, _Loop
+from aiomilter.compat.modules.dsn import create_msg, send_dsn
+from aiomilter.compat.modules.dynip import hpats, ip3, is_dynip, rehmac
+from aiomilter.compat.modules.greylist import Greylist
+from aiomilter.compat.modules.plock import PLock
+from aiomilter.compat.modules.policy import MTAPolicy
+from aiomilter.compat.modules.pyip6 import inet_ntop, inet_pton
+from aiomilter.compat.modules.unsign import unsign
+from aiomilter.compat.modules.utils import decode, iniplist, parse_addr, parse_header
 from aiomilter.dns import resolver
 from tests.dns.server import NameServer, Silence, labels
 from tests.patience import PATIENCE
@@ -164,7 +164,7 @@ def test_senders_cannot_fill_memory_with_addresses(here: Path) -> None:
 
 
 def test_an_address_that_is_set_again_is_remembered_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiomilter.compat.cache._MAX_SIZE", 1000)
+    monkeypatch.setattr("aiomilter.compat.modules.cache._MAX_SIZE", 1000)
     cache = AddrCache()
     for address in ("a@x", "b@x", "a@x", "c@x", "d@x", "e@x"):
         cache[address] = address
@@ -519,10 +519,7 @@ def test_a_template_needs_a_body_and_headers() -> None:
 
 
 def test_no_dns_library_is_loaded_for_parsing_or_lists() -> None:
-    program = (
-        "import sys, aiomilter.compat.parsing, aiomilter.compat.config, aiomilter.compat.cache, aiomilter.compat.greylist\n"
-        "print(*sys.modules)"
-    )
+    program = "import sys\nfrom aiomilter.compat.modules import cache, config, greylist, utils\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"dns", "aiodns", "aiomilter.dns"} & set(loaded)
 
@@ -535,8 +532,8 @@ def nameserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-    monkeypatch.setattr("aiomilter.compat.dns.system_resolver", lambda: resolver(server.address))
-    monkeypatch.setattr("aiomilter.compat.dns._Loop._made", None)
+    monkeypatch.setattr("aiomilter.compat.modules.dns.system_resolver", lambda: resolver(server.address))
+    monkeypatch.setattr("aiomilter.compat.modules.dns._Loop._made", None)
     try:
         yield server
     finally:
@@ -584,7 +581,9 @@ def test_a_session_remembers(nameserver: NameServer) -> None:
 def test_senders_cannot_fill_the_memory_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked and what is answered is theirs; nothing goes over the network here."""
     texts = [[b"x" * 5000]]
-    monkeypatch.setattr("aiomilter.compat.dns.DNSLookup", lambda name, qtype: [((name, qtype), text) for text in texts])
+    monkeypatch.setattr(
+        "aiomilter.compat.modules.dns.DNSLookup", lambda name, qtype: [((name, qtype), text) for text in texts]
+    )
     session = Session({("known.example", "A"): ["192.0.2.9"]})
     for each in range(200):
         assert session.dns(f"n{each}.example", "TXT") == texts

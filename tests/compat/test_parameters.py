@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomilter.compat.parameters import collapsed, parse_parameters, split_parameters
+from aiomilter.compat.modules.parameters import collapsed, parse_parameters, split_parameters
 
 PIECES = [
     ";", "; ", '"', "\\", '\\"', "=", "name", "Name=", "filename=", "x/y", "utf-8''", "'", "%41", "<", ">", " ", "\n ", "a.exe",

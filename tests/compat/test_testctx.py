@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aiomilter.compat import classic as Milter
-from aiomilter.compat.testbase import TestBase
-from aiomilter.compat.testctx import TestCtx
+from aiomilter.compat.modules.test import TestBase
+from aiomilter.compat.modules.testctx import TestCtx
 
 MESSAGE = (
     b"From: a@b\r\nContent-Type: multipart/mixed; boundary=X\r\n"

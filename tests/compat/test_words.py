@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomilter.compat.words import parse_header
+from aiomilter.compat.modules.words import parse_header
 
 PIECES = [
     "=?", "?=", "?", "=?utf-8?q?", "=?utf-8?b?", "=?utf-8?q?a?=", "=?utf-8?q?a?= ", "=?latin-1?Q?=E4?=", "=?x?b?YQ==?=", "q",

@@ -1,6 +1,6 @@
 """Captured conversations played to our side: same events as Postfix and Sendmail meant, same callbacks as libmilter's.
 
-Source: tests/captures/README.md; protocol.md sections 2 and 5.
+Source: tests/captures/README.md; aiomilter/help/protocol.rst, "Commands" and "Order of the conversation".
 """
 
 import itertools
@@ -309,7 +309,8 @@ MAILED: Final = "mail [<a@example.org>] [SIZE=9]"
 NAMED: Final = "rcpt [<b@example.org>]"
 GREETED: Final = "helo 'client.example.net'"
 
-# protocol.md section 5.3, as far as a connection without a session can show it.  Scenarios that are not here are equal.
+# aiomilter/help/protocol.rst, "Packets out of order", as far as a connection without a session can show it.  Scenarios
+# that are not here are equal.
 DIFFERENCES: Final = {
     "c11": Difference(
         "A verdict in a step without reply leaves the message where it is, so that the steps after it are seen and its "

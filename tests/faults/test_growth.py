@@ -53,11 +53,13 @@ def counted(report: Report) -> list[Cost]:
     return found
 
 
+@pytest.mark.interop
 @pytest.mark.slow
 def test_a_text_of_twice_the_length_costs_twice_as_much(counted: list[Cost]) -> None:
     assert [str(cost) for cost in counted if not cost.linear and cost.parser in PARSERS] == []
 
 
+@pytest.mark.interop
 @pytest.mark.slow
 def test_what_takes_time_with_the_square_is_told_from_what_does_not(counted: list[Cost]) -> None:
     """Python's own share in these is next to nothing: counted in its lines they would be alike."""

@@ -325,7 +325,7 @@ async def test_a_client_that_logged_in_is_known(postfix: Scene) -> None:
 
 
 async def test_mail_of_local_programs_passes_the_filter(postfix_rig: Postfix) -> None:
-    """P-039, P-041: no brackets, port 0, nobody's SMTP session (protocol.md 7.6)."""
+    """P-039, P-041: no brackets, port 0: mail that does not come by SMTP."""
     script = Script(edit=lambda ctx: ctx.add_header("X-Local", "yes"))
     before = len(postfix_rig.deliveries)
     async with serve(script, postfix_rig.submitted):

@@ -1,4 +1,4 @@
-"""Filters that take longer than the MTA waits for an answer: 2 s here, for each (protocol.md 7.3)."""
+"""Filters that take longer than the MTA waits for an answer: 2 s here, for each."""
 
 import asyncio
 from typing import Any

@@ -313,7 +313,7 @@ async def test_a_quarantined_message_waits_with_its_edits(scene: Scene) -> None:
 
 
 async def test_all_edits_together(scene: Scene) -> None:
-    """The order in which they are called does not matter to either MTA (design.md, decision 4)."""
+    """The order in which they are called does not matter to either MTA (P-117)."""
 
     def edit(ctx: EndOfMessageContext) -> None:
         ctx.replace_body(b"New body.\r\n")
@@ -408,7 +408,7 @@ async def test_a_refused_recipient_is_not_shown_to_the_second_filter(pair: Scene
 
 
 async def test_a_message_that_the_first_filter_accepts_still_passes_the_second(pair: Scene) -> None:
-    """ACCEPT is one filter's word (protocol.md 3.3)."""
+    """ACCEPT is one filter's word: the next filter still sees the message."""
     second = Script(edit=lambda ctx: ctx.add_header("X-Second", "2"))
     async with pair.filters(Script({"envfrom": ACCEPT}), second), pair.connect() as client:
         await client.send()

@@ -1,4 +1,7 @@
-"""Every verdict at every stage, as the SMTP client of a real MTA meets it (protocol.md 3.3 and 3.4)."""
+"""Every verdict at every stage, as the SMTP client of a real MTA meets it.
+
+The tables are in aiomilter/help/protocol.rst, "Answers by stage" and "SMTP replies".
+"""
 
 from collections.abc import Iterator
 

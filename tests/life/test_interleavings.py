@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
     @rule(octets=st.sampled_from([OPENING + mail(), OPENING + mail(), OPENING, b""]))
     def connect(self, octets: bytes) -> None:
         async def made() -> None:
-            if self.server._generation is not None and not self.server._stopped:
+            if self.server._lifespan is not None and not self.server._stopped:
                 peer = Peer(self.server)
                 peer.write(octets)
                 self.peers.append(peer)
@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
         what = (actor.kind, actor.task)
         assert not self.server._connections, what
         assert not self.server._listeners, what
-        assert self.server._generation is None, what
+        assert self.server._lifespan is None, what
         assert self.entered == self.left, what
         assert self.server._sweep is None or self.server._sweep.cancelled(), what
 
@@ -248,7 +248,7 @@ class Machine(RuleBasedStateMachine):
         assert self.server._closing is None or self.server._closing.done()
         assert not self.server._connections
         assert not self.server._listeners
-        assert not self.server._budget.used
+        assert not self.server._memory.used
         assert self.server._sweep is None or self.server._sweep.cancelled()
         assert self.server._unwatch is None
         assert self.entered == self.left

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from aiomilter import AddressError
-from aiomilter._systemd import Systemd
+from aiomilter._process.systemd import Systemd
 from tests.patience import PATIENCE
 from tests.programs import needed
 
@@ -225,6 +225,7 @@ async def test_a_socket_by_its_name(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- the units
 
 
+@pytest.mark.interop
 @pytest.mark.slow
 def test_the_example_units_are_good(tmp_path: Path) -> None:
     analyze = needed("systemd-analyze", "systemd")

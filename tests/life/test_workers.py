@@ -13,8 +13,9 @@ from typing import Final
 
 import pytest
 
-from aiomilter._listening import PLACES, Bound, Share, Turn, tally
-from aiomilter._workers import Backoff
+from aiomilter._process.workers import Backoff
+from aiomilter._serving.binding import Bound
+from aiomilter._serving.sharing import PLACES, AcceptBalancer, Turn, shared_counts
 from aiomilter.mta import connect
 from tests.patience import PATIENCE
 
@@ -91,10 +92,10 @@ async def test_long_connections_are_shared_evenly(burst: bool, loop: str, tmp_pa
         assert min(found.values()) >= (26 if burst else 30)
 
 
-def sharing(*places: int) -> list[Share]:
-    counts = tally()
+def sharing(*places: int) -> list[AcceptBalancer]:
+    counts = shared_counts()
     with socket.socket() as one:
-        return [Share([Bound(one)], counts, place) for place in places]
+        return [AcceptBalancer([Bound(one)], counts, place) for place in places]
 
 
 def test_it_is_the_turn_of_who_has_the_fewest() -> None:
@@ -705,7 +706,8 @@ async def test_a_worker_that_does_not_end_is_killed(signals: int, tmp_path: Path
     os.mkfifo(tmp_path / "hold")
     stuck = "    async def envfrom(self, ctx, mail):\n        open('hold').read()\n    async def eom"
     program = PROGRAM.replace("    async def eom", stuck).replace(
-        "try:", "import logging; logging.basicConfig()\nimport aiomilter._workers as w; w._HURRY_TIMEOUT = 0.2\ntry:"
+        "try:",
+        "import logging; logging.basicConfig()\nimport aiomilter._process.workers as w; w._HURRY_TIMEOUT = 0.2\ntry:",
     )
     times = f"workers=2, cancel_timeout=0.1, drain_timeout={0.1 if signals == 1 else 1000}"
     program = program.replace("workers=2", times)

@@ -1,4 +1,7 @@
-"""What Postfix and Sendmail deliver after each modification: protocol.md sections 3.5 to 3.8 as tables."""
+"""What Postfix and Sendmail deliver after each modification, as tables.
+
+In words they are in aiomilter/help/protocol.rst, "Modifications".
+"""
 
 import pytest
 from hypothesis import given, settings

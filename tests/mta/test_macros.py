@@ -1,4 +1,4 @@
-"""What macros each MTA sends, and what a filter's own lists do to that: protocol.md sections 4.8 and 7.2."""
+"""What macros each MTA sends, and what a filter's own lists do to that (aiomilter/help/protocol.rst, "Macro lists")."""
 
 from typing import Any
 

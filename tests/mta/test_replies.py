@@ -1,4 +1,4 @@
-"""What the SMTP client is told, against protocol.md section 3.3."""
+"""What the SMTP client is told, against aiomilter/help/protocol.rst, "Answers by stage"."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The MTA's side of the protocol: protocol.md P-140 to P-147, and what each MTA does when."""
+"""The MTA's side of the protocol: P-140 to P-147, and what each MTA does when."""
 
 import asyncio
 from collections.abc import Callable
@@ -776,7 +776,7 @@ async def at(stage: Stage, octets: bytes, **options: Any) -> Session:
 @pytest.mark.parametrize("stage", list(Stage))
 @pytest.mark.parametrize("code", list(ReplyCode))
 async def test_each_answer_at_each_step_is_taken_or_refused(style: Style, stage: Stage, code: ReplyCode) -> None:
-    """P-147: every cell of the table in protocol.md section 2.1."""
+    """P-147: every cell of the table "Answers by command" in aiomilter/help/protocol.rst."""
     session = await at(stage, verdict(code), style=style, timeout=0.0)
 
     if code in ANSWERS[stage]:

@@ -82,7 +82,7 @@ class spf:
         return Result("pass", "")
 
 
-# The example of the design document.
+# The example that the API was designed by.
 
 
 class SpfMilter(Milter):

@@ -1,4 +1,4 @@
-"""Packets and their octets, as one list for every test that needs both: protocol.md section 8, and its edges.
+"""Packets and their octets, as one list for every test that needs both: the example of the help page, and its edges.
 
 Each entry stands for a whole packet: what it is in Python, and the octets on the wire, length and code included.
 """
@@ -124,7 +124,7 @@ EXAMPLE_FROM_MTA: Final = [
     Sample(EndOfMessage(), _hex("00000001 45")),
     Sample(Quit(), _hex("00000001 51")),
 ]
-"""The MTA's half of the worked example of protocol.md section 8, in order."""
+"""The MTA's half of the example in aiomilter/help/protocol.rst, "A conversation in octets"."""
 
 SAMPLES: Final = [
     *EXAMPLE_FROM_MTA,

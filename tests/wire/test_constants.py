@@ -5,7 +5,7 @@ import pytest
 from aiomilter.wire import constants
 from aiomilter.wire.constants import Action, Command, Protocol, ReplyCode, Stage
 
-# Names as in libmilter's headers; protocol.md sections 2.1, 3.1, 4.3, 4.4 and 4.8.
+# Names as in libmilter's headers, and in the tables of aiomilter/help/protocol.rst.
 COMMANDS = {
     "ABORT": "A",
     "BODY": "B",

@@ -25,7 +25,7 @@ EVERYTHING = Wants(frozenset(Stage))
 C, H, M, R, T = Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT, Stage.DATA
 L, N, B, E, U = Stage.HEADER, Stage.EOH, Stage.BODY, Stage.EOM, Stage.UNKNOWN
 
-# Bits by step, as in protocol.md section 4.4.
+# Flags by stage, as in aiomilter/help/protocol.rst, "Protocol flags".
 NO = {C: 0x1, H: 0x2, M: 0x4, R: 0x8, B: 0x10, L: 0x20, N: 0x40, U: 0x100, T: 0x200, E: 0}
 NR = {L: 0x80, C: 0x1000, H: 0x2000, M: 0x4000, R: 0x8000, T: 0x10000, U: 0x20000, N: 0x40000, B: 0x80000, E: 0}
 SKIP, RCPT_REJ, LEADSPC = 0x400, 0x800, 0x100000
@@ -306,7 +306,7 @@ def test_a_macro_list_is_for_a_stage_that_has_one(stage: Stage) -> None:
 
 
 def test_the_usual_macros_are_those_of_both_mtas() -> None:
-    """P-021: protocol.md section 7.2; a list of ours replaces theirs."""
+    """P-021: a list of ours replaces theirs."""
     assert {stage.name: " ".join(names) for stage, names in USUAL_MACROS.items()} == {
         "CONNECT": "j _ v {daemon_name} {daemon_addr} {if_name} {if_addr}",
         "HELO": "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}",
@@ -341,7 +341,7 @@ REACTIONS = [
 def test_an_answer_is_checked_as_the_mtas_do(
     version: int, actions: int, protocol: int, strict: bool, lenient: bool
 ) -> None:
-    """P-142: strict as Sendmail, lenient as Postfix; protocol.md section 4.6."""
+    """P-142: strict as Sendmail, lenient as Postfix."""
     answer = NegotiateAnswer(version, actions, protocol)
     for forgiving, passes in ((False, strict), (True, lenient)):
         if passes:

@@ -216,7 +216,8 @@ def test_one_filters_declined_steps_leave_the_tables_of_others_alone() -> None:
     assert as_dict(transitions(frozenset())) == before == read(TABLE)
 
 
-# protocol.md section 5.1, for the states of a message, plus what may follow DATA once another filter has refused it.
+# aiomilter/help/protocol.rst, "Order in libmilter", for the states of a message, plus what may follow DATA once another
+# filter has refused it.
 ROWS = {"M": "R", "R": "RTLNBE", "T": "RTLN", "L": "LN", "N": "BE", "B": "BE", "E": ""}
 
 
@@ -226,7 +227,7 @@ def test_what_may_follow_is_as_libmilter_has_it() -> None:
     }
 
 
-# protocol.md section 2.1, legal verdicts: c a d r t y s.
+# aiomilter/help/protocol.rst, "Answers by command": c a d r t y s.
 LEGAL = {
     "CONNECT": "ca rty ",
     "HELO": "ca rty ",
@@ -258,7 +259,7 @@ def test_a_reply_is_legal_wherever_a_refusal_is(stage: Stage) -> None:
         assert is_legal(stage, reply) is is_legal(stage, REJECT) is is_legal(stage, TEMPFAIL)
 
 
-# Which answers end the message; protocol.md section 5.4.  Upper case: it does.
+# Which answers end the message (P-063, P-068).  Upper case: it does.
 ENDS = {
     "CONNECT": "cadrtys",
     "HELO": "cadrtys",

@@ -22,11 +22,12 @@ from aiomilter._cli import parsing as arguments
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
 from aiomilter.auth import results, spf
-from aiomilter.compat import classic, dsn, dynip, markup, mime, parsing, pyip6, sgmllib, unsign
-from aiomilter.compat.cache import AddrCache
-from aiomilter.compat.config import MilterConfigParser
-from aiomilter.compat.greylist import Greylist
-from aiomilter.compat.policy import MTAPolicy
+from aiomilter.compat import classic
+from aiomilter.compat.modules import dsn, dynip, markup, mime, pyip6, sgmllib, unsign, utils
+from aiomilter.compat.modules.cache import AddrCache
+from aiomilter.compat.modules.config import MilterConfigParser
+from aiomilter.compat.modules.greylist import Greylist
+from aiomilter.compat.modules.policy import MTAPolicy
 from aiomilter.context import Context, Scene
 from aiomilter.dns import names
 from aiomilter.edits import Edits
@@ -455,17 +456,17 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "zip": Parser(lambda text: mime.zipnames(text.encode("latin-1", "replace")), ZIP, (BadZipFile,)),
     "zip, damaged": Parser(damaged, [chr(code) for code in range(256)], weight=3, grows=False),
     "unquote": Parser(mime.unquote, PARAMETERS),
-    "parse_addr": Parser(parsing.parse_addr, MAILBOX),
-    "parseaddr": Parser(parsing.parseaddr, MAILBOX),
-    "parse_header": Parser(parsing.parse_header, ENCODED),
-    "addr2bin": Parser(parsing.addr2bin, ADDRESS, (OSError,)),
-    "inet_pton": Parser(parsing.inet_pton, ADDRESS, (OSError,)),
+    "parse_addr": Parser(utils.parse_addr, MAILBOX),
+    "parseaddr": Parser(utils.parseaddr, MAILBOX),
+    "parse_header": Parser(utils.parse_header, ENCODED),
+    "addr2bin": Parser(utils.addr2bin, ADDRESS, (OSError,)),
+    "inet_pton": Parser(utils.inet_pton, ADDRESS, (OSError,)),
     "pyip6": Parser(pyip6.inet_pton, ADDRESS, (ValueError,)),
-    "iniplist": Parser(lambda text: parsing.iniplist(text, ["192.0.2.*", "10.0.0.0/8", "::1"]), ADDRESS, (ValueError,)),
-    "ip4re": Parser(parsing.ip4re.match, ADDRESS),
-    "ip6re": Parser(parsing.ip6re.match, ADDRESS),
-    "dnsre": Parser(parsing.dnsre.match, HOST),
-    "decode": Parser(parsing.decode, (*ENCODED, "Y", "/", "+"), (Base64Error,)),
+    "iniplist": Parser(lambda text: utils.iniplist(text, ["192.0.2.*", "10.0.0.0/8", "::1"]), ADDRESS, (ValueError,)),
+    "ip4re": Parser(utils.ip4re.match, ADDRESS),
+    "ip6re": Parser(utils.ip6re.match, ADDRESS),
+    "dnsre": Parser(utils.dnsre.match, HOST),
+    "decode": Parser(utils.decode, (*ENCODED, "Y", "/", "+"), (Base64Error,)),
     "dictfromlist": Parser(lambda text: classic.dictfromlist(text.split(" ")), PATH),
     "param2dict": Parser(lambda text: classic.param2dict(text.split(" ")), PATH),
     "dsn": Parser(notification, TEXT, scale=0.2),

@@ -195,7 +195,7 @@ _RANK: Final = {code: min(rank, 4) if code in "+2-" else rank for rank, code in 
 
 
 def canonical(answers: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Return the edits of an end of message as design.md, decision 4 has them leave: with the verdict, in one order.
+    """Return the edits of an end of message as ours leave: with the verdict, in one order.
 
     With a verdict that does not let the message pass none is left.  A second change of one field, of the sender or of the
     reason to hold replaces the first.  PROGRESS leaves when it is called for, so it comes first.

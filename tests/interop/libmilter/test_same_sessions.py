@@ -47,7 +47,7 @@ PATH: Final = MAILBOX | st.sampled_from(
 )
 PARAMS: Final = st.lists(st.builds("{}={}".format, WORD, WORD), max_size=3)
 VALUE: Final = st.lists(LINE, min_size=1, max_size=3).map("\n\t".join) | st.just("caf\udce9 \u00e9")
-# What the filter may ask for and get as it did, with nothing that design.md has otherwise.
+# What the filter may ask for and get as it did, with nothing that aiomilter does otherwise on purpose.
 EDIT: Final = st.one_of(
     st.tuples(st.just("addheader"), WORD, VALUE),
     st.tuples(st.just("insheader"), st.integers(0, 9), WORD, VALUE),

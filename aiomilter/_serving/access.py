@@ -1,0 +1,211 @@
+"""Who may connect: networks for TCP, users and groups for UNIX-domain sockets; and who is who, to count them."""
+
+import grp
+import ipaddress
+import os
+import pwd
+import socket
+from collections.abc import Callable, Collection
+from struct import Struct
+from typing import Any, Final, TypeAlias
+
+from aiomilter._serving.kernel import credentials
+
+__all__ = ["Access", "group_number", "peer_address", "peer_name", "peer_network", "user_number"]
+
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SO_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
+"""Linux only: process, user and group as they were when the peer connected, told by the kernel."""
+_SO_PEERGROUPS: Final[int | None] = getattr(
+    socket, "SO_PEERGROUPS", None if os.uname().machine.startswith(("sparc", "parisc")) else 59
+)
+"""The same of its supplementary groups (Linux 4.13), where ``socket`` has no name for it as most machines have it
+(asm-generic/socket.h)."""
+_GROUP: Final = Struct("I")
+_MOST_OCTETS: Final = 1024
+"""Most that Python lets one ask for: 256 groups."""
+_MAX_NUMBER: Final = 2**32 - 2
+"""Of users and groups; the one above means none."""
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4, written as IPv6."""
+_MAPPED_PREFIX: Final = "::ffff:"
+
+
+class Access:
+    """Who may connect.
+
+    Args:
+        networks: Such as ``"10.0.0.0/8"`` or ``"2001:db8::1"``; None for everybody.
+        users: Names or numbers of users; with ``groups`` None for everybody whom the permissions let in.
+        groups: The same of groups: the one that the peer runs as, and its supplementary ones if they are 256 at most.
+
+    Raises:
+        TypeError: It is no sequence of texts, or of texts and numbers.
+        ValueError: A text is no network, a number is none of a user or group, or this machine does not know a name, or does
+            not tell who its peers are.
+    """
+
+    def __init__(
+        self,
+        networks: Collection[str] | None,
+        users: Collection[str | int] | None,
+        groups: Collection[str | int] | None,
+    ) -> None:
+        self._networks = _networks(networks)
+        self._users = _numbers("allowed_users", users, user_number)
+        self._groups = _numbers("allowed_groups", groups, group_number)
+        self._by_credentials = users is not None or groups is not None
+        if self._by_credentials and _SO_PEERCRED is None:
+            raise ValueError("allowed_users, allowed_groups: this system does not tell who connects")
+
+    @property
+    def by_network(self) -> bool:
+        """Whether only some networks may connect."""
+        return self._networks is not None
+
+    def refusal(self, sock: socket.socket) -> str | None:
+        """Return why a connection that was accepted may not stay; None if it may."""
+        if self._networks is None and not self._by_credentials:
+            return None
+        if sock.family == socket.AF_UNIX:
+            if not self._by_credentials:
+                return None
+            found = credentials(sock)
+            if found is None:
+                return "the system does not tell who it is"
+            _, user, group = found
+            if user in self._users or group in self._groups:
+                return None
+            if self._groups and not self._groups.isdisjoint(_supplementary(sock)):
+                return None
+            return f"user {user} with group {group} is not in allowed_users or allowed_groups"
+        if self._networks is None:
+            return None
+        address = _address(sock)
+        if address is not None and any(address in network for network in self._networks):
+            return None
+        return f"{address} is not in allowed_networks"
+
+
+def user_number(option: str, user: object) -> int:
+    """Return the number of a user, given its name or number.
+
+    Args:
+        option: What it is for, in errors.
+        user: Name or number.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: This machine does not know the name, or there is no such number.
+    """
+    return _number(option, user, lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def group_number(option: str, group: object) -> int:
+    """Return the number of a group, as :func:`user_number` does."""
+    return _number(option, group, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def peer_name(sock: socket.socket) -> str:
+    """Return who is at the other end: an address, or the user of a UNIX-domain socket; "" if nobody can tell."""
+    if sock.family == socket.AF_UNIX:
+        found = credentials(sock)
+        return f"user {found[1]}" if found is not None else ""
+    return str(_address(sock) or "")
+
+
+def peer_network(sock: socket.socket) -> str:
+    """Return where the other end of a TCP connection is: its IPv4 address, or the /64 around an IPv6 one.
+
+    One machine may use all addresses of a /64 (RFC 4291 section 2.5.4).  "" if it has left.
+    """
+    address = _address(sock)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(address or "")
+
+
+def peer_address(sock: socket.socket, name: Any) -> str:
+    """Return who is at the other end, as exactly as can be: address and port, or user and process; "" if nobody can tell.
+
+    Args:
+        sock: The socket.
+        name: Its peer, as ``accept`` has it: the peer may have left by now.
+    """
+    if sock.family == socket.AF_UNIX:
+        found = credentials(sock)
+        return f"uid {found[1]} pid {found[0]}" if found is not None else ""
+    host = name[0].removeprefix(_MAPPED_PREFIX) if "." in name[0] else name[0]
+    return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
+
+
+def _address(sock: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        text = sock.getpeername()[0]
+    except OSError:
+        return None  # it has left already
+    address = ipaddress.ip_address(text.partition("%")[0])
+    # A socket that was handed over may take both, and IPv4 then looks like this.
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _supplementary(sock: socket.socket) -> list[int]:
+    if _SO_PEERGROUPS is None:
+        return []
+    try:
+        octets = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_OCTETS)
+    except OSError:
+        return []  # there are more, or the kernel does not tell
+    return [group for (group,) in _GROUP.iter_unpack(octets)]
+
+
+def _networks(given: object) -> tuple[_Network, ...] | None:
+    if given is None:
+        return None
+    found = []
+    for text in _several("allowed_networks", given):
+        if not isinstance(text, str):
+            raise TypeError(f"allowed_networks: expected texts such as '10.0.0.0/8', found {text!r}")
+        found.append(_network(text))
+    return tuple(found)
+
+
+def _network(text: str) -> _Network:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"allowed_networks: {error}") from None
+    address = ipaddress.ip_address(text.partition("/")[0])
+    if address != network.network_address:
+        what = f"{text} has host bits set; write {network} for the network, {address} for the address"
+        raise ValueError(f"allowed_networks: {what}")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        # As the addresses that it is compared with.
+        return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def _numbers(option: str, given: object, number: Callable[[str, object], int]) -> frozenset[int]:
+    return frozenset(number(option, one) for one in (_several(option, given) if given is not None else ()))
+
+
+def _number(option: str, given: object, look_up: Callable[[str], int]) -> int:
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise TypeError(f"{option}: expected names or numbers, found {given!r}")
+    try:
+        number = look_up(given) if isinstance(given, str) else given
+    except KeyError:
+        raise ValueError(f"{option}: this machine knows no {given!r}") from None
+    if not 0 <= number <= _MAX_NUMBER:
+        raise ValueError(f"{option}: expected 0 to {_MAX_NUMBER}, found {number}")
+    return number
+
+
+def _several(name: str, given: object) -> list[object]:
+    if isinstance(given, str | bytes) or not isinstance(given, Collection):
+        raise TypeError(f"{name}: expected a sequence, found {given!r}")
+    found = list(given)
+    if not found:
+        raise ValueError(f"{name}: expected at least one, found none; nobody could connect")
+    return found

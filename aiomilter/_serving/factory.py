@@ -1,0 +1,147 @@
+"""A factory of filters in use: entered, asked for filters, and left once the last of its connections is over."""
+
+import asyncio
+import inspect
+from asyncio.tasks import _unregister_task  # documented for those who extend asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias, cast
+
+from aiomilter.handler import Handler
+from aiomilter.wire.negotiation import Wants
+
+__all__ = ["Factory", "FactoryLifespan"]
+
+Make: TypeAlias = Callable[[], Handler]
+Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
+"""What makes filters: a callable that returns one, a :class:`Milter` subclass above all; or an async context manager function
+that yields such a callable, entered once in the loop and left after its last connection."""
+
+
+class FactoryLifespan:
+    """A factory in use, entered and left in one task, since what it holds may insist on that."""
+
+    def __init__(self, factory: Factory, forget: "Callable[[FactoryLifespan, BaseException | None], None]") -> None:
+        self.make: Make
+        self.connections = 0
+        self.broken = False
+        """It has let go of what it holds without being told to."""
+        self._factory = factory
+        self._forget = forget
+        self._retired = False
+        self._released = asyncio.Event()
+        self._task: asyncio.Task[None]
+        self._started: asyncio.Future[None]
+
+    async def start(self) -> None:
+        """Enter the factory and make one filter, to see that it can be made."""
+        self._started = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold())
+        self._task.add_done_callback(self._ended)
+        await asyncio.wait((self._task, self._started), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.cancelled() or self._started.cancelled():
+            raise RuntimeError("factory: it was cancelled while it started")
+        if not self._started.done():
+            await self._task
+            raise RuntimeError("factory: expected it to wait until it is left, found it ended")
+
+    def give_up(self) -> None:
+        """Have it end although it may not have started; see :meth:`end`."""
+        self.release()
+        self._task.cancel()
+
+    async def _hold(self) -> None:
+        try:
+            await self._enter()
+        except SystemExit as error:
+            # A Task that raises it ends the event loop, and with it what serves well.
+            raise RuntimeError(f"factory: it called sys.exit({error.code!r})") from error
+
+    async def _enter(self) -> None:
+        made = self._factory()
+        if isinstance(made, AbstractAsyncContextManager):
+            async with made as make:
+                if not callable(make):
+                    raise TypeError(f"factory: expected it to yield a callable, found {type(make).__name__}")
+                _check_handler(make())
+                await self._serve(make)
+        else:
+            _check_handler(made)
+            await self._serve(cast(Make, self._factory))
+
+    async def _serve(self, make: Make) -> None:
+        self.make = make
+        if not self._started.done():
+            self._started.set_result(None)
+        await self._released.wait()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self.broken = not self._released.is_set()
+        self._forget(self, None if task.cancelled() else task.exception())
+
+    @property
+    def name(self) -> str:
+        """Of the factory, for the log."""
+        named = self._factory if hasattr(self._factory, "__qualname__") else type(self._factory)
+        return f"{named.__module__}.{named.__qualname__}"
+
+    def retire(self) -> None:
+        """Let go of what the factory holds once the last of its connections is over."""
+        self._retired = True
+        if not self.connections:
+            self.release()
+
+    def leave(self) -> None:
+        """Take note of the end of a connection."""
+        self.connections -= 1
+        if self._retired and not self.connections:
+            self.release()
+
+    def release(self) -> None:
+        """Let go of what the factory holds."""
+        self._released.set()
+
+    async def ended(self) -> None:
+        """Wait until it has let go."""
+        await asyncio.wait((self._task,))
+
+    async def end(self, timeout: float, late: Callable[[str], object]) -> Exception | None:
+        """Have it let go, and return what it raised then.
+
+        Args:
+            timeout: Seconds it has to do so; then it is cancelled, and has as many again.
+            late: Is told where it has not; a sentence.
+        """
+        self.release()
+        what = f"the factory {self.name} did not let go within {timeout:g} s (cancel_timeout)"
+        for then in ("; cancelled", " of its cancellation; left behind"):
+            await asyncio.wait((self._task,), timeout=timeout)
+            if self._task.done():
+                break
+            late(what + then)
+            self._task.cancel()
+        else:
+            # Whoever closes the event loop waits for all tasks that it knows of, and whoever starts it for its start.
+            _unregister_task(self._task)
+            self._started.cancel()
+        error = None if not self._task.done() or self._task.cancelled() else self._task.exception()
+        if self.broken:  # its traceback is in the log
+            why = f"{type(error).__name__}: {error}" if error is not None else "it was cancelled"
+            return RuntimeError(f"factory: {self.name} ended while it was in use: {why}")
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return error
+
+
+def _check_handler(made: object) -> None:
+    if isinstance(getattr(made, "wants", None), Wants):
+        return
+    hint = ""
+    if inspect.iscoroutine(made):
+        made.close()
+        hint = "; a factory is a plain function, or an @asynccontextmanager"
+    elif inspect.isasyncgen(made):
+        hint = "; is @asynccontextmanager missing?"
+    elif callable(made):
+        hint = "; call it, or pass the class itself"
+    raise TypeError(f"factory: expected it to make a Milter, found {type(made).__name__}{hint}")

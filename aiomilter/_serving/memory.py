@@ -1,0 +1,84 @@
+"""What a server as a whole may keep and have in work: octets for longer than it takes to handle them, and messages.
+
+Only what is kept is counted: octets that wait behind a callback, unfinished packets, edits of a message that waits, answers
+that an MTA does not take, TLS handshakes under way, and macros and envelope where they are large.  What comes, is handled and
+gone within one read costs nothing here.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from aiomilter.observe import Limit
+
+__all__ = ["MemoryLimit", "Reader"]
+
+_RELIEF: Final = 7 / 8
+"""Below this part of the limit things go on; a bit less than all, or each octet that leaves would let another in."""
+
+
+class Reader(Protocol):
+    """A connection that keeps octets."""
+
+    def relieved(self) -> None:
+        """Read on."""
+
+
+class MemoryLimit:
+    """Counts octets and messages of all connections of a server.
+
+    Args:
+        most: Octets that may be kept.
+        most_messages: Messages that may be in work at once; None for any number.
+        say: Is told which limit was reached, its value, and a line for the log.
+    """
+
+    __slots__ = ("_held", "_most", "_most_messages", "_say", "busy", "full", "messages", "used")
+
+    def __init__(self, most: int, most_messages: int | None, say: Callable[[Limit, int, str], object]) -> None:
+        self._most = most
+        self._most_messages = most_messages
+        self._say = say
+        self._held: set[Reader] = set()
+        self.used: int = 0
+        self.messages: set[object] = set()
+        """Sessions with a message in work; filled only where these are limited."""
+        self.full: bool = False
+        """Whether too much is kept."""
+        self.busy: bool = most_messages is not None
+        """Whether a new message has to ask: for octets or for messages."""
+
+    def change(self, octets: int) -> None:
+        """Take note that so many octets more are kept, or fewer."""
+        self.used += octets
+        if not self.full and self.used >= self._most:
+            self.full = self.busy = True
+            what = f"{self.used} octets wait (max_memory); reading no more from who waits, refusing new messages"
+            self._say(Limit.MEMORY, self._most, what)
+        elif self.full and self.used < self._most * _RELIEF:
+            self.full, self.busy = False, self._most_messages is not None
+            held, self._held = self._held, set()
+            for reader in held:
+                reader.relieved()
+
+    def hold(self, reader: Reader) -> None:
+        """Call a connection that reads no more when there is room again."""
+        self._held.add(reader)
+
+    def holds(self, reader: Reader) -> bool:
+        """Return whether a connection is not to read."""
+        return reader in self._held
+
+    def let_go(self, reader: Reader) -> None:
+        """Forget a connection that has ended."""
+        self._held.discard(reader)
+
+    def begin(self, session: object) -> bool:
+        """Take note of a message, and return whether it may begin."""
+        if self._most_messages is None:
+            return True
+        if len(self.messages) >= self._most_messages:
+            what = f"{self._most_messages} messages are in work; answering 452 to more"
+            self._say(Limit.MESSAGES, self._most_messages, what)
+            return False
+        self.messages.add(session)
+        return True

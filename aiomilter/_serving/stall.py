@@ -1,0 +1,177 @@
+"""The loop-stall guard: who blocks the event loop, and where.
+
+A callback that blocks holds up every SMTP session of the process, and no timer can say so, since timers fire in the loop that
+is blocked.  So a thread looks at the clock for it: the loop notes every now and then that it is alive, and when it has not done
+so for too long the thread reads off the stack of the loop's own thread where that is stuck.  No callback pays for it.
+
+Code that keeps the interpreter's lock, such as a regular expression that explodes, keeps this thread from looking, too; it
+looks as soon as the lock is free, which is before the callback goes on.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import dropwhile
+from time import monotonic
+from types import CodeType, FrameType
+from typing import Final, NamedTuple
+
+from aiomilter.observe import SERVER, LoopStalled, Where
+
+__all__ = ["Watch", "watch"]
+
+_LOOKS: Final = 4
+"""How often within its time-out the loop notes that it is alive, and the thread looks whether it has."""
+_FAR: Final = 86_400.0
+"""Seconds of time-out that the pace is set for at most, since no clock takes just any number."""
+_OURS: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_DEPTH: Final = 40
+"""So many frames of a stack are shown, the innermost."""
+
+
+class Watch(NamedTuple):
+    """What a server wants watched.
+
+    Args:
+        timeout: Seconds that the loop may be blocked.
+        claim: Return where a frame runs a callback, if it is one of this server's.  Called in another thread.
+        report: Take a stall: in another thread while it lasts, in the loop when it is over.
+        server: Where a stall is that no callback is to blame for.
+    """
+
+    timeout: float
+    claim: Callable[[FrameType], Where | None]
+    report: Callable[[LoopStalled], None]
+    server: Where = SERVER
+
+
+def watch(watch: Watch) -> Callable[[], None]:
+    """Watch the running event loop for a server, and return what ends that.
+
+    All servers of a loop share one thread, which ends with the last of them.
+    """
+    loop = asyncio.get_running_loop()
+    with _LOCK:
+        guard = _GUARDS.get(loop)
+        if guard is None:
+            guard = _GUARDS[loop] = _Guard(loop)
+    return guard.add(watch)
+
+
+class _Guard:
+    """Watches one event loop; made in its thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread_id = threading.get_ident()
+        self._watches: list[Watch] = []
+        self._interval = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        # When the loop has to note next that it is alive, and what it is called from when it does.
+        self._due = 0.0
+        self._base: CodeType | None = None
+        # What was reported of the stall that lasts, to whom, and when the loop was due.
+        self._stalled: tuple[LoopStalled, Watch, float] | None = None
+
+    def add(self, watch: Watch) -> Callable[[], None]:
+        """Watch for one more server."""
+        self._watches.append(watch)
+        self._restart()
+
+        def remove() -> None:
+            self._watches.remove(watch)
+            self._restart()
+
+        return remove
+
+    def _restart(self) -> None:
+        """Set the pace by the shortest time-out; end with the last watch."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+        self._report_end()
+        if not self._watches:
+            with _LOCK:
+                _GUARDS.pop(self._loop, None)
+            return
+        self._interval = min(_FAR, *(each.timeout for each in self._watches)) / _LOOKS
+        self._stop = threading.Event()
+        self._due = monotonic() + self._interval
+        self._timer = self._loop.call_later(0, self._alive)
+        self._thread = threading.Thread(target=self._guard, args=(self._stop,), name="milter-stall-guard", daemon=True)
+        self._thread.start()
+
+    # -------------------------------------------------------------------------------------------------- in the loop
+
+    def _alive(self) -> None:
+        """Note that the loop is alive."""
+        self._report_end()
+        self._base = sys._getframe(1).f_code
+        self._due = monotonic() + self._interval
+        self._timer = self._loop.call_later(self._interval, self._alive)
+
+    def _report_end(self) -> None:
+        if self._stalled is not None:
+            (stall, watch, since), self._stalled = self._stalled, None
+            watch.report(replace(stall, duration=monotonic() - since, over=True))
+
+    # ------------------------------------------------------------------------------------------------ in the thread
+
+    def _guard(self, stop: threading.Event) -> None:
+        while not stop.wait(self._interval):
+            if self._loop.is_closed():  # and its servers never were
+                with _LOCK:
+                    _GUARDS.pop(self._loop, None)
+                return
+            late = monotonic() - self._due
+            if self._stalled is None and late > self._interval and self._loop.is_running():
+                self._look(late)
+
+    def _look(self, late: float) -> None:
+        """Report where the loop is stuck, if that is for longer than the server concerned lets it."""
+        frame = sys._current_frames().get(self._thread_id)
+        if frame is None or frame.f_code is self._base or frame.f_code.co_filename.endswith("selectors.py"):
+            return  # it has nothing to do: the whole process was stopped for a while
+        inside: list[FrameType] = []
+        for each in _outwards(frame, self._base):
+            for watch in self._watches:
+                where = watch.claim(each)
+                if where is not None:
+                    self._found(watch, where, inside, late)
+                    return
+            inside.append(each)
+        self._found(self._watches[0], self._watches[0].server, inside, late)
+
+    def _found(self, watch: Watch, where: Where, inside: list[FrameType], late: float) -> None:
+        if late <= watch.timeout:
+            return
+        since = monotonic() - late
+        # From the callback inwards: what of ours has called it is no news, unless there is nothing else.
+        shown = (
+            list(dropwhile(lambda each: each.f_code.co_filename.startswith(_OURS), reversed(inside))) or inside[::-1]
+        )
+        lines = [(each, each.f_lineno or 0) for each in shown[-_DEPTH:]]
+        stack = "".join(traceback.StackSummary.extract(iter(lines)).format()).rstrip("\n")
+        stall = LoopStalled(where, stack, late, False)
+        self._stalled = stall, watch, since
+        watch.report(stall)
+
+
+def _outwards(frame: FrameType | None, base: CodeType | None) -> Iterator[FrameType]:
+    """Yield frames from the innermost to what the loop has called."""
+    while frame is not None and frame.f_code is not base:
+        yield frame
+        frame = frame.f_back
+
+
+_GUARDS: Final[dict[asyncio.AbstractEventLoop, _Guard]] = {}
+_LOCK: Final = threading.Lock()

@@ -1,0 +1,479 @@
+"""Threads: each classic connection has one of its own, which reads, calls back and writes, and needs no event loop for it.
+
+The loop accepts connections and runs what is ``async def``.  The thread owns the socket outright, as libmilter's does: a batch
+of packets costs two system calls, and no hand-over between threads.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from typing import Any, ClassVar, Final, cast
+
+from aiomilter._connection.driver import MORE, drive
+from aiomilter._connection.session import Answering, Session
+from aiomilter._connection.transport import QUICK_ACK, MilterProtocol
+from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler, end_child
+from aiomilter.handler import STAGE_OF
+from aiomilter.observe import InternalError, PeerErrorKind, ResourceExhausted
+from aiomilter.observe.log import LogObserver
+from aiomilter.server import Server, serve
+
+__all__ = [
+    "WRITE_TIMEOUT",
+    "LoopConnection",
+    "ThreadConnection",
+    "classic_server",
+    "counted",
+    "stop_here",
+]
+
+_READ_SIZE: Final = 65_536
+"""Larger ones make Python map memory for every read, and give it back: 40 % more time in the kernel."""
+_GLANCE: Final = 0.001
+"""Seconds between looks at threads that are about to end."""
+_HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
+"""The connection whose callback this is."""
+
+
+class _Counted:
+    """How many contexts were made in this process, and how many have ended."""
+
+    made = 0
+    ended = 0
+
+
+def counted() -> tuple[int, int]:
+    """Return how many connections have begun, and how many of them have ended."""
+    return _Counted.made, _Counted.ended
+
+
+def stop_here() -> None:
+    """Close the connection whose callback this is called in, without an answer; nothing elsewhere."""
+    connection = _HERE.get(None)
+    if connection is not None:
+        connection.hush()
+
+
+def _forked() -> None:
+    """In a process that a callback has forked: leave the connection to the one that serves it."""
+    connection = _HERE.get(None)
+    if connection is not None:
+        connection.hush()
+        cast(ClassicAnswering, connection._session.answering).forked = True
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class LoopConnection(MilterProtocol):
+    """Serves a filter all of whose callbacks are ``async def``: on the event loop, without a thread."""
+
+    __slots__ = ("_loop_thread", "_octets_at", "_packet_timer", "_read_timeout")
+    answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering
+
+    def __init__(self, *args: Any, read_timeout: float | None = None) -> None:
+        super().__init__(*args)
+        self._read_timeout = read_timeout
+        self._packet_timer: asyncio.TimerHandle | None = None
+        # When there came octets that left a packet unfinished.
+        self._octets_at = 0.0
+        self._loop_thread = threading.get_ident()
+        self.context.run(_HERE.set, self)
+        _Counted.made += 1
+
+    async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a callback that is a coroutine."""
+        return await coroutine
+
+    def flush(self) -> None:
+        """Write what the session has to say, in one write; soon, if a thread that a callback waits for asks for it."""
+        if threading.get_ident() != self._loop_thread:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more, and the loop is gone
+                self._loop.call_soon_threadsafe(self.flush)
+        elif self._out:
+            octets = _taken(self._out)
+            if not self._mute:
+                self._transport.write(octets)  # type: ignore[union-attr]  # not mute: there is one
+
+    def hush(self) -> None:
+        """End the connection without an answer."""
+        self._session.over = True
+        self._out.clear()
+        self._mute = True
+
+    def kept(self) -> None:
+        """Also have the rest of a packet that is kept unfinished come in time."""
+        super().kept()
+        if self._read_timeout is not None and self._session.wire.buffer.unfinished:
+            self._octets_at = self._loop.time()
+            if self._packet_timer is None:
+                self._watch_packet(self._read_timeout, self._read_timeout)
+
+    def _watch_packet(self, wait: float, read_timeout: float) -> None:
+        self._packet_timer = self._loop.call_later(min(wait, _FAR), self._look_at_packet, read_timeout)
+
+    def _look_at_packet(self, read_timeout: float) -> None:
+        """Close the connection if no octet of a packet that has begun has come for too long."""
+        self._packet_timer = None
+        if self._running or not self._session.wire.buffer.unfinished:
+            return  # kept() is called when there is something to wait for again
+        wait = self._octets_at + read_timeout - self._loop.time()
+        if self._writable is not None:
+            wait = max(read_timeout, WRITE_TIMEOUT)
+        if wait > _EARLY:
+            self._watch_packet(wait, read_timeout)
+        else:
+            self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
+            self.stop()
+
+    def _tell_end(self) -> None:
+        if self._packet_timer is not None:
+            self._packet_timer.cancel()
+        _Counted.ended += self._ended is not None
+        super()._tell_end()
+
+
+def _taken(out: list[bytes]) -> bytes:
+    """Take what is there to be written, while other threads may add to it."""
+    count = len(out)
+    octets = b"".join(out[:count])
+    del out[:count]
+    return octets
+
+
+class _Leaving:
+    """The threads of a server's connections that have said their last words, but may still be at work.
+
+    What a program keeps in ``threading.local`` is freed then, and that may take its time, or need the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._threads: set[threading.Thread] = set()
+
+    def add(self, thread: threading.Thread) -> None:
+        """Take note of a thread, and forget those that have ended."""
+        self._threads = {thread, *filter(threading.Thread.is_alive, self._threads)}
+
+    async def ended(self, timeout: float) -> None:
+        """Wait until none is left, at most for a time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(map(threading.Thread.is_alive, self._threads)):  # noqa: ASYNC110 - none says that it has ended
+                    await asyncio.sleep(_GLANCE)
+
+
+class ThreadConnection(MilterProtocol):
+    """Serves a filter whose callbacks may block: in a thread that begins with the connection and ends with it.
+
+    Source: observed of pymilter 1.0.5 on libmilter 8.17.1.9: a connection has one thread of its own for all callbacks.
+    """
+
+    answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering
+    owns_socket: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *args: Any,
+        leaving: _Leaving,
+        slots: threading.Semaphore | None = None,
+        read_timeout: float | None = None,
+    ) -> None:
+        super().__init__(*args)
+        _Counted.made += 1
+        self._read_timeout = read_timeout
+        self._leaving = leaving
+        self._slots = slots
+        self._socket: socket.socket
+        self._thread: threading.Thread
+        # What the system calls it, once it runs.
+        self._thread_ident = 0
+        # Held to take what is to be written until it is: packets keep their order, and their octets together.
+        self._writing = threading.Lock()
+        # Nobody reads, or is to read, what would be written.
+        self._hushed = False
+        self._working = False
+        self._quick_ack = False
+        self._stop_timer: asyncio.TimerHandle | None = None
+        # The callback that runs on the loop, while the thread waits for it.
+        self._settling: asyncio.Task[Any] | None = None
+
+    # ------------------------------------------------------------------------------------------------- on the loop
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a callback is at work."""
+        return self._working
+
+    def take(self, sock: socket.socket) -> None:
+        """Take the socket over, and begin the thread."""
+        self._socket = sock
+        sock.setblocking(True)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._quick_ack = QUICK_ACK is not None
+        self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as failure:  # there are as many as the system allows
+            what = f"closing a new connection: {failure}"
+            self._observer.tell(ResourceExhausted(self._session.where(), "threads", what))
+            sock.close()
+            self._tell_end()
+
+    def stop(self) -> None:
+        """End the connection soon: an ``async def`` callback is cancelled, one that blocks is waited for, but not for long."""
+        self._session.over = True
+        # Behind a callback that the thread has already asked the loop for.
+        self._loop.call_soon(self._cancel_settling)
+        if self._stop_timer is None:
+            # What the callback answers can still be written.
+            self._shut(socket.SHUT_RD)
+            self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self.give_up)
+
+    def _cancel_settling(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+
+    def give_up(self) -> None:
+        """Let nobody wait for the callback that does not end."""
+        self._shut(socket.SHUT_RDWR)
+        self._tell_end()
+
+    def drain_off(self) -> None:
+        """End the connection at its next QUIT or QUIT_NC, or now if no SMTP connection is open on it."""
+        self._session.draining = True
+        if not self._working and self._session.idle:
+            self.stop()
+
+    def kept(self) -> None:
+        """Do nothing: a thread reads no more than what it handles next."""
+
+    def _shut(self, how: int) -> None:
+        """Wake the thread up if it reads or writes."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(how)
+
+    def _has_left(self) -> None:
+        self._leaving.add(self._thread)
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+        _Counted.ended += self._ended is not None
+        super()._tell_end()
+
+    # ----------------------------------------------------------------------------------------------- in the thread
+
+    def _serve(self) -> None:
+        self._thread_ident = threading.get_ident()
+        _HERE.set(self)
+        run: Generator[Any, Any, None] = drive(self._session)
+        slots, work = self._slots, contextlib.nullcontext()
+        try:
+            next(run)
+            while True:
+                data = b"" if self._hushed else self._read()
+                self.idle = 0
+                if not data:
+                    self._session.over = True
+                self._working = True
+                with slots or work:
+                    found = run.send(data)
+                assert found is MORE, "a callback of a thread has suspended"
+                self._working = False
+                if self._quick_ack and not self._out:
+                    self._acknowledge()
+                self.flush()
+        except StopIteration:
+            pass
+        except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
+            what = "aiomilter has a bug here; closing the connection"
+            self._observer.tell(InternalError(self._session.where(), what, failure))
+        finally:
+            self._socket.close()
+            with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
+                self._loop.call_soon_threadsafe(self._has_left)
+
+    def _read(self) -> bytes:
+        """Return what comes; nothing if that is all, or if no octet of a packet that has begun comes for too long."""
+        try:
+            if self._read_timeout is not None and self._session.wire.buffer.unfinished:
+                poll = select.poll()
+                poll.register(self._socket, select.POLLIN)
+                if not poll.poll(min(self._read_timeout, _FAR) * 1000):
+                    self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
+                    return b""
+            return self._socket.recv(_READ_SIZE)
+        except OSError:
+            return b""
+
+    def _acknowledge(self) -> None:
+        """As :class:`MilterProtocol`'s."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK or 0, 1)
+
+    def flush(self) -> None:
+        """Write what the session has to say, in one write.
+
+        Another thread, of the program's or the loop's, reports progress: it waits for nobody, and what it cannot write leaves
+        with the next answer.
+        """
+        out = self._out
+        if self._hushed:
+            out.clear()
+        elif out and self._writing.acquire(blocking=threading.get_ident() == self._thread_ident):
+            try:
+                self._write_all(_taken(out))
+            except OSError:
+                self._hushed = self._session.over = True
+            finally:
+                self._writing.release()
+
+    def _write_all(self, octets: bytes) -> None:
+        rest = memoryview(octets)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                if threading.get_ident() != self._thread_ident:
+                    self._out.insert(0, bytes(rest))
+                    return
+                poll = select.poll()
+                poll.register(self._socket, select.POLLOUT)
+                if not poll.poll(self._options.write_timeout * 1000):
+                    what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
+                    self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
+                    raise
+
+    async def turn(self) -> None:
+        """Write what the session has to say; other connections have threads of their own."""
+        self.flush()
+
+    def close(self) -> None:
+        """Do nothing: the thread closes when it ends."""
+
+    def hush(self) -> None:
+        """End the connection without an answer."""
+        self._hushed = self._session.over = True
+
+    async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a callback that is a coroutine on the event loop; this thread waits, and gives its slot away meanwhile.
+
+        Context variables are those of the thread, and what the callback has set is set here afterwards.
+        """
+        context = contextvars.copy_context()
+        done: Future[Any] = Future()
+        self._loop.call_soon_threadsafe(self._begin_settling, coroutine, context, done)
+        if self._slots is not None:
+            self._slots.release()
+        try:
+            return done.result()
+        finally:
+            if self._slots is not None:
+                self._slots.acquire()
+            for variable, value in context.items():
+                if variable.get(None) is not value:
+                    variable.set(value)
+
+    def _begin_settling(
+        self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]"
+    ) -> None:
+        """Begin a callback as a task of the loop."""
+        task = self._settling = self._loop.create_task(self._caught(coroutine), context=context)
+        seconds, late = self._options.callback_timeout, False
+        if self._options.callback_timeouts:
+            stage = STAGE_OF.get(self._session.where().callback)
+            seconds = seconds if stage is None else self._options.callback_timeouts.get(stage, seconds)
+
+        def expire() -> None:
+            nonlocal late
+            late = task.cancel()
+
+        def ended(task: "asyncio.Task[Any]") -> None:
+            self._settling = None
+            timer.cancel()
+            coroutine.close()  # it has not begun if it was cancelled at once
+            if task.cancelled() and late:
+                what = f"the callback did not end within {seconds:g} s (callback_timeout)"
+                done.set_exception(TimeoutError(what))
+            elif task.cancelled():
+                done.set_exception(asyncio.CancelledError())
+            elif (failure := task.exception() or task.result()[1]) is not None:
+                done.set_exception(failure)
+            else:
+                done.set_result(task.result()[0])
+
+        timer = self._loop.call_later(seconds, expire)
+        task.add_done_callback(ended)
+
+    async def _caught(self, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+        """Return a callback's answer, or what would end the event loop if a task raised it."""
+        session = cast(ClassicAnswering, self._session.answering)
+        answer: Any = None
+        ending: BaseException | None = None
+        try:
+            answer = await coroutine
+        except BaseException as failure:
+            ending = failure
+            if not session.forked and not isinstance(failure, SystemExit | KeyboardInterrupt):
+                raise
+        if session.forked:
+            end_child(ending)
+        return answer, ending
+
+
+def _unfinished(seconds: float) -> str:
+    return f"no octet of a packet that has begun came for {seconds:g} s; closing"
+
+
+WRITE_TIMEOUT: Final = 60.0
+"""Seconds an MTA may take nothing; libmilter's timeout if that is shorter."""
+_FAR: Final = 1_000_000.0
+"""Seconds that poll() and any event loop can wait."""
+_EARLY: Final = 0.001
+"""So many seconds before its time a timer may fire: uvloop counts milliseconds."""
+_LIMITS: Final = {"max_headers": 1_000_000, "max_headers_size": 1 << 30, "max_recipients": 1_000_000}
+"""libmilter has none of these limits, the MTA has; of what they count nothing is kept."""
+
+
+def classic_server(
+    callbacks: Callbacks,
+    *sockets: str,
+    inline: Callable[[], bool],
+    threads: int | None = None,
+    read_timeout: float | None = None,
+    **options: Any,
+) -> Server:
+    """Return a server of classic filters.
+
+    Args:
+        callbacks: What it calls.
+        sockets: As for :func:`aiomilter.serve`.
+        inline: Says, for each connection, whether no callback may block, so that it needs no thread.
+        threads: Callbacks at work at once; None for as many as there are connections.
+        read_timeout: Seconds until another octet of a packet that has begun has to come, >= 0; None for as long as
+            ``idle_timeout`` says.
+        options: As for :func:`aiomilter.serve`.  Without an observer, what the system lacks is said on stderr if no log has it.
+    """
+    if options.get("observer") is None:
+        options["observer"] = LogObserver(insists=True)
+    server = serve(lambda: ClassicHandler(callbacks), *sockets, **{**_LIMITS, **options})
+    slots = threading.Semaphore(threads) if threads is not None else None
+
+    leaving = _Leaving()
+
+    def serve_one(*args: Any) -> MilterProtocol:
+        if inline():
+            return LoopConnection(*args, read_timeout=read_timeout)
+        return ThreadConnection(*args, leaving=leaving, slots=slots, read_timeout=read_timeout)
+
+    server._protocol = serve_one
+    server._all_ended = lambda: leaving.ended(server._options.cancel_timeout)
+    return server
