@@ -1,5 +1,7 @@
 """Mail filters for Postfix and Sendmail on asyncio, without libmilter."""
 
+from types import FunctionType as _Function
+
 from aiomilter.context import MTA, TLS, Auth, Context, EndOfMessageContext
 from aiomilter.daemon import run
 from aiomilter.exceptions import (
@@ -91,3 +93,14 @@ __all__ = [
     "run",
     "serve",
 ]
+
+
+def _show_as_ours() -> None:
+    """Show exports in ``repr``, ``help`` and tracebacks under the name that users import."""
+    for name in __all__:
+        exported = globals()[name]
+        if isinstance(exported, type | _Function):
+            exported.__module__ = __name__
+
+
+_show_as_ours()

@@ -19,7 +19,7 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from aiomilter._address_hints import MAX_UNIX_PATH, is_ipv6, meant
 from aiomilter.exceptions import AddressError
@@ -83,6 +83,7 @@ class Inherited:
 
 
 Address: TypeAlias = Inet | Unix | Inherited
+"""What :func:`parse` returns."""
 
 
 class _Unclear(Exception):
@@ -103,7 +104,10 @@ def parse(text: str) -> Address:
 
     Raises:
         AddressError: It names none; the message says what was expected.
+        TypeError: It is not a text.
     """
+    if not isinstance(cast(object, text), str):
+        raise TypeError(f"socket: expected a text such as 'inet:8890@127.0.0.1', found {text!r:.{_SHOWN}}")
     try:
         return _parsed(text)
     except _Unclear as unclear:

@@ -1,7 +1,8 @@
 """What a callback sees and may do: the client, the envelope, the macros; and at end of message the edits."""
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
@@ -66,6 +67,57 @@ _NOBODY: Final = cast(list[Rcpt], ())
 _VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
 
 
+# Names of libmilter, other libraries and SMTP for what a context has under another name, or what is elsewhere; compared in
+# lower case, without underscores and "smfi".
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "addheader": "ctx.add_header",
+    "insheader": "ctx.insert_header",
+    "chgheader": "ctx.change_header",
+    "setheader": "ctx.change_header",
+    "delheader": "ctx.delete_header",
+    "removeheader": "ctx.delete_header",
+    "replacebody": "ctx.replace_body",
+    "chgbody": "ctx.replace_body",
+    "chgfrom": "ctx.change_sender",
+    "addrcpt": "ctx.add_recipient",
+    "addrcptpar": "ctx.add_recipient",
+    "delrcpt": "ctx.delete_recipient",
+    "quarantine": "ctx.quarantine",
+    "progress": "ctx.progress",
+    "getsymval": "ctx.macro",
+    "getpriv": "ctx.notes",
+    "setpriv": "ctx.notes",
+    "mail": "ctx.sender",
+    "mailfrom": "ctx.sender",
+    "envfrom": "ctx.sender",
+    "rcpt": "ctx.recipients",
+    "rcpts": "ctx.recipients",
+    "rcptto": "ctx.recipients",
+    "envrcpt": "ctx.recipients",
+    "connect": "ctx.client",
+    "connection": "ctx.client",
+    "hostname": "ctx.client.hostname",
+    "address": "ctx.client.ip",
+    "ip": "ctx.client.ip",
+    "ehlo": "ctx.helo",
+    "id": "ctx.queue_id",
+    "header": "the header callback, which gets each field",
+    "headers": "the header callback, which gets each field",
+    "fields": "the header callback, which gets each field",
+    "subject": "the header callback, which gets each field",
+    "body": "the body callback, which gets each piece",
+    "content": "the body callback, which gets each piece",
+    "message": "the header and body callbacks",
+    "setreply": "the callback to return a Reply",
+    "setmlreply": "the callback to return a Reply",
+    "reply": "the callback to return a Reply",
+    "accept": "the callback to return ACCEPT",
+    "discard": "the callback to return DISCARD",
+    "reject": "the callback to return REJECT",
+    "tempfail": "the callback to return TEMPFAIL",
+}
+
+
 class Source(Protocol):
     """Who knows what a context may be asked for beyond what came as an event."""
 
@@ -111,7 +163,7 @@ class Scene:
     @property
     def size(self) -> int:
         """Octets of what is known of the SMTP client and the sender."""
-        size = len(self.client.hostname) + len(self.client.address) + len(self.helo)
+        size = len(self.client.hostname) + len(self.client.raw_address) + len(self.helo)
         if self.sender is not None:
             path, params = self.sender
             size += len(path) + sum(map(getsizeof, params))
@@ -119,8 +171,7 @@ class Scene:
 
     def begin(self, sender: Mail | None) -> None:
         """Start a message with a clean slate."""
-        # Outside a message it is clean but for what callbacks of the client have noted.
-        if self.in_message or self.notes is not None:
+        if self.in_message:
             self._clear()
         self.sender = sender
         self.recipients = []
@@ -132,7 +183,7 @@ class Scene:
             self._clear()
 
     def leave(self) -> None:
-        """Forget the SMTP client, and what was noted for it: another may follow on the same socket."""
+        """Forget the SMTP client: another may follow on the same socket."""
         self._clear()
         self.client = _UNKNOWN_CLIENT
         self.helo = ""
@@ -161,10 +212,14 @@ class Context:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            """Say where edits are made; a type checker is not to know, so that it refuses them here."""
+            """Say what to use instead; a type checker is not to know, so that it refuses the name."""
             if name in EndOfMessageContext.__dict__:
                 raise AttributeError(f"{name}: edits are made in eom only, found it in another callback")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            door = _door(name)
+            if door is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            only = ", which only eom has" if door[4:] in EndOfMessageContext.__dict__ and type(self) is Context else ""
+            raise AttributeError(f"{name}: expected {door}{only}")
 
     def _live(self) -> Scene:
         scene = self._scene
@@ -194,9 +249,17 @@ class Context:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """This filter's own dict for this message, empty at MAIL, readable in ``abort`` too."""
+        """This filter's own dict for this message, empty at MAIL, readable in ``abort`` too.
+
+        Keep connection state in attributes of the filter.
+
+        Raises:
+            LocalProtocolError: There is no message: this is ``connect``, ``helo`` or ``close``.
+        """
         scene = self._live()
         if scene.notes is None:
+            if not scene.in_message:
+                raise LocalProtocolError("notes: expected a message, found none; keep connection state on self")
             scene.notes = {}
         return scene.notes
 
@@ -304,18 +367,18 @@ class EndOfMessageContext(Context):
         """
         self._edits().add_header(name, value)
 
-    def insert_header(self, index: int, name: str, value: str) -> None:
+    def insert_header(self, name: str, value: str, index: int = 0) -> None:
         """Insert a header field at a position.
 
         Args:
-            index: 0 is above everything, 1 below the MTA's own Received, a large number last; what is between differs
-                from MTA to MTA.
             name: As for :meth:`add_header`.
             value: As for :meth:`add_header`.
+            index: 0 is above everything, 1 below the MTA's own Received, a large number last; what is between differs
+                from MTA to MTA.
 
         Source: libmilter/docs/smfi_insheader.html.
         """
-        self._edits().insert_header(index, name, value)
+        self._edits().insert_header(name, value, index)
 
     def change_header(self, name: str, occurrence: int, value: str) -> None:
         """Give a header field another value.
@@ -378,7 +441,7 @@ class EndOfMessageContext(Context):
         The MTA gets the address as it knows it, letter by letter: that is what both Postfix and Sendmail compare.
 
         Args:
-            address: As in ``Rcpt.recipient`` or ``Rcpt.address``.  The letter case of the domain does not matter, that of the
+            address: As in ``Rcpt.path`` or ``Rcpt.address``.  The letter case of the domain does not matter, that of the
                 local-part only where it tells two recipients apart.
 
         Source: libmilter/docs/smfi_delrcpt.html; RFC 5321 section 2.4.
@@ -399,3 +462,14 @@ class EndOfMessageContext(Context):
         Source: libmilter/docs/smfi_quarantine.html.
         """
         self._edits().quarantine(reason)
+
+
+def _door(name: str) -> str | None:
+    """Return what is probably meant by a name that no context has; None if it is like nothing."""
+    if name.startswith("_") or len(name) > 40:
+        return None
+    found = _ELSEWHERE.get(name.lower().replace("_", "").removeprefix("smfi"))
+    if found is None:
+        names = [known for known in dir(EndOfMessageContext) if not known.startswith("_")]
+        found = next((f"ctx.{close}" for close in difflib.get_close_matches(name, names, n=1, cutoff=0.8)), None)
+    return found

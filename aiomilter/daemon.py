@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import signal
-import ssl as tls
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Final, TypedDict, Unpack
+from typing import Final, Unpack
 
+from aiomilter._option import check_number
 from aiomilter._process import lifecycle
 from aiomilter._process.lifecycle import Control, Reload, Service
 from aiomilter._process.systemd import Systemd
@@ -17,33 +17,13 @@ from aiomilter._serving.binding import Bound, Permissions, bind
 from aiomilter._serving.forked import call_in_children
 from aiomilter._serving.sharing import PLACES, AcceptBalancer
 from aiomilter.addresses import parse_all
-from aiomilter.failures import FailurePolicy
-from aiomilter.observe import Lifecycle, LifecycleKind, Observer, Where
+from aiomilter.observe import Lifecycle, LifecycleKind, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
-from aiomilter.options import check_number
-from aiomilter.server import BACKLOG, CANCEL_TIMEOUT, DRAIN_TIMEOUT, Factory, Server, serve
-from aiomilter.wire.constants import Stage
-from aiomilter.wire.replies import Response
+from aiomilter.options import Options, ServeOptions
+from aiomilter.server import Factory, Server
 
-__all__ = [
-    "GIVEN_UP",
-    "MAX_WORKERS",
-    "RELOADED",
-    "RELOADING",
-    "UNCHANGED",
-    "AcceptBalancer",
-    "Reload",
-    "ServeOptions",
-    "Service",
-    "Systemd",
-    "reload",
-    "run",
-    "run_service",
-    "run_until_stopped",
-    "run_workers",
-    "signals_kept",
-]
+__all__ = ["run"]
 
 MAX_WORKERS: Final = PLACES // 2
 """A reload needs room for as many again, while the old ones let their connections end."""
@@ -52,47 +32,6 @@ GIVEN_UP: Final = "a reload that was under way is given up: another was asked fo
 RELOADED: Final = "reloaded; open connections finish on what they began with"
 UNCHANGED: Final = "nothing has changed"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class ServeOptions(TypedDict, total=False):
-    """The options of :func:`aiomilter.serve`, written out for :func:`run`."""
-
-    on_error: Response | FailurePolicy
-    on_timeout: Response | FailurePolicy | None
-    callback_timeout: float
-    callback_timeouts: Mapping[Stage, float] | None
-    answer_timeout: float | None
-    answer_timeouts: Mapping[Stage, float] | None
-    progress_interval: float | None
-    cancel_timeout: float
-    drain_timeout: float
-    idle_timeout: float | None
-    packet_timeout: float
-    write_timeout: float
-    stall_timeout: float | None
-    max_connections: int
-    max_connections_per_peer: int | None
-    max_refused_connections: int
-    max_waiting_size: int
-    max_frame_size: int
-    max_headers: int
-    max_headers_size: int
-    max_recipients: int
-    max_edits: int
-    max_edits_size: int
-    max_new_body_size: int
-    max_messages: int | None
-    max_memory: int
-    allowed_networks: Collection[str] | None
-    allowed_users: Collection[str | int] | None
-    allowed_groups: Collection[str | int] | None
-    ssl: tls.SSLContext | None
-    socket_mode: int | None
-    socket_owner: str | int | None
-    socket_group: str | int | None
-    backlog: int
-    observer: Observer | Sequence[Observer] | None
-    name: str
 
 
 def run(
@@ -130,26 +69,24 @@ def run(
         TypeError: As of :func:`aiomilter.serve`.
         ValueError: As of :func:`aiomilter.serve`, or there are too many workers.
     """
-    check_number("workers", workers)
-    if workers > MAX_WORKERS:
-        raise ValueError(f"workers: expected at most {MAX_WORKERS}, found {workers}")
+    checked = Options.given_to(run, options)
+    check_number("workers", workers, maximum=MAX_WORKERS)
     systemd = Systemd.from_environment()
     if workers > 1:
 
         def make(share: AcceptBalancer, later: bool) -> Server:
-            server = serve(factory, *texts, **options)
+            server = Server(factory, texts, checked)
             server.share(share)
             return server
 
         texts = systemd.sockets(sockets)
-        # What is wrong with the options is the caller's to hear, not a worker's to write.
-        serve(factory, *texts, **options)
-        given = options.get("observer")
-        observer = Guard(LogObserver() if given is None else given)
-        if run_workers(make, workers, texts, options, uvloop=uvloop, systemd=systemd, observer=observer):
+        # Errors in the arguments are raised here, not written by a worker.
+        Server(factory, texts, checked)
+        observer = Guard(LogObserver() if checked.observer is None else checked.observer)
+        if run_workers(make, workers, texts, checked, uvloop=uvloop, systemd=systemd, observer=observer):
             raise ChildProcessError("a worker could not start or did not end well; it has written why")
         return
-    server = serve(factory, *systemd.sockets(sockets), **options)
+    server = Server(factory, systemd.sockets(sockets), checked)
     run_service(server, uvloop=uvloop, reload=lambda: reload(server, factory), systemd=systemd)
 
 
@@ -157,7 +94,7 @@ def run_workers(
     make: Make,
     workers: int,
     sockets: Sequence[str],
-    options: ServeOptions,
+    options: Options,
     *,
     uvloop: bool | None,
     systemd: Systemd,
@@ -181,7 +118,7 @@ def run_workers(
         RuntimeError: An event loop runs already.
     """
     _check_no_loop()
-    permissions = Permissions(options.get("socket_mode"), options.get("socket_owner"), options.get("socket_group"))
+    permissions = Permissions(options.socket_mode, options.socket_owner, options.socket_group)
     bound: list[Bound] = []
     try:
         for address in parse_all(sockets):
@@ -190,14 +127,14 @@ def run_workers(
             make,
             workers,
             bound,
-            backlog=options.get("backlog", BACKLOG),
-            drain_timeout=options.get("drain_timeout", DRAIN_TIMEOUT),
-            cancel_timeout=options.get("cancel_timeout", CANCEL_TIMEOUT),
+            backlog=options.backlog,
+            drain_timeout=options.drain_timeout,
+            cancel_timeout=options.cancel_timeout,
             loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,
-            name=options.get("name", ""),
-            report=report or _reporter(observer, options.get("name", "")),
+            name=options.name,
+            report=report or _reporter(observer, options.name),
         )
         return supervisor.run()
     finally:

@@ -54,8 +54,8 @@ class _Recipients:
         self._exact: dict[tuple[str, str], list[str]] = {}
         self._loose: dict[tuple[str, str], list[str]] = {}
         for rcpt in recipients:
-            local, domain = _mailbox(rcpt.recipient)
-            path = _path(rcpt.recipient)
+            local, domain = _mailbox(rcpt.path)
+            path = _path(rcpt.path)
             self._exact.setdefault((local, domain), []).append(path)
             self._loose.setdefault((local.lower(), domain), []).append(path)
 
@@ -150,9 +150,12 @@ class Edits:
             self._need(_ADD_HEADERS)
         self._queue(self._additions, AddHeader.packed(name, self._value(value)))
 
-    def insert_header(self, index: int, name: str, value: str) -> None:
+    def insert_header(self, name: str, value: str, index: int = 0) -> None:
         """Queue a field for a position."""
         self._need(_ADD_HEADERS)
+        first: object = name
+        if isinstance(first, int):
+            raise LocalProtocolError(f"insert_header: expected (name, value, index=0), found {first!r} as the name")
         edit = InsertHeader(index, name, self._value(value))
         self._queue(self._insertions, packet(edit.CODE, edit.payload))
 

@@ -65,8 +65,9 @@ class StoreError(MilterError):
 
 
 class TemporaryFailure(MilterError):
-    """Raised by a filter to give ``on_error`` for this message, with one log line and no traceback.
+    """Raised by a filter to give ``on_error`` for this message, with one log line and no traceback; never a 5xx.
 
-    For what the filter depends on and what may be back soon: a database, a web service.  A :class:`ResolverError` or
-    :class:`StoreError` that leaves a callback counts as one, and so does a group of nothing else.
+    For a dependency that is down and may be back soon: a database, a web service.  Where ``on_error`` is REJECT or a Reply of
+    500 and above, TEMPFAIL is answered.  A :class:`ResolverError` or :class:`StoreError` that leaves a callback counts as
+    one, and so does a group of nothing else.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from aiomilter.wire.events import Connect, Family
 from aiomilter.wire.replies import SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
 
-__all__ = ["FailurePolicy", "check_answer"]
+__all__ = ["FailurePolicy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import FailurePolicy, check_answer
-from aiomilter.wire.constants import Action, Stage
+from aiomilter.wire.constants import Action, Stage, stage_hint
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.negotiation import Wants, canonical_macro, macro_lists
 from aiomilter.wire.replies import BodyResponse, ConnectionResponse, Response, UnknownResponse
@@ -239,6 +239,8 @@ class Milter:
     async def header(self, ctx: Context, header: Header) -> Response | None:
         """Handle one header field, in the order of the message.
 
+        ``header.value`` may hold surrogates, for octets that are not UTF-8; rules, logs and databases want ``header.text``.
+
         Source: libmilter/docs/xxfi_header.html.
         """
         return None
@@ -349,7 +351,8 @@ def _read_wants(cls: type[Milter]) -> Wants:
         raise TypeError(f"{where}: expected a mapping of stages to names, found {type(macros).__name__}")
     for stage, names in macros.items():
         if not isinstance(stage, Stage) or stage.symlist is None:
-            raise TypeError(f"{where}: expected a Stage with macros, found {getattr(stage, 'name', stage)!r}")
+            found = f"{getattr(stage, 'name', stage)!r}{stage_hint(stage)}"
+            raise TypeError(f"{where}: expected a Stage with macros, found {found}")
         if not isinstance(names, tuple | list):
             raise TypeError(f"{where}: expected a tuple of names for {stage.name}, found {type(names).__name__}")
         for name in names:

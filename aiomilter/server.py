@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import socket
 import ssl as tls
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakKeyDictionary
 
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.transport import MilterProtocol, connection_of
+from aiomilter._option_text import documented
 from aiomilter._serving.access import Access, peer_address, peer_name, peer_network
 from aiomilter._serving.admission import ConnectionLimits
 from aiomilter._serving.bind_errors import cannot_look_up
@@ -27,7 +28,6 @@ from aiomilter._serving.shielded import finish, settle
 from aiomilter._serving.stall import Watch, watch
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.exceptions import RemoteProtocolError
-from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter
 from aiomilter.observe import (
     OPTION_OF,
@@ -38,7 +38,6 @@ from aiomilter.observe import (
     Limit,
     LimitReached,
     Misuse,
-    Observer,
     PeerError,
     PeerErrorKind,
     ResourceExhausted,
@@ -46,13 +45,12 @@ from aiomilter.observe import (
 )
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
-from aiomilter.options import Options, check_number
-from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
+from aiomilter.options import Options, ServeOptions
 from aiomilter.wire.events import Connect
 from aiomilter.wire.foreign import NEEDED, protocol_of
-from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse, Response
+from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse
 
-__all__ = ["BACKLOG", "CANCEL_TIMEOUT", "DRAIN_TIMEOUT", "Factory", "Server", "serve"]
+__all__ = ["Factory", "Server", "serve"]
 
 _MAPPED: Final = 1 << 20
 """Octets, more than an event loop reads at once."""
@@ -61,55 +59,12 @@ _TLS_ENDS: Final = 5.0
 """Seconds that a peer has to do its part where TLS begins and ends."""
 _TLS_WAITS: Final = 30.0
 """Seconds that a handshake waits for its turn; Postfix waits as long for a milter that does not answer a connection."""
-BACKLOG: Final = 1024
-"""Connections that the system may keep waiting."""
-CANCEL_TIMEOUT: Final = 5.0
-DRAIN_TIMEOUT: Final = 30.0
-"""Seconds, see :func:`serve`."""
 _SWEEPS: Final = 8
 """How often within ``idle_timeout`` connections are looked at; one timer for all of them, none per packet."""
 
 
-def serve(
-    factory: Factory,
-    *sockets: str,
-    on_error: Response | FailurePolicy = TEMPFAIL,
-    on_timeout: Response | FailurePolicy | None = None,
-    callback_timeout: float = 240.0,
-    callback_timeouts: Mapping[Stage, float] | None = None,
-    answer_timeout: float | None = None,
-    answer_timeouts: Mapping[Stage, float] | None = None,
-    progress_interval: float | None = 5.0,
-    cancel_timeout: float = CANCEL_TIMEOUT,
-    drain_timeout: float = DRAIN_TIMEOUT,
-    idle_timeout: float | None = 7210.0,
-    packet_timeout: float = 60.0,
-    write_timeout: float = 60.0,
-    stall_timeout: float | None = 1.0,
-    max_connections: int = 10_000,
-    max_connections_per_peer: int | None = None,
-    max_refused_connections: int = 1_000,
-    max_waiting_size: int = 262_144,
-    max_frame_size: int = MAX_FRAME_SIZE,
-    max_headers: int = 5_000,
-    max_headers_size: int = 4_194_304,
-    max_recipients: int = 50_000,
-    max_edits: int = 10_000,
-    max_edits_size: int = 16_777_216,
-    max_new_body_size: int = 104_857_600,
-    max_messages: int | None = None,
-    max_memory: int = 268_435_456,
-    allowed_networks: Collection[str] | None = None,
-    allowed_users: Collection[str | int] | None = None,
-    allowed_groups: Collection[str | int] | None = None,
-    ssl: tls.SSLContext | None = None,
-    socket_mode: int | None = None,
-    socket_owner: str | int | None = None,
-    socket_group: str | int | None = None,
-    backlog: int = BACKLOG,
-    observer: Observer | Sequence[Observer] | None = None,
-    name: str = "",
-) -> "Server":
+@documented(options=Options)
+def serve(factory: Factory, *sockets: str, **options: Unpack[ServeOptions]) -> "Server":
     """Serve a filter to MTAs: ``async with serve(MyFilter, "inet:8890@127.0.0.1") as server: ...``.
 
     It embeds anywhere.  Leaving the block stops listening and drains: open SMTP sessions go on until the MTA says QUIT, at most
@@ -121,142 +76,53 @@ def serve(
             is in use, that is logged, new connections are answered TEMPFAIL until :meth:`Server.reload` has brought another,
             and without that, leaving the block raises RuntimeError.
         sockets: Where to listen, at least one, each once; see :mod:`aiomilter.addresses`.
-        on_error: The answer when a callback raises or answers nonsense: a verdict, a Reply, or a
-            :class:`aiomilter.FailurePolicy` of several by class of client.  What the class of the filter says comes first.
-        on_timeout: The same when its time is up; None answers ``on_error``.
-        callback_timeout: Seconds a callback may take; then ``on_timeout`` is answered and the callback cancelled.
-        callback_timeouts: The same by step, such as ``{Stage.MAIL: 20.0}``; the others have ``callback_timeout``.
-        answer_timeout: Seconds from reading a packet to its answer, callbacks without an answer that are due before it
-            included; then the same happens.  None: 240 at end of message; before it 60 where PROGRESS can be sent, else 8.
-        answer_timeouts: The same by step; the others have ``answer_timeout``.
-        progress_interval: Seconds between the PROGRESS packets that keep an MTA waiting for an answer: Postfix at any step,
-            any other MTA at end of message; less than its own time-out.  None sends none.
-        cancel_timeout: Seconds a cancelled callback may take to end; then its connection is closed.  At the end of the server
-            ``abort`` and ``close``, each, have as long before they are cancelled.
-        drain_timeout: Seconds for open SMTP sessions at the end; then what waits is answered ``on_error``, and closed.  What is
-            left of them the factory has to be left, ``cancel_timeout`` at least; then it is cancelled.
-        idle_timeout: Seconds without a packet before a connection is closed; None waits for ever.
-        packet_timeout: Seconds for the first packets of a connection, up to CONNECT, to come as a whole; then it is closed.
-            From there on a packet may take as long as ``idle_timeout`` says, since Postfix keeps half of one back while its
-            client takes its time; but where too much memory is kept (``max_memory``) for so many seconds, it is closed.
-        write_timeout: Seconds an MTA may take nothing of what was written before it is closed.
-        stall_timeout: Seconds a callback may block the event loop before ``observer.loop_stalled`` says which, and where; a
-            thread watches.  None watches nothing.
-        max_connections: Connections that are served at once; one more is answered TEMPFAIL at CONNECT.
-        max_connections_per_peer: The same of one MTA: of an address, or of a user for UNIX-domain sockets; None for as many as
-            there may be.
-        max_refused_connections: Connections above these limits at once; then no more are accepted, and wait in the socket,
-            until one has ended.  Where there is room for others, those of an MTA that has its share are closed at once.
-        max_waiting_size: Octets that may wait behind a suspended callback before reading pauses.
-        max_frame_size: Octets of payload in a packet; a larger one closes the connection.
-        max_headers: Header fields of a message; one more is answered 552.
-        max_headers_size: Octets in all their packets; more is answered 552.
-        max_recipients: Recipients of a message, of 1024 octets each on average, which is looked at every 16 of them; one more
-            is answered 452.
-        max_edits: Edits of a message; one more, and the message is answered ``on_error``.
-        max_edits_size: Octets in all of them, the body not counted; the same.
-        max_new_body_size: Octets of a new body: more at once, and the message is answered ``on_error``; more from an iterator,
-            and it is answered TEMPFAIL, since some has left already.
-        max_messages: Messages in work at once, from MAIL to their end; one more is answered 452.  None for as many as there
-            are connections.
-        max_memory: Octets kept on all connections for longer than it takes to handle them: what waits behind callbacks,
-            unfinished packets, edits of messages that wait, answers that MTAs do not take, TLS handshakes under way (309 KiB
-            each on asyncio, 58 KiB on uvloop; a quarter of this at most), and the macros and envelope of a connection once one
-            of these packets was larger than 1 KiB, or the recipients larger than 16 KiB together.  Above it, nothing more is
-            read from those of them who wait for us, but for what is read already, up to 256 KiB of each; new messages are
-            answered ``on_error``, until there is room; and after ``packet_timeout`` seconds connections that keep 16 KiB or
-            more and bring no packet are closed.
-        allowed_networks: Networks and addresses that may connect by TCP, such as ``("10.0.0.0/8", "2001:db8::25")``; others
-            are closed at once.  None lets everybody in.  This and the next three say so at start if no socket is of their kind.
-        allowed_users: Users, names or numbers, that may connect to UNIX-domain sockets; others are closed at once.  None, with
-            ``allowed_groups`` None, leaves it to the permissions of the socket.  Linux only.
-        allowed_groups: The same of groups, supplementary ones included; who is in either may connect.
-        ssl: Speak TLS on all TCP sockets, with this context of a server; with ``verify_mode = ssl.CERT_REQUIRED`` and
-            ``load_verify_locations`` only to those who have a certificate.  UNIX-domain sockets stay as they are.  At most 200
-            handshakes are under way at once, 50 of them from one IPv4 address or IPv6 /64; others wait for their turn.
-        socket_mode: Permissions of UNIX-domain sockets, such as ``0o660``; None leaves it to the umask.
-        socket_owner: Owner of UNIX-domain sockets, name or number.
-        socket_group: Group of UNIX-domain sockets, name or number.
-        backlog: Connections the system may keep waiting.
-        observer: A :class:`aiomilter.Observer`, or several, that hear what happens; None for
-            :class:`aiomilter.observe.log.LogObserver`, which writes to the logger ``aiomilter``.  Name it beside others to keep
-            the log: ``observer=[LogObserver(), Mine()]``.
-        name: What log lines and events call the server, where several share a process: at most 64 printable characters.
+        options: See :class:`aiomilter.options.Options`; ``help(aiomilter.serve)`` lists them below.
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
-        TypeError: The factory is none, or an option is not of its type.
+        TypeError: The factory is none, a socket is not a text, there is no such option, or a value is not of its type.
         ValueError: There is no socket, or a number is out of range.
         OSError: A socket cannot be listened on; on entering the block.
     """
-    if not callable(cast(object, factory)):
-        hint = f"; pass {type(factory).__name__} itself" if hasattr(factory, "wants") else ""
-        raise TypeError(f"factory: expected a callable, found {type(factory).__name__}{hint}")
-    options = Options(
-        on_error=on_error,
-        on_timeout=on_timeout,
-        callback_timeout=callback_timeout,
-        callback_timeouts=callback_timeouts,
-        answer_timeout=answer_timeout,
-        answer_timeouts=answer_timeouts,
-        progress_interval=progress_interval,
-        cancel_timeout=cancel_timeout,
-        idle_timeout=idle_timeout,
-        packet_timeout=packet_timeout,
-        write_timeout=write_timeout,
-        stall_timeout=stall_timeout,
-        max_connections=max_connections,
-        max_connections_per_peer=max_connections_per_peer,
-        max_refused_connections=max_refused_connections,
-        max_waiting_size=max_waiting_size,
-        max_frame_size=max_frame_size,
-        max_headers=max_headers,
-        max_headers_size=max_headers_size,
-        max_recipients=max_recipients,
-        max_edits=max_edits,
-        max_edits_size=max_edits_size,
-        max_new_body_size=max_new_body_size,
-        max_messages=max_messages,
-        max_memory=max_memory,
-        allowed_networks=allowed_networks,
-        allowed_users=allowed_users,
-        allowed_groups=allowed_groups,
-        ssl=ssl,
-        observer=observer,
-        name=name,
-    )
-    check_number("drain_timeout", drain_timeout, zero=True)
-    check_number("backlog", backlog)
-    if not sockets:
-        raise ValueError("serve: expected at least one socket to listen on, found none")
-    permissions = Permissions(socket_mode, socket_owner, socket_group)
-    return Server(factory, parse_all(sockets), options, permissions, drain_timeout, backlog)
+    return Server(factory, sockets, Options.given_to(serve, options))
 
 
 class Server:
-    """What ``async with serve(...)`` gives."""
+    """What ``async with serve(...)`` gives.
 
-    _protocol: Callable[..., MilterProtocol] = MilterProtocol
-    """Makes what serves a connection."""
-    _all_ended: Callable[[], Awaitable[None]] | None = None
-    """Awaited at the end, once no connection is left."""
+    Args:
+        factory: As for :func:`serve`.
+        sockets: As for :func:`serve`.
+        options: Those of :func:`serve`.
+        connection_factory: Makes what serves a connection.
+        on_closed: Awaited when the server closes, once no connection is left.
+
+    Raises:
+        AddressError, TypeError, ValueError: As of :func:`serve`.
+    """
 
     def __init__(
         self,
         factory: Factory,
-        addresses: list[Address],
+        sockets: Sequence[str],
         options: Options,
-        permissions: Permissions,
-        drain_timeout: float,
-        backlog: int,
+        *,
+        connection_factory: Callable[..., MilterProtocol] = MilterProtocol,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        if not callable(cast(object, factory)):
+            hint = f"; pass {type(factory).__name__} itself" if hasattr(factory, "wants") else ""
+            raise TypeError(f"factory: expected a callable, found {type(factory).__name__}{hint}")
+        if not sockets:
+            raise ValueError("serve: expected at least one socket to listen on, found none")
         self.addresses: tuple[str, ...] = ()
         self._factory = factory
-        self._wanted = addresses
+        self._wanted = parse_all(sockets)
         self._options = options
-        self._permissions = permissions
-        self.drain_timeout = drain_timeout
-        self._backlog = backlog
+        self._connection_factory = connection_factory
+        self._on_closed = on_closed
+        self._permissions = Permissions(options.socket_mode, options.socket_owner, options.socket_group)
+        self.drain_timeout: float = options.drain_timeout
         self.observer: Guard = Guard(LogObserver() if options.observer is None else options.observer)
         self._where = Where(server=options.name)
         self.broken: asyncio.Event = asyncio.Event()
@@ -420,8 +286,8 @@ class Server:
         if self._sweep is not None:
             self._sweep.cancel()
         await self._end_connections()
-        if self._all_ended is not None:
-            await self._all_ended()
+        if self._on_closed is not None:
+            await self._on_closed()
         if self._unwatch is not None:
             unwatch, self._unwatch = self._unwatch, None
             unwatch()
@@ -464,7 +330,7 @@ class Server:
             what = "the factory has ended; answering TEMPFAIL to new connections until a reload"
             self.observer.tell(ConnectionRefused(self._newcomer, "factory", what))
             served = False
-        make, tables, kind = lifespan.make, self._tables_of(lifespan), self._protocol
+        make, tables, kind = lifespan.make, self._tables_of(lifespan), self._connection_factory
         if not served:
             make, tables, kind = _Refusing, self._refusing, MilterProtocol
         loop = asyncio.get_running_loop()
@@ -625,7 +491,7 @@ class Server:
 
     def _begin_to_accept(self) -> None:
         for listener in self._listeners:
-            listener.start(self._backlog)
+            listener.start(self._options.backlog)
             name = listener.bound.name
             self.addresses = (*self.addresses, name)
             what = f"listening on {name}{' (all addresses)' if listener.bound.everywhere else ''}"

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from aiomilter import mta
 from aiomilter.exceptions import AddressError, MilterError
@@ -27,6 +27,7 @@ from aiomilter.observe import CallbackFailed, InternalError, Lifecycle, Lifecycl
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, Reply
 
 try:
@@ -691,8 +692,8 @@ def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
             "queue_id": outcome.queue_id,
             "client": outcome.client,
             "helo": outcome.helo,
-            "sender": {"address": message.sender.sender, "params": message.sender.params},
-            "recipients": [{"address": rcpt.recipient, "params": rcpt.params} for rcpt in message.recipients],
+            "sender": _envelope(message.sender),
+            "recipients": [_envelope(rcpt) for rcpt in message.recipients],
             "quarantine": message.quarantine,
         }
         content = folder / f"{outcome.queue_id}.eml"
@@ -704,6 +705,10 @@ def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
             raise
 
     return put
+
+
+def _envelope(who: Mail | Rcpt) -> dict[str, Any]:
+    return {"path": who.path, "address": who.address, "params": who.params}
 
 
 def _write(path: Path, octets: bytes) -> None:

@@ -90,7 +90,7 @@ async def _conversation(load: Path, scenario: str, filter_: str, socket: Path) -
     """Return what the generator sends on one connection."""
     seen = bytearray()
     async with serve(FILTERS[filter_], str(socket), drain_timeout=1.0) as server:
-        make = server._protocol
+        make = server._connection_factory
 
         def recording(*args: Any, **kwargs: Any) -> MilterProtocol:
             class Recorder(MilterProtocol):
@@ -100,13 +100,13 @@ async def _conversation(load: Path, scenario: str, filter_: str, socket: Path) -
 
             return Recorder(*args, **kwargs)
 
-        server._protocol = recording
+        server._connection_factory = recording
         command = [str(load), "--one-process", "--scenario", scenario, "--connections", "1", "--reuse", "1000000"]
         command += ["--warmup", "0", "--messages", str(RECORDED), f"unix:{socket}"]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         if await process.wait():
             raise RuntimeError(f"recording {scenario}: the generator failed")
-        server._protocol = make
+        server._connection_factory = make
     return bytes(seen)
 
 

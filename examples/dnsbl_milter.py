@@ -30,7 +30,7 @@ class DnsblMilter(Milter):
         return CONTINUE
 
     async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
-        if self.listed is None or ctx.auth is not None or rcpt.address.lower().startswith("postmaster@"):
+        if self.listed is None or ctx.auth is not None or rcpt.local_part.lower() == "postmaster":
             return CONTINUE
         why = f" ({self.listed.text})" if self.listed.text else ""
         return Reply(550, "5.7.1", f"{ctx.client.ip} is listed by {self.listed.zone}{why}")

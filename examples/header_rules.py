@@ -38,7 +38,7 @@ class HeaderRules(Milter):
 
     async def header(self, ctx: Context, header: Header) -> Response | None:
         for rule in RULES:
-            if header.name.lower() == rule.name.lower() and rule.pattern.search(header.value):
+            if header.name.lower() == rule.name.lower() and rule.pattern.search(header.text):
                 if rule.action == "refuse":
                     return Reply(550, "5.7.1", rule.reason)
                 self.held_for.append(rule.reason)

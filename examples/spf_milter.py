@@ -128,8 +128,8 @@ class SpfMilter(Milter):
             ctx.delete_header("Received-SPF", occurrence)
         smtputf8 = ctx.sender is not None and "SMTPUTF8" in ctx.sender.keywords
         ours = results.AuthenticationResults(receiver, (found.method_result(),))
-        ctx.insert_header(0, "Authentication-Results", ours.value(smtputf8=smtputf8))
-        ctx.insert_header(0, "Received-SPF", found.received_spf(receiver=receiver, smtputf8=smtputf8))
+        ctx.insert_header("Authentication-Results", ours.value(smtputf8=smtputf8))
+        ctx.insert_header("Received-SPF", found.received_spf(receiver=receiver, smtputf8=smtputf8))
         return CONTINUE
 
 

@@ -20,8 +20,7 @@ class TagExternal(Milter):
 
     async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
         self.subject = None
-        domain = mail.address.rpartition("@")[2].lower()
-        if ctx.auth is not None and domain in OUR_DOMAINS:
+        if ctx.auth is not None and mail.domain in OUR_DOMAINS:
             return ACCEPT  # our own people, who have logged in
         return None
 

@@ -2,7 +2,7 @@
 
 import re
 import socket
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -277,3 +277,10 @@ def test_any_text_is_an_address_or_an_address_error(text: str) -> None:
     except AddressError:
         return
     assert parse(str(address)) == address
+
+
+@pytest.mark.parametrize("wrong", [8890, b"inet:8890", None, ("inet:8890",)], ids=repr)
+def test_what_is_not_a_text_is_refused_as_such(wrong: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        parse(wrong)
+    assert str(caught.value) == f"socket: expected a text such as 'inet:8890@127.0.0.1', found {wrong!r}"

@@ -57,7 +57,7 @@ KEPT: Final[Mapping[str, str]] = {
     "edits.Edits._added": "max_edits",
     "edits._Recipients._exact": "max_recipients",
     "edits._Recipients._loose": "max_recipients",
-    "compat.modules.charsets._codecs": OURS,
+    "mail.charsets._codecs": OURS,
     "compat.context.Context.lists": OURS,
     # Of a server, a process.
     "_serving.memory.MemoryLimit._held": CONNECTIONS,

@@ -248,7 +248,7 @@ def test_a_large_new_body_is_told_not_compared(check: Command) -> None:
 
 def test_a_large_new_header_section_is_told_not_compared(check: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiomilter._cli.report._MOST_LINES", 100)
-    check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header(0, 'X', str(n))")
+    check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header('X', str(n))")
 
     assert check("f.py") == 0
     assert "the message changes" not in check.out
@@ -283,8 +283,8 @@ def test_the_scene_is_what_the_options_say(check: Command) -> None:
         """\
 macros = {}
 async def eom(self, ctx):
-    seen = (ctx.client.hostname, str(ctx.client.ip), ctx.helo, ctx.sender.sender, ctx.sender.params,
-            [(rcpt.recipient, rcpt.params) for rcpt in ctx.recipients], ctx.auth.login, ctx.macro("mine"), ctx.queue_id)
+    seen = (ctx.client.hostname, str(ctx.client.ip), ctx.helo, ctx.sender.path, ctx.sender.params,
+            [(rcpt.path, rcpt.params) for rcpt in ctx.recipients], ctx.auth.login, ctx.macro("mine"), ctx.queue_id)
     ctx.add_header("X-Seen", repr(seen))
 """
     )
@@ -309,7 +309,7 @@ def test_octets_that_are_no_text_survive_in_json(check: Command) -> None:
 async def eom(self, ctx):
     ctx.change_header("Subject", 1, "caf\\udce9")
     ctx.change_header("X", 1, "")
-    ctx.insert_header(0, "Y", "\\u00e9")
+    ctx.insert_header("Y", "\\u00e9")
     ctx.replace_body(b"a" * 70000 + b"\\xff\\r\\n")
     ctx.change_sender("<c@x>", "RET=FULL")
     ctx.delete_recipient("bob@example.net")
@@ -325,7 +325,19 @@ async def eom(self, ctx):
     assert by_name["insert_header"]["value"] == "é"
     assert len(played["edits"]) == 6
     assert played["delivered"]["recipients"] == []
-    assert played["delivered"]["sender"]["path"] == "<c@x>"
+    assert played["delivered"]["sender"] == {"path": "<c@x>", "address": "c@x", "params": ["SIZE=26", "RET=FULL"]}
+    assert by_name["change_sender"] == {
+        "edit": "change_sender",
+        "path": "<c@x>",
+        "address": "c@x",
+        "params": "RET=FULL",
+    }
+    assert by_name["delete_recipient"] == {
+        "edit": "delete_recipient",
+        "path": "<bob@example.net>",
+        "address": "bob@example.net",
+    }
+    assert played["recipients"] == [{"path": "<bob@example.net>", "address": "bob@example.net", "params": []}]
     assert set(played["delivered"]["message"]) == {"base64"}
 
 

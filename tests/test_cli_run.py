@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import errno
-import inspect
 import json
 import logging
 import os
@@ -20,10 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from aiomilter import ACCEPT, REJECT, TEMPFAIL, FailurePolicy, Reply, Stage, serve
+from aiomilter import ACCEPT, REJECT, FailurePolicy, Reply, Stage
 from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
-from aiomilter._cli.run import _deadlines, _failure_policy, _serve_options, add_parser
+from aiomilter._cli.options import given
+from aiomilter._cli.run import add_parser
 from aiomilter.options import Options
 from tests.patience import PATIENCE
 
@@ -491,9 +491,9 @@ def test_what_cannot_be_served_is_one_line(
         ),
         (["--answer-timeout", "0"], "argument --answer-timeout: expected seconds above 0, as in 30 or 0.5, found '0'"),
         (
-            ["--callback-timeout", "mail=3"],
-            "argument --callback-timeout: expected one of connect, helo, envfrom, envrcpt, data, header, eoh, body, eom,"
-            " unknown before the '=', found 'mail'",
+            ["--callback-timeout", "rcptto=3"],
+            "argument --callback-timeout: expected one of connect, helo, mail, rcpt, data, header, eoh, body, eom,"
+            " unknown before the '=', found 'rcptto'",
         ),
         (
             ["--on-error", "discard"],
@@ -574,7 +574,7 @@ def test_workers_that_cannot_be_made_are_no_matter_of_sockets(
     def refuse(*args: object, **keywords: object) -> int:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("aiomilter._cli.run.run_workers", refuse)
+    monkeypatch.setattr("aiomilter._cli.service.run_workers", refuse)
     assert main(["run", "f.py", "--listen", f"unix:{directory}/s", "--workers", "2"]) == 1
     assert capsys.readouterr() == ("", "aiomilter: cannot start workers: Resource temporarily unavailable\n")
 
@@ -635,35 +635,32 @@ def test_a_log_record_is_one_line_whatever_it_says() -> None:
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"
 
 
-def test_times_are_for_all_steps_or_for_one() -> None:
+def given_to_serve(*arguments: str) -> dict[str, object]:
+    """The options of ``serve`` that a command line gives."""
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
-    arguments = [
-        "run",
-        "f.py",
-        "--answer-timeout",
-        "28",
-        "--answer-timeout",
-        "eom=240",
-        "--callback-timeout",
-        "envfrom=2.5",
-    ]
-    options = parser.parse_args([*arguments, "--on-timeout", "accept", "--progress-interval", "off"])
-    assert _deadlines(options) == {
+    return given(parser.parse_args(["run", "f.py", *arguments]), Options)
+
+
+def test_times_are_for_all_stages_or_for_one() -> None:
+    arguments = ["--answer-timeout", "28", "--answer-timeout", "eom=240", "--callback-timeout", "envfrom=2.5"]
+    arguments += ["--callback-timeout", "rcpt=3"]
+    assert given_to_serve(*arguments, "--on-timeout", "accept", "--progress-interval", "off") == {
         "on_timeout": ACCEPT,
-        "callback_timeout": 240.0,
-        "callback_timeouts": {Stage.MAIL: 2.5},
+        "callback_timeouts": {Stage.MAIL: 2.5, Stage.RCPT: 3.0},
         "answer_timeout": 28.0,
         "answer_timeouts": {Stage.EOM: 240.0},
         "progress_interval": None,
     }
 
 
-def test_times_unless_given_are_those_of_serve() -> None:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    given = _deadlines(parser.parse_args(["run", "f.py"]))
-    assert Options(**given) == Options(callback_timeouts={}, answer_timeouts={})
+@pytest.mark.parametrize("name", ["idle", "stall"])
+def test_off_is_none(name: str) -> None:
+    assert given_to_serve(f"--{name}-timeout", "off") == {f"{name}_timeout": None}
+
+
+def test_sessions_may_have_no_time_at_the_end() -> None:
+    assert given_to_serve("--drain-timeout", "0") == {"drain_timeout": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -678,26 +675,14 @@ def test_times_unless_given_are_those_of_serve() -> None:
     ],
 )
 def test_answers_to_failures_by_class_of_client(arguments: list[str], policy: FailurePolicy) -> None:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    assert _failure_policy(parser.parse_args(["run", "f.py", *arguments])) == policy
+    assert given_to_serve(*arguments).get("on_error", FailurePolicy()) == policy
 
 
 def test_options_unless_given_are_those_of_serve() -> None:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    given = dict(_serve_options(parser.parse_args(["run", "f.py"])))
-    defaults = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
-    given["on_error"] = TEMPFAIL if given["on_error"] == FailurePolicy() else given["on_error"]
-    for times in ("callback_timeouts", "answer_timeouts"):
-        given[times] = given[times] or None
-    assert given == {name: defaults[name] for name in given}
+    assert given_to_serve() == {}
 
 
 def test_limits_are_options() -> None:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    names = [name for name in inspect.signature(serve).parameters if name.startswith("max_")]
+    names = [name for name in Options.__dataclass_fields__ if name.startswith("max_")]
     arguments = [word for name in names for word in (f"--{name.replace('_', '-')}", "7")]
-    given = dict(_serve_options(parser.parse_args(["run", "f.py", *arguments, "--packet-timeout", "7"])))
-    assert {name for name, value in given.items() if value == 7} == {*names, "packet_timeout"}
+    assert given_to_serve(*arguments, "--packet-timeout", "7") == dict.fromkeys([*names, "packet_timeout"], 7)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from aiomilter import MTA, REJECT, TLS, Auth, Context, EndOfMessageContext, Family, LocalProtocolError
+from aiomilter import MTA, REJECT, TLS, Auth, Context, EndOfMessageContext, Family, LocalProtocolError, Milter, testing
 from aiomilter.wire.constants import Command
 from aiomilter.wire.events import Connect
 from aiomilter.wire.framing import packet
@@ -346,7 +346,7 @@ async def test_helo_and_envelope_are_there_when_they_are_known_and_only_then() -
 
     def look(ctx: Context) -> Any:
         sender = ctx.sender
-        return ctx.helo, sender and sender.sender, tuple(rcpt.recipient for rcpt in ctx.recipients)
+        return ctx.helo, sender and sender.path, tuple(rcpt.path for rcpt in ctx.recipients)
 
     async with serving(filter_class(noting(seen, look))) as scene:
         peer = await scene.opened(offer())
@@ -409,8 +409,8 @@ async def test_senders_and_recipients_as_sent_and_bare(
         assert await peer.send(packet(Command.MAIL, payload) + packet(Command.RCPT, payload)) == "cc"
 
     told = dict(filter_.told)
-    assert (told["envfrom"].sender, told["envfrom"].address, told["envfrom"].params) == (sent, bare, params)
-    assert (told["envrcpt"].recipient, told["envrcpt"].address, told["envrcpt"].params) == (sent, bare, params)
+    assert (told["envfrom"].path, told["envfrom"].address, told["envfrom"].params) == (sent, bare, params)
+    assert (told["envrcpt"].path, told["envrcpt"].address, told["envrcpt"].params) == (sent, bare, params)
 
 
 async def test_xtext_is_decoded_in_keywords_only() -> None:
@@ -475,6 +475,40 @@ async def test_notes_are_of_one_message() -> None:
         *(("envfrom", 0), ("abort", 1)),
         *(("envfrom", 0), ("abort", 1)),
     ]
+
+
+@pytest.mark.parametrize("name", ["connect", "helo", "unknown", "close"])
+async def test_notes_outside_a_message_say_where_to_keep_things_of_the_connection(name: str) -> None:
+    """They would be gone at MAIL."""
+    failures: list[str] = []
+
+    def callback(filter_: Any, ctx: Any, event: Any) -> None:
+        with pytest.raises(LocalProtocolError) as caught:
+            ctx.notes["who"] = 1
+        failures.append(str(caught.value))
+
+    async with serving(filter_class({name: callback})) as scene:
+        peer = await scene.opened(offer())
+        await peer.send(connect() + helo() + unknown() + QUIT)
+    assert failures == ["notes: expected a message, found none; keep connection state on self"]
+
+
+@pytest.mark.parametrize("name", ["envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "abort"])
+async def test_each_callback_of_a_message_has_notes_if_it_is_the_only_one(name: str) -> None:
+    seen: list[Any] = []
+
+    async def callback(self: Milter, ctx: Context, *event: object) -> None:
+        ctx.notes["x"] = 1
+        seen.append(ctx.notes)
+
+    async with testing.session(type("Only", (Milter,), {name: callback})) as s:
+        await s.mail("<a@x>")
+        await s.rcpt("<b@x>")
+        if name != "abort":
+            await s.message(b"A: b\r\n\r\nbody\r\n")
+        else:
+            await s.abort()
+    assert seen == [{"x": 1}]
 
 
 async def test_notes_of_two_connections_are_two() -> None:
@@ -586,5 +620,51 @@ def test_an_edit_elsewhere_says_where_edits_are_made() -> None:
     context = Context.__new__(Context)
     with pytest.raises(AttributeError, match="add_header: edits are made in eom only"):
         context.add_header("X", "y")  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="no attribute 'add_headers'"):
+    with pytest.raises(AttributeError, match=r"add_headers: expected ctx\.add_header, which only eom has"):
         context.add_headers("X", "y")  # type: ignore[attr-defined]
+
+
+DOORS: Final = [
+    # libmilter's names, with and without smfi_ and underscores.
+    ("addheader", "ctx.add_header"),
+    ("insheader", "ctx.insert_header"),
+    ("chgheader", "ctx.change_header"),
+    ("delheader", "ctx.delete_header"),
+    ("replacebody", "ctx.replace_body"),
+    ("chgfrom", "ctx.change_sender"),
+    ("addrcpt", "ctx.add_recipient"),
+    ("addrcpt_par", "ctx.add_recipient"),
+    ("delrcpt", "ctx.delete_recipient"),
+    ("smfi_quarantine", "ctx.quarantine"),
+    ("getsymval", "ctx.macro"),
+    ("setpriv", "ctx.notes"),
+    # What belongs to the message comes in callbacks.
+    ("headers", "the header callback, which gets each field"),
+    ("body", "the body callback, which gets each piece"),
+    ("message", "the header and body callbacks"),
+    # Answers.
+    ("setreply", "the callback to return a Reply"),
+    ("reject", "the callback to return REJECT"),
+    # Nearly right.
+    ("sendr", "ctx.sender"),
+    ("recipient", "ctx.recipients"),
+    ("rcpts", "ctx.recipients"),
+    ("mailfrom", "ctx.sender"),
+    ("macros", "ctx.macro"),
+    ("add_headr", "ctx.add_header"),
+]
+
+
+@pytest.mark.parametrize(("name", "door"), DOORS)
+def test_a_name_that_a_context_lacks_leads_to_the_right_door(name: str, door: str) -> None:
+    for context in (EndOfMessageContext.__new__(EndOfMessageContext), Context.__new__(Context)):
+        with pytest.raises(AttributeError) as caught:
+            getattr(context, name)
+        only = ", which only eom has" if type(context) is Context and door[4:] in EndOfMessageContext.__dict__ else ""
+        assert str(caught.value) == f"{name}: expected {door}{only}"
+
+
+@pytest.mark.parametrize("name", ["_x", "__len__", "spam_score", "x" * 10_000])
+def test_a_name_like_nothing_is_missing_as_in_any_object(name: str) -> None:
+    with pytest.raises(AttributeError, match="'Context' object has no attribute '"):
+        getattr(Context.__new__(Context), name)

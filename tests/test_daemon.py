@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import inspect
 import signal
 import socket
 import subprocess
@@ -11,12 +10,12 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 import pytest
 
-from aiomilter import AddressError, Milter, run, serve
-from aiomilter.daemon import ServeOptions, run_until_stopped
+from aiomilter import AddressError, Milter, run
+from aiomilter.daemon import run_until_stopped
 from aiomilter.mta import connect
 from aiomilter.observe import Lifecycle, LifecycleKind
 
@@ -441,12 +440,6 @@ def test_uvloop_can_be_asked_for_and_refused() -> None:
 
     assert [module.startswith("uvloop") for module in seen] == [True, False, True]
     assert names(filter_) == []
-
-
-def test_run_takes_the_options_of_serve() -> None:
-    keywords = [name for name, one in inspect.signature(serve).parameters.items() if one.kind is one.KEYWORD_ONLY]
-    assert list(ServeOptions.__annotations__) == keywords
-    assert get_type_hints(ServeOptions) == {name: get_type_hints(serve)[name] for name in keywords}
 
 
 async def test_run_inside_a_running_loop_names_serve() -> None:

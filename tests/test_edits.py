@@ -30,7 +30,7 @@ Ask = Callable[[Edits], None]
 
 NEEDS: Final[list[tuple[Action, Ask]]] = [
     (Action.ADD_HEADERS, lambda e: e.add_header("X", "1")),
-    (Action.ADD_HEADERS, lambda e: e.insert_header(0, "X", "1")),
+    (Action.ADD_HEADERS, lambda e: e.insert_header("X", "1")),
     (Action.CHANGE_HEADERS, lambda e: e.change_header("X", 1, "1")),
     (Action.CHANGE_HEADERS, lambda e: e.change_header("X", 1, "")),
     (Action.REPLACE_BODY, lambda e: e.replace_body(b"x")),
@@ -64,11 +64,11 @@ def test_all_edits_leave_in_an_order_both_mtas_agree_on() -> None:
     queue.change_sender("me@x", ())
     queue.add_header("X-End", "1")
     queue.change_header("A", 1, "one")
-    queue.insert_header(0, "X-Top", "1")
+    queue.insert_header("X-Top", "1")
     queue.change_header("a", 3, "three")
     queue.change_header("B", 1, "")
     queue.change_header("A", 2, "")
-    queue.insert_header(1, "X-Second", "2")
+    queue.insert_header("X-Second", "2", 1)
     queue.add_header("X-End", "2")
 
     assert [code for code, _ in sent(queue)] == list("mmmmiihhe+-q")
@@ -108,7 +108,7 @@ def test_values_bring_the_leading_space_where_it_was_agreed_on() -> None:
     """P-114, P-116: an empty value that deletes stays empty, one that is added is a space."""
     queue = edits(leading_space=True)
     queue.add_header("A", "one")
-    queue.insert_header(0, "B", " two")
+    queue.insert_header("B", " two")
     queue.change_header("C", 1, "three")
     queue.change_header("D", 1, "")
     queue.add_header("E", "")
@@ -126,7 +126,7 @@ def test_adding_an_empty_value_adds_an_empty_field() -> None:
     """P-116."""
     queue = edits()
     queue.add_header("A", "")
-    queue.insert_header(3, "B", "")
+    queue.insert_header("B", "", 3)
     assert sent(queue) == [("i", b"\0\0\0\3B\0\0"), ("h", b"A\0\0")]
 
 
@@ -154,7 +154,7 @@ REFUSED: Final[list[Any]] = [
         for name in ("", "A:", "A B", "A\n", "\u00e4", "A\0", None, 5)
         for what, ask in (
             ("add", lambda e, n=name: e.add_header(n, "x")),
-            ("insert", lambda e, n=name: e.insert_header(0, n, "x")),
+            ("insert", lambda e, n=name: e.insert_header(n, "x")),
             ("change", lambda e, n=name: e.change_header(n, 1, "x")),
         )
     ),
@@ -163,14 +163,15 @@ REFUSED: Final[list[Any]] = [
         for value in ("a\0", "a\nb", "a\r\nb", "\n", "a\n", "\ud800", None, b"x", 5)
         for what, ask in (
             ("add", lambda e, v=value: e.add_header("A", v)),
-            ("insert", lambda e, v=value: e.insert_header(0, "A", v)),
+            ("insert", lambda e, v=value: e.insert_header("A", v)),
             ("change", lambda e, v=value: e.change_header("A", 1, v)),
         )
     ),
     *(
-        pytest.param(lambda e, i=index: e.insert_header(i, "A", "x"), id=f"index {index!r}")
+        pytest.param(lambda e, i=index: e.insert_header("A", "x", i), id=f"index {index!r}")
         for index in (-1, 2**31, "0", True, 1.0)
     ),
+    pytest.param(lambda e: e.insert_header(0, "A", "x"), id="the index first"),
     *(
         pytest.param(lambda e, i=index: e.change_header("A", i, "x"), id=f"occurrence {index!r}")
         for index in (0, -1, 2**31, "1", True, None)

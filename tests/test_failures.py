@@ -13,11 +13,18 @@ from aiomilter import (
     SKIP,
     TEMPFAIL,
     Connect,
+    Context,
+    EndOfMessageContext,
     FailurePolicy,
     Family,
+    Header,
     Milter,
     Reply,
+    ResolverTimeout,
+    StoreError,
     TemporaryFailure,
+    no_reply,
+    testing,
 )
 from aiomilter.wire.constants import Command
 from aiomilter.wire.framing import packet
@@ -64,7 +71,10 @@ async def test_the_class_of_client_chooses_the_answer(client: bytes, answer: Any
         assert peer.octets.endswith(ACCEPT.packet if answer is ACCEPT else REJECT.packet)
 
 
-@pytest.mark.parametrize("raised", [ValueError("x"), TemporaryFailure("the database is away")], ids=repr)
+AWAY: Final = TemporaryFailure("the database is away")
+
+
+@pytest.mark.parametrize("raised", [ValueError("x"), AWAY], ids=repr)
 @pytest.mark.parametrize(
     ("own", "option", "answer"),
     [
@@ -82,8 +92,55 @@ async def test_what_the_class_of_the_filter_says_comes_first(
     async with serving(filter_class({"envfrom": raised}, on_error=own), on_error=option) as scene:
         peer = await scene.opened()
         await peer.send(mail())
-        assert peer.octets.endswith(answer.packet)
+        assert peer.octets.endswith((TEMPFAIL if answer is REJECT and raised is AWAY else answer).packet)
         assert len(scene.watcher.failures) == isinstance(raised, ValueError)
+
+
+REFUSALS: Final = [
+    (REJECT, TEMPFAIL),
+    (Reply(550, "5.7.1", "no"), TEMPFAIL),
+    (Reply(500), TEMPFAIL),
+    (FailurePolicy(other=REJECT), TEMPFAIL),
+    (FailurePolicy(other=Reply(554)), TEMPFAIL),
+    (FailurePolicy(local=REJECT, other=LATER), LATER),
+    (LATER, LATER),
+    (Reply(421), Reply(421)),
+    (TEMPFAIL, TEMPFAIL),
+    (ACCEPT, ACCEPT),
+    (CONTINUE, CONTINUE),
+    (DISCARD, DISCARD),
+]
+
+
+@pytest.mark.parametrize("where", ["filter", "option"])
+@pytest.mark.parametrize(
+    "raised", [AWAY, ResolverTimeout("x"), StoreError("x"), ExceptionGroup("two", [AWAY])], ids=repr
+)
+@pytest.mark.parametrize(("on_error", "answer"), REFUSALS, ids=repr)
+async def test_what_may_be_over_soon_refuses_nothing_for_good(
+    raised: Exception, on_error: Any, answer: Any, where: str
+) -> None:
+    own, options = ({"on_error": on_error}, {}) if where == "filter" else ({}, {"on_error": on_error})
+    async with serving(filter_class({"envfrom": raised}, **own), **options) as scene:
+        peer = await scene.opened()
+        await peer.send(mail())
+        assert peer.octets.endswith(answer.packet)
+
+
+async def test_what_may_be_over_soon_refuses_nothing_for_good_where_it_is_deferred() -> None:
+    class Away(Milter):
+        on_error = REJECT
+
+        @no_reply
+        async def header(self, ctx: Context, header: Header) -> None:
+            raise AWAY
+
+        async def eom(self, ctx: EndOfMessageContext) -> None: ...
+
+    async with testing.session(Away) as s:
+        await s.mail("<a@x>")
+        await s.rcpt("<b@x>")
+        assert (await s.message(b"A: b\r\n\r\n")).answer is TEMPFAIL
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,12 @@ WRONG_MACROS: Final[list[Any]] = [
 ]
 
 
+def test_macros_by_the_name_of_a_stage_are_told_which_it_is() -> None:
+    what = r"Filter\.macros: expected a Stage with macros, found 'mail'; did you mean Stage\.MAIL\?"
+    with pytest.raises(TypeError, match=what):
+        make(macros={"mail": ("x",)})
+
+
 @pytest.mark.parametrize("macros", WRONG_MACROS, ids=repr)
 def test_macros_that_would_not_arrive_are_refused(macros: Any) -> None:
     """P-021."""

@@ -622,7 +622,7 @@ async def test_who_keeps_nothing_any_more_is_read_though_others_keep_too_much() 
     waits = {sender: gate() for sender, gate in gates.items()}
 
     async def wait(filter_: Any, ctx: Any, event: Any) -> Any:
-        first = waits.pop(ctx.sender.sender, None)
+        first = waits.pop(ctx.sender.path, None)
         return await first(filter_, ctx, event) if first is not None else None
 
     limits = {"max_memory": 100_000, "max_waiting_size": 1_000_000}

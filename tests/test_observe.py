@@ -527,7 +527,7 @@ async def test_the_refused_recipients_of_a_message_are_bounded() -> None:
 
 def all_edits(filter_: Any, ctx: Any, event: Any) -> None:
     ctx.add_header("A", "secret")
-    ctx.insert_header(0, "B", "secret")
+    ctx.insert_header("B", "secret")
     ctx.change_header("C", 1, "secret")
     ctx.delete_header("D", 1)
     ctx.change_sender("sender@x")

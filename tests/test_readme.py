@@ -27,7 +27,8 @@ async def test_the_first_filter_does_what_it_says() -> None:
     names: dict[str, Any] = {}
     exec(code_blocks()[0], names)
     async with session(names["Welcome"]) as s:
-        assert await s.mail("<x@spam.example>") == Reply(550, "5.7.1", "Not from you, please")
+        for sender in ("<x@spam.example>", "<X@SPAM.example>", "<x@spam.example.>"):
+            assert await s.mail(sender) == Reply(550, "5.7.1", "Not from you, please")
         assert await s.mail("<alice@example.org>") is CONTINUE
         await s.rcpt("<bob@example.net>")
         result = await s.message(b"Subject: hi\r\n\r\nHello\r\n")

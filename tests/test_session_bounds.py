@@ -79,9 +79,9 @@ async def test_nobody_sees_what_was_noted_for_another_client() -> None:
         seen.append(dict(ctx.notes))
         ctx.notes["trusted"] = True
 
-    filter_ = filter_class({"connect": note, "close": note})
+    filter_ = filter_class({"envfrom": note, "abort": note})
     async with serving(filter_) as scene:
-        await scene.opened(OPENING + QUIT_NC + connect() + QUIT_NC)
+        await scene.opened(OPENING + mail() + QUIT_NC + connect() + mail() + QUIT_NC)
     assert seen == [{}, {"trusted": True}, {}, {"trusted": True}]
 
 
@@ -91,9 +91,9 @@ async def test_notes_are_another_dict_for_each_message_even_if_nothing_is_in_it(
     async def look(filter_: Scripted, ctx: Any, event: Any) -> None:
         seen.append(ctx.notes)
 
-    async with serving(filter_class({"helo": look, "envfrom": look, "eom": look})) as scene:
-        await scene.opened(OPENING + MESSAGE)
-    assert [notes is seen[1] for notes in seen] == [False, True, True]
+    async with serving(filter_class({"envfrom": look, "eom": look})) as scene:
+        await scene.opened(OPENING + MESSAGE + MESSAGE)
+    assert [notes is seen[1] for notes in seen] == [True, True, False, False]
 
 
 # The event loop's time

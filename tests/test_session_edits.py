@@ -108,7 +108,7 @@ async def test_the_order_of_edits_on_the_wire() -> None:
         ctx.quarantine("held")
         ctx.add_recipient("a@x")
         ctx.add_header("A", "1")
-        ctx.insert_header(0, "B", "1")
+        ctx.insert_header("B", "1")
         ctx.delete_header("C", 1)
         ctx.change_header("C", 2, "1")
         ctx.change_sender("")

@@ -204,7 +204,7 @@ async def test_what_a_filter_depends_on_may_fail_without_a_traceback(
     filter_ = filter_class({name: error if form == "inline" else later(error)})
     async with serving(filter_, on_error=REJECT) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == "r"
+        assert await peer.send(STEPS[stage]) == ("r" if record is None else "t")
         filter_.play = {}
         assert await peer.send(ABORT + MESSAGE) == "ccccccc"
 

@@ -127,10 +127,10 @@ class Note(Milter):
 
     async def envfrom(self, ctx: Context, mail: Mail) -> None:
         self.bodies = b""
-        self.seen.append((mail.sender, mail.params))
+        self.seen.append((mail.path, mail.params))
 
     async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
-        self.seen.append((rcpt.recipient, rcpt.params))
+        self.seen.append((rcpt.path, rcpt.params))
 
     async def body(self, ctx: Context, chunk: bytes) -> None:
         self.bodies += chunk
@@ -337,7 +337,7 @@ async def test_a_refused_recipient_leaves_the_others() -> None:
 
     (outcome,) = played.outcomes
     assert outcome.result.delivered is not None
-    assert [rcpt.recipient for rcpt in outcome.result.delivered.recipients] == ["<b@y.example>"]
+    assert [rcpt.path for rcpt in outcome.result.delivered.recipients] == ["<b@y.example>"]
     assert (outcome.client, outcome.helo) == ("127.0.0.1", "me.example")
 
 
@@ -603,10 +603,10 @@ async def test_messages_are_stored_with_their_envelope(tmp_path: Path) -> None:
         "queue_id": queue_id,
         "client": "127.0.0.1",
         "helo": "me.example",
-        "sender": {"address": "<a@x.example>", "params": []},
+        "sender": {"path": "<a@x.example>", "address": "a@x.example", "params": []},
         "recipients": [
-            {"address": "<b@y.example>", "params": []},
-            {"address": "<new@y.example>", "params": ["NOTIFY=NEVER"]},
+            {"path": "<b@y.example>", "address": "b@y.example", "params": []},
+            {"path": "<new@y.example>", "address": "new@y.example", "params": ["NOTIFY=NEVER"]},
         ],
         "quarantine": "look at it",
     }

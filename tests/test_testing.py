@@ -7,9 +7,23 @@ from typing import Any
 
 import pytest
 
-from aiomilter import ACCEPT, CONTINUE, REJECT, Milter, RemoteProtocolError, Reply, Stage
+from aiomilter import (
+    ACCEPT,
+    CONTINUE,
+    REJECT,
+    TEMPFAIL,
+    LocalProtocolError,
+    Milter,
+    RemoteProtocolError,
+    Reply,
+    ResolverTimeout,
+    Stage,
+    StoreError,
+    TemporaryFailure,
+)
 from aiomilter.testing import session
 
+from .clock import on_clock
 from .peer import REPLY, Gate, Scripted, Watcher, filter_class, later, names
 
 MESSAGE = b"From: a@x\r\nSubject: old\r\n\r\nHello\r\n"
@@ -122,19 +136,24 @@ async def test_what_the_block_raises_comes_out_and_ends_the_session() -> None:
 async def test_options_are_those_of_serve() -> None:
     watcher = Watcher()
     filter_ = filter_class({"envfrom": ValueError("x")})
-    async with session(filter_, on_error=Reply(451, "4.3.0", "busy"), observer=watcher) as smtp:
+    async with session(filter_, on_error=Reply(451, "4.3.0", "busy"), observer=watcher, failures="answer") as smtp:
         assert await smtp.mail("<a@x>") == Reply(451, "4.3.0", "busy")
     assert len(watcher.failures) == 1
-    with pytest.raises(TypeError):
-        async with session(filter_, no_such_option=1):
-            pytest.fail("began")
 
 
 async def test_a_filter_that_breaks_off_is_noticed() -> None:
     filter_ = filter_class({"negotiate": ValueError("x")}, callbacks=["negotiate"])
     with pytest.raises(RemoteProtocolError):
-        async with session(filter_, observer=Watcher()):
+        async with session(filter_, observer=Watcher(), failures="answer"):
             pytest.fail("began")
+
+
+async def test_why_a_filter_breaks_off_comes_out() -> None:
+    filter_ = filter_class({"negotiate": ValueError("x")}, callbacks=["negotiate"])
+    with pytest.raises(ValueError, match="x") as caught:
+        async with session(filter_):
+            pytest.fail("began")
+    assert isinstance(caught.value.__cause__, RemoteProtocolError)
 
 
 async def test_two_sessions_at_once() -> None:
@@ -181,3 +200,153 @@ async def test_a_large_body_goes_both_ways() -> None:
 
 async def test_the_fixture_is_the_same(milter_session: Any) -> None:
     assert milter_session is session
+
+
+# Failures of the filter
+
+
+async def test_what_leaves_a_callback_comes_out_at_its_step_and_the_session_goes_on() -> None:
+    filter_ = filter_class({"envrcpt": KeyError("sendr")})
+    async with session(filter_) as s:
+        await s.mail("<a@x>")
+        with pytest.raises(KeyError, match="sendr"):
+            await s.rcpt("<b@x>")
+        filter_.play = {}
+        await s.mail("<a@x>")
+        await s.rcpt("<b@x>")
+        assert (await s.message(MESSAGE)).passed
+
+
+@pytest.mark.parametrize("name", ["connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom"])
+@pytest.mark.parametrize("form", ["inline", "suspended"])
+async def test_no_test_passes_with_a_callback_that_fails(name: str, form: str) -> None:
+    error = AttributeError("sendr")
+    filter_ = filter_class({name: error if form == "inline" else later(error)})
+    with pytest.raises(AttributeError) as caught:
+        async with session(filter_) as s:
+            await s.send(MESSAGE, "a@x", "b@x")
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("name", ["abort", "close"])
+async def test_what_fails_after_the_last_step_comes_out_at_the_end_of_the_block(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        async with session(filter_class({name: ValueError(name)})) as s:
+            await s.mail("<a@x>")
+
+
+async def test_what_fails_at_a_stage_without_an_answer_comes_out_at_the_next_with_one() -> None:
+    filter_ = filter_class({"header": ValueError("x")}, silent=["header"])
+    async with session(filter_) as s:
+        await s.mail("<a@x>")
+        await s.rcpt("<b@x>")
+        with pytest.raises(ValueError, match="x"):
+            await s.message(MESSAGE)
+
+
+async def test_several_failures_come_out_as_a_group() -> None:
+    filter_ = filter_class({"abort": ValueError("one"), "close": KeyError("two")})
+    with pytest.raises(ExceptionGroup) as caught:
+        async with session(filter_) as s:
+            await s.mail("<a@x>")
+    assert [repr(error) for error in caught.value.exceptions] == ["ValueError('one')", "KeyError('two')"]
+
+
+@pytest.mark.parametrize(
+    ("play", "message"),
+    [
+        (5, "envfrom: expected a verdict or Reply that this step takes, or None, found 5"),
+        (SystemExit(3), "envfrom: SystemExit left the callback"),
+        (asyncio.CancelledError(), "envfrom: CancelledError left the callback"),
+    ],
+    ids=repr,
+)
+async def test_what_fails_without_an_exception_of_its_own_is_a_bug_of_the_filter(play: Any, message: str) -> None:
+    async with session(filter_class({"envfrom": play})) as s:
+        with pytest.raises(LocalProtocolError) as caught:
+            await s.mail("<a@x>")
+    assert str(caught.value) == message
+    assert caught.value.__cause__ is (play if isinstance(play, BaseException) else None)
+
+
+@on_clock
+async def test_a_callback_that_is_late_is_a_failure() -> None:
+    async with session(filter_class({"envfrom": Gate()()}), callback_timeout=3) as s:
+        with pytest.raises(LocalProtocolError, match=r"envfrom: .*cancelled, answered tempfail"):
+            await s.mail("<a@x>")
+
+
+@pytest.mark.parametrize("error", [TemporaryFailure("away"), ResolverTimeout("x"), StoreError("x")], ids=repr)
+async def test_what_may_be_over_soon_is_answered(error: Exception) -> None:
+    async with session(filter_class({"envfrom": error})) as s:
+        assert await s.mail("<a@x>") is TEMPFAIL
+
+
+async def test_failures_can_be_answered_as_in_production() -> None:
+    async with session(filter_class({"envfrom": ValueError("x"), "close": ValueError("y")}), failures="answer") as s:
+        assert await s.mail("<a@x>") is TEMPFAIL
+
+
+async def test_what_the_block_raises_is_not_hidden_by_a_failure() -> None:
+    with pytest.raises(KeyError, match="of the test"):
+        async with session(filter_class({"close": ValueError("x")})):
+            raise KeyError("of the test")
+
+
+async def test_what_to_do_with_failures_is_one_of_two() -> None:
+    given: Any = "log"
+    with pytest.raises(ValueError, match="failures: expected 'raise' or 'answer', found 'log'"):
+        async with session(filter_class(), failures=given):
+            pytest.fail("began")
+
+
+# A whole message
+
+
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+async def test_a_whole_message_is_one_call(mta: Any) -> None:
+    filter_ = filter_class({"eom": lambda f, ctx, e: ctx.add_header("X-Seen", "yes")})
+    async with session(filter_, mta=mta) as s:
+        first = await s.send(MESSAGE, "a@x", ["b@x", "<c@x>"])
+        second = await s.send(MESSAGE, "", "b@x")
+    assert (first.passed, first.answer.code, first.refused) == (True, 250, {})
+    assert [type(edit).__name__ for edit in first.edits] == ["AddHeader"]
+    assert b"X-Seen: yes" in first.octets
+    assert first.delivered is not None
+    assert (first.delivered.sender.path, [rcpt.path for rcpt in first.delivered.recipients]) == (
+        "<a@x>",
+        ["<b@x>", "<c@x>"],
+    )
+    assert second.delivered is not None
+    assert second.delivered.sender.path == "<>"
+
+
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+@pytest.mark.parametrize(
+    ("play", "stage"),
+    [
+        ("connect", Stage.CONNECT),
+        ("helo", Stage.HELO),
+        ("envfrom", Stage.MAIL),
+        ("data", Stage.DATA),
+        ("eom", Stage.EOM),
+    ],
+)
+async def test_a_whole_message_that_is_refused_says_where(play: str, stage: Stage, mta: Any) -> None:
+    async with session(filter_class({play: REJECT}), mta=mta) as s:
+        for _ in range(2):
+            result = await s.send(MESSAGE, "a@x", ["b@x"])
+            assert (result.answer, result.stage, result.passed, result.refused) == (REJECT, stage, False, {})
+
+
+async def test_a_whole_message_says_which_recipients_were_refused() -> None:
+    filter_ = filter_class({"envrcpt": lambda f, ctx, rcpt: REJECT if rcpt.local_part == "trap" else None})
+    async with session(filter_) as s:
+        some = await s.send(MESSAGE, "a@x", ["trap@x", "b@x"])
+        all_of_them = await s.send(MESSAGE, "a@x", "trap@x")
+        with pytest.raises(LocalProtocolError, match="expected one recipient or more, found none"):
+            await s.send(MESSAGE, "a@x", [])
+    assert some.refused == all_of_them.refused == {"trap@x": REJECT}
+    assert some.delivered is not None
+    assert [rcpt.address for rcpt in some.delivered.recipients] == ["b@x"]
+    assert (all_of_them.answer, all_of_them.stage, all_of_them.passed) == (REJECT, Stage.RCPT, False)

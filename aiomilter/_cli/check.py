@@ -249,6 +249,7 @@ async def _ask_target(target: str, factory: Factory, scene: Scene, messages: lis
         callback_timeout=scene.timeout,
         answer_timeout=scene.timeout,
         observer=watch,
+        failures="answer",
     )
     stack = AsyncExitStack()
     try:

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from aiomilter._cli.aside import Aside
 from aiomilter._cli.beside import look_in
-from aiomilter._cli.parsing import above_zero, seconds
+from aiomilter._cli.parsing import seconds, whole
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.compat import children, install, limit
 from aiomilter.compat.session import status_of
+from aiomilter.options import Options
 
 __all__ = ["add_parser"]
 
@@ -41,14 +42,14 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.set_defaults(command=_compat, parser=parser)
     parser.add_argument(
-        "--threads", metavar="N", type=above_zero, help="callbacks at work at once (as many as there are connections)"
+        "--threads", metavar="N", type=whole, help="callbacks at work at once (as many as there are connections)"
     )
     parser.add_argument(
         "--drain-timeout",
         metavar="SECONDS",
         type=seconds,
-        default=30.0,
-        help="for open SMTP sessions at the end (%(default)g)",
+        default=Options().drain_timeout,
+        help="time for open SMTP sessions to end when the program stops (default: %(default)g)",
     )
     parser.add_argument(
         "--any-octets",

@@ -8,25 +8,25 @@ from typing import Any, Final, NoReturn
 
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import USAGE
+from aiomilter._serving.access import group_number, networks_of, user_number
 from aiomilter.addresses import parse
 from aiomilter.exceptions import AddressError, MilterError
-from aiomilter.handler import CALLBACKS
-from aiomilter.options import Options, group_number, user_number
+from aiomilter.handler import STAGE_OF
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Response
 
 __all__ = [
     "Parser",
-    "above_zero",
     "file_mode",
     "group_number_of",
     "network",
     "seconds",
-    "seconds_by_step",
+    "seconds_by_stage",
     "seconds_or_off",
     "socket_text",
     "user_number_of",
     "verdict_or_reply",
+    "whole",
 ]
 
 _ANSWERS: Final[Mapping[str, Response]] = {
@@ -35,7 +35,7 @@ _ANSWERS: Final[Mapping[str, Response]] = {
     "accept": ACCEPT,
     "continue": CONTINUE,
 }
-_STEPS: Final = {name: stage for stage, name in CALLBACKS.items()}
+_STAGES: Final[Mapping[str, Stage]] = {stage.name.lower(): stage for stage in Stage}
 
 
 class Parser(argparse.ArgumentParser):
@@ -72,7 +72,7 @@ def _said_of_the_argument() -> Iterator[None]:
 def network(text: str) -> str:
     """Return a network's text if it is one."""
     with _said_of_the_argument():
-        Options(allowed_networks=(text,))
+        networks_of("network", (text,))
     return text
 
 
@@ -93,34 +93,39 @@ def _number_or_name(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else text
 
 
-def seconds(text: str) -> float:
-    """Return a number of seconds above 0."""
+def seconds(text: str, *, zero: bool = False) -> float:
+    """Return a number of seconds above 0, or 0 where that is allowed."""
     try:
         number = float(text)
     except ValueError:
-        number = 0
-    if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, as in 30 or 0.5, found {text!r}")
+        number = -1
+    if not (0 < number < 1e9 or (zero and number == 0)):
+        what = "0 or more seconds" if zero else "seconds above 0"
+        raise argparse.ArgumentTypeError(f"expected {what}, as in 30 or 0.5, found {text!r}")
     return number
 
 
-def seconds_or_off(text: str) -> float | None:
-    """Return a number of seconds above 0; None for ``off``."""
-    return None if text == "off" else seconds(text)
+def seconds_or_off(text: str, *, zero: bool = False) -> float | None:
+    """Return a number of seconds as :func:`seconds` does; None for ``off``."""
+    return None if text == "off" else seconds(text, zero=zero)
 
 
-def seconds_by_step(text: str) -> tuple[Stage | None, float]:
-    """Return a number of seconds, and the step it is for: ``20`` is for all, ``envfrom=20`` for one."""
+def seconds_by_stage(text: str, *, bare: bool = True, zero: bool = False) -> tuple[Stage | None, float]:
+    """Return seconds and their stage: ``mail=20``, or by its callback ``envfrom=20``; ``20`` is for all if ``bare``."""
     name, equals, number = text.rpartition("=")
-    if equals and name not in _STEPS:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_STEPS)} before the '=', found {name!r}")
-    return _STEPS.get(name), seconds(number)
+    stage = _STAGES.get(name, STAGE_OF.get(name))
+    if stage is None and (equals or not bare):
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_STAGES)} before the '=', found {name!r}")
+    return stage, seconds(number, zero=zero)
 
 
-def above_zero(text: str) -> int:
-    """Return a whole number above 0."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) < 2**31):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+def whole(text: str, *, zero: bool = False, maximum: int | None = None) -> int:
+    """Return a whole number above 0, or 0 where that is allowed, and at most ``maximum``."""
+    least, most = 0 if zero else 1, 2**31 - 1 if maximum is None else maximum
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
+        what = "a whole number, 0 or more" if zero else "a whole number above 0"
+        what = what if maximum is None else f"{least} to {maximum}"
+        raise argparse.ArgumentTypeError(f"expected {what}, found {text!r}")
     return int(text)
 
 

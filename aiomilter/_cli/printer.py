@@ -33,9 +33,9 @@ def _lines(outcome: "Outcome") -> Iterator[str]:
     message = outcome.result.delivered
     if message is None:
         return
-    yield " ".join(["from", *map(safe, (message.sender.sender, *message.sender.params))])
+    yield " ".join(["from", *map(safe, (message.sender.path, *message.sender.params))])
     for recipient in message.recipients:
-        yield " ".join(["to", *map(safe, (recipient.recipient, *recipient.params))])
+        yield " ".join(["to", *map(safe, (recipient.path, *recipient.params))])
     if not message.recipients:
         yield "to nobody"
     if message.quarantine is not None:

@@ -92,7 +92,7 @@ def _edit(edit: dict[str, Any], spaced: bool) -> str:
     name = edit["edit"]
     if spaced and "value" in edit:
         edit["value"] = edit["value"].removeprefix(" ")
-    shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body")}
+    shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body", "address")}
     match name:
         case "add_header":
             return f"{name} {shown['name']}: {shown['value']}"
@@ -111,7 +111,7 @@ def _result(played: Played, style: mta.Style) -> Iterator[str]:
     if message is None:
         yield _lost(played)
         return
-    before, after = str(played.sender), " ".join((message.sender.sender, *message.sender.params))
+    before, after = str(played.sender), " ".join((message.sender.path, *message.sender.params))
     if before != after:
         yield f"sender: {safe(before)} becomes {safe(after)}"
     yield from _recipients(played, message)
@@ -140,7 +140,7 @@ def _lost(played: Played) -> str:
 def _recipients(played: Played, message: mta.Delivered) -> Iterator[str]:
     refused = [step.what for step in played.steps if step.stage is Stage.RCPT and _refused(step)]
     before = [str(recipient) for recipient in played.recipients if str(recipient) not in refused]
-    after = [" ".join((rcpt.recipient, *rcpt.params)) for rcpt in message.recipients]
+    after = [" ".join((rcpt.path, *rcpt.params)) for rcpt in message.recipients]
     for recipient in refused:
         yield f"recipient refused: {safe(recipient)}"
     for recipient in before:

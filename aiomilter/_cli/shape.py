@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from aiomilter import mta
 from aiomilter._cli.playing import Failure, Path, Play, Played, Step
+from aiomilter.mail.envelope import bare_address
 from aiomilter.wire.constants import Action, Protocol, Stage
 from aiomilter.wire.modifications import (
     AddHeader,
@@ -107,7 +108,11 @@ def _message(played: Played) -> _JSON:
 
 
 def _path(path: Path) -> _JSON:
-    return {"path": _text(path.text), "params": [_text(param) for param in path.params]}
+    return _envelope(path.text, path.params)
+
+
+def _envelope(path: str, params: tuple[str, ...]) -> _JSON:
+    return {"path": _text(path), "address": _text(bare_address(path)), "params": [_text(param) for param in params]}
 
 
 def edits(modifications: tuple[Modification, ...], text: Callable[[str], Any] = _text) -> list[_JSON]:
@@ -144,11 +149,11 @@ def _edit(change: Modification, text: Callable[[str], Any]) -> _JSON:
         case ChangeHeader(index, name, value):
             return {"edit": "change_header", "name": text(name), "occurrence": index, "value": text(value)}
         case AddRecipient(address, params):
-            return {"edit": "add_recipient", "address": text(address), "params": text(params or "")}
+            return {"edit": "add_recipient", **_mailbox(address, text), "params": text(params or "")}
         case DeleteRecipient(address):
-            return {"edit": "delete_recipient", "address": text(address)}
+            return {"edit": "delete_recipient", **_mailbox(address, text)}
         case ChangeSender(address, params):
-            return {"edit": "change_sender", "address": text(address), "params": text(params or "")}
+            return {"edit": "change_sender", **_mailbox(address, text), "params": text(params or "")}
         case Quarantine(reason):
             return {"edit": "quarantine", "reason": text(reason)}
         case ReplaceBody(chunk):
@@ -157,12 +162,14 @@ def _edit(change: Modification, text: Callable[[str], Any]) -> _JSON:
             assert_never(change)
 
 
+def _mailbox(path: str, text: Callable[[str], Any]) -> _JSON:
+    return {"path": text(path), "address": text(bare_address(path))}
+
+
 def _delivered(delivered: mta.Delivered) -> _JSON:
     return {
-        "sender": {"path": _text(delivered.sender.sender), "params": list(map(_text, delivered.sender.params))},
-        "recipients": [
-            {"path": _text(rcpt.recipient), "params": list(map(_text, rcpt.params))} for rcpt in delivered.recipients
-        ],
+        "sender": _envelope(delivered.sender.path, delivered.sender.params),
+        "recipients": [_envelope(rcpt.path, rcpt.params) for rcpt in delivered.recipients],
         "quarantine": None if delivered.quarantine is None else _text(delivered.quarantine),
         "message": _octets(delivered.octets),
     }

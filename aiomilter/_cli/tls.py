@@ -1,26 +1,24 @@
 """TLS as the options of a command ask for it."""
 
-import argparse
 import ssl
-from typing import Final, NoReturn
+from typing import NoReturn
 
+from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import absolute
 from aiomilter._cli.trouble import USAGE, Trouble
 
 __all__ = ["Files", "load_tls", "tls"]
-
-_NAMES: Final = ("tls_certificate", "tls_key", "tls_client_ca")
 
 
 class Files:
     """The files of the options, by the name the user has for each, and by one that leads to it from everywhere.
 
     Args:
-        options: Of the command line, at its start.
+        options: As given; made at the start, before the filter can change the directory.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.certificate, self.key, self.client_ca = (getattr(options, name) for name in _NAMES)
+    def __init__(self, options: RunOptions) -> None:
+        self.certificate, self.key, self.client_ca = options.tls_certificate, options.tls_key, options.tls_client_ca
         self._paths = {
             name: absolute(name) for name in (self.certificate, self.key, self.client_ca) if name is not None
         }
@@ -52,6 +50,7 @@ def load_tls(context: ssl.SSLContext, files: Files) -> None:
         Trouble: That failed; the context may be of no use any more.
     """
     name = files.certificate
+    assert name is not None, "without one there is no context"
     key = files.key or name
     try:
         context.load_cert_chain(

@@ -153,7 +153,9 @@ class NativeAnswering:
             session.observer.tell(TemporaryFailed(session.where(), what, temporary))
         else:
             session.tell_failure(f"{type(error).__name__} left the callback", error)
-        return session.on_error()
+        response = session.on_error()
+        # A failure that may soon be over must not bounce mail for good.
+        return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
 
     # --------------------------------------------------------------------------------------------------- answering
 

@@ -297,7 +297,7 @@ class Session:
         client, channel = self.transaction.client, self.channel
         return Where(
             connection=channel.number,
-            client=client.address or client.hostname,
+            client=client.raw_address or client.hostname,
             callback=self.callback,
             queue_id=queue_id,
             peer=channel.peer,
@@ -575,7 +575,7 @@ class Session:
         if not recipients:
             return refused
         for rcpt in islice(recipients, self._measured, None):
-            self._recipients_size += _TEXT_SIZE + len(rcpt.recipient) + sum(map(len, rcpt.params))
+            self._recipients_size += _TEXT_SIZE + len(rcpt.path) + sum(map(len, rcpt.params))
             self._recipients_size += _TEXT_SIZE * len(rcpt.params)
         self._measured = len(recipients)
         return self._recipients_size + refused

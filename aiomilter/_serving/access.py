@@ -11,7 +11,16 @@ from typing import Any, Final, TypeAlias
 
 from aiomilter._serving.kernel import credentials
 
-__all__ = ["Access", "group_number", "peer_address", "peer_name", "peer_network", "user_number"]
+__all__ = [
+    "Access",
+    "group_number",
+    "networks_of",
+    "numbers_of",
+    "peer_address",
+    "peer_name",
+    "peer_network",
+    "user_number",
+]
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,9 +61,9 @@ class Access:
         users: Collection[str | int] | None,
         groups: Collection[str | int] | None,
     ) -> None:
-        self._networks = _networks(networks)
-        self._users = _numbers("allowed_users", users, user_number)
-        self._groups = _numbers("allowed_groups", groups, group_number)
+        self._networks = networks_of("allowed_networks", networks) if networks is not None else None
+        self._users = numbers_of("allowed_users", users, user_number) if users is not None else frozenset()
+        self._groups = numbers_of("allowed_groups", groups, group_number) if groups is not None else frozenset()
         self._by_credentials = users is not None or groups is not None
         if self._by_credentials and _SO_PEERCRED is None:
             raise ValueError("allowed_users, allowed_groups: this system does not tell who connects")
@@ -160,34 +169,43 @@ def _supplementary(sock: socket.socket) -> list[int]:
     return [group for (group,) in _GROUP.iter_unpack(octets)]
 
 
-def _networks(given: object) -> tuple[_Network, ...] | None:
-    if given is None:
-        return None
+def networks_of(option: str, given: object) -> tuple[_Network, ...]:
+    """Return networks, given as texts.
+
+    Args:
+        option: What they are for, in errors.
+        given: Several texts, such as ``("10.0.0.0/8", "2001:db8::25")``.
+
+    Raises:
+        TypeError: It is no sequence of texts.
+        ValueError: There is none, or one is no network.
+    """
     found = []
-    for text in _several("allowed_networks", given):
+    for text in _several(option, given):
         if not isinstance(text, str):
-            raise TypeError(f"allowed_networks: expected texts such as '10.0.0.0/8', found {text!r}")
-        found.append(_network(text))
+            raise TypeError(f"{option}: expected texts such as '10.0.0.0/8', found {text!r}")
+        found.append(_network(option, text))
     return tuple(found)
 
 
-def _network(text: str) -> _Network:
+def _network(option: str, text: str) -> _Network:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise ValueError(f"allowed_networks: {error}") from None
+        raise ValueError(f"{option}: {error}") from None
     address = ipaddress.ip_address(text.partition("/")[0])
     if address != network.network_address:
         what = f"{text} has host bits set; write {network} for the network, {address} for the address"
-        raise ValueError(f"allowed_networks: {what}")
+        raise ValueError(f"{option}: {what}")
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         # As the addresses that it is compared with.
         return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
     return network
 
 
-def _numbers(option: str, given: object, number: Callable[[str, object], int]) -> frozenset[int]:
-    return frozenset(number(option, one) for one in (_several(option, given) if given is not None else ()))
+def numbers_of(option: str, given: object, number: Callable[[str, object], int]) -> frozenset[int]:
+    """Return the numbers of several users or groups, as ``number`` returns each."""
+    return frozenset(number(option, one) for one in _several(option, given))
 
 
 def _number(option: str, given: object, look_up: Callable[[str], int]) -> int:

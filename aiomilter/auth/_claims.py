@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from aiomilter.dns.names import ascii_name
+from aiomilter.mail.domain import ascii_name
 
 __all__ = ["Names", "claims_id", "claims_receiver", "names", "occurrences"]
 

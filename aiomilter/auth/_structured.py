@@ -2,7 +2,7 @@
 
 import re
 
-from aiomilter.dns.names import ascii_name
+from aiomilter.mail.domain import ascii_name
 
 __all__ = ["Reader", "comment", "quote", "visible"]
 

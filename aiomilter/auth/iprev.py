@@ -11,6 +11,7 @@ from aiomilter.exceptions import ResolverError
 __all__ = ["IprevResult", "Result", "check_iprev"]
 
 Result: TypeAlias = Literal["pass", "fail", "temperror", "permerror"]
+"""The results of RFC 8601 section 2.7.3."""
 
 # As in RFC 7208 section 4.6.4: who holds an address may give it any number of names.
 _MAX_NAMES = 10

@@ -13,8 +13,8 @@ from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record
 from aiomilter.auth._structured import comment, quote, visible
 from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import Answer, IPAddress, RdType, Resolver, client_address, question_name, reverse_name
-from aiomilter.dns.names import ascii_name
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.domain import ascii_name
 
 __all__ = ["Identity", "Result", "SpfResult", "check_host", "forged_received_spf"]
 
@@ -22,6 +22,7 @@ Result: TypeAlias = Literal["none", "neutral", "pass", "fail", "softfail", "temp
 """The results of RFC 7208 section 2.6."""
 
 Identity: TypeAlias = Literal["mailfrom", "helo"]
+"""The identities of RFC 7208 sections 2.3 and 2.4."""
 
 # RFC 7208 section 4.6.4.
 _MAX_NAMES = 10

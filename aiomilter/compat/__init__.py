@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from aiomilter.compat import children
 from aiomilter.compat.names import MODULES
 
 if TYPE_CHECKING:
+    from aiomilter.options import ServeOptions
     from aiomilter.server import Server
 
 __all__ = ["MODULES", "install", "limit", "serve"]
@@ -34,12 +35,12 @@ def install() -> None:
     children.prepare()
 
 
-def limit(*, threads: int | None = None, drain_timeout: float = 30.0, any_octets: bool = False) -> None:
+def limit(*, threads: int | None = None, drain_timeout: float | None = None, any_octets: bool = False) -> None:
     """Set what a program cannot say itself, for all that it and its children serve from now on.
 
     Args:
         threads: Callbacks at work at once; None for as many as there are connections.
-        drain_timeout: Seconds for open SMTP sessions at the end.
+        drain_timeout: Seconds for open SMTP sessions at the end; None for the default of :func:`aiomilter.serve`.
         any_octets: Whether names of hosts and headers and unknown commands that are no UTF-8 reach a program, with a surrogate
             for each odd octet, and such text can be sent; otherwise the first are exceptions before the callback is called.
     """
@@ -52,7 +53,10 @@ def limit(*, threads: int | None = None, drain_timeout: float = 30.0, any_octets
 
 
 def serve(
-    factory: Callable[[], Any], *sockets: str, name: str = "pymilter", threads: int | None = None, **options: Any
+    factory: Callable[[], Any],
+    *sockets: str,
+    threads: int | None = None,
+    **options: "Unpack[ServeOptions]",
 ) -> "Server":
     """Serve a classic filter in a service that runs already: ``async with compat.serve(MyFilter, "inet:8890") as server: ...``.
 
@@ -61,22 +65,25 @@ def serve(
     Args:
         factory: Makes the object of a connection, a subclass of ``Milter.Base`` above all.
         sockets: Where to listen, as for :func:`aiomilter.serve`.
-        name: Of the filter, for the replies to exceptions.
         threads: Callbacks at work at once; None for as many as there are connections.
-        options: Those of :func:`aiomilter.serve` but ``ssl``.  The answer to failures is the classic one; limits of content are
+        options: Those of :func:`aiomilter.serve` but ``ssl``.  ``name`` is also in the replies to exceptions, which have
+            "pymilter" without one.  The answer to failures is the classic one; limits of content are
             higher than there unless given, since the MTA has them.
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint.
-        TypeError: ``ssl`` was given: a thread that owns its socket reads no TLS.
+        TypeError: There is no such option, or a value is not of its type.  Or ``ssl`` was given: a thread that owns its
+            socket reads no TLS.
         OSError: A socket cannot be listened on; on entering the block.
     """
     from aiomilter.compat.classic import callbacks_of, never_blocks
     from aiomilter.compat.threads import classic_server
+    from aiomilter.options import Options
 
+    Options.given_to(serve, options)
     if options.get("ssl") is not None:
         raise TypeError("ssl: a classic filter speaks no TLS; put a proxy in front of it")
-    callbacks = callbacks_of(factory, name)
+    callbacks = callbacks_of(factory, options.get("name") or "pymilter")
     return classic_server(callbacks, *sockets, inline=lambda: never_blocks(factory), threads=threads, **options)
 
 

@@ -12,6 +12,7 @@ from aiomilter._serving.forked import keep_from_children
 from aiomilter.compat.listening import Listening
 from aiomilter.compat.session import Callbacks
 from aiomilter.compat.threads import WRITE_TIMEOUT, classic_server
+from aiomilter.options import Options
 from aiomilter.server import Server
 
 __all__ = ["Limits", "Service", "program_service"]
@@ -133,7 +134,7 @@ def program_service(
             read_timeout=seconds if seconds >= 0 else None,
             idle_timeout=max(seconds, 0.0) + _CHECK_PERIOD,
             write_timeout=seconds if 0 < seconds < WRITE_TIMEOUT else WRITE_TIMEOUT,
-            drain_timeout=Limits.drain_timeout,
+            drain_timeout=Options().drain_timeout if Limits.drain_timeout is None else Limits.drain_timeout,
             backlog=backlog,
         ),
         listening.close,
@@ -144,4 +145,4 @@ class Limits:
     """What the command line sets for all servers of a program."""
 
     threads: int | None = None
-    drain_timeout: float = 30.0
+    drain_timeout: float | None = None

@@ -360,7 +360,7 @@ class ClassicHandler:
         try:
             strict(event.hostname)
             if event.family is Family.UNIX:
-                strict(event.address)
+                strict(event.raw_address)
         except UnicodeDecodeError as failure:
             return self._untrapped(failure.with_traceback(None))
         self._told = True
@@ -382,11 +382,11 @@ class ClassicHandler:
 
     async def envfrom(self, _: object, event: Mail) -> Any:
         """Call ``envfrom`` with the octets of sender and parameters."""
-        return await self._ask("envfrom", *map(_octets, (event.sender, *event.params)))
+        return await self._ask("envfrom", *map(_octets, (event.path, *event.params)))
 
     async def envrcpt(self, _: object, event: Rcpt) -> Any:
         """Call ``envrcpt`` with the octets of recipient and parameters."""
-        return await self._ask("envrcpt", *map(_octets, (event.recipient, *event.params)))
+        return await self._ask("envrcpt", *map(_octets, (event.path, *event.params)))
 
     async def data(self, _: object) -> Any:
         """Call ``data``."""
@@ -537,7 +537,7 @@ def _address(event: Connect) -> Any:
     Raises:
         ValueError: It is none of its family.
     """
-    text = event.address
+    text = event.raw_address
     try:
         match event.family:
             case Family.INET:

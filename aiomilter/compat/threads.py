@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Unpack, cast
 
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.session import Answering, Session
@@ -22,7 +22,8 @@ from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler
 from aiomilter.handler import STAGE_OF
 from aiomilter.observe import InternalError, PeerErrorKind, ResourceExhausted
 from aiomilter.observe.log import LogObserver
-from aiomilter.server import Server, serve
+from aiomilter.options import Options, ServeOptions
+from aiomilter.server import Server
 
 __all__ = [
     "WRITE_TIMEOUT",
@@ -449,7 +450,7 @@ def classic_server(
     inline: Callable[[], bool],
     threads: int | None = None,
     read_timeout: float | None = None,
-    **options: Any,
+    **options: Unpack[ServeOptions],
 ) -> Server:
     """Return a server of classic filters.
 
@@ -462,11 +463,11 @@ def classic_server(
             ``idle_timeout`` says.
         options: As for :func:`aiomilter.serve`.  Without an observer, what the system lacks is said on stderr if no log has it.
     """
-    if options.get("observer") is None:
-        options["observer"] = LogObserver(insists=True)
-    server = serve(lambda: ClassicHandler(callbacks), *sockets, **{**_LIMITS, **options})
+    given: dict[str, Any] = {**_LIMITS, **options}
+    if given.get("observer") is None:
+        given["observer"] = LogObserver(insists=True)
+    checked = Options(**given)
     slots = threading.Semaphore(threads) if threads is not None else None
-
     leaving = _Leaving()
 
     def serve_one(*args: Any) -> MilterProtocol:
@@ -474,6 +475,10 @@ def classic_server(
             return LoopConnection(*args, read_timeout=read_timeout)
         return ThreadConnection(*args, leaving=leaving, slots=slots, read_timeout=read_timeout)
 
-    server._protocol = serve_one
-    server._all_ended = lambda: leaving.ended(server._options.cancel_timeout)
-    return server
+    return Server(
+        lambda: ClassicHandler(callbacks),
+        sockets,
+        checked,
+        connection_factory=serve_one,
+        on_closed=lambda: leaving.ended(checked.cancel_timeout),
+    )

@@ -6,10 +6,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from aiomilter.dns.answers import IPAddress
 from aiomilter.exceptions import AddressError
+from aiomilter.mail.domain import MAX_NAME, ascii_name
 
-__all__ = ["ascii_name", "client_address", "display_name", "question_name", "reverse_name"]
-
-MAX_NAME = 253
+__all__ = ["client_address", "display_name", "question_name", "reverse_name"]
 
 # One label of what we ask for: anything but a dot and control characters, in 7 bits.
 _QUESTION = re.compile(r"[ -\-/-~]{1,63}(?:\.[ -\-/-~]{1,63})*")
@@ -17,8 +16,6 @@ _PLAIN = re.compile(rb"[!-\-/-\[\]-~]+")
 _PLAIN_NAME = re.compile(rb"[!-\[\]-~]+")
 # A table: a hostile message is 65,535 octets that are not visible.
 _SHOWN = [chr(octet) if _PLAIN.fullmatch(bytes((octet,))) else f"\\{octet:03d}" for octet in range(256)]
-# RFC 3490 section 3.1: these separate labels as the full stop does.
-_DOTS = re.compile("[\u3002\uff0e\uff61]")
 
 
 def question_name(name: str) -> str | None:
@@ -38,33 +35,6 @@ def question_name(name: str) -> str | None:
     if len(name) > MAX_NAME or _QUESTION.fullmatch(name) is None:
         return None
     return name
-
-
-def ascii_name(name: str) -> str | None:
-    """Return a domain name with its U-labels converted to A-labels, otherwise unchanged.
-
-    Returns:
-        The name in ASCII, or None when a label has no ASCII form.
-
-    Source: RFC 5891 section 4, with the mapping of UTS 46.
-    """
-    if name.isascii():
-        return name
-    # The longest U-label that fits 63 octets is shorter than 63 characters; encoding is quadratic in what it is given.
-    if len(name) > MAX_NAME:
-        return None
-    import idna
-
-    labels = []
-    for label in _DOTS.sub(".", name).split("."):
-        if label.isascii():
-            labels.append(label)
-            continue
-        try:
-            labels.append(idna.encode(label, uts46=True).decode("ascii"))
-        except (idna.IDNAError, UnicodeError, ValueError, IndexError):
-            return None
-    return ".".join(labels)
 
 
 def display_name(labels: Iterable[bytes]) -> str:

@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["bare_address", "keywords", "xtext_decode"]
+from aiomilter.mail.domain import ascii_name
+
+__all__ = ["bare_address", "domain", "keywords", "local_part", "xtext_decode"]
 
 # What angle brackets hold, up to the first that closes: neither in a quoted local part nor behind a backslash.
 _BRACKETED: Final = re.compile(r'<((?:[^">\\]|\\.|"(?:[^"\\]|\\.)*")*)>', re.DOTALL)
 # A-d-l ":" of RFC 5321 section 4.1.2; an address literal may hold colons of its own.  MTAs take blanks in it.
 _SOURCE_ROUTE: Final = re.compile(r"@(?:\[[^\]]*\]|[^\[\],:])+(?:,[ \t]*@(?:\[[^\]]*\]|[^\[\],:])+)*:[ \t]*")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 # The parameters whose values are xtext: RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5.
 _XTEXT_KEYWORDS: Final = frozenset({"AUTH", "ENVID", "ORCPT"})
 
@@ -34,6 +38,37 @@ def bare_address(path: str) -> str:
     if path.startswith("@") and (route := _SOURCE_ROUTE.match(path)):
         path = path[route.end() :]
     return path
+
+
+def local_part(path: str) -> str:
+    """Return what stands before the "@" of a path, without the quotes it may be written with; "" for the null path.
+
+    ``"a b"@example.org`` and ``"alice"@example.org`` have the local-parts ``a b`` and ``alice``.  Letter case stays as sent.
+
+    Source: RFC 5321 section 4.1.2, Local-part.
+    """
+    local, _ = _split(bare_address(path))
+    quoted = _QUOTED.fullmatch(local)
+    return _QUOTED_PAIR.sub(r"\1", quoted[1]) if quoted else local
+
+
+def domain(path: str) -> str:
+    """Return the domain of a path in the form to compare: lower case, A-labels, no trailing dot; "" where there is none.
+
+    An address literal stays as it is, in lower case; so does a name that has no A-labels.
+
+    Source: RFC 5321 sections 2.3.5 and 4.1.3; RFC 5890 section 2.3.2.1.
+    """
+    _, name = _split(bare_address(path))
+    name = name.strip(" \t").removesuffix(".")
+    return (ascii_name(name) or name).lower()
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Return local-part and domain, "" where there is none."""
+    local, at, name = address.rpartition("@")
+    # A domain has no quotes: that "@" is inside a quoted local-part.
+    return (local, name) if at and '"' not in name else (address, "")
 
 
 def keywords(params: Iterable[str]) -> dict[str, str]:

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import ipaddress
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -134,6 +134,7 @@ class MessageResult:
         modifications: What the filter asked for, in order.
         progress: How many PROGRESS packets came at end of message.
         delivered: The message as the MTA passes it on; None if it was refused or discarded.
+        refused: The answer to each recipient that was refused, by its path as given to :meth:`Session.send`.
     """
 
     answer: Answer
@@ -141,6 +142,7 @@ class MessageResult:
     modifications: tuple[Modification, ...] = ()
     progress: int = 0
     delivered: Delivered | None = None
+    refused: Mapping[str, Answer] = field(default_factory=dict, hash=False)
 
     @property
     def passed(self) -> bool:
@@ -200,6 +202,7 @@ class Session:
         macros: Values by step, known from that step on; their names are added to the MTA's list for the step.
         max_answer_size: Octets of one step's answer, all its packets together.
         buffer_size: Octets that Postfix collects before it writes without need.
+        on_answer: Called after each step, once it is answered; what it raises, the step raises.
     """
 
     def __init__(
@@ -214,6 +217,7 @@ class Session:
         macros: MacroValues = MappingProxyType({}),
         max_answer_size: int = 64 << 20,
         buffer_size: int = 4096,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         if style not in ("postfix", "sendmail"):
             raise ValueError(f"style: expected 'postfix' or 'sendmail', found {style!r}")
@@ -228,6 +232,7 @@ class Session:
             buffer_size=buffer_size if style == "postfix" else 1,
         )
         self._lenient = lenient
+        self._on_answer = on_answer
         self._max_answer_size = max_answer_size
         self._agreed: NegotiateAnswer | None = None
         self._unsent: frozenset[Stage] = frozenset()
@@ -326,12 +331,12 @@ class Session:
                 IPv6, a path, or a text that is none of them.
         """
         client = _client(self.style, hostname, address, port, family)
-        plain = client.address.removeprefix("IPv6:")
+        plain = client.raw_address.removeprefix("IPv6:")
         named = not hostname.startswith("[")
         if self.style == "postfix":
             who = f"{hostname if named else 'unknown'} [{plain}]"
         else:
-            who = f"{hostname} [{client.address}]" if named else hostname
+            who = f"{hostname} [{client.raw_address}]" if named else hostname
         self._define(
             _=who,
             client_addr=f"IPv6:{plain}" if client.family is Family.INET6 else plain,
@@ -585,6 +590,31 @@ class Session:
         delivered = deliver(self.style, sender, recipients, content, end.modifications, leading_space=leading)
         return MessageResult(end.answer, stage, end.modifications, end.progress, delivered)
 
+    async def send(self, octets: bytes, sender: str, recipients: str | Sequence[str]) -> MessageResult:
+        """Play a message from its sender on: MAIL, RCPT for each recipient, and :meth:`message`.
+
+        Args:
+            octets: As for :meth:`message`.
+            sender: With or without angle brackets; "" for the null sender.
+            recipients: One, or several; with or without angle brackets.
+
+        Returns:
+            What became of it, and which recipients were refused with what; with none left, the last refusal is the answer.
+
+        Raises:
+            LocalProtocolError: There is no recipient.
+        """
+        named = [recipients] if isinstance(recipients, str) else list(recipients)
+        if not named:
+            raise LocalProtocolError("send: expected one recipient or more, found none")
+        refused: dict[str, Answer] = {}
+        if await self.mail(_bracketed(sender)) in _PASSING:
+            for recipient in named:
+                answer = await self.rcpt(_bracketed(recipient))
+                if answer not in _PASSING:
+                    refused[recipient] = answer
+        return replace(await self.message(octets), refused=refused)
+
     async def _content(self, content: Content) -> None:
         for line in content.fields:
             await self.header(*line.header)
@@ -606,12 +636,18 @@ class Session:
             return CONTINUE
         if stage in self._silent:
             await self._link.drain(stage.name)
+            self._answered()
             return CONTINUE
         answer = await self._answer(stage)
         if ends_message(stage, answer):
             self._settled = _Decision(stage, answer)
             self._inside = self._inside and stage not in _CONTENT and answer is not ACCEPT
+        self._answered()
         return answer
+
+    def _answered(self) -> None:
+        if self._on_answer is not None:
+            self._on_answer()
 
     def _tell(self, stage: Stage, payload: bytes) -> bool:
         """Send a step with its macros; return whether it is one that this filter is sent."""
@@ -689,6 +725,7 @@ class Session:
         self._link.expect_nothing_more("EOM")
         self._settled = _Decision(Stage.EOM, answer)
         self._inside = False
+        self._answered()
         return EndOfMessageResult(answer, tuple(modifications), progress)
 
     def _verdict(self, stage: Stage, code: int, payload: bytes) -> Answer:
@@ -706,6 +743,10 @@ class Session:
         if strict and not self.agreed.actions & _NEEDS[code]:
             raise RemoteProtocolError(f"{_name(code)} packet: expected what was agreed on, found another action")
         return _DECODE[code](payload)
+
+
+def _bracketed(path: str) -> str:
+    return path if path.startswith("<") else f"<{path}>"
 
 
 def _name(code: int) -> str:

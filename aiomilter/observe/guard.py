@@ -44,6 +44,10 @@ class Guard:
         self._of_debug = [each for each in self._observers if _overrides(each, "debug")]
         self._of_messages = [each for each in self._observers if _overrides(each, "message_ended")]
 
+    def add(self, observer: Observer) -> None:
+        """Tell one more."""
+        self.__init__((*self._observers, observer))  # type: ignore[misc]  # nothing was told yet
+
     @property
     def debug(self) -> bool:
         """Whether an observer wants every event of the MTA, and every answer."""

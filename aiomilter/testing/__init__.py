@@ -6,8 +6,11 @@ The pytest plugin of the same name gives the fixture ``milter_session``.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
+from typing import Literal, Unpack
 
 from aiomilter import mta as _mta
+from aiomilter.exceptions import RemoteProtocolError
+from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory
 from aiomilter.testing._memory import MemoryServer
 from aiomilter.wire.constants import Stage
@@ -25,13 +28,19 @@ async def session(
     macros: Mapping[str, str] | _mta.MacroValues = MappingProxyType({}),
     mta: _mta.Style = "postfix",
     timeout: float = 30.0,
-    **options: object,
+    failures: Literal["raise", "answer"] = "raise",
+    **options: Unpack[ServeOptions],
 ) -> AsyncIterator[_mta.Session]:
     """Play an SMTP session to a filter: ``async with session(MyFilter) as s: await s.mail("<a@x>", "SIZE=1")``.
 
     CONNECT and HELO have been played when the block begins, unless the filter has ended the session there; see
     ``s.decided``.  ``await s.mail(...)`` and ``await s.rcpt(...)`` return the filter's answer, ``await s.message(octets)``
-    plays the rest and returns answer, edits and the message as the MTA would deliver it.
+    plays the rest and returns answer, edits and the message as the MTA would deliver it; ``await s.send(octets, sender,
+    recipients)`` plays all of a message.
+
+    A failure of the filter is raised at its step; for a step without an answer, at the next one or at the end of the block.
+    An exception is raised as it is; a wrong answer, a time-out or too many edits as :class:`LocalProtocolError`; several as
+    an ``ExceptionGroup``.  A :class:`TemporaryFailure`, :class:`ResolverError` or :class:`StoreError` is answered, not raised.
 
     Args:
         factory: As for :func:`aiomilter.serve`; entered before the block and left after it.
@@ -41,11 +50,17 @@ async def session(
         macros: Values that the MTA lends, by name, from the first step on; or by step and name.
         mta: Whose manners to have.
         timeout: Seconds to wait for each answer.
-        options: Of :func:`aiomilter.serve`.
+        failures: "answer" to raise none of them and have ``on_error`` and ``on_timeout`` as the answers, as in production.
+        options: As for :func:`aiomilter.serve`.
 
     Raises:
-        Exception: What the factory raises.
+        TypeError: There is no such option, or a value is not of its type.
+        ValueError: ``failures`` is neither, or a number is out of range.
+        Exception: What the factory raises, and what a callback raises.
     """
+    if failures not in ("raise", "answer"):
+        raise ValueError(f"failures: expected 'raise' or 'answer', found {failures!r}")
+    checked = Options.given_to(session, options)
     by_step: dict[Stage, Mapping[str, str]] = {}
     for key, value in macros.items():
         if isinstance(key, Stage):
@@ -53,9 +68,11 @@ async def session(
             by_step[key] = value
         else:
             by_step[Stage.CONNECT] = {**by_step.get(Stage.CONNECT, {}), key: str(value)}
-    async with MemoryServer(factory, options) as server:
+    server = MemoryServer(factory, checked)
+    raise_kept = server.failures.raise_kept if failures == "raise" else _raise_nothing
+    async with server:
         reader, writer = server.connect()
-        played = _mta.Session(reader, writer, style=mta, timeout=timeout, macros=by_step)
+        played = _mta.Session(reader, writer, style=mta, timeout=timeout, macros=by_step, on_answer=raise_kept)
         try:
             await played.negotiate()
             await played.connect(hostname, client)
@@ -63,5 +80,14 @@ async def session(
                 await played.helo(helo)
             yield played
             await played.quit()
+        except (RemoteProtocolError, TimeoutError) as error:
+            # The filter broke off because it had failed.
+            raise_kept(error)
+            raise
         finally:
             await played.close()
+    raise_kept()
+
+
+def _raise_nothing(cause: BaseException | None = None) -> None:
+    """Leave failures to their answers."""

@@ -2,10 +2,12 @@
 
 import asyncio
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.server import Factory, Server, serve
+from aiomilter.options import Options
+from aiomilter.server import Factory, Server
+from aiomilter.testing._failures import Failures
 
 __all__ = ["MemoryServer"]
 
@@ -15,12 +17,14 @@ class MemoryServer:
 
     Args:
         factory: As for :func:`aiomilter.serve`.
-        options: As for :func:`aiomilter.serve`.
+        options: Those of :func:`aiomilter.serve`.
     """
 
-    def __init__(self, factory: Factory, options: dict[str, Any]) -> None:
+    def __init__(self, factory: Factory, options: Options) -> None:
         # The address is never listened on: start() builds the filter only.
-        self._server: Server = serve(factory, "inet:0@127.0.0.1", **options)
+        self._server: Server = Server(factory, ("inet:0@127.0.0.1",), options)
+        self.failures: Failures = Failures()
+        self._server.observer.add(self.failures)
 
     async def __aenter__(self) -> Self:
         """Build the filter."""

@@ -3,6 +3,7 @@
 Source: Sendmail's include/libmilter/mfdef.h and mfapi.h (names and values only).
 """
 
+import difflib
 import enum
 from typing import Final
 
@@ -22,6 +23,7 @@ __all__ = [
     "Protocol",
     "ReplyCode",
     "Stage",
+    "stage_hint",
 ]
 
 MIN_VERSION: Final = 2
@@ -226,3 +228,14 @@ _SYMLIST: Final = {
     Stage.EOM: 5,
     Stage.EOH: 6,
 }
+
+# By the member's name, and by the callback's where that is another.
+_BY_NAME: Final = {stage.name.lower(): stage for stage in Stage} | {"envfrom": Stage.MAIL, "envrcpt": Stage.RCPT}
+
+
+def stage_hint(given: object) -> str:
+    """Return how an error goes on that expected a stage: "; did you mean Stage.MAIL?", or "" where nothing is like it."""
+    if not isinstance(given, str) or len(given) > 20:
+        return ""
+    near = difflib.get_close_matches(given.lower(), _BY_NAME, n=1, cutoff=0.7)
+    return f"; did you mean Stage.{_BY_NAME[near[0]].name}?" if near else ""

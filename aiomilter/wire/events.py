@@ -15,7 +15,8 @@ from struct import Struct
 from typing import ClassVar, Final, NamedTuple, Self, TypeAlias
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
-from aiomilter.mail.envelope import bare_address, keywords
+from aiomilter.mail import envelope
+from aiomilter.mail.encoded_words import header_text
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.text import decode, encode, pack_strings
 
@@ -206,7 +207,7 @@ class Connect:
         hostname: Its verified name; ``[192.0.2.1]``, ``unknown`` or anything else where there is none.
         family: Kind of address.
         port: 0 to 65535; 0 for local submissions and where there is none.
-        address: As sent: ``192.0.2.1``, ``2001:db8::1``, ``IPv6:2001:db8:0:0:0:0:0:1``, a path, ``unknown``, or "".
+        raw_address: As sent: ``192.0.2.1``, ``2001:db8::1``, ``IPv6:2001:db8:0:0:0:0:0:1``, a path, ``unknown``, or "".
 
     Source: libmilter/docs/xxfi_connect.html; aiomilter/help/protocol.rst, P-036 to P-040.
     """
@@ -215,12 +216,12 @@ class Connect:
     hostname: str
     family: Family = Family.UNKNOWN
     port: int = 0
-    address: str = ""
+    raw_address: str = ""
 
     @property
     def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         """The address, parsed; None for a client without one, and for a text that is none."""
-        return _parse_ip(self.family, self.address) if len(self.address) <= _MAX_ADDRESS else None
+        return _parse_ip(self.family, self.raw_address) if len(self.raw_address) <= _MAX_ADDRESS else None
 
     @property
     def payload(self) -> bytes:
@@ -228,7 +229,7 @@ class Connect:
         head = pack_strings(self.hostname) + self.family.value.encode()
         if self.family is Family.UNKNOWN:
             return head
-        return head + _U16.pack(self.port) + pack_strings(self.address)
+        return head + _U16.pack(self.port) + pack_strings(self.raw_address)
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -273,7 +274,7 @@ class Helo:
 
 
 class _MailFields(NamedTuple):
-    sender: str
+    path: str
     params: tuple[str, ...] = ()
 
 
@@ -283,7 +284,7 @@ class Mail(_MailFields):
     A tuple, for its price, but equal to another ``Mail`` only.
 
     Args:
-        sender: Reverse-path as sent, angle brackets kept: ``"<alice@example.org>"``, ``"<>"`` for the null sender;
+        path: Reverse-path as sent, angle brackets kept: ``"<alice@example.org>"``, ``"<>"`` for the null sender;
             without brackets, and "" for the null sender, in mail that did not come over SMTP.
         params: ESMTP parameters in the order sent: ``("SIZE=300", "BODY=8BITMIME")``; often empty.
 
@@ -294,7 +295,7 @@ class Mail(_MailFields):
     CODE: ClassVar = Command.MAIL
 
     def __eq__(self, other: object) -> bool:
-        """Compare sender and parameters; a recipient is never equal."""
+        """Compare path and parameters; a recipient is never equal."""
         return type(other) is Mail and tuple.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
@@ -307,18 +308,31 @@ class Mail(_MailFields):
 
     @property
     def address(self) -> str:
-        """The sender without brackets and source route, "" for the null sender: compare this."""
-        return bare_address(self.sender)
+        """The sender without brackets and source route; "" for the null sender.
+
+        Letter case is as sent: to compare domains use :attr:`domain`, never the end of an address.
+        """
+        return envelope.bare_address(self.path)
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the "@", without quotes; letter case as sent; "" for the null sender."""
+        return envelope.local_part(self.path)
+
+    @property
+    def domain(self) -> str:
+        """The domain in lower case and A-labels, to compare with; "" for the null sender."""
+        return envelope.domain(self.path)
 
     @property
     def keywords(self) -> dict[str, str]:
         """The parameters by keyword in upper case, xtext decoded; "" where a keyword has no value."""
-        return keywords(self.params)
+        return envelope.keywords(self.params)
 
     @property
     def payload(self) -> bytes:
         """The payload."""
-        return pack_strings(self.sender, *self.params)
+        return pack_strings(self.path, *self.params)
 
     @staticmethod
     def decode(payload: bytes) -> "Mail":
@@ -327,7 +341,7 @@ class Mail(_MailFields):
 
 
 class _RcptFields(NamedTuple):
-    recipient: str
+    path: str
     params: tuple[str, ...] = ()
 
 
@@ -337,7 +351,7 @@ class Rcpt(_RcptFields):
     A tuple, for its price, but equal to another ``Rcpt`` only.
 
     Args:
-        recipient: Forward-path as sent, angle brackets kept: ``"<bob@example.org>"``.
+        path: Forward-path as sent, angle brackets kept: ``"<bob@example.org>"``.
         params: ESMTP parameters in the order sent: ``("NOTIFY=NEVER",)``; often empty.
 
     Source: RFC 5321 section 4.1.1.3; libmilter/docs/xxfi_envrcpt.html.
@@ -347,7 +361,7 @@ class Rcpt(_RcptFields):
     CODE: ClassVar = Command.RCPT
 
     def __eq__(self, other: object) -> bool:
-        """Compare recipient and parameters; a sender is never equal."""
+        """Compare path and parameters; a sender is never equal."""
         return type(other) is Rcpt and tuple.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
@@ -360,18 +374,31 @@ class Rcpt(_RcptFields):
 
     @property
     def address(self) -> str:
-        """The recipient without brackets and source route: compare this."""
-        return bare_address(self.recipient)
+        """The recipient without brackets and source route.
+
+        Letter case is as sent: to compare domains use :attr:`domain`, never the end of an address.
+        """
+        return envelope.bare_address(self.path)
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the "@", without quotes; letter case as sent."""
+        return envelope.local_part(self.path)
+
+    @property
+    def domain(self) -> str:
+        """The domain in lower case and A-labels, to compare with; "" where there is none, as for ``<postmaster>``."""
+        return envelope.domain(self.path)
 
     @property
     def keywords(self) -> dict[str, str]:
         """The parameters by keyword in upper case, xtext decoded; "" where a keyword has no value."""
-        return keywords(self.params)
+        return envelope.keywords(self.params)
 
     @property
     def payload(self) -> bytes:
         """The payload."""
-        return pack_strings(self.recipient, *self.params)
+        return pack_strings(self.path, *self.params)
 
     @staticmethod
     def decode(payload: bytes) -> "Rcpt":
@@ -435,7 +462,8 @@ class Header(_HeaderFields):
 
     Args:
         name: As in the message, without the colon.
-        value: What follows the colon and, if there, one space; folds as LF and blank.
+        value: What follows the colon and, if there, one space; folds as LF and blank.  Octets that are not UTF-8 are
+            surrogates (PEP 383), which files and databases refuse: give these :attr:`text`.
         separator: What stood between colon and value: " " or "".  Exact only if the filter asked for ``leading_space``.
 
     Source: RFC 5322 section 2.2; libmilter/docs/xxfi_header.html; aiomilter/help/protocol.rst, P-043.
@@ -448,6 +476,14 @@ class Header(_HeaderFields):
     def raw(self) -> bytes:
         """The field's octets, folds as CRLF, ending in CRLF; exact if ``leading_space`` was agreed."""
         return encode(f"{self.name}:{self.separator}{self.value}".replace("\n", "\r\n")) + b"\r\n"
+
+    @property
+    def text(self) -> str:
+        """The value for rules, logs and databases: on one line, encoded words decoded (RFC 2047), U+FFFD for surrogates.
+
+        An encoded word that cannot be read stays as it is.  Decoded anew at each use.
+        """
+        return header_text(self.value)
 
     @property
     def payload(self) -> bytes:

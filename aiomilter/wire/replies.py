@@ -55,6 +55,14 @@ class Verdict(enum.Enum):
         return self.name
 
     @property
+    def code(self) -> int | None:
+        """The SMTP reply code it stands for: 250 for CONTINUE, ACCEPT and DISCARD, 550 for REJECT, 451 for TEMPFAIL.
+
+        None for SKIP, which no client is told of.
+        """
+        return _CODES[self]
+
+    @property
     def packet(self) -> bytes:
         """The whole packet."""
         return pack(">IB", 1, self.value)
@@ -67,6 +75,7 @@ TEMPFAIL: Final = Verdict.TEMPFAIL
 DISCARD: Final = Verdict.DISCARD
 SKIP: Final = Verdict.SKIP
 
+_CODES: Final = {CONTINUE: 250, ACCEPT: 250, DISCARD: 250, REJECT: 550, TEMPFAIL: 451, SKIP: None}
 _REASON: Final = re.compile(r"[a-z0-9_]{1,64}")
 _LINE_SIZE: Final = 480
 """Octets of text in a reply line: with codes and line end it stays below 512 (RFC 5321 section 4.5.3.1.5)."""
@@ -120,6 +129,11 @@ class Refusal:
     def __repr__(self) -> str:
         """Show the call that makes this refusal."""
         return f"Refusal({self.verdict!r}, reason={self.reason!r})"
+
+    @property
+    def code(self) -> int | None:
+        """The verdict's."""
+        return self.verdict.code
 
     @property
     def packet(self) -> bytes:

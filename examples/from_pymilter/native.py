@@ -22,8 +22,7 @@ async def is_listed(domain: str) -> bool:
 
 class Reputation(Milter):
     async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
-        domain = mail.address.rpartition("@")[2].lower()
-        if domain and await is_listed(domain):
+        if mail.domain and await is_listed(mail.domain):
             return Reply(550, "5.7.1", "Your domain is listed")
         return None
 

@@ -20,7 +20,7 @@ from aiomilter.compat.context import Text
 from aiomilter.compat.listening import open_socket
 from aiomilter.compat.service import program_service
 from aiomilter.compat.session import Callbacks
-from aiomilter.compat.threads import ThreadConnection, counted
+from aiomilter.compat.threads import ThreadConnection, classic_server, counted
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
@@ -558,8 +558,16 @@ async def test_a_packet_that_has_begun_has_to_go_on_and_a_connection_may_be_idle
             told.append("close")
             return Milter.CONTINUE
 
+    address = f"unix:{tmp_path}/sock"
     async with (
-        serving(Telling, tmp_path, read_timeout=0.05, idle_timeout=3600.0) as address,
+        classic_server(
+            Milter.callbacks_of(Telling, "pymilter"),
+            address,
+            inline=lambda: Milter.never_blocks(Telling),
+            read_timeout=0.05,
+            idle_timeout=3600.0,
+            drain_timeout=5.0,
+        ),
         client(address) as idle,
         client(address) as stopped,
         client(address) as silent,
@@ -592,7 +600,9 @@ async def test_the_timeout_counts_inside_of_packets_and_ten_minutes_more_between
     made = program_service(Callbacks(), listening, inline=lambda: True, timeout=timeout, backlog=1)._make_server()
     options = made._options
     make: Any = None
-    connection: Any = made._protocol(asyncio.get_running_loop(), make, make, options, made.observer, 1, print, make)
+    connection: Any = made._connection_factory(
+        asyncio.get_running_loop(), make, make, options, made.observer, 1, print, make
+    )
     assert (connection._read_timeout, options.idle_timeout, options.write_timeout) == (read, idle, write)
     listening.close()
 

@@ -5,9 +5,9 @@ import encodings
 
 import pytest
 
-from aiomilter.compat.modules.charsets import codec_of
 from aiomilter.compat.modules.parameters import collapsed
 from aiomilter.compat.modules.words import parse_header
+from aiomilter.mail.charsets import codec_of
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomilter.dns import client_address, display_name, question_name, reverse_name
-from aiomilter.dns.names import ascii_name
 from aiomilter.exceptions import AddressError
 
 LABEL = "a" * 63
@@ -62,10 +61,6 @@ def test_any_text_is_a_valid_name_or_none(text: str) -> None:
         assert len(name) <= 253
         assert all(0 < len(label) <= 63 for label in name.split("."))
         assert question_name(name) == name
-
-
-def test_only_the_labels_that_need_it_are_converted() -> None:
-    assert ascii_name("MiXed.Bücher.example") == "MiXed.xn--bcher-kva.example"
 
 
 def test_a_name_from_dns_cannot_carry_a_line_end_or_a_false_dot() -> None:

@@ -39,7 +39,7 @@ class Configured(Milter):
         self.settings = settings
 
     async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
-        if mail.address.rpartition("@")[2].lower() in self.settings.refuse:
+        if mail.domain in self.settings.refuse:
             return Reply(550, "5.7.1", "Not from there, please")
         return None
 

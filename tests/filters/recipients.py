@@ -27,7 +27,7 @@ class Recipients(Milter):
         for rcpt in ctx.recipients:
             address = rcpt.address.lower()
             if address in self.moved:
-                ctx.delete_recipient(rcpt.recipient)
+                ctx.delete_recipient(rcpt.path)
                 ctx.add_recipient(self.moved[address])
             if address in self.watched:
                 ctx.quarantine(f"mail to {address} is looked at first")

@@ -26,7 +26,7 @@ class SenderNetworks(Milter):
         ip = ctx.client.ip
         if ip is None or ctx.auth is not None:
             return ACCEPT
-        domain = mail.address.rpartition("@")[2] or ctx.helo
+        domain = mail.domain or ctx.helo
         try:
             async with asyncio.timeout(5):
                 networks = await self.resolver.networks(domain.lower())
@@ -38,7 +38,7 @@ class SenderNetworks(Milter):
         return None
 
     async def eom(self, ctx: EndOfMessageContext) -> None:
-        ctx.insert_header(0, "X-Sender-Networks", ctx.notes["result"])
+        ctx.insert_header("X-Sender-Networks", ctx.notes["result"])
 
 
 def sharing(open_resolver: Callable[[], AbstractAsyncContextManager[Resolver]]) -> Factory:

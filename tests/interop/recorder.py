@@ -85,10 +85,10 @@ class Recorder(Milter):
         return await self._happen("helo", helo.name)
 
     async def envfrom(self, ctx: Context, mail: Mail) -> Any:
-        return await self._happen("envfrom", mail.sender, mail.params)
+        return await self._happen("envfrom", mail.path, mail.params)
 
     async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Any:
-        return await self._happen("envrcpt", rcpt.recipient, rcpt.params, about=rcpt.address)
+        return await self._happen("envrcpt", rcpt.path, rcpt.params, about=rcpt.address)
 
     async def data(self, ctx: Context) -> Any:
         return await self._happen("data")

@@ -215,10 +215,10 @@ async def test_odd_addresses_arrive_as_they_were_sent(scene: Scene) -> None:
 
     class Looking(Milter):
         async def envfrom(self, ctx: Context, mail: Any) -> None:
-            seen.append((mail.sender, mail.address, mail.params))
+            seen.append((mail.path, mail.address, mail.params))
 
         async def envrcpt(self, ctx: Context, rcpt: Any) -> None:
-            seen.append((rcpt.recipient, rcpt.address, rcpt.params))
+            seen.append((rcpt.path, rcpt.address, rcpt.params))
 
     async with scene.filters(Looking), scene.connect() as client:
         await client.say("MAIL FROM:<> SIZE=300 BODY=8BITMIME")

@@ -79,10 +79,10 @@ async def test_inserted_fields_stand_where_their_index_says(scene: Scene) -> Non
     """P-115: 0 is above everything, the MTA's own Received field too; 1 is below that; the last at 0 is on top."""
 
     def edit(ctx: EndOfMessageContext) -> None:
-        ctx.insert_header(1, "X-Below", "below")
-        ctx.insert_header(0, "X-Top", "first")
-        ctx.insert_header(0, "X-Top", "second")
-        ctx.insert_header(1000, "X-End", "end")
+        ctx.insert_header("X-Below", "below", 1)
+        ctx.insert_header("X-Top", "first")
+        ctx.insert_header("X-Top", "second")
+        ctx.insert_header("X-End", "end", 1000)
 
     delivery = await edited(scene, edit)
 
@@ -111,7 +111,7 @@ async def test_all_occurrences_can_be_deleted_in_the_order_of_the_message(scene:
     def edit(ctx: EndOfMessageContext) -> None:
         for occurrence in (1, 2, 3):
             ctx.delete_header("x-spam", occurrence)
-        ctx.insert_header(0, "X-Spam", "no")
+        ctx.insert_header("X-Spam", "no")
 
     delivery = await edited(scene, edit, with_fields("X-Spam: 1", "X-Spam: 2", "X-Other: 3", "x-spam: 4"))
 
@@ -176,7 +176,7 @@ async def test_values_look_the_same_with_and_without_leading_space(scene: Scene,
         async def eom(self, ctx: EndOfMessageContext) -> None:
             ctx.add_header("X-Added", "added")
             ctx.change_header("X-One", 1, "changed")
-            ctx.insert_header(0, "X-Inserted", "inserted")
+            ctx.insert_header("X-Inserted", "inserted")
 
     async with scene.filters(Spaced), scene.connect() as client:
         await client.send(with_fields("X-None:none", "X-One: one", "X-Two:  two", "X-Tab:\ttab"))
@@ -283,7 +283,7 @@ async def test_a_message_that_loses_all_recipients_is_taken_and_dropped(scene: S
 
     def edit(ctx: EndOfMessageContext) -> None:
         for rcpt in ctx.recipients:
-            ctx.delete_recipient(rcpt.recipient)
+            ctx.delete_recipient(rcpt.path)
 
     async with scene.filters(Script(edit=edit)), scene.connect() as client:
         replies = await client.send()
@@ -322,7 +322,7 @@ async def test_all_edits_together(scene: Scene) -> None:
         ctx.delete_recipient(BOB)
         ctx.change_sender("new@client.test")
         ctx.add_header("X-Added", "added")
-        ctx.insert_header(0, "X-Top", "top")
+        ctx.insert_header("X-Top", "top")
         ctx.change_header("Subject", 1, "new subject")
         ctx.delete_header("X-Gone", 1)
 

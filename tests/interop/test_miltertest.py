@@ -75,7 +75,7 @@ class Answering(Milter):
         ctx.add_header(
             "X-Seen", f"{ctx.queue_id} {ctx.client.hostname} {ctx.client.ip} {ctx.helo} {ctx.sender.address} {to}"
         )
-        ctx.insert_header(0, "X-Top", "top")
+        ctx.insert_header("X-Top", "top")
         ctx.delete_header("X-Number", 1)
         ctx.change_header("X-Number", 2, "changed")
         ctx.replace_body(b"new body\r\n")

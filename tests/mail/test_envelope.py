@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomilter.mail import envelope
-from aiomilter.mail.envelope import bare_address, keywords, xtext_decode
+from aiomilter.mail.envelope import bare_address, domain, keywords, local_part, xtext_decode
 
 # Paths of RFC 5321 sections 4.1.1.2, 4.1.1.3, 4.1.2 and appendix C, and what MTAs make of worse ones.
 PATHS = [
@@ -56,6 +56,55 @@ PATHS = [
 def test_a_path_has_one_address(path: str, address: str) -> None:
     """P-041: without brackets and source route, otherwise as sent."""
     assert bare_address(path) == address
+
+
+MAILBOXES = [
+    ("<alice@example.org>", "alice", "example.org"),
+    ("<Alice@SPAM.Example>", "Alice", "spam.example"),
+    ("alice@SPAM.example", "alice", "spam.example"),
+    ("<alice@spam.example.>", "alice", "spam.example"),
+    ("<alice@spam.example >", "alice", "spam.example"),
+    ("<alice@notspam.example>", "alice", "notspam.example"),
+    ("<@SPAM.example:bob@example.org>", "bob", "example.org"),
+    ("<bob@SPAM.example> SIZE=300", "bob", "spam.example"),
+    # U-labels and A-labels are one name; so are the other full stops.
+    ("<x@B\u00fccher.example>", "x", "xn--bcher-kva.example"),
+    ("<x@B\u00dcCHER\u3002example>", "x", "xn--bcher-kva.example"),
+    ("<x@XN--BCHER-KVA.example>", "x", "xn--bcher-kva.example"),
+    ("<J\u00f6rg@example.org>", "J\u00f6rg", "example.org"),
+    # What has no A-labels.
+    ("<a@\udcff.Example>", "a", "\udcff.example"),
+    ("<a@" + "\u00fc" * 64 + ".Example>", "a", "\u00fc" * 64 + ".example"),
+    # Address literals.
+    ("<a@[192.0.2.1]>", "a", "[192.0.2.1]"),
+    ("<a@[IPv6:2001:DB8::1]>", "a", "[ipv6:2001:db8::1]"),
+    # Quotes are no part of what they quote.
+    ('<"alice"@example.org>', "alice", "example.org"),
+    ('<"a b\\"c\\\\"@example.org>', 'a b"c\\', "example.org"),
+    ('<"a@spam.example"@Example.org>', "a@spam.example", "example.org"),
+    ('<"a@spam.example">', "a@spam.example", ""),
+    ('<"a@spam.example>', '"a', "spam.example"),
+    ('<a."b c"@example.org>', 'a."b c"', "example.org"),
+    # No domain.
+    ("<>", "", ""),
+    ("", "", ""),
+    ("<Postmaster>", "Postmaster", ""),
+    ("<bob@>", "bob", ""),
+    ("<@>", "", ""),
+    ("@", "", ""),
+]
+
+
+@pytest.mark.parametrize(("path", "local", "name"), MAILBOXES)
+def test_a_path_has_one_local_part_and_one_domain(path: str, local: str, name: str) -> None:
+    assert (local_part(path), domain(path)) == (local, name)
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_any_path_has_a_local_part_and_a_domain_in_lower_case(path: str) -> None:
+    local_part(path)
+    assert domain(path) == domain(path).lower()
 
 
 @pytest.mark.parametrize("address", ["a@b", '"a b"@c', "bob@[IPv6:::1]", "Postmaster", "\u00fc@x"])

@@ -38,15 +38,15 @@ async def play(session: Session, exchange: Exchange) -> object:
             return await session.negotiate()
         case "C":
             client = Connect.decode(payload)
-            return await session.connect(client.hostname, client.address, client.port, client.family)
+            return await session.connect(client.hostname, client.raw_address, client.port, client.family)
         case "H":
             return await session.helo(Helo.decode(payload).name)
         case "M":
             mail = Mail.decode(payload)
-            return await session.mail(mail.sender, *mail.params)
+            return await session.mail(mail.path, *mail.params)
         case "R":
             rcpt = Rcpt.decode(payload)
-            return await session.rcpt(rcpt.recipient, *rcpt.params)
+            return await session.rcpt(rcpt.path, *rcpt.params)
         case "T":
             return await session.data()
         case "L":
@@ -219,7 +219,7 @@ async def test_sendmail_delivery_equals_the_captured_queue_file() -> None:
     head, _, body = result.delivered.octets.decode().replace("\r\n", "\n").partition("\n\n")
     assert head == headers
     assert f"BODY:{body.encode()!r}" in lines
-    assert f"S{result.delivered.sender.sender}" in lines
+    assert f"S{result.delivered.sender.path}" in lines
     assert f"q{result.delivered.quarantine}" in lines
     assert result.delivered.recipients == (
         Rcpt("<bob@example.com>", ("NOTIFY=NEVER",)),

@@ -24,7 +24,7 @@ class SpfMilter(Milter):
         return None  # the same as CONTINUE
 
     async def eom(self, ctx: EndOfMessageContext) -> Response | None:
-        ctx.insert_header(0, "Received-SPF", ctx.notes["spf"].received_spf(receiver=ctx.macro("j", "unknown")))
+        ctx.insert_header("Received-SPF", ctx.notes["spf"].received_spf(receiver=ctx.macro("j", "unknown")))
         return CONTINUE
 
 

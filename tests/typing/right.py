@@ -101,7 +101,7 @@ class SpfMilter(Milter):
         return None  # the same as CONTINUE
 
     async def eom(self, ctx: EndOfMessageContext) -> Response | None:
-        ctx.insert_header(0, "Received-SPF", ctx.notes["spf"].received_spf(receiver=ctx.macro("j", "unknown")))
+        ctx.insert_header("Received-SPF", ctx.notes["spf"].received_spf(receiver=ctx.macro("j", "unknown")))
         return CONTINUE
 
 
@@ -132,7 +132,7 @@ class Everything(Milter):
             return ACCEPT
         if connect.hostname.startswith("["):
             return TEMPFAIL
-        return Reply(421, None, "go away") if connect.address == "192.0.2.66" else None
+        return Reply(421, None, "go away") if connect.raw_address == "192.0.2.66" else None
 
     async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse | None:
         return REJECT if helo.name == "localhost" else CONTINUE
@@ -141,7 +141,9 @@ class Everything(Milter):
         size: str | None = mail.keywords.get("SIZE")
         if size and int(size) > 10_000_000:
             return DISCARD
-        if not mail.sender or mail.params:
+        if mail.domain == "spam.example" or mail.local_part == "nobody":
+            return REJECT
+        if not mail.path or mail.params:
             raise TemporaryFailure("not now")
         return None
 
@@ -167,7 +169,7 @@ class Everything(Milter):
 
     async def eom(self, ctx: EndOfMessageContext) -> Response | None:
         ctx.add_header("A", "1")
-        ctx.insert_header(0, "A", "1")
+        ctx.insert_header("A", "1")
         ctx.change_header("A", 1, "2")
         ctx.delete_header("A", 2)
         ctx.change_sender("", "RET=HDRS")
@@ -189,6 +191,7 @@ class Everything(Milter):
         ctx.notes.clear()
 
     async def close(self, ctx: Context) -> None:
+        raw: str = ctx.client.raw_address
         helo: str = ctx.helo
         sender: Mail | None = ctx.sender
         auth: Auth | None = ctx.auth
@@ -196,7 +199,7 @@ class Everything(Milter):
         mta: MTA = ctx.mta
         found: str | None = ctx.macro("i")
         given: str = ctx.macro("i", "none")
-        print(helo, sender, auth, tls, mta.kind, found, given)
+        print(raw, helo, sender, auth, tls, mta.kind, found, given)
 
 
 class Narrow(Milter):
@@ -250,7 +253,9 @@ async def try_out() -> bytes:
     """Try a filter without an MTA."""
     async with session(milter, client="2001:db8::1", helo="x", macros={"{auth_type}": "PLAIN"}, mta="sendmail") as smtp:
         await smtp.mail("<a@x>", "SIZE=1")
-        if await smtp.rcpt("<b@x>") is not CONTINUE:
+        answer = await smtp.rcpt("<b@x>")
+        code: int | None = answer.code
+        if code == 550 or answer is not CONTINUE:
             return b""
         result = await smtp.message(b"From: a@x\r\n\r\nbody\r\n")
         return result.delivered.octets if result.delivered else b""

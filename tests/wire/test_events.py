@@ -245,7 +245,7 @@ def test_a_client_has_an_address_if_its_text_is_one(
     """P-036, P-037, P-038: the text stays available either way."""
     decoded = Connect.decode(connect.payload)
     assert decoded.ip == ip
-    assert decoded.address == connect.address
+    assert decoded.raw_address == connect.raw_address
 
 
 @pytest.mark.parametrize("hostname", ["", "[192.0.2.1]", "[IPv6:::1]", "unknown", "\udcff", "a" * 60000])
@@ -261,8 +261,22 @@ def test_a_host_name_is_passed_on_unchanged(hostname: str) -> None:
 def test_paths_are_kept_as_sent_and_compared_without_brackets(path: str, address: str) -> None:
     """P-041."""
     mail, rcpt = Mail.decode(path.encode() + b"\0"), Rcpt.decode(path.encode() + b"\0")
-    assert (mail.sender, mail.address) == (path, address)
-    assert (rcpt.recipient, rcpt.address) == (path, address)
+    assert (mail.path, mail.address) == (path, address)
+    assert (rcpt.path, rcpt.address) == (path, address)
+
+
+@pytest.mark.parametrize("kind", [Mail, Rcpt])
+def test_the_domain_of_a_path_is_the_same_however_it_was_written(kind: type[Mail] | type[Rcpt]) -> None:
+    found = kind.decode('<"Alice"@B\u00fccher.EXAMPLE>'.encode() + b"\0")
+    assert (found.path, found.address) == ('<"Alice"@B\u00fccher.EXAMPLE>', '"Alice"@B\u00fccher.EXAMPLE')
+    assert (found.local_part, found.domain) == ("Alice", "xn--bcher-kva.example")
+
+
+def test_a_header_field_has_its_text_beside_value_and_octets() -> None:
+    header = Header.decode(b"Subject\0=?utf-8?q?caf=C3=A9?=\n raw \xfc\0")
+    assert header.text == "caf\u00e9 raw \ufffd"
+    assert header.value == "=?utf-8?q?caf=C3=A9?=\n raw \udcfc"
+    assert header.raw == b"Subject: =?utf-8?q?caf=C3=A9?=\r\n raw \xfc\r\n"
 
 
 def test_parameters_are_kept_as_sent_and_read_by_keyword() -> None:

@@ -327,3 +327,19 @@ def test_one_empty_line_is_no_text() -> None:
 
 def test_all_names_exist() -> None:
     assert all(hasattr(replies, name) for name in replies.__all__)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        (Verdict.CONTINUE, 250),
+        (Verdict.ACCEPT, 250),
+        (Verdict.DISCARD, 250),
+        (Verdict.REJECT, 550),
+        (Verdict.TEMPFAIL, 451),
+        (Verdict.SKIP, None),
+    ],
+)
+def test_each_verdict_has_a_code_as_a_reply_has(verdict: Verdict, code: int | None) -> None:
+    answer: Verdict | Reply = verdict
+    assert answer.code == code

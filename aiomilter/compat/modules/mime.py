@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from aiomilter.compat.lowlevel import CONTINUE
 from aiomilter.compat.modules.archives import MemoryLimit, names_in
-from aiomilter.compat.modules.charsets import codec_of
 from aiomilter.compat.modules.generator import MimeGenerator
 from aiomilter.compat.modules.parameters import collapsed, parse_parameters
 from aiomilter.compat.modules.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
 from aiomilter.compat.modules.words import parse_header
 from aiomilter.compat.scripts import HTMLScriptFilter, SGMLFilter, Writable
+from aiomilter.mail.charsets import codec_of
 
 __all__ = [
     "HTMLScriptFilter",

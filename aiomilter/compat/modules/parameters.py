@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from email.utils import collapse_rfc2231_value, decode_params, unquote
 from typing import Final, TypeAlias
 
-from aiomilter.compat.modules.charsets import codec_of
+from aiomilter.mail.charsets import codec_of
 
 __all__ = ["Value", "collapsed", "parse_parameters", "split_parameters"]
 

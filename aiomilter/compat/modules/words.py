@@ -9,7 +9,7 @@ from binascii import a2b_base64
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from aiomilter.compat.modules.charsets import codec_of
+from aiomilter.mail.charsets import codec_of
 
 __all__ = ["parse_header"]
 

@@ -146,7 +146,7 @@ def edits(octets: bytes) -> None:
         other = strings[number - 1]
         calls: Sequence[Callable[[], None]] = (
             partial(made.add_header, text, other),
-            partial(made.insert_header, number, text, other),
+            partial(made.insert_header, text, other, number),
             partial(made.change_header, text, number, other),
             partial(made.change_header, "Subject", number + 1, text),
             partial(made.change_sender, text, (other,)),

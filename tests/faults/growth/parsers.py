@@ -32,7 +32,7 @@ from aiomilter.context import Context, Scene
 from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
-from aiomilter.mail import envelope
+from aiomilter.mail import domain, encoded_words, envelope
 from aiomilter.mta import content, delivery
 from aiomilter.smtp import split_address
 from aiomilter.wire import events, foreign, modifications, replies, text
@@ -259,7 +259,7 @@ def configured(text: str) -> None:
 def decoder(kind: Any) -> Callable[[str], None]:
     def read(text: str) -> None:
         value = kind.decode(octets(text))
-        for name in ("address", "keywords", "ip", "raw", "params", "payload"):
+        for name in ("address", "local_part", "domain", "keywords", "ip", "raw", "text", "params", "payload"):
             with contextlib.suppress(LocalProtocolError):
                 getattr(value, name, None)
         repr(value)
@@ -480,6 +480,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "cache": Parser(remembered, (*MAILBOX, "\n", "2024Jan01 00:00:00 UTC", "0001Jan01 00:00:00 UTC", " ")),
     "config": Parser(configured, (*MAILBOX, "file:", "\n", " ")),
     "envelope": Parser(envelope.bare_address, PATH),
+    "envelope, local part": Parser(envelope.local_part, PATH),
+    "envelope, domain": Parser(envelope.domain, (*PATH, *HOST)),
+    "encoded words": Parser(encoded_words.header_text, (*ENCODED, "=?utf-7?b?", "\udcff", "\n", "\0")),
     "envelope, keywords": Parser(lambda text: envelope.keywords(text.split(" ")), PATH),
     "envelope, xtext": Parser(envelope.xtext_decode, ("+", "+41", "+4", "4", "+ZZ", "++", "=")),
     "foreign": Parser(lambda text: foreign.protocol_of(octets(text)), ("GET ", "EHLO ", "*", "1", "220 ", "\r\n")),
@@ -525,14 +528,14 @@ PARSERS: Final[Mapping[str, Parser]] = {
     ),
     "results, quoted": Parser(quoted, RESULTS),
     "names": Parser(names.question_name, HOST),
-    "names, IDNA": Parser(names.ascii_name, HOST),
+    "names, IDNA": Parser(domain.ascii_name, HOST),
     "names, shown": Parser(lambda text: names.display_name(octets(text).split(b".")), HOST, scale=0.3),
     "addresses": Parser(parse_address, (*ADDRESS, "inet:", "inet6:", "unix:", "fd:", "1@"), (AddressError,), scale=0.3),
     "addresses, SMTP": Parser(split_address, (*ADDRESS, "1@"), (AddressError,)),
     "arguments, seconds": Parser(
-        arguments.seconds_by_step, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
+        arguments.seconds_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
     ),
-    "arguments, number": Parser(arguments.above_zero, ("1", "0", "_", "+"), (ArgumentTypeError,)),
+    "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
     "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
     "arguments, path": Parser(check._path, PATH, (ArgumentTypeError,)),

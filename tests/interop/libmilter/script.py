@@ -135,7 +135,7 @@ def edit(ctx: EndOfMessageContext, action: str, args: tuple[str, ...]) -> None:
         case "addheader":
             ctx.add_header(first, rest[0])
         case "insheader":
-            ctx.insert_header(int(first), rest[0], rest[1])
+            ctx.insert_header(rest[0], rest[1], int(first))
         case "chgheader":
             ctx.change_header(first, int(rest[0]), rest[1])
         case "delheader":

@@ -27,7 +27,8 @@ class WrongKinds(Milter):
         ctx.add_header("X-A", 1)  # E: arg-type
         ctx.add_header("X-A", b"1")  # E: arg-type
         ctx.add_header("X-A")  # E: call-arg
-        ctx.insert_header("X-A", "1")  # E: call-arg
+        ctx.insert_header("X-A")  # E: call-arg
+        ctx.insert_header(0, "X-A", "1")  # E: arg-type
         ctx.change_header("X-A", "1", "2")  # E: arg-type
         ctx.change_header("X-A", 1, None)  # E: arg-type
         ctx.replace_body("text")  # E: arg-type
