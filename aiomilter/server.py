@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, Unpack, cast
+from typing import Any, Final, Self, Unpack
 from weakref import WeakKeyDictionary
 
 from aiomilter._connection.dispatch import DispatchTables
@@ -110,9 +110,7 @@ class Server:
         connection_factory: Callable[..., MilterProtocol] = MilterProtocol,
         on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        if not callable(cast(object, factory)):
-            hint = f"; pass {type(factory).__name__} itself" if hasattr(factory, "wants") else ""
-            raise TypeError(f"factory: expected a callable, found {type(factory).__name__}{hint}")
+        _check_factory(factory)
         if not sockets:
             raise ValueError("serve: expected at least one socket to listen on, found none")
         self.addresses: tuple[str, ...] = ()
@@ -635,6 +633,12 @@ class Server:
         for name in self.addresses if self._listeners else ():
             self._tell_listener(LifecycleKind.LISTENER_STOPPED, name, f"no longer listening on {name}")
         self._listeners.clear()
+
+
+def _check_factory(factory: object) -> None:
+    if not callable(factory):
+        hint = f"; pass {type(factory).__name__} itself" if hasattr(factory, "wants") else ""
+        raise TypeError(f"factory: expected a callable, found {type(factory).__name__}{hint}")
 
 
 async def _first_octets(sock: socket.socket) -> bytes:
