@@ -50,6 +50,7 @@ from aiomilter.exceptions import (
 )
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import Milter, no_reply
+from aiomilter.observe import Observer
 from aiomilter.server import Factory, Server, serve
 from aiomilter.wire.constants import Action, Stage
 from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, Rcpt, Unknown
@@ -62,6 +63,7 @@ from aiomilter.wire.replies import (
     TEMPFAIL,
     BodyResponse,
     ConnectionResponse,
+    Refusal,
     Reply,
     Response,
     UnknownResponse,
@@ -99,8 +101,10 @@ __all__ = [
     "Negotiate",
     "NegotiationError",
     "NotNegotiatedError",
+    "Observer",
     "ProtocolError",
     "Rcpt",
+    "Refusal",
     "RemoteProtocolError",
     "Reply",
     "ResolverError",

@@ -17,7 +17,7 @@ from aiomilter._serving.binding import Bound, Permissions, bind
 from aiomilter._serving.forked import call_in_children
 from aiomilter._serving.sharing import PLACES, AcceptBalancer
 from aiomilter.addresses import parse_all
-from aiomilter.observe import SERVER, Observer
+from aiomilter.observe import Lifecycle, LifecycleKind, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, ServeOptions
@@ -82,7 +82,7 @@ def run(
         texts = systemd.sockets(sockets)
         # Errors in the arguments are raised here, not written by a worker.
         Server(factory, texts, checked)
-        observer = Guard(checked.observer or LogObserver())
+        observer = Guard(LogObserver() if checked.observer is None else checked.observer)
         if run_workers(make, workers, texts, checked, uvloop=uvloop, systemd=systemd, observer=observer):
             raise ChildProcessError("a worker could not start or did not end well; it has written why")
         return
@@ -98,7 +98,7 @@ def run_workers(
     *,
     uvloop: bool | None,
     systemd: Systemd,
-    observer: Observer,
+    observer: Guard,
     report: Report | None = None,
 ) -> int:
     """Serve with several processes until a signal comes; return the exit status.
@@ -133,7 +133,8 @@ def run_workers(
             loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,
-            report=report or _reporter(observer),
+            name=options.name,
+            report=report or _reporter(observer, options.name),
         )
         return supervisor.run()
     finally:
@@ -141,10 +142,11 @@ def run_workers(
             one.close()
 
 
-def _reporter(observer: Observer) -> Report:
+def _reporter(observer: Guard, name: str) -> Report:
     def report(error: BaseException, what: str) -> int:
         if what:
-            observer.failed(SERVER, f"cannot {what}: {type(error).__name__}: {error}; {UNCHANGED}", error)
+            text = f"cannot {what}: {type(error).__name__}: {error}; {UNCHANGED}"
+            observer.tell(Lifecycle(Where(server=name), LifecycleKind.RELOAD_FAILED, text, error))
         else:
             sys.excepthook(type(error), error, error.__traceback__)
         return 1
@@ -154,16 +156,17 @@ def _reporter(observer: Observer) -> Report:
 
 async def reload(server: Server, factory: Factory) -> bool:
     """Have new connections served by what a factory gives now; return whether that worked, the log says what has happened."""
-    server.observer.noted(RELOADING)
+    server.tell_reload(LifecycleKind.RELOADING, RELOADING)
     try:
         await server.reload(factory)
     except asyncio.CancelledError:
-        server.observer.remarked(SERVER, GIVEN_UP)
+        server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
         raise
     except Exception as error:  # noqa: BLE001 - it is logged, and what has served so far goes on
-        server.observer.failed(SERVER, f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}", error)
+        what = f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}"
+        server.tell_reload(LifecycleKind.RELOAD_FAILED, what, error)
         return False
-    server.observer.noted(RELOADED)
+    server.tell_reload(LifecycleKind.RELOADED, RELOADED)
     return True
 
 

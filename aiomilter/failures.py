@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from aiomilter.wire.events import Connect, Family
-from aiomilter.wire.replies import SKIP, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.replies import SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
 
 __all__ = ["FailurePolicy"]
 
@@ -63,7 +63,7 @@ def check_answer(name: str, given: object, *, none: bool = False) -> None:
     """
     if isinstance(given, FailurePolicy) or (none and given is None):
         return
-    if not isinstance(given, Verdict | Reply) or given is SKIP:
+    if not isinstance(given, Verdict | Reply | Refusal) or given is SKIP:
         what = "a verdict other than SKIP, a Reply, a FailurePolicy or None" if none else ""
         what = what or "a verdict other than SKIP, a Reply or a FailurePolicy"
         raise TypeError(f"{name}: expected {what}, found {given!r}")

@@ -7,17 +7,20 @@ checkers need it written), and its use.
 
 import difflib
 import ssl as tls
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypedDict
+from typing import Any, Final, Self, TypedDict
 
 from aiomilter._option import Group, Kind, Option, check, option, rows
 from aiomilter.failures import FailurePolicy
 from aiomilter.observe import Observer
+from aiomilter.observe.guard import check_observer
 from aiomilter.wire.constants import MAX_FRAME_SIZE, Stage
 from aiomilter.wire.replies import TEMPFAIL, Response
 
 __all__ = ["Options", "ServeOptions"]
+
+_LONGEST_NAME: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,13 +307,25 @@ class Options:
         None, Option(Kind.GROUP, Group.PROCESS, "group of UNIX-domain sockets, name or number", none="not changed")
     )
     backlog: int = option(1024, Option(Kind.COUNT, Group.PROCESS, "connections that the system may keep waiting"))
-    observer: Observer | None = option(
+    observer: Observer | Sequence[Observer] | None = option(
         None,
         Option(
             Kind.OBJECT,
             Group.FAILURES,
-            "is told of every event",
-            none="one that writes to the logger ``aiomilter``",
+            "an :class:`aiomilter.Observer`, or several, told of every event",
+            none="``aiomilter.observe.log.LogObserver``, which writes to the logger ``aiomilter``",
+            details="Name that beside others to keep the log: ``[LogObserver(), Mine()]``.",
+            command=None,
+            toml=None,
+        ),
+    )
+    name: str = option(
+        "",
+        Option(
+            Kind.OBJECT,
+            Group.FAILURES,
+            "what log lines and events call the server, where several share a process",
+            details="At most 64 printable characters.",
             command=None,
             toml=None,
         ),
@@ -319,6 +334,8 @@ class Options:
     def __post_init__(self) -> None:
         """Check every value."""
         check(self)
+        check_observer(self.observer)
+        _check_name(self.name)
 
     @classmethod
     def given_to(cls, call: Callable[..., Any], given: Mapping[str, Any]) -> Self:
@@ -340,6 +357,14 @@ class Options:
                 hint = f"; did you mean {alike[0]!r}?" if alike else ""
                 raise TypeError(f"{call.__name__}() got an unexpected keyword argument {name!r}{hint}")
         return cls(**given)
+
+
+def _check_name(name: object) -> None:
+    """Check the name of a server: it is part of log lines."""
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected str, found {name!r}")
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"name: expected at most {_LONGEST_NAME} printable characters, found {name!a:.80}")
 
 
 class ServeOptions(TypedDict, total=False):
@@ -379,4 +404,5 @@ class ServeOptions(TypedDict, total=False):
     socket_owner: str | int | None
     socket_group: str | int | None
     backlog: int
-    observer: Observer | None
+    observer: Observer | Sequence[Observer] | None
+    name: str

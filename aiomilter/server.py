@@ -5,7 +5,8 @@ import contextlib
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic
+from dataclasses import replace
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, Unpack
 from weakref import WeakKeyDictionary
@@ -24,14 +25,26 @@ from aiomilter._serving.listener import Listener
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter._serving.shielded import finish, settle
-from aiomilter._serving.stall import Claim, Watch, watch
+from aiomilter._serving.stall import Watch, watch
 from aiomilter.addresses import Address, Inet, parse_all
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.handler import Milter
-from aiomilter.observe import SERVER, Observer, Where
+from aiomilter.observe import (
+    OPTION_OF,
+    ConnectionRefused,
+    InternalError,
+    Lifecycle,
+    LifecycleKind,
+    Limit,
+    LimitReached,
+    Misuse,
+    PeerError,
+    PeerErrorKind,
+    ResourceExhausted,
+    Where,
+)
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
-from aiomilter.observe.seldom import Seldom
 from aiomilter.options import Options, ServeOptions
 from aiomilter.wire.events import Connect
 from aiomilter.wire.foreign import NEEDED, protocol_of
@@ -108,7 +121,8 @@ class Server:
         self._on_closed = on_closed
         self._permissions = Permissions(options.socket_mode, options.socket_owner, options.socket_group)
         self.drain_timeout: float = options.drain_timeout
-        self.observer: Observer = Guard(options.observer or LogObserver())
+        self.observer: Guard = Guard(LogObserver() if options.observer is None else options.observer)
+        self._where = Where(server=options.name)
         self.broken: asyncio.Event = asyncio.Event()
         """Set while the factory in use has ended before it was to: new connections are asked to come back."""
         self._lifespan: FactoryLifespan | None = None
@@ -131,19 +145,17 @@ class Server:
         self._idle = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
-        self._say = Seldom(self.observer.remarked, monotonic)
-        self._say_lacking = Seldom(self._tell_lacking, monotonic)
         # Who is being let in.
-        self._newcomer = SERVER
+        self._newcomer = self._where
         self._interval = 0.0
         # For how many sweeps too much memory is kept.
         self._pressed = 0
-        self._memory = MemoryLimit(options.max_memory, options.max_messages, self._say)
+        self._memory = MemoryLimit(options.max_memory, options.max_messages, self._tell_limit)
         self._limits = ConnectionLimits(
             options.max_connections,
             options.max_connections_per_peer,
             options.max_refused_connections,
-            lambda kind, what: self._say(kind, what, self._newcomer),
+            lambda limit, number, what: self._tell_limit(limit, number, what, self._newcomer),
         )
         self._handshakes: Handshakes | None = None
         self._unwatch: Callable[[], None] | None = None
@@ -178,7 +190,9 @@ class Server:
             if listen:
                 await self._listen()
                 if self._options.stall_timeout is not None:
-                    self._unwatch = watch(Watch(self._options.stall_timeout, self._claim, self.observer.stalled))
+                    self._unwatch = watch(
+                        Watch(self._options.stall_timeout, self._claim, self.observer.tell, self._where)
+                    )
         except BaseException:
             self._stop_listening()
             await self.close()
@@ -311,7 +325,8 @@ class Server:
         self._count += 1
         served = self._limits.enter(self._count, peer)
         if lifespan.broken:
-            self._say("the factory", "the factory has ended; answering TEMPFAIL to new connections until a reload")
+            what = "the factory has ended; answering TEMPFAIL to new connections until a reload"
+            self.observer.tell(ConnectionRefused(self._newcomer, "factory", what))
             served = False
         make, tables, kind = lifespan.make, self._tables_of(lifespan), self._connection_factory
         if not served:
@@ -327,6 +342,7 @@ class Server:
             self._when_ended,
             self._memory,
             self._newcomer.peer,
+            self._newcomer.listener,
         )
         self._connections[connection] = lifespan
         lifespan.connections += 1
@@ -352,10 +368,10 @@ class Server:
         if not self._connections:
             self._idle.set()
 
-    def _claim(self, frame: FrameType) -> Claim | None:
-        """Return whose callback a frame runs, if it is on a connection of this server."""
+    def _claim(self, frame: FrameType) -> Where | None:
+        """Return where a frame runs a callback, if it is on a connection of this server."""
         connection = connection_of(frame)
-        return Claim(*connection.at_work()) if connection in self._connections and connection is not None else None
+        return connection.at_work() if connection in self._connections and connection is not None else None
 
     def _begin_sweep(self) -> None:
         options = self._options
@@ -383,15 +399,16 @@ class Server:
                 if connection.silent:
                     why = "as a mail client that waits for a greeting would"
                     what = f"a connection said nothing within {seconds:g} s, {why}; closing"
-                self._say("silence" if connection.silent else "packets", what, connection.where())
+                kind = PeerErrorKind.SILENT if connection.silent else PeerErrorKind.UNFINISHED
+                self.observer.tell(PeerError(connection.where(), kind, what))
                 connection.stop()
             elif min(self._pressed, connection.idle) > unfinished and connection.keeps_much:
                 what = f"a connection that keeps much brought no packet for {options.packet_timeout:g} s; closing"
-                self._say("packets", what, connection.where())
+                self.observer.tell(PeerError(connection.where(), PeerErrorKind.UNFINISHED, what))
                 connection.stop()
             elif connection.idle > idle:
                 what = f"a connection brought no packet for {options.idle_timeout:g} s; closing"
-                self._say("idle connections", what, connection.where())
+                self.observer.tell(PeerError(connection.where(), PeerErrorKind.IDLE, what))
                 connection.stop()
 
     # ----------------------------------------------------------------------------------------------------- the factory
@@ -422,7 +439,10 @@ class Server:
             await lifespan.ended()
 
     async def _end_lifespan(self, lifespan: "FactoryLifespan") -> Exception | None:
-        return await lifespan.end(self._options.cancel_timeout, lambda what: self.observer.failed(SERVER, what, None))
+        return await lifespan.end(self._options.cancel_timeout, self._factory_failed)
+
+    def _factory_failed(self, what: str, error: BaseException | None = None) -> None:
+        self.observer.tell(Lifecycle(self._where, LifecycleKind.FACTORY_FAILED, what, error))
 
     def _forget(self, lifespan: "FactoryLifespan", error: BaseException | None) -> None:
         """Forget a factory that has let go, and log what it raised where :meth:`close` does not raise it.
@@ -433,12 +453,12 @@ class Server:
         if self._lifespan is None or lifespan not in self._lifespans:
             return
         if lifespan.broken:
-            self.observer.failed(SERVER, f"the factory {lifespan.name} ended while it was in use", error)
+            self._factory_failed(f"the factory {lifespan.name} ended while it was in use", error)
             for connection, its in list(self._connections.items()):
                 if its is lifespan:
                     connection.drain_off()
         elif error is not None:
-            self.observer.failed(SERVER, "the factory raised as it ended", error)
+            self._factory_failed("the factory raised as it ended", error)
         if lifespan is self._lifespan:
             self.broken.set()
         else:
@@ -452,23 +472,28 @@ class Server:
 
     async def _listen(self) -> None:
         if self._share is not None:
-            self._listeners += [
-                Listener(bound, self._accepted, self._cannot_accept, self._share) for bound in self._share.bound
-            ]
+            self._listeners += [self._listener(bound, self._share) for bound in self._share.bound]
             self._share.when_told(self._begin_to_accept)
             return
         for address in self._wanted:
             for bound in await self._bind(address):
-                self._listeners.append(Listener(bound, self._accepted, self._cannot_accept))
+                self._listeners.append(self._listener(bound))
         self._check_open("serve")
         self._begin_to_accept()
+
+    def _listener(self, bound: Bound, share: AcceptBalancer | None = None) -> Listener:
+        def accepted(sock: socket.socket, name: Any) -> None:
+            self._accepted(sock, name, bound.name)
+
+        return Listener(bound, accepted, self._cannot_accept, share)
 
     def _begin_to_accept(self) -> None:
         for listener in self._listeners:
             listener.start(self._options.backlog)
             name = listener.bound.name
             self.addresses = (*self.addresses, name)
-            self.observer.started(name, listener.bound.everywhere)
+            what = f"listening on {name}{' (all addresses)' if listener.bound.everywhere else ''}"
+            self._tell_listener(LifecycleKind.LISTENER_STARTED, name, what)
             self._warn(listener.bound)
         self._warn_of_no_effect()
 
@@ -478,7 +503,7 @@ class Server:
         known = self._access.by_network or (options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED)
         if bound.exposed and not known:
             what = "other machines may connect, and nothing says which: see allowed_networks and ssl"
-            self.observer.remarked(SERVER, f"{bound.name}: {what}")
+            self.observer.tell(Misuse(self._where, f"{bound.name}: {what}"))
 
     def _warn_of_no_effect(self) -> None:
         """Say which options keep nobody out, since there is no socket that they are about."""
@@ -491,7 +516,7 @@ class Server:
             ("ssl", options.ssl, "TCP", not all(local)),
         ):
             if given is not None and not there:
-                self.observer.remarked(SERVER, f"{name} has no effect: there is no {kind} socket")
+                self.observer.tell(Misuse(self._where, f"{name} has no effect: there is no {kind} socket"))
 
     async def _bind(self, address: Address) -> list[Bound]:
         if not isinstance(address, Inet):
@@ -503,20 +528,20 @@ class Server:
             raise cannot_look_up(address, error) from error
         return bind_found(address, self._permissions, found)
 
-    def _accepted(self, sock: socket.socket, name: Any) -> None:
+    def _accepted(self, sock: socket.socket, name: Any, listener: str) -> None:
         """Have the event loop make a transport of a new connection, if it may stay."""
         keep_from_children(sock)
-        self._newcomer = Where(0, "", "", None, peer_address(sock, name))
+        self._newcomer = replace(self._where, peer=peer_address(sock, name), listener=listener)
         try:
             self._let_in(sock)
         finally:
-            self._newcomer = SERVER
+            self._newcomer = self._where
 
     def _let_in(self, sock: socket.socket) -> None:
         refusal = self._access.refusal(sock)
         if refusal is not None:
             sock.close()
-            self._say("access", f"a connection was closed: {refusal}", self._newcomer)
+            self.observer.tell(ConnectionRefused(self._newcomer, "access", f"a connection was closed: {refusal}"))
             return
         peer = peer_name(sock) if self._limits.counts_peers else ""
         if self._limits.rejects(peer):
@@ -553,7 +578,8 @@ class Server:
             if name not in ("TLS", None):
                 raise RemoteProtocolError(f"speaks {name}, not TLS")
             where = connection.where()
-            async with self._handshakes.turn(peer_network(sock), lambda kind, what: self._say(kind, what, where)):
+            say = partial(self._tell_limit, where=where)
+            async with self._handshakes.turn(peer_network(sock), say):
                 ours.pop_all()
                 return await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: connection,
@@ -575,17 +601,26 @@ class Server:
         connection.never_made()
         where = connection.where()
         if isinstance(error, RemoteProtocolError):
-            self._say(str(error), str(error), where)
+            self.observer.tell(PeerError(where, PeerErrorKind.PROTOCOL, str(error)))
         elif isinstance(error, OSError):  # whatever goes wrong with TLS is one
-            self._say("a new connection", f"a new connection is lost: {type(error).__name__}: {error}", where)
+            what = f"a new connection is lost: {type(error).__name__}: {error}"
+            self.observer.tell(PeerError(where, PeerErrorKind.LOST, what))
         elif error is not None:
-            self.observer.failed(SERVER, "a new connection is lost", error)
+            self.observer.tell(InternalError(self._where, "a new connection is lost", error))
 
     def _cannot_accept(self, error: OSError) -> None:
-        self._say_lacking("descriptors", f"cannot accept connections: {error.strerror}; trying again every second")
+        what = f"cannot accept connections: {error.strerror}; trying again every second"
+        self.observer.tell(ResourceExhausted(self._where, "descriptors", what))
 
-    def _tell_lacking(self, where: Where, what: str) -> None:
-        self.observer.peer_error(where, "descriptors", what)
+    def _tell_limit(self, limit: Limit, number: int, what: str, where: Where | None = None) -> None:
+        self.observer.tell(LimitReached(where or self._where, limit, number, OPTION_OF[limit], what))
+
+    def tell_reload(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
+        """Tell the observers how a reload goes."""
+        self.observer.tell(Lifecycle(self._where, kind, what, error))
+
+    def _tell_listener(self, kind: LifecycleKind, name: str, what: str) -> None:
+        self.observer.tell(Lifecycle(replace(self._where, listener=name), kind, what))
 
     def _stop_listening(self) -> None:
         self._stopped = True
@@ -596,7 +631,7 @@ class Server:
         if self._share is not None:
             self._share.end()
         for name in self.addresses if self._listeners else ():
-            self.observer.stopped(name)
+            self._tell_listener(LifecycleKind.LISTENER_STOPPED, name, f"no longer listening on {name}")
         self._listeners.clear()
 
 

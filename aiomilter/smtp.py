@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Final, Self, TypeVar
 from aiomilter import mta
 from aiomilter.exceptions import AddressError, MilterError
 from aiomilter.mta.replies import smtp_reply
-from aiomilter.observe import Observer, Where
+from aiomilter.observe import CallbackFailed, InternalError, Lifecycle, LifecycleKind, Observer, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.wire.constants import Stage
@@ -90,7 +90,7 @@ def front(
     idle_timeout: float = 300.0,
     milter_timeout: float = 300.0,
     drain_timeout: float = 30.0,
-    observer: Observer | None = None,
+    observer: Observer | Sequence[Observer] | None = None,
 ) -> "Front":
     """Serve SMTP in front of a filter: ``async with front("127.0.0.1:0", server.addresses[0]) as smtp: smtp.port``.
 
@@ -106,7 +106,7 @@ def front(
         idle_timeout: Seconds an SMTP client may take for a command, or a piece of a message.
         milter_timeout: Seconds the filter may take for an answer; then the client is told 451.
         drain_timeout: Seconds that messages under way may take once the block is left.
-        observer: Hears what happens; None writes to the logger ``aiomilter``.
+        observer: As for :func:`aiomilter.serve`.
 
     Raises:
         AddressError: ``address`` is not as described.
@@ -157,7 +157,7 @@ class Front:
         limits: _Limits,
         on_message: Callable[[Outcome], None] | None,
         drain_timeout: float,
-        observer: Observer | None,
+        observer: Observer | Sequence[Observer] | None,
     ) -> None:
         self.host: Final = host
         self.port: int = port
@@ -166,7 +166,7 @@ class Front:
         self.limits: Final = limits
         self.draining: bool = False
         self.on_message: Final = on_message
-        self.observer: Final = Guard(observer or LogObserver())
+        self.observer: Final = Guard(LogObserver() if observer is None else observer)
         self._listener: asyncio.Server | None = None
         self._sessions: dict[_SMTPSession, asyncio.Task[None]] = {}
         self._number = 0
@@ -185,7 +185,8 @@ class Front:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise OSError(error.errno, f"cannot listen on {self.address}: {reason}") from error
         self.port = self._listener.sockets[0].getsockname()[1]
-        self.observer.started(f"{self.address} for SMTP (to try the filter: relays nothing)", False)
+        what = f"listening on {self.address} for SMTP (to try the filter: relays nothing)"
+        self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STARTED, what))
         return self
 
     async def __aexit__(
@@ -229,7 +230,8 @@ class Front:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            self.observer.stopped(f"{self.address} for SMTP")
+            what = f"no longer listening on {self.address} for SMTP"
+            self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STOPPED, what))
 
     def began(self, session: "_SMTPSession", task: "asyncio.Task[None]") -> int:
         """Take note of a session, and return its number."""
@@ -297,7 +299,8 @@ class _SMTPSession(SMTP):
         self._writer.close()
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ConnectionError):
-            self._front.observer.failed(self._where(), f"{type(error).__name__} left the SMTP session", error)
+            what = f"{type(error).__name__} left the SMTP session"
+            self._front.observer.tell(InternalError(self._where(), what, error))
 
     def eof_received(self) -> bool:
         """Answer what is still to be read: a client may send all its commands and close its side."""
@@ -375,7 +378,8 @@ class _SMTPSession(SMTP):
             found = await step
         except (MilterError, OSError) as error:
             self._asking = False
-            self._front.observer.remarked(self._where(), f"the filter cannot be asked: {error}")
+            what = f"the filter cannot be asked: {error}"
+            self._front.observer.tell(TemporaryFailed(self._where(), what, error))
             milter, self._milter = self._milter, None
             if milter is not None:
                 await milter.close()
@@ -611,7 +615,8 @@ class _SMTPSession(SMTP):
             try:
                 self._front.on_message(Outcome(queue_id, self._client, self._helo, result, reply))
             except Exception as error:  # noqa: BLE001  # the owner's function; its failure must not lose the message
-                self._front.observer.failed(self._where(), "the message could not be handed on", error)
+                what = "the message could not be handed on"
+                self._front.observer.tell(CallbackFailed(self._where(), what, error))
                 return "451 4.3.0 Error: the message could not be stored" if result.answer in _PASSING else reply
         return reply
 

@@ -11,7 +11,28 @@ from typing import Any, ClassVar, Final
 
 from aiomilter import Milter, no_reply, serve
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.observe import MessageSummary, Stall, Where
+from aiomilter.observe import (
+    AnswerSent,
+    CallbackFailed,
+    CallbackTimedOut,
+    ClientRefused,
+    ConnectionRefused,
+    EventSeen,
+    InternalError,
+    Lifecycle,
+    LifecycleKind,
+    Limit,
+    LimitReached,
+    LoopStalled,
+    MessageEnded,
+    Misuse,
+    Observer,
+    ObserverEvent,
+    PeerError,
+    ResourceExhausted,
+    TemporaryFailed,
+    Where,
+)
 from aiomilter.server import Factory, Server
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, NO_FLAGS, NR_FLAGS, Command, Stage
 from aiomilter.wire.events import Connect, Family, Macros, Negotiate
@@ -235,49 +256,91 @@ class Gate:
         return wait
 
 
-class Watcher:
+class Watcher(Observer):
     """An observer that keeps what it hears."""
+
+    debug: bool = False
 
     def __init__(self, debug: bool = False) -> None:
         self.debug = debug
+        self.all: list[ObserverEvent] = []
         self.heard: list[tuple[str, Any]] = []
         self.failures: list[tuple[Where, str, BaseException | None]] = []
         self.remarks: list[str] = []
-        self.kinds: list[str] = []
-        self.messages: list[MessageSummary] = []
+        self.messages: list[MessageEnded] = []
         self.events: list[object] = []
-        self.stalls: list[Stall] = []
+        self.answers: list[str] = []
+        self.stalls: list[LoopStalled] = []
 
-    def started(self, address: str, everywhere: bool) -> None:
-        self.heard.append(("started", (address, everywhere)))
+    def lifecycle(self, event: Lifecycle) -> None:
+        self.all.append(event)
+        listener = event.where.listener
+        if event.kind is LifecycleKind.LISTENER_STARTED:
+            self.heard.append(("started", (listener, "all addresses" in event.what)))
+        elif event.kind is LifecycleKind.LISTENER_STOPPED:
+            self.heard.append(("stopped", listener))
+        elif event.kind.endswith("_failed"):
+            self.failures.append((event.where, event.what, event.error))
+        elif event.kind is LifecycleKind.RELOAD_CANCELLED:
+            self.remarks.append(event.what)
+        else:
+            self.heard.append(("noted", event.what))
 
-    def stopped(self, address: str) -> None:
-        self.heard.append(("stopped", address))
+    def event_seen(self, event: EventSeen) -> None:
+        self.events.append(event.event)
 
-    def event(self, where: Where, event: object) -> None:
-        self.events.append(event)
+    def answer_sent(self, event: AnswerSent) -> None:
+        self.answers.append(event.answer)
 
-    def refused(self, where: Where, answer: str) -> None:
-        self.heard.append(("refused", answer))
+    def client_refused(self, event: ClientRefused) -> None:
+        self.all.append(event)
+        self.heard.append(("refused", event.answer))
 
-    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
-        self.messages.append(summary())
+    def message_ended(self, event: MessageEnded) -> None:
+        self.all.append(event)
+        self.messages.append(event)
 
-    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
-        self.failures.append((where, what, error))
+    def _fail(self, event: CallbackFailed | CallbackTimedOut | InternalError | LimitReached) -> None:
+        self.all.append(event)
+        self.failures.append((event.where, event.what, getattr(event, "error", None)))
 
-    def remarked(self, where: Where, what: str) -> None:
-        self.remarks.append(what)
+    def callback_failed(self, event: CallbackFailed) -> None:
+        self._fail(event)
 
-    def peer_error(self, where: Where, kind: str, what: str) -> None:
-        self.kinds.append(kind)
-        self.remarks.append(what)
+    def callback_timed_out(self, event: CallbackTimedOut) -> None:
+        self._fail(event)
 
-    def stalled(self, stall: Stall) -> None:
-        self.stalls.append(stall)
+    def internal_error(self, event: InternalError) -> None:
+        self._fail(event)
 
-    def noted(self, what: str) -> None:
-        self.heard.append(("noted", what))
+    def limit_reached(self, event: LimitReached) -> None:
+        if event.limit is Limit.EDITS:
+            self._fail(event)
+        else:
+            self._remark(event)
+
+    def _remark(self, event: Any) -> None:
+        self.all.append(event)
+        self.remarks.append(event.what)
+
+    def temporary_failed(self, event: TemporaryFailed) -> None:
+        self._remark(event)
+
+    def misuse(self, event: Misuse) -> None:
+        self._remark(event)
+
+    def peer_error(self, event: PeerError) -> None:
+        self._remark(event)
+
+    def connection_refused(self, event: ConnectionRefused) -> None:
+        self._remark(event)
+
+    def resource_exhausted(self, event: ResourceExhausted) -> None:
+        self._remark(event)
+
+    def loop_stalled(self, event: LoopStalled) -> None:
+        self.all.append(event)
+        self.stalls.append(event)
 
 
 # ------------------------------------------------------------------------------------------------------------ the peer

@@ -69,6 +69,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_serving.stall._GUARDS": "event loops",
     "compat.threads._Leaving._threads": CONNECTIONS,
     "compat.lowlevel._Program.handlers": "signals",
+    "observe.guard.Guard._skipped": OURS,
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
     "server.Server._accepting": CONNECTIONS,
     "_serving.forked._sockets": CONNECTIONS,

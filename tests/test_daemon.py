@@ -17,6 +17,7 @@ import pytest
 from aiomilter import AddressError, Milter, run
 from aiomilter.daemon import run_until_stopped
 from aiomilter.mta import connect
+from aiomilter.observe import Lifecycle, LifecycleKind
 
 from .patience import PATIENCE
 from .peer import Watcher, filter_class, names
@@ -428,9 +429,10 @@ def test_uvloop_can_be_asked_for_and_refused() -> None:
     seen: list[str] = []
 
     class Looking(Watcher):
-        def started(self, address: str, everywhere: bool) -> None:
-            seen.append(type(asyncio.get_running_loop()).__module__)
-            signal.raise_signal(signal.SIGTERM)
+        def lifecycle(self, event: Lifecycle) -> None:
+            if event.kind is LifecycleKind.LISTENER_STARTED:
+                seen.append(type(asyncio.get_running_loop()).__module__)
+                signal.raise_signal(signal.SIGTERM)
 
     filter_ = filter_class()
     for wanted in (True, False, None):

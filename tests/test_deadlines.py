@@ -280,7 +280,7 @@ async def test_a_refused_step_is_refused_as_if_the_filter_had_done_so() -> None:
         answers = await play(scene, mail() + rcpt("<slow@x>") + rcpt("<quick@x>") + content)
         assert answers == [(0.0, "c"), (8.0, "t"), (8.0, "cccccc")]
         assert told == ["quick@x"]
-        assert [summary.refused for summary in scene.watcher.messages] == [0, 1]
+        assert [summary.refused_count for summary in scene.watcher.messages] == [0, 1]
 
 
 @on_clock

@@ -78,7 +78,7 @@ class Scene:
         await self.settle()
 
     async def _shake(self, name: str) -> None:
-        async with self.handshakes.turn(name[0], lambda kind, what: self.said.append(what)):
+        async with self.handshakes.turn(name[0], lambda limit, number, what: self.said.append(what)):
             self.begun.append(name)
             await self._ends[name].wait()
 
@@ -175,7 +175,7 @@ async def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
 async def test_a_failed_handshake_is_one_less() -> None:
     scene = Scene(1, 1)
     with pytest.raises(ConnectionResetError):
-        async with scene.handshakes.turn("a", lambda kind, what: None):
+        async with scene.handshakes.turn("a", lambda limit, number, what: None):
             raise ConnectionResetError
     await scene.over()
 
@@ -199,7 +199,7 @@ def test_all_take_at_most_a_quarter_of_the_memory(
     async def main() -> None:
         handshakes = Handshakes(asyncio.get_running_loop(), max_memory, kept.append, 1.0)
         assert (handshakes.most, handshakes.most_of_peer) == (most, most_of_peer)
-        async with handshakes.turn("a", lambda kind, what: None):
+        async with handshakes.turn("a", lambda limit, number, what: None):
             assert kept == [price]
 
     on(loop, main)
@@ -311,7 +311,7 @@ def test_one_peer_keeps_no_other_from_its_handshake(loop: str, pem: Path) -> Non
             await served.until(1, 19)
             assert await served.play() == "Occccccccc"
             said = "1 TLS handshakes of 127.0.0.1 are under way; more of it have to wait"
-            assert served.watcher.remarks == [said]
+            assert served.watcher.remarks == [said] * 19
 
     on(loop, main)
 
@@ -385,7 +385,7 @@ def test_handshakes_under_way_and_those_that_wait_count_as_memory_and_end_with_t
             for sock in served.attackers:
                 with contextlib.suppress(ConnectionResetError):
                     assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
-            assert served.watcher.remarks == ["2 TLS handshakes are under way; more have to wait"]
+            assert served.watcher.remarks == ["2 TLS handshakes are under way; more have to wait"] * 2
 
     on(loop, main)
 

@@ -51,7 +51,7 @@ class Keeper:
 
 def test_a_budget_is_full_from_its_limit_to_a_bit_below() -> None:
     said: list[tuple[str, str]] = []
-    budget = MemoryLimit(800, None, lambda kind, what: said.append((kind, what)))
+    budget = MemoryLimit(800, None, lambda limit, number, what: said.append((limit, what)))
     keeper, gone = Keeper(), Keeper()
     states = []
     for octets in (799, 1, 100, -200, 1, -1, -700):

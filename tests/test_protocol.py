@@ -196,8 +196,8 @@ async def play(behaviour: Any) -> list[str]:
         debug = False
 
         def __getattr__(self, called: str) -> Any:
-            if called in ("failed", "remarked"):
-                return lambda where, what, error=None: failures.append(f"{what} {error!r}")
+            if called in ("callback_failed", "callback_timed_out", "internal_error", "peer_error", "limit_reached"):
+                return lambda event: failures.append(repr(event))
             return lambda *args: None
 
     filter_ = filter_class(dict.fromkeys(CALLBACKS[1:], behaviour))

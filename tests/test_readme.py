@@ -4,8 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from aiomilter import CONTINUE, Milter, Reply
+import pytest
+
+from aiomilter import CONTINUE, REJECT, Milter, Refusal, Reply, Response
 from aiomilter.handler import CALLBACKS
+from aiomilter.observe import MessageEnded, RefusedRecipient, Where
+from aiomilter.observe.log import LogObserver
 from aiomilter.testing import session
 from aiomilter.wire.replies import Verdict
 
@@ -29,6 +33,31 @@ async def test_the_first_filter_does_what_it_says() -> None:
         await s.rcpt("<bob@example.net>")
         result = await s.message(b"Subject: hi\r\n\r\nHello\r\n")
     assert b"X-Seen: 192.0.2.1, 1 recipient(s)\r\n" in result.octets
+
+
+async def test_the_observer_counts_what_it_says() -> None:
+    names: dict[str, Any] = {}
+    (block,) = (each for each in code_blocks() if "class Counts(Observer)" in each)
+    exec(block, names)
+
+    class Refusing(Milter):
+        async def envfrom(self, ctx: object, mail: object) -> Response:
+            return Refusal(REJECT, reason="spf_fail")
+
+    counts = names["Counts"]()
+    async with session(Refusing, observer=[counts]) as s:
+        assert await s.mail("<x@spam.example>") is REJECT
+    assert counts.answers == {"spf_fail": 1}
+
+
+def test_the_line_of_a_message_in_the_readme_is_one_that_the_log_writes(caplog: pytest.LogCaptureFixture) -> None:
+    shown = README.partition("postmaster needs to know::\n\n")[2].partition("\n\n")[0]
+    where = Where(1, "192.0.2.1", "eom", "4XyZ", "127.0.0.1:40312")
+    refused = RefusedRecipient("c@y.example", "550 5.1.1 no such mailbox")
+    envelope = ("h", "a@x.example", ("b@y.example",), (refused,), 1)
+    with caplog.at_level("INFO", logger="aiomilter"):
+        LogObserver().message_ended(MessageEnded(where, *envelope, "reject", "spf_fail", (), 0, None, 0.012))
+    assert " ".join(shown.split()) == caplog.records[0].getMessage()
 
 
 def test_the_first_filter_has_no_more_than_20_lines() -> None:

@@ -77,7 +77,7 @@ async def test_edits_leave_with_a_verdict_that_lets_the_message_pass_and_no_othe
     )
     edits = [("h", b"X-A\x001\0"), ("b", b"new")] if answer in (None, CONTINUE, ACCEPT) else []
     assert found == [*edits, *frames(last.packet)]
-    assert [summary.edits for summary in scene.watcher.messages] == [len(edits)]
+    assert [summary.edit_count for summary in scene.watcher.messages] == [len(edits)]
 
 
 async def test_edits_of_one_message_are_not_in_the_next() -> None:

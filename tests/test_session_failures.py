@@ -9,6 +9,8 @@ import pytest
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, LocalProtocolError, Reply, Stage, TemporaryFailure
 from aiomilter.exceptions import ResolverFailure, ResolverTimeout, StoreError
 from aiomilter.handler import CALLBACKS as NAME_OF
+from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
+from aiomilter.observe.guard import Guard
 from aiomilter.testing.resolver import ZoneResolver
 
 from .patience import PATIENCE
@@ -586,7 +588,19 @@ class Raising(Watcher):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("name", ["event", "refused", "message_ended", "failed", "remarked", "peer_error"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "debug",
+        "event_seen",
+        "answer_sent",
+        "client_refused",
+        "message_ended",
+        "callback_failed",
+        "temporary_failed",
+        "peer_error",
+    ],
+)
 async def test_an_observer_that_raises_is_dropped(name: str, caplog: pytest.LogCaptureFixture) -> None:
     play = {"connect": TEMPFAIL, "helo": TemporaryFailure("x"), "envfrom": ValueError("x"), "envrcpt": REJECT}
     async with serving(filter_class(play), observer=Raising(name)) as scene:
@@ -600,11 +614,9 @@ async def test_an_observer_that_raises_is_dropped(name: str, caplog: pytest.LogC
 
 
 def test_an_observer_that_raises_at_start_keeps_nothing_from_starting(caplog: pytest.LogCaptureFixture) -> None:
-    from aiomilter.observe.guard import Guard
-
-    guard = Guard(Raising("started"))
-    guard.started("inet:1@x", False)
-    guard.stopped("inet:1@x")
+    guard = Guard(Raising("lifecycle"))
+    guard.tell(Lifecycle(SERVER, LifecycleKind.LISTENER_STARTED, "listening"))
+    guard.tell(Lifecycle(SERVER, LifecycleKind.LISTENER_STOPPED, "no longer listening"))
 
     assert len(caplog.records) == 1
 

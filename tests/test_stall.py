@@ -15,7 +15,7 @@ import uvloop
 
 from aiomilter import Context, Mail, Milter, serve
 from aiomilter._serving import stall
-from aiomilter.observe import SERVER, Stall, Where
+from aiomilter.observe import SERVER, LoopStalled, Where
 from aiomilter.observe.log import LogObserver
 from aiomilter.server import Server
 
@@ -43,11 +43,11 @@ class Releasing(Watcher):
         self.over = asyncio.Event()
         self.threads: list[str] = []
 
-    def stalled(self, stall: Stall) -> None:
-        if f" in {self.culprit}\n" in stall.stack:
-            super().stalled(stall)
+    def loop_stalled(self, event: LoopStalled) -> None:
+        if f" in {self.culprit}\n" in event.stack:
+            super().loop_stalled(event)
             self.threads.append(threading.current_thread().name)
-            if stall.over:
+            if event.over:
                 self.over.set()
             else:
                 self.told.set()
@@ -121,7 +121,7 @@ def test_who_blocks_the_loop_is_said_while_it_lasts_and_again_when_it_is_over(lo
     for each in (first, last):
         where = each.where
         assert (where.connection, where.callback, where.client, where.queue_id) == (1, "envfrom", "192.0.2.1", "Q1")
-        assert each.filter == "tests.test_stall.Blocking"
+        assert where.filter == "tests.test_stall.Blocking"
         names = [line.rpartition(" in ")[2] for line in each.stack.splitlines() if line.startswith("  File ")]
         assert names[:2] == ["envfrom", "look_up"], "its own frames, and none of ours"
     assert (first.over, last.over) == (False, True)
@@ -193,7 +193,7 @@ def test_whoever_else_blocks_the_loop_is_shown(loop: str) -> None:
 
     on(loop, main)
     first, last = observer.stalls
-    assert (first.where, first.filter, last.where) == (SERVER, "", SERVER)
+    assert (first.where, last.where) == (SERVER, SERVER)
     assert "in somebody_else" in first.stack
 
 
@@ -323,12 +323,12 @@ def test_loops_in_several_threads_are_watched_each_by_itself() -> None:
 
 def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """One record with the stack, one with the length; what comes from outside can forge nothing."""
-    where = Where(7, "192.0.2.1\r\nx", "envfrom", "Q1\n")
-    stall = Stall(where, "filters.Greylist", '  File "f.py", line 3, in envfrom\n    time.sleep(9)', 1.234, False)
+    where = Where(7, "192.0.2.1\r\nx", "envfrom", "Q1\n", filter="filters.Greylist")
+    stall = LoopStalled(where, '  File "f.py", line 3, in envfrom\n    time.sleep(9)', 1.234, False)
     with caplog.at_level(logging.WARNING, logger="aiomilter"):
-        LogObserver().stalled(stall)
-        LogObserver().stalled(replace(stall, duration=9.0, over=True))
-        LogObserver().stalled(replace(stall, where=SERVER, filter=""))
+        LogObserver().loop_stalled(stall)
+        LogObserver().loop_stalled(replace(stall, duration=9.0, over=True))
+        LogObserver().loop_stalled(replace(stall, where=SERVER))
 
     first, last, other = caplog.records
     found: Any = first

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -21,7 +20,18 @@ from aiomilter._cli.shape import schema
 from aiomilter._cli.target import Target, load, own_traceback, start_trouble
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.exceptions import MilterError, RemoteProtocolError
-from aiomilter.observe import MessageSummary, Stall, Where
+from aiomilter.observe import (
+    CallbackFailed,
+    CallbackTimedOut,
+    InternalError,
+    Limit,
+    LimitReached,
+    Misuse,
+    Observer,
+    PeerError,
+    TemporaryFailed,
+    Where,
+)
 from aiomilter.server import Factory
 from aiomilter.testing import session
 from aiomilter.wire.constants import Stage
@@ -277,48 +287,46 @@ async def _play(opened: mta.Session, play: Play, messages: list[Message], *, con
         await opened.close()
 
 
-class _Watch:
-    """An observer that keeps what goes wrong.
+class _Watch(Observer):
+    """Keeps what goes wrong.
 
     Args:
         play: Takes it.
     """
 
-    debug = False
-
     def __init__(self, play: Play) -> None:
         self._play = play
 
-    def started(self, address: str, everywhere: bool) -> None:
-        """Nothing listens."""
-
-    def stopped(self, address: str) -> None:
-        """Nothing listened."""
-
-    def event(self, where: Where, event: object) -> None:
-        """Nothing: the steps are known."""
-
-    def refused(self, where: Where, answer: str) -> None:
-        """Nothing: the answers are known."""
-
-    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
-        """Nothing: the message is known."""
-
-    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
+    def callback_failed(self, event: CallbackFailed) -> None:
         """Keep a failure."""
-        shown = f"{type(error).__name__}: {error}" if error is not None else what
-        self._play.failures.append(Failure(where.callback, shown, own_traceback(error) if error is not None else ""))
+        error = event.error
+        shown = f"{type(error).__name__}: {error}" if error is not None else event.what
+        traceback = own_traceback(error) if error is not None else ""
+        self._play.failures.append(Failure(event.where.callback, shown, traceback))
 
-    def remarked(self, where: Where, what: str) -> None:
+    def internal_error(self, event: InternalError) -> None:
+        """Keep a failure."""
+        self.callback_failed(CallbackFailed(event.where, event.what, event.error))
+
+    def callback_timed_out(self, event: CallbackTimedOut) -> None:
+        """Keep a failure."""
+        self._play.failures.append(Failure(event.where.callback, event.what))
+
+    def limit_reached(self, event: LimitReached) -> None:
+        """Keep a limit; that of the edits fails the message."""
+        self._keep(event.where, event.what, fatal=event.limit is Limit.EDITS)
+
+    def temporary_failed(self, event: TemporaryFailed) -> None:
         """Keep a remark."""
-        self._play.failures.append(Failure(where.callback, what, fatal=False))
+        self._keep(event.where, event.what)
 
-    def peer_error(self, where: Where, kind: str, what: str) -> None:
-        """Keep it as a remark."""
-        self.remarked(where, what)
+    def misuse(self, event: Misuse) -> None:
+        """Keep a remark."""
+        self._keep(event.where, event.what)
 
-    def stalled(self, stall: Stall) -> None:
-        """Never called: nothing listens."""
+    def peer_error(self, event: PeerError) -> None:
+        """Keep a remark."""
+        self._keep(event.where, event.what)
 
-    def noted(self, what: str) -> None:
-        """Nothing: there is no daemon."""
+    def _keep(self, where: Where, what: str, *, fatal: bool = False) -> None:
+        self._play.failures.append(Failure(where.callback, what, fatal=fatal))

@@ -17,7 +17,8 @@ from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
 from aiomilter._process.systemd import Systemd
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import GIVEN_UP, RELOADED, RELOADING, UNCHANGED, run_service, run_workers
-from aiomilter.observe import SERVER, Observer
+from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
+from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Server
@@ -91,7 +92,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     Raises:
         Trouble: A socket cannot be listened on, or a process not be forked.
     """
-    observer = LogObserver()
+    observer = Guard(LogObserver())
 
     def make(share: AcceptBalancer, later: bool) -> _FilterService:
         return _service(settings, sockets, share=share, later=later)
@@ -150,11 +151,12 @@ def _end_trouble(target: str, error: BaseException) -> Trouble:
     return Trouble(f"{target} failed at its end: {type(error).__name__}: {error}", details=own_traceback(error))
 
 
-def _log_trouble(observer: Observer, what: str, trouble: Trouble, error: BaseException) -> None:
+def _log_trouble(observer: Guard, what: str, trouble: Trouble, error: BaseException) -> None:
     """Write a record on what could not be done, with the user's own exception where there is more to be seen in that."""
     cause = error.__context__ if trouble is error else error
     shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
-    observer.failed(SERVER, f"cannot {what}: {trouble}; {UNCHANGED}", shown)
+    text = f"cannot {what}: {trouble}; {UNCHANGED}"
+    observer.tell(Lifecycle(SERVER, LifecycleKind.RELOAD_FAILED, text, shown))
 
 
 def _socket_trouble(error: OSError, target: str) -> Trouble:
@@ -254,26 +256,27 @@ class _FilterService:
         Returns:
             Whether that worked; the log says what has happened.
         """
-        target, observer = self._settings.target, self._server.observer
-        observer.noted(RELOADING)
+        target, server = self._settings.target, self._server
+        server.tell_reload(LifecycleKind.RELOADING, RELOADING)
         try:
             tls(self._settings.tls_files)  # if it cannot be used, nothing has changed yet
             async with self._loader.anew() as factory:
                 await self._server.reload(factory)
         except asyncio.CancelledError:
-            observer.remarked(SERVER, GIVEN_UP)
+            server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
             raise
         except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
-            _log_trouble(observer, "reload", trouble, error)
+            _log_trouble(server.observer, "reload", trouble, error)
             return False
         logs.go_on(self._settings.options.log_level)
         try:
             self._renew_tls()
         except Trouble as trouble:  # the files have changed since a moment ago
-            observer.failed(SERVER, f"reloaded the filter alone: {trouble}; TLS goes on as before", None)
+            what = f"reloaded the filter alone: {trouble}; TLS goes on as before"
+            server.tell_reload(LifecycleKind.RELOAD_FAILED, what)
             return False
-        observer.noted(RELOADED)
+        server.tell_reload(LifecycleKind.RELOADED, RELOADED)
         return True
 
     def _renew_tls(self) -> None:

@@ -7,7 +7,7 @@ from aiomilter.exceptions import ResolverError, StoreError, TemporaryFailure
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import Progress
-from aiomilter.wire.replies import CONTINUE, Response, Verdict
+from aiomilter.wire.replies import CONTINUE, Refusal, Reply, Response, Verdict
 
 __all__ = [
     "CANCELLED",
@@ -18,6 +18,7 @@ __all__ = [
     "answer_text",
     "answers_of",
     "error_text",
+    "reason_of",
     "temporary_cause",
 ]
 
@@ -82,4 +83,11 @@ def error_text(error: BaseException) -> str:
 
 def answer_text(response: Any) -> str:
     """Return an answer as the log shows it, in one line."""
+    if isinstance(response, Refusal):
+        response = response.verdict
     return response.name.lower() if isinstance(response, Verdict) else str(response).replace("\r\n", " / ")
+
+
+def reason_of(response: Any) -> str:
+    """Return the reason that a filter gave for its answer; "" without one."""
+    return response.reason if isinstance(response, Reply | Refusal) else ""

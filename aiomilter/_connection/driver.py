@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar, cast
 from aiomilter._connection.session import Session
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.exceptions import RemoteProtocolError
+from aiomilter.observe import EventSeen, PeerErrorKind
 from aiomilter.wire.connection import NO_EVENTS
 from aiomilter.wire.events import BodyChunk, Data, EndOfHeaders, EndOfMessage, Header, Rcpt
 from aiomilter.wire.reader import read
@@ -94,7 +95,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
             for event in wire.events:
                 kind = type(event)
                 if debug and kind is not list and kind is not bytes:
-                    session.observer.event(session.where(), event)
+                    session.observer.tell(EventSeen(session.where(), event))
                 step = session.active.get(kind)
                 if step is None or (kind is BodyChunk and event.with_end):
                     if kind is bytes:
@@ -153,9 +154,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                 if session.over:
                     break  # type: ignore[unreachable]
     except RemoteProtocolError as error:
-        what = str(error)
-        # What was expected is ours to say, what was found the peer's.
-        session.observer.peer_error(session.where(), what.partition(" found")[0], what)
+        session.tell_peer_error(PeerErrorKind.PROTOCOL, str(error))
     yield from cast(Any, session.finish())
 
 
@@ -173,7 +172,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
         handler = session.handler
         for event in rest:
             if debug:
-                session.observer.event(session.where(), event)
+                session.observer.tell(EventSeen(session.where(), event))
             if callback is None:
                 response = None
             else:
@@ -195,7 +194,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
         if session.over:
             return
         if debug:
-            session.observer.event(session.where(), event)
+            session.observer.tell(EventSeen(session.where(), event))
         yield from cast(Any, session.handles[Header](session, event))
 
 

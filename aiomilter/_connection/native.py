@@ -14,11 +14,12 @@ from aiomilter.context import Context
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import NegotiationError, RemoteProtocolError, TemporaryFailure
 from aiomilter.handler import CALLBACKS, Handler, overrides
+from aiomilter.observe import Limit, PeerErrorKind, TemporaryFailed
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.negotiation import Agreement
-from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
 from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
 __all__ = ["MUCH", "NativeAnswering"]
@@ -62,6 +63,11 @@ class NativeAnswering:
     def begin(self) -> None:
         """Do nothing."""
 
+    def filter_name(self) -> str:
+        """Return the class of the filter."""
+        kind = type(self._session.handler)
+        return f"{kind.__module__}.{kind.__qualname__}"
+
     # ------------------------------------------------------------------------------------------------- negotiation
 
     async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
@@ -74,7 +80,7 @@ class NativeAnswering:
                 return None
             return session.agree(offer)
         except (NegotiationError, RemoteProtocolError) as error:
-            session.observer.peer_error(session.where(), "negotiation", str(error))
+            session.tell_peer_error(PeerErrorKind.NEGOTIATION, str(error))
             return None
 
     async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> bool:
@@ -143,9 +149,10 @@ class NativeAnswering:
         temporary = temporary_cause(error)
         if temporary is not None:
             kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
-            session.remark(f"{kind}: {error_text(temporary)!a:.500}")
+            what = f"{kind}: {error_text(temporary)!a:.500}"
+            session.observer.tell(TemporaryFailed(session.where(), what, temporary))
         else:
-            session.observer.failed(session.where(), f"{type(error).__name__} left the callback", error)
+            session.tell_failure(f"{type(error).__name__} left the callback", error)
         response = session.on_error()
         # A failure that may soon be over must not bounce mail for good.
         return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
@@ -165,7 +172,7 @@ class NativeAnswering:
             elif response.response is not CONTINUE and stage is not Stage.UNKNOWN:
                 session.defer(stage, response.response)
             return
-        if not isinstance(response, Verdict | Reply) or not is_legal(stage, response):
+        if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(stage, response):
             response = self._not_an_answer(response)
         if response is CONTINUE:
             if answer:
@@ -198,9 +205,13 @@ class NativeAnswering:
         if iscoroutine(response):
             response.close()
             hint = "; is an await missing?"
-        found = repr(response) if isinstance(response, Verdict | Reply | bool | int | str) else type(response).__name__
+        found = (
+            repr(response)
+            if isinstance(response, Verdict | Reply | Refusal | bool | int | str)
+            else type(response).__name__
+        )
         what = f"expected a verdict or Reply that this step takes, or None, found {found:.100}{hint}"
-        session.observer.failed(session.where(), what, None)
+        session.tell_failure(what)
         return session.on_error()
 
     def defer(self, stage: Stage, response: Response) -> None:
@@ -256,14 +267,15 @@ class NativeAnswering:
         failed, transaction.edits = transaction.edits is None, None
         if response is None:
             response = CONTINUE
-        sent = 0
+        sent = None
         if edits is not None and (edits.count or edits.overflow or edits.sources):
             if not failed and (response is CONTINUE or response is ACCEPT):
                 if edits.overflow:
-                    session.observer.failed(session.where(), "more edits than allowed; none is sent", None)
+                    most = session.options.max_edits
+                    session.tell_limit(Limit.EDITS, most, "more edits than allowed; none is sent")
                     response = session.on_error()
                 else:
-                    sent = edits.count
+                    sent = edits
                     session.out += edits.packets()
                     if isinstance(edits.body, bytes):
                         session.out += body_packets(edits.body)
@@ -271,13 +283,15 @@ class NativeAnswering:
                 return self._decided_later(edits, response, sent)
         self._end_decided(response, sent)
         # A small packet can bring on a large answer: a new body, above all.
-        return session.breathe() if session.congested or (sent and sum(map(len, session.out)) > MUCH) else None
+        return (
+            session.breathe() if session.congested or (sent is not None and sum(map(len, session.out)) > MUCH) else None
+        )
 
-    async def _decided_later(self, edits: Edits, response: Any, sent: int) -> None:
+    async def _decided_later(self, edits: Edits, response: Any, sent: Edits | None) -> None:
         """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
         session = self._session
         body = edits.body
-        if sent and isinstance(body, AsyncIterable):
+        if sent is not None and isinstance(body, AsyncIterable):
             edits.sources.remove(body)
             try:
                 last = await stream(
@@ -307,20 +321,20 @@ class NativeAnswering:
         session.channel.flush()
         await session.channel.drain()
 
-    def _end_decided(self, response: Any, sent: int) -> None:
-        """Answer the end of the message, after so many edits, and end it."""
+    def _end_decided(self, response: Any, sent: Edits | None) -> None:
+        """Answer the end of the message, after the edits that were sent, and end it."""
         session = self._session
         if response is CONTINUE:
             session.out.append(_CONTINUE)
         elif isinstance(response, Cancelled):
             if response.expected:
                 # Half a new body may have left: whatever on_error says, that may not pass.
-                session.out.append((TEMPFAIL if sent else session.on_error()).packet)
+                session.out.append((TEMPFAIL if sent is not None else session.on_error()).packet)
             return  # the message is still open, for abort
         elif isinstance(response, TimedOut):
             response = response.response
         else:
-            if not isinstance(response, Verdict | Reply) or not is_legal(Stage.EOM, response):
+            if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.EOM, response):
                 response = self._not_an_answer(response)
             session.out.append(response.packet)
         session.end_message(response, sent)

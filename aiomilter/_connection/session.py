@@ -9,7 +9,7 @@ Whatever leaves a callback is its failure, so this package is where all exceptio
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from inspect import CO_COROUTINE
 from itertools import islice
@@ -17,15 +17,29 @@ from time import monotonic
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
 
 from aiomilter._connection import suspension
-from aiomilter._connection.answers import TimedOut, answer_text
+from aiomilter._connection.answers import TimedOut, answer_text, reason_of
 from aiomilter._connection.dispatch import CONTENT_STAGES, NOT_AGREED, Dispatch, DispatchTables, Step
+from aiomilter._connection.sent import Refusals, ToldPackets, answer_name, sent_edits
 from aiomilter._connection.suspension import TURN, Reason, Suspension
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.context import Scene
 from aiomilter.edits import Edits
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, STAGE_OF, Handler
-from aiomilter.observe import MessageSummary, Observer, Where
+from aiomilter.observe import (
+    OPTION_OF,
+    AnswerSent,
+    CallbackFailed,
+    ClientRefused,
+    Limit,
+    LimitReached,
+    MessageEnded,
+    Misuse,
+    PeerError,
+    PeerErrorKind,
+    Where,
+)
+from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection, OutOfOrder, Repeated, TooMany
 from aiomilter.wire.constants import Command, Stage
@@ -46,7 +60,7 @@ from aiomilter.wire.events import (
 )
 from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.reader import LARGE
-from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, TEMPFAIL, Reply, Response, Verdict
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, TEMPFAIL, Refusal, Reply, Response, Verdict
 from aiomilter.wire.state import Rules, ends_message, is_legal
 
 __all__ = ["STAGE_BY_COMMAND", "Answering", "Channel", "Session"]
@@ -70,6 +84,8 @@ class Channel(suspension.Channel, Protocol):
     """Of the connection, for the log."""
     peer: str
     """Who is at the other end, for the log; "" if not known."""
+    listener: str
+    """The socket that accepted the connection; "" if none did."""
     memory: MemoryLimit
     """What all connections may keep."""
 
@@ -97,6 +113,10 @@ class Answering(Protocol):
 
     def begin(self) -> None:
         """Take note of a new SMTP connection: its handler has been made."""
+
+    def filter_name(self) -> str:
+        """Return the class of the filter, for the observers; called from any thread."""
+        ...
 
     async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
         """Return what is agreed on, and the packet that says so; None to close the connection."""
@@ -146,7 +166,7 @@ class Session:
         make: Makes the handler of an SMTP connection.
         tables: Of the factory that makes them.
         options: Limits, time-outs and the answer to failures.
-        observer: Hears what happens; it must not raise.
+        observer: Hears what happens.
         channel: Writes, cancels and closes.
         answering: Makes what says what answers mean.
     """
@@ -157,6 +177,7 @@ class Session:
         "_measured",
         "_most_recipients",
         "_recipients_size",
+        "_refusals",
         "_stray",
         "_suspension",
         "_tables",
@@ -192,22 +213,22 @@ class Session:
         make: Callable[[], Handler],
         tables: DispatchTables,
         options: Options,
-        observer: Observer,
+        observer: Guard,
         channel: Channel,
         answering: "Callable[[Session], Answering]",
     ) -> None:
         self._make = make
         self._tables = tables
         self.options: Options = options
-        self.observer: Observer = observer
+        self.observer: Guard = observer
         self.debug: bool = observer.debug
-        """Whether the observer wants to hear of each event."""
+        """Whether an observer wants to hear of each event, and of each answer."""
         self.channel: Channel = channel
         self.answering: Answering = answering(self)
         self.wire: Connection = Connection(
             options.max_frame_size, self.answering.rules, options.max_headers, options.max_headers_size
         )
-        self.out: list[bytes] = []
+        self.out: list[bytes] = ToldPackets(self.tell_answer) if self.debug else []
         self.over: bool = False
         self.draining: bool = False
         self.congested: bool = False
@@ -239,6 +260,8 @@ class Session:
         # How many recipients this message may have, how many were looked at, and their octets.
         self._most_recipients = options.max_recipients
         self._measured = self._recipients_size = 0
+        # The recipients that were refused; none where none was, in most messages.
+        self._refusals: Refusals | None = None
 
     # ------------------------------------------------------------------------------------------- for the transport
 
@@ -266,14 +289,22 @@ class Session:
         """Return where the session is, for the observer."""
         return self._where(self.wire.macro("i") or None)
 
-    def seen_from_outside(self) -> tuple[Where, str]:
-        """Return where the session is, and the class of its filter: to another thread, so nothing may change."""
-        kind = type(self.handler)
-        return self._where(self.wire.peek("i") or None), f"{kind.__module__}.{kind.__qualname__}"
+    def seen_from_outside(self) -> Where:
+        """Return where the session is: to another thread, so nothing may change."""
+        return self._where(self.wire.peek("i") or None)
 
     def _where(self, queue_id: str | None) -> Where:
         client, channel = self.transaction.client, self.channel
-        return Where(channel.number, client.raw_address or client.hostname, self.callback, queue_id, channel.peer)
+        return Where(
+            connection=channel.number,
+            client=client.raw_address or client.hostname,
+            callback=self.callback,
+            queue_id=queue_id,
+            peer=channel.peer,
+            server=self.options.name,
+            listener=channel.listener,
+            filter="" if self.handler is None else self.answering.filter_name(),
+        )
 
     # ------------------------------------------------------------------------------------------- callbacks that wait
 
@@ -350,7 +381,25 @@ class Session:
 
     def remark(self, what: str) -> None:
         """Have something logged that the filter has done, and that will not do what it is meant to."""
-        self.observer.remarked(self.where(), what)
+        self.observer.tell(Misuse(self.where(), what))
+
+    # ---------------------------------------------------------------------------------------------- for the observers
+
+    def tell_answer(self, octets: bytes) -> None:
+        """Tell of a packet that is to be sent."""
+        self.observer.tell(AnswerSent(self.where(), answer_name(octets)))
+
+    def tell_limit(self, limit: Limit, number: int, what: str) -> None:
+        """Tell that a limit was reached."""
+        self.observer.tell(LimitReached(self.where(), limit, number, OPTION_OF[limit], what))
+
+    def tell_peer_error(self, kind: PeerErrorKind, what: str) -> None:
+        """Tell what the peer did."""
+        self.observer.tell(PeerError(self.where(), kind, what))
+
+    def tell_failure(self, what: str, error: BaseException | None = None) -> None:
+        """Tell that a callback failed."""
+        self.observer.tell(CallbackFailed(self.where(), what, error))
 
     # ---------------------------------------------------------------------------------------------------- answering
 
@@ -369,7 +418,7 @@ class Session:
         """Return what a policy says of this client, or TEMPFAIL where the stage does not take that."""
         if isinstance(policy, FailurePolicy):
             policy = policy.answer(self.transaction.client, bool(self.wire.macro("auth_authen")))
-        if isinstance(policy, Verdict | Reply) and is_legal(STAGE_OF.get(self.callback, Stage.EOM), policy):
+        if isinstance(policy, Verdict | Reply | Refusal) and is_legal(STAGE_OF.get(self.callback, Stage.EOM), policy):
             return cast(Response, policy)
         return TEMPFAIL
 
@@ -392,7 +441,7 @@ class Session:
         """Call no callback for content any more: nothing but body and end of message can follow."""
         self.active = _NOTHING
 
-    def give_deferred(self, stage: Stage) -> bool:
+    def give_deferred(self, stage: Stage, recipient: Rcpt | None = None) -> bool:
         """Return whether an answer is deferred; if this stage has an answer, give it.
 
         A refusal given to a recipient does not end the message: it stays deferred for the next.
@@ -405,8 +454,8 @@ class Session:
             self.out.append(self.deferred.packet)
             if ends_message(stage, self.deferred):
                 self.decide(self.deferred)
-            else:
-                self.transaction.refused += 1
+            elif recipient is not None:
+                self._refused(recipient, self.deferred)
         return True
 
     # -------------------------------------------------------------------------------------------------- the message
@@ -420,18 +469,18 @@ class Session:
     def decide(self, response: Response) -> None:
         """End the message with an answer of ours."""
         self.decision = response
-        self.end_message(response, 0)
+        self.end_message(response)
         self.wire.decide()
 
-    def end_message(self, answer: Any, edits: int) -> None:
+    def end_message(self, answer: Any, sent: Edits | Sequence[bytes] | None = None) -> None:
         """Tell the observer, call what was registered with ``on_end``, and forget the message.
 
         Args:
             answer: What ended it; None for an ABORT.
-            edits: How many were sent.
+            sent: The edits that were sent, or their packets.
         """
         transaction = self.transaction
-        self.observer.message_ended(lambda: self._summary(answer, edits))
+        self.observer.message_ended(lambda: self._summary(answer, sent))
         if transaction.endings is not None:
             self.channel.flush()
             for function, args in transaction.endings:
@@ -440,23 +489,32 @@ class Session:
                 except BaseException as error:
                     if isinstance(error, KeyboardInterrupt):
                         raise
-                    self.observer.failed(self.where(), "a function given to on_end raised", error)
+                    self.tell_failure("a function given to on_end raised", error)
+        if transaction.refused:
+            self._refusals = None
         transaction.end()
         if self.channel.memory.messages:
             self.channel.memory.messages.discard(self)
         self.deferred = self.connection_deferred
         self.streaming = False
 
-    def _summary(self, answer: Any, edits: int) -> MessageSummary:
+    def _summary(self, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded:
         transaction = self.transaction
-        return MessageSummary(
+        edits, edit_count, quarantine = sent_edits(sent)
+        declined = () if self.agreement is None else self.agreement.declined
+        asked = Stage.RCPT not in declined or transaction.recipients
+        return MessageEnded(
             where=self.where(),
             helo=transaction.helo,
             sender=None if transaction.sender is None else transaction.sender.address,
-            recipients=tuple(rcpt.address for rcpt in transaction.recipients),
-            refused=transaction.refused,
+            recipients=tuple(rcpt.address for rcpt in transaction.recipients) if asked else None,
+            refused=tuple(self._refusals or ()),
+            refused_count=transaction.refused,
             answer="abort" if answer is None else answer_text(answer),
+            reason=reason_of(answer),
             edits=edits,
+            edit_count=edit_count,
+            quarantine=quarantine,
             duration=monotonic() - self._began,
         )
 
@@ -485,7 +543,7 @@ class Session:
     def rcpt(self, event: Rcpt) -> Step | None:
         """Return the step of a recipient; none if it was answered."""
         transaction = self.transaction
-        if (self.deferred is not None or not transaction.in_message) and self.give_deferred(Stage.RCPT):
+        if (self.deferred is not None or not transaction.in_message) and self.give_deferred(Stage.RCPT, event):
             return None
         count = len(transaction.recipients) + transaction.refused
         if not count:
@@ -494,7 +552,7 @@ class Session:
         if count < self._most_recipients and (count & 15 != 15 or self._measures(count)):
             return self.dispatch.envelope[Rcpt]
         if count == self._most_recipients:
-            self.observer.peer_error(self.where(), "recipients", "more recipients than allowed")
+            self.tell_limit(Limit.RECIPIENTS, self.options.max_recipients, "more recipients than allowed")
         response = Reply(452, "4.5.3", "Too many recipients")
         self.recipient(event, response)
         self.answer_step(Stage.RCPT, response, self.answers[Stage.RCPT])
@@ -513,24 +571,39 @@ class Session:
     def _measure(self) -> int:
         """Return the octets that the recipients of the message take, each of which is looked at once."""
         recipients = self.transaction.recipients
+        refused = 0 if self._refusals is None else self._refusals.size
         if not recipients:
-            return 0
+            return refused
         for rcpt in islice(recipients, self._measured, None):
             self._recipients_size += _TEXT_SIZE + len(rcpt.path) + sum(map(len, rcpt.params))
             self._recipients_size += _TEXT_SIZE * len(rcpt.params)
         self._measured = len(recipients)
-        return self._recipients_size
+        return self._recipients_size + refused
 
     def recipient(self, event: Rcpt, response: Any) -> None:
         """Take note of what became of a recipient."""
-        transaction = self.transaction
+        if response is not None and response is not CONTINUE and self._refuses(event, response):
+            return
+        # Else the MTA refuses it itself.
+        if not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":
+            self.transaction.recipients.append(event)
+
+    def _refuses(self, event: Rcpt, response: Any) -> bool:
+        """Return whether an answer refuses a recipient, and take note of one that it does."""
         if isinstance(response, TimedOut):
             response = response.response
-        if response is not None and not (isinstance(response, Verdict) and response in _TAKEN):
-            transaction.refused += 1
-        # Else the MTA refuses it itself.
-        elif not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":
-            transaction.recipients.append(event)
+        if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.RCPT, response):
+            response = self.on_error()  # what is answered for an answer that is none
+        if isinstance(response, Verdict) and response in _TAKEN:
+            return False
+        self._refused(event, response)
+        return True
+
+    def _refused(self, event: Rcpt, response: Any) -> None:
+        if self._refusals is None:
+            self._refusals = Refusals()
+        self.transaction.refused += 1
+        self._refusals.add(event, response)
 
     async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
         """Handle content while an answer is deferred, or the body is skipped."""
@@ -548,7 +621,7 @@ class Session:
                 self.answer_step(Stage.HEADER, None, self.answers[Stage.HEADER])
             return
         self.callback = CALLBACKS[Stage.HEADER]
-        self.observer.peer_error(self.where(), "header fields", "more header fields than allowed")
+        self.tell_limit(Limit.HEADERS, self.options.max_headers, "more header fields than allowed")
         response = Reply(552, "5.3.4", "Message header too large")
         self.answering.answer(Stage.HEADER, response, self.answers[Stage.HEADER])
 
@@ -559,7 +632,7 @@ class Session:
         """End the message without an answer."""
         await self.answering.call_last("abort")
         self.callback = "abort"
-        self.end_message(None, 0)
+        self.end_message(None)
         self.wire.end_message()
 
     async def _repeated(self, event: Repeated) -> None:
@@ -573,7 +646,7 @@ class Session:
         if not self._stray:
             self._stray = True
             what = f"{command.name} came {place}; answered {answer_text(response)}"
-            self.observer.peer_error(self.where(), place, what)
+            self.tell_peer_error(PeerErrorKind.ORDER, what)
 
     # ---------------------------------------------------------------------------------------------- the connection
 
@@ -586,7 +659,7 @@ class Session:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            self.observer.failed(self.where(), "the factory raised; closing", error)
+            self.tell_failure("the factory raised; closing", error)
             self.over = True
             return False
         if self.agreement is not None:
@@ -633,8 +706,8 @@ class Session:
         self.answer_step(stage, response, answer)
         if isinstance(response, TimedOut):
             response = response.response
-        if isinstance(response, Verdict | Reply) and response is not CONTINUE:
-            self.observer.refused(self.where(), answer_text(response))
+        if isinstance(response, Verdict | Reply | Refusal) and response is not CONTINUE:
+            self.observer.tell(ClientRefused(self.where(), answer_text(response), reason_of(response)))
 
     def callback_for(self, stage: Stage) -> Callable[..., Any] | None:
         """Return the handler's callback for a stage; those that are called once a connection are not worth being kept."""

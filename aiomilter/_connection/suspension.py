@@ -8,7 +8,8 @@ from aiomilter._connection.answers import CANCELLED, NOT_EXPECTED, PROGRESS_PACK
 from aiomilter._connection.deadlines import Clock, Deadlines
 from aiomilter.context import Scene
 from aiomilter.handler import STAGE_OF
-from aiomilter.observe import Observer, Where
+from aiomilter.observe import CallbackTimedOut, Where
+from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection
 from aiomilter.wire.constants import Command, Stage
@@ -83,7 +84,7 @@ class Waiting(Protocol):
         ...
 
     @property
-    def observer(self) -> Observer:
+    def observer(self) -> Guard:
         """Hears what happens."""
         ...
 
@@ -218,8 +219,9 @@ class Suspension:
         if sent:
             session.out.append(response.packet)
             session.channel.flush()
-        answered = f", answered {answer_text(response)}" if sent else ""
-        session.observer.failed(session.where(), f"{limit}; cancelled{answered}", None)
+        answer = answer_text(response) if sent else ""
+        what = f"{limit}; cancelled{f', answered {answer}' if sent else ''}"
+        session.observer.tell(CallbackTimedOut(session.where(), what, answer))
         self.cancel(Reason.TIMEOUT)
 
     def stuck(self) -> None:
@@ -227,7 +229,7 @@ class Suspension:
         session = self._session
         seconds = session.options.cancel_timeout
         what = f"the callback did not end within {seconds:g} s of its cancellation; closing"
-        session.observer.failed(session.where(), what, None)
+        session.observer.tell(CallbackTimedOut(session.where(), what, stuck=True))
         session.over = True
         session.channel.give_up()
 

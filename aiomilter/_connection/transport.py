@@ -22,7 +22,8 @@ from aiomilter._connection.suspension import Reason
 from aiomilter._connection.tasks import ConnectionTask, Continuation, Run
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.handler import Handler
-from aiomilter.observe import Observer, Where
+from aiomilter.observe import InternalError, PeerErrorKind, Where
+from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 
 __all__ = ["QUICK_ACK", "MilterProtocol", "connection_of"]
@@ -44,11 +45,12 @@ class MilterProtocol(asyncio.Protocol):
         make: Makes the handler of an SMTP connection.
         tables: Of the factory that makes them.
         options: Limits and time-outs.
-        observer: Hears what happens; must not raise.
+        observer: Hears what happens.
         number: Of the connection.
         ended: Called once when the connection and all its callbacks are over.
         memory: What all connections may keep.
         peer: Who is at the other end, for the log; "" if not known.
+        listener: The socket that accepted the connection; "" if none did.
     """
 
     __slots__ = (
@@ -75,6 +77,7 @@ class MilterProtocol(asyncio.Protocol):
         "_write_timer",
         "context",
         "idle",
+        "listener",
         "memory",
         "number",
         "peer",
@@ -91,14 +94,16 @@ class MilterProtocol(asyncio.Protocol):
         make: Callable[[], Handler],
         tables: DispatchTables,
         options: Options,
-        observer: Observer,
+        observer: Guard,
         number: int,
         ended: Callable[["MilterProtocol"], None],
         memory: MemoryLimit,
         peer: str = "",
+        listener: str = "",
     ) -> None:
         self.number: int = number
         self.peer: str = peer
+        self.listener: str = listener
         self.idle: int = 0
         self.memory: MemoryLimit = memory
         # Octets the memory knows of; unfinished packets found, and how often the last was found unfinished.
@@ -137,8 +142,8 @@ class MilterProtocol(asyncio.Protocol):
         """Return where the session is, for the observer."""
         return self._session.where()
 
-    def at_work(self) -> tuple[Where, str]:
-        """Return where the session is, and its filter; for another thread, so that nothing changes."""
+    def at_work(self) -> Where:
+        """Return where the session is; for another thread, so that nothing changes."""
         return self._session.seen_from_outside()
 
     # ------------------------------------------------------------------------------------------- from the transport
@@ -434,7 +439,7 @@ class MilterProtocol(asyncio.Protocol):
         what = (
             "aiomilter has a bug here" if isinstance(error, Exception) else f"{type(error).__name__} ends the callback"
         )
-        self._observer.failed(self._session.where(), f"{what}; closing the connection", error)
+        self._observer.tell(InternalError(self._session.where(), f"{what}; closing the connection", error))
         self._session.over = True
         self._session.stop_clock()
         self._running = False
@@ -507,7 +512,7 @@ class MilterProtocol(asyncio.Protocol):
             self._time_writing()
             return
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-        self._observer.peer_error(self._session.where(), "write timeout", what)
+        self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
         self._abort()
 
 

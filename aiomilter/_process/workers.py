@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from aiomilter._process import lifecycle
@@ -25,7 +26,8 @@ from aiomilter._process.lifecycle import Control, Service
 from aiomilter._process.systemd import Systemd
 from aiomilter._serving.binding import Bound
 from aiomilter._serving.sharing import PLACES, AcceptBalancer, absent, present, shared_counts
-from aiomilter.observe import SERVER, Observer
+from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
+from aiomilter.observe.guard import Guard
 
 __all__ = ["Backoff", "Make", "Report", "Supervisor"]
 
@@ -137,6 +139,7 @@ class Supervisor:
         loop_factory: Makes the event loop of a worker; None for asyncio's.
         systemd: Is told how the whole does.
         observer: Hears what happens, in this process.
+        name: Of the server.
         report: See :data:`Report`.
     """
 
@@ -151,7 +154,8 @@ class Supervisor:
         cancel_timeout: float,
         loop_factory: LoopFactory,
         systemd: Systemd,
-        observer: Observer,
+        observer: Guard,
+        name: str = "",
         report: Report,
     ) -> None:
         self._make = make
@@ -163,6 +167,7 @@ class Supervisor:
         self._loop_factory = loop_factory
         self._systemd = systemd
         self._observer = observer
+        self._where = replace(SERVER, server=name)
         self._report = report
         self._counts = shared_counts()
         self._backoff = Backoff()
@@ -240,7 +245,7 @@ class Supervisor:
                 self._serving.append(self._fork("start a worker"))
             except OSError as error:
                 delay = self._backoff.died(0.0) or Backoff.FIRST
-                self._observer.failed(SERVER, f"cannot start a worker: {error}; trying again in {delay:g} s", None)
+                self._tell(LifecycleKind.WORKER_FAILED, f"cannot start a worker: {error}; trying again in {delay:g} s")
                 self._replace_at.append(now + delay)
         watchdog = self._systemd.watchdog
         if self._alive_at is not None and self._alive_at <= now and watchdog is not None:
@@ -251,7 +256,7 @@ class Supervisor:
             if stuck or (worker.kill_at is not None and worker.kill_at <= now):
                 why = f"gave no sign of life for {watchdog:g} s" if stuck else "did not end in time"
                 if stuck or not worker.dismissed:
-                    self._observer.failed(SERVER, f"worker {worker.pid} {why}; killing it", None)
+                    self._tell(LifecycleKind.WORKER_FAILED, f"worker {worker.pid} {why}; killing it", worker.pid)
                 worker.seen = worker.kill_at = None
                 # With a core or Python's own report (faulthandler) of where it was stuck, if these are on.
                 worker.kill(signal.SIGABRT if stuck else signal.SIGKILL)
@@ -274,8 +279,8 @@ class Supervisor:
             worker.call_off()
             self._leaving.append(worker)
         if self._coming:
-            self._observer.remarked(SERVER, "a reload that was under way is given up: another was asked for")
-        self._observer.noted("reloading")
+            self._tell(LifecycleKind.RELOAD_CANCELLED, "a reload that was under way is given up: another was asked for")
+        self._tell(LifecycleKind.RELOADING, "reloading")
         self._told = False
         self._systemd.reloading()
         self._begin_set()
@@ -323,7 +328,7 @@ class Supervisor:
         except OSError as error:
             if not self._started:
                 raise
-            self._observer.failed(SERVER, f"cannot reload: {error}; nothing has changed", None)
+            self._tell(LifecycleKind.RELOAD_FAILED, f"cannot reload: {error}; nothing has changed")
             self._give_up_set()
             return False
         return True
@@ -348,14 +353,15 @@ class Supervisor:
             self._serve_if_alone()
         elif _DEAF in said and worker.ready and worker in self._serving:
             # Nobody has told it to, but its sessions may last: another is to accept meanwhile.
-            self._observer.noted(f"worker {worker.pid} accepts no more; {self._replace(worker)}")
+            what = f"worker {worker.pid} accepts no more; {self._replace(worker)}"
+            self._tell(LifecycleKind.WORKER_ENDED, what, worker.pid)
             self._leaving.append(worker)
         if _READY in said:
             worker.ready = True
             if worker in self._serving:
                 present(self._counts, worker.place)
                 worker.tell(_BEGIN)
-                self._observer.noted(f"worker {worker.pid} serves")
+                self._tell(LifecycleKind.WORKER_STARTED, f"worker {worker.pid} serves", worker.pid)
             elif self._coming is not None and worker in self._coming:
                 self._advance(self._coming)
 
@@ -388,9 +394,9 @@ class Supervisor:
         if self._told or self._accepting:
             return
         self._told = True
-        self._observer.noted(
-            f"{'reloaded: ' if self._started else ''}workers {_pids(self._serving)} serve new connections"
-        )
+        kind = LifecycleKind.RELOADED if self._started else LifecycleKind.WORKER_STARTED
+        how = "reloaded: " if self._started else ""
+        self._tell(kind, f"{how}workers {_pids(self._serving)} serve new connections")
         self._started = True
         self._systemd.ready(self._serving_status())
         if self._systemd.watchdog is not None and self._alive_at is None:
@@ -420,16 +426,18 @@ class Supervisor:
         if worker in self._leaving:
             self._leaving.remove(worker)
             if status and not worker.dismissed:
-                self._observer.failed(SERVER, f"worker {worker.pid} {how}", None)
+                self._tell(LifecycleKind.WORKER_FAILED, f"worker {worker.pid} {how}", worker.pid)
                 self._status = 1 if self._stopping else self._status
         elif worker in self._serving:
             what = f"worker {worker.pid} {how}; {self._replace(worker)}"
-            if status or worker.ready:
-                self._observer.failed(SERVER, what, None)
-            else:
-                self._observer.noted(what)  # told to end before it was ready
+            # One that was not ready yet was told to end.
+            ended = not (status or worker.ready)
+            self._tell(LifecycleKind.WORKER_ENDED if ended else LifecycleKind.WORKER_FAILED, what, worker.pid)
         else:
             self._set_failed(worker, status, how)
+
+    def _tell(self, kind: LifecycleKind, what: str, pid: int | None = None) -> None:
+        self._observer.tell(Lifecycle(self._where, kind, what, pid=pid))
 
     def _replace(self, worker: _Worker) -> str:
         """Have another serve in the place of one, and return what to say about that."""
@@ -449,9 +457,11 @@ class Supervisor:
         if not self._started:
             self._status = status if status > 0 else 1
             if status <= 0:
-                self._observer.failed(SERVER, f"worker {worker.pid} {how} before it was ready", None)
+                what = f"worker {worker.pid} {how} before it was ready"
+                self._tell(LifecycleKind.WORKER_FAILED, what, worker.pid)
         elif status <= 0:
-            self._observer.failed(SERVER, f"cannot reload: worker {worker.pid} {how}; nothing has changed", None)
+            what = f"cannot reload: worker {worker.pid} {how}; nothing has changed"
+            self._tell(LifecycleKind.RELOAD_FAILED, what, worker.pid)
         self._give_up_set()
 
     def _give_up_set(self) -> None:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 
+from aiomilter.observe import Limit
+
 __all__ = ["ConnectionLimits"]
 
 
@@ -13,11 +15,11 @@ class ConnectionLimits:
         most: Connections that are served at once.
         most_of_peer: Connections of one peer that are served at once; None for as many.
         most_refused: Connections above that; then nobody is let in.
-        say: Is told what limit was reached: of what kind, and a line for the log.
+        say: Is told which limit was reached, its value, and a line for the log.
     """
 
     def __init__(
-        self, most: int, most_of_peer: int | None, most_refused: int, say: Callable[[str, str], object]
+        self, most: int, most_of_peer: int | None, most_refused: int, say: Callable[[Limit, int, str], object]
     ) -> None:
         self._most = most
         self._most_of_peer = most_of_peer
@@ -43,9 +45,8 @@ class ConnectionLimits:
         """Return whether there is no room for another connection of a peer, not even to refuse it, but for those of others."""
         if self.full or len(self._refused) < self._most_refused or not self.at_peer_limit(peer):
             return False
-        self._say(
-            "refused connections of a peer", f"closing connections of {peer}: {self._most_refused} are refused already"
-        )
+        what = f"closing connections of {peer}: {self._most_refused} are refused already"
+        self._say(Limit.REFUSED_CONNECTIONS_PER_PEER, self._most_refused, what)
         return True
 
     def at_peer_limit(self, peer: str) -> bool:
@@ -59,10 +60,11 @@ class ConnectionLimits:
             peer: Who has made it; "" if nobody can tell, which counts as nobody's.
         """
         if self._served >= self._most:
-            self._say("connections", f"{self._most} connections are open; answering TEMPFAIL to more")
+            what = f"{self._most} connections are open; answering TEMPFAIL to more"
+            self._say(Limit.CONNECTIONS, self._most, what)
         elif self.at_peer_limit(peer):
             what = f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to more of it"
-            self._say("connections of a peer", what)
+            self._say(Limit.CONNECTIONS_PER_PEER, self._most_of_peer or 0, what)
         else:
             self._served += 1
             if peer and self._most_of_peer is not None:
@@ -72,7 +74,7 @@ class ConnectionLimits:
         self._refused.add(number)
         if self.full:
             what = f"{self._most_refused} connections above the limit are open; accepting no more until one has ended"
-            self._say("refused connections", what)
+            self._say(Limit.REFUSED_CONNECTIONS, self._most_refused, what)
         return False
 
     def leave(self, number: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from aiomilter.observe import Limit
+
 __all__ = ["Handshakes"]
 
 _MOST: Final = 200
@@ -52,12 +54,12 @@ class Handshakes:
         self._waiting: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, peer: str, say: Callable[[str, str], object]) -> AsyncIterator[None]:
+    async def turn(self, peer: str, say: Callable[[Limit, int, str], object]) -> AsyncIterator[None]:
         """Wait for a turn; the handshake is under way until the block is left.
 
         Args:
             peer: Who wants it; "" if nobody can tell, which counts as one peer.
-            say: Is told if it has to wait: of what kind the limit is, and a line for the log.
+            say: Is told if it has to wait: which limit was reached, its value, and a line for the log.
 
         Raises:
             TimeoutError: No turn came in time.
@@ -75,12 +77,13 @@ class Handshakes:
     def _has_room(self, peer: str) -> bool:
         return self._count < self.most and self._under_way[peer] < self.most_of_peer
 
-    def _say_why(self, peer: str, say: Callable[[str, str], object]) -> None:
+    def _say_why(self, peer: str, say: Callable[[Limit, int, str], object]) -> None:
         if self._count >= self.most:
-            say("TLS handshakes", f"{self._count} TLS handshakes are under way; more have to wait")
+            say(Limit.HANDSHAKES, self.most, f"{self._count} TLS handshakes are under way; more have to wait")
         else:
             count = self._under_way[peer]
-            say("TLS handshakes of a peer", f"{count} TLS handshakes of {peer} are under way; more of it have to wait")
+            what = f"{count} TLS handshakes of {peer} are under way; more of it have to wait"
+            say(Limit.HANDSHAKES_PER_PEER, self.most_of_peer, what)
 
     async def _wait(self, peer: str) -> None:
         turn: asyncio.Future[None] = self._loop.create_future()

@@ -8,6 +8,8 @@ gone within one read costs nothing here.
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from aiomilter.observe import Limit
+
 __all__ = ["MemoryLimit", "Reader"]
 
 _RELIEF: Final = 7 / 8
@@ -27,12 +29,12 @@ class MemoryLimit:
     Args:
         most: Octets that may be kept.
         most_messages: Messages that may be in work at once; None for any number.
-        say: Is told what limit was reached: of what kind, and a line for the log.
+        say: Is told which limit was reached, its value, and a line for the log.
     """
 
     __slots__ = ("_held", "_most", "_most_messages", "_say", "busy", "full", "messages", "used")
 
-    def __init__(self, most: int, most_messages: int | None, say: Callable[[str, str], object]) -> None:
+    def __init__(self, most: int, most_messages: int | None, say: Callable[[Limit, int, str], object]) -> None:
         self._most = most
         self._most_messages = most_messages
         self._say = say
@@ -51,7 +53,7 @@ class MemoryLimit:
         if not self.full and self.used >= self._most:
             self.full = self.busy = True
             what = f"{self.used} octets wait (max_memory); reading no more from who waits, refusing new messages"
-            self._say("memory", what)
+            self._say(Limit.MEMORY, self._most, what)
         elif self.full and self.used < self._most * _RELIEF:
             self.full, self.busy = False, self._most_messages is not None
             held, self._held = self._held, set()
@@ -75,7 +77,8 @@ class MemoryLimit:
         if self._most_messages is None:
             return True
         if len(self.messages) >= self._most_messages:
-            self._say("messages", f"{self._most_messages} messages are in work; answering 452 to more")
+            what = f"{self._most_messages} messages are in work; answering 452 to more"
+            self._say(Limit.MESSAGES, self._most_messages, what)
             return False
         self.messages.add(session)
         return True

@@ -20,9 +20,9 @@ from time import monotonic
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
-from aiomilter.observe import SERVER, Stall, Where
+from aiomilter.observe import SERVER, LoopStalled, Where
 
-__all__ = ["Claim", "Watch", "watch"]
+__all__ = ["Watch", "watch"]
 
 _LOOKS: Final = 4
 """How often within its time-out the loop notes that it is alive, and the thread looks whether it has."""
@@ -33,30 +33,20 @@ _DEPTH: Final = 40
 """So many frames of a stack are shown, the innermost."""
 
 
-class Claim(NamedTuple):
-    """Whose callback a frame runs.
-
-    Args:
-        where: Connection, client, callback and queue id.
-        filter: The name of the filter's class.
-    """
-
-    where: Where
-    filter: str
-
-
 class Watch(NamedTuple):
     """What a server wants watched.
 
     Args:
         timeout: Seconds that the loop may be blocked.
-        claim: Return whose callbacks a frame runs, if they are this server's.  Called in another thread.
+        claim: Return where a frame runs a callback, if it is one of this server's.  Called in another thread.
         report: Take a stall: in another thread while it lasts, in the loop when it is over.
+        server: Where a stall is that no callback is to blame for.
     """
 
     timeout: float
-    claim: Callable[[FrameType], Claim | None]
-    report: Callable[[Stall], None]
+    claim: Callable[[FrameType], Where | None]
+    report: Callable[[LoopStalled], None]
+    server: Where = SERVER
 
 
 def watch(watch: Watch) -> Callable[[], None]:
@@ -87,7 +77,7 @@ class _Guard:
         self._due = 0.0
         self._base: CodeType | None = None
         # What was reported of the stall that lasts, to whom, and when the loop was due.
-        self._stalled: tuple[Stall, Watch, float] | None = None
+        self._stalled: tuple[LoopStalled, Watch, float] | None = None
 
     def add(self, watch: Watch) -> Callable[[], None]:
         """Watch for one more server."""
@@ -154,14 +144,14 @@ class _Guard:
         inside: list[FrameType] = []
         for each in _outwards(frame, self._base):
             for watch in self._watches:
-                claim = watch.claim(each)
-                if claim is not None:
-                    self._found(watch, claim, inside, late)
+                where = watch.claim(each)
+                if where is not None:
+                    self._found(watch, where, inside, late)
                     return
             inside.append(each)
-        self._found(self._watches[0], Claim(SERVER, ""), inside, late)
+        self._found(self._watches[0], self._watches[0].server, inside, late)
 
-    def _found(self, watch: Watch, claim: Claim, inside: list[FrameType], late: float) -> None:
+    def _found(self, watch: Watch, where: Where, inside: list[FrameType], late: float) -> None:
         if late <= watch.timeout:
             return
         since = monotonic() - late
@@ -171,7 +161,7 @@ class _Guard:
         )
         lines = [(each, each.f_lineno or 0) for each in shown[-_DEPTH:]]
         stack = "".join(traceback.StackSummary.extract(iter(lines)).format()).rstrip("\n")
-        stall = Stall(claim.where, claim.filter, stack, late, False)
+        stall = LoopStalled(where, stack, late, False)
         self._stalled = stall, watch, since
         watch.report(stall)
 

@@ -55,7 +55,6 @@ def limit(*, threads: int | None = None, drain_timeout: float | None = None, any
 def serve(
     factory: Callable[[], Any],
     *sockets: str,
-    name: str = "pymilter",
     threads: int | None = None,
     **options: "Unpack[ServeOptions]",
 ) -> "Server":
@@ -66,9 +65,9 @@ def serve(
     Args:
         factory: Makes the object of a connection, a subclass of ``Milter.Base`` above all.
         sockets: Where to listen, as for :func:`aiomilter.serve`.
-        name: Of the filter, for the replies to exceptions.
         threads: Callbacks at work at once; None for as many as there are connections.
-        options: Those of :func:`aiomilter.serve` but ``ssl``.  The answer to failures is the classic one; limits of content are
+        options: Those of :func:`aiomilter.serve` but ``ssl``.  ``name`` is also in the replies to exceptions, which have
+            "pymilter" without one.  The answer to failures is the classic one; limits of content are
             higher than there unless given, since the MTA has them.
 
     Raises:
@@ -84,7 +83,7 @@ def serve(
     Options.given_to(serve, options)
     if options.get("ssl") is not None:
         raise TypeError("ssl: a classic filter speaks no TLS; put a proxy in front of it")
-    callbacks = callbacks_of(factory, name)
+    callbacks = callbacks_of(factory, options.get("name") or "pymilter")
     return classic_server(callbacks, *sockets, inline=lambda: never_blocks(factory), threads=threads, **options)
 
 

@@ -160,6 +160,10 @@ class ClassicAnswering:
     def _handler(self) -> "ClassicHandler":
         return cast(ClassicHandler, self.session.handler)
 
+    def filter_name(self) -> str:
+        """Return the name that the program has registered."""
+        return self._handler.name
+
     def begin(self) -> None:
         """Give the handler of a new SMTP connection its context."""
         agreement = self.session.agreement
@@ -237,11 +241,11 @@ class ClassicAnswering:
         if response is None:
             response = CONTINUE
         if isinstance(response, Verdict | RawReply):
-            edits = len(session.out) - self.before_end
+            edits = session.out[self.before_end :]
             session.out.append(response.packet)
             session.end_message(response, edits)
             session.wire.end_message()
-            if session.congested or (edits > 1 and sum(map(len, session.out)) > MUCH):
+            if session.congested or (len(edits) > 1 and sum(map(len, session.out)) > MUCH):
                 return session.breathe()
         elif isinstance(response, _Close):
             session.over = True
@@ -289,6 +293,11 @@ class ClassicHandler:
         self._quiet: frozenset[str] = frozenset()
         # Whether the program knows of this connection.
         self._told = False
+
+    @property
+    def name(self) -> str:
+        """The name that the program has registered."""
+        return self._callbacks.name
 
     def begin(self, session: ClassicAnswering, actions: int) -> None:
         """Begin an SMTP connection."""

@@ -20,6 +20,7 @@ from aiomilter._connection.session import Answering, Session
 from aiomilter._connection.transport import QUICK_ACK, MilterProtocol
 from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler, end_child
 from aiomilter.handler import STAGE_OF
+from aiomilter.observe import InternalError, PeerErrorKind, ResourceExhausted
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Server
@@ -129,7 +130,7 @@ class LoopConnection(MilterProtocol):
         if wait > _EARLY:
             self._watch_packet(wait, read_timeout)
         else:
-            self._observer.peer_error(self._session.where(), "packets", _unfinished(read_timeout))
+            self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
             self.stop()
 
     def _tell_end(self) -> None:
@@ -221,7 +222,8 @@ class ThreadConnection(MilterProtocol):
         try:
             self._thread.start()
         except RuntimeError as failure:  # there are as many as the system allows
-            self._observer.peer_error(self._session.where(), "threads", f"closing a new connection: {failure}")
+            what = f"closing a new connection: {failure}"
+            self._observer.tell(ResourceExhausted(self._session.where(), "threads", what))
             sock.close()
             self._tell_end()
 
@@ -293,7 +295,8 @@ class ThreadConnection(MilterProtocol):
         except StopIteration:
             pass
         except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
-            self._observer.failed(self._session.where(), "aiomilter has a bug here; closing the connection", failure)
+            what = "aiomilter has a bug here; closing the connection"
+            self._observer.tell(InternalError(self._session.where(), what, failure))
         finally:
             self._socket.close()
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
@@ -306,7 +309,7 @@ class ThreadConnection(MilterProtocol):
                 poll = select.poll()
                 poll.register(self._socket, select.POLLIN)
                 if not poll.poll(min(self._read_timeout, _FAR) * 1000):
-                    self._observer.peer_error(self._session.where(), "packets", _unfinished(self._read_timeout))
+                    self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
                     return b""
             return self._socket.recv(_READ_SIZE)
         except OSError:
@@ -347,7 +350,7 @@ class ThreadConnection(MilterProtocol):
                 poll.register(self._socket, select.POLLOUT)
                 if not poll.poll(self._options.write_timeout * 1000):
                     what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-                    self._observer.peer_error(self._session.where(), "write timeout", what)
+                    self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
                     raise
 
     async def turn(self) -> None:

@@ -1,97 +1,105 @@
-"""An observer that raises must not disturb the mail: it is dropped, after one record."""
+"""An observer that raises must not disturb the mail: the method that did is logged once and is not called any more."""
 
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from aiomilter.observe import MessageSummary, Observer, Stall, Where
+from aiomilter.observe.events import AnswerSent, EventSeen, MessageEnded, ObserverEvent
+from aiomilter.observe.observer import METHOD_OF, Observer
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "check_observer"]
 
 _LOGGER: Final = logging.getLogger("aiomilter")
 
 
+def check_observer(given: object) -> tuple[Observer, ...]:
+    """Return the observers that an option names: none, one, or a sequence.
+
+    Raises:
+        TypeError: A class was given in the place of an observer.
+    """
+    if given is None:
+        return ()
+    observers = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for each in observers:
+        if isinstance(each, type):
+            raise TypeError(f"observer: expected an observer, found the class {each.__name__}; call it")
+        if each is None or isinstance(each, str | bytes | int):
+            raise TypeError(f"observer: expected an observer, found {each!r}")
+    return observers
+
+
 class Guard:
-    """Pass everything on to an observer until it raises.
+    """Tell several observers what happens, each of them whatever the others do.
 
     Args:
-        observer: The one to guard.
+        observers: One, or several.
     """
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer: Observer | None = observer
+    def __init__(self, observers: Observer | Sequence[Observer]) -> None:
+        self._observers = check_observer(observers)
+        # What is not called any more.
+        self._skipped: set[tuple[int, str]] = set()
+        # Those that may want these; the others cost nothing where connections begin and messages end.
+        self._of_debug = [each for each in self._observers if _overrides(each, "debug")]
+        self._of_messages = [each for each in self._observers if _overrides(each, "message_ended")]
+
+    def add(self, observer: Observer) -> None:
+        """Tell one more."""
+        self.__init__((*self._observers, observer))  # type: ignore[misc]  # nothing was told yet
 
     @property
     def debug(self) -> bool:
-        """Whether the observer wants events; False once it is dropped."""
-        if self._observer is not None:
+        """Whether an observer wants every event of the MTA, and every answer."""
+        for observer in self._of_debug:
             try:
-                return self._observer.debug
+                if observer.debug:
+                    return True
             except Exception as error:  # noqa: BLE001 - it is logged
-                self._drop("debug", error)
+                self._skip(observer, "debug", error)
         return False
 
-    def _tell(self, name: str, *args: Any) -> None:
-        if self._observer is not None:
+    def tell(self, event: ObserverEvent) -> None:
+        """Tell all observers; of events of the MTA and of answers those only that want ``debug``."""
+        kind = type(event)
+        name = METHOD_OF[kind]
+        if kind is EventSeen or kind is AnswerSent:
+            observers, only_debug = self._of_debug, True
+        else:
+            observers, only_debug = list(self._observers), False
+        for observer in observers:
+            if (id(observer), name) in self._skipped:
+                continue
             try:
-                getattr(self._observer, name)(*args)
+                if only_debug and not observer.debug:
+                    continue
+                getattr(observer, name)(event)
             except Exception as error:  # noqa: BLE001 - it is logged
-                self._drop(name, error)
+                self._skip(observer, name, error)
 
-    def _drop(self, name: str, error: Exception) -> None:
-        self._observer = None
-        _LOGGER.error("the observer raised in %s and is dropped", name, exc_info=error)
-
-    def started(self, address: str, everywhere: bool) -> None:
-        """Pass on."""
-        self._tell("started", address, everywhere)
-
-    def stopped(self, address: str) -> None:
-        """Pass on."""
-        self._tell("stopped", address)
-
-    def event(self, where: Where, event: object) -> None:
-        """Pass on."""
-        self._tell("event", where, event)
-
-    def refused(self, where: Where, answer: str) -> None:
-        """Pass on."""
-        self._tell("refused", where, answer)
-
-    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
-        """Pass on."""
-        # As _tell does, without its price: this is called for each message.
-        if self._observer is not None:
+    def message_ended(self, make: Callable[[], MessageEnded]) -> None:
+        """Tell those that want it of the end of a message; the event is made only then, this is called for each message."""
+        event = None
+        for observer in self._of_messages:
             try:
-                self._observer.message_ended(summary)
+                if observer.wants_messages():
+                    if event is None:
+                        event = make()
+                    observer.message_ended(event)
             except Exception as error:  # noqa: BLE001 - it is logged
-                self._drop("message_ended", error)
+                self._skip(observer, "message_ended", error)
 
-    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
-        """Pass on."""
-        self._tell("failed", where, what, error)
+    def _skip(self, observer: Observer, name: str, error: Exception) -> None:
+        """Log that a method has raised, and call it no more; the lists are others from here on, as they may be gone through."""
+        self._skipped.add((id(observer), name))
+        if name == "debug":
+            self._of_debug = [each for each in self._of_debug if each is not observer]
+        elif name == "message_ended":
+            self._of_messages = [each for each in self._of_messages if each is not observer]
+        kind = type(observer)
+        text = "%s.%s.%s raised and is not called any more"
+        _LOGGER.error(text, kind.__module__, kind.__qualname__, name, exc_info=error)
 
-    def remarked(self, where: Where, what: str) -> None:
-        """Pass on."""
-        self._tell("remarked", where, what)
 
-    def peer_error(self, where: Where, kind: str, what: str) -> None:
-        """Pass on; as a remark to an observer that knows no more than these."""
-        if self._observer is not None:
-            name = "peer_error"
-            try:
-                if (tell := getattr(self._observer, name, None)) is not None:
-                    tell(where, kind, what)
-                else:
-                    name = "remarked"
-                    self._observer.remarked(where, what)
-            except Exception as error:  # noqa: BLE001 - it is logged
-                self._drop(name, error)
-
-    def stalled(self, stall: Stall) -> None:
-        """Pass on."""
-        self._tell("stalled", stall)
-
-    def noted(self, what: str) -> None:
-        """Pass on."""
-        self._tell("noted", what)
+def _overrides(observer: Observer, name: str) -> bool:
+    return getattr(type(observer), name, None) is not getattr(Observer, name)

@@ -1,10 +1,11 @@
 """An observer that writes records of the logger ``aiomilter``.
 
-ERROR: a callback failed.  WARNING: the MTA broke the protocol, or a limit was hit.  INFO: listeners, and a line per message.
-DEBUG: what the MTA tells, step by step.  Text from outside appears as ``repr``; bodies and header values never.
+ERROR: a callback, a worker or a reload failed.  WARNING: the MTA broke the protocol, a limit was reached, a dependency is down.
+INFO: listeners, and a line per message.  DEBUG: what the MTA tells and what it is answered.  Text from outside appears as
+``repr``; bodies and header values never.
 
-A line says who was at the other end of the connection.  What any peer can bring about as often as it likes is a record once
-a minute a kind, with how many more there were.
+A line says who was at the other end of the connection, and which server it was where that has a name.  What any peer can bring
+about as often as it likes is a record once a minute a kind, with how many more there were; other observers hear all.
 """
 
 import logging
@@ -12,16 +13,47 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from aiomilter.observe import LACKING, SERVER, MessageSummary, Stall, Where, last_resort
+from aiomilter.observe import last_resort
+from aiomilter.observe.events import (
+    AnswerSent,
+    CallbackFailed,
+    CallbackTimedOut,
+    ClientRefused,
+    ConnectionRefused,
+    EventSeen,
+    InternalError,
+    Lifecycle,
+    LifecycleKind,
+    Limit,
+    LimitReached,
+    LoopStalled,
+    MessageEnded,
+    Misuse,
+    PeerError,
+    PeerErrorKind,
+    RefusedRecipient,
+    ResourceExhausted,
+    TemporaryFailed,
+    Where,
+)
+from aiomilter.observe.observer import Observer
 from aiomilter.observe.seldom import Seldom
 from aiomilter.wire.events import BodyChunk, Header
 
 __all__ = ["LogObserver"]
 
 _LOGGER: Final = logging.getLogger("aiomilter")
+_SHOWN: Final = 10
+"""Recipients, refused ones, and kinds of edits, that a line names."""
+_LEVELS: Final = {
+    LifecycleKind.RELOAD_FAILED: logging.ERROR,
+    LifecycleKind.FACTORY_FAILED: logging.ERROR,
+    LifecycleKind.WORKER_FAILED: logging.ERROR,
+    LifecycleKind.RELOAD_CANCELLED: logging.WARNING,
+}
 
 
-class LogObserver:
+class LogObserver(Observer):
     """Write what happens to the logger ``aiomilter``, which the application configures.
 
     Args:
@@ -37,64 +69,138 @@ class LogObserver:
     ) -> None:
         self._logger = logger
         self._insists = insists
-        self._seldom = Seldom(self.remarked, time)
-        self._seldom_lacking = Seldom(self._lacks, time)
+        self._seldom = Seldom(self._warn, time)
+        self._seldom_exhausted = Seldom(self._insist, time)
 
     @property
     def debug(self) -> bool:
         """Whether the logger takes DEBUG records."""
         return self._logger.isEnabledFor(logging.DEBUG)
 
-    def started(self, address: str, everywhere: bool) -> None:
-        """Write where the filter listens."""
-        self._logger.info("listening on %s%s", address, " (all addresses)" if everywhere else "")
+    def wants_messages(self) -> bool:
+        """Return whether the logger takes INFO records."""
+        return self._logger.isEnabledFor(logging.INFO)
 
-    def stopped(self, address: str) -> None:
-        """Write where it no longer does."""
-        self._logger.info("no longer listening on %s", address)
-
-    def event(self, where: Where, event: object) -> None:
-        """Write an event, its size in place of content."""
-        if isinstance(event, Header):
-            shown = f"Header {event.name!r}, {len(event.value)} characters"
-        elif isinstance(event, BodyChunk):
-            shown = f"BodyChunk, {len(event.chunk)} octets"
-        else:
-            shown = repr(event)
-        self._logger.debug("connection %d: %s%s", where.connection, shown, _peer(where), extra=_extra(where))
-
-    def refused(self, where: Where, answer: str) -> None:
-        """Write an answer that concerns a client, not a message."""
-        text = "client=%r %s: %s%s"
-        self._logger.info(text, where.client, where.callback, answer, _peer(where), extra=_extra(where))
-
-    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
+    def message_ended(self, event: MessageEnded) -> None:
         """Write the line of a message."""
-        if not self._logger.isEnabledFor(logging.INFO):
-            return
-        message = summary()
-        recipients = list(message.recipients[:10])
-        self._logger.info(
-            "client=%r helo=%r sender=%r recipients=%r%s%s queue_id=%r %s: %s edits=%d time=%.3f%s",
-            message.where.client,
-            message.helo,
-            message.sender,
-            recipients,
-            f" (+{len(message.recipients) - 10} more)" if len(message.recipients) > 10 else "",
-            f" refused={message.refused}" if message.refused else "",
-            message.where.queue_id,
-            message.where.callback,
-            message.answer,
-            message.edits,
-            message.duration,
-            f" peer={message.where.peer!r}" if message.where.peer else "",
-            extra=_extra(message.where),
-        )
+        where = event.where
+        said = [f"client={where.client!r} helo={event.helo!r}"]
+        if event.sender is not None:
+            said.append(f"sender={event.sender!r}")
+        if event.recipients is not None:
+            said.append(f"recipients={list(event.recipients[:_SHOWN])}{_more(len(event.recipients))}")
+        if event.refused_count:
+            refused = ", ".join(map(_refused, event.refused[:_SHOWN]))
+            said.append(f"refused=[{refused}]{_more(event.refused_count)}")
+        said.append(f"queue_id={where.queue_id!r} {where.callback}: {event.answer}")
+        if event.reason:
+            said.append(f"reason={event.reason}")
+        said.append(f"edits={_kinds(event) or 'none'}")
+        if event.quarantine is not None:
+            said.append(f"quarantine={event.quarantine!r}")
+        said.append(f"time={event.duration:.3f}")
+        if where.peer:
+            said.append(f"peer={where.peer!r}")
+        if where.server:
+            said.append(f"server={where.server!r}")
+        self._logger.info("%s", " ".join(said), extra=_extra(where, event.reason))
 
-    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
+    def client_refused(self, event: ClientRefused) -> None:
+        """Write an answer that concerns a client, not a message."""
+        where = event.where
+        reason = f" reason={event.reason}" if event.reason else ""
+        text = "client=%r %s: %s%s%s"
+        args = where.client, where.callback, event.answer, reason, _ending(where)
+        self._logger.info(text, *args, extra=_extra(where, event.reason))
+
+    def callback_failed(self, event: CallbackFailed) -> None:
         """Write a failure, with its traceback."""
-        if where.connection == SERVER.connection:
-            self._logger.error("%s", what, exc_info=error)
+        self._error(event.where, event.what, event.error)
+
+    def callback_timed_out(self, event: CallbackTimedOut) -> None:
+        """Write which limit was passed."""
+        self._error(event.where, event.what, None)
+
+    def internal_error(self, event: InternalError) -> None:
+        """Write a failure, with its traceback."""
+        self._error(event.where, event.what, event.error)
+
+    def temporary_failed(self, event: TemporaryFailed) -> None:
+        """Write a warning without a traceback."""
+        self._warn(event.where, event.what)
+
+    def misuse(self, event: Misuse) -> None:
+        """Write a warning."""
+        self._warn(event.where, event.what)
+
+    def limit_reached(self, event: LimitReached) -> None:
+        """Write a warning, seldom; a message of a filter with too many edits failed, however often it happens."""
+        if event.limit is Limit.EDITS:
+            self._error(event.where, event.what, None)
+        else:
+            self._seldom(f"{event.limit} {event.where.server}", event.what, event.where)
+
+    def resource_exhausted(self, event: ResourceExhausted) -> None:
+        """Write a warning, seldom, where it is seen."""
+        self._seldom_exhausted(event.resource, event.what, event.where)
+
+    def peer_error(self, event: PeerError) -> None:
+        """Write a warning, seldom."""
+        # What was expected is ours to say, what was found the peer's.
+        detail = event.what.partition(" found")[0] if event.kind is PeerErrorKind.PROTOCOL else ""
+        self._seldom(f"{event.kind} {event.where.server} {detail}", event.what, event.where)
+
+    def connection_refused(self, event: ConnectionRefused) -> None:
+        """Write a warning, seldom."""
+        self._seldom(f"{event.cause} {event.where.server}", event.what, event.where)
+
+    def lifecycle(self, event: Lifecycle) -> None:
+        """Write what has become of the server."""
+        level = _LEVELS.get(event.kind, logging.INFO)
+        text = "%s%s", event.what, _ending(event.where)
+        self._logger.log(level, *text, exc_info=event.error, extra=_extra(event.where))
+
+    def event_seen(self, event: EventSeen) -> None:
+        """Write an event, its size in place of content."""
+        where, told = event.where, event.event
+        if isinstance(told, Header):
+            shown = f"Header {told.name!r}, {len(told.value)} characters"
+        elif isinstance(told, BodyChunk):
+            shown = f"BodyChunk, {len(told.chunk)} octets"
+        else:
+            shown = repr(told)
+        self._logger.debug("connection %d: %s%s", where.connection, shown, _ending(where), extra=_extra(where))
+
+    def answer_sent(self, event: AnswerSent) -> None:
+        """Write what was answered."""
+        where = event.where
+        text = "connection %d: answered %s%s"
+        self._logger.debug(text, where.connection, event.answer, _ending(where), extra=_extra(where))
+
+    def loop_stalled(self, event: LoopStalled) -> None:
+        """Write who blocks the event loop, with the stack; and how long it took."""
+        where = event.where
+        if event.over:
+            text = "%s blocked the event loop for %.1f s in all, client=%r queue_id=%r%s"
+        else:
+            text = "%s has blocked the event loop for %.1f s, client=%r queue_id=%r; all sessions wait%s"
+        what = f"{where.filter}.{where.callback}" if where.callback else "something that is no callback of a filter"
+        args = (what, event.duration, where.client, where.queue_id, _ending(where))
+        if self._logger.isEnabledFor(logging.WARNING):
+            # Not self._logger.warning(): that has no way to say of whom the stack is.
+            stack = None if event.over else f"Stack (most recent call last):\n{event.stack}"
+            name, level = self._logger.name, logging.WARNING
+            record = self._logger.makeRecord(
+                name, level, __file__, 0, text, args, None, "loop_stalled", _extra(where), sinfo=stack
+            )
+            self._logger.handle(record)
+
+    # ------------------------------------------------------------------------------------------------------- records
+
+    def _error(self, where: Where, what: str, error: BaseException | None) -> None:
+        """Write that something failed, with a traceback if there is an error."""
+        if not where.connection:
+            self._logger.error("%s%s", what, _ending(where), exc_info=error, extra=_extra(where))
             return
         self._logger.error(
             "%s failed for client=%r queue_id=%r: %s%s",
@@ -102,66 +208,70 @@ class LogObserver:
             where.client,
             where.queue_id,
             what,
-            _peer(where),
+            _ending(where),
             exc_info=error,
             extra=_extra(where),
         )
 
-    def remarked(self, where: Where, what: str) -> None:
+    def _warn(self, where: Where, what: str) -> None:
         """Write a warning."""
-        if where.connection == SERVER.connection:
-            self._logger.warning("%s%s", what, _peer(where), extra=_extra(where))
+        if not where.connection:
+            self._logger.warning("%s%s", what, _ending(where), extra=_extra(where))
         elif where.peer and not (where.client or where.callback):
             # A stranger: more is not known.
-            self._logger.warning("peer=%r: %s", where.peer, what, extra=_extra(where))
+            self._logger.warning("peer=%r: %s%s", where.peer, what, _server(where), extra=_extra(where))
         else:
             peer = f"peer={where.peer!r} " if where.peer else ""
-            text = "%sclient=%r queue_id=%r %s: %s"
-            args = peer, where.client, where.queue_id, where.callback, what
+            text = "%sclient=%r queue_id=%r %s: %s%s"
+            args = peer, where.client, where.queue_id, where.callback, what, _server(where)
             self._logger.warning(text, *args, extra=_extra(where))
 
-    def peer_error(self, where: Where, kind: str, what: str) -> None:
-        """Write a warning, unless one of its kind was written less than a minute ago."""
-        (self._seldom_lacking if kind in LACKING else self._seldom)(kind, what, where)
-
-    def _lacks(self, where: Where, what: str) -> None:
+    def _insist(self, where: Where, what: str) -> None:
         """Write a warning where it is seen."""
-        self.remarked(where, what)
+        self._warn(where, what)
         if (self._insists or self._logger.disabled) and not last_resort.is_taken(self._logger, logging.WARNING):
-            last_resort.write(f"{what}{_peer(where)}")
-
-    def stalled(self, stall: Stall) -> None:
-        """Write who blocks the event loop, with the stack; and how long it took."""
-        where = stall.where
-        if stall.over:
-            text = "%s blocked the event loop for %.1f s in all, client=%r queue_id=%r%s"
-        else:
-            text = "%s has blocked the event loop for %.1f s, client=%r queue_id=%r; all sessions wait%s"
-        what = f"{stall.filter}.{where.callback}" if where.callback else "something that is no callback of a filter"
-        args = (what, stall.duration, where.client, where.queue_id, _peer(where))
-        if self._logger.isEnabledFor(logging.WARNING):
-            # Not self._logger.warning(): that has no way to say of whom the stack is.
-            stack = None if stall.over else f"Stack (most recent call last):\n{stall.stack}"
-            name, level = self._logger.name, logging.WARNING
-            record = self._logger.makeRecord(
-                name, level, __file__, 0, text, args, None, "stalled", _extra(where), sinfo=stack
-            )
-            self._logger.handle(record)
-
-    def noted(self, what: str) -> None:
-        """Write what has become of the server."""
-        self._logger.info("%s", what)
+            last_resort.write(f"{what}{_ending(where)}")
 
 
-def _extra(where: Where) -> dict[str, object]:
+def _extra(where: Where, reason: str = "") -> dict[str, object]:
     return {
         "connection": where.connection,
         "queue_id": where.queue_id,
         "stage": where.callback,
         "peer": where.peer,
+        "server": where.server,
+        "listener": where.listener,
+        "filter": where.filter,
+        "reason": reason,
     }
 
 
-def _peer(where: Where) -> str:
+def _ending(where: Where) -> str:
     """Return what a line ends in that does not begin with it."""
-    return f", peer={where.peer!r}" if where.peer else ""
+    return (f", peer={where.peer!r}" if where.peer else "") + _server(where)
+
+
+def _server(where: Where) -> str:
+    return f", server={where.server!r}" if where.server else ""
+
+
+def _more(count: int) -> str:
+    return f" (+{count - _SHOWN} more)" if count > _SHOWN else ""
+
+
+def _refused(recipient: RefusedRecipient) -> str:
+    reason = f" ({recipient.reason})" if recipient.reason else ""
+    return f"{recipient.address!r}: {recipient.answer}{reason}"
+
+
+def _kinds(event: MessageEnded) -> str:
+    """Return the kinds of the edits of a message, each once, in the order they were sent, with how many."""
+    counts: dict[str, int] = {}
+    for edit in event.edits:
+        counts[edit.kind] = counts.get(edit.kind, 0) + 1
+    kinds = ",".join(kind if count == 1 else f"{kind}*{count}" for kind, count in counts.items())
+    return kinds + _unnamed(event.edit_count - len(event.edits))
+
+
+def _unnamed(count: int) -> str:
+    return f" (+{count} more)" if count else ""

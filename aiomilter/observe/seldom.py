@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
-from aiomilter.observe import SERVER, Where
+from aiomilter.observe.events import SERVER, Where
 
 __all__ = ["Seldom"]
 

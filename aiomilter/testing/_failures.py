@@ -1,38 +1,56 @@
 """What goes wrong in a filter under test, kept until the test can be told."""
 
-from typing import Any
-
 from aiomilter.exceptions import LocalProtocolError
-from aiomilter.observe import Observer, Where
+from aiomilter.observe import (
+    CallbackFailed,
+    CallbackTimedOut,
+    InternalError,
+    Lifecycle,
+    Limit,
+    LimitReached,
+    Observer,
+    Where,
+)
 
 __all__ = ["Failures"]
 
 
-class Failures:
-    """An observer that keeps failures and passes everything on.
+class Failures(Observer):
+    """An observer that keeps failures."""
 
-    Args:
-        observer: Hears it all.
-    """
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self) -> None:
         self._kept: list[Exception] = []
 
-    def __getattr__(self, name: str) -> Any:
-        """Pass on."""
-        return getattr(self._observer, name)
+    def callback_failed(self, event: CallbackFailed) -> None:
+        """Keep a failure."""
+        self._keep(event.where, event.what, event.error)
 
-    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
-        """Keep a failure, and pass on."""
+    def callback_timed_out(self, event: CallbackTimedOut) -> None:
+        """Keep a failure."""
+        self._keep(event.where, event.what, None)
+
+    def internal_error(self, event: InternalError) -> None:
+        """Keep a failure."""
+        self._keep(event.where, event.what, event.error)
+
+    def lifecycle(self, event: Lifecycle) -> None:
+        """Keep the failure of a factory."""
+        if event.kind.endswith("_failed"):
+            self._keep(event.where, event.what, event.error)
+
+    def limit_reached(self, event: LimitReached) -> None:
+        """Keep that a callback has asked for too many edits."""
+        if event.limit is Limit.EDITS:
+            self._keep(event.where, event.what, None)
+
+    def _keep(self, where: Where, what: str, error: BaseException | None) -> None:
         if isinstance(error, Exception):
             self._kept.append(error)
-        else:
-            # Raised in the test, SystemExit and CancelledError would end more than the test.
-            failure = LocalProtocolError(f"{where.callback}: {what}" if where.callback else what)
-            failure.__cause__ = error
-            self._kept.append(failure)
-        self._observer.failed(where, what, error)
+            return
+        # Raised in the test, SystemExit and CancelledError would end more than the test.
+        failure = LocalProtocolError(f"{where.callback}: {what}" if where.callback else what)
+        failure.__cause__ = error
+        self._kept.append(failure)
 
     def raise_kept(self, cause: BaseException | None = None) -> None:
         """Raise what has been kept, once; several as a group.

@@ -2,10 +2,9 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.observe import Observer
 from aiomilter.options import Options
 from aiomilter.server import Factory, Server
 from aiomilter.testing._failures import Failures
@@ -24,8 +23,8 @@ class MemoryServer:
     def __init__(self, factory: Factory, options: Options) -> None:
         # The address is never listened on: start() builds the filter only.
         self._server: Server = Server(factory, ("inet:0@127.0.0.1",), options)
-        self.failures: Failures = Failures(self._server.observer)
-        self._server.observer = cast(Observer, self.failures)
+        self.failures: Failures = Failures()
+        self._server.observer.add(self.failures)
 
     async def __aenter__(self) -> Self:
         """Build the filter."""

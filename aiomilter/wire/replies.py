@@ -21,6 +21,7 @@ __all__ = [
     "TEMPFAIL",
     "BodyResponse",
     "ConnectionResponse",
+    "Refusal",
     "Reply",
     "Response",
     "UnknownResponse",
@@ -75,6 +76,7 @@ DISCARD: Final = Verdict.DISCARD
 SKIP: Final = Verdict.SKIP
 
 _CODES: Final = {CONTINUE: 250, ACCEPT: 250, DISCARD: 250, REJECT: 550, TEMPFAIL: 451, SKIP: None}
+_REASON: Final = re.compile(r"[a-z0-9_]{1,64}")
 _LINE_SIZE: Final = 480
 """Octets of text in a reply line: with codes and line end it stays below 512 (RFC 5321 section 4.5.3.1.5)."""
 _MAX_LINES: Final = 32
@@ -83,6 +85,66 @@ _LINE: Final = re.compile(r"([45][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED_LINE: Final = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: (.*))?", re.DOTALL)
 # Sendmail strips the high bit of reply text, so that octets 8a, 8d and a5 would reach the client as LF, CR and %.
 _PRINTABLE: Final = bytes(octet if 0x20 <= octet <= 0x7E or octet == 0x09 else 0x3F for octet in range(256))
+
+
+class Refusal:
+    """REJECT or TEMPFAIL with a reason for logs and metrics, accepted wherever the verdict is; equal to its verdict.
+
+    Args:
+        verdict: REJECT or TEMPFAIL.
+        reason: A word such as ``"spf_fail"``: 1 to 64 of ``a`` to ``z``, digits and ``_``.  It is never sent.  Take it from a
+            small set: metrics count by it.
+
+    Raises:
+        LocalProtocolError: The verdict is another, or the reason is not such a word.
+
+    Source: libmilter/docs/api.html, "Callback Return Status".
+    """
+
+    __slots__ = ("reason", "verdict")
+
+    verdict: Literal[Verdict.REJECT, Verdict.TEMPFAIL]
+    reason: str
+
+    def __init__(self, verdict: Literal[Verdict.REJECT, Verdict.TEMPFAIL], *, reason: str) -> None:
+        if verdict is not REJECT and verdict is not TEMPFAIL:
+            raise LocalProtocolError(f"refusal: expected REJECT or TEMPFAIL, found {verdict!r}")
+        object.__setattr__(self, "verdict", verdict)
+        object.__setattr__(self, "reason", _checked_reason(reason))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse: a refusal does not change."""
+        raise AttributeError(f"a Refusal does not change: cannot set {name}")
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the verdict, with another refusal's or with a verdict."""
+        if isinstance(other, Refusal):
+            return self.verdict is other.verdict
+        return self.verdict is other if isinstance(other, Verdict) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash(self.verdict)
+
+    def __repr__(self) -> str:
+        """Show the call that makes this refusal."""
+        return f"Refusal({self.verdict!r}, reason={self.reason!r})"
+
+    @property
+    def code(self) -> int | None:
+        """The verdict's."""
+        return self.verdict.code
+
+    @property
+    def packet(self) -> bytes:
+        """The whole packet, the verdict's."""
+        return self.verdict.packet
+
+
+def _checked_reason(reason: str) -> str:
+    if not isinstance(reason, str) or _REASON.fullmatch(reason) is None:
+        raise LocalProtocolError(f"reason: expected 1 to 64 of a-z, 0-9 and _, found {reason!a:.80}")
+    return reason
 
 
 class Reply:
@@ -97,20 +159,22 @@ class Reply:
         enhanced: RFC 3463 code of the same class, such as ``"5.7.1"``; None or "" to send none (a line that
             starts with a digit gets ``5.0.0`` or ``4.0.0`` all the same, or the MTA would take it for a code).
         lines: At most 32 lines of text, without line ends; none, or one empty line, for no text.
+        reason: A word for logs and metrics, such as ``"spf_fail"``, see :class:`Refusal`; not sent, not compared; "" for none.
 
     Raises:
-        LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, or there are more than 32.
+        LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, there are more than 32, or the reason is no word.
 
     Source: RFC 5321 section 4.2; RFC 2034; libmilter/docs/smfi_setmlreply.html.
     """
 
-    __slots__ = ("code", "enhanced", "lines")
+    __slots__ = ("code", "enhanced", "lines", "reason")
 
     code: int
     enhanced: str | None
     lines: tuple[str, ...]
+    reason: str
 
-    def __init__(self, code: int, enhanced: str | None = None, *lines: str) -> None:
+    def __init__(self, code: int, enhanced: str | None = None, *lines: str, reason: str = "") -> None:
         if type(code) is not int or not 400 <= code <= 599:
             raise LocalProtocolError(f"reply code: expected 400 to 599, found {code!r}")
         if enhanced:
@@ -122,12 +186,13 @@ class Reply:
         text = tuple(map(_clean_line, lines)) if lines != ("",) else ()
         if not enhanced and any(line[:1].isdigit() for line in text):
             enhanced = f"{code // 100}.0.0"
-        self._set(code, enhanced or None, text)
+        self._set(code, enhanced or None, text, _checked_reason(reason) if reason != "" else "")
 
-    def _set(self, code: int, enhanced: str | None, lines: tuple[str, ...]) -> None:
+    def _set(self, code: int, enhanced: str | None, lines: tuple[str, ...], reason: str = "") -> None:
         object.__setattr__(self, "code", code)
         object.__setattr__(self, "enhanced", enhanced)
         object.__setattr__(self, "lines", lines)
+        object.__setattr__(self, "reason", reason)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: a reply does not change."""
@@ -145,7 +210,8 @@ class Reply:
 
     def __repr__(self) -> str:
         """Show the call that makes this reply."""
-        return f"Reply({', '.join(map(repr, (self.code, self.enhanced, *self.lines)))})"
+        reason = f", reason={self.reason!r}" if self.reason else ""
+        return f"Reply({', '.join(map(repr, (self.code, self.enhanced, *self.lines)))}{reason})"
 
     def __str__(self) -> str:
         """Return the reply as the SMTP client reads it, lines separated by CRLF."""
@@ -212,15 +278,17 @@ def _clean_line(line: str) -> str:
 
 
 Response: TypeAlias = (
-    Literal[Verdict.CONTINUE, Verdict.ACCEPT, Verdict.REJECT, Verdict.TEMPFAIL, Verdict.DISCARD] | Reply
+    Literal[Verdict.CONTINUE, Verdict.ACCEPT, Verdict.REJECT, Verdict.TEMPFAIL, Verdict.DISCARD] | Reply | Refusal
 )
 """What ``envfrom``, ``envrcpt``, ``data``, ``header``, ``eoh`` and ``eom`` answer."""
 
-ConnectionResponse: TypeAlias = Literal[Verdict.CONTINUE, Verdict.ACCEPT, Verdict.REJECT, Verdict.TEMPFAIL] | Reply
+ConnectionResponse: TypeAlias = (
+    Literal[Verdict.CONTINUE, Verdict.ACCEPT, Verdict.REJECT, Verdict.TEMPFAIL] | Reply | Refusal
+)
 """What ``connect`` and ``helo`` answer: there is no message to discard (Sendmail would switch the filter off)."""
 
 BodyResponse: TypeAlias = Response | Literal[Verdict.SKIP]
 """What ``body`` answers."""
 
-UnknownResponse: TypeAlias = Literal[Verdict.CONTINUE, Verdict.REJECT, Verdict.TEMPFAIL] | Reply
+UnknownResponse: TypeAlias = Literal[Verdict.CONTINUE, Verdict.REJECT, Verdict.TEMPFAIL] | Reply | Refusal
 """What ``unknown`` answers: Postfix's SMTP server dies of ACCEPT there."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from aiomilter.wire.constants import Command, ReplyCode, Stage
-from aiomilter.wire.replies import Reply, Verdict
+from aiomilter.wire.replies import Refusal, Reply, Verdict
 
 __all__ = [
     "ANSWERS",
@@ -277,12 +277,12 @@ Source: aiomilter/help/protocol.rst, "Answers by command", P-091 and P-092.
 """
 
 
-def is_legal(stage: Stage, response: Verdict | Reply) -> bool:
+def is_legal(stage: Stage, response: Verdict | Reply | Refusal) -> bool:
     """Return whether a step takes an answer."""
     return _code(response) in ANSWERS[stage]
 
 
-def ends_message(stage: Stage, response: Verdict | Reply, rules: Rules = NATIVE) -> bool:
+def ends_message(stage: Stage, response: Verdict | Reply | Refusal, rules: Rules = NATIVE) -> bool:
     """Return whether an answer to a step ends the message, so that no ABORT callback follows.
 
     Refusing a recipient concerns that recipient only.
@@ -306,5 +306,7 @@ def ends_message(stage: Stage, response: Verdict | Reply, rules: Rules = NATIVE)
     return response not in (Verdict.CONTINUE, Verdict.SKIP)
 
 
-def _code(response: Verdict | Reply) -> ReplyCode:
-    return ReplyCode.REPLYCODE if isinstance(response, Reply) else response.value
+def _code(response: Verdict | Reply | Refusal) -> ReplyCode:
+    if isinstance(response, Reply):
+        return ReplyCode.REPLYCODE
+    return response.verdict.value if isinstance(response, Refusal) else response.value

@@ -15,13 +15,13 @@ import random
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from aiomilter import Context, EndOfMessageContext, Header, Mail, Milter, TemporaryFailure, serve
-from aiomilter.observe import MessageSummary, Where
+from aiomilter.observe import InternalError, MessageEnded
 from tests.peer import ABORT, EOM, OPENING, QUIT, Watcher, body, header, macros, mail, rcpt
 
 CONNECTIONS: Final = 20
@@ -100,13 +100,16 @@ class Quiet(Watcher):
         super().__init__()
         self.counts: Counter[str] = Counter()
 
-    def message_ended(self, summary: Callable[[], MessageSummary]) -> None:
-        self.counts[summary().answer] += 1
+    def message_ended(self, event: MessageEnded) -> None:
+        self.counts[event.answer] += 1
 
-    def failed(self, where: Where, what: str, error: BaseException | None) -> None:
-        self.counts["bug" if "bug" in what else "failed"] += 1
+    def internal_error(self, event: InternalError) -> None:
+        self.counts["bug"] += 1
 
-    def remarked(self, where: Where, what: str) -> None:
+    def _fail(self, event: object) -> None:
+        self.counts["failed"] += 1
+
+    def _remark(self, event: object) -> None:
         self.counts["remarked"] += 1
 
 

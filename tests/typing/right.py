@@ -29,7 +29,9 @@ from aiomilter import (
     Milter,
     Negotiate,
     NegotiationError,
+    Observer,
     Rcpt,
+    Refusal,
     Reply,
     Response,
     Server,
@@ -41,7 +43,7 @@ from aiomilter import (
     run,
     serve,
 )
-from aiomilter.observe import Observer
+from aiomilter.observe import MessageEnded
 from aiomilter.observe.log import LogObserver
 from aiomilter.testing import session
 
@@ -260,5 +262,34 @@ async def try_out() -> bytes:
 
 
 def log() -> Observer:
-    """An observer may be any object of that shape."""
+    """The log is one observer."""
     return LogObserver()
+
+
+class Refusing(Milter):
+    """Refuses with a reason at every stage that can refuse."""
+
+    async def connect(self, ctx: Context, connect: Connect) -> ConnectionResponse:
+        return Refusal(REJECT, reason="listed")
+
+    async def envfrom(self, ctx: Context, mail: Mail) -> Response:
+        return Refusal(TEMPFAIL, reason="greylisted")
+
+    async def body(self, ctx: Context, chunk: bytes) -> BodyResponse:
+        return Refusal(REJECT, reason="virus")
+
+    async def unknown(self, ctx: Context, unknown: Unknown) -> UnknownResponse:
+        return Reply(550, reason="unknown_command")
+
+
+class Counting(Observer):
+    """Hears of messages only, and beside the log."""
+
+    count = 0
+
+    def message_ended(self, event: MessageEnded) -> None:
+        self.count += event.edit_count + len(event.refused)
+
+
+several: list[Observer] = [LogObserver(), Counting()]
+beside_the_log = serve(Refusing, "inet:0@127.0.0.1", observer=several, name="inbound")

@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire import replies
-from aiomilter.wire.replies import Reply, Verdict
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Refusal, Reply, Verdict
 from tests.wire.packets import ANSWERS, Answer
 from tests.wire.strategies import replies as any_reply
 
@@ -267,6 +268,57 @@ def test_replies_are_values() -> None:
         with pytest.raises(AttributeError, match=f"cannot set {name}"):
             setattr(reply, name, 421)
     assert str(reply) == "550-5.7.1 a\r\n550 5.7.1 b"
+
+
+def test_a_reason_is_shown_and_neither_compared_nor_sent() -> None:
+    plain, reply = Reply(550, "5.7.1", "no"), Reply(550, "5.7.1", "no", reason="spf_fail")
+    assert reply == plain
+    assert hash(reply) == hash(plain)
+    assert reply.packet == plain.packet
+    assert str(reply) == str(plain)
+    assert (plain.reason, reply.reason) == ("", "spf_fail")
+    assert repr(reply) == "Reply(550, '5.7.1', 'no', reason='spf_fail')"
+    with pytest.raises(AttributeError, match="cannot set reason"):
+        reply.reason = "other"
+
+
+@pytest.mark.parametrize("verdict", [REJECT, TEMPFAIL])
+def test_a_refusal_is_its_verdict_with_a_reason(verdict: Any) -> None:
+    refusal = Refusal(verdict, reason="spf_fail")
+    assert refusal == verdict
+    assert verdict == refusal
+    assert refusal == Refusal(verdict, reason="other")
+    assert refusal not in (CONTINUE, ACCEPT, DISCARD, SKIP, None, "spf_fail", Reply(550))
+    assert len({refusal, verdict}) == 1
+    assert refusal.packet == verdict.packet
+    assert repr(refusal) == f"Refusal({verdict!r}, reason='spf_fail')"
+    for name in ("verdict", "reason", "other"):
+        with pytest.raises(AttributeError, match=f"cannot set {name}"):
+            setattr(refusal, name, "x")
+
+
+@pytest.mark.parametrize("verdict", [CONTINUE, ACCEPT, DISCARD, SKIP, Reply(550), None, "r"], ids=repr)
+def test_only_what_refuses_is_a_refusal(verdict: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="expected REJECT or TEMPFAIL"):
+        Refusal(verdict, reason="x")
+
+
+@pytest.mark.parametrize(
+    "reason", ["x" * 65, "SPF", "spf-fail", "spf fail", "a\r\nb", "a\n", "\0", "\udc80", "\u0661", "ä", None, 7, b"a"]
+)
+def test_a_reason_is_a_short_word(reason: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="reason: expected 1 to 64 of a-z, 0-9 and _") as found:
+        Reply(550, reason=reason)
+    assert str(found.value).isprintable()
+    with pytest.raises(LocalProtocolError, match="reason: expected"):
+        Refusal(REJECT, reason=reason)
+    for one in ("x" * 64, "spf_fail", "9", "_"):
+        assert Reply(550, reason=one).reason == Refusal(TEMPFAIL, reason=one).reason == one
+
+
+def test_a_refusal_has_a_reason() -> None:
+    with pytest.raises(LocalProtocolError, match="reason: expected"):
+        Refusal(REJECT, reason="")
 
 
 def test_one_empty_line_is_no_text() -> None:

@@ -2,6 +2,7 @@
 
 from aiomilter import (
     ACCEPT,
+    CONTINUE,
     DISCARD,
     SKIP,
     BodyResponse,
@@ -14,6 +15,7 @@ from aiomilter import (
     Mail,
     Milter,
     Rcpt,
+    Refusal,
     Response,
     Unknown,
     UnknownResponse,
@@ -88,3 +90,8 @@ class AnswerFromAbort(Milter):
 class AnswerFromClose(Milter):
     async def close(self, ctx: Context) -> None:
         return ACCEPT  # E: return-value
+
+
+class RefusalThatDoesNotRefuse(Milter):
+    async def envfrom(self, ctx: Context, mail: Mail) -> Response:
+        return Refusal(CONTINUE, reason="spf_fail")  # E: arg-type

@@ -1,0 +1,148 @@
+"""What a connection has answered, named for observers: edits and answers by their packets, refused recipients."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Self
+
+from aiomilter._connection.answers import answer_text, reason_of
+from aiomilter.edits import Edits
+from aiomilter.exceptions import RemoteProtocolError
+from aiomilter.observe import MOST_EDITS, MOST_REFUSED, Edit, EditKind, RefusedRecipient
+from aiomilter.wire.constants import ReplyCode
+from aiomilter.wire.events import Rcpt
+from aiomilter.wire.replies import Reply, Verdict
+from aiomilter.wire.text import decode
+
+__all__ = ["Refusals", "ToldPackets", "answer_name", "sent_edits"]
+
+_KINDS: Final[dict[int, EditKind]] = {
+    ReplyCode.ADDHEADER: "add_header",
+    ReplyCode.INSHEADER: "insert_header",
+    ReplyCode.CHGHEADER: "change_header",
+    ReplyCode.CHGFROM: "change_sender",
+    ReplyCode.ADDRCPT: "add_recipient",
+    ReplyCode.ADDRCPT_PAR: "add_recipient",
+    ReplyCode.DELRCPT: "delete_recipient",
+    ReplyCode.QUARANTINE: "quarantine",
+    ReplyCode.REPLBODY: "replace_body",
+}
+_NUMBERED: Final = (ReplyCode.INSHEADER, ReplyCode.CHGHEADER)
+"""Their payload begins with four octets of a position."""
+_CODE_AT: Final = 4
+_PAYLOAD_AT: Final = 5
+_ADDRESS_SIZE: Final = 320
+"""Characters of an address: 64 of a local part, 255 of a domain, and ``@`` (RFC 5321 section 4.5.3.1)."""
+_TEXT_SIZE: Final = 512
+"""Characters of an answer."""
+_OBJECTS_SIZE: Final = 256
+"""Octets that a refusal takes besides its characters."""
+
+
+class Refusals:
+    """The recipients that a filter refused in one message, so many of them as an observer is told of."""
+
+    __slots__ = ("_found", "size")
+
+    def __init__(self) -> None:
+        self._found: list[RefusedRecipient] = []
+        self.size: int = 0
+        """Octets in memory."""
+
+    def add(self, recipient: Rcpt, response: Any) -> None:
+        """Keep a recipient, with the answer to it, unless enough are kept."""
+        if len(self._found) >= MOST_REFUSED:
+            return
+        address, answer = recipient.address[:_ADDRESS_SIZE], answer_text(response)[:_TEXT_SIZE]
+        self._found.append(RefusedRecipient(address, answer, reason_of(response)))
+        self.size += _OBJECTS_SIZE + len(address) + len(answer)
+
+    def __iter__(self) -> Any:
+        """Iterate over those that are kept."""
+        return iter(self._found)
+
+
+class ToldPackets(list[bytes]):
+    """What is to be sent, each packet told of when it is added; a plain list costs nothing where nobody listens.
+
+    Args:
+        tell: Is told of each packet.
+    """
+
+    def __init__(self, tell: Callable[[bytes], object]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def append(self, packet: bytes, /) -> None:
+        """Add a packet."""
+        super().append(packet)
+        self._tell(packet)
+
+    def __iadd__(self, packets: Iterable[bytes], /) -> Self:  # type: ignore[override,misc]  # a list takes any iterable, too
+        """Add packets."""
+        for packet in packets:
+            self.append(packet)
+        return self
+
+
+def sent_edits(sent: Edits | Sequence[bytes] | None) -> tuple[tuple[Edit, ...], int, str | None]:
+    """Return the edits that were sent, the first of them, how many there were, and why the message is held, if it is.
+
+    Args:
+        sent: The edits of a native filter, the packets of a classic one, or nothing.
+    """
+    if sent is None:
+        return (), 0, None
+    if isinstance(sent, Edits):
+        packets, count, body = sent.packets(), sent.count, sent.body is not None
+    else:
+        packets = [octets for octets in sent if octets[_CODE_AT] in _KINDS and not _is_body(octets)]
+        body = any(map(_is_body, sent))
+        count = len(packets) + body
+    edits = [Edit(_edit_kind(octets), _edit_name(octets)) for octets in packets[:MOST_EDITS]]
+    if body:
+        edits.append(Edit("replace_body"))
+    return tuple(edits[:MOST_EDITS]), count, _quarantine(packets)
+
+
+def _is_body(octets: bytes) -> bool:
+    return octets[_CODE_AT] == ReplyCode.REPLBODY
+
+
+def _edit_kind(octets: bytes) -> EditKind:
+    kind = _KINDS[octets[_CODE_AT]]
+    return "delete_header" if kind == "change_header" and octets.endswith(b"\0\0") else kind
+
+
+def _edit_name(octets: bytes) -> str:
+    code = octets[_CODE_AT]
+    if code == ReplyCode.QUARANTINE:
+        return ""
+    start = _PAYLOAD_AT + (4 if code in _NUMBERED else 0)
+    name = decode(octets[start:].partition(b"\0")[0])
+    return name[1:-1] if name.startswith("<") and name.endswith(">") else name
+
+
+def _quarantine(packets: Iterable[bytes]) -> str | None:
+    found = None
+    for octets in packets:
+        if octets[_CODE_AT] == ReplyCode.QUARANTINE:
+            found = decode(octets[_PAYLOAD_AT:-1])
+    return found
+
+
+def answer_name(octets: bytes) -> str:
+    """Return what a packet that is sent to the MTA is, in one line, without the values of header fields."""
+    code = octets[_CODE_AT]
+    if code == ReplyCode.REPLYCODE:
+        try:
+            return answer_text(Reply.decode(octets[_PAYLOAD_AT:]))
+        except RemoteProtocolError:  # a classic filter's own form
+            return repr(decode(octets[_PAYLOAD_AT:-1])[:_TEXT_SIZE])
+    if code in _KINDS:
+        name = _edit_name(octets) if not _is_body(octets) else ""
+        return f"{_edit_kind(octets)} {name!r}" if name else _edit_kind(octets)
+    if code == ReplyCode.PROGRESS:
+        return "progress"
+    try:
+        return answer_text(Verdict(code))
+    except ValueError:
+        return "negotiate" if code == ReplyCode.OPTNEG else repr(chr(code))
