@@ -11,7 +11,7 @@ from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.wire.events import Connect, Mail, Rcpt
 
-__all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext", "Scene"]
+__all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext", "Transaction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Source(Protocol):
     """Who knows what a context may be asked for beyond what came as an event."""
 
     def macro(self, name: str) -> str | None:
-        """Return what the MTA lends under a name."""
+        """Return what the MTA sends under a name."""
 
     def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
@@ -132,7 +132,7 @@ class Source(Protocol):
         """Have something logged as a WARNING."""
 
 
-class Scene:
+class Transaction:
     """The data behind the contexts of one SMTP connection; the session keeps it, callbacks see it through a context.
 
     Between messages it holds nothing that only a message needs.
@@ -199,15 +199,15 @@ class Scene:
 
 
 class Context:
-    """What every callback gets first: who is speaking, and what the MTA lends.
+    """What every callback gets first: who is speaking, and what the MTA sends.
 
     It is valid until the callback returns; a context kept for longer raises :class:`LocalProtocolError` on every use, since
     it would show another step or another message.
     """
 
-    __slots__ = ("_scene",)
+    __slots__ = ("_transaction",)
 
-    _scene: Scene | None
+    _transaction: Transaction | None
 
     if not TYPE_CHECKING:
 
@@ -221,11 +221,11 @@ class Context:
             only = ", which only eom has" if door[4:] in EndOfMessageContext.__dict__ and type(self) is Context else ""
             raise AttributeError(f"{name}: expected {door}{only}")
 
-    def _live(self) -> Scene:
-        scene = self._scene
-        if scene is None:
+    def _live(self) -> Transaction:
+        transaction = self._transaction
+        if transaction is None:
             raise LocalProtocolError("expected a context inside its callback, found one whose callback has returned")
-        return scene
+        return transaction
 
     @property
     def client(self) -> Connect:
@@ -256,12 +256,12 @@ class Context:
         Raises:
             LocalProtocolError: There is no message: this is ``connect``, ``helo`` or ``close``.
         """
-        scene = self._live()
-        if scene.notes is None:
-            if not scene.in_message:
+        transaction = self._live()
+        if transaction.notes is None:
+            if not transaction.in_message:
                 raise LocalProtocolError("notes: expected a message, found none; keep connection state on self")
-            scene.notes = {}
-        return scene.notes
+            transaction.notes = {}
+        return transaction.notes
 
     @overload
     def macro(self, name: str) -> str | None: ...
@@ -270,7 +270,7 @@ class Context:
     def macro(self, name: str, default: str) -> str: ...
 
     def macro(self, name: str, default: str | None = None) -> str | None:
-        """Return a value that the MTA lends, of the latest step that has it.
+        """Return a value that the MTA sends, of the latest step that has it.
 
         Args:
             name: With or without braces: ``"{auth_type}"`` and ``"auth_type"`` are the same.
@@ -322,12 +322,12 @@ class Context:
         Raises:
             LocalProtocolError: There is no message: this is ``connect``, ``helo`` or ``close``.
         """
-        scene = self._live()
-        if not scene.in_message:
+        transaction = self._live()
+        if not transaction.in_message:
             raise LocalProtocolError("on_end: expected a message to wait for, found none")
-        if scene.endings is None:
-            scene.endings = []
-        scene.endings.append((function, args))
+        if transaction.endings is None:
+            transaction.endings = []
+        transaction.endings.append((function, args))
 
     def progress(self) -> bool:
         """Tell the MTA that an answer is still being worked on, and return whether that was possible.
@@ -446,12 +446,12 @@ class EndOfMessageContext(Context):
 
         Source: libmilter/docs/smfi_delrcpt.html; RFC 5321 section 2.4.
         """
-        scene, edits = self._live(), self._edits()
+        transaction, edits = self._live(), self._edits()
         missed = edits.missed
-        edits.delete_recipient(address, scene.recipients)
+        edits.delete_recipient(address, transaction.recipients)
         if not missed < edits.missed == 1:
             return
-        scene.source.remark(f"delete_recipient: the message has no recipient {address!a:.200}")
+        transaction.source.remark(f"delete_recipient: the message has no recipient {address!a:.200}")
 
     def quarantine(self, reason: str) -> None:
         """Have the message held in the MTA's queue.

@@ -52,7 +52,7 @@ KEPT: Final[Mapping[str, str]] = {
     "wire.connection.Connection._rows": OURS,
     "wire.connection.Connection._symbols": "tests/test_memory.py",
     "wire.connection.Connection.row": OURS,
-    "context.Scene.notes": "the filter",
+    "context.Transaction.notes": "the filter",
     "edits.Edits._changes": "max_edits and max_edits_size",
     "edits.Edits._added": "max_edits",
     "edits._Recipients._exact": "max_recipients",

@@ -469,7 +469,7 @@ async def test_progress_leaves_at_once_and_not_inside_a_body() -> None:
     async def eom(filter_: Any, ctx: Any, event: Any) -> None:
         progress.append(ctx.progress())
         order.append(peer.answers)
-        kept = ctx._scene.source.progress
+        kept = ctx._transaction.source.progress
 
         async def pieces() -> AsyncIterator[bytes]:
             progress.append(kept())

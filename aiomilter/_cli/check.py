@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiomilter import mta
 from aiomilter._cli.parsing import seconds, socket_text
-from aiomilter._cli.playing import Failure, Message, Path, Play, Scene, begin, play_message
+from aiomilter._cli.playing import CheckScenario, Failure, Message, Path, Play, begin, play_message
 from aiomilter._cli.report import report
 from aiomilter._cli.shape import report as json_report
 from aiomilter._cli.shape import schema
@@ -98,37 +98,37 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         default=30.0,
         help="to wait for an answer (%(default)g, as Postfix does)",
     )
-    scene = parser.add_argument_group("the scene")
-    scene.add_argument(
+    scenario = parser.add_argument_group("the scenario")
+    scenario.add_argument(
         "--mta", choices=("postfix", "sendmail"), default="postfix", help="whose manners to have (%(default)s)"
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--client", metavar="IP", type=_client, default="192.0.2.1", help="the SMTP client's address (%(default)s)"
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--hostname", metavar="NAME", type=_line, default="client.example", help="its name (%(default)s)"
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--helo", metavar="NAME", type=_line, default="client.example", help="what it says in EHLO (%(default)s)"
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--sender",
         metavar="ADDRESS",
         type=_path,
         default="<alice@example.org>",
         help="envelope sender, with ESMTP parameters if need be; '<>' is the null sender (%(default)s)",
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--recipient",
         metavar="ADDRESS",
         type=_path,
         action="append",
         help="envelope recipient, may be repeated (<bob@example.net>)",
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--auth", metavar="LOGIN", type=_line, help="the client has logged in: macros auth_authen and auth_type"
     )
-    scene.add_argument(
+    scenario.add_argument(
         "--macro",
         metavar="NAME=VALUE",
         type=_macro,
@@ -178,11 +178,11 @@ def _check(options: argparse.Namespace) -> int:
         raise Trouble("which filter? write aiomilter check FILE.py [MESSAGE.eml], or --connect SOCKET", status=USAGE)
     messages = [_message(name) for name in options.arguments[options.connect is None :]] or [Message("", _SAMPLE)]
     if options.connect is not None:
-        play = asyncio.run(_ask_running(options.connect, _scene(options), messages))
+        play = asyncio.run(_ask_running(options.connect, _scenario(options), messages))
     else:
         target = options.arguments[0]
         # As for the daemon, no loop runs while the filter is imported.
-        play = asyncio.run(_ask_target(target, load(Target.named(target)), _scene(options), messages))
+        play = asyncio.run(_ask_target(target, load(Target.named(target)), _scenario(options), messages))
     lines = [json.dumps(json_report(play), indent=2)] if options.json else report(play)
     for line in lines:
         print(line)
@@ -199,13 +199,13 @@ def _message(name: str) -> Message:
     return Message(name, octets)
 
 
-def _scene(options: argparse.Namespace) -> Scene:
+def _scenario(options: argparse.Namespace) -> CheckScenario:
     macros: dict[Stage, dict[str, str]] = {}
     if options.macro:
         macros[Stage.CONNECT] = dict(options.macro)
     if options.auth is not None:
         macros[Stage.MAIL] = {"{auth_authen}": options.auth, "{auth_type}": "PLAIN"}
-    return Scene(
+    return CheckScenario(
         style=options.mta,
         client=options.client,
         hostname=options.hostname,
@@ -217,9 +217,9 @@ def _scene(options: argparse.Namespace) -> Scene:
     )
 
 
-async def _ask_running(address: str, scene: Scene, messages: list[Message]) -> Play:
-    play = Play(scene, address)
-    opening = mta.connect(address, style=scene.style, timeout=scene.timeout, macros=scene.macros)
+async def _ask_running(address: str, scenario: CheckScenario, messages: list[Message]) -> Play:
+    play = Play(scenario, address)
+    opening = mta.connect(address, style=scenario.style, timeout=scenario.timeout, macros=scenario.macros)
     async with AsyncExitStack() as stack:
         try:
             opened = await stack.enter_async_context(opening)
@@ -234,20 +234,20 @@ async def _ask_running(address: str, scene: Scene, messages: list[Message]) -> P
     return play
 
 
-async def _ask_target(target: str, factory: Factory, scene: Scene, messages: list[Message]) -> Play:
-    play = Play(scene, target)
+async def _ask_target(target: str, factory: Factory, scenario: CheckScenario, messages: list[Message]) -> Play:
+    play = Play(scenario, target)
     watch = _Watch(play)
     opening: AbstractAsyncContextManager[mta.Session] = session(
         factory,
-        client=scene.client,
-        hostname=scene.hostname,
-        helo=scene.helo,
-        macros=scene.macros,
-        mta=scene.style,
+        client=scenario.client,
+        hostname=scenario.hostname,
+        helo=scenario.helo,
+        macros=scenario.macros,
+        mta=scenario.style,
         # The filter is to be told first that it is late; with a traceback of its own, so to speak.
-        timeout=scene.timeout + 1,
-        callback_timeout=scene.timeout,
-        answer_timeout=scene.timeout,
+        timeout=scenario.timeout + 1,
+        callback_timeout=scenario.timeout,
+        answer_timeout=scenario.timeout,
         observer=watch,
         failures="answer",
     )

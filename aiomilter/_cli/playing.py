@@ -11,7 +11,7 @@ from aiomilter.wire.events import Mail, NegotiateAnswer, Rcpt
 from aiomilter.wire.modifications import Modification
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD
 
-__all__ = ["Failure", "Message", "Path", "Play", "Played", "Scene", "Step", "begin", "play_message"]
+__all__ = ["CheckScenario", "Failure", "Message", "Path", "Play", "Played", "Step", "begin", "play_message"]
 
 _PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
 _SINCE_VERSION: Final = {Stage.UNKNOWN: 3, Stage.DATA: 4}
@@ -36,7 +36,7 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CheckScenario:
     """Who sends, and who asks.
 
     Args:
@@ -144,7 +144,7 @@ class Play:
     """All that was played on one connection.
 
     Args:
-        scene: Who sent, and who asked.
+        scenario: Who sent, and who asked.
         asked: TARGET, or the socket of the running filter.
         agreed: What was negotiated; None if it came to nothing.
         connection: CONNECT and HELO.
@@ -152,7 +152,7 @@ class Play:
         failures: In order.
     """
 
-    scene: Scene
+    scenario: CheckScenario
     asked: str
     agreed: NegotiateAnswer | None = None
     connection: list[Step] = field(default_factory=list)
@@ -173,14 +173,14 @@ async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
         play: Takes what was negotiated and answered.
         connected: Both have been played already.
     """
-    scene = play.scene
+    scenario = play.scenario
     play.agreed = session.agreed
     if not connected:
-        await session.connect(scene.hostname, scene.client)
+        await session.connect(scenario.hostname, scenario.client)
         if session.decided is None:
-            await session.helo(scene.helo)
+            await session.helo(scenario.helo)
     decided = session.decided
-    for stage, what in ((Stage.CONNECT, f"{scene.hostname} [{scene.client}]"), (Stage.HELO, scene.helo)):
+    for stage, what in ((Stage.CONNECT, f"{scenario.hostname} [{scenario.client}]"), (Stage.HELO, scenario.helo)):
         why = _unasked(session, stage)
         if decided and decided[0] < stage:
             why = "decided before"
@@ -195,12 +195,12 @@ async def play_message(session: mta.Session, play: Play, message: Message) -> No
         MilterError: The filter broke the protocol, or hung up.
         TimeoutError: It did not answer.
     """
-    sender = play.scene.sender
+    sender = play.scenario.sender
     if not sender.params:
         sender = replace(sender, params=_usual_params(message.octets))
-    played = Played(message, sender, play.scene.recipients, mta.cut(message.octets, play.scene.style))
+    played = Played(message, sender, play.scenario.recipients, mta.cut(message.octets, play.scenario.style))
     play.messages.append(played)
-    await _Player(session, play.scene.style, played).play()
+    await _Player(session, play.scenario.style, played).play()
 
 
 def _usual_params(octets: bytes) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _MOST_LINES: Final = 4000
 
 def report(play: Play) -> Iterator[str]:
     """Return the lines."""
-    manners = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scene.style]
+    manners = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
     yield f"{safe(play.asked)}, asked as {manners} does"
     if play.agreed is not None:
         yield f"may: {_actions(play)}"
@@ -33,7 +33,7 @@ def report(play: Play) -> Iterator[str]:
     spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
     for played in play.messages:
         yield ""
-        yield from _message(played, play.scene.style, spaced)
+        yield from _message(played, play.scenario.style, spaced)
     for failure in play.failures:
         yield ""
         yield from _failure(failure)

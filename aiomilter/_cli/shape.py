@@ -37,12 +37,16 @@ def schema() -> str:
 
 def report(play: Play) -> _JSON:
     """Return all of a play, for ``json.dumps``."""
-    scene = play.scene
+    scenario = play.scenario
     return {
         "format": FORMAT,
         "filter": _text(play.asked),
-        "mta": scene.style,
-        "client": {"address": _text(scene.client), "hostname": _text(scene.hostname), "helo": _text(scene.helo)},
+        "mta": scenario.style,
+        "client": {
+            "address": _text(scenario.client),
+            "hostname": _text(scenario.hostname),
+            "helo": _text(scenario.helo),
+        },
         "negotiated": _negotiated(play),
         "connection": [_step(step) for step in play.connection],
         "messages": [_message(played) for played in play.messages],

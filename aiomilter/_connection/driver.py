@@ -64,7 +64,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
     answering, asks, handles = session.answering, session.answering.asks, session.handles
     debug = session.debug
     context, editing = _new(Context), _new(EndOfMessageContext)
-    context._scene = editing._scene = session.transaction
+    context._transaction = editing._transaction = session.transaction
     event: Any
     step: Any
     response: Any
@@ -163,7 +163,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
     """Handle header fields that have come together, none of which has an answer."""
     debug, answering = session.debug, session.answering
     context = _new(Context)
-    context._scene = session.transaction
+    context._transaction = session.transaction
     rest = session.wire.fields = iter(fields)
     step = session.active.get(Header)
     response: Any
@@ -211,7 +211,7 @@ def _tell_kept(session: Session) -> bool:
 
 def _another(session: Session, context: _AnyContext) -> _AnyContext:
     """Return a context for the callbacks that follow: the last one has kept its own, which is dead from now on."""
-    context._scene = None
+    context._transaction = None
     context = _new(type(context))
-    context._scene = session.transaction
+    context._transaction = session.transaction
     return context

@@ -87,7 +87,7 @@ class NativeAnswering:
         """Call ``negotiate`` and return whether it has ended well."""
         session = self._session
         context = Context.__new__(Context)
-        context._scene = session.transaction
+        context._transaction = session.transaction
         session.callback = "negotiate"
         well = True
         try:
@@ -98,7 +98,7 @@ class NativeAnswering:
             self.failed(error)
             well = False
         finally:
-            context._scene = None
+            context._transaction = None
             if session.suspended and session.resumed(None) is not None:
                 well = False
         return well
@@ -113,12 +113,12 @@ class NativeAnswering:
             return None
         session.callback = CALLBACKS[stage]
         context = Context.__new__(Context)
-        context._scene = session.transaction
+        context._transaction = session.transaction
         try:
             response = await callback(context, *args)
         except BaseException as error:
             response = self.failed(error)
-        context._scene = None
+        context._transaction = None
         return session.resumed(response) if session.suspended else response
 
     async def call_last(self, name: str) -> None:
@@ -129,12 +129,12 @@ class NativeAnswering:
             return
         session.callback = name
         context = Context.__new__(Context)
-        context._scene = session.transaction
+        context._transaction = session.transaction
         try:
             await getattr(handler, name)(context)
         except BaseException as error:
             self.failed(error)
-        context._scene = None
+        context._transaction = None
         if session.suspended:
             session.resumed(None)
 

@@ -22,7 +22,7 @@ from aiomilter._connection.dispatch import CONTENT_STAGES, NOT_AGREED, Dispatch,
 from aiomilter._connection.sent import Refusals, ToldPackets, answer_name, sent_edits
 from aiomilter._connection.suspension import TURN, Reason, Suspension
 from aiomilter._serving.memory import MemoryLimit
-from aiomilter.context import Scene
+from aiomilter.context import Transaction
 from aiomilter.edits import Edits
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, STAGE_OF, Handler
@@ -235,7 +235,7 @@ class Session:
         """The MTA does not take what was written."""
         self.handler: Handler | None = None
         self.agreement: Agreement | None = None
-        self.transaction: Scene = Scene(self)
+        self.transaction: Transaction = Transaction(self)
         self.dispatch: Dispatch = NOT_AGREED
         """What the callbacks of a message are, and what CONTINUE is at each stage."""
         self.active: Mapping[type, Step] = _NOTHING

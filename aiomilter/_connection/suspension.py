@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from aiomilter._connection.answers import CANCELLED, NOT_EXPECTED, PROGRESS_PACKET, TimedOut, answer_text
 from aiomilter._connection.deadlines import Clock, Deadlines
-from aiomilter.context import Scene
+from aiomilter.context import Transaction
 from aiomilter.handler import STAGE_OF
 from aiomilter.observe import CallbackTimedOut, Where
 from aiomilter.observe.guard import Guard
@@ -94,7 +94,7 @@ class Waiting(Protocol):
         ...
 
     @property
-    def transaction(self) -> Scene:
+    def transaction(self) -> Transaction:
         """Has the edits that a failure takes away."""
         ...
 

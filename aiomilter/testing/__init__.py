@@ -47,7 +47,7 @@ async def session(
         client: Address of the SMTP client: IPv4, IPv6, a path, or "" for none.
         hostname: Its host name.
         helo: What it says in EHLO.
-        macros: Values that the MTA lends, by name, from the first step on; or by step and name.
+        macros: Values that the MTA sends, by name, from the first step on; or by step and name.
         mta: Whose manners to have.
         timeout: Seconds to wait for each answer.
         failures: "answer" to raise none of them and have ``on_error`` and ``on_timeout`` as the answers, as in production.

@@ -341,7 +341,7 @@ class Connection:
                 raise RemoteProtocolError(f"expected OPTNEG as the first packet, found code {code:#04x}")
             return Negotiate.decode(payload)
         if code == _MACRO:
-            return self._lends(payload, start)
+            return self._take_macros(payload, start)
         cell = self.row.get(code)
         if cell is None:
             return self._outside(code)
@@ -487,7 +487,7 @@ class Connection:
         if place:
             self.macros[place] = self.macro_frame = frame
 
-    def _lends(self, payload: bytes, start: int) -> Event | None:
+    def _take_macros(self, payload: bytes, start: int) -> Event | None:
         """Keep the macros of a step."""
         if not payload:
             raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")

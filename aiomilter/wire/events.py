@@ -132,7 +132,7 @@ _SYMLIST_STAGES: Final = {stage.symlist: stage for stage in Stage if stage.symli
 
 @dataclass(frozen=True, slots=True)
 class Macros:
-    """Values the MTA lends for the step that follows (SMFIC_MACRO); never answered.
+    """Values that the MTA sends for the stage that follows (SMFIC_MACRO); never answered.
 
     Args:
         command: Code octet of the step they belong to; any octet is taken.

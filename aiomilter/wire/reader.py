@@ -94,7 +94,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
     limit = buffer.max_size + 1
     while True:
         data, pos, end = buffer.data, buffer.pos, buffer.end
-        row, prefix, large = wire.row, wire.macro_frame, end - pos > limit
+        row, macro_prefix, large = wire.row, wire.macro_frame, end - pos > limit
         start = pos
         while end - pos > 4:
             length, code = _unpack(data, pos)
@@ -104,9 +104,9 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
             if code == _MACRO and wire.inert_above < length < LARGE:
                 frame = data[pos:stop]
                 pos = stop
-                if frame == prefix:
+                if frame == macro_prefix:
                     continue
-                prefix = frame
+                macro_prefix = frame
                 if batch:
                     batch.append(frame)
                 elif place := PLACES[frame[5]]:
@@ -122,7 +122,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                 event = special(wire, code, reached, data[pos + 5 : stop], pos)
                 if event is not None:
                     return [event]
-                pos, row, prefix = buffer.pos, wire.row, wire.macro_frame
+                pos, row, macro_prefix = buffer.pos, wire.row, wire.macro_frame
                 continue
             try:
                 if code != _HEADER:
@@ -140,7 +140,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                         wire.headers_left -= 1
                         wire.headers_size_left -= length
                     else:
-                        event, stop = _fields(wire, decode, pos, prefix, most)
+                        event, stop = _fields(wire, decode, pos, macro_prefix, most)
                         most -= len(event) - 1
             except RemoteProtocolError:
                 if batch:
@@ -160,7 +160,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
             return batch
 
 
-def _fields(wire: Wire, decode: Any, pos: int, prefix: bytes, most: int) -> tuple[list[Header], int]:
+def _fields(wire: Wire, decode: Any, pos: int, macro_prefix: bytes, most: int) -> tuple[list[Header], int]:
     """Read the header fields that follow one another; return them, and where the last of them ends.
 
     Postfix sends the same macros before each field, so they are read together with its head, and only compared.
@@ -169,12 +169,12 @@ def _fields(wire: Wire, decode: Any, pos: int, prefix: bytes, most: int) -> tupl
         wire: Where they come from.
         decode: Reads an odd one.
         pos: Where the first begins; it is whole.
-        prefix: The MACRO packet that may have come right before it, and may come before each.
+        macro_prefix: The MACRO packet that may have come right before it, and may come before each.
         most: How many are enough.
     """
     buffer, plain = wire.buffer, not wire.leading_space
     data = buffer.data
-    lead = prefix if pos >= len(prefix) and data.startswith(prefix, pos - len(prefix)) else b""
+    lead = macro_prefix if pos >= len(macro_prefix) and data.startswith(macro_prefix, pos - len(macro_prefix)) else b""
     head, size, first = head_after(len(lead)), len(lead) + 4, pos - len(lead)
     pos = first
     left = wire.headers_size_left

@@ -28,7 +28,7 @@ from aiomilter.compat.modules.cache import AddrCache
 from aiomilter.compat.modules.config import MilterConfigParser
 from aiomilter.compat.modules.greylist import Greylist
 from aiomilter.compat.modules.policy import MTAPolicy
-from aiomilter.context import Context, Scene
+from aiomilter.context import Context, Transaction
 from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
@@ -297,7 +297,7 @@ def edited(text: str) -> None:
 def seen(value: str) -> None:
     source: Any = SimpleNamespace(macro=lambda name: value)
     context = Context.__new__(Context)
-    context._scene = Scene(source)
+    context._transaction = Transaction(source)
     assert context.mta is not None
     assert context.tls is not None
     assert context.auth is not None
