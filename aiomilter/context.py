@@ -202,7 +202,7 @@ class Context:
     """What every callback gets first: who is speaking, and what the MTA sends.
 
     It is valid until the callback returns; a context kept for longer raises :class:`LocalProtocolError` on every use, since
-    it would show another step or another message.
+    it would show another stage or another message.
     """
 
     __slots__ = ("_transaction",)
@@ -270,7 +270,7 @@ class Context:
     def macro(self, name: str, default: str) -> str: ...
 
     def macro(self, name: str, default: str | None = None) -> str | None:
-        """Return a value that the MTA sends, of the latest step that has it.
+        """Return a value that the MTA sends, of the latest stage that has it.
 
         Args:
             name: With or without braces: ``"{auth_type}"`` and ``"auth_type"`` are the same.
@@ -332,7 +332,7 @@ class Context:
     def progress(self) -> bool:
         """Tell the MTA that an answer is still being worked on, and return whether that was possible.
 
-        Seldom needed: while a callback waits it is sent every ``progress_interval`` seconds.  Postfix takes it at any step it
+        Seldom needed: while a callback waits it is sent every ``progress_interval`` seconds.  Postfix takes it at any stage it
         waits at; any other MTA only at end of message, and there Sendmail restarts its read timeout but not the total one.
 
         Source: libmilter/docs/smfi_progress.html; aiomilter/help/protocol.rst, "PROGRESS", P-093.

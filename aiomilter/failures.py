@@ -12,7 +12,7 @@ __all__ = ["FailurePolicy"]
 class FailurePolicy:
     """Answers to failures by class of client; the first class that fits counts.
 
-    Where the step takes no such answer, as ``connect`` takes no DISCARD, TEMPFAIL is given.
+    Where the stage takes no such answer, as ``connect`` takes no DISCARD, TEMPFAIL is given.
 
     Args:
         local: To a client without IP address, or on the loopback: mail that begins on this machine.
@@ -59,7 +59,7 @@ def check_answer(name: str, given: object, *, none: bool = False) -> None:
     """Check what is to answer failures.
 
     Raises:
-        TypeError: It is no answer that goes for all steps, and no policy.
+        TypeError: It is no answer that goes for all stages, and no policy.
     """
     if isinstance(given, FailurePolicy) or (none and given is None):
         return

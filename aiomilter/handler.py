@@ -126,8 +126,8 @@ class Handler(Protocol):
 def no_reply(callback: NoReply) -> NoReply:
     """Mark a callback that never answers, so that the MTA need not wait for it and streams what follows.
 
-    It has to return None.  An answer all the same, or a failure, is logged and given at the next step that has an answer.
-    Not for ``eom``, nor where the moment matters (greylisting, limits): the MTA may send the step long after it happened.
+    It has to return None.  An answer all the same, or a failure, is logged and given at the next stage that has an answer.
+    Not for ``eom``, nor where the moment matters (greylisting, limits): the MTA may send the stage long after it happened.
 
     Source: libmilter/docs/xxfi_negotiate.html, SMFIP_NR_*; aiomilter/help/protocol.rst, "Protocol flags".
     """
@@ -142,7 +142,7 @@ class Milter:
     Callbacks of one connection run one at a time, in the order of the conversation; those of different connections side by
     side.  Returning None is the same as CONTINUE.
 
-    A callback that raises, or answers what its step does not take, gives ``on_error`` (TEMPFAIL unless set) and a log record.
+    A callback that raises, or answers what its stage does not take, gives ``on_error`` (TEMPFAIL unless set) and a log record.
 
     Attributes:
         macros: Names of macros to ask for by stage, beyond those the MTA sends anyway and ``ctx`` reads itself.
@@ -316,7 +316,7 @@ def _check_callback(cls: type, name: str) -> None:
         parameters = ", ".join(expected.parameters)
         raise TypeError(f"{where}: expected to take ({parameters}), found {inspect.signature(callback)}") from None
     if getattr(callback, "__aiomilter_no_reply__", False) and name not in _SILENCEABLE:
-        raise TypeError(f"{where}: expected @no_reply on a step that the MTA can leave unanswered, found it on {name}")
+        raise TypeError(f"{where}: expected @no_reply on a stage that the MTA can leave unanswered, found it on {name}")
 
 
 def _kind_of(callback: object) -> str:

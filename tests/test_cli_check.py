@@ -384,7 +384,7 @@ def test_a_filter_that_raises_is_shown_with_its_traceback_from_its_own_line_on(c
 def test_nonsense_is_a_failure_and_a_temporary_failure_a_note(check: Command) -> None:
     check.filter("async def eom(self, ctx): return True")
     assert check("f.py") == 1
-    assert "failed: eom: expected a verdict or Reply that this step takes, or None, found True" in check.out
+    assert "failed: eom: expected a verdict or Reply that this stage takes, or None, found True" in check.out
 
     check.write(
         "from aiomilter import *\nclass F(Milter):\n    async def eom(self, ctx): raise TemporaryFailure('later')\n",

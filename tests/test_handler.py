@@ -205,7 +205,7 @@ def test_a_callback_may_be_declared_never_to_answer(name: str) -> None:
 def test_what_has_to_answer_or_never_does_may_not(name: str) -> None:
     async def callback(self: Any, ctx: Any, event: Any = None) -> None: ...
 
-    with pytest.raises(TypeError, match=f"Filter.{name}: expected @no_reply on a step"):
+    with pytest.raises(TypeError, match=f"Filter.{name}: expected @no_reply on a stage"):
         make(**{name: no_reply(callback)})
 
 

@@ -255,7 +255,7 @@ async def test_several_failures_come_out_as_a_group() -> None:
 @pytest.mark.parametrize(
     ("play", "message"),
     [
-        (5, "envfrom: expected a verdict or Reply that this step takes, or None, found 5"),
+        (5, "envfrom: expected a verdict or Reply that this stage takes, or None, found 5"),
         (SystemExit(3), "envfrom: SystemExit left the callback"),
         (asyncio.CancelledError(), "envfrom: CancelledError left the callback"),
     ],

@@ -210,7 +210,7 @@ class NativeAnswering:
             if isinstance(response, Verdict | Reply | Refusal | bool | int | str)
             else type(response).__name__
         )
-        what = f"expected a verdict or Reply that this step takes, or None, found {found:.100}{hint}"
+        what = f"expected a verdict or Reply that this stage takes, or None, found {found:.100}{hint}"
         session.tell_failure(what)
         return session.on_error()
 
@@ -218,9 +218,9 @@ class NativeAnswering:
         """Defer the answer of a stage that has none, and say so."""
         session = self._session
         if stage is Stage.UNKNOWN:  # the command fails anyway, and what comes next is none of its concern
-            session.remark("answered a step that gets no reply; the answer is dropped")
+            session.remark("answered a stage that gets no reply; the answer is dropped")
             return
-        session.remark("answered a step that gets no reply; given at the next that does")
+        session.remark("answered a stage that gets no reply; given at the next that does")
         session.defer(stage, response)
 
     async def last_of_body(self, event: BodyChunk) -> None:

@@ -1,4 +1,4 @@
-"""The package that programs know as ``Milter``: one object per connection, one method per step.
+"""The package that programs know as ``Milter``: one object per connection, one method per stage.
 
 One piece, although long: it is the list of names that programs find there, each short.
 
@@ -225,9 +225,9 @@ MACRO_CALLBACKS = {
     "eom": M_EOM,
     "eoh": M_EOH,
 }
-"""The steps for which macros can be asked for."""
+"""The stages for which macros can be asked for."""
 _MAX_MACROS: Final = 5
-# What a filter gets only if it says so: no-reply steps, recipients that were refused, the space after the colon.
+# What a filter gets only if it says so: no-reply stages, recipients that were refused, the space after the colon.
 _ON_REQUEST: Final = sum(no_reply for no_reply, _ in OPTIONAL_CALLBACKS.values()) | P_RCPT_REJ | P_HDR_LEADSPC
 
 _numbers: Final = count(1)
@@ -329,7 +329,7 @@ def decode(strategy: str) -> Callable[[_F], _F]:
 
 
 def symlist(*syms: str) -> Callable[[_F], _F]:
-    """Name the macros that a step is to bring, at most five."""
+    """Name the macros that a stage is to bring, at most five."""
 
     def mark(func: _F) -> _F:
         if func.__name__ not in MACRO_CALLBACKS:
@@ -500,7 +500,7 @@ class Base:
         return self._ctx.setreply(rcode, xcode, msg, *ml)
 
     def setsymlist(self, stage: int, *macros: str) -> Any:
-        """Name the macros that a step is to bring; while negotiating only."""
+        """Name the macros that a stage is to bring; while negotiating only."""
         self._need(SETSYMLIST, "SETSYMLIST")
         return self._ctx.setsymlist(stage, " ".join(macros))
 

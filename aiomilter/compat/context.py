@@ -17,7 +17,7 @@ __all__ = ["Context", "Conversation", "RawReply", "Text", "error", "number", "st
 
 
 class error(Exception):
-    """What a method refuses at this step, for this MTA, or with these values; ``milter.error`` to programs."""
+    """What a method refuses at this stage, for this MTA, or with these values; ``milter.error`` to programs."""
 
     __module__ = "milter"
 

@@ -21,7 +21,7 @@ _SIGNAL_PERIOD: Final = 1.0
 _TIMEOUT: Final = 7210
 """libmilter's own."""
 _CHECK_PERIOD: Final = 600.0
-"""So often libmilter looks for connections that have been idle between two steps for longer than its timeout."""
+"""So often libmilter looks for connections that have been idle between two stages for longer than its timeout."""
 
 
 class Service:

@@ -1,4 +1,4 @@
-"""Which macros each MTA sends before which step.
+"""Which macros each MTA sends before which stage.
 
 The values are the session's; here are the lists, what a filter's own lists do to them, and what is hidden where.
 
@@ -16,7 +16,7 @@ from aiomilter.wire.negotiation import canonical_macro
 __all__ = ["MacroValues", "hidden", "macro_lists"]
 
 MacroValues = Mapping[Stage, Mapping[str, str]]
-"""Values by step; what is known at one step is known at those after it."""
+"""Values by stage; what is known at one stage is known at those after it."""
 
 _TLS: Final = ("{tls_version}", "{cipher}", "{cipher_bits}", "{cert_subject}", "{cert_issuer}")
 
@@ -69,11 +69,11 @@ _TLS_NAMES: Final = frozenset(map(canonical_macro, _TLS))
 def macro_lists(
     style: Style, asked: Mapping[Stage, tuple[str, ...]], extra: MacroValues
 ) -> dict[Stage, tuple[str, ...]]:
-    """Return the names to send by step; a step that is missing gets no MACRO packet.
+    """Return the names to send by stage; a stage that is missing gets no MACRO packet.
 
     Args:
         style: Whose lists.
-        asked: The filter's own lists; each replaces the MTA's for its step.
+        asked: The filter's own lists; each replaces the MTA's for its stage.
         extra: Values the caller gave; their names are added to the MTA's lists, as a postmaster would configure it.
     """
     lists = dict(_POSTFIX if style == "postfix" else _SENDMAIL)
@@ -106,7 +106,7 @@ def _union(names: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
 
 
 def hidden(style: Style, stage: Stage, name: str) -> bool:
-    """Return whether a macro, named without braces, has no value at a step although the MTA knows one.
+    """Return whether a macro, named without braces, has no value at a stage although the MTA knows one.
 
     Postfix sends content from another process, which knows neither the envelope's macros nor those of TLS.
     """

@@ -40,8 +40,8 @@ async def connect(
         offer: What to offer.
         lenient: Let pass what Postfix lets pass.
         timeout: Seconds for the connection, and for each packet.
-        macros: Values by step.
-        max_answer_size: Octets of one step's answer.
+        macros: Values by stage.
+        max_answer_size: Octets of one stage's answer.
 
     Raises:
         AddressError: The text is no address that can be connected to.

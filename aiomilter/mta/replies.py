@@ -41,9 +41,9 @@ def smtp_reply(style: Style, stage: Stage, answer: Answer, *, at: Stage | None =
 
     Args:
         style: Whose texts.
-        stage: The step that the filter answered.
+        stage: The stage that the filter answered.
         answer: Its answer.
-        at: The step the SMTP client is at, if that is another: what CONNECT is answered is told at MAIL, what a header field
+        at: The stage the SMTP client is at, if that is another: what CONNECT is answered is told at MAIL, what a header field
             is answered at end of message.
         queue_id: For the text that says that a message was taken.
     """

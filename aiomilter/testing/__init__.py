@@ -38,7 +38,7 @@ async def session(
     plays the rest and returns answer, edits and the message as the MTA would deliver it; ``await s.send(octets, sender,
     recipients)`` plays all of a message.
 
-    A failure of the filter is raised at its step; for a step without an answer, at the next one or at the end of the block.
+    A failure of the filter is raised at its stage; for a stage without an answer, at the next one or at the end of the block.
     An exception is raised as it is; a wrong answer, a time-out or too many edits as :class:`LocalProtocolError`; several as
     an ``ExceptionGroup``.  A :class:`TemporaryFailure`, :class:`ResolverError` or :class:`StoreError` is answered, not raised.
 
@@ -47,7 +47,7 @@ async def session(
         client: Address of the SMTP client: IPv4, IPv6, a path, or "" for none.
         hostname: Its host name.
         helo: What it says in EHLO.
-        macros: Values that the MTA sends, by name, from the first step on; or by step and name.
+        macros: Values that the MTA sends, by name, from the first stage on; or by stage and name.
         mta: Whose manners to have.
         timeout: Seconds to wait for each answer.
         failures: "answer" to raise none of them and have ``on_error`` and ``on_timeout`` as the answers, as in production.

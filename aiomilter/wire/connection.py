@@ -79,27 +79,27 @@ _QUIT_NEW_CONNECTION: Final = QuitNewConnection()
 
 _MACRO: Final = int(Command.MACRO)
 _MACRO_HEAD: Final = HEAD.size + 1
-"""Octets of a MACRO packet before the first name: length, code, and the step's command."""
+"""Octets of a MACRO packet before the first name: length, code, and the stage's command."""
 _CONNECT: Final = int(Command.CONNECT)
 _MAIL: Final = int(Command.MAIL)
 _UNKNOWN: Final = int(Command.UNKNOWN)
-_STEPS: Final = MACRO_STAGES
-_LOOKUP: Final = tuple(range(1, _STEPS.index(b"C") + 2))
-_LOOKUP_IN_UNKNOWN: Final = (_STEPS.index(b"U") + 1, *_LOOKUP)
+_STAGES: Final = MACRO_STAGES
+_LOOKUP: Final = tuple(range(1, _STAGES.index(b"C") + 2))
+_LOOKUP_IN_UNKNOWN: Final = (_STAGES.index(b"U") + 1, *_LOOKUP)
 # libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
-_LIBMILTER_LOOKUP: Final = tuple(_STEPS.index(step) + 1 for step in b"ENTRMHC")
+_LIBMILTER_LOOKUP: Final = tuple(_STAGES.index(stage) + 1 for stage in b"ENTRMHC")
 _CONNECT_PLACE: Final = PLACES[_CONNECT]
 _MAIL_PLACE: Final = PLACES[_MAIL]
 _UNKNOWN_PLACE: Final = PLACES[_UNKNOWN]
 _BEGINNINGS: Final = frozenset({int(Command.CONNECT), int(Command.HELO), _MAIL})
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
-# What a command clears, the steps after its own (P-083): as much of the beginning of ``_STEPS``.
-_AFTER_RCPT: Final = (b"",) * _STEPS.index(b"R")
-_AFTER_MAIL: Final = (b"",) * _STEPS.index(b"M")
-_AFTER_HELO: Final = (b"",) * _STEPS.index(b"H")
-_AFTER_CONNECT: Final = (b"",) * _STEPS.index(b"C")
-_MESSAGE_STEPS: Final = _AFTER_HELO
-_ALL_STEPS: Final = (b"",) * len(_STEPS)
+# What a command clears, the stages after its own (P-083): as much of the beginning of ``_STAGES``.
+_AFTER_RCPT: Final = (b"",) * _STAGES.index(b"R")
+_AFTER_MAIL: Final = (b"",) * _STAGES.index(b"M")
+_AFTER_HELO: Final = (b"",) * _STAGES.index(b"H")
+_AFTER_CONNECT: Final = (b"",) * _STAGES.index(b"C")
+_MESSAGE_STAGES: Final = _AFTER_HELO
+_ALL_STAGES: Final = (b"",) * len(_STAGES)
 # Looked up here once: an attribute of an Enum is a call in Python 3.11.
 _STATE_MAIL: Final = State.MAIL
 _STATE_RCPT: Final = State.RCPT
@@ -235,17 +235,17 @@ class Connection:
         self.row: Row = {}
         self.state: State = State.IDLE
         # By PLACES.  Whole packets as received until somebody reads a macro: decoding them all at once costs 39 %.
-        self.macros: list[bytes | dict[str, str]] = [b""] * (len(_STEPS) + 1)
+        self.macros: list[bytes | dict[str, str]] = [b""] * (len(_STAGES) + 1)
         # The last MACRO packet, whole, as long as what it brought is still there.
         self.macro_frame: bytes = b""
         # The end-of-message packet brought body, and its own event is still to come.
         self.last_of_body: bool = False
-        # The step whose macros belong to what comes next, although they came before the end of what was.
+        # The stage whose macros belong to what comes next, although they came before the end of what was.
         self._keep: int | None = None
         # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
         self._used_connect: bytes | dict[str, str] | None = None
         self._used_mail: bytes | dict[str, str] | None = None
-        # What :meth:`symbol` has read, by step, with the packet it is from.
+        # What :meth:`symbol` has read, by stage, with the packet it is from.
         self._symbols: dict[int, tuple[object, dict[str, str]]] | None = None
         self._in_unknown = False
         self._connected = False
@@ -271,7 +271,7 @@ class Connection:
 
     @property
     def macros_size(self) -> int:
-        """Octets that the macros of all steps take, as received or read."""
+        """Octets that the macros of all stages take, as received or read."""
         kept = [*self.macros, self._used_connect, self._used_mail]
         if self._symbols is not None:
             kept += [values for _, values in self._symbols.values()]
@@ -307,7 +307,7 @@ class Connection:
         rules = self._rules
         self.leading_space = agreement.leading_space and rules.splits_space
         if Stage.MAIL not in agreement.declined or not rules.tolerant:
-            # Longest one that changes nothing: without a step, or under libmilter's rules without a macro.
+            # Longest one that changes nothing: without a stage, or under libmilter's rules without a macro.
             self.inert_above = 2 if rules.keeps_macros else 1
         self.answered = _answered(agreement.silent)
         self._rows = _rows(agreement.declined, self.leading_space, rules)
@@ -352,7 +352,7 @@ class Connection:
         return decode(payload)
 
     def macro(self, name: str) -> str | None:
-        """Return the value of a macro, of the latest step that has it; None if none has.
+        """Return the value of a macro, of the latest stage that has it; None if none has.
 
         Source: aiomilter/help/protocol.rst, P-080 to P-085.
         """
@@ -419,7 +419,7 @@ class Connection:
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
         if self._rules.tolerant:
-            self._forget(_MESSAGE_STEPS)
+            self._forget(_MESSAGE_STAGES)
             self._move(_STATE_DECIDED)
         else:
             self._move(_STATE_IDLE)
@@ -427,12 +427,12 @@ class Connection:
     def end_message(self) -> None:
         """Note that the message is over, its callbacks included; its macros are forgotten (P-084)."""
         if not self._rules.keeps_macros:
-            self._forget(_MESSAGE_STEPS)
+            self._forget(_MESSAGE_STAGES)
         self._move(_STATE_IDLE)
 
     def end_connection(self) -> None:
         """Note that an SMTP connection is over and another may follow on the same socket (P-069)."""
-        self._forget(_ALL_STEPS)
+        self._forget(_ALL_STAGES)
         self._used_connect = self._used_mail = self._symbols = None
         self._connected = False
         self._move(_STATE_IDLE)
@@ -443,7 +443,7 @@ class Connection:
         buffer.data, buffer.pos, buffer.end, buffer.skip = b"", 0, 0, 0
         buffer.parts.clear()
         self._keep = None
-        self._forget(_ALL_STEPS)
+        self._forget(_ALL_STAGES)
         self._used_connect = self._used_mail = self._symbols = None
 
     def lookahead(self, abort: bool, answered: frozenset[int]) -> Lookahead:
@@ -466,14 +466,14 @@ class Connection:
         if self._rows is not None:
             self.row = self._rows[state]
 
-    def _forget(self, steps: tuple[bytes, ...]) -> None:
+    def _forget(self, stages: tuple[bytes, ...]) -> None:
         self.macro_frame = b""
         if self._keep is None:
-            self.macros[1 : len(steps) + 1] = steps
+            self.macros[1 : len(stages) + 1] = stages
             return
         keep, self._keep = PLACES[self._keep], None
         kept = self.macros[keep]
-        self.macros[1 : len(steps) + 1] = steps
+        self.macros[1 : len(stages) + 1] = stages
         self.macros[keep] = kept
 
     def excess(self, row: Row, state: State) -> TooMany:
@@ -488,13 +488,13 @@ class Connection:
             self.macros[place] = self.macro_frame = frame
 
     def _take_macros(self, payload: bytes, start: int) -> Event | None:
-        """Keep the macros of a step."""
+        """Keep the macros of a stage."""
         if not payload:
             raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
-        step = payload[0]
-        if PLACES[step] and (len(payload) > 1 or not self._rules.keeps_macros):
-            self.macros[PLACES[step]] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
-        if step == _MAIL and self.inert_above == _NO_LIMIT and self._mail_macros():
+        stage = payload[0]
+        if PLACES[stage] and (len(payload) > 1 or not self._rules.keeps_macros):
+            self.macros[PLACES[stage]] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
+        if stage == _MAIL and self.inert_above == _NO_LIMIT and self._mail_macros():
             return _ABORT
         return None
 

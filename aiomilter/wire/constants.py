@@ -140,13 +140,13 @@ V1_ACTIONS: Final = 0x0F
 V1_PROTOCOL: Final = 0x3F
 """What an offer of no protocol bits at all means (libmilter/engine.c)."""
 NO_FLAGS: Final = 0x37F
-"""Every bit that says "do not send this step"."""
+"""Every bit that says "do not send this stage"."""
 NR_FLAGS: Final = 0x000FF080
-"""Every bit that says "this step gets no reply"."""
+"""Every bit that says "this stage gets no reply"."""
 
 
 class Stage(enum.IntEnum):
-    """A step of the conversation, in the order of play; the key of ``Milter.macros``.
+    """A stage of the conversation, in the order of play; the key of ``Milter.macros``.
 
     ``number`` of a macro list on the wire (SMFIM_*) differs from this order, see :attr:`symlist`.
     """
@@ -164,22 +164,22 @@ class Stage(enum.IntEnum):
 
     @property
     def command(self) -> Command:
-        """The packet that brings this step."""
+        """The packet that brings this stage."""
         return _COMMANDS[self]
 
     @property
     def no_flag(self) -> Protocol:
-        """The bit that asks for this step not to be sent; no bits for EOM."""
+        """The bit that asks for this stage not to be sent; no bits for EOM."""
         return _NO[self]
 
     @property
     def nr_flag(self) -> Protocol:
-        """The bit that asks for this step to need no reply; no bits for EOM."""
+        """The bit that asks for this stage to need no reply; no bits for EOM."""
         return _NR[self]
 
     @property
     def symlist(self) -> int | None:
-        """Number of this step in a list of macros (SMFIM_*); None where the MTA keeps no list for it."""
+        """Number of this stage in a list of macros (SMFIM_*); None where the MTA keeps no list for it."""
         return _SYMLIST.get(self)
 
 

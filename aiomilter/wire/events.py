@@ -135,7 +135,7 @@ class Macros:
     """Values that the MTA sends for the stage that follows (SMFIC_MACRO); never answered.
 
     Args:
-        command: Code octet of the step they belong to; any octet is taken.
+        command: Code octet of the stage they belong to; any octet is taken.
         values: Value by name, braces as sent.
 
     Source: libmilter/docs/smfi_getsymval.html; aiomilter/help/protocol.rst, "Macro values".

@@ -151,13 +151,13 @@ def agree(offer: Negotiate, wants: Wants) -> Agreement:
 
 @lru_cache(maxsize=64)
 def _silent_and_declined(protocol: int) -> tuple[frozenset[Stage], frozenset[Stage]]:
-    """Return the steps without reply, and those not sent; one pair for all connections that agreed on the same."""
+    """Return the stages without reply, and those not sent; one pair for all connections that agreed on the same."""
     silent = frozenset(stage for stage in Stage if stage.nr_flag & protocol)
     return silent, frozenset(stage for stage in Stage if stage.no_flag & protocol)
 
 
 def _tells_later(stage: Stage, wants: Wants) -> bool:
-    """Whether a step without callback is still worth asking for, since a callback after it may want to know it."""
+    """Whether a stage without callback is still worth asking for, since a callback after it may want to know it."""
     if stage not in _CONTEXT_STAGES:
         return False
     return wants.ends or any(other > stage for other in wants.stages)

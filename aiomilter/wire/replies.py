@@ -38,7 +38,7 @@ class Verdict(enum.Enum):
     """
 
     CONTINUE = ReplyCode.CONTINUE
-    """Go on with the next step."""
+    """Go on with the next stage."""
     ACCEPT = ReplyCode.ACCEPT
     """Let this message, or this connection, pass without asking again."""
     REJECT = ReplyCode.REJECT

@@ -1,4 +1,4 @@
-"""The order of a conversation, and which answer each step takes: tables, and the pure functions that read them.
+"""The order of a conversation, and which answer each stage takes: tables, and the pure functions that read them.
 
 Source: libmilter/engine.c (next_states, trans_ok); aiomilter/help/protocol.rst, "Answers by command" and
 "Order of the conversation".
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class State(enum.IntEnum):
-    """Where a conversation is: between messages, or in one, named for the last step."""
+    """Where a conversation is: between messages, or in one, named for the last stage."""
 
     IDLE = enum.auto()
     MAIL = enum.auto()
@@ -100,7 +100,7 @@ FOLLOWS: Final[Mapping[State, frozenset[Command]]] = MappingProxyType(
         State.EOM: frozenset(),
     }
 )
-"""What may follow each step of a message; UNKNOWN and ABORT may follow all of them."""
+"""What may follow each stage of a message; UNKNOWN and ABORT may follow all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,9 +108,9 @@ class Rules:
     """Where two ways to keep the order of a conversation differ; a session has one of them for its whole life.
 
     Args:
-        follows: What may follow each step, before what was declined is taken into account.  With a row for UNKNOWN that is a
+        follows: What may follow each stage, before what was declined is taken into account.  With a row for UNKNOWN that is a
             state of its own, after which an ABORT is always one.
-        unknown_follows: The steps of a message that an UNKNOWN may follow without aborting it.
+        unknown_follows: The stages of a message that an UNKNOWN may follow without aborting it.
         tolerant: A message needs no MAIL, header field or second CONNECT where the MTA may have left these out, and one
             that was decided is remembered until the MTA has told of its end.  Otherwise whatever comes out of order ends the
             open message and is left without an answer, a second OPTNEG included.
@@ -179,8 +179,8 @@ _STATE_OF: Final = {
 def without(declined: frozenset[Stage], rules: Rules = NATIVE) -> dict[State, frozenset[Command]]:
     """Return what may follow each state as one connection sees it once ``declined`` never arrive.
 
-    What may follow a declined step may follow the step before it.  The rules stay as they are: two filters in one process may
-    decline different steps.
+    What may follow a declined stage may follow the stage before it.  The rules stay as they are: two filters in one process may
+    decline different stages.
 
     Source: libmilter/engine.c, fix_stm and trans_ok.
     """
@@ -271,24 +271,24 @@ ANSWERS: Final[Mapping[Stage, frozenset[ReplyCode]]] = MappingProxyType(
         Stage.UNKNOWN: _ANY - {ReplyCode.ACCEPT, ReplyCode.DISCARD},
     }
 )
-"""The answers each step takes; SKIP only if it was agreed on.
+"""The answers each stage takes; SKIP only if it was agreed on.
 
 Source: aiomilter/help/protocol.rst, "Answers by command", P-091 and P-092.
 """
 
 
 def is_legal(stage: Stage, response: Verdict | Reply | Refusal) -> bool:
-    """Return whether a step takes an answer."""
+    """Return whether a stage takes an answer."""
     return _code(response) in ANSWERS[stage]
 
 
 def ends_message(stage: Stage, response: Verdict | Reply | Refusal, rules: Rules = NATIVE) -> bool:
-    """Return whether an answer to a step ends the message, so that no ABORT callback follows.
+    """Return whether an answer to a stage ends the message, so that no ABORT callback follows.
 
     Refusing a recipient concerns that recipient only.
 
     Args:
-        stage: The step.
+        stage: The stage.
         response: The answer.
         rules: Whose; libmilter takes DISCARD for a recipient not for the end of the message, but ACCEPT for an
             unknown command.

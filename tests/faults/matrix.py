@@ -155,7 +155,7 @@ FAULTS: Final = (
         "callback returns nonsense",
         _does("nonsense@eom"),
         struck=("4",),
-        log={"eom failed .*: expected a verdict or Reply that this step takes, or None, found True": True},
+        log={"eom failed .*: expected a verdict or Reply that this stage takes, or None, found True": True},
     ),
     Fault(
         "callback blocks the loop",
