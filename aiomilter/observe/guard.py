@@ -37,16 +37,22 @@ class Guard:
     """
 
     def __init__(self, observers: Observer | Sequence[Observer]) -> None:
-        self._observers = check_observer(observers)
+        self._observers: list[Observer] = []
         # What is not called any more.
         self._skipped: set[tuple[int, str]] = set()
         # Those that may want these; the others cost nothing where connections begin and messages end.
-        self._of_debug = [each for each in self._observers if _overrides(each, "debug")]
-        self._of_messages = [each for each in self._observers if _overrides(each, "message_ended")]
+        self._of_debug: list[Observer] = []
+        self._of_messages: list[Observer] = []
+        for observer in check_observer(observers):
+            self.add(observer)
 
     def add(self, observer: Observer) -> None:
         """Tell one more."""
-        self.__init__((*self._observers, observer))  # type: ignore[misc]  # nothing was told yet
+        self._observers.append(observer)
+        if _overrides(observer, "debug"):
+            self._of_debug.append(observer)
+        if _overrides(observer, "message_ended"):
+            self._of_messages.append(observer)
 
     @property
     def debug(self) -> bool:
@@ -66,7 +72,7 @@ class Guard:
         if kind is EventSeen or kind is AnswerSent:
             observers, only_debug = self._of_debug, True
         else:
-            observers, only_debug = list(self._observers), False
+            observers, only_debug = self._observers, False
         for observer in observers:
             if (id(observer), name) in self._skipped:
                 continue
