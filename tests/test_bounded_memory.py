@@ -84,7 +84,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_cli.reloading.Loader._links": "sys.path",
     "_cli.tls.Files._paths": "the options of the command line",
     "_cli.unread.Unread._kept": "tests/test_cli_unread.py",
-    "smtp.Front._sessions": "max_sessions",
+    "smtp.front.Front._sessions": "max_sessions",
     # Of DNS.
     "dns.aiodns.AiodnsResolver._users": "questions that are under way",
     "dns.cache.CachingResolver._entries": "tests/dns/test_cache.py",

@@ -67,7 +67,7 @@ USERS: Final = frozenset({"testing", "smtp", "_cli", "compat"})
 # Packages that do not come with Python: the one module that may import each.
 THIRD_PARTY: Final = {
     "uvloop": "aiomilter.daemon",
-    "aiosmtpd": "aiomilter.smtp",
+    "aiosmtpd": "aiomilter.smtp.session",
     "idna": "aiomilter.mail.domain",
     "aiodns": "aiomilter.dns.aiodns",
     "pycares": "aiomilter.dns.aiodns",
@@ -106,7 +106,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call to_thread": "compat.threads policy.stores.sqlite",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
-        "call create_server": "smtp",
+        "call create_server": "smtp.front",
         "call create_unix_server": "",
         "call start_server": "",
         "call start_unix_server": "",

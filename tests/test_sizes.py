@@ -21,7 +21,7 @@ TO_BE_CUT: Final = frozenset(
         "compat/classic.py",
         "compat/session.py",
         "server.py",
-        "smtp.py",
+        "smtp/session.py",
         "wire/connection.py",
         "wire/events.py",
         "wire/reader.py: read",

@@ -1,33 +1,24 @@
-"""The embedded SMTP front: a small SMTP server that plays the MTA, so that a filter can be tried without one.
+"""The conversation with one SMTP client, in front of a filter.
 
-It asks a filter at each step, answers the SMTP client as Postfix would, applies the edits and hands out the result.  It
-listens where it is told, loopback being the sensible place; it relays nothing, knows no users, and says so in its banner.
-
-Of aiosmtpd it takes the connection: the commands are parsed here, since a filter is to be told paths, parameters and
-content exactly as they were sent.  One piece, although long: what a command does, what it asks the filter and what the
-client is told of it are one table of rules.
+Of aiosmtpd it takes the connection: the commands are parsed here, since a filter is to be told paths, parameters and content
+exactly as they were sent.
 """
 
 import asyncio
 import contextlib
-import json
-import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from aiomilter import mta
-from aiomilter.exceptions import AddressError, MilterError
+from aiomilter.exceptions import MilterError
 from aiomilter.mta.replies import smtp_reply
-from aiomilter.observe import CallbackFailed, InternalError, Lifecycle, LifecycleKind, Observer, TemporaryFailed, Where
+from aiomilter.observe import CallbackFailed, InternalError, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
-from aiomilter.observe.log import LogObserver
+from aiomilter.smtp.outcome import Outcome
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, Reply
 
 try:
@@ -37,7 +28,7 @@ except ModuleNotFoundError as _error:
         "aiomilter.smtp needs aiosmtpd: pip install 'aiomilter[smtp]'", name=_error.name
     ) from _error
 
-__all__ = ["Front", "Outcome", "front", "split_address", "store"]
+__all__ = ["Limits", "SMTPSession"]
 
 _T = TypeVar("_T")
 
@@ -60,84 +51,9 @@ _RCPT_PARAMS: Final = frozenset({"NOTIFY", "ORCPT"})
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a message that an SMTP client sent.
+class Limits:
+    """What an SMTP client may do, as the arguments of :func:`aiomilter.smtp.front` say."""
 
-    Args:
-        queue_id: Its name here.
-        client: Address of the SMTP client.
-        helo: What it said in EHLO or HELO; "" if nothing.
-        result: The filter's answer, its modifications, and the message as delivered; None there if it was refused or dropped.
-        reply: What the SMTP client was told, lines separated by CRLF.
-    """
-
-    queue_id: str
-    client: str
-    helo: str
-    result: mta.MessageResult
-    reply: str
-
-
-def front(
-    address: str,
-    milter: str,
-    *,
-    on_message: Callable[[Outcome], None] | None = None,
-    hostname: str = "localhost",
-    max_message_size: int = 10_240_000,
-    max_recipients: int = 1000,
-    max_sessions: int = 100,
-    idle_timeout: float = 300.0,
-    milter_timeout: float = 300.0,
-    drain_timeout: float = 30.0,
-    observer: Observer | Sequence[Observer] | None = None,
-) -> "Front":
-    """Serve SMTP in front of a filter: ``async with front("127.0.0.1:0", server.addresses[0]) as smtp: smtp.port``.
-
-    Args:
-        address: Where to listen: ``127.0.0.1:2525``, ``[::1]:2525``, or a port alone for the loopback; port 0 works.
-        milter: Where the filter listens; see :func:`aiomilter.mta.connect`.
-        on_message: Called with each message that the filter has decided on.  If it raises, a message that would have been
-            taken is answered 451.
-        hostname: What to call itself, to SMTP clients and to the filter.
-        max_message_size: Octets of a message; a larger one is answered 552.
-        max_recipients: Recipients of a message; one more is answered 452.
-        max_sessions: SMTP sessions at once; one more is answered 421.
-        idle_timeout: Seconds an SMTP client may take for a command, or a piece of a message.
-        milter_timeout: Seconds the filter may take for an answer; then the client is told 451.
-        drain_timeout: Seconds that messages under way may take once the block is left.
-        observer: As for :func:`aiomilter.serve`.
-
-    Raises:
-        AddressError: ``address`` is not as described.
-        OSError: It cannot be listened on; on entering the block.
-    """
-    host, port = split_address(address)
-    limits = _Limits(hostname, max_message_size, max_recipients, max_sessions, idle_timeout, milter_timeout)
-    return Front(host, port, milter, limits, on_message, drain_timeout, observer)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT``, ``[HOST]:PORT`` or ``PORT``, which means the loopback.
-
-    Raises:
-        AddressError: It is none of them.
-    """
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""  # an IPv6 address without brackets: where does the port begin?
-        colon = port = ""
-    digits = port.lstrip("0") or port[-1:]
-    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 5 else -1
-    if not 0 <= number <= 65535 or (colon and not host):
-        raise AddressError(f"{address!r}: expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525")
-    return host or "127.0.0.1", number
-
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
     hostname: str
     max_message_size: int
     max_recipients: int
@@ -146,107 +62,49 @@ class _Limits:
     milter_timeout: float
 
 
-class Front:
-    """What ``async with front(...)`` gives."""
+class Owner(Protocol):
+    """The server that an SMTP session belongs to."""
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        milter: str,
-        limits: _Limits,
-        on_message: Callable[[Outcome], None] | None,
-        drain_timeout: float,
-        observer: Observer | Sequence[Observer] | None,
-    ) -> None:
-        self.host: Final = host
-        self.port: int = port
-        self.milter: Final = milter
-        self.drain_timeout = drain_timeout
-        self.limits: Final = limits
-        self.draining: bool = False
-        self.on_message: Final = on_message
-        self.observer: Final = Guard(LogObserver() if observer is None else observer)
-        self._listener: asyncio.Server | None = None
-        self._sessions: dict[_SMTPSession, asyncio.Task[None]] = {}
-        self._number = 0
+    draining: bool
+    """Whether it takes no more messages."""
+    port: int
 
     @property
-    def address(self) -> str:
-        """Where it listens: ``127.0.0.1:2525``, ``[::1]:2525``."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    def host(self) -> str:
+        """Where it listens."""
+        ...
 
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        loop = asyncio.get_running_loop()
-        try:
-            self._listener = await loop.create_server(lambda: _SMTPSession(self), self.host, self.port)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise OSError(error.errno, f"cannot listen on {self.address}: {reason}") from error
-        self.port = self._listener.sockets[0].getsockname()[1]
-        what = f"listening on {self.address} for SMTP (to try the filter: relays nothing)"
-        self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STARTED, what))
-        return self
+    @property
+    def milter(self) -> str:
+        """Where the filter listens."""
+        ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Drain; after an exception, or if it is cancelled meanwhile, close at once."""
-        try:
-            if kind is None:
-                await self.drain(self.drain_timeout)
-        finally:
-            await self.close()
+    @property
+    def limits(self) -> Limits:
+        """What an SMTP client may do."""
+        ...
 
-    async def drain(self, timeout: float | None = None) -> None:
-        """Stop listening, drop idle clients with a 421, and wait until the messages under way are answered.
+    @property
+    def on_message(self) -> Callable[[Outcome], None] | None:
+        """Is called with each message that the filter has decided on."""
+        ...
 
-        Args:
-            timeout: Seconds to wait at most; None waits for as long as it takes.
-
-        Cancelled meanwhile it closes.
-        """
-        self._stop_listening()
-        self.draining = True
-        for session in self._sessions:
-            session.leave()
-        try:
-            if self._sessions:
-                await asyncio.wait(self._sessions.values(), timeout=timeout)
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """Stop listening and drop every client now."""
-        self._stop_listening()
-        tasks = list(self._sessions.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            what = f"no longer listening on {self.address} for SMTP"
-            self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STOPPED, what))
-
-    def began(self, session: "_SMTPSession", task: "asyncio.Task[None]") -> int:
-        """Take note of a session, and return its number."""
-        self._sessions[session] = task
-        self._number += 1
-        return self._number
-
-    def ended(self, session: "_SMTPSession") -> None:
-        """Forget a session."""
-        del self._sessions[session]
+    @property
+    def observer(self) -> Guard:
+        """Hears what happens."""
+        ...
 
     @property
     def full(self) -> bool:
         """Whether there are more sessions than there may be."""
-        return len(self._sessions) > self.limits.max_sessions
+        ...
+
+    def began(self, session: "SMTPSession", task: "asyncio.Task[None]") -> int:
+        """Take note of a session, and return its number."""
+        ...
+
+    def ended(self, session: "SMTPSession") -> None:
+        """Forget a session."""
 
 
 class _Hangup(Exception):
@@ -257,12 +115,12 @@ class _MilterLost(Exception):
     """The filter cannot be asked any more in this session."""
 
 
-class _SMTPSession(SMTP):
+class SMTPSession(SMTP):
     """One SMTP client."""
 
     line_length_limit = _READ_SIZE
 
-    def __init__(self, owner: Front) -> None:
+    def __init__(self, owner: Owner) -> None:
         limits = owner.limits
         super().__init__(
             None,
@@ -651,72 +509,19 @@ class _SMTPSession(SMTP):
         await self._complain(reply)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[_SMTPSession, str], Awaitable[None]]]] = {
-    "HELO": _SMTPSession._do_helo,
-    "EHLO": _SMTPSession._do_ehlo,
-    "MAIL": _SMTPSession._do_mail,
-    "RCPT": _SMTPSession._do_rcpt,
-    "DATA": _SMTPSession._do_data,
-    "RSET": _SMTPSession._do_rset,
-    "NOOP": _SMTPSession._do_noop,
-    "VRFY": _SMTPSession._do_vrfy,
-    "HELP": _SMTPSession._do_help,
-    "QUIT": _SMTPSession._do_quit,
-    "STARTTLS": _SMTPSession._do_not,
-    "AUTH": _SMTPSession._do_not,
-    "EXPN": _SMTPSession._do_not,
-    "BDAT": _SMTPSession._do_not,
+_COMMANDS: Final[Mapping[str, Callable[[SMTPSession, str], Awaitable[None]]]] = {
+    "HELO": SMTPSession._do_helo,
+    "EHLO": SMTPSession._do_ehlo,
+    "MAIL": SMTPSession._do_mail,
+    "RCPT": SMTPSession._do_rcpt,
+    "DATA": SMTPSession._do_data,
+    "RSET": SMTPSession._do_rset,
+    "NOOP": SMTPSession._do_noop,
+    "VRFY": SMTPSession._do_vrfy,
+    "HELP": SMTPSession._do_help,
+    "QUIT": SMTPSession._do_quit,
+    "STARTTLS": SMTPSession._do_not,
+    "AUTH": SMTPSession._do_not,
+    "EXPN": SMTPSession._do_not,
+    "BDAT": SMTPSession._do_not,
 }
-
-
-def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
-    """Return what puts messages into a directory: ``ID.eml``, its octets, and ``ID.json``, its envelope.
-
-    The JSON file comes last: once it is there, both are whole.  Nothing is kept of a message that was refused or dropped, or
-    that could not be written as a whole.
-
-    Args:
-        directory: Is made if it is not there.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def put(outcome: Outcome) -> None:
-        message = outcome.result.delivered
-        if message is None:
-            return
-        envelope = {
-            "queue_id": outcome.queue_id,
-            "client": outcome.client,
-            "helo": outcome.helo,
-            "sender": _envelope(message.sender),
-            "recipients": [_envelope(rcpt) for rcpt in message.recipients],
-            "quarantine": message.quarantine,
-        }
-        content = folder / f"{outcome.queue_id}.eml"
-        _write(content, message.octets)
-        try:
-            _write(folder / f"{outcome.queue_id}.json", json.dumps(envelope, indent=2).encode("ascii") + b"\n")
-        except BaseException:
-            content.unlink()
-            raise
-
-    return put
-
-
-def _envelope(who: Mail | Rcpt) -> dict[str, Any]:
-    return {"path": who.path, "address": who.address, "params": who.params}
-
-
-def _write(path: Path, octets: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(octets)
-        part.replace(path)
-    except BaseException:
-        # On a full disk it would hold what room there is.
-        part.unlink(missing_ok=True)
-        raise
