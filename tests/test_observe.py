@@ -381,7 +381,11 @@ def test_an_observer_whose_debug_raises_hears_the_rest(caplog: pytest.LogCapture
     assert len(broken.messages) == 1
 
 
-@pytest.mark.parametrize("given", [Watcher, "log", [None], [LogObserver(), Watcher]], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [Watcher, "log", [None], [LogObserver(), Watcher]],
+    ids=["a class", "a word", "none", "a class among others"],
+)
 def test_what_is_no_observer_is_refused_at_once(given: Any) -> None:
     with pytest.raises(TypeError, match="observer: expected an observer, found"):
         serve(filter_class(), "inet:0@127.0.0.1", observer=given)

@@ -87,7 +87,7 @@ async def test_what_one_refuses_is_refused() -> None:
 
 
 async def test_a_failure_of_one_is_answered_once_and_nothing_of_the_other_is_sent() -> None:
-    async with session(both) as mta:
+    async with session(both, failures="answer") as mta:
         await mta.mail("<bug@a.example>")
         await mta.rcpt("<b@b.example>")
         done = await mta.message(b"Subject: x\r\n\r\nhello\r\n")
