@@ -33,6 +33,7 @@ class Fault:
         inherited: Whether the socket outlives the filter, as with systemd.
         log: What the log must hold: once for each struck message if True, else at least once.
         mtas: Who is asked.
+        copies: How often a message may arrive.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Fault:
     inherited: bool = False
     log: Mapping[str, bool] = field(default_factory=dict)
     mtas: tuple[str, ...] = ("postfix", "sendmail")
+    copies: int = 1
 
 
 async def _kill(filter_: FilterProcess, load: Load, port: int) -> None:
@@ -219,5 +221,5 @@ FAULTS: Final = (
         wrapper=("prlimit", "--nofile=20"),
         log={"cannot accept connections: Too many open files; trying again every second": False},
     ),
-    Fault("MTA killed", act=_kill_mta, struck=("2", ""), others=("2", "")),
+    Fault("MTA killed", act=_kill_mta, struck=("2", ""), others=("2", ""), copies=2),
 )

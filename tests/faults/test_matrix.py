@@ -53,12 +53,12 @@ async def test_no_message_is_lost(fault: Fault, scene: Scene, directory: Path, r
     report.add(scene.name, fault.name, books)
 
     assert sorted(books.replies) == list(range(MESSAGES))
-    books.balance()
+    books.balance(fault.copies)
     for numbers, expected in ((books.struck, fault.struck), (set(books.replies) - books.struck, fault.others)):
         wrong = {number: load.replies[number] for number in numbers - books.by(*expected)}
         assert not wrong, f"expected {expected}: {wrong}"
     if not fault.passing:
-        assert all(marks == [" yes"] for marks in books.marks.values())
+        assert all(set(marks) == {" yes"} for marks in books.marks.values())
     for pattern, each in fault.log.items():
         found = len(re.findall(pattern, logged))
         assert (found == len(books.struck)) if each else found, (pattern, found, logged)
