@@ -33,6 +33,26 @@ def test_a_signal_that_comes_before_a_child_has_its_own_handlers_is_not_lost() -
     assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM} True {{}}\n", "")
 
 
+INTERRUPTED = """
+import os, signal, time
+from aiomilter._serving import forked
+
+forked.call_in_children(lambda: os.kill(os.getpid(), signal.SIGINT))
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_an_interrupt_that_comes_then_ends_the_child() -> None:
+    """The KeyboardInterrupt would be lost: what a hook of a fork raises is only shown."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGINT}\n", "")
+
+
 CLOSED = """
 import os, socket
 from aiomilter._serving.forked import keep_from_children

@@ -47,7 +47,21 @@ def _in_child() -> None:
             call()
         _let_go()
     finally:
+        _heed_signals()
+
+
+def _heed_signals() -> None:
+    """Let the signals come that have waited.
+
+    What a handler raises here is lost, so a SIGINT that has waited ends the child at once, as its KeyboardInterrupt would.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:
         _after()
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _after()
+    signal.signal(signal.SIGINT, handler)
 
 
 def _let_go() -> None:
