@@ -6,15 +6,13 @@ from typing import Final
 
 from aiomilter import mta
 from aiomilter.mta.replies import smtp_reply
-from aiomilter.wire.constants import Protocol, Stage
+from aiomilter.wire.constants import SINCE_VERSION, Protocol, Stage
 from aiomilter.wire.events import Mail, NegotiateAnswer, Rcpt
 from aiomilter.wire.modifications import Modification
-from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD
+from aiomilter.wire.replies import ACCEPT, CONTINUE, PASSING
 
 __all__ = ["CheckScenario", "Failure", "Message", "Path", "Play", "Played", "Step", "begin", "play_message"]
 
-_PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
-_SINCE_VERSION: Final = {Stage.UNKNOWN: 3, Stage.DATA: 4}
 _8BIT: Final = re.compile(rb"[\x80-\xff]")
 
 
@@ -211,7 +209,7 @@ def _usual_params(octets: bytes) -> tuple[str, ...]:
 def _unasked(session: mta.Session, stage: Stage) -> str:
     """Return why a filter is not asked for an answer at a step, by what was negotiated; "" if it is."""
     agreed = session.agreed
-    if agreed.protocol & stage.no_flag or agreed.version < _SINCE_VERSION.get(stage, 0):
+    if agreed.protocol & stage.no_flag or agreed.version < SINCE_VERSION.get(stage, 0):
         return "not wanted"
     return "no reply wanted" if agreed.protocol & stage.nr_flag else ""
 
@@ -251,7 +249,7 @@ class _Player:
     def _answered(self, stage: Stage, what: str, why: str, answer: mta.Answer) -> bool:
         """Take note of a step of the envelope, and return whether the message goes on."""
         played, decided = self._played, self._session.decided
-        passes = answer in _PASSING
+        passes = answer in PASSING
         by = stage if passes or decided is None else decided[0]
         reply = smtp_reply(self._style, by, answer, at=stage)
         self._note(stage, what, why, answer, reply)

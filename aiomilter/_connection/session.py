@@ -60,7 +60,7 @@ from aiomilter.wire.events import (
 )
 from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.reader import LARGE
-from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, TEMPFAIL, Refusal, Reply, Response, Verdict
+from aiomilter.wire.replies import CONTINUE, PASSING, TEMPFAIL, Refusal, Reply, Response, Verdict
 from aiomilter.wire.state import Rules, ends_message, is_legal
 
 __all__ = ["STAGE_BY_COMMAND", "Answering", "Channel", "Session"]
@@ -70,8 +70,6 @@ _RECIPIENT_SIZE: Final = 1024
 """Octets that ``max_recipients`` allows for each, on average; a path has 256 (RFC 5321 section 4.5.3.1.3), ORCPT 500."""
 _TEXT_SIZE: Final = 64
 """Octets that a short text takes besides its characters, with its place in a tuple: many small ESMTP parameters are dear."""
-# Answers that do not refuse a recipient.
-_TAKEN: Final = (CONTINUE, ACCEPT, DISCARD)
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
 _NOTHING: Final[Mapping[Any, Any]] = {}
 _ABORT: Final = Abort()
@@ -594,7 +592,7 @@ class Session:
             response = response.response
         if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.RCPT, response):
             response = self.on_error()  # what is answered for an answer that is none
-        if isinstance(response, Verdict) and response in _TAKEN:
+        if isinstance(response, Verdict) and response in PASSING:
             return False
         self._refused(event, response)
         return True

@@ -27,6 +27,7 @@ from aiomilter.wire.constants import (
     BODY_CHUNK_SIZE,
     MAX_FRAME_SIZE,
     MAX_VERSION,
+    SINCE_VERSION,
     Action,
     Command,
     Protocol,
@@ -47,7 +48,7 @@ from aiomilter.wire.modifications import (
     ReplaceBody,
 )
 from aiomilter.wire.negotiation import canonical_macro, check_answer
-from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, Reply, Verdict
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, PASSING, SKIP, Reply, Verdict
 from aiomilter.wire.state import ANSWERS, ends_message
 from aiomilter.wire.text import pack_strings
 
@@ -89,13 +90,11 @@ _DECODE: Final[Mapping[int, Callable[[bytes], Modification]]] = MappingProxyType
         ReplyCode.QUARANTINE: Quarantine.decode,
     }
 )
-_PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
 """Answers to which the SMTP client is told that all is well."""
 _VERDICTS: Final = {int(verdict.value): verdict for verdict in Verdict}
 # Steps whose macros both MTAs send although the filter does not want the step.
 _MACROS_ALWAYS: Final = frozenset({Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.UNKNOWN})
 _CONTENT: Final = frozenset({Stage.HEADER, Stage.EOH, Stage.BODY, Stage.EOM})
-_SINCE_VERSION: Final = {Stage.UNKNOWN: 3, Stage.DATA: 4}
 _MESSAGE_MACROS: Final = (
     "i",
     "msg_id",
@@ -176,7 +175,7 @@ class _Decision:
     @property
     def afterwards(self) -> Answer:
         """What the steps after it come to: the MTA goes on alone, or says the same again."""
-        return CONTINUE if self.answer in _PASSING else self.answer
+        return CONTINUE if self.answer in PASSING else self.answer
 
 
 class Session:
@@ -307,7 +306,7 @@ class Session:
         check_answer(self.offer, answer, lenient=self._lenient)
         self._link.expect_nothing_more("OPTNEG")
         self._unsent = frozenset(
-            stage for stage in Stage if answer.protocol & stage.no_flag or answer.version < _SINCE_VERSION.get(stage, 0)
+            stage for stage in Stage if answer.protocol & stage.no_flag or answer.version < SINCE_VERSION.get(stage, 0)
         )
         self._silent = frozenset(stage for stage in Stage if answer.protocol & stage.nr_flag)
         self._macro_lists = macro_lists(self.style, answer.macros, self._extra)
@@ -431,7 +430,7 @@ class Session:
             self._define(i=self.queue_id, mail_addr=address, mail_host=host and f"{host}.", mail_mailer="esmtp")
         answer = await self._step(Stage.MAIL, payload)
         self._inside = answer is CONTINUE and Stage.MAIL not in self._unsent | self._silent
-        if answer not in _PASSING:
+        if answer not in PASSING:
             await self._end_message()
         return answer
 
@@ -455,7 +454,7 @@ class Session:
         else:
             self._define(rcpt_addr=address, rcpt_host=f"{host}.", rcpt_mailer="esmtp")
         answer = await self._step(Stage.RCPT, payload)
-        if answer in _PASSING:
+        if answer in PASSING:
             self._recipients.append(Rcpt(recipient, params))
             self._define(i=self.queue_id)
         else:
@@ -483,7 +482,7 @@ class Session:
 
     def _ask_again(self) -> None:
         """Forget that DATA was refused: the client may name more recipients and send it again."""
-        if self._settled and self._settled.stage is Stage.DATA and self._settled.answer not in _PASSING:
+        if self._settled and self._settled.stage is Stage.DATA and self._settled.answer not in PASSING:
             self._settled = None
 
     async def header(self, name: str, value: str, separator: str = " ") -> Answer:
@@ -540,7 +539,7 @@ class Session:
         """Send what is due after a message, whose decision stays known."""
         settled = self._settled
         await self.abort()
-        self._settled = settled if settled and settled.answer not in _PASSING else None
+        self._settled = settled if settled and settled.answer not in PASSING else None
 
     def _abort_packets(self, number: int) -> None:
         self._aborts += number
@@ -571,15 +570,15 @@ class Session:
         if self._open and self.decided is None and not self._data_sent:
             await self.data()
         decided = self.decided
-        if not self._open and (decided is None or decided[1] in _PASSING):
+        if not self._open and (decided is None or decided[1] in PASSING):
             raise LocalProtocolError("message: expected mail() before, found no sender")
-        if content.refusal is not None and (decided is None or decided[1] in _PASSING):
+        if content.refusal is not None and (decided is None or decided[1] in PASSING):
             await self.abort()
             return MessageResult(content.refusal, Stage.DATA)
         if decided is None:
             await self._content(content)
             decided = self.decided
-        elif decided[0] is Stage.DATA and decided[1] not in _PASSING:
+        elif decided[0] is Stage.DATA and decided[1] not in PASSING:
             return MessageResult(decided[1], decided[0])
         stage = decided[0] if decided else Stage.EOM
         sender, recipients = self._sender, tuple(self._recipients)
@@ -608,10 +607,10 @@ class Session:
         if not named:
             raise LocalProtocolError("send: expected one recipient or more, found none")
         refused: dict[str, Answer] = {}
-        if await self.mail(_bracketed(sender)) in _PASSING:
+        if await self.mail(_bracketed(sender)) in PASSING:
             for recipient in named:
                 answer = await self.rcpt(_bracketed(recipient))
-                if answer not in _PASSING:
+                if answer not in PASSING:
                     refused[recipient] = answer
         return replace(await self.message(octets), refused=refused)
 
@@ -658,7 +657,7 @@ class Session:
             self._send_macros(stage)
             self._link.send(stage.command, payload)
             return True
-        if stage in _MACROS_ALWAYS and version >= _SINCE_VERSION.get(stage, 0):
+        if stage in _MACROS_ALWAYS and version >= SINCE_VERSION.get(stage, 0):
             self._send_macros(stage)
         return False
 

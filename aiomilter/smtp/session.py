@@ -19,7 +19,7 @@ from aiomilter.observe import CallbackFailed, InternalError, TemporaryFailed, Wh
 from aiomilter.observe.guard import Guard
 from aiomilter.smtp.outcome import Outcome
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, Reply
+from aiomilter.wire.replies import PASSING, REJECT, Reply
 
 try:
     from aiosmtpd.smtp import SMTP
@@ -41,7 +41,6 @@ _END: Final = b"\r\n.\r\n"
 # A bare LF ends a line, too, as in Postfix 3.7.11; but there a dot alone after it would end the message (SMTP smuggling).
 # Here it is content.
 _STUFFED: Final = re.compile(rb"\n\.(?!\r*+\n)")
-_PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
 _UNAVAILABLE: Final = "451 4.7.1 Service unavailable - try again later"
 # A path with its brackets, quoted strings inside taken whole; or a bare word, which Postfix takes, too.
 _PATH: Final = re.compile(r"""\s*(<(?:"(?:\\.|[^"\\])*"|[^"<>])*>|[^\s<>]+)(?:\s+(\S.*))?""", re.DOTALL)
@@ -406,7 +405,7 @@ class SMTPSession(SMTP):
             await self._say("552 5.3.4 Message size exceeds fixed limit")
             return
         answer = await self._ask(self._session_or_lost().mail(path, *params))
-        self._mail_open = answer in _PASSING
+        self._mail_open = answer in PASSING
         await self._say(smtp_reply("postfix", Stage.MAIL, answer))
 
     async def _do_rcpt(self, argument: str) -> None:
@@ -424,7 +423,7 @@ class SMTPSession(SMTP):
             await self._say("452 4.5.3 Error: too many recipients")
             return
         answer = await self._ask(self._session_or_lost().rcpt(path, *params))
-        self._accepted += answer in _PASSING
+        self._accepted += answer in PASSING
         await self._say(smtp_reply("postfix", Stage.RCPT, answer))
 
     async def _path(self, argument: str, keyword: str, known: frozenset[str]) -> tuple[str, tuple[str, ...]] | None:
@@ -451,7 +450,7 @@ class SMTPSession(SMTP):
             return
         milter = self._session_or_lost()
         answer = await self._ask(milter.data())
-        if answer not in _PASSING:
+        if answer not in PASSING:
             await self._say(smtp_reply("postfix", Stage.DATA, answer))
             return
         await self._say("354 End data with <CR><LF>.<CR><LF>")
@@ -475,7 +474,7 @@ class SMTPSession(SMTP):
             except Exception as error:  # noqa: BLE001  # the owner's function; its failure must not lose the message
                 what = "the message could not be handed on"
                 self._front.observer.tell(CallbackFailed(self._where(), what, error))
-                return "451 4.3.0 Error: the message could not be stored" if result.answer in _PASSING else reply
+                return "451 4.3.0 Error: the message could not be stored" if result.answer in PASSING else reply
         return reply
 
     async def _do_rset(self, argument: str) -> None:

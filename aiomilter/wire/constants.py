@@ -5,6 +5,7 @@ Source: Sendmail's include/libmilter/mfdef.h and mfapi.h (names and values only)
 
 import difflib
 import enum
+from collections.abc import Mapping
 from typing import Final
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MIN_VERSION",
     "NO_FLAGS",
     "NR_FLAGS",
+    "SINCE_VERSION",
     "V1_ACTIONS",
     "V1_PROTOCOL",
     "Action",
@@ -239,3 +241,7 @@ def stage_hint(given: object) -> str:
         return ""
     near = difflib.get_close_matches(given.lower(), _BY_NAME, n=1, cutoff=0.7)
     return f"; did you mean Stage.{_BY_NAME[near[0]].name}?" if near else ""
+
+
+SINCE_VERSION: Final[Mapping[Stage, int]] = {Stage.UNKNOWN: 3, Stage.DATA: 4}
+"""The version of the protocol that a stage came with, where that is not version 2."""

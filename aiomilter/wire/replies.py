@@ -16,6 +16,7 @@ __all__ = [
     "ACCEPT",
     "CONTINUE",
     "DISCARD",
+    "PASSING",
     "REJECT",
     "SKIP",
     "TEMPFAIL",
@@ -292,3 +293,6 @@ BodyResponse: TypeAlias = Response | Literal[Verdict.SKIP]
 
 UnknownResponse: TypeAlias = Literal[Verdict.CONTINUE, Verdict.REJECT, Verdict.TEMPFAIL] | Reply | Refusal
 """What ``unknown`` answers: Postfix's SMTP server dies of ACCEPT there."""
+
+PASSING: Final = (CONTINUE, ACCEPT, DISCARD)
+"""The answers that refuse nothing."""
