@@ -1,5 +1,6 @@
 """Records of ours wait for the handlers of a program in a thread, and not in the event loop."""
 
+import atexit
 import logging
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def held(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aside]:
     yield found
     handler.opened.set()
     found.finish()
+    # What a test has done to it is not to decide how the run of all tests ends.
+    atexit.unregister(found.finish)
     LOGGER.removeFilter(found._take)
 
 
