@@ -177,6 +177,8 @@ class Supervisor:
         self._coming: list[_Worker] | None = None
         self._leaving: list[_Worker] = []
         self._started = False
+        # A worker may have ended that was not seen to.
+        self._child_ended = False
         self._stopping = 0
         # Of those that leave, who may still accept; and whether it was told that the others serve.
         self._accepting: list[_Worker] = []
@@ -212,11 +214,15 @@ class Supervisor:
         """
         now = time.monotonic()
         timers = [*self._replace_at, *self._deadlines()]
-        keys = [key for key, _ in self._selector.select(max(0.0, min(timers) - now) if timers else None)]
+        timeout = max(0.0, min(timers) - now) if timers else None
+        keys = [key for key, _ in self._selector.select(0.0 if self._child_ended else timeout)]
         heard = [(key.data, self._read(key.data)) for key in keys if key.fileobj is not caught]
         dead = [worker for worker in self._all() if worker.has_ended()]
+        self._child_ended = False
         with contextlib.suppress(BlockingIOError):
             for number in caught.recv(4096):
+                # Of a worker that had not ended a moment ago; its channel, which ends first, is forgotten by now.
+                self._child_ended = self._child_ended or number == signal.SIGCHLD
                 self._signalled(number)
         for worker, said in heard:
             self._hear(worker, said)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -737,3 +738,49 @@ async def test_a_worker_that_does_not_end_is_killed(signals: int, tmp_path: Path
         "closed",
         "a worker could not start or did not end well; it has written why",
     ]
+
+
+LATE = """
+import sys
+from pathlib import Path
+from aiomilter._cli import main
+from aiomilter._process import workers
+
+has_ended, seen = workers._Worker.has_ended, set()
+
+def late(worker, *args, **kwargs):
+    # As if it ended right after this look.
+    state = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    if state == "Z" and worker.pid not in seen:
+        seen.add(worker.pid)
+        return False
+    return has_ended(worker, *args, **kwargs)
+
+workers._Worker.has_ended = late
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+async def test_a_worker_that_ends_right_after_it_was_looked_at_is_replaced(tmp_path: Path) -> None:
+    """Its channel ends before it does, and the signal that tells so comes once."""
+    write_filter(tmp_path / "f.py", "0")
+    (tmp_path / "late.py").write_text(LATE)
+    command = [sys.executable, str(tmp_path / "late.py"), "run", str(tmp_path / "f.py"), "--workers", "2"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--listen", str(tmp_path / "s"), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not (found := re.search(rb"workers (\d+), \d+ serve", await process.stderr.readline())):
+                pass
+            os.kill(int(found[1]), signal.SIGKILL)
+            while b" ERROR " not in await process.stderr.readline():
+                pass
+            process.terminate()
+            await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    assert process.returncode == 0
