@@ -91,6 +91,8 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
             if batches > _MOST_AT_ONCE:
                 batches = 0
                 yield from cast(Any, session.breathe())
+                if session.over:
+                    break  # type: ignore[unreachable]
             wire.events = iter(batch)
             for event in wire.events:
                 kind = type(event)

@@ -84,7 +84,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
 
     Args:
         wire: What has come, and where the conversation stands.
-        most: How many events are enough, > 0.
+        most: How many events are enough, > 0; MACRO packets among them count, too.
 
     Raises:
         RemoteProtocolError: What comes next breaks the protocol; nothing after it may be read.
@@ -103,14 +103,16 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                 break  # unfinished, or for refill() to refuse
             if code == _MACRO and wire.inert_above < length < LARGE:
                 frame = data[pos:stop]
+                if frame != macro_prefix:
+                    if batch:
+                        most -= 1
+                        if most < 1:
+                            break
+                        batch.append(frame)
+                    elif place := PLACES[frame[5]]:
+                        wire.macros[place] = wire.macro_frame = frame
+                    macro_prefix = frame
                 pos = stop
-                if frame == macro_prefix:
-                    continue
-                macro_prefix = frame
-                if batch:
-                    batch.append(frame)
-                elif place := PLACES[frame[5]]:
-                    wire.macros[place] = wire.macro_frame = frame
                 continue
             decode, reached, state, special = row.get(code, _OUTSIDE)
             if decode is None:

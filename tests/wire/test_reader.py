@@ -165,6 +165,13 @@ def test_a_batch_is_bounded() -> None:
     assert [len(fields) for batch in found[2:] for fields in batch] == [64, 64, 64, 8]
 
 
+def test_macros_among_events_count_in_the_bound() -> None:
+    """Each is small, but a peer can send thousands in one read."""
+    other = framed(Command.MACRO, b"Li\0y\0")
+    found = batches(silent(), Sent.MAIL + Sent.RCPT + FIELD + (ID + other) * 1000)
+    assert [len(batch) for batch in found[2:]] == [MOST - 1]
+
+
 def test_a_field_above_the_limits_is_told_once_it_is_its_turn() -> None:
     """The fields before it come first; each above the limit is told of."""
     found = batches(silent(2, 1 << 20), Sent.MAIL + Sent.RCPT + (ID + FIELD) * 4)
