@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aiomilter._connection.suspension import Reason
 from aiomilter.wire.constants import Command
 from aiomilter.wire.framing import packet
 
@@ -137,6 +138,20 @@ async def test_a_connection_may_end_while_others_have_their_turn(end: str) -> No
         # What had begun, and what comes before the close does; a turn has at most 500.
         assert len(filter_.told) < told + 1600
         assert filter_.told[-1][0] == "close"
+
+
+async def test_a_connection_that_is_stopped_while_others_have_their_turn_calls_no_other_callback() -> None:
+    """But for those that it ends with."""
+    filter_ = filter_class()
+    async with serving(filter_) as scene:
+        peer = scene.peer()
+        peer.write(OPENING + mail() + rcpt() * 5000)
+        while not peer.protocol._session.suspended:
+            await asyncio.sleep(0)
+        told = len(filter_.told)
+        peer.protocol._end(Reason.STOP)
+        await peer.quiet()
+        assert [name for name, *_ in filter_.told[told:]] == ["abort", "close"]
 
 
 # What waits to be written
