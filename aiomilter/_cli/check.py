@@ -73,7 +73,7 @@ _PATH: Final = re.compile(r"\s*(<[^<>]*>|[^\s<>]*)((?:\s+\S+)*)\s*")
 
 
 def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command and its options; long, since it lists them."""
+    """Add the command and its options."""
     parser = commands.add_parser(
         "check", help="play messages to a filter", usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG
     )
@@ -98,7 +98,11 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         default=30.0,
         help="to wait for an answer (%(default)g, as Postfix does)",
     )
-    scenario = parser.add_argument_group("the scenario")
+    _add_scenario(parser.add_argument_group("the scenario"))
+
+
+def _add_scenario(scenario: "argparse._ArgumentGroup") -> None:
+    """Add the options that say who sends what, and through which MTA."""
     scenario.add_argument(
         "--mta", choices=("postfix", "sendmail"), default="postfix", help="whose manners to have (%(default)s)"
     )
