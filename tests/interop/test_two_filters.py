@@ -19,7 +19,9 @@ async def test_both_filters_have_their_say(scene: Scene) -> None:
         assert "5.1.1" in replies["nobody@example.test"]
         assert accepted((await client.send())["."])
     delivered = await scene.deliveries()
-    assert [set(each.recipients) for each in delivered] == [{first}, set(RECIPIENTS)]
+    assert len(delivered) == 2  # an MTA delivers several messages in any order
+    recipients = {each.sender: set(each.recipients) for each in delivered}
+    assert recipients == {"alice@a.example": {first}, "alice@client.test": set(RECIPIENTS)}
     fields = MESSAGE.partition(b"\r\n\r\n")[0].count(b"\r\n") + 1
     for each in delivered:
         assert f"X-Fields: {fields}".encode() in each.head
