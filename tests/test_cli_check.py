@@ -184,7 +184,7 @@ def test_what_sendmail_refuses_itself_is_told_and_the_rest_is_played(check: Comm
     assert "+X-Seen: yes" in played
 
     refused, played = check.json("f.py", "bare.eml", "file.eml", "--mta", "sendmail")["messages"]
-    assert (refused["decided"]["step"], refused["decided"]["code"]) == ("DATA", 421)
+    assert (refused["decided"]["stage"], refused["decided"]["code"]) == ("DATA", 421)
     assert refused["delivered"] is None
     assert played["delivered"] is not None
 
@@ -247,7 +247,7 @@ def test_a_large_new_body_is_told_not_compared(check: Command) -> None:
 
 
 def test_a_large_new_header_section_is_told_not_compared(check: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiomilter._cli.report._MOST_LINES", 100)
+    monkeypatch.setattr("aiomilter._cli.play_text._MOST_LINES", 100)
     check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header('X', str(n))")
 
     assert check("f.py") == 0
@@ -341,20 +341,20 @@ async def eom(self, ctx):
     assert set(played["delivered"]["message"]) == {"base64"}
 
 
-def test_replies_and_steps_are_in_json(check: Command) -> None:
+def test_replies_and_stages_are_in_json(check: Command) -> None:
     check.filter("async def data(self, ctx): return Reply(450, '4.7.1', 'one', 'two')")
 
     (played,) = check.json("f.py")["messages"]
 
     assert played["decided"] == {
-        "step": "DATA",
+        "stage": "DATA",
         "verdict": "REPLY",
         "code": 450,
         "enhanced": "4.7.1",
         "lines": ["one", "two"],
     }
     assert played["reply"] == "450-4.7.1 one\r\n450 4.7.1 two"
-    assert [step["step"] for step in played["steps"]] == ["MAIL", "RCPT", "DATA"]
+    assert [stage["stage"] for stage in played["stages"]] == ["MAIL", "RCPT", "DATA"]
     assert played["delivered"] is None
 
 
@@ -371,7 +371,7 @@ def test_a_filter_that_raises_is_shown_with_its_traceback_from_its_own_line_on(c
 
     found = check.json("f.py", status=1)
     (failure,) = found["failures"]
-    assert (failure["step"], failure["what"], failure["fatal"]) == ("eom", "ValueError: \x1b oh", True)
+    assert (failure["callback"], failure["what"], failure["fatal"]) == ("eom", "ValueError: \x1b oh", True)
     assert failure["traceback"].startswith("Traceback (most recent call last):\n  File ")
     assert "aiomilter/" not in failure["traceback"]
     assert found["failed"] is True
