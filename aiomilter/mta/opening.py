@@ -11,7 +11,8 @@ from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
 from aiomilter.mta.content import Style
 from aiomilter.mta.macros import MacroValues
-from aiomilter.mta.session import OFFER, Session
+from aiomilter.mta.session import Session
+from aiomilter.mta.stages import OFFER
 from aiomilter.wire.events import Negotiate
 
 __all__ = ["connect"]

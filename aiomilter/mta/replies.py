@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from aiomilter.mta.content import Style
-from aiomilter.mta.session import Answer
+from aiomilter.mta.results import Answer
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import REJECT, TEMPFAIL, Reply
 

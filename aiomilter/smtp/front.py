@@ -162,7 +162,7 @@ class Front:
             self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STOPPED, what))
 
     def began(self, session: "SMTPSession", task: "asyncio.Task[None]") -> int:
-        """Take note of a session, and return its number."""
+        """Record a session, and return its number."""
         self._sessions[session] = task
         self._number += 1
         return self._number
