@@ -19,7 +19,6 @@ __all__ = [
     "NO_FLAGS",
     "NR_FLAGS",
     "SINCE_VERSION",
-    "STAGE_WORDS",
     "V1_ACTIONS",
     "V1_PROTOCOL",
     "Action",
@@ -27,8 +26,6 @@ __all__ = [
     "Protocol",
     "ReplyCode",
     "Stage",
-    "near_stage",
-    "stage_hint",
 ]
 
 MIN_VERSION: Final = 2
@@ -139,7 +136,9 @@ class Protocol(enum.IntFlag):
 
 
 ALL_ACTIONS: Final = 0x1FF
+"""Every action there is."""
 ALL_PROTOCOL: Final = 0x1FFFFF
+"""Every protocol bit there is, as MTAs offer them."""
 V1_ACTIONS: Final = 0x0F
 """What an offer of no actions at all means (libmilter/engine.c)."""
 V1_PROTOCOL: Final = 0x3F
