@@ -104,7 +104,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
 def _add_scenario(scenario: "argparse._ArgumentGroup") -> None:
     """Add the options that say who sends what, and through which MTA."""
     scenario.add_argument(
-        "--mta", choices=("postfix", "sendmail"), default="postfix", help="whose manners to have (%(default)s)"
+        "--mta", choices=("postfix", "sendmail"), default="postfix", help="the MTA to behave as (%(default)s)"
     )
     scenario.add_argument(
         "--client", metavar="IP", type=_client, default="192.0.2.1", help="the SMTP client's address (%(default)s)"
@@ -248,7 +248,7 @@ async def _ask_target(target: str, factory: Factory, scenario: CheckScenario, me
         helo=scenario.helo,
         macros=scenario.macros,
         mta=scenario.style,
-        # The filter is to be told first that it is late; with a traceback of its own, so to speak.
+        # Longer than the callback's own limit, so that the time-out is reported as the filter's.
         timeout=scenario.timeout + 1,
         callback_timeout=scenario.timeout,
         answer_timeout=scenario.timeout,

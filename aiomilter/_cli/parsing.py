@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and where to read more."""
+        """Print the error, and where the help is."""
         print(f"{self.prog}: {safe(message)}; see '{self.prog} --help'", file=sys.stderr)
         raise SystemExit(USAGE)
 

@@ -87,10 +87,10 @@ class PlayedStage:
 
     Args:
         stage: Which.
-        what: What the filter was told, for people.
+        what: The event, for people to read.
         answer: What it answered; None if it was not asked, or not for an answer.
         why: Why there is no answer: "not wanted", "no reply wanted", "decided before", "none there"; else "".
-        reply: What the SMTP client is told now; "" if nothing.
+        reply: The SMTP reply sent at once; "" if nothing.
     """
 
     stage: Stage
@@ -114,7 +114,7 @@ class PlayedMessage:
             None if the filter broke off.
         modifications: What the filter asked for.
         delivered: The message as the MTA would pass it on; None if it does not.
-        reply: What the SMTP client is told in the end.
+        reply: The final SMTP reply.
         queue_id: The MTA's name for it.
     """
 
@@ -154,7 +154,7 @@ class Play:
     Args:
         scenario: Who sent, and who asked.
         asked: TARGET, or the socket of the running filter.
-        agreed: What was negotiated; None if it came to nothing.
+        agreed: The negotiated options; None if the negotiation failed.
         connection: CONNECT and HELO.
         messages: In order.
         failures: In order.
@@ -174,11 +174,11 @@ class Play:
 
 
 async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
-    """Play CONNECT and HELO, and take note of the answers.
+    """Play CONNECT and HELO, and record the answers.
 
     Args:
         session: Negotiated.
-        play: Takes what was negotiated and answered.
+        play: Takes the negotiated options and the answers.
         connected: Both have been played already.
     """
     scenario = play.scenario
@@ -197,7 +197,7 @@ async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
 
 
 async def play_message(session: mta.Session, play: Play, message: Message) -> None:
-    """Play a message; what comes of it is in ``play``, up to where the filter broke off.
+    """Play a message; the result is recorded in ``play``, as far as the filter went.
 
     Raises:
         MilterError: The filter broke the protocol, or hung up.

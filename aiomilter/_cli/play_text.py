@@ -23,8 +23,8 @@ _MOST_LINES: Final = 4000
 
 def report(play: Play) -> Iterator[str]:
     """Return the lines."""
-    manners = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
-    yield f"{safe(play.asked)}, asked as {manners} does"
+    name = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
+    yield f"{safe(play.asked)}, asked as {name} does"
     if play.agreed is not None:
         yield f"may: {_actions(play)}"
     for stage in play.connection:
@@ -117,7 +117,7 @@ def _result(played: PlayedMessage, style: mta.Style) -> Iterator[str]:
     yield from _recipients(played, message)
     if message.quarantine is not None:
         yield f"held in the queue: {safe(message.quarantine)}"
-    # What the MTA itself makes of it is not the filter's doing.
+    # Changes of the MTA itself are not shown as the filter's.
     original = mta.deliver(style, message.sender, message.recipients, played.content).octets
     if original == message.octets:
         yield "the message is not changed"
@@ -132,7 +132,7 @@ def _lost(played: PlayedMessage) -> str:
     if answer is played.content.refusal:
         return "the MTA itself refuses the message, whatever the filter says"
     if answer is DISCARD:
-        return "the message is dropped, and nobody is told"
+        return "the message is discarded, and the SMTP client told that it was accepted"
     later = (isinstance(answer, Reply) and answer.temporary) or answer is Verdict.TEMPFAIL
     return f"the message is refused at {stage.name}{', for now' if later else ''}"
 
@@ -166,7 +166,7 @@ def _diff(before: bytes, after: bytes) -> Iterator[str]:
     if middle > _MOST_LINES:
         yield from _parts(before, after)
         return
-    # What is the same at both ends is not compared, but for the lines that are shown around.
+    # The common ends are not compared, except for the lines of context.
     first, last = max(0, start - 3), max(0, end - 3)
     old, new = old[first : len(old) - last], new[first : len(new) - last]
     lines = difflib.diff_bytes(difflib.unified_diff, old, new, b"as sent", b"as delivered", lineterm=b"")

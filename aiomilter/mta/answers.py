@@ -1,4 +1,4 @@
-"""What a filter's packets say: its answer at a stage, and what it asks for at end of message.
+"""Reading a filter's packets: its answer at a stage, and its modifications at end of message.
 
 Source: aiomilter/help/protocol.rst, "Answers", "Modifications", P-143 to P-146.
 """

@@ -1,4 +1,4 @@
-"""The SMTP client, as each MTA tells a filter of it.
+"""The SMTP client, as each MTA describes it to a filter.
 
 Source: aiomilter/help/protocol.rst, "Commands" and "Usual macros".
 """
@@ -13,10 +13,10 @@ __all__ = ["client_event", "client_macros"]
 
 
 def client_event(style: Style, hostname: str, address: str, port: int, family: Family | None) -> Connect:
-    """Return what the filter is told of an SMTP client.
+    """Return the CONNECT event for an SMTP client.
 
     Args:
-        style: Which MTA tells it.
+        style: The MTA.
         hostname: Its verified name.
         address: Its address; "" for a client without one.
         port: Its port.

@@ -40,8 +40,8 @@ class Link:
         writer: Octets for the filter.
         timeout: Seconds to wait for a packet, or for the filter to read.
         max_size: Most octets of payload in a packet of the filter.
-        buffer_size: Octets that are collected before they are written without need: what an answer is awaited for is
-            written whole.  1 writes each packet by itself.
+        buffer_size: Octets that are collected before they are written without need; before waiting for an answer all
+            is written.  1 writes each packet by itself.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Link:
         self.write(packet(code, payload))
 
     def write(self, octets: bytes) -> None:
-        """Collect octets, and write what fills the buffer."""
+        """Collect octets, and write full buffers."""
         if self.closed:
             raise LocalProtocolError("session: expected an open connection, found it closed")
         out = self._out
@@ -80,7 +80,7 @@ class Link:
         self._writer.write(octets)
 
     async def drain(self, stage: str) -> None:
-        """Wait until the filter has read enough of what was written; what is collected stays."""
+        """Wait until the filter has read enough of the written octets; the collected ones stay."""
         if not self._undrained:
             return
         try:
@@ -93,7 +93,7 @@ class Link:
             raise RemoteProtocolError(f"{stage}: expected an open connection, found: {error}") from error
 
     async def flush(self, stage: str) -> None:
-        """Write what is collected."""
+        """Write the collected octets."""
         self._write_out()
         await self.drain(stage)
 
@@ -154,7 +154,7 @@ class Link:
             raise RemoteProtocolError(f"{stage}: expected one answer, found more octets after it")
 
     async def close(self) -> None:
-        """Close; what was collected is lost."""
+        """Close; collected octets are lost."""
         if self.closed:
             return
         self.closed = True

@@ -151,7 +151,7 @@ class KnownMacros:
         self._lists = macro_lists(self._style, asked, self._extra)
 
     def begin_connection(self) -> None:
-        """Know nothing of an SMTP client yet."""
+        """Forget the SMTP client."""
         self._values = {"j": "mx.example.org", "daemon_addr": "127.0.0.1"}
         if self._style == "postfix":
             self._values |= {"v": "Postfix 3.7.11", "daemon_name": "mx.example.org"}
@@ -160,7 +160,7 @@ class KnownMacros:
         self._packets.clear()
 
     def begin_message(self) -> None:
-        """Know nothing of a message yet."""
+        """Forget the message."""
         for name in _MESSAGE_MACROS:
             self._values.pop(name, None)
         self._packets.clear()

@@ -1,4 +1,4 @@
-"""What a filter has answered, and what became of a message by it."""
+"""Results: a filter's answer, and the fate of a message."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class EndOfMessageResult:
 
     Args:
         answer: The verdict.
-        modifications: What it asked for before, in order (P-145); of no effect unless the answer is CONTINUE or ACCEPT.
+        modifications: Those it asked for before, in order (P-145); without effect unless the answer is CONTINUE or ACCEPT.
         progress: How many PROGRESS packets came.
     """
 

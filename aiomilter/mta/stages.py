@@ -74,12 +74,12 @@ class StageSession:
     Args:
         reader: Octets from the filter.
         writer: Octets for the filter.
-        style: Whose manners: what macros, when ABORT, how packets are written, how modifications are applied.
+        style: The MTA to behave as: which macros, when ABORT, how packets are written, how modifications are applied.
         offer: What to offer; older versions and fewer bits play older MTAs.
         lenient: Let pass what Postfix lets pass: protocol bits that were not offered, modifications that were not agreed on,
             packets over 65535 octets.
-        timeout: Seconds to wait for each packet of the filter, or for it to read ours; PROGRESS starts them anew (P-146), for
-            ever if need be, as in Postfix.
+        timeout: Seconds to wait for each packet of the filter, or for it to read ours; PROGRESS restarts them (P-146), any
+            number of times, as in Postfix.
         macros: Values by stage, known from that stage on; their names are added to the MTA's list for the stage.
         max_answer_size: Octets of one stage's answer, all its packets together.
         buffer_size: Octets that Postfix collects before it writes without need.
@@ -122,7 +122,7 @@ class StageSession:
         self._begin_connection()
 
     def _begin_connection(self) -> None:
-        """Know nothing of an SMTP client yet."""
+        """Forget the SMTP client."""
         self._helo = False
         self._aborts = 0
         self._over: _Decision | None = None
@@ -130,7 +130,7 @@ class StageSession:
         self._begin_message()
 
     def _begin_message(self) -> None:
-        """Know nothing of a message yet."""
+        """Forget the message."""
         self._open = False
         # Whether Sendmail takes the filter to be inside a message, so that ABORT is due.
         self._inside = False
@@ -188,7 +188,7 @@ class StageSession:
         port: int = 40000,
         family: Family | None = None,
     ) -> Answer:
-        """Tell of the SMTP client.
+        """Announce the SMTP client (CONNECT).
 
         Args:
             hostname: Its verified name.
@@ -206,7 +206,7 @@ class StageSession:
         return answer
 
     async def helo(self, name: str = "client.example") -> Answer:
-        """Tell the name in HELO or EHLO; an open message is aborted."""
+        """Send the name given in HELO or EHLO; an open message is aborted."""
         due = self._helo + self._open
         if self.style == "sendmail" and self._over is None:
             self._abort_packets(self._inside)
@@ -220,13 +220,13 @@ class StageSession:
         return answer
 
     async def unknown(self, line: str) -> Answer:
-        """Tell of an SMTP command that the MTA does not know; nothing changes."""
+        """Send an SMTP command that the MTA does not know; nothing changes."""
         if self._settled is not None and self._settled.answer in (ACCEPT, DISCARD):
             return CONTINUE
         return await self._play(Stage.UNKNOWN, pack_strings(line))
 
     async def _give_up(self, stage: Stage, answer: Answer) -> None:
-        """Do what the MTA does when CONNECT or HELO was answered for the whole session."""
+        """End the session as the MTA does when CONNECT or HELO was answered for all of it."""
         self._over = _Decision(stage, answer)
         if self.style == "postfix":
             await self.close()
@@ -245,7 +245,7 @@ class StageSession:
         self._link.expect_silence("QUIT")
         self._send_aborts()
         self._link.send(Command.QUIT)
-        # A filter that has left before it was told to is of no matter now.
+        # A filter may have closed before it got QUIT.
         with contextlib.suppress(RemoteProtocolError):
             await self._link.flush("QUIT")
         await self.close()
@@ -262,7 +262,7 @@ class StageSession:
         self._begin_connection()
 
     async def close(self) -> None:
-        """Close the connection without another packet; what was not written yet is lost."""
+        """Close the connection without another packet; unwritten packets are lost."""
         await self._link.close()
 
     async def mail(self, sender: str, *params: str) -> Answer:
@@ -295,8 +295,8 @@ class StageSession:
         Args:
             recipient: As the client wrote it, ``"<bob@example.org>"``.
             params: ESMTP parameters, ``"NOTIFY=NEVER"``.
-            rejected: What the MTA itself refuses it with, which is then returned; the filter is told only if it asked for
-                such recipients, and cannot change it.
+            rejected: The reply with which the MTA itself refuses it, which is then returned; the filter sees it only if it
+                asked for such recipients, and cannot change it.
         """
         payload = pack_strings(recipient, *params)
         self._ask_again()
@@ -326,7 +326,7 @@ class StageSession:
         return reply
 
     async def data(self) -> Answer:
-        """Tell of DATA; a refusal leaves the message open, and DATA may come again."""
+        """Announce DATA; a refusal leaves the message open, and DATA may come again."""
         self._ask_again()
         self._data_sent = True
         answer = await self._play(Stage.DATA)
@@ -341,7 +341,7 @@ class StageSession:
             self._settled = None
 
     async def header(self, name: str, value: str, separator: str = " ") -> Answer:
-        """Tell a header field.
+        """Send a header field.
 
         Args:
             name: Without colon.
@@ -354,11 +354,11 @@ class StageSession:
         return await self._play(Stage.HEADER, pack_strings(name, leading + value))
 
     async def eoh(self) -> Answer:
-        """Tell that all header fields were told."""
+        """Announce the end of the header section."""
         return await self._play(Stage.EOH)
 
     async def body(self, octets: bytes) -> Answer:
-        """Tell a piece of the body, in packets of at most 65535 octets, none of them empty (P-143).
+        """Send a piece of the body, in packets of at most 65535 octets, none of them empty (P-143).
 
         Returns:
             The first answer that is not CONTINUE; after SKIP nothing more of this body is sent (P-144).
@@ -373,7 +373,7 @@ class StageSession:
         return CONTINUE
 
     async def end_of_message(self) -> EndOfMessageResult:
-        """Tell that the message is complete, and collect what the filter wants of it.
+        """Announce the end of the message, and collect answer and modifications.
 
         Returns:
             The verdict, CONTINUE and ACCEPT being the same here; the answer that decided earlier, if one did.
@@ -391,7 +391,7 @@ class StageSession:
         self._begin_message()
 
     async def _end_message(self) -> None:
-        """Send what is due after a message, whose decision stays known."""
+        """Send the packets due after a message; its decision stays known."""
         settled = self._settled
         await self.abort()
         self._settled = settled if settled and settled.answer not in PASSING else None
@@ -402,7 +402,7 @@ class StageSession:
             self._send_aborts()
 
     def _send_aborts(self) -> None:
-        """Send what Postfix keeps back until it has something else to send."""
+        """Send ABORTs that Postfix holds back until its next packet."""
         for _ in range(self._aborts):
             self._link.send(Command.ABORT)
         self._aborts = 0

@@ -1,4 +1,4 @@
-"""The filter that an SMTP session asks, for as long as it can be asked."""
+"""The filter that an SMTP session asks, until it is lost."""
 
 import contextlib
 from collections.abc import Awaitable, Callable

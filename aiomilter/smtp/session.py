@@ -1,6 +1,6 @@
 """The conversation with one SMTP client, in front of a filter.
 
-Of aiosmtpd it takes the connection: the commands are parsed here, since a filter is to be told paths, parameters and content
+aiosmtpd provides the connection; the commands are parsed here, since a filter has to see paths, parameters and content
 exactly as they were sent.
 """
 
@@ -40,7 +40,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an SMTP client may do, as the arguments of :func:`aiomilter.smtp.front` say."""
+    """Limits of an SMTP client, as the arguments of :func:`aiomilter.smtp.front` say."""
 
     hostname: str
     max_message_size: int
@@ -74,7 +74,7 @@ class Owner(Protocol):
 
     @property
     def on_message(self) -> Callable[[Outcome], None] | None:
-        """Is called with each message that the filter has decided on."""
+        """Called with each message that the filter has decided on."""
         ...
 
     @property
@@ -150,7 +150,7 @@ class SMTPSession(SMTP):
             self._front.observer.tell(InternalError(self._where(), what, error))
 
     def eof_received(self) -> bool:
-        """Answer what is still to be read: a client may send all its commands and close its side."""
+        """Go on answering: a client may send all its commands and close its side."""
         asyncio.StreamReaderProtocol.eof_received(self)
         return True
 
@@ -351,7 +351,7 @@ class SMTPSession(SMTP):
             self._forget_message()
 
     def _told(self, queue_id: str, result: mta.MessageResult) -> str:
-        """Tell the owner what became of a message, and return what the client is told."""
+        """Hand the result to the owner, and return the SMTP reply."""
         reply = smtp_reply("postfix", result.stage, result.answer, at=Stage.EOM, queue_id=queue_id)
         if self._front.on_message is not None:
             try:
@@ -384,7 +384,7 @@ class SMTPSession(SMTP):
         await self._complain("502 5.5.1 Error: command not implemented")
 
     async def _unknown(self, line: str) -> None:
-        """Ask the filter what to say to a command that is none; without one, the usual."""
+        """Ask the filter about an unknown command; without a filter, give the usual reply."""
         reply = "502 5.5.2 Error: command not recognized"
         if line.strip():
             with contextlib.suppress(MilterLost):

@@ -17,12 +17,12 @@ _PARAMS: Final = {
 
 
 class PathArgument(NamedTuple):
-    """Path and parameters of MAIL or RCPT, or what is wrong with them.
+    """Path and parameters of MAIL or RCPT, or the error reply.
 
     Args:
         path: As sent, with its brackets if there were any.
         params: ESMTP parameters, in order.
-        wrong: What to tell the client; "" if all is well.
+        wrong: The SMTP reply that refuses them; "" if all is well.
     """
 
     path: str
