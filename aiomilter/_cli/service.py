@@ -72,8 +72,8 @@ def run_alone(
     Args:
         settings: What to serve, and how.
         sockets: Where to listen.
-        systemd: Is told how the service does.
-        on_message: Takes what comes out of the SMTP server.
+        systemd: Gets the status of the service.
+        on_message: Called with each message that the SMTP server has handled.
 
     Raises:
         Trouble: It could not start, or did not end well.
@@ -152,7 +152,7 @@ def _end_trouble(target: str, error: BaseException) -> Trouble:
 
 
 def _log_trouble(observer: Guard, what: str, trouble: Trouble, error: BaseException) -> None:
-    """Write a record on what could not be done, with the user's own exception where there is more to be seen in that."""
+    """Log a failure, with the user's own exception where its traceback helps."""
     cause = error.__context__ if trouble is error else error
     shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
     text = f"cannot {what}: {trouble}; {UNCHANGED}"
@@ -160,7 +160,7 @@ def _log_trouble(observer: Guard, what: str, trouble: Trouble, error: BaseExcept
 
 
 def _socket_trouble(error: OSError, target: str) -> Trouble:
-    """Return what to say to an OSError at start, which may be the filter's own."""
+    """Return the error message for an OSError at the start, which may be the filter's own."""
     if _is_of_listening(error):
         return Trouble(str(error.strerror))
     return start_trouble(target, error)
@@ -178,7 +178,7 @@ class _FilterService:
         loader: Has loaded its filter.
         context: Its TLS; None if it speaks none.
         settings: What the command line asks for.
-        on_message: Gets what comes out of the SMTP server.
+        on_message: Called with each message that the SMTP server has handled.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class _FilterService:
         await self._stack.__aexit__(kind, error, traceback)
 
     async def reload(self) -> bool:
-        """Load the filter and the certificate anew for new connections.
+        """Reload the filter and the certificate, for new connections.
 
         Returns:
             Whether that worked; the log says what has happened.
@@ -260,12 +260,12 @@ class _FilterService:
         server.tell_reload(LifecycleKind.RELOADING, RELOADING)
         try:
             tls(self._settings.tls_files)  # if it cannot be used, nothing has changed yet
-            async with self._loader.anew() as factory:
+            async with self._loader.reload() as factory:
                 await self._server.reload(factory)
         except asyncio.CancelledError:
             server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
             raise
-        except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
+        except Exception as error:  # noqa: BLE001  # the user's code; logged, and the old filter stays in service
             trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
             _log_trouble(server.observer, "reload", trouble, error)
             return False
@@ -280,16 +280,16 @@ class _FilterService:
         return True
 
     def _renew_tls(self) -> None:
-        """Have the context that serves use the files as they are now.
+        """Load the present files into the context that is in use.
 
-        Another tries them first: what has failed to load could not be put back.
+        Another context loads them first: after a failed load this one could not be restored.
         """
         if self._context is not None:
             tls(self._settings.tls_files)
             load_tls(self._context, self._settings.tls_files)
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Drain both at once: neither takes anybody new, and what the one waits for the other still answers."""
+        """Drain both at once: neither accepts connections, and the server still answers what the front asks."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._server.drain(timeout))
             if self._front is not None:
