@@ -51,6 +51,75 @@ print(sys.modules[{name!r}] is importlib.import_module({MODULES[name]!r}))
     assert python(INSTALL + program) == "True"
 
 
+NAMES = {
+    "milter": "ACCEPT ADDHDRS CONTINUE CURR_ACTS P_NR_HDR TEMPFAIL error getdiag getversion main opensocket register "
+    "set_connect_callback set_exception_policy set_flags setbacklog setconn setdbg settimeout stop",
+    "Milter": "Base DisabledAction Milter OPTIONAL_CALLBACKS MACRO_CALLBACKS R close_callback connect_callback decode "
+    "decode_mask dictfromlist enable_protocols envcallback error factory header_leading_space milter negotiate_callback "
+    "nocallback noreply param2dict rejected_recipients runmilter set_flags stop symlist uniqueID",
+    "Milter.cache": "AddrCache",
+    "Milter.config": "MilterConfigParser",
+    "Milter.dns": "DNSError DNSLookup Session",
+    "Milter.dsn": "create_msg send_dsn",
+    "Milter.dynip": "hpats ip3 is_dynip rehmac",
+    "Milter.greylist": "Greylist",
+    "Milter.greysql": "Greylist",
+    "Milter.plock": "PLock",
+    "Milter.policy": "MTAPolicy",
+    "Milter.pyip6": "inet_ntop inet_pton",
+    "Milter.sgmllib": "SGMLParseError SGMLParser",
+    "Milter.test": "TestBase",
+    "Milter.testctx": "TestCtx",
+    "Milter.unsign": "unsign",
+    "Milter.utils": "MASK MASK6 PAT_IP4 addr2bin bin2long6 cidr decode dnsre inet_ntop inet_pton ip4re ip6re iniplist "
+    "parse_addr parse_header parseaddr",
+    "mime": "HTMLScriptFilter MimeGenerator MimeMessage bad_extensions check_attachments check_ext check_html check_name "
+    "defang message_from_file unquote zipnames",
+}
+"""What programs take from each module."""
+OWN_IMPORTS = {
+    "mime": "BytesGenerator HTMLParser declname declstringlit message_from_binary_file print_function quote",
+    "Milter": "print_function priv wraps",
+    "Milter.cache": "print_function",
+    "Milter.dynip": "print_function",
+    "Milter.greysql": "datetime log",
+    "Milter.plock": "sleep",
+    "Milter.pyip6": "PAT_IP4 RE_IP4 print_function",
+    "Milter.test": "print_function",
+    "Milter.testctx": "VERSION print_function",
+    "Milter.utils": "decode_header",
+}
+"""Names in pymilter's modules that these have for themselves: imported from elsewhere, or parts of a parser."""
+DEFINED = """
+import importlib, types, warnings
+warnings.simplefilter("ignore")
+for module in {modules!r}:
+    for name, value in vars(importlib.import_module(module)).items():
+        if name[0] != "_" and not isinstance(value, types.ModuleType):
+            print(module, name)
+"""
+
+
+def test_programs_find_what_they_take_from_each_module() -> None:
+    """``MODULES`` has no name that the table lacks, and the other way around."""
+    assert NAMES.keys() == MODULES.keys()
+    taken = "\n".join(f"from {module} import {', '.join(names.split())}" for module, names in NAMES.items())
+    assert python(f"{INSTALL}{taken}\nprint('all')") == "all"
+
+
+@pytest.mark.interop
+def test_each_module_has_what_pymilters_defines() -> None:
+    """But for sgmllib, an old module of Python's: its patterns are not names for programs."""
+    need(pymilter.missing())
+    modules = [name for name in sorted(MODULES) if name.partition(".")[2] not in (*BROKEN, "sgmllib")]
+    program = DEFINED.format(modules=modules)
+    theirs = subprocess.run(
+        [pymilter.PYTHON, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    lacking = {*theirs.stdout.splitlines()} - {*python(INSTALL + program).splitlines()}
+    assert lacking == {f"{module} {name}" for module, names in OWN_IMPORTS.items() for name in names.split()}
+
+
 WAYS = {
     "import": "import {package}.{name}",
     "import as": "import {package}.{name} as found",
