@@ -1,12 +1,14 @@
 """pymilter itself, and how much was compared with it, said at the end of the run."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
 
 from aiomilter.compat import classic as Milter
-from tests.compat.playing import Side
+from tests.compat.forking import Forker
+from tests.compat.playing import Side, ours
 from tests.compat.rigs.pymilter import PYTHON, missing
 from tests.programs import need
 
@@ -26,11 +28,28 @@ def tally(request: pytest.FixtureRequest) -> Tally:
     return request.config.stash.setdefault(TALLY, Tally())
 
 
+@contextmanager
+def _with_forker(side: Side) -> Iterator[Side]:
+    forker = Forker(side.command)
+    try:
+        yield side._replace(forker=forker)
+    finally:
+        forker.end()
+
+
 @pytest.fixture(scope="session")
-def oracle() -> Side:
+def oracle() -> Iterator[Side]:
     """What runs a program on pymilter."""
     need(missing())
-    return Side("pymilter", (str(PYTHON),), gentle=False)
+    with _with_forker(Side("pymilter", (str(PYTHON),), gentle=False)) as side:
+        yield side
+
+
+@pytest.fixture(scope="session")
+def mine() -> Iterator[Side]:
+    """What runs it on ours."""
+    with _with_forker(ours()) as side:
+        yield side
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
