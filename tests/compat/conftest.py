@@ -1,7 +1,6 @@
 """pymilter itself, and how much was compared with it, said at the end of the run."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import pytest
@@ -28,28 +27,19 @@ def tally(request: pytest.FixtureRequest) -> Tally:
     return request.config.stash.setdefault(TALLY, Tally())
 
 
-@contextmanager
-def _with_forker(side: Side) -> Iterator[Side]:
-    forker = Forker(side.command)
-    try:
-        yield side._replace(forker=forker)
-    finally:
-        forker.end()
-
-
 @pytest.fixture(scope="session")
 def oracle() -> Iterator[Side]:
     """What runs a program on pymilter."""
     need(missing())
-    with _with_forker(Side("pymilter", (str(PYTHON),), gentle=False)) as side:
-        yield side
+    with Forker([str(PYTHON)], "Milter") as forker:
+        yield Side("pymilter", (str(PYTHON),), gentle=False, forker=forker)
 
 
 @pytest.fixture(scope="session")
 def mine() -> Iterator[Side]:
     """What runs it on ours."""
-    with _with_forker(ours()) as side:
-        yield side
+    with Forker(ours().command, "Milter") as forker:
+        yield ours()._replace(forker=forker)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 __all__ = ["Forked", "Forker"]
 
@@ -21,12 +21,13 @@ class Forker:
 
     Args:
         command: Takes a script and its arguments.
+        modules: Imported once for all programs.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *modules: str) -> None:
         self._asking = threading.Lock()
         self._process = subprocess.Popen(
-            [*command, str(SCRIPT)],
+            [*command, str(SCRIPT), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -57,7 +58,10 @@ class Forker:
             self._process.stdin.flush()
             return int(self._process.stdout.readline())
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """End it; its programs have ended before."""
         self._process.communicate()
 

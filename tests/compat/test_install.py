@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from aiomilter.compat import MODULES
+from tests.compat.forking import Forker
 from tests.compat.rigs import pymilter
 from tests.patience import PATIENCE
 from tests.programs import need
@@ -40,15 +44,6 @@ from aiomilter.compat import classic
 print(classic.factory is Base, CONTINUE)
 """
     assert python(INSTALL + program) == "True True milter True\nTrue 0"
-
-
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_every_name_can_be_imported_first(name: str) -> None:
-    program = f"""
-import {name}, sys, importlib
-print(sys.modules[{name!r}] is importlib.import_module({MODULES[name]!r}))
-"""
-    assert python(INSTALL + program) == "True"
 
 
 NAMES = {
@@ -166,39 +161,60 @@ def found(names: list[str]) -> str:
     return "\n".join(f"True Milter.{name} Milter" for name in names)
 
 
-@pytest.mark.slow
+COMMANDS = {
+    "a program that installs": (
+        sys.executable,
+        "-c",
+        f"{INSTALL}import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0])",
+    ),
+    "aiomilter compat": (sys.executable, "-m", "aiomilter", "compat"),
+    "pymilter": (str(pymilter.PYTHON), "-W", "ignore"),
+}
+
+
+@pytest.fixture(scope="module")
+def forkers() -> Iterator[Callable[[str], Forker]]:
+    """What runs programs in a process each that has imported nothing of pymilter's or ours."""
+    with ExitStack() as stack:
+        yield lru_cache(lambda name: stack.enter_context(Forker(COMMANDS[name])))
+
+
+def run_by(forker: Forker, program: str, directory: Path) -> str:
+    """Return what a program prints, or what it says of its failure."""
+    script, printed, failed = (directory / name for name in ("program.py", "out", "err"))
+    script.write_text(program)
+    status = forker.start([str(script)], stdout=printed, stderr=failed).wait(PATIENCE)
+    return printed.read_text().strip() + failed.read_text() + (f" (status {status})" if status else "")
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_name_can_be_imported_first(name: str, tmp_path: Path, forkers: Callable[[str], Forker]) -> None:
+    program = (
+        f"import {name}, sys, importlib\nprint(sys.modules[{name!r}] is importlib.import_module({MODULES[name]!r}))\n"
+    )
+    assert run_by(forkers("a program that installs"), program, tmp_path) == "True"
+
+
 @pytest.mark.parametrize("package_first", [True, False], ids=["after its package", "before its package"])
 @pytest.mark.parametrize("way", WAYS)
-def test_any_submodule_is_imported_in_any_way(way: str, package_first: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["a program that installs", "aiomilter compat"])
+def test_any_submodule_is_imported_in_any_way(
+    run: str, way: str, package_first: bool, tmp_path: Path, forkers: Callable[[str], Forker]
+) -> None:
     # One that two names share has the name it was imported by last.
     names = [name for name in SUBMODULES if name != "greylist"]
-    program = imports(way, names, package_first=package_first)
-    assert python(INSTALL + program) == found(names)
-    if package_first:
-        return
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "-m", "aiomilter", "compat", str(tmp_path / "program.py")],
-        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert (done.stdout.strip(), done.stderr) == (found(names), "")
+    assert run_by(forkers(run), imports(way, names, package_first=package_first), tmp_path) == found(names)
 
 
 @pytest.mark.interop
-@pytest.mark.slow
+@pytest.mark.parametrize("package_first", [True, False], ids=["after its package", "before its package"])
 @pytest.mark.parametrize("way", WAYS)
-def test_pymilter_is_imported_in_these_ways(way: str) -> None:
+def test_pymilter_is_imported_in_these_ways(
+    way: str, package_first: bool, tmp_path: Path, forkers: Callable[[str], Forker]
+) -> None:
     need(pymilter.missing())
     names = [name for name in SUBMODULES if name not in BROKEN]
-    program = imports(way, names, package_first=len(way) % 2 == 0)
-    done = subprocess.run(
-        [pymilter.PYTHON, "-W", "ignore", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    assert done.stdout.strip() == found(names)
+    assert run_by(forkers("pymilter"), imports(way, names, package_first=package_first), tmp_path) == found(names)
 
 
 def test_a_submodule_is_an_attribute_of_the_package_once_it_was_imported() -> None:

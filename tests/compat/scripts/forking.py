@@ -1,16 +1,17 @@
-"""Runs programs, each in a process that it forks, so that Python starts and imports ``Milter`` once for all of them.
+"""Runs programs, each in a process that it forks, so that Python starts once for all of them: python forking.py [MODULE]...
+
+MODULE is imported before, once for all programs.
 
 A request is a line of JSON on standard input.  An object asks for a program: ``argv``, the paths of ``stdin``, ``stdout`` and
 ``stderr``, ``cwd`` and ``umask`` (below 0 for that of this process); the answer is the number of its process.  A number asks
 for the exit status of that process, and is answered when it has ended.
 """
 
+import importlib
 import json
 import os
 import runpy
 import sys
-
-import Milter  # noqa: F401 - so that no program has to
 
 
 def asked():
@@ -40,6 +41,8 @@ def begin(argv, stdin, stdout, stderr, cwd, umask):
     return argv
 
 
+for module in sys.argv[1:]:
+    importlib.import_module(module)
 sys.argv = asked()
 if sys.argv is not None:
     sys.path[0] = os.path.dirname(sys.argv[0])
