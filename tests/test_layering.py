@@ -100,7 +100,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
-        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
+        "dns.resolv_conf compat.threads compat.handler compat.listening compat.modules.utils compat.modules.testctx",
         "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.threads policy.stores.sqlite",
@@ -132,9 +132,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
-        # For a classic filter that is compat.session; and a program that ends does so as Python would have it end.
+        # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
         "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
-        "compat.session compat.threads compat.service compat.listening _cli.compat _cli.reloading",
+        "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
 

@@ -15,7 +15,7 @@ from aiomilter._cli.beside import look_in
 from aiomilter._cli.parsing import seconds, whole
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.compat import children, install, limit
-from aiomilter.compat.session import status_of
+from aiomilter.compat.uncaught import status_of
 from aiomilter.options import Options
 
 __all__ = ["add_parser"]
