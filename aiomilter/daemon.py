@@ -11,8 +11,9 @@ from typing import Final, Unpack
 from aiomilter._option import check_number
 from aiomilter._process import lifecycle
 from aiomilter._process.lifecycle import Control, Reload, Service
+from aiomilter._process.supervisor import Supervisor
 from aiomilter._process.systemd import Systemd
-from aiomilter._process.workers import Make, Report, Supervisor
+from aiomilter._process.worker import Make, Report, WorkerProgram
 from aiomilter._serving.binding import Bound, Permissions, bind
 from aiomilter._serving.forked import call_in_children
 from aiomilter._serving.sharing import PLACES, AcceptBalancer
@@ -124,17 +125,15 @@ def run_workers(
         for address in parse_all(sockets):
             bound += bind(address, permissions)
         supervisor = Supervisor(
-            make,
+            WorkerProgram(make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog),
             workers,
             bound,
             backlog=options.backlog,
             drain_timeout=options.drain_timeout,
             cancel_timeout=options.cancel_timeout,
-            loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,
             name=options.name,
-            report=report or _reporter(observer, options.name),
         )
         return supervisor.run()
     finally:

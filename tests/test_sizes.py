@@ -16,7 +16,6 @@ TO_BE_CUT: Final = frozenset(
     {
         "_connection/session.py",
         "_connection/transport.py",
-        "_process/workers.py",
         "compat/classic.py",
         "compat/session.py",
         "server.py",
