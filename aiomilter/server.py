@@ -213,14 +213,18 @@ class Server:
         finally:
             await self.close()
 
-    async def reload(self, factory: Factory) -> None:
-        """Have new connections served by another factory; open ones finish on the old one.
+    async def reload(self, factory: Factory | None = None) -> None:
+        """Serve new connections by another factory; open ones finish on the old one.
+
+        Args:
+            factory: As for :func:`serve`; None to enter the one in use again.
 
         Raises:
             RuntimeError: The server was closed meanwhile.
             Exception: Whatever the factory raises; then nothing has changed.
         """
         self._check_open("reload")
+        factory = self._factory if factory is None else factory
         lifespan = await self._build(factory, "reload")
         if self._lifespan is None:
             # It has not started, or has let go since the other was built.
@@ -228,6 +232,7 @@ class Server:
             raise RuntimeError("reload: the server does not serve")
         # Not before: another reload may have been quicker.
         old, self._lifespan = self._lifespan, lifespan
+        self._factory = factory
         if old.broken:
             self._lifespans.discard(old)
             self.broken.clear()
@@ -615,8 +620,14 @@ class Server:
     def _tell_limit(self, limit: Limit, number: int, what: str, where: Where | None = None) -> None:
         self.observer.tell(LimitReached(where or self._where, limit, number, OPTION_OF[limit], what))
 
-    def tell_reload(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
-        """Tell the observers how a reload goes."""
+    def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
+        """Report to the observers what has happened to the server.
+
+        Args:
+            kind: What happened.
+            what: A sentence for the log.
+            error: What was raised, if it is more than the sentence says.
+        """
         self.observer.tell(Lifecycle(self._where, kind, what, error))
 
     def _tell_listener(self, kind: LifecycleKind, name: str, what: str) -> None:

@@ -668,6 +668,24 @@ async def test_reload_leaves_an_unused_factory_at_once() -> None:
         assert len(scene.server._lifespans) == 1
 
 
+async def test_a_reload_without_a_factory_enters_the_one_in_use_again() -> None:
+    """That of the last reload that worked, if there was one."""
+
+    def broken() -> Milter:
+        raise LookupError("no map")
+
+    first, second = Pool(filter_class()), Pool(filter_class())
+    async with serving(first) as scene:
+        await scene.server.reload()
+        assert first.names.count("enter") == 2
+        await scene.server.reload(second)
+        with pytest.raises(LookupError):
+            await scene.server.reload(broken)
+        await scene.server.reload()
+    assert first.names.count("enter") == first.names.count("leave") == 2
+    assert second.names.count("enter") == second.names.count("leave") == 2
+
+
 @pytest.mark.parametrize("error", [ValueError("broken"), SyntaxError("broken")])
 async def test_a_reload_that_fails_changes_nothing(error: Exception) -> None:
     filter_ = filter_class()

@@ -10,12 +10,12 @@ from typing import Final, TypeAlias
 
 from aiomilter._process import lifecycle
 from aiomilter._process.channel import Channel, News, Order
-from aiomilter._process.lifecycle import Control, Service
+from aiomilter._process.lifecycle import Control, MainService
 from aiomilter._serving.sharing import AcceptBalancer
 
 __all__ = ["SIGNALS", "Make", "Report", "WorkerProgram", "flush"]
 
-Make: TypeAlias = Callable[[AcceptBalancer, bool], Service]
+Make: TypeAlias = Callable[[AcceptBalancer, bool], MainService]
 """Makes, in a worker, the service; the second argument says whether other workers have served before."""
 Report: TypeAlias = Callable[[BaseException, str], int]
 """Reports to the user, in a worker, what failed and why, and returns the exit status.  The text is "reload" or "start a
@@ -71,7 +71,7 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-async def _serve(service: Service, share: AcceptBalancer, link: "_SupervisorLink") -> None:
+async def _serve(service: MainService, share: AcceptBalancer, link: "_SupervisorLink") -> None:
     control = Control()
     loop = asyncio.get_running_loop()
 
@@ -84,7 +84,7 @@ async def _serve(service: Service, share: AcceptBalancer, link: "_SupervisorLink
     # process about to exit.
     signal.signal(signal.SIGTERM, drain)
     link.follow(loop, control, share)
-    await lifecycle.run(service, control, own_process=True, reload=None, manager=link)
+    await lifecycle.run(service, control, manager=link, own_process=True)
 
 
 class _SupervisorLink:
