@@ -99,11 +99,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
-        "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd "
-        "_process.supervisor _process.channel dns.resolv_conf compat.threads compat.session compat.listening "
-        "compat.modules.utils compat.modules.testctx",
+        "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
+        "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
+        "compat.session compat.listening compat.modules.utils compat.modules.testctx",
         "call fork": "_process.forking",
-        "call add_signal_handler": "daemon",
+        "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
@@ -111,14 +111,14 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call create_unix_server": "",
         "call start_server": "",
         "call start_unix_server": "",
-        "call connect_accepted_socket": "server",
+        "call connect_accepted_socket": "_serving.transports",
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",
         "call open_connection": "mta.opening policy.stores.redis dns.exchange",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
-        "call getaddrinfo": "server _serving.binding compat.listening compat.modules.utils",
+        "call getaddrinfo": "_serving.listeners _serving.binding compat.listening compat.modules.utils",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",

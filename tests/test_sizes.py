@@ -18,7 +18,6 @@ TO_BE_CUT: Final = frozenset(
         "_connection/transport.py",
         "compat/classic.py",
         "compat/session.py",
-        "server.py",
         "smtp/session.py",
         "wire/connection.py",
         "wire/events.py",
