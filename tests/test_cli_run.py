@@ -142,7 +142,7 @@ def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
         client.sendall(bytes.fromhex("0000000d4f00000006000001ff001fffff"))
         assert client.recv(5)[4:] == b"O"
     assert daemon.end(signal.SIGTERM)[0] == 0
-    assert not any("other machines" in line for line in daemon.log)
+    assert not any("other hosts" in line for line in daemon.log)
 
 
 @pytest.mark.slow

@@ -16,8 +16,6 @@ TO_BE_CUT: Final = frozenset(
     {
         "_connection/session.py",
         "_connection/transport.py",
-        "_process/workers.py",
-        "server.py",
         "wire/connection.py",
         "wire/events.py",
         "wire/reader.py: read",
