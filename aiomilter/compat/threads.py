@@ -125,7 +125,7 @@ class LoopConnection(MilterProtocol):
     def _look_at_packet(self, read_timeout: float) -> None:
         """Close the connection if no octet of a packet that has begun has come for too long."""
         self._packet_timer = None
-        if self._running or not self._session.wire.buffer.unfinished:
+        if self.waiting or not self._session.wire.buffer.unfinished:
             return  # kept() is called when there is something to wait for again
         wait = self._octets_at + read_timeout - self._loop.time()
         if self._writable is not None:
@@ -226,7 +226,7 @@ class ThreadConnection(MilterProtocol):
             self._thread.start()
         except RuntimeError as failure:  # there are as many as the system allows
             what = f"closing a new connection: {failure}"
-            self._observer.tell(ResourceExhausted(self._session.where(), "threads", what))
+            self._observer.tell(ResourceExhausted(self.where(), "threads", what))
             sock.close()
             self._tell_end()
 
@@ -299,7 +299,7 @@ class ThreadConnection(MilterProtocol):
             pass
         except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
             what = "aiomilter has a bug here; closing the connection"
-            self._observer.tell(InternalError(self._session.where(), what, failure))
+            self._observer.tell(InternalError(self.where(), what, failure))
         finally:
             self._socket.close()
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
@@ -393,7 +393,7 @@ class ThreadConnection(MilterProtocol):
         task = self._settling = self._loop.create_task(self._caught(coroutine), context=context)
         seconds, late = self._options.callback_timeout, False
         if self._options.callback_timeouts:
-            stage = STAGE_OF.get(self._session.where().callback)
+            stage = STAGE_OF.get(self.where().callback)
             seconds = seconds if stage is None else self._options.callback_timeouts.get(stage, seconds)
 
         def expire() -> None:
