@@ -7,7 +7,7 @@
 - ``lowlevel`` (``milter``), ``callbacks``, ``context``: libmilter's interface, the callbacks that a program registers, and the
   context that each of them gets;
 - ``classic`` (``Milter``), ``base``, ``decorators``, ``objects``: filters as classes, on top of it;
-- ``modules``: pymilter's utilities (``Milter.utils`` and others, ``mime``);
+- ``modules``: pymilter's utilities (``Milter.utils`` and others, ``mime``), with the HTML filters of ``scripts``;
 - ``handler``, ``answering``: one connection, how callbacks are called in it, and what their answers mean to the MTA;
 - ``threads``: the thread of each connection; ``service``, ``listening``: the server of a program, and its socket;
 - ``uncaught``, ``children``: what Python does with uncaught exceptions, and with child processes.
