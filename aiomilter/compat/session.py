@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
 
 from aiomilter._address_hints import MAX_UNIX_PATH
-from aiomilter._connection.dispatch import Step
+from aiomilter._connection.dispatch import DispatchEntry, connection_callback
 from aiomilter._connection.native import MUCH, NativeAnswering
 from aiomilter._connection.session import Session
 from aiomilter.compat.context import Context, RawReply, error, strict
@@ -100,14 +100,14 @@ class Settling(Protocol):
 
 
 class _Close:
-    """What a step answers that ends the connection without an answer."""
+    """An answer that ends the connection without an answer."""
 
 
 _CLOSE: Final = _Close()
 
 
-def _end(session: Session, event: EndOfMessage) -> Step | None:
-    """Return the step that decides about the message; None if it was answered."""
+def _end(session: Session, event: EndOfMessage) -> DispatchEntry | None:
+    """Return the entry of the end of a message; None if it was answered."""
     if session.give_deferred(Stage.EOM):
         return None
     cast(ClassicAnswering, session.answering).before_end = len(session.out)
@@ -123,7 +123,7 @@ class ClassicAnswering:
 
     __slots__ = ("before_end", "forked", "offered", "reply", "session")
     rules: ClassVar[Rules] = LIBMILTER
-    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+    entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
         Mail: Session.mail,
         Rcpt: Session.rcpt,
         EndOfMessage: _end,
@@ -185,7 +185,7 @@ class ClassicAnswering:
         """Call the callback of a stage and return its answer."""
         session = self.session
         session.callback = CALLBACKS[stage]
-        callback = session.callback_for(stage)
+        callback = connection_callback(session.handler, stage)
         try:
             response = None if callback is None else await callback(None, *args)
         except CancelledError as error:
@@ -263,7 +263,7 @@ class ClassicAnswering:
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
         session = self.session
-        session.answer_step(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
+        session.answer_stage(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
 
     async def out_of_order(self, event: OutOfOrder) -> None:
         """Leave what came out of order without an answer."""
@@ -314,7 +314,7 @@ class ClassicHandler:
         """Return what is agreed on; None to close the connection."""
         callbacks = self._callbacks
         shown = (offer.protocol | NR_FLAGS) & ~_UNOFFERED
-        # All that is offered, and every step, since pymilter gives libmilter a callback of its own for each.
+        # All that is offered, and every stage, since pymilter gives libmilter a callback of its own for each.
         actions, protocol = offer.actions, int(Flag.SKIP) & offer.protocol
         if callbacks.negotiate is not None:
             self._told = True
