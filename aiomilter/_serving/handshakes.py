@@ -79,10 +79,14 @@ class Handshakes:
 
     def _say_why(self, peer: str, say: Callable[[Limit, int, str], object]) -> None:
         if self._count >= self.most:
-            say(Limit.HANDSHAKES, self.most, f"{self._count} TLS handshakes are under way; more have to wait")
+            say(
+                Limit.HANDSHAKES,
+                self.most,
+                f"{self._count} TLS handshakes are under way; more have to wait (--max-memory)",
+            )
         else:
             count = self._under_way[peer]
-            what = f"{count} TLS handshakes of {peer} are under way; more of it have to wait"
+            what = f"{count} TLS handshakes of {peer} are under way; more of it have to wait (--max-memory)"
             say(Limit.HANDSHAKES_PER_PEER, self.most_of_peer, what)
 
     async def _wait(self, peer: str) -> None:

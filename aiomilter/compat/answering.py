@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
-from aiomilter._connection.dispatch import Step
+from aiomilter._connection.dispatch import DispatchEntry, connection_callback
 from aiomilter._connection.native import MUCH, NativeAnswering
 from aiomilter._connection.session import Session
 from aiomilter.compat.context import RawReply
@@ -27,8 +27,8 @@ from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 __all__ = ["ClassicAnswering"]
 
 
-def _end(session: Session, event: EndOfMessage) -> Step | None:
-    """Return the step that decides about the message; None if it was answered."""
+def _end(session: Session, event: EndOfMessage) -> DispatchEntry | None:
+    """Return the entry of the end of a message; None if it was answered."""
     if session.give_deferred(Stage.EOM):
         return None
     cast(ClassicAnswering, session.answering).before_end = len(session.out)
@@ -44,7 +44,7 @@ class ClassicAnswering:
 
     __slots__ = ("before_end", "forked", "offered", "reply", "session")
     rules: ClassVar[Rules] = LIBMILTER
-    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+    entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
         Mail: Session.mail,
         Rcpt: Session.rcpt,
         EndOfMessage: _end,
@@ -106,7 +106,7 @@ class ClassicAnswering:
         """Call the callback of a stage and return its answer."""
         session = self.session
         session.callback = CALLBACKS[stage]
-        callback = session.callback_for(stage)
+        callback = connection_callback(session.handler, stage)
         try:
             response = None if callback is None else await callback(None, *args)
         except CancelledError as error:
@@ -184,7 +184,7 @@ class ClassicAnswering:
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
         session = self.session
-        session.answer_step(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
+        session.answer_stage(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
 
     async def out_of_order(self, event: OutOfOrder) -> None:
         """Leave what came out of order without an answer."""

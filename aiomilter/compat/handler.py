@@ -25,7 +25,7 @@ _NOREPLY: Final = 7
 _ALL_OPTS: Final = 10
 _VERDICTS: Final[dict[int, Verdict]] = {0: CONTINUE, 1: REJECT, 2: DISCARD, 3: ACCEPT, 4: TEMPFAIL, 8: SKIP}
 _UNOFFERED: Final = 0x70000000
-"""Bits of an offer that are no steps: sizes of data."""
+"""Bits of an offer that are not stages: sizes of data."""
 _NAME_SIZE: Final = 40
 _STAGE_OF_LIST: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
 _AF: Final = {
@@ -43,7 +43,7 @@ class Settling(Protocol):
 
 
 class CloseConnection:
-    """What a step answers that ends the connection without an answer."""
+    """An answer that ends the connection without an answer."""
 
 
 _CLOSE: Final = CloseConnection()

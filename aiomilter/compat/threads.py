@@ -15,8 +15,10 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final, Unpack, cast
 
+from aiomilter._connection.answering import Answering
 from aiomilter._connection.driver import MORE, drive
-from aiomilter._connection.session import Answering, Session
+from aiomilter._connection.reports import report_peer_error
+from aiomilter._connection.session import Session
 from aiomilter._connection.transport import QUICK_ACK, MilterProtocol
 from aiomilter.compat.answering import ClassicAnswering
 from aiomilter.compat.callbacks import Callbacks
@@ -133,7 +135,7 @@ class LoopConnection(MilterProtocol):
         if wait > _EARLY:
             self._watch_packet(wait, read_timeout)
         else:
-            self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
+            report_peer_error(self._session, PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
             self.stop()
 
     def _tell_end(self) -> None:
@@ -312,7 +314,7 @@ class ThreadConnection(MilterProtocol):
                 poll = select.poll()
                 poll.register(self._socket, select.POLLIN)
                 if not poll.poll(min(self._read_timeout, _FAR) * 1000):
-                    self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
+                    report_peer_error(self._session, PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
                     return b""
             return self._socket.recv(_READ_SIZE)
         except OSError:
@@ -353,7 +355,7 @@ class ThreadConnection(MilterProtocol):
                 poll.register(self._socket, select.POLLOUT)
                 if not poll.poll(self._options.write_timeout * 1000):
                     what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-                    self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
+                    report_peer_error(self._session, PeerErrorKind.WRITE_TIMEOUT, what)
                     raise
 
     async def turn(self) -> None:
