@@ -73,7 +73,7 @@ THIRD_PARTY: Final = {
     "pycares": "aiomilter.dns.aiodns",
     "redis": "aiomilter.policy.stores.redis",
     "prometheus_client": "aiomilter.observe.prometheus",
-    "cryptography": "aiomilter.auth.dkim",
+    "cryptography": "aiomilter.auth.dkim._crypto",
     "pytest": "aiomilter.testing.pytest_plugin",
 }
 
@@ -103,7 +103,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
         "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
-        "call to_thread": "compat.threads policy.stores.sqlite",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",

@@ -10,6 +10,7 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
+    "auth.dkim": "Policy Result Signature Verifier method_results verify",
     "auth.iprev": "IprevResult Result check_iprev",
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
@@ -18,6 +19,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError TemporaryFailure",
     "failures": "FailurePolicy",
+    "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
     "options": "Options ServeOptions",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
