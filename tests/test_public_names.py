@@ -10,7 +10,7 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
-    "auth.dkim": "Policy Result Signature Verifier method_results verify",
+    "auth.dkim": "OVERSIGN SIGN Key Options Policy Result Signature Signer Signing Verifier method_results sign verify",
     "auth.iprev": "IprevResult Result check_iprev",
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
