@@ -73,7 +73,7 @@ THIRD_PARTY: Final = {
     "pycares": "aiomilter.dns.aiodns",
     "redis": "aiomilter.policy.stores.redis",
     "prometheus_client": "aiomilter.observe.prometheus",
-    "cryptography": "aiomilter.auth.dkim",
+    "cryptography": "aiomilter.auth.dkim._crypto",
     "pytest": "aiomilter.testing.pytest_plugin",
 }
 
@@ -104,7 +104,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
-        "call to_thread": "compat.threads policy.stores.sqlite",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",

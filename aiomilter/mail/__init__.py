@@ -1,1 +1,1 @@
-"""Mail as the RFCs write it: envelope paths and parameters, domains, header text.  Knows nothing of milters."""
+"""Mail as the RFCs write it: envelope paths, domains, header sections and header text.  Knows nothing of milters."""
