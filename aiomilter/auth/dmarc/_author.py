@@ -100,9 +100,9 @@ def _addresses(tokens: Sequence[_Token]) -> Iterator[str]:
         elif sign in ("<", ">", ",", ";", ":", ""):
             if empty and sign != "<":
                 raise _Unreadable("From address without a domain")
-            if text:
+            if text and sign != "<":
                 raise _Unreadable("text behind the address in the From field")
-            closed = angle and sign == ">"
+            text, closed = False, angle and sign == ">"
             empty = angle = sign == "<"
             if not sign:
                 return

@@ -280,6 +280,8 @@ def _row(element: Element, record: DmarcRecord, count: int) -> None:
         _text(identifiers, "envelope_from", record.envelope_from)
     results = SubElement(element, "auth_results")
     for signature in record.signatures[:_MAX_SIGNATURES]:
+        if not (signature.domain and signature.selector):
+            continue  # a field that could not be read: nobody's signature
         dkim = SubElement(results, "dkim")
         _text(dkim, "domain", signature.domain)
         _text(dkim, "selector", signature.selector)
