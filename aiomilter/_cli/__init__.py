@@ -1,4 +1,4 @@
-"""The commands ``aiomilter run``, ``aiomilter check`` and ``aiomilter compat``."""
+"""The commands ``aiomilter run``, ``check``, ``compat`` and ``dmarc``."""
 
 import argparse
 import contextlib
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, run
+from aiomilter._cli import check, compat, dmarc, run
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run, check, compat)
+_COMMANDS: Final = (run, check, compat, dmarc)
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -31,6 +31,7 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
+  aiomilter dmarc example.com                 which DMARC policy does a domain have?
 
 exit codes: 0 done, 1 failed, 2 wrong usage
 """
@@ -95,7 +96,7 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     """Return the options; argparse alone would take no messages after an option."""
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
-        parser.error("expected a command: run, check or compat")
+        parser.error("expected a command: run, check, compat or dmarc")
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):
