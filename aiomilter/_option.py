@@ -70,6 +70,7 @@ class Option:
         maximum: The largest number; None for no limit.
         choices: The words of a CHOICE.
         by_client: Whether the command line also has an argument for each class of client.
+        common: Whether the short help of the command line lists it.
         command: The name on the command line, without the dashes; "" for the name of the field, None if only a program can set
             it.  Options that share a name are one argument.
         toml: The name in a file, as ``command``.
@@ -86,6 +87,7 @@ class Option:
     maximum: int | None = None
     choices: tuple[str, ...] = ()
     by_client: bool = False
+    common: bool = False
     command: str | None = ""
     toml: str | None = ""
 

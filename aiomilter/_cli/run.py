@@ -26,17 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 _DESCRIPTION: Final = """\
-Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then end in their own time, a second signal ends them now.
-SIGHUP loads the filter anew for new connections, and the TLS certificate; if that fails, the log says why and the old one
-serves on.
-Each message is a line on stderr.
+Serve a filter until SIGTERM or SIGINT.  Open SMTP sessions may then end in their own time; a second signal ends them at once.
+SIGHUP loads the filter and the TLS certificate again for new connections; if that fails, the log says why, and nothing changes.
+Each message is a line on stderr.  --help-all lists all options, 'aiomilter help options' explains them.
 """
 _EPILOG: Final = """\
 SOCKET is where the MTA finds the filter:
   inet:8890@127.0.0.1    TCP, one address        inet:8890       TCP, all addresses
   inet6:8890@::1         TCP, IPv6               unix:/run/filter.sock
-  fd:3   fd:NAME         a socket that was handed over; without --listen, all that systemd has handed over
-STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --callback-timeout mail=20, or the callback
+  fd:3   fd:NAME         a socket that was handed over; without --listen, all that systemd hands over
+STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --answer-timeout mail=20, or the callback
 of one, as in envfrom=20.
 ANSWER is tempfail (the client tries again later), reject, accept, continue, or an SMTP reply as in '451 4.3.0 Try again later'.
 
@@ -63,7 +62,12 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.set_defaults(command=_run, parser=parser)
     parser.add_argument("target", metavar="TARGET", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
     parser.add_argument(
-        "--listen", metavar="SOCKET", action="append", default=[], type=socket_text, help="where; may be repeated"
+        "--listen",
+        metavar="SOCKET",
+        action="append",
+        default=[],
+        type=socket_text,
+        help="where to listen; may be repeated",
     )
     _add_smtp(parser.add_argument_group("trying it without an MTA"))
     add_options(parser, Options, RunOptions)
@@ -73,11 +77,13 @@ def _add_smtp(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--smtp",
         metavar="[HOST:]PORT",
-        help="also be an SMTP server that asks this filter, relays nothing and prints what comes out;"
+        help="also run an SMTP server that asks this filter, relays nothing and prints the messages that pass;"
         " without HOST on the loopback, port 0 is a free one",
     )
     group.add_argument(
-        "--store", metavar="DIR", help="put what comes out there, ID.eml and ID.json, instead of printing it"
+        "--store",
+        metavar="DIR",
+        help="write the messages that pass there, as ID.eml and ID.json, instead of printing them",
     )
     group.add_argument(
         "--smtp-size", metavar="OCTETS", type=whole, default=10_240_000, help="largest message (default: %(default)s)"
