@@ -36,11 +36,11 @@ _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/
 _SENTENCES: dict[Result, str] = {
     "pass": "domain of {sender} designates {ip} as permitted sender",
     "fail": "domain of {sender} does not designate {ip} as permitted sender",
-    "softfail": "domain of {sender} rather does not designate {ip} as permitted sender",
-    "neutral": "domain of {sender} says neither yes nor no to {ip}",
-    "none": "domain of {sender} does not say who may send its mail",
-    "temperror": "the SPF policy of {domain} cannot be had now",
-    "permerror": "the SPF policy of {domain} cannot be understood",
+    "softfail": "domain of {sender} does not designate {ip} as permitted sender (softfail)",
+    "neutral": "domain of {sender} makes no assertion about {ip}",
+    "none": "domain of {sender} publishes no SPF policy",
+    "temperror": "a temporary error prevented looking up the SPF policy of {domain}",
+    "permerror": "the SPF policy of {domain} cannot be interpreted",
 }
 
 
