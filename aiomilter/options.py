@@ -353,8 +353,8 @@ class Options:
         """Return the options that a function was given by keyword.
 
         Args:
-            call: The function; its own keywords are suggested, too, where one was misspelt.
-            given: What it was given besides those.
+            call: The function; its own keywords are suggested for misspelt ones, too.
+            given: Its other keyword arguments.
 
         Raises:
             TypeError: One is not an option, or its value is not what it takes.
