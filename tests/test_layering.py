@@ -100,7 +100,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
-        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
+        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx "
+        "mail.socketmap",
         "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.threads policy.stores.sqlite",
@@ -108,8 +109,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",
         "call create_unix_server": "",
-        "call start_server": "",
-        "call start_unix_server": "",
+        "call start_server": "mail.socketmap",
+        "call start_unix_server": "mail.socketmap",
         "call connect_accepted_socket": "server",
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",

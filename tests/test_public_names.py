@@ -18,6 +18,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError TemporaryFailure",
     "failures": "FailurePolicy",
+    "mail.socketmap": "Lookup Socketmap",
+    "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",

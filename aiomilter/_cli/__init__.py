@@ -1,4 +1,4 @@
-"""The commands ``aiomilter run``, ``aiomilter check`` and ``aiomilter compat``."""
+"""The commands ``aiomilter run``, ``check``, ``compat`` and ``srs``."""
 
 import argparse
 import contextlib
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, run
+from aiomilter._cli import check, compat, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run, check, compat)
+_COMMANDS: Final = (run, check, compat, srs)
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -95,7 +95,7 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     """Return the options; argparse alone would take no messages after an option."""
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
-        parser.error("expected a command: run, check or compat")
+        parser.error("expected a command: run, check, compat or srs")
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):
