@@ -29,6 +29,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
+    "mail.socketmap": "Lookup Socketmap",
+    "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
