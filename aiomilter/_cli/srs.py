@@ -6,8 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from aiomilter._cli import logs
 from aiomilter._cli.beside import is_installed
@@ -15,10 +14,11 @@ from aiomilter._cli.parsing import file_mode, group_number_of, seconds, socket_t
 from aiomilter._cli.places import absolute
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
+from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
 from aiomilter._process.systemd import Systemd
 from aiomilter._serving.binding import Bound, Permissions, bind
 from aiomilter.addresses import parse_all
-from aiomilter.daemon import RELOADED, RELOADING, UNCHANGED, run_service
+from aiomilter.daemon import run_service
 from aiomilter.exceptions import AddressError
 from aiomilter.mail.socketmap import Lookup, Socketmap
 from aiomilter.mail.srs import Rewriter, SrsError, read_secrets
@@ -159,7 +159,7 @@ def _serve(options: argparse.Namespace) -> int:
         for address in addresses:
             service.bound += bind(address, permissions)
         logs.set_up("info")
-        run_service(service, uvloop=None if is_installed("uvloop") else False, reload=service.reload, systemd=systemd)
+        run_service(service, uvloop=None if is_installed("uvloop") else False, systemd=systemd)
     except OSError as error:
         raise Trouble(str(error.strerror or error)) from None
     finally:
@@ -211,21 +211,16 @@ class _Service:
         self._maps = Socketmap(maps, max_connections=options.max_connections, max_rate=options.max_rate)
         self._servers: list[asyncio.Server] = []
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Listen and answer."""
         self._warn()
         for bound in self.bound:
             bound.listen(128)
             self._servers.append(await self._maps.listen(bound.socket))
-            self._tell(LifecycleKind.LISTENER_STARTED, f"answering as a socketmap on {bound.name}", bound.name)
+            self.report(LifecycleKind.LISTENER_STARTED, f"answering as a socketmap on {bound.name}")
             if bound.exposed:
                 what = "reachable from other hosts: whoever asks it can make addresses that bounce to anybody"
-                self._observer.tell(Misuse(Where(listener=bound.name), what))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
+                self._observer.tell(Misuse(Where(listener=bound.name), f"{bound.name}: {what}"))
 
     def _warn(self) -> None:
         """Log what makes the secrets weak."""
@@ -235,21 +230,18 @@ class _Service:
             what = f"every user of this machine may read {self._options.secrets}: chmod o= it"
             self._observer.tell(Misuse(Where(), what))
 
-    def _tell(self, kind: LifecycleKind, what: str, listener: str = "") -> None:
-        self._observer.tell(Lifecycle(Where(listener=listener), kind, what))
+    def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
+        """Log a sentence."""
+        self._observer.tell(Lifecycle(Where(), kind, what, error))
 
-    async def reload(self) -> bool:
-        """Read the secrets again; return whether that worked."""
-        self._tell(LifecycleKind.RELOADING, RELOADING)
+    async def reload(self) -> None:
+        """Read the secrets again."""
         try:
             secrets = _secrets(self._options.secrets, self._path)
             self._rewriter, self._secrets = _rewriter(self._options, secrets), secrets
             self._warn()
         except (Trouble, OSError) as error:
-            self._tell(LifecycleKind.RELOAD_FAILED, f"cannot reload: {error}; {UNCHANGED}")
-            return False
-        self._tell(LifecycleKind.RELOADED, RELOADED)
-        return True
+            raise ReloadFailed(f"cannot reload: {error}; {UNCHANGED}") from None
 
     async def drain(self, timeout: float | None = None) -> None:
         """Listen no more; MTAs keep connections open for later, so that none is waited for."""
