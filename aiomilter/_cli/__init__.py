@@ -1,6 +1,6 @@
 """The commands: what ``aiomilter`` does on the command line.
 
-A module for each of them, ``help`` in :mod:`~aiomilter._cli.manual`; :mod:`~aiomilter._cli.target` finds the filter,
+Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
 :mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
 :mod:`~aiomilter._cli.reloading` serve and reload, :mod:`~aiomilter._cli.play` plays messages for ``check``.
 """
@@ -34,7 +34,7 @@ TARGET is where a filter is written:
   filter.py           the function 'milter' in this file, or its only filter class
   filter.py:Name      a filter class or factory in this file
   package.module:Name the same in a module that can be imported
-It can import the modules beside it; names of Python's own modules, and of libraries that aiomilter uses, always mean these.
+It can import its neighbours; the names of Python's own modules, and of libraries that aiomilter uses, mean those.
 """
 _EPILOG: Final = """\
 examples:

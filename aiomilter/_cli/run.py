@@ -36,7 +36,7 @@ SOCKET is where the MTA finds the filter:
   inet:8890@127.0.0.1    TCP, one address        inet:8890       TCP, all addresses
   inet6:8890@::1         TCP, IPv6               unix:/run/filter.sock
   fd:3   fd:NAME         an inherited socket; without --listen, all sockets that systemd passes
-STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --callback-timeout mail=20, or the callback
+STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --answer-timeout mail=20, or the callback
 of one, as in envfrom=20.
 ANSWER is tempfail (the client tries again later), reject, accept, continue, or an SMTP reply as in '451 4.3.0 Try again later'.
 
