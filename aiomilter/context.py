@@ -11,7 +11,7 @@ from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.wire.events import Connect, Mail, Rcpt
 
-__all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext", "Transaction"]
+__all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from aiomilter.wire.modifications import (
 )
 from aiomilter.wire.text import one_line
 
-__all__ = ["Body", "Edits", "body_packets"]
+__all__ = ["Body"]
 
 Body: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes]
 """A new body: octets, or where they come from."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import FailurePolicy, check_answer
-from aiomilter.wire.constants import Action, Stage, stage_hint
+from aiomilter.wire.constants import STAGE_WORDS, Action, Stage, stage_hint
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.negotiation import Wants, canonical_macro, macro_lists
 from aiomilter.wire.replies import BodyResponse, ConnectionResponse, Response, UnknownResponse
@@ -34,25 +34,8 @@ STAGE_OF: Final[Mapping[str, Stage]] = {name: stage for stage, name in CALLBACKS
 """The stage of each callback that has one."""
 
 _NAMES: Final = (*CALLBACKS.values(), "abort", "close", "negotiate")
-# What other libraries and the SMTP commands call them; compared without underscores, "on" and "handle".
-_MISNAMED: Final = {
-    "hello": "helo",
-    "ehlo": "helo",
-    "mail": "envfrom",
-    "mailfrom": "envfrom",
-    "sender": "envfrom",
-    "rcpt": "envrcpt",
-    "rcptto": "envrcpt",
-    "recipient": "envrcpt",
-    "headers": "header",
-    "endofheader": "eoh",
-    "endofheaders": "eoh",
-    "endofmessage": "eom",
-    "endofbody": "eom",
-    "bodychunk": "body",
-    "eob": "eom",
-    "quit": "close",
-}
+# What others call them; compared without underscores, "on" and "handle".
+_MISNAMED: Final = {word: CALLBACKS[stage] for word, stage in STAGE_WORDS.items()} | {"quit": "close"}
 _MACRO_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _MAX_MACROS: Final = 50
 """Names that Sendmail takes in one list; it cuts off the rest without a word."""

@@ -101,7 +101,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
-        "compat.session compat.listening compat.modules.utils compat.modules.testctx",
+        "compat.handler compat.listening compat.modules.utils compat.modules.testctx",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite",
@@ -133,9 +133,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
-        # For a classic filter that is compat.session; and a program that ends does so as Python would have it end.
+        # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
         "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
-        "compat.session compat.threads compat.service compat.listening _cli.compat _cli.reloading",
+        "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
 

@@ -16,9 +16,6 @@ TO_BE_CUT: Final = frozenset(
     {
         "_connection/session.py",
         "_connection/transport.py",
-        "compat/classic.py",
-        "compat/session.py",
-        "smtp/session.py",
         "wire/connection.py",
         "wire/events.py",
         "wire/reader.py: read",

@@ -22,7 +22,7 @@ TARGET is where a filter is written:
   filter.py           the function 'milter' in this file, or its only filter class
   filter.py:Name      a filter class or factory in this file
   package.module:Name the same in a module that can be imported
-What lies beside it can be imported; names of Python's own modules, and of libraries that aiomilter uses, mean these.
+It can import its neighbours; the names of Python's own modules, and of libraries that aiomilter uses, mean those.
 """
 _EPILOG: Final = """\
 examples:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
-    # A program that is run by compat finds its streams as Python has made them, and leaves them to Python as it likes.
+    # A program run by compat finds its streams as Python made them.
     ours = words[:1] != ["compat"]
     for stream in (sys.stdout, sys.stderr) if ours else ():
         # What the terminal cannot show is written \\N, never an exception.
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(trouble)
         return trouble.status
     except BrokenPipeError:
-        # Whoever read our output has enough of it; what is still buffered must not raise once more at exit.
+        # The reader of our output has left; the rest of the buffer must not raise once more at exit.
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return FAILED
@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Have those of them that are closed lead nowhere.
+    """Open /dev/null in place of those that are closed.
 
-    Else what is opened next takes their numbers, a socket or what the event loop waits on, and gets what is written to them.
+    Otherwise the next descriptors, of sockets or the event loop, take their numbers and get what is written to them.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:

@@ -71,8 +71,8 @@ def run_alone(
     Args:
         settings: What to serve, and how.
         sockets: Where to listen.
-        systemd: Is told how the service does.
-        on_message: Takes what comes out of the SMTP server.
+        systemd: Gets the status of the service.
+        on_message: Called with each message that the SMTP server has handled.
 
     Raises:
         Trouble: It could not start, or did not end well.
@@ -166,7 +166,7 @@ def _failure(what: str, trouble: Trouble, error: BaseException) -> tuple[str, Ba
 
 
 def _socket_trouble(error: OSError, target: str) -> Trouble:
-    """Return what to say to an OSError at start, which may be the filter's own."""
+    """Return the error message for an OSError at the start, which may be the filter's own."""
     if _is_of_listening(error):
         return Trouble(str(error.strerror))
     return start_trouble(target, error)
@@ -177,7 +177,7 @@ def _is_of_listening(error: OSError) -> bool:
 
 
 class _FilterServer(Server):
-    """A server that loads its filter anew at each reload, and its certificate.
+    """A server that loads its filter and its certificate anew at each reload.
 
     Args:
         loader: Has loaded its filter.
@@ -220,9 +220,9 @@ class _FilterServer(Server):
             return
         try:
             tls(self._settings.tls_files)  # if it cannot be used, nothing has changed yet
-            async with self._loader.anew() as loaded:
+            async with self._loader.reload() as loaded:
                 await super().reload(loaded)
-        except Exception as error:  # the user's code; it is logged, and what has served so far goes on
+        except Exception as error:  # the user's code; logged, and the old filter stays in service
             trouble = error if isinstance(error, Trouble) else start_trouble(self._settings.target, error)
             raise ReloadFailed(*_failure("reload", trouble, error)) from error
         logs.go_on(self._settings.options.log_level)
@@ -233,9 +233,9 @@ class _FilterServer(Server):
             raise ReloadFailed(what) from None
 
     def _renew_tls(self) -> None:
-        """Have the context that serves use the files as they are now.
+        """Load the present files into the context that is in use.
 
-        Another tries them first: what has failed to load could not be put back.
+        Another context loads them first: after a failed load this one could not be restored.
         """
         if self._context is not None:
             tls(self._settings.tls_files)

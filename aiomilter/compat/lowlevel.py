@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias
 
 from aiomilter._serving.forked import call_in_children
 from aiomilter.compat import threads
+from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.context import error, number, text_of
 from aiomilter.compat.listening import Listening, open_socket
 from aiomilter.compat.service import ThreadedService, program_service
-from aiomilter.compat.session import Callbacks
 
 __all__ = [
     "ACCEPT",

@@ -11,8 +11,8 @@ from typing import Final
 from aiomilter._process import lifecycle
 from aiomilter._process.lifecycle import Control, NoManager
 from aiomilter._serving.forked import keep_from_children
+from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.listening import Listening
-from aiomilter.compat.session import Callbacks
 from aiomilter.compat.threads import WRITE_TIMEOUT, classic_server
 from aiomilter.options import Options
 from aiomilter.server import Server

@@ -10,6 +10,7 @@ RdType: TypeAlias = Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"]
 """The record types that mail filters ask for."""
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
+"""An address of either kind."""
 
 
 class MX(NamedTuple):

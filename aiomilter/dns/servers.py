@@ -11,6 +11,7 @@ from aiomilter.exceptions import AddressError
 __all__ = ["Backend", "resolver", "system_resolver"]
 
 Backend: TypeAlias = Literal["dnspython", "aiodns"]
+"""What asks the name servers: dnspython, which the core needs anyway, or aiodns, an extra."""
 
 _SERVER = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 

@@ -1,54 +1,25 @@
-"""One connection with an MTA under libmilter's rules, and what calls a classic filter's callbacks in it.
+"""What calls the callbacks of a classic filter, and turns what they return or raise into answers."""
 
-The order of the conversation is data (:data:`aiomilter.wire.state.LIBMILTER`), and the driver is the native one; what stands
-here is what the answers of a classic filter mean, and what becomes of its failures.
-"""
-
-import atexit
-import gc
-import io
-import os
 import socket
-import sys
 from asyncio import CancelledError
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from functools import lru_cache
 from inspect import iscoroutine
 from operator import index as whole
-from types import TracebackType
-from typing import Any, ClassVar, Final, NoReturn, Protocol, cast
+from typing import Any, Final, Protocol
 
 from aiomilter._address_hints import MAX_UNIX_PATH
-from aiomilter._connection.dispatch import Step
-from aiomilter._connection.native import MUCH, NativeAnswering
-from aiomilter._connection.session import Session
-from aiomilter.compat.context import Context, RawReply, error, strict
-from aiomilter.compat.names import MODULES
+from aiomilter.compat.callbacks import Callbacks
+from aiomilter.compat.context import Context, Conversation, RawReply, error, strict
+from aiomilter.compat.uncaught import end_child, show
 from aiomilter.handler import CALLBACKS
-from aiomilter.wire.connection import OutOfOrder, Repeated
-from aiomilter.wire.constants import MAX_VERSION, MIN_VERSION, NR_FLAGS, V1_ACTIONS, V1_PROTOCOL, Stage
+from aiomilter.wire.constants import MAX_VERSION, NR_FLAGS, Stage
 from aiomilter.wire.constants import Protocol as Flag
-from aiomilter.wire.events import (
-    BodyChunk,
-    Connect,
-    EndOfMessage,
-    Family,
-    Header,
-    Helo,
-    Mail,
-    Negotiate,
-    NegotiateAnswer,
-    Rcpt,
-    Unknown,
-)
-from aiomilter.wire.framing import packet
+from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
 from aiomilter.wire.negotiation import Agreement, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
-from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
-__all__ = ["Callbacks", "ClassicAnswering", "ClassicHandler", "end_child", "status_of"]
+__all__ = ["ClassicHandler", "CloseConnection", "Serving", "Settling"]
 
 _NOREPLY: Final = 7
 _ALL_OPTS: Final = 10
@@ -64,34 +35,6 @@ _AF: Final = {
 }
 
 
-@dataclass(slots=True)
-class Callbacks:
-    """What a program has registered: the callbacks by the names that libmilter's have, each called with a context first.
-
-    Args:
-        name: Of the filter, for replies to exceptions.
-        actions: Bits of ``ADDHDRS`` and so on; used only where there is no ``negotiate``.
-        policy: The answer to an exception: ``CONTINUE``, ``REJECT``, ``TEMPFAIL`` or ``ACCEPT``.
-    """
-
-    name: str = "pymilter"
-    actions: int = 0
-    policy: int = 4
-    negotiate: Callable[..., Any] | None = None
-    connect: Callable[..., Any] | None = None
-    helo: Callable[..., Any] | None = None
-    envfrom: Callable[..., Any] | None = None
-    envrcpt: Callable[..., Any] | None = None
-    data: Callable[..., Any] | None = None
-    header: Callable[..., Any] | None = None
-    eoh: Callable[..., Any] | None = None
-    body: Callable[..., Any] | None = None
-    eom: Callable[..., Any] | None = None
-    unknown: Callable[..., Any] | None = None
-    abort: Callable[..., Any] | None = None
-    close: Callable[..., Any] | None = None
-
-
 class Settling(Protocol):
     """What a channel adds for classic filters."""
 
@@ -99,177 +42,23 @@ class Settling(Protocol):
         """Run a callback that is a coroutine on the event loop and return its answer."""
 
 
-class _Close:
+class CloseConnection:
     """What a step answers that ends the connection without an answer."""
 
 
-_CLOSE: Final = _Close()
+_CLOSE: Final = CloseConnection()
 
 
-def _end(session: Session, event: EndOfMessage) -> Step | None:
-    """Return the step that decides about the message; None if it was answered."""
-    if session.give_deferred(Stage.EOM):
-        return None
-    cast(ClassicAnswering, session.answering).before_end = len(session.out)
-    return session.dispatch.envelope[EndOfMessage]
+class Serving(Conversation, Protocol):
+    """The conversation with an MTA that callbacks are called in."""
 
-
-class ClassicAnswering:
-    """The :class:`aiomilter._connection.session.Answering` of classic filters, under libmilter's rules.
-
-    Args:
-        session: Of the connection; its handlers are :class:`ClassicHandler`.
-    """
-
-    __slots__ = ("before_end", "forked", "offered", "reply", "session")
-    rules: ClassVar[Rules] = LIBMILTER
-    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
-        Mail: Session.mail,
-        Rcpt: Session.rcpt,
-        EndOfMessage: _end,
-    }
-
-    def __init__(self, session: Session) -> None:
-        self.session: Session = session
-        self.offered: Negotiate | None = None
-        # What setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
-        self.reply: RawReply | None = None
-        # Whether this is a copy, in a process that a callback has forked: it ends with the callback.
-        self.forked: bool = False
-        # Packets that waited to leave when the end of the message came.
-        self.before_end: int = 0
-
-    def symbol(self, name: str) -> str | None:
-        """Return the value of a macro by its exact name."""
-        return self.session.wire.symbol(name)
-
-    def send(self, octets: bytes) -> None:
-        """Have a packet leave with the next that is written."""
-        self.session.out.append(octets)
-
-    def flush(self) -> None:
-        """Write what waits to leave."""
-        self.session.channel.flush()
+    forked: bool
+    """Whether this is a copy, in a process that a callback has forked: it ends with the callback."""
 
     @property
     def settling(self) -> Settling:
         """What runs coroutines."""
-        return cast(Settling, self.session.channel)
-
-    @property
-    def _handler(self) -> "ClassicHandler":
-        return cast(ClassicHandler, self.session.handler)
-
-    def filter_name(self) -> str:
-        """Return the name that the program has registered."""
-        return self._handler.name
-
-    def begin(self) -> None:
-        """Give the handler of a new SMTP connection its context."""
-        agreement = self.session.agreement
-        self._handler.begin(self, 0 if agreement is None else agreement.actions)
-
-    async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
-        """Return what is agreed on, and the packet that says so; None to close the connection."""
-        if offer.version < MIN_VERSION:
-            return None
-        self.session.callback = "negotiate"
-        self.offered = offer = Negotiate(offer.version, offer.actions or V1_ACTIONS, offer.protocol or V1_PROTOCOL)
-        agreement = await self._handler.agree(offer)
-        if agreement is None:
-            return None
-        self._handler.context.agreed(agreement.actions)
-        return agreement, packet(NegotiateAnswer.CODE, agreement.answer.payload)
-
-    async def call(self, stage: Stage, *args: object) -> Any:
-        """Call the callback of a stage and return its answer."""
-        session = self.session
-        session.callback = CALLBACKS[stage]
-        callback = session.callback_for(stage)
-        try:
-            response = None if callback is None else await callback(None, *args)
-        except CancelledError as error:
-            response = self.failed(error)
-        return session.resumed(response) if session.suspended else response
-
-    async def call_last(self, name: str) -> None:
-        """Call ``abort`` or ``close``; no answer is waited for."""
-        session = self.session
-        if session.handler is None:
-            return
-        if self.forked:
-            end_child()
-        session.callback = name
-        # At the end of a server, a callback that waits is cancelled; the others that a connection ends with follow.
-        with suppress(CancelledError):
-            await getattr(session.handler, name)(None)
-        if self.forked:
-            end_child()
-        if session.suspended:
-            session.resumed(None)
-
-    def failed(self, error: BaseException) -> Any:
-        """Answer for a cancellation that was not asked for; nothing else leaves a :class:`ClassicHandler`."""
-        return self._native.failed(error)
-
-    @property
-    def _native(self) -> NativeAnswering:
-        """What a cancelled or late callback answers is the same as for native filters."""
-        return NativeAnswering(self.session)
-
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
-        """Send an answer that is not CONTINUE, or defer it where the stage has none."""
-        session = self.session
-        if self.forked:
-            end_child()
-        if isinstance(response, _Close):
-            session.over = True
-        elif not isinstance(response, Verdict | RawReply):
-            self._native.answer(stage, response, answer)
-        elif answer:
-            session.out.append(response.packet)
-            if response is not SKIP and ends_message(stage, response, LIBMILTER):
-                session.decide(response)
-        elif response is not SKIP:
-            self._native.defer(stage, response)
-
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
-        """Answer the end of the message; return what is left to be awaited where a lot was written."""
-        session = self.session
-        if self.forked:
-            end_child()
-        if response is None:
-            response = CONTINUE
-        if isinstance(response, Verdict | RawReply):
-            edits = session.out[self.before_end :]
-            session.out.append(response.packet)
-            session.end_message(response, edits)
-            session.wire.end_message()
-            if session.congested or (len(edits) > 1 and sum(map(len, session.out)) > MUCH):
-                return session.breathe()
-        elif isinstance(response, _Close):
-            session.over = True
-        else:
-            self._native.answer(Stage.EOM, response, CONTINUE.packet)
-        return None
-
-    async def last_of_body(self, event: BodyChunk) -> None:
-        """Handle octets of the body in the packet that ends the message: what they answer is the answer to that."""
-        response = await self.call(Stage.BODY, event.chunk)
-        if response is not None and response is not SKIP:
-            self.session.deferred = response
-            self.session.skip_body()
-
-    async def unknown(self, event: Unknown) -> None:
-        """Handle an SMTP command that the MTA does not know."""
-        session = self.session
-        session.answer_step(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
-
-    async def out_of_order(self, event: OutOfOrder) -> None:
-        """Leave what came out of order without an answer."""
-
-    async def repeated(self, event: Repeated) -> None:
-        """Leave it without an answer; under libmilter's rules there is none."""
+        ...
 
 
 class ClassicHandler:
@@ -287,7 +76,7 @@ class ClassicHandler:
 
     def __init__(self, callbacks: Callbacks) -> None:
         self._callbacks = callbacks
-        self._session: ClassicAnswering
+        self._session: Serving
         self.context: Context
         # The callbacks that do without a reply, whether the MTA knows of it or not.
         self._quiet: frozenset[str] = frozenset()
@@ -299,7 +88,7 @@ class ClassicHandler:
         """The name that the program has registered."""
         return self._callbacks.name
 
-    def begin(self, session: ClassicAnswering, actions: int) -> None:
+    def begin(self, session: Serving, actions: int) -> None:
         """Begin an SMTP connection."""
         self._session = session
         self.context = Context(session)
@@ -329,7 +118,7 @@ class ClassicHandler:
                     try:
                         actions, protocol, *_ = [whole(option) & 0xFFFFFFFF for option in options[:4]]
                     except (TypeError, ValueError) as failure:
-                        _show(failure.with_traceback(None))
+                        show(failure.with_traceback(None))
                         return None
                 elif answer != _ALL_OPTS:
                     return None
@@ -338,7 +127,7 @@ class ClassicHandler:
             except BaseException as failure:  # noqa: BLE001 - whatever leaves a callback is its failure
                 if self._session.forked:
                     end_child(failure)
-                _show(failure)
+                show(failure)
                 return None
         if actions & ~offer.actions or protocol & ~shown:
             return None
@@ -491,7 +280,7 @@ class ClassicHandler:
         """Show what left a callback, and return what the policy answers."""
         if self._session.forked:
             end_child(failure)
-        _show(failure)
+        show(failure)
         policy = _VERDICTS[self._callbacks.policy]
         if policy is CONTINUE or policy is ACCEPT:
             return None if policy is CONTINUE else ACCEPT
@@ -557,55 +346,3 @@ def _address(event: Connect) -> Any:
 
 def _not_int(name: str) -> error:
     return error(f"The {name} callback must return int")
-
-
-def end_child(failure: BaseException | None = None) -> NoReturn:
-    """End this process, which a callback has forked, as Python ends a program, but say nothing to the MTA.
-
-    In pymilter ``sys.exit()`` does so; one that returns from its callback goes on as a second reader of the MTA's.
-
-    Args:
-        failure: What has left the callback.
-    """
-    status = 0
-    try:
-        if isinstance(failure, SystemExit):
-            status = status_of(failure.code)
-        elif failure is not None:
-            status = 1
-            _show(failure)
-        atexit._run_exitfuncs()
-        files: list[Any] = [found for found in gc.get_objects() if issubclass(type(found), io.IOBase)]
-        for file in (*files, sys.stdout, sys.stderr):
-            with suppress(Exception):  # it is closed, or full
-                file.flush()
-    finally:
-        os._exit(status & 0xFF)
-
-
-def status_of(code: object) -> int:
-    """Return the exit status that Python makes of the argument of ``sys.exit``, printing what it prints."""
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code
-    with suppress(AttributeError, OSError, ValueError):  # there is none, it is full, or closed
-        sys.stderr.write(f"{code}\n")
-    return 1
-
-
-def _show(failure: BaseException) -> None:
-    """Print what left a callback on stderr, as Python does, without the frames that are not the program's."""
-    traceback = failure.__traceback__
-    # The first frame is the one that has called; of the others the last one stays, whose ever it is.
-    traceback = traceback and traceback.tb_next
-    while traceback is not None and traceback.tb_next is not None and _ours(traceback):
-        traceback = traceback.tb_next
-    # Python prints the traceback that an exception holds, whatever it is given.
-    sys.excepthook(type(failure), failure.with_traceback(traceback), traceback)
-
-
-def _ours(traceback: TracebackType) -> bool:
-    # A callback on the event loop is waited for by a future of a thread's.  What a program imports has the name it is known by.
-    name = str(traceback.tb_frame.f_globals.get("__name__"))
-    return name in MODULES or name.startswith(("aiomilter.", "concurrent.futures."))
