@@ -6,7 +6,7 @@ defaults are written in the tables alone.
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -167,9 +167,17 @@ def _arguments(table: type[Any]) -> Iterator[_Argument]:
         yield _Argument(command, next((row for row in members if row is not by_stage), members[0]), by_stage)
 
 
-def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
-    """Add the options of tables to a parser, by their groups."""
-    arguments = [argument for table in tables for argument in _arguments(table)]
+def add_options(parser: argparse.ArgumentParser, *tables: type[Any], only: Container[str] | None = None) -> None:
+    """Add the options of tables to a parser, by their groups.
+
+    Args:
+        parser: Takes them.
+        tables: Their tables.
+        only: Names on the command line, without the dashes, of those to add; None for all.
+    """
+    arguments = [
+        argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
+    ]
     commands = {
         row.name: argument.command for argument in arguments for row in (argument.by_stage, argument.row) if row
     }
