@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.command(options)
         if ours:
             sys.stdout.flush()
+        if arguments is None and options.command is check.command:
+            # What a filter prints when Python ends is not part of the report.
+            os.dup2(2, 1)
         return status
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else USAGE

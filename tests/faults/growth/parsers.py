@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile
 
-from aiomilter._cli import check, terminal
+from aiomilter._cli import expect, messages, scenario, terminal
 from aiomilter._cli import parsing as arguments
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
@@ -340,6 +340,7 @@ PATH: Final = (
     "ORCPT=", "=", "NOTIFY=", ";",
     f"<{HOLE}>", f"\"{HOLE}\"", f"[{HOLE}]", f"@{HOLE}:",
 )  # fmt: skip
+MBOX: Final = ("From ", ">From ", "\n", "\n\n", "\r\n", " 12:00 2026", "12:00", "2026", "0", ">")
 REPLY: Final = (
     "550",
     "550-",
@@ -545,7 +546,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
     "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
-    "arguments, path": Parser(check._path, PATH, (ArgumentTypeError,)),
-    "arguments, macro": Parser(check._macro, PATH, (ArgumentTypeError,)),
+    "arguments, path": Parser(scenario._path, PATH, (ArgumentTypeError,)),
+    "arguments, macro": Parser(scenario._macro, PATH, (ArgumentTypeError,)),
+    "arguments, outcome": Parser(expect.expected, REPLY, (ArgumentTypeError,)),
+    "mbox": Parser(lambda text: list(messages._from_mbox("", octets(text))), MBOX),
     "terminal": Parser(terminal.safe, TEXT, scale=0.3),
 }
