@@ -94,7 +94,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
-        "wire.modifications wire.replies",
+        "wire.modifications wire.negotiation wire.replies",
         # The transport sets options on what the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.

@@ -20,8 +20,6 @@ TO_BE_CUT: Final = frozenset(
         "compat/session.py",
         "server.py",
         "smtp/session.py",
-        "wire/connection.py",
-        "wire/events.py",
         "wire/reader.py: read",
     }
 )

@@ -7,8 +7,9 @@ from typing import Final
 from aiomilter import mta
 from aiomilter.mta.replies import smtp_reply
 from aiomilter.wire.constants import SINCE_VERSION, Protocol, Stage
-from aiomilter.wire.events import Mail, NegotiateAnswer, Rcpt
+from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.modifications import Modification
+from aiomilter.wire.negotiation import NegotiateAnswer
 from aiomilter.wire.replies import ACCEPT, CONTINUE, PASSING
 
 __all__ = ["CheckScenario", "Failure", "Message", "Path", "Play", "Played", "Step", "begin", "play_message"]

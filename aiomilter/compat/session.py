@@ -30,21 +30,9 @@ from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import MAX_VERSION, MIN_VERSION, NR_FLAGS, V1_ACTIONS, V1_PROTOCOL, Stage
 from aiomilter.wire.constants import Protocol as Flag
-from aiomilter.wire.events import (
-    BodyChunk,
-    Connect,
-    EndOfMessage,
-    Family,
-    Header,
-    Helo,
-    Mail,
-    Negotiate,
-    NegotiateAnswer,
-    Rcpt,
-    Unknown,
-)
+from aiomilter.wire.events import BodyChunk, Connect, EndOfMessage, Family, Header, Helo, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement, Wants
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
 from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
@@ -141,7 +129,7 @@ class ClassicAnswering:
 
     def symbol(self, name: str) -> str | None:
         """Return the value of a macro by its exact name."""
-        return self.session.wire.symbol(name)
+        return self.session.wire.macros.symbol(name)
 
     def send(self, octets: bytes) -> None:
         """Have a packet leave with the next that is written."""

@@ -34,8 +34,9 @@ from aiomilter.wire.constants import (
     ReplyCode,
     Stage,
 )
-from aiomilter.wire.events import Connect, Family, Macros, Mail, Negotiate, NegotiateAnswer, Rcpt
+from aiomilter.wire.events import Connect, Family, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.modifications import (
     AddHeader,
     AddRecipient,
@@ -47,7 +48,7 @@ from aiomilter.wire.modifications import (
     Quarantine,
     ReplaceBody,
 )
-from aiomilter.wire.negotiation import canonical_macro, check_answer
+from aiomilter.wire.negotiation import NegotiateAnswer, canonical_macro, check_answer
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, PASSING, SKIP, Reply, Verdict
 from aiomilter.wire.state import ANSWERS, ends_message
 from aiomilter.wire.text import pack_strings
