@@ -95,12 +95,13 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
         "wire.modifications wire.negotiation wire.replies",
-        # The transport sets options on what the loop has accepted for it.
+        # A connection sets options on the socket that the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
-        "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
-        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
+        "_serving.forked _serving.socket_file server _connection.transport _connection.acknowledging mta.opening "
+        "_process.systemd _process.workers dns.resolv_conf compat.threads compat.session compat.listening "
+        "compat.modules.utils compat.modules.testctx",
         "call fork": "_process.workers",
         "call add_signal_handler": "daemon",
         "call to_thread": "compat.threads policy.stores.sqlite",
