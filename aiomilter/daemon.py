@@ -10,9 +10,10 @@ from typing import Final, Unpack
 
 from aiomilter._option import check_number
 from aiomilter._process import lifecycle
-from aiomilter._process.lifecycle import Control, Reload, Service
+from aiomilter._process.lifecycle import UNCHANGED, Control, MainService
+from aiomilter._process.supervisor import Supervisor
 from aiomilter._process.systemd import Systemd
-from aiomilter._process.workers import Make, Report, Supervisor
+from aiomilter._process.worker import Make, Report, WorkerProgram
 from aiomilter._serving.binding import Bound, Permissions, bind
 from aiomilter._serving.forked import call_in_children
 from aiomilter._serving.sharing import PLACES, AcceptBalancer
@@ -27,10 +28,6 @@ __all__ = ["run"]
 
 MAX_WORKERS: Final = PLACES // 2
 """A reload needs room for as many again, while the old ones let their connections end."""
-RELOADING: Final = "reloading"
-GIVEN_UP: Final = "a reload that was under way is given up: another was asked for, or the end"
-RELOADED: Final = "reloaded; open connections finish on what they began with"
-UNCHANGED: Final = "nothing has changed"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -87,7 +84,7 @@ def run(
             raise ChildProcessError("a worker could not start or did not end well; it has written why")
         return
     server = Server(factory, systemd.sockets(sockets), checked)
-    run_service(server, uvloop=uvloop, reload=lambda: reload(server, factory), systemd=systemd)
+    run_service(server, uvloop=uvloop, systemd=systemd)
 
 
 def run_workers(
@@ -124,17 +121,15 @@ def run_workers(
         for address in parse_all(sockets):
             bound += bind(address, permissions)
         supervisor = Supervisor(
-            make,
+            WorkerProgram(make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog),
             workers,
             bound,
             backlog=options.backlog,
             drain_timeout=options.drain_timeout,
             cancel_timeout=options.cancel_timeout,
-            loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,
             name=options.name,
-            report=report or _reporter(observer, options.name),
         )
         return supervisor.run()
     finally:
@@ -154,45 +149,22 @@ def _reporter(observer: Guard, name: str) -> Report:
     return report
 
 
-async def reload(server: Server, factory: Factory) -> bool:
-    """Have new connections served by what a factory gives now; return whether that worked, the log says what has happened."""
-    server.tell_reload(LifecycleKind.RELOADING, RELOADING)
-    try:
-        await server.reload(factory)
-    except asyncio.CancelledError:
-        server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
-        raise
-    except Exception as error:  # noqa: BLE001 - it is logged, and what has served so far goes on
-        what = f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}"
-        server.tell_reload(LifecycleKind.RELOAD_FAILED, what, error)
-        return False
-    server.tell_reload(LifecycleKind.RELOADED, RELOADED)
-    return True
-
-
-def run_service(
-    service: Service, *, uvloop: bool | None = None, reload: Reload | None = None, systemd: Systemd | None = None
-) -> None:
-    """Run a service in a loop of its own, as :func:`run_until_stopped` does."""
+def run_service(service: MainService, *, uvloop: bool | None = None, systemd: Systemd | None = None) -> None:
+    """Run a service in an event loop of its own, as :func:`run_until_stopped` does."""
     _check_no_loop()
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        runner.run(run_until_stopped(service, own_process=True, reload=reload, systemd=systemd))
+        runner.run(run_until_stopped(service, own_process=True, systemd=systemd))
 
 
-async def run_until_stopped(
-    service: Service, *, own_process: bool = False, reload: Reload | None = None, systemd: Systemd | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once, one while it starts gives that up.
+async def run_until_stopped(service: MainService, *, own_process: bool = False, systemd: Systemd | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once, one during the start cancels that.
 
-    A third ends the process as it would have without us, whatever it still waits for.
-
-    In the main thread only.
+    A third ends the process by the signal, whatever it still waits for.  SIGHUP reloads.  In the main thread only.
 
     Args:
         service: What to serve.
         own_process: Whether the process has no other purpose, so that what it has made so far stays for good.
-        reload: What SIGHUP is for: loads anew, and returns whether that worked.  None to stop then, too.
-        systemd: Is told of start, reload and end, and fed while the event loop turns.
+        systemd: Is notified of start, reload and end, and of signs of life while the event loop turns.
     """
     loop = asyncio.get_running_loop()
     control = Control()
@@ -205,22 +177,22 @@ async def run_until_stopped(
         if stops > 2:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        tell(control.request_stop)
+        pass_on(control.request_stop)
 
-    def renew(_: int, __: FrameType | None) -> None:
-        tell(control.reload.set)
+    def reload(_: int, __: FrameType | None) -> None:
+        pass_on(control.request_reload)
 
-    def tell(order: Callable[[], None]) -> None:
+    def pass_on(request: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(order)
+            loop.call_soon_threadsafe(request)
 
     for number in _SIGNALS:
-        signal.signal(number, renew if number == signal.SIGHUP and reload else stop)
+        signal.signal(number, reload if number == signal.SIGHUP else stop)
     # Whoever has started us may have blocked them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _Handling.now = True
     try:
-        await lifecycle.run(service, control, own_process=own_process, reload=reload, manager=systemd or Systemd())
+        await lifecycle.run(service, control, manager=systemd or Systemd(), own_process=own_process)
     finally:
         _Handling.now = False
         _give_back()

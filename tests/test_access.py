@@ -342,7 +342,7 @@ def test_who_speaks_no_tls_is_gone_and_leaves_nothing(loop: str, certificates: P
         context = of_server(certificates, ask=False)
         async with serve(filter_class(), "inet:0@127.0.0.1", ssl=context, observer=watcher) as server:
             assert "O" not in await played_raw(port_of(server))
-            while server._connections or server._accepting:
+            while server._connections or server._transports.pending:
                 await asyncio.sleep(0)
 
     on(loop, main)
@@ -366,7 +366,7 @@ async def played_raw(port: int) -> str:
 def test_who_does_not_begin_tls_keeps_no_server_from_closing(
     loop: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiomilter.server._TLS_BEGINS", 2 * PATIENCE)
+    monkeypatch.setattr("aiomilter._serving.transports._TLS_BEGINS", 2 * PATIENCE)
     watcher = Watcher()
 
     async def main() -> None:
@@ -374,7 +374,7 @@ def test_who_does_not_begin_tls_keeps_no_server_from_closing(
         server = serve(filter_class(), "inet:0@127.0.0.1", ssl=context, observer=watcher)
         await server.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
-        while not server._accepting:
+        while not server._transports.pending:
             await asyncio.sleep(0)
         await server.close()
         assert not server._connections
@@ -407,7 +407,7 @@ async def test_a_listener_that_anybody_may_use_says_so(
         options = {"ssl": of_server(certificates, ask=options["ssl"])}
     text = str(tmp_path / "x.sock") if socket_text == "unix" else socket_text
     async with serve(Milter, text, observer=watcher, **options) as server:
-        what = "other machines may connect, and nothing says which: see allowed_networks and ssl"
+        what = "reachable from other hosts without access control; set allowed_networks or ssl"
         assert watcher.remarks == ([f"{server.addresses[0]}: {what}"] if said else [])
 
 

@@ -653,7 +653,7 @@ async def test_reload_serves_new_connections_and_open_ones_finish_on_the_old() -
         for _ in range(5):
             await asyncio.sleep(0)
         assert first.names == ["enter", "leave"]
-        assert len(scene.server._lifespans) == 1
+        assert len(scene.server._lifespans.entered) == 1
     assert second.names == ["enter", "leave"]
 
 
@@ -665,7 +665,25 @@ async def test_reload_leaves_an_unused_factory_at_once() -> None:
             for _ in range(5):
                 await asyncio.sleep(0)
         assert first.names == ["enter", "leave"]
-        assert len(scene.server._lifespans) == 1
+        assert len(scene.server._lifespans.entered) == 1
+
+
+async def test_a_reload_without_a_factory_enters_the_one_in_use_again() -> None:
+    """That of the last reload that worked, if there was one."""
+
+    def broken() -> Milter:
+        raise LookupError("no map")
+
+    first, second = Pool(filter_class()), Pool(filter_class())
+    async with serving(first) as scene:
+        await scene.server.reload()
+        assert first.names.count("enter") == 2
+        await scene.server.reload(second)
+        with pytest.raises(LookupError):
+            await scene.server.reload(broken)
+        await scene.server.reload()
+    assert first.names.count("enter") == first.names.count("leave") == 2
+    assert second.names.count("enter") == second.names.count("leave") == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SyntaxError("broken")])

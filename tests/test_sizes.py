@@ -14,11 +14,6 @@ REASON: Final = re.compile(r"\bOne (piece|function|class|table)\b.*?\d", re.DOTA
 
 TO_BE_CUT: Final = frozenset(
     {
-        "_process/workers.py",
-        "compat/classic.py",
-        "compat/session.py",
-        "server.py",
-        "smtp/session.py",
         "wire/reader.py: read",
     }
 )

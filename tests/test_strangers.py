@@ -253,7 +253,7 @@ async def flood(server: Server, attack: Attack, times: int) -> list[int]:
         await asyncio.get_running_loop().sock_connect(sock, where)
         ports.append(sock.getsockname()[1])
         await attack(sock)
-    while server._connections or server._accepting:
+    while server._connections or server._transports.pending:
         await asyncio.sleep(0)
     return ports
 

@@ -76,7 +76,7 @@ def serve(
             socket reads no TLS.
         OSError: A socket cannot be listened on; on entering the block.
     """
-    from aiomilter.compat.classic import callbacks_of, never_blocks
+    from aiomilter.compat.objects import callbacks_of, never_blocks
     from aiomilter.compat.threads import classic_server
     from aiomilter.options import Options
 

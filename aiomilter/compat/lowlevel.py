@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias
 
 from aiomilter._serving.forked import call_in_children
 from aiomilter.compat import threads
+from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.context import error, number, text_of
 from aiomilter.compat.listening import Listening, open_socket
-from aiomilter.compat.service import Service, program_service
-from aiomilter.compat.session import Callbacks
+from aiomilter.compat.service import ThreadedService, program_service
 
 __all__ = [
     "ACCEPT",
@@ -183,7 +183,7 @@ class _Program:
         self.listening: Listening | None = None
         # Since the socket was last about to be opened: what is to run on it need not begin.
         self.stopped = False
-        self.services: list[Service] = []
+        self.services: list[ThreadedService] = []
         # The handlers of signals that are to be back when it no longer runs.
         self.handlers: dict[signal.Signals, Any] = {}
         self.inline: Callable[[], bool] = lambda: False

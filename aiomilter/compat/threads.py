@@ -21,7 +21,10 @@ from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.reports import report_peer_error
 from aiomilter._connection.session import Session
 from aiomilter._connection.transport import MilterProtocol
-from aiomilter.compat.session import Callbacks, ClassicAnswering, ClassicHandler, end_child
+from aiomilter.compat.answering import ClassicAnswering
+from aiomilter.compat.callbacks import Callbacks
+from aiomilter.compat.handler import ClassicHandler
+from aiomilter.compat.uncaught import end_child
 from aiomilter.handler import STAGE_OF
 from aiomilter.observe import InternalError, PeerErrorKind, ResourceExhausted
 from aiomilter.observe.log import LogObserver

@@ -1,0 +1,222 @@
+"""What ``check`` prints for people: answers, edits, and what they make of the message, as a diff."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiomilter import mta
+from aiomilter._cli.play import Failure, Play, PlayedMessage, PlayedStage
+from aiomilter._cli.play_json import edits
+from aiomilter._cli.terminal import safe, safe_octets
+from aiomilter.wire.constants import Action, Protocol, Stage
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, Reply, Verdict
+
+__all__ = ["report"]
+
+_COLUMN: Final = 52
+_LONGEST_LINE: Final = 400
+"""Characters of a line that are shown."""
+_LONGEST_TEXT: Final = 100
+_MOST_LINES: Final = 4000
+"""Lines that are compared: difflib's time grows with the square."""
+
+
+def report(play: Play) -> Iterator[str]:
+    """Return the lines."""
+    name = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
+    yield f"{safe(play.asked)}, asked as {name} does"
+    if play.agreed is not None:
+        yield f"may: {_actions(play)}"
+    for stage in play.connection:
+        yield _stage(stage)
+    # Such a filter brings the space that follows the colon itself.
+    spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
+    for played in play.messages:
+        yield ""
+        yield from _message(played, play.scenario.style, spaced)
+    for failure in play.failures:
+        yield ""
+        yield from _failure(failure)
+
+
+def _actions(play: Play) -> str:
+    assert play.agreed is not None
+    names = [action.name or "" for action in Action if play.agreed.actions & action]
+    return ", ".join(name.lower().replace("_", " ") for name in names) or "change nothing"
+
+
+def _stage(played: PlayedStage) -> str:
+    told = _short(played.what)
+    answer = f"({played.why})" if played.answer is None else _answer(played.answer)
+    return f"{played.stage.name.lower():8} {told:{_COLUMN - 9}} {answer}".rstrip()
+
+
+def _answer(answer: mta.Answer) -> str:
+    return answer.name.lower() if isinstance(answer, Verdict) else _reply(str(answer))
+
+
+def _reply(text: str) -> str:
+    return safe(text.replace("\r\n", " / "))
+
+
+def _short(text: str) -> str:
+    text = safe(text)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+
+def _message(played: PlayedMessage, style: mta.Style, spaced: bool) -> Iterator[str]:
+    yield f"== {safe(played.message.source) or 'a sample message'}"
+    for stage in played.stages:
+        yield _stage(stage)
+    changes = [_edit(edit, spaced) for edit in edits(played.modifications, text=str)]
+    if changes:
+        yield ""
+        yield "edits:" if played.delivered else "edits, without effect:"
+        yield from (f"  {change}" for change in changes)
+    yield ""
+    yield from _result(played, style)
+    if played.reply:
+        yield ""
+        yield f"the SMTP client is told {_place(played)}: {_reply(played.reply)}"
+
+
+def _place(played: PlayedMessage) -> str:
+    last = played.stages[-1].stage
+    return {Stage.MAIL: "at MAIL", Stage.RCPT: "at RCPT", Stage.DATA: "at DATA"}.get(last, "after the message")
+
+
+def _edit(edit: dict[str, Any], spaced: bool) -> str:
+    name = edit["edit"]
+    if spaced and "value" in edit:
+        edit["value"] = edit["value"].removeprefix(" ")
+    shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body", "address")}
+    match name:
+        case "add_header":
+            return f"{name} {shown['name']}: {shown['value']}"
+        case "insert_header":
+            return f"{name} at {shown['index']}, {shown['name']}: {shown['value']}"
+        case "change_header":
+            return f"{name} {shown['name']} ({shown['occurrence']}): {shown['value']}"
+        case "delete_header":
+            return f"{name} {shown['name']} ({shown['occurrence']})"
+        case _:
+            return " ".join([name, *(text for text in shown.values() if text)])
+
+
+def _result(played: PlayedMessage, style: mta.Style) -> Iterator[str]:
+    message = played.delivered
+    if message is None:
+        yield _lost(played)
+        return
+    before, after = str(played.sender), " ".join((message.sender.path, *message.sender.params))
+    if before != after:
+        yield f"sender: {safe(before)} becomes {safe(after)}"
+    yield from _recipients(played, message)
+    if message.quarantine is not None:
+        yield f"held in the queue: {safe(message.quarantine)}"
+    # Changes of the MTA itself are not shown as the filter's.
+    original = mta.deliver(style, message.sender, message.recipients, played.content).octets
+    if original == message.octets:
+        yield "the message is not changed"
+    else:
+        yield from _diff(original, message.octets)
+
+
+def _lost(played: PlayedMessage) -> str:
+    if played.decided is None:
+        return "the filter broke off"
+    stage, answer = played.decided
+    if answer is played.content.refusal:
+        return "the MTA itself refuses the message, whatever the filter says"
+    if answer is DISCARD:
+        return "the message is discarded, and the SMTP client told that it was accepted"
+    later = (isinstance(answer, Reply) and answer.temporary) or answer is Verdict.TEMPFAIL
+    return f"the message is refused at {stage.name}{', for now' if later else ''}"
+
+
+def _recipients(played: PlayedMessage, message: mta.Delivered) -> Iterator[str]:
+    refused = [each.what for each in played.stages if each.stage is Stage.RCPT and _refused(each)]
+    before = [str(recipient) for recipient in played.recipients if str(recipient) not in refused]
+    after = [" ".join((rcpt.path, *rcpt.params)) for rcpt in message.recipients]
+    for recipient in refused:
+        yield f"recipient refused: {safe(recipient)}"
+    for recipient in before:
+        if recipient not in after:
+            yield f"recipient deleted: {safe(recipient)}"
+    for recipient in after:
+        if recipient not in before:
+            yield f"recipient added: {safe(recipient)}"
+    if not after:
+        yield "no recipient is left: the message is dropped"
+
+
+def _refused(played: PlayedStage) -> bool:
+    return played.answer is not None and played.answer not in (CONTINUE, ACCEPT, DISCARD)
+
+
+def _diff(before: bytes, after: bytes) -> Iterator[str]:
+    """Return a unified diff, every line safe for a terminal."""
+    old, new = _lines(before), _lines(after)
+    start = _common(old, new)
+    end = _common(old[start:][::-1], new[start:][::-1])
+    middle = max(len(old), len(new)) - start - end
+    if middle > _MOST_LINES:
+        yield from _parts(before, after)
+        return
+    # The common ends are not compared, except for the lines of context.
+    first, last = max(0, start - 3), max(0, end - 3)
+    old, new = old[first : len(old) - last], new[first : len(new) - last]
+    lines = difflib.diff_bytes(difflib.unified_diff, old, new, b"as sent", b"as delivered", lineterm=b"")
+    for number, line in enumerate(lines):
+        yield _moved(line.decode("ascii"), first) if number > 1 and line.startswith(b"@@ ") else _cut(safe_octets(line))
+
+
+def _parts(before: bytes, after: bytes) -> Iterator[str]:
+    """Return the diff of the header sections alone, and how much else differs."""
+    (old, _, old_body), (new, _, new_body) = before.partition(b"\r\n\r\n"), after.partition(b"\r\n\r\n")
+    counts = old.count(b"\n"), new.count(b"\n")
+    if max(counts) > _MOST_LINES:
+        yield f"the header section changes, {counts[0] + 1} lines before and {counts[1] + 1} after: too many to show"
+    elif old != new:
+        yield from _diff(old + b"\r\n", new + b"\r\n")
+    if old_body != new_body:
+        lines = len(_lines(old_body)), len(_lines(new_body))
+        yield f"the body changes, {lines[0]} lines before and {lines[1]} after: too many to show"
+
+
+def _moved(line: str, by: int) -> str:
+    """Return the head of a hunk for lines that were counted from ``by``."""
+    if not by:
+        return line
+    parts = []
+    for part in line.split(" ")[1:3]:
+        begin, comma, count = part[1:].partition(",")
+        parts.append(f"{part[0]}{int(begin) + by}{comma}{count}")
+    return f"@@ {' '.join(parts)} @@"
+
+
+def _common(old: list[bytes], new: list[bytes]) -> int:
+    count = 0
+    for one, other in zip(old, new, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _lines(octets: bytes) -> list[bytes]:
+    lines = octets.replace(b"\r\n", b"\n").split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}... ({len(line) - 1} characters)"
+
+
+def _failure(failure: Failure) -> Iterator[str]:
+    where = f"{failure.callback}: " if failure.callback else ""
+    yield f"{'failed: ' if failure.fatal else 'note: '}{where}{safe(failure.what)}"
+    yield from (f"  {safe(line, also=chr(9))}" for line in failure.traceback.splitlines())
