@@ -36,7 +36,7 @@ from aiomilter.mail import domain, encoded_words, envelope
 from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
 from aiomilter.smtp import split_address
-from aiomilter.wire import events, foreign, modifications, replies, text
+from aiomilter.wire import events, foreign, macros, modifications, negotiation, replies, text
 from aiomilter.wire.constants import ALL_ACTIONS
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from tests.faults.growth.shapes import HOLE, NUMBER
@@ -499,8 +499,8 @@ PARSERS: Final[Mapping[str, Parser]] = {
         f"packet, {kind.__name__}": Parser(decoder(kind), (*PACKET, *PATH), (RemoteProtocolError,))
         for kind in (
             events.Negotiate,
-            events.NegotiateAnswer,
-            events.Macros,
+            negotiation.NegotiateAnswer,
+            macros.Macros,
             events.Connect,
             events.Helo,
             events.Mail,
