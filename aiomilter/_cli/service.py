@@ -41,6 +41,8 @@ class Settings:
         given: The options of :func:`aiomilter.serve` that were given.
         smtp: Where the SMTP server in front listens; None for no such server.
         max_message_size: Octets of the largest message that it takes.
+        smtp_client: IP address that the filter is shown for each of its clients; None for theirs.
+        smtp_login: The name that each of them has logged in with; None if none has.
     """
 
     target: str
@@ -50,6 +52,8 @@ class Settings:
     given: ServeOptions
     smtp: str | None = None
     max_message_size: int = 0
+    smtp_client: str | None = None
+    smtp_login: str | None = None
 
     def serve_options(self) -> Options:
         """Return the options of the server, with a context for TLS of its own.
@@ -236,6 +240,8 @@ class _FilterService:
             where,
             self._server.addresses[0],
             on_message=self._on_message,
+            client=self._settings.smtp_client,
+            login=self._settings.smtp_login,
             max_message_size=self._settings.max_message_size,
             drain_timeout=self.drain_timeout,
         )
