@@ -32,7 +32,7 @@ examples:
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
 
-exit codes: 0 done, 1 failed, 2 wrong usage
+exit codes: 0 done, 1 failed, 2 wrong usage, 4 no such file; for 3 see aiomilter check --help
 """
 
 

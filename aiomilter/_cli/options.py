@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from aiomilter._cli.parsing import (
@@ -167,13 +168,19 @@ def _arguments(table: type[Any]) -> Iterator[_Argument]:
         yield _Argument(command, next((row for row in members if row is not by_stage), members[0]), by_stage)
 
 
-def add_options(parser: argparse.ArgumentParser, *tables: type[Any], only: Container[str] | None = None) -> None:
+def add_options(
+    parser: argparse.ArgumentParser,
+    *tables: type[Any],
+    only: Container[str] | None = None,
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Add the options of tables to a parser, by their groups.
 
     Args:
         parser: Takes them.
         tables: Their tables.
         only: Names on the command line, without the dashes, of those to add; None for all.
+        defaults: What the help names as default instead of that of the table, by the same names.
     """
     arguments = [
         argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
@@ -186,15 +193,16 @@ def add_options(parser: argparse.ArgumentParser, *tables: type[Any], only: Conta
         if members:
             section = parser.add_argument_group(group.value)
             for argument in members:
-                _add(section, argument, commands)
+                default = defaults.get(argument.command) or shown(argument.row)
+                _add(section, argument, _help(argument, default, commands))
 
 
-def _add(section: "argparse._ArgumentGroup", argument: _Argument, commands: Mapping[str, str]) -> None:
+def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> None:
     row, flag = argument.row, f"--{argument.command}"
     keywords: dict[str, Any] = {
         "dest": argument.dest,
         "default": argparse.SUPPRESS,
-        "help": _help(argument, commands),
+        "help": text,
     }
     option = row.option
     if option.kind is Kind.SWITCH:
@@ -212,11 +220,11 @@ def _add(section: "argparse._ArgumentGroup", argument: _Argument, commands: Mapp
         section.add_argument(f"{flag}-{name}", metavar=form.metavar, type=form.read(option), **keywords)
 
 
-def _help(argument: _Argument, commands: Mapping[str, str]) -> str:
+def _help(argument: _Argument, default: str, commands: Mapping[str, str]) -> str:
     """Return the help of an argument: what it is for, and the default; the unit is its metavar."""
     option = argument.row.option
     notes = (option.help, "may be repeated" if argument.form.many else "", "or 'off'" if option.off else "")
-    text = f"{'; '.join(filter(None, notes))} (default: {shown(argument.row)})"
+    text = f"{'; '.join(filter(None, notes))} (default: {default})"
 
     def named(match: re.Match[str]) -> str:
         return f"--{commands[match[1]]}" if match[1] in commands else match[1]
