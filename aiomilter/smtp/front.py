@@ -123,6 +123,15 @@ class Front:
 
     async def __aenter__(self) -> Self:
         """Listen."""
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: It cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(lambda: SMTPSession(self), self.host, self.port)
@@ -132,7 +141,6 @@ class Front:
         self.port = self._listener.sockets[0].getsockname()[1]
         what = f"listening on {self.address} for SMTP (to try the filter: relays nothing)"
         self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STARTED, what))
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -143,6 +151,9 @@ class Front:
                 await self.drain(self.drain_timeout)
         finally:
             await self.close()
+
+    async def reload(self) -> None:
+        """Do nothing: each SMTP session connects to the filter by itself."""
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, drop idle clients with a 421, and wait until the messages under way are answered.

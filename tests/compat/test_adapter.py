@@ -699,7 +699,7 @@ async def test_strangers_are_named_once_a_minute_whatever_thread_they_have(caplo
                 assert await reader.read() == b""
             ports.append(writer.get_extra_info("sockname")[1])
             writer.close()
-    (record,) = [record for record in caplog.records if "other machines" not in record.getMessage()]
+    (record,) = [record for record in caplog.records if "other hosts" not in record.getMessage()]
     assert record.getMessage() == f"peer='127.0.0.1:{ports[0]}': speaks HTTP, not the milter protocol"
 
 

@@ -33,10 +33,11 @@ from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
 from aiomilter.mail import domain, encoded_words, envelope
+from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
 from aiomilter.smtp import split_address
 from aiomilter.smtp.client import Client, XClientError, after_xclient
-from aiomilter.wire import events, foreign, modifications, replies, text
+from aiomilter.wire import events, foreign, macros, modifications, negotiation, replies, text
 from aiomilter.wire.constants import ALL_ACTIONS
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from tests.faults.growth.shapes import HOLE, NUMBER
@@ -183,6 +184,9 @@ SIGNED: Final = (
     "a@b",
     "\n",
 )
+
+
+REWRITER: Final = Rewriter(["secret"], "x.example", too_long="rewrite")
 
 
 def packed() -> list[bytes]:
@@ -482,6 +486,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "greylist": Parser(greylisted, MAILBOX),
     "cache": Parser(remembered, (*MAILBOX, "\n", "2024Jan01 00:00:00 UTC", "0001Jan01 00:00:00 UTC", " ")),
     "config": Parser(configured, (*MAILBOX, "file:", "\n", " ")),
+    "srs": Parser(REWRITER.forward, (*SIGNED, *PATH), (AddressError,)),
+    "srs, reverse": Parser(lambda text: REWRITER.reverse(f"SRS0={text}@x.example"), (*SIGNED, *PATH), (AddressError,)),
+    "srs, reverse again": Parser(lambda text: REWRITER.reverse(f"SRS1={text}@x.example"), SIGNED, (AddressError,)),
     "envelope": Parser(envelope.bare_address, PATH),
     "envelope, local part": Parser(envelope.local_part, PATH),
     "envelope, domain": Parser(envelope.domain, (*PATH, *HOST)),
@@ -494,8 +501,8 @@ PARSERS: Final[Mapping[str, Parser]] = {
         f"packet, {kind.__name__}": Parser(decoder(kind), (*PACKET, *PATH), (RemoteProtocolError,))
         for kind in (
             events.Negotiate,
-            events.NegotiateAnswer,
-            events.Macros,
+            negotiation.NegotiateAnswer,
+            macros.Macros,
             events.Connect,
             events.Helo,
             events.Mail,
