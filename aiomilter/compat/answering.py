@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
-from aiomilter._connection.dispatch import Step
+from aiomilter._connection.dispatch import DispatchEntry, connection_callback
 from aiomilter._connection.native import MUCH, NativeAnswering
 from aiomilter._connection.session import Session
 from aiomilter.compat.context import RawReply
@@ -17,17 +17,17 @@ from aiomilter.compat.uncaught import end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import MIN_VERSION, V1_ACTIONS, V1_PROTOCOL, Stage
-from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
+from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer
 from aiomilter.wire.replies import CONTINUE, SKIP, Verdict
 from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
 __all__ = ["ClassicAnswering"]
 
 
-def _end(session: Session, event: EndOfMessage) -> Step | None:
-    """Return what decides about the message; None if it was answered."""
+def _end(session: Session, event: EndOfMessage) -> DispatchEntry | None:
+    """Return the entry of the end of a message; None if it was answered."""
     if session.give_deferred(Stage.EOM):
         return None
     cast(ClassicAnswering, session.answering).before_end = len(session.out)
@@ -43,7 +43,7 @@ class ClassicAnswering:
 
     __slots__ = ("before_end", "forked", "offered", "reply", "session")
     rules: ClassVar[Rules] = LIBMILTER
-    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+    entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
         Mail: Session.mail,
         Rcpt: Session.rcpt,
         EndOfMessage: _end,
@@ -61,7 +61,7 @@ class ClassicAnswering:
 
     def symbol(self, name: str) -> str | None:
         """Return the value of a macro by its exact name."""
-        return self.session.wire.symbol(name)
+        return self.session.wire.macros.symbol(name)
 
     def send(self, octets: bytes) -> None:
         """Have a packet leave with the next that is written."""
@@ -105,7 +105,7 @@ class ClassicAnswering:
         """Call the callback of a stage and return its answer."""
         session = self.session
         session.callback = CALLBACKS[stage]
-        callback = session.callback_for(stage)
+        callback = connection_callback(session.handler, stage)
         try:
             response = None if callback is None else await callback(None, *args)
         except CancelledError as error:
@@ -183,7 +183,7 @@ class ClassicAnswering:
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
         session = self.session
-        session.answer_step(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
+        session.answer_stage(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
 
     async def out_of_order(self, event: OutOfOrder) -> None:
         """Ignore a packet out of order: there is no answer to it."""
