@@ -532,7 +532,10 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: 
 
 def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr() == ("", "aiomilter: expected a command: run, check or compat; see 'aiomilter --help'\n")
+    assert capsys.readouterr() == (
+        "",
+        "aiomilter: expected a command, such as run or check; see 'aiomilter --help'\n",
+    )
 
 
 @pytest.mark.parametrize("option", ["--listen", "--smtp"])

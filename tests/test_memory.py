@@ -38,7 +38,7 @@ from .peer import (
 )
 
 LIMIT: Final = 100_000
-FULL: Final = "octets are buffered (max_memory); pausing connections that hold some, refusing new messages"
+FULL: Final = "octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
 
 
 class Keeper:
@@ -438,7 +438,7 @@ async def test_messages_above_the_limit_are_answered_452() -> None:
         peers = [await scene.opened(OPENING + mail()) for _ in range(3)]
         assert [peer.answers[-1] for peer in peers] == ["c", "c", "y"]
         assert frames(peers[2].octets)[-1] == ("y", b"452 4.3.2 Too many messages at once\0")
-        assert scene.watcher.remarks == ["2 messages are in progress; answering 452 to more"]
+        assert scene.watcher.remarks == ["2 messages are in progress; answering 452 to more (--max-messages)"]
         assert await peers[0].send(ABORT) == ""
         assert await peers[2].send(ABORT + mail()) == "c"
         peers[1].hang_up()

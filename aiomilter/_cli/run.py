@@ -29,14 +29,14 @@ _DESCRIPTION: Final = """\
 Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then finish, a second signal closes them.
 SIGHUP reloads the filter, for new connections, and the TLS certificate; if that fails, the log says why and the old filter
 stays in service.
-Each message is a line on stderr.
+Each message is a line on stderr.  --help-all lists all options, 'aiomilter help options' explains them.
 """
 _EPILOG: Final = """\
 SOCKET is where the MTA finds the filter:
   inet:8890@127.0.0.1    TCP, one address        inet:8890       TCP, all addresses
   inet6:8890@::1         TCP, IPv6               unix:/run/filter.sock
   fd:3   fd:NAME         an inherited socket; without --listen, all sockets that systemd passes
-STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --callback-timeout mail=20, or the callback
+STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --answer-timeout mail=20, or the callback
 of one, as in envfrom=20.
 ANSWER is tempfail (the client tries again later), reject, accept, continue, or an SMTP reply as in '451 4.3.0 Try again later'.
 
@@ -63,7 +63,12 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.set_defaults(command=_run, parser=parser)
     parser.add_argument("target", metavar="TARGET", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
     parser.add_argument(
-        "--listen", metavar="SOCKET", action="append", default=[], type=socket_text, help="where; may be repeated"
+        "--listen",
+        metavar="SOCKET",
+        action="append",
+        default=[],
+        type=socket_text,
+        help="where to listen; may be repeated",
     )
     _add_smtp(parser.add_argument_group("trying it without an MTA"))
     add_options(parser, Options, RunOptions)

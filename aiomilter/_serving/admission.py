@@ -48,7 +48,7 @@ class ConnectionLimits:
         """
         if self.full or len(self._refused) < self._most_refused or not self.at_peer_limit(peer):
             return False
-        what = f"closing connections of {peer}: {self._most_refused} are refused already"
+        what = f"closing connections of {peer}: {self._most_refused} are refused already (--max-refused-connections)"
         self._report(Limit.REFUSED_CONNECTIONS_PER_PEER, self._most_refused, what)
         return True
 
@@ -63,10 +63,13 @@ class ConnectionLimits:
             peer: Its peer; "" if it is not known, which no limit per peer counts.
         """
         if self._served >= self._most:
-            what = f"{self._most} connections are open; answering TEMPFAIL to more"
+            what = f"{self._most} connections are open; answering TEMPFAIL to more (--max-connections)"
             self._report(Limit.CONNECTIONS, self._most, what)
         elif self.at_peer_limit(peer):
-            what = f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to others of it"
+            what = (
+                f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to more of it"
+                " (--max-connections-per-peer)"
+            )
             self._report(Limit.CONNECTIONS_PER_PEER, self._most_of_peer or 0, what)
         else:
             self._served += 1
@@ -76,7 +79,10 @@ class ConnectionLimits:
             return True
         self._refused.add(number)
         if self.full:
-            what = f"{self._most_refused} connections above the limit are open; accepting no more until one has ended"
+            what = (
+                f"{self._most_refused} connections above the limit are open; accepting no more until one has ended"
+                " (--max-refused-connections)"
+            )
             self._report(Limit.REFUSED_CONNECTIONS, self._most_refused, what)
         return False
 

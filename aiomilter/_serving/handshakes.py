@@ -79,10 +79,14 @@ class Handshakes:
 
     def _report_wait(self, peer: str, report: Callable[[Limit, int, str], object]) -> None:
         if self._count >= self.most:
-            report(Limit.HANDSHAKES, self.most, f"{self._count} TLS handshakes are in progress; others wait")
+            report(
+                Limit.HANDSHAKES,
+                self.most,
+                f"{self._count} TLS handshakes are in progress; others wait (--max-memory)",
+            )
         else:
             count = self._under_way[peer]
-            what = f"{count} TLS handshakes of {peer} are in progress; others of it wait"
+            what = f"{count} TLS handshakes of {peer} are in progress; others of it wait (--max-memory)"
             report(Limit.HANDSHAKES_PER_PEER, self.most_of_peer, what)
 
     async def _wait(self, peer: str) -> None:

@@ -52,7 +52,7 @@ class MemoryLimit:
         self.used += octets
         if not self.full and self.used >= self._most:
             self.full = self.busy = True
-            what = f"{self.used} octets are buffered (max_memory); pausing connections that hold some, refusing new messages"
+            what = f"{self.used} octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
             self._report(Limit.MEMORY, self._most, what)
         elif self.full and self.used < self._most * _RELIEF:
             self.full, self.busy = False, self._most_messages is not None
@@ -77,7 +77,7 @@ class MemoryLimit:
         if self._most_messages is None:
             return True
         if len(self.messages) >= self._most_messages:
-            what = f"{self._most_messages} messages are in progress; answering 452 to more"
+            what = f"{self._most_messages} messages are in progress; answering 452 to more (--max-messages)"
             self._report(Limit.MESSAGES, self._most_messages, what)
             return False
         self.messages.add(session)

@@ -214,7 +214,7 @@ FAULTS: Final = (
         options=("--max-memory", "150000"),
         struck=("2", "4"),
         others=("2", "4"),
-        log={r"octets are buffered \(max_memory\); pausing connections that hold some, refusing new messages": False},
+        log={r"octets are buffered \(--max-memory\); pausing connections that hold some, refusing new messages": False},
     ),
     Fault(
         "no descriptors left",
