@@ -142,7 +142,8 @@ class Edits:
         self.body: Body | None = None
         # Where bodies come from that nobody has begun to read.
         self.sources: list[AsyncIterable[bytes]] = []
-        self.overflow: bool = False
+        self.overflow: str = ""
+        """The option whose limit was passed first; "" if none was."""
 
     def add_header(self, name: str, value: str) -> None:
         """Queue a field for the end of the header section."""
@@ -181,7 +182,7 @@ class Edits:
         if isinstance(body, AsyncIterable):
             self.sources.append(body)
         elif len(body) > self._max_body_size:
-            self.overflow = True
+            self.overflow = self.overflow or "max_new_body_size"
             return
         self.count += self.body is None
         self.body = body
@@ -267,8 +268,10 @@ class Edits:
     def _room(self, octets: bytes) -> bool:
         """Count an edit, and return whether it is to be kept."""
         self._size += len(octets)
-        if self._size > self._max_size or self.count >= self._max_count:
-            self.overflow = True
+        if self.count >= self._max_count:
+            self.overflow = self.overflow or "max_edits"
+        elif self._size > self._max_size:
+            self.overflow = self.overflow or "max_edits_size"
         if self.overflow:
             self._size -= len(octets)
             return False

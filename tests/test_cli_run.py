@@ -277,7 +277,7 @@ def test_a_daemon_whose_path_was_taken_while_it_loaded_does_not_start(start: Sta
     status, _, err = first.end()
 
     assert status == 1
-    what = "somebody has removed or replaced its file; does another daemon use it?"
+    what = "its file was removed or replaced; does another daemon use it?"
     assert f"aiomilter: cannot listen on unix:{tmp_path}/s: {what}" in err.splitlines()
     assert "Traceback" not in err
     assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
@@ -474,8 +474,8 @@ def test_what_cannot_be_served_is_one_line(
             ["--listen", "x"],
             "argument --listen: 'x': expected the absolute path of a socket, as in unix:/run/filter.sock",
         ),
-        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no 'nobody-there'"),
-        (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no 'nobody-there'"),
+        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine does not know 'nobody-there'"),
+        (["--socket-group", "nobody-there"], "argument --socket-group: this machine does not know 'nobody-there'"),
         (["--socket-owner", "99999999999"], "argument --socket-owner: expected 0 to 4294967294, found 99999999999"),
         (["--allow-user", "99999999999"], "argument --allow-user: expected 0 to 4294967294, found 99999999999"),
         (["--allow-group", "4294967295"], "argument --allow-group: expected 0 to 4294967294, found 4294967295"),
@@ -534,7 +534,7 @@ def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr() == (
         "",
-        "aiomilter: expected a command: run, check, compat or help; see 'aiomilter --help'\n",
+        "aiomilter: expected a command, such as run or check; see 'aiomilter --help'\n",
     )
 
 

@@ -73,7 +73,9 @@ THIRD_PARTY: Final = {
     "pycares": "aiomilter.dns.aiodns",
     "redis": "aiomilter.policy.stores.redis",
     "prometheus_client": "aiomilter.observe.prometheus",
-    "cryptography": "aiomilter.auth.dkim",
+    "cryptography": "aiomilter.auth.dkim._crypto",
+    # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.
+    "dns": "aiomilter._cli.zone",
     "pytest": "aiomilter.testing.pytest_plugin",
 }
 
@@ -101,16 +103,16 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
-        "compat.handler compat.listening compat.modules.utils compat.modules.testctx",
+        "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
-        "call to_thread": "compat.threads policy.stores.sqlite",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",
         "call create_unix_server": "",
-        "call start_server": "",
-        "call start_unix_server": "",
+        "call start_server": "mail.socketmap",
+        "call start_unix_server": "mail.socketmap",
         "call connect_accepted_socket": "_serving.transports",
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
@@ -343,7 +345,7 @@ WRONG = [
     (parsed(smtp="from aiomilter.mail.envelope import _x"), "does not promise"),
     (parsed(context="from . import exceptions"), "relative import"),
     (parsed(server="import uvloop"), "uvloop is for aiomilter.daemon"),
-    (parsed(wire__text="import dns.resolver"), "dns.resolver is for nobody"),
+    (parsed(wire__text="import dns.resolver"), "dns.resolver is for aiomilter._cli.zone"),
     (parsed(wire__text="from requests import get"), "requests is for nobody"),
 ]
 

@@ -10,6 +10,10 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
+    "auth.dkim": "OVERSIGN SIGN Key Options Policy Result Signature Signer Signing Verifier method_results sign verify",
+    "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
+    "Policy Psd PublicSuffixes Record Result Signature SignatureResult Walk aggregate_xml evaluate organizational_domain "
+    "parse report_destinations report_name walk",
     "auth.iprev": "IprevResult Result check_iprev",
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
@@ -24,6 +28,9 @@ PROMISED: Final[Mapping[str, str]] = {
     "failures": "FailurePolicy",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
+    "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
+    "mail.socketmap": "Lookup Socketmap",
+    "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",

@@ -1,4 +1,4 @@
-"""The commands ``aiomilter run``, ``check``, ``compat`` and ``help``.
+"""The commands: what ``aiomilter`` does on the command line.
 
 Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
 :mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
@@ -13,13 +13,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, manual, run
+from aiomilter._cli import check, compat, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run, check, compat, manual)
+_COMMANDS: Final = (
+    run,
+    check,
+    compat,
+    dmarc,
+    srs,
+    manual,
+)
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -36,6 +43,7 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
+  aiomilter dmarc example.com                 which DMARC policy does a domain have?
   aiomilter help                              list the pages of the manual
 
 exit codes: 0 done, 1 failed, 2 wrong usage
@@ -61,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.command(options)
         if ours:
             sys.stdout.flush()
+        if arguments is None and options.command is check.command:
+            # What a filter prints when Python ends is not part of the report.
+            os.dup2(2, 1)
         return status
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else USAGE
@@ -106,7 +117,7 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     """Return the options; argparse alone would take no messages after an option."""
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
-        parser.error("expected a command: run, check, compat or help")
+        parser.error("expected a command, such as run or check")
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):

@@ -6,7 +6,7 @@ defaults are written in the tables alone.
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -170,11 +170,21 @@ def _arguments(table: type[Any]) -> Iterator[_Argument]:
         yield _Argument(command, next((row for row in members if row is not by_stage), members[0]), by_stage)
 
 
-def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
-    """Add the options of tables to a parser, by their groups; ``--help-all`` shows those that ``--help`` leaves out."""
+def add_options(parser: argparse.ArgumentParser, *tables: type[Any], only: Container[str] | None = None) -> None:
+    """Add the options of tables to a parser, by their groups.
+
+    Args:
+        parser: Takes them.
+        tables: Their tables.
+        only: Names on the command line, without the dashes, of those to add.  With None all are added; ``--help`` then leaves
+            some out, and ``--help-all`` shows them.
+    """
     hidden: list[tuple[argparse.Action, str]] = []
-    parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
-    arguments = [argument for table in tables for argument in _arguments(table)]
+    if only is None:
+        parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
+    arguments = [
+        argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
+    ]
     commands = {
         row.name: argument.command for argument in arguments for row in (argument.by_stage, argument.row) if row
     }
@@ -184,7 +194,7 @@ def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
             section = parser.add_argument_group(group.value)
             for argument in members:
                 added = list(_add(section, argument, commands))
-                if not argument.row.option.common:
+                if only is None and not argument.row.option.common:
                     hidden += [(action, action.help or "") for action in added]
     for action, _ in hidden:
         action.help = argparse.SUPPRESS

@@ -74,6 +74,17 @@ class SpfResult:
     problem: str = ""
     utf8_sender: str = ""
 
+    @property
+    def authenticated_domain(self) -> str | None:
+        """The domain that this speaks for, with the null sender that of the HELO name; None if the result is not pass.
+
+        What DMARC compares with the author's domain.  It has to be the result for the envelope sender: the HELO name of
+        mail that has a sender says nothing about the author.
+
+        Source: RFC 9989 section 4.4.2; RFC 7208 section 2.4.
+        """
+        return self.domain.lower() if self.result == "pass" else None
+
     def received_spf(self, *, receiver: str, smtputf8: bool = False) -> str:
         """Return the value of a Received-SPF header field, folded with LF and tab.
 
