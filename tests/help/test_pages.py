@@ -204,27 +204,3 @@ def test_a_session_at_a_terminal_goes_as_shown(
 def test_the_page_on_options_is_made_from_the_tables() -> None:
     """``python -m tests.help.options`` writes it."""
     assert options.PAGE.read_text("utf-8") == options.text()
-
-
-@EACH_PAGE
-def test_a_page_says_nothing_in_words_of_its_own(page: str) -> None:
-    """Phrases that readers stumbled over."""
-    text = " ".join(prose(page).split())
-    assert page == "protocol" or [phrase for phrase in STUMBLED if re.search(phrase, text)] == []
-
-
-STUMBLED: Final = (
-    r"\bnobody\b(?!`)",
-    r"\bbut for\b",
-    r"\btakes? note\b",
-    r"(?<!there )\bis no\b(?! longer| more)",
-    r"\bmeanwhile gives up\b",
-    r"\bits own affair\b",
-    r"\bmay come never\b",
-    r"\bhas remained\b",
-    r"\bis told so\b",
-    r"\bwhose manners\b",
-    r"\bbegins anew\b",
-    r"\bgives? .{0,30} up\b",
-    r"\bat every step\b",
-)
