@@ -42,7 +42,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "wire.framing": "FrameBuffer packet",
     "wire.modifications": "AddHeader AddRecipient ChangeHeader ChangeSender DeleteRecipient InsertHeader Modification "
     "Progress Quarantine ReplaceBody",
-    "wire.negotiation": "Agreement Wants agree canonical_macro check_answer macro_lists",
+    "wire.negotiation": "Agreement NegotiateAnswer Wants agree canonical_macro check_answer macro_lists",
     "wire.replies": "ACCEPT CONTINUE DISCARD PASSING REJECT SKIP TEMPFAIL BodyResponse ConnectionResponse Refusal Reply "
     "Response UnknownResponse Verdict",
     "wire.state": "ANSWERS FOLLOWS LIBMILTER NATIVE Outcome Rules State Transition ends_message is_legal transitions without",

@@ -46,7 +46,7 @@ examples:
   aiomilter dmarc example.com                 which DMARC policy does a domain have?
   aiomilter help                              list the pages of the manual
 
-exit codes: 0 done, 1 failed, 2 wrong usage
+exit codes: 0 done, 1 failed, 2 wrong usage, 4 no such file; for 3 see aiomilter check --help
 """
 
 

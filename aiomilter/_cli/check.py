@@ -116,7 +116,12 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         "--json-schema", action="store_true", help="print what the JSON looks like, and do nothing else"
     )
     add_scenario(parser.add_argument_group("the scenario"))
-    add_options(parser, Options, only=_OPTIONS)
+    defaults = {
+        "callback-timeout": "that of --timeout",
+        "answer-timeout": "that of --timeout",
+        "stall-timeout": f"{_STALL_TIMEOUT:g}",
+    }
+    add_options(parser, Options, only=_OPTIONS, defaults=defaults)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from aiomilter import mta
 from aiomilter._cli.messages import Message
 from aiomilter.mta.replies import smtp_reply
 from aiomilter.wire.constants import SINCE_VERSION, Protocol, Stage
-from aiomilter.wire.events import Mail, NegotiateAnswer, Rcpt
+from aiomilter.wire.events import Mail, Rcpt
 from aiomilter.wire.modifications import Modification, ReplaceBody
+from aiomilter.wire.negotiation import NegotiateAnswer
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, PASSING, TEMPFAIL, Reply
 
 __all__ = [

@@ -1,11 +1,10 @@
 """The scenario of ``check``: who sends what, and through which MTA, as options say."""
 
 import argparse
-import ipaddress
 import re
 from typing import Final
 
-from aiomilter._cli.parsing import seconds
+from aiomilter._cli.parsing import ip_address, line, seconds
 from aiomilter._cli.play import CheckScenario, Path
 from aiomilter.wire.constants import Stage
 
@@ -23,10 +22,10 @@ def add_scenario(scenario: "argparse._ArgumentGroup") -> None:
         "--client", metavar="IP", type=_client, default="192.0.2.1", help="the SMTP client's address (%(default)s)"
     )
     scenario.add_argument(
-        "--hostname", metavar="NAME", type=_line, default="client.example", help="its name (%(default)s)"
+        "--hostname", metavar="NAME", type=line, default="client.example", help="its name (%(default)s)"
     )
     scenario.add_argument(
-        "--helo", metavar="NAME", type=_line, default="client.example", help="what it says in EHLO (%(default)s)"
+        "--helo", metavar="NAME", type=line, default="client.example", help="what it says in EHLO (%(default)s)"
     )
     scenario.add_argument(
         "--sender",
@@ -43,7 +42,7 @@ def add_scenario(scenario: "argparse._ArgumentGroup") -> None:
         help="envelope recipient, may be repeated (<bob@example.net>)",
     )
     scenario.add_argument(
-        "--auth", metavar="LOGIN", type=_line, help="the client has logged in: macros auth_authen and auth_type"
+        "--auth", metavar="LOGIN", type=line, help="the client has logged in: macros auth_authen and auth_type"
     )
     scenario.add_argument(
         "--macro",
@@ -62,32 +61,21 @@ def add_scenario(scenario: "argparse._ArgumentGroup") -> None:
     )
 
 
-def _line(text: str) -> str:
-    if any(character in text for character in "\0\r\n"):
-        raise argparse.ArgumentTypeError("expected one line, found a line end or NUL")
-    return text
-
-
 def _client(text: str) -> str:
     if text and not text.startswith("/") and text != "unknown":
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"expected an IP address, found {text!r}; for its name see --hostname"
-            ) from None
-    return _line(text)
+        return ip_address(text, hint="; for its name see --hostname")
+    return line(text)
 
 
 def _path(text: str) -> Path:
-    match = _PATH.fullmatch(_line(text))
+    match = _PATH.fullmatch(line(text))
     if match is None:
         raise argparse.ArgumentTypeError(f"expected ADDRESS or <ADDRESS>, as in alice@example.org, found {text!r}")
     return Path(match[1] if match[1].startswith("<") else f"<{match[1]}>", tuple(match[2].split()))
 
 
 def _macro(text: str) -> tuple[str, str]:
-    name, equals, value = _line(text).partition("=")
+    name, equals, value = line(text).partition("=")
     bare = name[1:-1] if name.startswith("{") and name.endswith("}") else name
     if not equals or not bare.isascii() or not bare.replace("_", "").isalnum():
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, as in auth_type=PLAIN, found {text!r}")

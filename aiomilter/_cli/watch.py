@@ -7,7 +7,7 @@ from types import FrameType
 
 from aiomilter._cli.play import Failure, Play
 from aiomilter._cli.target import own_traceback
-from aiomilter._connection.transport import connection_of
+from aiomilter._connection.stack import connection_of
 from aiomilter._serving.stall import Watch as _StallWatch
 from aiomilter._serving.stall import watch
 from aiomilter.observe import (
