@@ -1,10 +1,9 @@
 """Events of a server, for logs and metrics.
 
-In reading order: :mod:`~aiomilter.observe.observer` has the base class of observers, :mod:`~aiomilter.observe.events` the
-events,
-:mod:`~aiomilter.observe.log` the observer that writes log records, with ``seldom`` against floods and ``last_resort`` for records
-that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer that raises from disturbing the mail.  See ``aiomilter
-help metrics`` and ``aiomilter help log``.
+In reading order: :mod:`~aiomilter.observe.observer` has the base class of observers,
+:mod:`~aiomilter.observe.events` the events, :mod:`~aiomilter.observe.log` the observer that writes log records, with
+``seldom`` against floods and ``last_resort`` for records that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer
+that raises from disturbing the mail.  See ``aiomilter help metrics`` and ``aiomilter help log``.
 """
 
 from aiomilter.observe.events import (
