@@ -170,7 +170,7 @@ class Options:
             Kind.COUNT,
             Group.LIMITS,
             "the same for one MTA: an IP address, or a user for UNIX-domain sockets",
-            none="no limit of its own",
+            none="no separate limit",
         ),
     )
     max_refused_connections: int = option(
@@ -243,7 +243,7 @@ class Options:
             Kind.COUNT,
             Group.LIMITS,
             "messages in progress at once, from MAIL to their end; one more is answered 452",
-            none="no limit of its own",
+            none="no separate limit",
         ),
     )
     max_memory: int = option(
