@@ -1,4 +1,4 @@
-"""``run``: a filter as a process of its own, with signals, reloads, a service manager and an exit."""
+"""``run``: a filter as a process of its own, with signals, reloads, a service manager and an exit status."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,10 @@ from typing import Final, Unpack
 
 from aiomilter._option import check_number
 from aiomilter._process import lifecycle
-from aiomilter._process.lifecycle import Control, Reload, Service
+from aiomilter._process.lifecycle import UNCHANGED, Control, MainService
+from aiomilter._process.supervisor import Supervisor
 from aiomilter._process.systemd import Systemd
-from aiomilter._process.workers import Make, Report, Supervisor
+from aiomilter._process.worker import Make, Report, WorkerProgram
 from aiomilter._serving.binding import Bound, Permissions, bind
 from aiomilter._serving.forked import call_in_children
 from aiomilter._serving.sharing import PLACES, AcceptBalancer
@@ -26,11 +27,7 @@ from aiomilter.server import Factory, Server
 __all__ = ["run"]
 
 MAX_WORKERS: Final = PLACES // 2
-"""A reload needs room for as many again, while the old ones let their connections end."""
-RELOADING: Final = "reloading"
-GIVEN_UP: Final = "a reload that was under way is given up: another was asked for, or the end"
-RELOADED: Final = "reloaded; open connections finish on what they began with"
-UNCHANGED: Final = "nothing has changed"
+"""A reload needs room for as many again, while the old ones drain."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -43,31 +40,32 @@ def run(
 ) -> None:
     """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once, a third ends the process.
 
-    SIGHUP enters the factory again: new connections get their filters from what it then gives, open ones finish on the old.
-    If it fails, a log record says why, and nothing has changed.  Another SIGHUP while the factory is being entered gives that
-    up, and begins again.
+    SIGHUP enters the factory again: new connections get their filters from its new value, open ones finish on the old one.
+    If that fails, a log record says why, and nothing has changed.  A second SIGHUP cancels a reload still in progress and
+    starts over.
 
-    Under systemd (``Type=notify``) readiness, reloads and the end are told, and a watchdog is fed from the event loop; what
-    systemd has left in the environment is removed from it.  Logging is the program's to set up:
-    ``logging.basicConfig(level=logging.INFO)`` shows a line per message.
+    Under systemd (``Type=notify``) the service manager is notified of readiness, reloads and the end, and the event loop feeds
+    its watchdog.  The variables that systemd has set are removed from the environment.  The program sets logging up:
+    ``logging.basicConfig(level=logging.INFO)`` shows one line per message.
 
     Args:
         factory: As for :func:`aiomilter.serve`.  If it ends while it is in use, open SMTP sessions end as after a signal, and
             RuntimeError is raised.
         sockets: As for :func:`aiomilter.serve`; also ``fd:NAME``, a socket that systemd has handed over under that name.  None
-            for all that it has handed over.
+            means all sockets handed over.
         uvloop: Whether to run on uvloop; None to do so where it is installed.
-        workers: Processes that serve, at most 128; more than one are forked and watched over by another, which binds the
-            sockets.  Limits hold for each of them.  The factory is entered in each, and a reload is a new set of processes.
+        workers: Processes that serve, at most 128.  For more than one, a supervisor process binds the sockets, forks the
+            workers and watches them; it serves no mail itself.  Limits hold for each worker.  Each enters the factory, and a
+            reload is a new set of processes.
         options: As for :func:`aiomilter.serve`.
 
     Raises:
-        AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
+        AddressError: A text of ``sockets`` is not an endpoint, or names one twice.
         ChildProcessError: A worker could not start, or did not end well; it has written why.
         OSError: A socket cannot be listened on.
         RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.  Or the factory has ended by itself.
-        TypeError: As of :func:`aiomilter.serve`.
-        ValueError: As of :func:`aiomilter.serve`, or there are too many workers.
+        TypeError: As for :func:`aiomilter.serve`.
+        ValueError: As for :func:`aiomilter.serve`, or there are too many workers.
     """
     checked = Options.given_to(run, options)
     check_number("workers", workers, maximum=MAX_WORKERS)
@@ -87,7 +85,7 @@ def run(
             raise ChildProcessError("a worker could not start or did not end well; it has written why")
         return
     server = Server(factory, systemd.sockets(sockets), checked)
-    run_service(server, uvloop=uvloop, reload=lambda: reload(server, factory), systemd=systemd)
+    run_service(server, uvloop=uvloop, systemd=systemd)
 
 
 def run_workers(
@@ -104,17 +102,17 @@ def run_workers(
     """Serve with several processes until a signal comes; return the exit status.
 
     Args:
-        make: Makes, in a worker, what serves there, told whether others have before; that takes the share it is given.
+        make: Makes the service, in a worker; it accepts by the share that it gets.  See :data:`Make`.
         workers: How many.
         sockets: Where to listen.
-        options: Those that concern sockets and the end are heeded here.
+        options: Of the server; those on sockets and timeouts apply in this process.
         uvloop: As for :func:`run`.
-        systemd: Is told how the whole does.
-        observer: Hears, in this process, of workers that come and go.
-        report: Tells the user, in a worker, what went wrong there.
+        systemd: The service manager.
+        observer: Hears, in this process, of workers that start and end.
+        report: Reports to the user, in a worker, what failed there.  See :data:`Report`.
 
     Raises:
-        OSError: A socket cannot be listened on, or a process not be forked.
+        OSError: A socket cannot be listened on, or a process cannot be forked.
         RuntimeError: An event loop runs already.
     """
     _check_no_loop()
@@ -124,17 +122,15 @@ def run_workers(
         for address in parse_all(sockets):
             bound += bind(address, permissions)
         supervisor = Supervisor(
-            make,
+            WorkerProgram(make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog),
             workers,
             bound,
             backlog=options.backlog,
             drain_timeout=options.drain_timeout,
             cancel_timeout=options.cancel_timeout,
-            loop_factory=_loop_factory(uvloop),
             systemd=systemd,
             observer=observer,
             name=options.name,
-            report=report or _reporter(observer, options.name),
         )
         return supervisor.run()
     finally:
@@ -154,45 +150,22 @@ def _reporter(observer: Guard, name: str) -> Report:
     return report
 
 
-async def reload(server: Server, factory: Factory) -> bool:
-    """Have new connections served by what a factory gives now; return whether that worked, the log says what has happened."""
-    server.tell_reload(LifecycleKind.RELOADING, RELOADING)
-    try:
-        await server.reload(factory)
-    except asyncio.CancelledError:
-        server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
-        raise
-    except Exception as error:  # noqa: BLE001 - it is logged, and what has served so far goes on
-        what = f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}"
-        server.tell_reload(LifecycleKind.RELOAD_FAILED, what, error)
-        return False
-    server.tell_reload(LifecycleKind.RELOADED, RELOADED)
-    return True
-
-
-def run_service(
-    service: Service, *, uvloop: bool | None = None, reload: Reload | None = None, systemd: Systemd | None = None
-) -> None:
-    """Run a service in a loop of its own, as :func:`run_until_stopped` does."""
+def run_service(service: MainService, *, uvloop: bool | None = None, systemd: Systemd | None = None) -> None:
+    """Run a service in an event loop of its own, as :func:`run_until_stopped` does."""
     _check_no_loop()
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        runner.run(run_until_stopped(service, own_process=True, reload=reload, systemd=systemd))
+        runner.run(run_until_stopped(service, own_process=True, systemd=systemd))
 
 
-async def run_until_stopped(
-    service: Service, *, own_process: bool = False, reload: Reload | None = None, systemd: Systemd | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once, one while it starts gives that up.
+async def run_until_stopped(service: MainService, *, own_process: bool = False, systemd: Systemd | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once, one during the start cancels that.
 
-    A third ends the process as it would have without us, whatever it still waits for.
-
-    In the main thread only.
+    A third ends the process by the signal, whatever it still waits for.  SIGHUP reloads.  In the main thread only.
 
     Args:
         service: What to serve.
         own_process: Whether the process has no other purpose, so that what it has made so far stays for good.
-        reload: What SIGHUP is for: loads anew, and returns whether that worked.  None to stop then, too.
-        systemd: Is told of start, reload and end, and fed while the event loop turns.
+        systemd: Is notified of start, reload and end, and of signs of life while the event loop turns.
     """
     loop = asyncio.get_running_loop()
     control = Control()
@@ -205,22 +178,22 @@ async def run_until_stopped(
         if stops > 2:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        tell(control.request_stop)
+        pass_on(control.request_stop)
 
-    def renew(_: int, __: FrameType | None) -> None:
-        tell(control.reload.set)
+    def reload(_: int, __: FrameType | None) -> None:
+        pass_on(control.request_reload)
 
-    def tell(order: Callable[[], None]) -> None:
+    def pass_on(request: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(order)
+            loop.call_soon_threadsafe(request)
 
     for number in _SIGNALS:
-        signal.signal(number, renew if number == signal.SIGHUP and reload else stop)
-    # Whoever has started us may have blocked them.
+        signal.signal(number, reload if number == signal.SIGHUP else stop)
+    # The parent process may have blocked them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _Handling.now = True
     try:
-        await lifecycle.run(service, control, own_process=own_process, reload=reload, manager=systemd or Systemd())
+        await lifecycle.run(service, control, manager=systemd or Systemd(), own_process=own_process)
     finally:
         _Handling.now = False
         _give_back()
@@ -238,7 +211,7 @@ def _give_back() -> None:
 
 
 def _forked() -> None:
-    """Have signals end a child of the filter's, a pool's above all: it serves nothing that they could stop."""
+    """Have signals end a child process of the filter, such as one of a pool: it has no service that they could stop."""
     if _Handling.now:
         _Handling.now = False
         _give_back()
@@ -250,7 +223,7 @@ call_in_children(_forked)
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """Have the signals that a daemon heeds be its own again at the end, whatever handlers were set meanwhile."""
+    """Restore the handlers of a daemon's signals at the end of the block, which may set others."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield

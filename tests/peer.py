@@ -314,7 +314,7 @@ class Watcher(Observer):
         self._fail(event)
 
     def limit_reached(self, event: LimitReached) -> None:
-        if event.limit is Limit.EDITS:
+        if event.limit in (Limit.EDITS, Limit.EDITS_SIZE, Limit.NEW_BODY_SIZE):
             self._fail(event)
         else:
             self._remark(event)

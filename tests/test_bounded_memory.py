@@ -17,7 +17,7 @@ import pytest
 from aiomilter import Milter
 from aiomilter._connection import answers
 from aiomilter._connection.dispatch import DispatchTables
-from aiomilter.compat import session
+from aiomilter.compat import handler as compat_handler
 from aiomilter.exceptions import NegotiationError
 from aiomilter.options import Options
 from aiomilter.wire import connection, events, framing, negotiation, state
@@ -36,8 +36,8 @@ KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
     "wire.connection._answered": "this",
     "_connection.answers.answers_of": "this",
-    "compat.session._agreement": "this",
-    "compat.session._quiet": "this",
+    "compat.handler._agreement": "this",
+    "compat.handler._quiet": "this",
     "wire.connection._rows": "this",
     "wire.events._parse_ip": "this",
     "wire.framing.head_after": "this",
@@ -101,7 +101,7 @@ KEPT: Final[Mapping[str, str]] = {
     "compat.modules.markup._others": PROGRAM,
     "compat.modules.markup._raw_end": OURS,
     "compat.modules.sgmllib.SGMLParser._opened": "the document",
-    "compat.classic._wrappers": PROGRAM,
+    "compat.decorators._wrappers": PROGRAM,
     "compat.modules.cache.AddrCache._set": "tests/compat/test_modules.py",
     "compat.modules.cache.AddrCache.cache": "tests/compat/test_modules.py",
     "compat.modules.dns.Session._sizes": "tests/compat/test_modules.py",
@@ -110,10 +110,10 @@ KEPT: Final[Mapping[str, str]] = {
     "compat.modules.config.MilterConfigParser.defaults": PROGRAM,
     # What plays an MTA, or stands in for DNS.
     "mta.delivery._Headers.keys": "the fields of one message",
-    "mta.session.Session._given": PROGRAM,
-    "mta.session.Session._values": PROGRAM,
-    "mta.session.Session._macro_lists": "the stages that have a list",
-    "mta.session.Session._macro_packets": "the stages",
+    "mta.macros.KnownMacros._given": PROGRAM,
+    "mta.macros.KnownMacros._values": PROGRAM,
+    "mta.macros.KnownMacros._lists": "the stages that have a list",
+    "mta.macros.KnownMacros._packets": "the stages",
     "testing.resolver.ZoneResolver._names": PROGRAM,
     "testing.resolver.ZoneResolver._records": PROGRAM,
     "compat.modules.testmessage.TestMessage._macros": PROGRAM,
@@ -228,7 +228,7 @@ def _negotiated() -> None:
 
 
 def _agreed() -> None:
-    session._agreement(Negotiate(6, _bits(), _bits()), _bits(), _bits(), ((0, ("x" * 100,)),))
+    compat_handler._agreement(Negotiate(6, _bits(), _bits()), _bits(), _bits(), ((0, ("x" * 100,)),))
 
 
 CHANCE: Final = random.Random(20)
@@ -246,10 +246,10 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.2,
     ),
-    "compat.session._agreement": (_agreed, lambda: session._agreement.cache_info().currsize, 64, 0.5),
-    "compat.session._quiet": (
-        lambda: session._quiet(_bits()),
-        lambda: session._quiet.cache_info().currsize,
+    "compat.handler._agreement": (_agreed, lambda: compat_handler._agreement.cache_info().currsize, 64, 0.5),
+    "compat.handler._quiet": (
+        lambda: compat_handler._quiet(_bits()),
+        lambda: compat_handler._quiet.cache_info().currsize,
         64,
         0.2,
     ),

@@ -150,7 +150,7 @@ async def eom(self, ctx):
         ("envrcpt(self, ctx, rcpt): return TEMPFAIL", "refused at RCPT, for now", "at RCPT: 451 4.7.1 Service unav"),
         ("data(self, ctx): return Reply(554, '5.7.1', 'no')", "refused at DATA", "at DATA: 554 5.7.1 no"),
         ("header(self, ctx, header): return REJECT", "refused at HEADER", "after the message: 550 5.7.1"),
-        ("eoh(self, ctx): return DISCARD", "the message is dropped", "after the message: 250 2.0.0 Ok"),
+        ("eoh(self, ctx): return DISCARD", "the message is discarded", "after the message: 250 2.0.0 Ok"),
         ("connect(self, ctx, connect): return REJECT", "refused at CONNECT", "at MAIL: 550 5.7.1 Command rejected"),
         ("helo(self, ctx, helo): return ACCEPT", "the message is not changed", "after the message: 250 2.0.0 Ok"),
         ("eom(self, ctx): return None", "the message is not changed", "after the message: 250 2.0.0 Ok"),
@@ -184,7 +184,7 @@ def test_what_sendmail_refuses_itself_is_told_and_the_rest_is_played(check: Comm
     assert "+X-Seen: yes" in played
 
     refused, played = check.json("f.py", "bare.eml", "file.eml", "--mta", "sendmail")["messages"]
-    assert (refused["decided"]["step"], refused["decided"]["code"]) == ("DATA", 421)
+    assert (refused["decided"]["stage"], refused["decided"]["code"]) == ("DATA", 421)
     assert refused["delivered"] is None
     assert played["delivered"] is not None
 
@@ -247,7 +247,7 @@ def test_a_large_new_body_is_told_not_compared(check: Command) -> None:
 
 
 def test_a_large_new_header_section_is_told_not_compared(check: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiomilter._cli.report._MOST_LINES", 100)
+    monkeypatch.setattr("aiomilter._cli.play_text._MOST_LINES", 100)
     check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header('X', str(n))")
 
     assert check("f.py") == 0
@@ -341,20 +341,20 @@ async def eom(self, ctx):
     assert set(played["delivered"]["message"]) == {"base64"}
 
 
-def test_replies_and_steps_are_in_json(check: Command) -> None:
+def test_replies_and_stages_are_in_json(check: Command) -> None:
     check.filter("async def data(self, ctx): return Reply(450, '4.7.1', 'one', 'two')")
 
     (played,) = check.json("f.py")["messages"]
 
     assert played["decided"] == {
-        "step": "DATA",
+        "stage": "DATA",
         "verdict": "REPLY",
         "code": 450,
         "enhanced": "4.7.1",
         "lines": ["one", "two"],
     }
     assert played["reply"] == "450-4.7.1 one\r\n450 4.7.1 two"
-    assert [step["step"] for step in played["steps"]] == ["MAIL", "RCPT", "DATA"]
+    assert [stage["stage"] for stage in played["stages"]] == ["MAIL", "RCPT", "DATA"]
     assert played["delivered"] is None
 
 
@@ -371,7 +371,7 @@ def test_a_filter_that_raises_is_shown_with_its_traceback_from_its_own_line_on(c
 
     found = check.json("f.py", status=1)
     (failure,) = found["failures"]
-    assert (failure["step"], failure["what"], failure["fatal"]) == ("eom", "ValueError: \x1b oh", True)
+    assert (failure["callback"], failure["what"], failure["fatal"]) == ("eom", "ValueError: \x1b oh", True)
     assert failure["traceback"].startswith("Traceback (most recent call last):\n  File ")
     assert "aiomilter/" not in failure["traceback"]
     assert found["failed"] is True
@@ -448,7 +448,7 @@ MILTER = "from aiomilter import Milter\n"
         (None, "nope.py", "there is no file 'nope.py'; expected FILE.py, FILE.py:NAME or MODULE:NAME"),
         (None, "./", "'.' is a directory; name a file in it, as in filter.py"),
         (None, "no_such:x", "there is no module 'no_such'; for a file write its path, as in ./no_such.py"),
-        (None, "no such:x", "'no such' is no module; write FILE.py, FILE.py:NAME or MODULE:NAME"),
+        (None, "no such:x", "'no such' is not a module; write FILE.py, FILE.py:NAME or MODULE:NAME"),
         (None, "f.py:", "'f.py:' names no filter; write FILE.py, FILE.py:NAME or MODULE:NAME"),
         (None, "json:loads.x", "json has no 'loads.x'; nor any other subclass of aiomilter.Milter"),
         ("", "f.py", "f.py has no filter; expected a function 'milter' or one subclass of aiomilter.Milter"),
@@ -474,7 +474,7 @@ MILTER = "from aiomilter import Milter\n"
             "f.py:a",
             "f.py:a is one filter, but each connection needs its own; name the class Milter instead",
         ),
-        ("class A: pass\n", "f.py:A", "f.py:A is a class, but no subclass of aiomilter.Milter"),
+        ("class A: pass\n", "f.py:A", "f.py:A is a class, but not a subclass of aiomilter.Milter"),
         ("a = 5\n", "f.py:a", "f.py:a is of type int; expected a subclass of aiomilter.Milter or a factory"),
         (
             "async def milter(): pass\n",

@@ -24,6 +24,7 @@ from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.options import given
 from aiomilter._cli.run import add_parser
+from aiomilter.handler import CALLBACKS
 from aiomilter.options import Options
 from tests.patience import PATIENCE
 
@@ -141,7 +142,7 @@ def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
         client.sendall(bytes.fromhex("0000000d4f00000006000001ff001fffff"))
         assert client.recv(5)[4:] == b"O"
     assert daemon.end(signal.SIGTERM)[0] == 0
-    assert not any("other machines" in line for line in daemon.log)
+    assert not any("other hosts" in line for line in daemon.log)
 
 
 @pytest.mark.slow
@@ -276,7 +277,7 @@ def test_a_daemon_whose_path_was_taken_while_it_loaded_does_not_start(start: Sta
     status, _, err = first.end()
 
     assert status == 1
-    what = "somebody has removed or replaced its file; does another daemon use it?"
+    what = "its file was removed or replaced; does another daemon use it?"
     assert f"aiomilter: cannot listen on unix:{tmp_path}/s: {what}" in err.splitlines()
     assert "Traceback" not in err
     assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
@@ -473,8 +474,8 @@ def test_what_cannot_be_served_is_one_line(
             ["--listen", "x"],
             "argument --listen: 'x': expected the absolute path of a socket, as in unix:/run/filter.sock",
         ),
-        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no 'nobody-there'"),
-        (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no 'nobody-there'"),
+        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine does not know 'nobody-there'"),
+        (["--socket-group", "nobody-there"], "argument --socket-group: this machine does not know 'nobody-there'"),
         (["--socket-owner", "99999999999"], "argument --socket-owner: expected 0 to 4294967294, found 99999999999"),
         (["--allow-user", "99999999999"], "argument --allow-user: expected 0 to 4294967294, found 99999999999"),
         (["--allow-group", "4294967295"], "argument --allow-group: expected 0 to 4294967294, found 4294967295"),
@@ -493,7 +494,22 @@ def test_what_cannot_be_served_is_one_line(
         (
             ["--callback-timeout", "rcptto=3"],
             "argument --callback-timeout: expected one of connect, helo, mail, rcpt, data, header, eoh, body, eom,"
-            " unknown before the '=', found 'rcptto'",
+            " unknown before the '=', found 'rcptto'; did you mean rcpt=3?",
+        ),
+        (
+            ["--answer-timeout", "MAIL=3"],
+            "argument --answer-timeout: expected one of connect, helo, mail, rcpt, data, header, eoh, body, eom,"
+            " unknown before the '=', found 'MAIL'; did you mean mail=3?",
+        ),
+        (
+            ["--callback-timeout", "end-of-mesage=2.5"],
+            "argument --callback-timeout: expected one of connect, helo, mail, rcpt, data, header, eoh, body, eom,"
+            " unknown before the '=', found 'end-of-mesage'; did you mean eom=2.5?",
+        ),
+        (
+            ["--callback-timeout", "quit=3"],
+            "argument --callback-timeout: expected one of connect, helo, mail, rcpt, data, header, eoh, body, eom,"
+            " unknown before the '=', found 'quit'",
         ),
         (
             ["--on-error", "discard"],
@@ -516,7 +532,10 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: 
 
 def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr() == ("", "aiomilter: expected a command: run, check or compat; see 'aiomilter --help'\n")
+    assert capsys.readouterr() == (
+        "",
+        "aiomilter: expected a command, such as run or check; see 'aiomilter --help'\n",
+    )
 
 
 @pytest.mark.parametrize("option", ["--listen", "--smtp"])
@@ -653,6 +672,12 @@ def test_times_are_for_all_stages_or_for_one() -> None:
         "answer_timeouts": {Stage.EOM: 240.0},
         "progress_interval": None,
     }
+
+
+@pytest.mark.parametrize(("stage", "callback"), CALLBACKS.items(), ids=lambda value: str(value))
+def test_a_stage_has_the_name_of_its_member_and_of_its_callback(stage: Stage, callback: str) -> None:
+    for name in (stage.name.lower(), callback):
+        assert given_to_serve("--callback-timeout", f"{name}=20") == {"callback_timeouts": {stage: 20.0}}
 
 
 @pytest.mark.parametrize("name", ["idle", "stall"])

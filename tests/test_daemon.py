@@ -207,7 +207,7 @@ async def test_what_takes_no_notice_of_its_cancellation_is_left_behind(loop: str
         code, out, err = await asyncio.to_thread(ends, process)
     assert code == 0
     assert out == "waiting\nleaving\nleaving\nleaving\nreturned\n"
-    assert "milter did not let go within 0.05 s (cancel_timeout) of its cancellation; left behind" in err
+    assert "milter did not end within 0.05 s (cancel_timeout) of its cancellation; abandoned" in err
 
 
 @pytest.mark.slow
@@ -249,11 +249,14 @@ class Service:
         self.broken = asyncio.Event()
         self.drained = asyncio.Event()
 
-    async def __aenter__(self) -> None:
-        self.log.append("enter")
+    async def start(self) -> None:
+        self.log.append("start")
 
-    async def __aexit__(self, *error: object) -> None:
-        self.log.append(f"leave {error[0]}")
+    async def reload(self) -> None:
+        self.log.append("reload")
+
+    def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
+        self.log.append(what)
 
     async def drain(self, timeout: float | None = None) -> None:
         self.log.append(f"drain {timeout}")
@@ -275,13 +278,13 @@ async def told(service: Service, entry: str) -> None:
 async def test_what_cannot_serve_any_more_is_ended() -> None:
     service: Any = Service()
     running = asyncio.ensure_future(run_until_stopped(service))
-    await told(service, "enter")
+    await told(service, "start")
     service.broken.set()
-    await told(service, "drain 5.0")
+    await told(service, "drain None")
     signal.raise_signal(signal.SIGTERM)  # the second way to stop it: it hurries
     async with asyncio.timeout(PATIENCE):
         await running
-    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
+    assert service.log == ["start", "drain None", "drained", "close"]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -307,12 +310,12 @@ async def test_signals_are_ours_for_as_long_as_we_run() -> None:
     service: Any = Service()
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     running = asyncio.ensure_future(run_until_stopped(service))
-    await told(service, "enter")
+    await told(service, "start")
     signal.raise_signal(signal.SIGTERM)
-    await told(service, "drain 5.0")
+    await told(service, "drain None")
     service.drained.set()
     await running
-    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
+    assert service.log == ["start", "drain None", "drained", "close"]
     after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert after == [signal.SIG_DFL, signal.default_int_handler]
     for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
@@ -322,72 +325,53 @@ async def test_signals_are_ours_for_as_long_as_we_run() -> None:
 async def test_a_second_signal_ends_the_draining() -> None:
     service: Any = Service()
     running = asyncio.ensure_future(run_until_stopped(service))
-    await told(service, "enter")
+    await told(service, "start")
     signal.raise_signal(signal.SIGINT)
-    await told(service, "drain 5.0")
+    await told(service, "drain None")
     signal.raise_signal(signal.SIGTERM)
     async with asyncio.timeout(PATIENCE):
         await running
-    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
+    assert service.log == ["start", "drain None", "drained", "close"]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-async def test_hangup_stops_what_cannot_be_reloaded() -> None:
-    """As libmilter does."""
+RELOADED: Final = "reloaded; open connections finish on what they began with"
+
+
+async def test_hangup_reloads() -> None:
     service: Any = Service()
     running = asyncio.ensure_future(run_until_stopped(service))
-    await told(service, "enter")
+    await told(service, "start")
     signal.raise_signal(signal.SIGHUP)
-    await told(service, "drain 5.0")
-    service.drained.set()
-    await running
-    assert service.log == ["enter", "drain 5.0", "drained", "close", "leave None"]
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-async def test_hangup_reloads_what_can_be() -> None:
-    service: Any = Service()
-
-    async def reload() -> bool:
-        service.log.append("reload")
-        return True
-
-    running = asyncio.ensure_future(run_until_stopped(service, reload=reload))
-    await told(service, "enter")
-    signal.raise_signal(signal.SIGHUP)
-    await told(service, "reload")
+    await told(service, RELOADED)
     signal.raise_signal(signal.SIGTERM)
-    await told(service, "drain 5.0")
+    await told(service, "drain None")
     service.drained.set()
     await running
-    assert service.log == ["enter", "reload", "drain 5.0", "drained", "close", "leave None"]
+    assert service.log == ["start", "reloading", "reload", RELOADED, "drain None", "drained", "close"]
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
 async def test_hangup_gives_up_a_reload_that_hangs_and_begins_again() -> None:
-    service: Any = Service()
-
-    async def reload() -> bool:
-        service.log.append("reload")
-        if service.log.count("reload") < 3:
-            try:
+    class Hanging(Service):
+        async def reload(self) -> None:
+            self.log.append("reload")
+            if self.log.count("reload") < 3:
                 await asyncio.Event().wait()
-            finally:
-                service.log.append("given up")
-        service.log.append("reloaded")
-        return True
 
-    running = asyncio.ensure_future(run_until_stopped(service, reload=reload))
-    await told(service, "enter")
+    service: Any = Hanging()
+    running = asyncio.ensure_future(run_until_stopped(service))
+    await told(service, "start")
     for count in (1, 2):
         signal.raise_signal(signal.SIGHUP)
         async with asyncio.timeout(PATIENCE):
             while service.log.count("reload") < count:
                 await asyncio.sleep(0)
     signal.raise_signal(signal.SIGHUP)
-    await told(service, "reloaded")
-    assert service.log == ["enter", "reload", "given up", "reload", "given up", "reload", "reloaded"]
+    await told(service, RELOADED)
+    cancelled = ["reloading", "reload", "reload cancelled: another was requested"]
+    assert service.log == ["start", *cancelled, *cancelled, "reloading", "reload", RELOADED]
     service.drained.set()
     signal.raise_signal(signal.SIGTERM)
     await running
@@ -403,11 +387,11 @@ async def test_a_drain_that_fails_is_not_swallowed() -> None:
 
     service: Any = Failing()
     running = asyncio.ensure_future(run_until_stopped(service))
-    await told(service, "enter")
+    await told(service, "start")
     signal.raise_signal(signal.SIGTERM)
     with pytest.raises(ValueError, match="cannot drain"):
         await running
-    assert service.log[-1].startswith("leave <class 'ValueError'>")
+    assert service.log[-1] == "close"
 
 
 def test_outside_the_main_thread_it_says_so() -> None:

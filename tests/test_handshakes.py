@@ -110,9 +110,9 @@ async def test_no_more_are_under_way_than_may_be_and_a_peer_has_its_part() -> No
     await scene.come("a1", "a2", "a3", "b1", "c1", "c2", "d1")
     assert scene.begun == ["a1", "a2", "b1", "c1"]
     assert scene.said == [
-        "2 TLS handshakes of a are under way; more of it have to wait",
-        "4 TLS handshakes are under way; more have to wait",
-        "4 TLS handshakes are under way; more have to wait",
+        "2 TLS handshakes of a are in progress; others of it wait (--max-memory)",
+        "4 TLS handshakes are in progress; others wait (--max-memory)",
+        "4 TLS handshakes are in progress; others wait (--max-memory)",
     ]
     assert scene.kept == 4 * handshakes._PRICE
     assert await scene.over() == [None] * 7
@@ -273,7 +273,7 @@ class Served:
 
     async def until(self, under_way: int, waiting: int) -> None:
         """Wait until so many handshakes are under way, and so many wait."""
-        handshakes = self.server._handshakes
+        handshakes = self.server._transports.handshakes
         assert handshakes is not None
         while (handshakes._count, sum(map(len, handshakes._waiting.values()))) != (under_way, waiting):
             await asyncio.sleep(0)
@@ -288,7 +288,7 @@ async def serving_tls(pem: Path, *more: str, **options: Any) -> AsyncIterator[Se
     sockets = ("inet:0@127.0.0.1", *more)
     server = serve(filter_class(), *sockets, ssl=context, observer=watcher, **options)
     async with server:
-        handshakes = server._handshakes
+        handshakes = server._transports.handshakes
         assert handshakes is not None
         handshakes.most, handshakes.most_of_peer = 2, 1
         served = Served(server, pem)
@@ -299,7 +299,7 @@ async def serving_tls(pem: Path, *more: str, **options: Any) -> AsyncIterator[Se
             for sock in served.attackers:
                 sock.close()
     assert (watcher.failures, told) == ([], [])
-    assert (server._connections, server._accepting, server._memory.used) == ({}, {}, 0)
+    assert (server._connections, server._transports.pending, server._memory.used) == ({}, {}, 0)
     await served.until(0, 0)
 
 
@@ -310,7 +310,7 @@ def test_one_peer_keeps_no_other_from_its_handshake(loop: str, pem: Path) -> Non
             served.attack(*["127.0.0.1"] * 20)
             await served.until(1, 19)
             assert await served.play() == "Occccccccc"
-            said = "1 TLS handshakes of 127.0.0.1 are under way; more of it have to wait"
+            said = "1 TLS handshakes of 127.0.0.1 are in progress; others of it wait (--max-memory)"
             assert served.watcher.remarks == [said] * 19
 
     on(loop, main)
@@ -332,7 +332,7 @@ def test_one_more_waits_until_another_has_ended(loop: str, pem: Path) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_handshakes_that_do_not_end_make_room(loop: str, pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiomilter.server._TLS_BEGINS", 0.05)
+    monkeypatch.setattr("aiomilter._serving.transports._TLS_BEGINS", 0.05)
 
     async def main() -> None:
         async with serving_tls(pem) as served:
@@ -349,7 +349,7 @@ def test_who_says_nothing_has_no_handshake_yet(loop: str, pem: Path) -> None:
     async def main() -> None:
         async with serving_tls(pem) as served:
             served.attack("127.0.0.1", "127.0.0.2", octets=b"")
-            while len(served.server._accepting) < 2:
+            while len(served.server._transports.pending) < 2:
                 await asyncio.sleep(0)
             assert await served.play() == "Occccccccc"
             assert served.server._memory.used == 0
@@ -385,7 +385,7 @@ def test_handshakes_under_way_and_those_that_wait_count_as_memory_and_end_with_t
             for sock in served.attackers:
                 with contextlib.suppress(ConnectionResetError):
                     assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
-            assert served.watcher.remarks == ["2 TLS handshakes are under way; more have to wait"] * 2
+            assert served.watcher.remarks == ["2 TLS handshakes are in progress; others wait (--max-memory)"] * 2
 
     on(loop, main)
 

@@ -74,6 +74,8 @@ THIRD_PARTY: Final = {
     "redis": "aiomilter.policy.stores.redis",
     "prometheus_client": "aiomilter.observe.prometheus",
     "cryptography": "aiomilter.auth.dkim._crypto",
+    # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.
+    "dns": "aiomilter._cli.zone",
     "pytest": "aiomilter.testing.pytest_plugin",
 }
 
@@ -84,11 +86,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
-        "import signal": "daemon _process.workers compat.lowlevel _serving.forked",
+        "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
         "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
-        "import multiprocessing": "_process.workers",
+        "import multiprocessing": "",
         "import subprocess": "",
         # Milter.greysql is a file of its own format.
         "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
@@ -99,25 +101,26 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
-        "_serving.forked _serving.socket_file server _connection.transport mta.opening _process.systemd _process.workers "
-        "dns.resolv_conf compat.threads compat.session compat.listening compat.modules.utils compat.modules.testctx",
-        "call fork": "_process.workers",
-        "call add_signal_handler": "daemon",
+        "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
+        "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
+        "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
+        "call fork": "_process.forking",
+        "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",
         "call create_unix_server": "",
-        "call start_server": "",
-        "call start_unix_server": "",
-        "call connect_accepted_socket": "server",
+        "call start_server": "mail.socketmap",
+        "call start_unix_server": "mail.socketmap",
+        "call connect_accepted_socket": "_serving.transports",
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",
         "call open_connection": "mta.opening policy.stores.redis dns.exchange",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
-        "call getaddrinfo": "server _serving.binding compat.listening compat.modules.utils",
+        "call getaddrinfo": "_serving.listeners _serving.binding compat.listening compat.modules.utils",
         "call gethostbyname": "",
         "call gethostbyaddr": "",
         "call getnameinfo": "",
@@ -132,9 +135,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.BufferedProtocol": "",
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
-        # For a classic filter that is compat.session; and a program that ends does so as Python would have it end.
+        # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
         "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
-        "compat.session compat.threads compat.service compat.listening _cli.compat _cli.reloading",
+        "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
 
@@ -342,7 +345,7 @@ WRONG = [
     (parsed(smtp="from aiomilter.mail.envelope import _x"), "does not promise"),
     (parsed(context="from . import exceptions"), "relative import"),
     (parsed(server="import uvloop"), "uvloop is for aiomilter.daemon"),
-    (parsed(wire__text="import dns.resolver"), "dns.resolver is for nobody"),
+    (parsed(wire__text="import dns.resolver"), "dns.resolver is for aiomilter._cli.zone"),
     (parsed(wire__text="from requests import get"), "requests is for nobody"),
 ]
 

@@ -14,7 +14,7 @@ import pytest
 
 import aiomilter
 from aiomilter import DISCARD, REJECT, TEMPFAIL, Observer, Refusal, Reply, serve
-from aiomilter.compat.session import Callbacks
+from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.threads import classic_server
 from aiomilter.observe import (
     OPTION_OF,

@@ -388,7 +388,7 @@ async def test_a_path_that_is_gone_is_no_matter(tmp_path: Path) -> None:
 async def test_a_path_that_somebody_took_before_anybody_listened_is_an_error(tmp_path: Path) -> None:
     """P-132: a socket that does not listen yet looks like a stale one."""
     path = tmp_path / "filter.sock"
-    with pytest.raises(OSError, match=r"cannot listen on unix:\S+: somebody has removed or replaced its file"):
+    with pytest.raises(OSError, match=r"cannot listen on unix:\S+: its file was removed or replaced"):
         await serve(Milter, f"unix:{path}", f"unix:{tmp_path}/./filter.sock", observer=Watcher()).start()
     assert not path.exists()
 
@@ -594,8 +594,8 @@ async def test_the_end_waits_for_no_factory(stubborn: bool) -> None:
         assert round(asyncio.get_running_loop().time() - began, 3) == (10.0 if stubborn else 5.0)
         released.set()
 
-    late = f"the factory {__name__}.{factory.__qualname__} did not let go within 5 s (cancel_timeout)"
-    said = [f"{late}; cancelled", f"{late} of its cancellation; left behind"]
+    late = f"the factory {__name__}.{factory.__qualname__} did not end within 5 s (cancel_timeout)"
+    said = [f"{late}; cancelled", f"{late} of its cancellation; abandoned"]
     assert [what for _, what, _ in scene.watcher.failures] == (said if stubborn else said[:1])
 
 
@@ -653,7 +653,7 @@ async def test_reload_serves_new_connections_and_open_ones_finish_on_the_old() -
         for _ in range(5):
             await asyncio.sleep(0)
         assert first.names == ["enter", "leave"]
-        assert len(scene.server._lifespans) == 1
+        assert len(scene.server._lifespans.entered) == 1
     assert second.names == ["enter", "leave"]
 
 
@@ -665,7 +665,25 @@ async def test_reload_leaves_an_unused_factory_at_once() -> None:
             for _ in range(5):
                 await asyncio.sleep(0)
         assert first.names == ["enter", "leave"]
-        assert len(scene.server._lifespans) == 1
+        assert len(scene.server._lifespans.entered) == 1
+
+
+async def test_a_reload_without_a_factory_enters_the_one_in_use_again() -> None:
+    """That of the last reload that worked, if there was one."""
+
+    def broken() -> Milter:
+        raise LookupError("no map")
+
+    first, second = Pool(filter_class()), Pool(filter_class())
+    async with serving(first) as scene:
+        await scene.server.reload()
+        assert first.names.count("enter") == 2
+        await scene.server.reload(second)
+        with pytest.raises(LookupError):
+            await scene.server.reload(broken)
+        await scene.server.reload()
+    assert first.names.count("enter") == first.names.count("leave") == 2
+    assert second.names.count("enter") == second.names.count("leave") == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SyntaxError("broken")])

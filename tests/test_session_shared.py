@@ -86,8 +86,8 @@ async def test_a_peer_that_offers_ever_something_else_fills_no_memory() -> None:
     async with serving(filter_) as scene:
         for number in range(1000):
             await scene.opened(offer(actions=number, protocol=ALL_PROTOCOL ^ number))
-        assert scene.server._lifespan is not None
-        tables = scene.server._tables_of(scene.server._lifespan)
+        assert scene.server._lifespans.current is not None
+        tables = scene.server._tables_of(scene.server._lifespans.current)
         assert len(tables._agreed) <= 64
         assert len(tables._tables) <= 64
 

@@ -14,13 +14,7 @@ REASON: Final = re.compile(r"\bOne (piece|function|class|table)\b.*?\d", re.DOTA
 
 TO_BE_CUT: Final = frozenset(
     {
-        "_connection/session.py",
         "_connection/transport.py",
-        "_process/workers.py",
-        "compat/classic.py",
-        "compat/session.py",
-        "server.py",
-        "smtp/session.py",
         "wire/connection.py",
         "wire/events.py",
         "wire/reader.py: read",

@@ -190,14 +190,14 @@ STRANGERS: Final = (
     Stranger(
         "endless recipients",
         says(OPENING + mail() + rcpt() * 9 + QUIT),
-        f"{SESSION} envrcpt: more recipients than allowed",
+        f"{SESSION} envrcpt: more than 2 recipients (--max-recipients)",
         {"max_recipients": 2},
         messages=True,
     ),
     Stranger(
         "endless header fields",
         says(OPENING + mail() + rcpt() + DATA + header("X", SECRET) * 9 + EOM + QUIT),
-        f"{SESSION} header: more header fields than allowed",
+        f"{SESSION} header: more than 2 header fields (--max-headers)",
         {"max_headers": 2},
         messages=True,
     ),
@@ -253,7 +253,7 @@ async def flood(server: Server, attack: Attack, times: int) -> list[int]:
         await asyncio.get_running_loop().sock_connect(sock, where)
         ports.append(sock.getsockname()[1])
         await attack(sock)
-    while server._connections or server._accepting:
+    while server._connections or server._transports.pending:
         await asyncio.sleep(0)
     return ports
 
@@ -318,9 +318,9 @@ async def reads_nothing_and_goes_on(peer: Peer) -> None:
 
 
 SLOW: Final[list[tuple[Callable[[Peer], Awaitable[None]], str]]] = [
-    (nothing, "a connection said nothing within 20 s, as a mail client that waits for a greeting would; closing"),
-    (half_a_packet, "a connection brought no whole packet within 20 s; closing"),
-    (no_more, "a connection brought no packet for 40 s; closing"),
+    (nothing, "a connection sent nothing within 20 s, as a mail client that waits for a greeting would; closing"),
+    (half_a_packet, "a connection sent no complete packet within 20 s; closing"),
+    (no_more, "a connection sent no packet for 40 s; closing"),
     (reads_nothing, "the MTA took nothing for 30 s; closing"),
     (reads_nothing_and_goes_on, "the MTA took nothing for 30 s; closing"),
 ]
@@ -372,15 +372,16 @@ def test_more_than_there_may_be_are_a_record_a_limit(clock: Clock, records: Reco
     asyncio.run(main())
     lines = records.about_peers()
     assert [re.sub(r"\d{4,5}", "N", line) for line in lines] == [
-        "WARNING 1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it, peer='127.0.0.1:N'",
-        "WARNING closing connections of 127.0.0.1: 1 are refused already, peer='127.0.0.1:N'",
+        "WARNING 1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it (--max-connections-per-peer), "
+        "peer='127.0.0.1:N'",
+        "WARNING closing connections of 127.0.0.1: 1 are refused already (--max-refused-connections), peer='127.0.0.1:N'",
     ]
 
 
 # Who it was
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell who connects")
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not report the users of peers")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_of_a_unix_socket_the_user_and_the_process_are_named(loop: str, tmp_path: Path, records: Records) -> None:
     async def main() -> None:

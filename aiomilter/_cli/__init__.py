@@ -1,4 +1,9 @@
-"""The commands ``aiomilter run``, ``aiomilter check`` and ``aiomilter compat``."""
+"""The commands: what ``aiomilter`` does on the command line.
+
+Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
+:mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
+:mod:`~aiomilter._cli.reloading` serve and reload, :mod:`~aiomilter._cli.play` plays messages for ``check``.
+"""
 
 import argparse
 import contextlib
@@ -8,13 +13,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, run
+from aiomilter._cli import check, compat, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run, check, compat)
+_COMMANDS: Final = (
+    run,
+    check,
+    compat,
+    dmarc,
+    srs,
+    manual,
+)
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -22,7 +34,7 @@ TARGET is where a filter is written:
   filter.py           the function 'milter' in this file, or its only filter class
   filter.py:Name      a filter class or factory in this file
   package.module:Name the same in a module that can be imported
-What lies beside it can be imported; names of Python's own modules, and of libraries that aiomilter uses, mean these.
+It can import its neighbours; the names of Python's own modules, and of libraries that aiomilter uses, mean those.
 """
 _EPILOG: Final = """\
 examples:
@@ -31,6 +43,8 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
+  aiomilter dmarc example.com                 which DMARC policy does a domain have?
+  aiomilter help                              list the pages of the manual
 
 exit codes: 0 done, 1 failed, 2 wrong usage
 """
@@ -44,19 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
-    # A program that is run by compat finds its streams as Python has made them, and leaves them to Python as it likes.
+    # A program run by compat finds its streams as Python made them.
     ours = words[:1] != ["compat"]
     for stream in (sys.stdout, sys.stderr) if ours else ():
         # What the terminal cannot show is written \\N, never an exception.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream that tests replace has none
-    parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for command in _COMMANDS:
-        command.add_parser(commands)
     try:
-        options = _parse(parser, arguments)
+        options = _parse(_parser(), arguments)
         status: int = options.command(options)
         if ours:
             sys.stdout.flush()
@@ -67,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(trouble)
         return trouble.status
     except BrokenPipeError:
-        # Whoever read our output has enough of it; what is still buffered must not raise once more at exit.
+        # The reader of our output has left; the rest of the buffer must not raise once more at exit.
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return FAILED
@@ -77,10 +86,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _open_standard_streams() -> None:
-    """Have those of them that are closed lead nowhere.
+def _parser() -> Parser:
+    """Return the parser of all commands."""
+    parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
 
-    Else what is opened next takes their numbers, a socket or what the event loop waits on, and gets what is written to them.
+
+def _open_standard_streams() -> None:
+    """Open /dev/null in place of those that are closed.
+
+    Otherwise the next descriptors, of sockets or the event loop, take their numbers and get what is written to them.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -95,7 +114,7 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     """Return the options; argparse alone would take no messages after an option."""
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
-        parser.error("expected a command: run, check or compat")
+        parser.error("expected a command, such as run or check")
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):

@@ -1,6 +1,6 @@
-"""What lies beside a filter or a program, and what is found before it.
+"""Imports from the directory of a filter or program, and which modules come before it.
 
-A filter's directory comes first on Python's path, so that its own modules are found before what is installed.  But Python's
+A filter's directory comes first on Python's path, so that its own modules are found before installed ones.  But Python's
 modules and those of the libraries that aiomilter uses are looked for where they are installed first: most are imported late,
 and a ``dns.py`` beside the filter, or a filter of that name, would be taken for the library at the first message.
 """
@@ -48,7 +48,7 @@ def is_installation(directory: Path) -> bool:
 
 
 def _real(path: str) -> str:
-    """Return a path without links; as it is where the current directory is no longer there."""
+    """Return a path without links; unchanged if the current directory no longer exists."""
     try:
         return os.path.realpath(path)
     except OSError:
@@ -74,11 +74,11 @@ def is_installed(name: str) -> bool:
 
 
 def look_in(directory: str, *, own_first: bool = False) -> None:
-    """Import from a directory first, but for names that are taken.
+    """Import from a directory first, except for names that are taken.
 
     Args:
         directory: Its path, absolute and without symbolic links.
-        own_first: Whether what is in the directory finds its neighbours first, as Python has it for a program.
+        own_first: Whether modules in the directory find their neighbours first, as in a Python program.
     """
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
@@ -101,7 +101,7 @@ class _InstalledFirst:
 
     def __init__(self) -> None:
         self._left_out = self._spellings(os.curdir)
-        # What is in these finds its neighbours first.
+        # Modules in these find their neighbours first.
         self._own_first: frozenset[str] = frozenset()
 
     def leave_out(self, directory: str, *, own_first: bool) -> None:
@@ -160,7 +160,7 @@ def _imports(filename: str) -> bool:
 
 
 def in_the_way(error: Exception, target: Path) -> str | None:
-    """Return what to say where an import got what is installed, and something of that name lies beside the target.
+    """Return a hint for an import that found an installed module although the target has a neighbour of that name.
 
     Args:
         error: What the import has raised.

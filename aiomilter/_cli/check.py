@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from aiomilter import mta
 from aiomilter._cli.parsing import seconds, socket_text
-from aiomilter._cli.playing import CheckScenario, Failure, Message, Path, Play, begin, play_message
-from aiomilter._cli.report import report
-from aiomilter._cli.shape import report as json_report
-from aiomilter._cli.shape import schema
+from aiomilter._cli.play import CheckScenario, Failure, Message, Path, Play, begin, play_message
+from aiomilter._cli.play_json import report as json_report
+from aiomilter._cli.play_json import schema
+from aiomilter._cli.play_text import report
 from aiomilter._cli.target import Target, load, own_traceback, start_trouble
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.exceptions import MilterError, RemoteProtocolError
@@ -41,7 +41,7 @@ __all__ = ["add_parser"]
 _USAGE: Final = """%(prog)s TARGET [MESSAGE]... [options]
        %(prog)s --connect SOCKET [MESSAGE]... [options]"""
 _DESCRIPTION: Final = """\
-Play messages to a filter as an MTA would, and print what would happen: the answer to each step, the edits, the message
+Play messages to a filter as an MTA would, and print what would happen: the answer at each stage, the edits, the message
 that would be delivered as a diff, and what the SMTP client would be told.  Nothing is sent anywhere.
 
 MESSAGE is a file, or - for standard input; without one a small sample is played.  Several are played one after the other
@@ -104,7 +104,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
 def _add_scenario(scenario: "argparse._ArgumentGroup") -> None:
     """Add the options that say who sends what, and through which MTA."""
     scenario.add_argument(
-        "--mta", choices=("postfix", "sendmail"), default="postfix", help="whose manners to have (%(default)s)"
+        "--mta", choices=("postfix", "sendmail"), default="postfix", help="the MTA to behave as (%(default)s)"
     )
     scenario.add_argument(
         "--client", metavar="IP", type=_client, default="192.0.2.1", help="the SMTP client's address (%(default)s)"
@@ -248,7 +248,7 @@ async def _ask_target(target: str, factory: Factory, scenario: CheckScenario, me
         helo=scenario.helo,
         macros=scenario.macros,
         mta=scenario.style,
-        # The filter is to be told first that it is late; with a traceback of its own, so to speak.
+        # Longer than the callback's own limit, so that the time-out is reported as the filter's.
         timeout=scenario.timeout + 1,
         callback_timeout=scenario.timeout,
         answer_timeout=scenario.timeout,

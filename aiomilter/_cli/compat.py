@@ -15,7 +15,7 @@ from aiomilter._cli.beside import look_in
 from aiomilter._cli.parsing import seconds, whole
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter.compat import children, install, limit
-from aiomilter.compat.session import status_of
+from aiomilter.compat.uncaught import status_of
 from aiomilter.options import Options
 
 __all__ = ["add_parser"]
@@ -54,7 +54,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--any-octets",
         action="store_true",
-        help="hand over names that are no UTF-8, with surrogates, instead of answering 451 for the program",
+        help="hand over names that are not UTF-8, with surrogates, instead of answering 451 for the program",
     )
     parser.add_argument("script", metavar="SCRIPT", help="the program")
     arguments = parser.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER, help="its arguments")
@@ -93,7 +93,7 @@ def _compat(options: argparse.Namespace) -> int:
     except SystemExit as end:
         status = status_of(end.code)
     except BaseException as error:  # the end of the program, whatever it is
-        # As Python ends a program, but for the frames that are not the program's.
+        # As Python ends a program, except that frames of ours are left out.
         traceback = _own(error.__traceback__)
         sys.excepthook(type(error), error.with_traceback(traceback), traceback)
         if isinstance(error, KeyboardInterrupt):
@@ -117,7 +117,7 @@ def _join() -> None:
             try:
                 thread.join()
             except KeyboardInterrupt:
-                return  # as Python then
+                return  # as Python does then
 
 
 def _own(traceback: TracebackType | None) -> TracebackType | None:

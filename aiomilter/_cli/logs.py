@@ -61,7 +61,7 @@ def set_up(level: str, *, process: bool = False) -> None:
 
 
 def _never_wait(form: logging.Formatter) -> None:
-    """Replace stderr by a stream that waits for nobody; what tests have put in its place stays."""
+    """Replace stderr by a stream that never waits; a stream that tests have put in its place stays."""
     try:
         fd = sys.stderr.fileno()
         sys.stderr.flush()
@@ -69,7 +69,7 @@ def _never_wait(form: logging.Formatter) -> None:
         return
 
     def notice(count: int) -> str:
-        what = "%d records were dropped: nobody read them from stderr"
+        what = "%d records were dropped: stderr was not read"
         return form.format(logging.LogRecord("aiomilter", logging.WARNING, __file__, 0, what, (count,), None))
 
     unread = Unread(fd, notice)
@@ -147,7 +147,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Write a warning as a record: ours says what is wrong, others also where in the code."""
+    """Write a warning as a record: one of ours in a sentence, another with its place in the code."""
     ours = category is RuntimeWarning and filename.startswith(_PACKAGE)
     text = str(message) if ours else f"{filename}:{lineno}: {category.__name__}: {message}"
     logging.getLogger("aiomilter").warning("%s", text)

@@ -12,7 +12,7 @@ from aiomilter._serving.access import group_number, networks_of, user_number
 from aiomilter.addresses import parse
 from aiomilter.exceptions import AddressError, MilterError
 from aiomilter.handler import STAGE_OF
-from aiomilter.wire.constants import Stage
+from aiomilter.wire.constants import Stage, near_stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Response
 
 __all__ = [
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and where to read more."""
+        """Print the error, and where the help is."""
         print(f"{self.prog}: {safe(message)}; see '{self.prog} --help'", file=sys.stderr)
         raise SystemExit(USAGE)
 
@@ -115,7 +115,10 @@ def seconds_by_stage(text: str, *, bare: bool = True, zero: bool = False) -> tup
     name, equals, number = text.rpartition("=")
     stage = _STAGES.get(name, STAGE_OF.get(name))
     if stage is None and (equals or not bare):
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_STAGES)} before the '=', found {name!r}")
+        what = f"expected one of {', '.join(_STAGES)} before the '=', found {name!r}"
+        near = near_stage(name)
+        hint = f"; did you mean {near.name.lower()}={number}?" if near is not None else ""
+        raise argparse.ArgumentTypeError(what + hint)
     return stage, seconds(number, zero=zero)
 
 

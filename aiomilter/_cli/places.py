@@ -14,7 +14,7 @@ def started_in() -> str:
     try:
         here = os.getcwd()
         return name if os.path.isabs(name) and os.path.samefile(name, here) else here
-    except OSError:  # one of them is no longer there
+    except OSError:  # one of them no longer exists
         return name if os.path.isabs(name) else os.sep
 
 

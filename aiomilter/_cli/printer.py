@@ -1,4 +1,4 @@
-"""What comes out of the embedded SMTP server, printed."""
+"""Messages that the embedded SMTP server has handled, printed."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ __all__ = ["Printer"]
 
 
 class Printer:
-    """Prints what comes out of the SMTP server, as long as somebody reads it."""
+    """Prints each message that the SMTP server has handled, as long as stdout is read."""
 
     def __init__(self) -> None:
         self._read = True
@@ -37,7 +37,7 @@ def _lines(outcome: "Outcome") -> Iterator[str]:
     for recipient in message.recipients:
         yield " ".join(["to", *map(safe, (recipient.path, *recipient.params))])
     if not message.recipients:
-        yield "to nobody"
+        yield "to no recipient"
     if message.quarantine is not None:
         yield f"held: {safe(message.quarantine)}"
     yield "--------"

@@ -28,7 +28,7 @@ _import = builtins.__import__
 
 
 def real(path: str) -> str:
-    """Return a path without links; "" if that cannot be told, since the current directory is no longer there."""
+    """Return a path without links; "" where it is unknown, since the current directory no longer exists."""
     try:
         return os.path.realpath(path)
     except OSError:
@@ -38,7 +38,7 @@ def real(path: str) -> str:
 def home_of(module: ModuleType | None) -> str | None:
     """Return the directory that a top-level module or package was found in."""
     found = [os.path.dirname(place) for place in _places(module)]
-    # Of a namespace package more than one, and what is installed is not what was meant.
+    # A namespace package has more than one, and an installed part is not the one that was meant.
     return next((home for home in found if os.path.basename(home) not in INSTALLED), found[0] if found else None)
 
 
@@ -76,8 +76,8 @@ class Release:
     """Modules that were loaded together.
 
     Args:
-        homes: Directories, without links; what is installed is not theirs.
-        names: Modules that belong to it wherever they are, with what is below them.
+        homes: Directories, without links; installed packages do not count as theirs.
+        names: Modules that belong to it wherever they are, with their submodules.
     """
 
     newest: ClassVar[tuple[str, ...]] = ()

@@ -1,8 +1,8 @@
-"""Loading a filter at start, and anew at every reload, as a start would: all of a release, or nothing.
+"""Loading a filter at the start and at each reload: a reload replaces all of a release, or nothing.
 
-A reload imports in a thread of its own, where no event loop runs, so that mail goes on meanwhile.  What a filter makes while it
-is imported may belong to the thread that imports it, as signal handlers and sqlite3's connections do, and a directory that it
-has changed to is that of the whole process: then it is imported in the thread that serves, between two events.
+A reload imports in a thread of its own, where no event loop runs, so that mail goes on meanwhile.  Some
+objects that a filter makes at import belong to the importing thread, as signal handlers and sqlite3's connections do, and a
+change of directory concerns the whole process: such a filter is imported in the serving thread, between two events.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from aiomilter._cli import logs
 from aiomilter._cli.beside import look_in
 from aiomilter._cli.release import INSTALLED, Release, home_of, real, under
 from aiomilter._cli.target import Target, from_source, load, module_name
-from aiomilter._cli.terminal import nobody_is_asked
+from aiomilter._cli.terminal import without_prompts
 from aiomilter._cli.trouble import Trouble
 from aiomilter.daemon import signals_kept
 from aiomilter.server import Factory
@@ -33,7 +33,7 @@ _OF_A_THREAD: Final = ("main thread", "event loop in thread")
 
 
 class Loader:
-    """Loads TARGET for a daemon, once at its start and then anew.
+    """Loads TARGET for a daemon, at its start and at each reload.
 
     Args:
         target: Where the filter is.
@@ -65,7 +65,7 @@ class Loader:
         with contextlib.ExitStack() as stack:
             if later:
                 stack.enter_context(from_source())
-                stack.enter_context(nobody_is_asked())
+                stack.enter_context(without_prompts())
                 with contextlib.suppress(OSError):
                     os.chdir(self._target.directory)
             self._follow_links()
@@ -74,23 +74,23 @@ class Loader:
         return factory
 
     @asynccontextmanager
-    async def anew(self) -> AsyncIterator[Factory]:
-        """Load it with its code as it is now; if the block fails, modules, path, directory and logging are as they were.
+    async def reload(self) -> AsyncIterator[Factory]:
+        """Load its present code; if the block fails, modules, path, directory and logging are as they were.
 
-        Loaded anew are the target and what is imported from beside it: modules and packages in its directory and below, or
+        Reloaded are the target and its neighbours: modules and packages in its directory and below, or
         for ``package.module`` in the directory of the package; where a link was switched, those of the directory that it led
-        to, too.  Of what is installed (in ``site-packages``) only the package that is named itself; extension modules,
-        Python's own and aiomilter never: for these the process has to be restarted.
+        to, too.  Of installed packages (in ``site-packages``) only the one that is named; extension modules,
+        Python's own and aiomilter are never reloaded: for these restart the process.
 
         Raises:
             Trouble: It names no factory now.
         """
         if self._importing is not None:
             await asyncio.wait((self._importing,))
-        # Releases that serve nobody any more hold themselves, all that their modules hold with them.
+        # Old releases are reference cycles that hold all their modules.
         gc.collect()
         attempt = _Attempt(self._target, self._homes, self._names)
-        path, links = self._path_anew(), self._links
+        path, links = self._fresh_path(), self._links
         try:
             homes = self._begin(attempt, path)
             try:
@@ -159,7 +159,7 @@ class Loader:
     # ------------------------------------------------------------------------------------------------- where it is
 
     def _follow_links(self) -> None:
-        """Have the path lead where its links lead now, so that what is imported late is of the same release."""
+        """Resolve the links of the path as they are now, so that late imports are of the same release."""
         self._links = {}
         for position, entry in enumerate(sys.path):
             place = real(entry) if entry else ""
@@ -167,7 +167,7 @@ class Loader:
                 self._links[place] = entry
                 sys.path[position] = place
 
-    def _path_anew(self) -> list[str]:
+    def _fresh_path(self) -> list[str]:
         """Return the path for another release: links as they were given, and nothing that the one before has put there."""
         path = []
         for entry in sys.path:
@@ -178,7 +178,7 @@ class Loader:
         return path
 
     def _homes_now(self) -> tuple[str, ...]:
-        """Return the directory that the target is in, unless that is one of what is installed."""
+        """Return the target's directory, unless packages are installed there."""
         if self._target.file is not None:
             return (real(os.path.dirname(real(str(self._target.file)))),)
         top = self._target.place.partition(".")[0]
@@ -229,7 +229,7 @@ class _Attempt:
         """Whether the process is no longer in the directory it was started in."""
 
     def begin(self, path: list[str]) -> None:
-        """Have all be as it was before the release that serves was loaded."""
+        """Restore the state from before the serving release was loaded."""
         self._old.set_aside()
         sys.path[:] = path
         if self.moved:
@@ -238,7 +238,7 @@ class _Attempt:
         importlib.invalidate_caches()
 
     def make_way(self, homes: tuple[str, ...]) -> None:
-        """Set aside what was imported from where the new release is."""
+        """Set aside the modules that were imported from the new release's directories."""
         self._in_the_way = Release(homes, ())
         self._in_the_way.set_aside()
         Release.newest = homes
@@ -246,7 +246,7 @@ class _Attempt:
 
     def load(self) -> Factory:
         """Run the user's code."""
-        with from_source(), nobody_is_asked():
+        with from_source(), without_prompts():
             return load(self._target)
 
     def is_of_this_thread(self) -> bool:

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 _DESCRIPTION: Final = """\
-Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then end in their own time, a second signal ends them now.
-SIGHUP loads the filter anew for new connections, and the TLS certificate; if that fails, the log says why and the old one
-serves on.
-Each message is a line on stderr.
+Serve a filter until SIGTERM or SIGINT; open SMTP sessions may then finish, a second signal closes them.
+SIGHUP reloads the filter, for new connections, and the TLS certificate; if that fails, the log says why and the old filter
+stays in service.
+Each message is a line on stderr.  --help-all lists all options, 'aiomilter help options' explains them.
 """
 _EPILOG: Final = """\
 SOCKET is where the MTA finds the filter:
   inet:8890@127.0.0.1    TCP, one address        inet:8890       TCP, all addresses
   inet6:8890@::1         TCP, IPv6               unix:/run/filter.sock
-  fd:3   fd:NAME         a socket that was handed over; without --listen, all that systemd has handed over
-STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --callback-timeout mail=20, or the callback
+  fd:3   fd:NAME         an inherited socket; without --listen, all sockets that systemd passes
+STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as in --answer-timeout mail=20, or the callback
 of one, as in envfrom=20.
 ANSWER is tempfail (the client tries again later), reject, accept, continue, or an SMTP reply as in '451 4.3.0 Try again later'.
 
@@ -63,7 +63,12 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.set_defaults(command=_run, parser=parser)
     parser.add_argument("target", metavar="TARGET", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
     parser.add_argument(
-        "--listen", metavar="SOCKET", action="append", default=[], type=socket_text, help="where; may be repeated"
+        "--listen",
+        metavar="SOCKET",
+        action="append",
+        default=[],
+        type=socket_text,
+        help="where to listen; may be repeated",
     )
     _add_smtp(parser.add_argument_group("trying it without an MTA"))
     add_options(parser, Options, RunOptions)
@@ -73,11 +78,11 @@ def _add_smtp(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--smtp",
         metavar="[HOST:]PORT",
-        help="also be an SMTP server that asks this filter, relays nothing and prints what comes out;"
+        help="also be an SMTP server that asks this filter, relays nothing and prints each delivered message;"
         " without HOST on the loopback, port 0 is a free one",
     )
     group.add_argument(
-        "--store", metavar="DIR", help="put what comes out there, ID.eml and ID.json, instead of printing it"
+        "--store", metavar="DIR", help="store delivered messages there, ID.eml and ID.json, instead of printing them"
     )
     group.add_argument(
         "--smtp-size", metavar="OCTETS", type=whole, default=10_240_000, help="largest message (default: %(default)s)"
@@ -97,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    """Return what is asked for; files are found from here on wherever the filter changes its directory to."""
+    """Return the settings, with absolute paths: a filter may change the directory."""
     own = given(arguments, RunOptions)
     if "uvloop" not in own and not is_installed("uvloop"):
         own["uvloop"] = False  # a file of that name beside the filter is not the library
@@ -147,7 +152,7 @@ def _check_together(arguments: argparse.Namespace, options: RunOptions) -> None:
 
 
 def _message_taker(arguments: argparse.Namespace) -> Callable[["Outcome"], None]:
-    """Return what takes the messages that come out of the SMTP server, after a look at what it needs."""
+    """Return the function that prints or stores messages of the SMTP server, after checking that it can."""
     try:
         from aiomilter.smtp import split_address, store
     except ModuleNotFoundError as error:

@@ -1,12 +1,9 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from ssl import SSLContext
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
 from aiomilter._cli import logs
 from aiomilter._cli.options import RunOptions
@@ -14,14 +11,16 @@ from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
+from aiomilter._process.composite import Composite
+from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
 from aiomilter._process.systemd import Systemd
 from aiomilter._serving.sharing import AcceptBalancer
-from aiomilter.daemon import GIVEN_UP, RELOADED, RELOADING, UNCHANGED, run_service, run_workers
+from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, ServeOptions
-from aiomilter.server import Server
+from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
     from aiomilter.smtp import Front, Outcome
@@ -72,15 +71,16 @@ def run_alone(
     Args:
         settings: What to serve, and how.
         sockets: Where to listen.
-        systemd: Is told how the service does.
-        on_message: Takes what comes out of the SMTP server.
+        systemd: Gets the status of the service.
+        on_message: Called with each message that the SMTP server has handled.
 
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    service = _service(settings, sockets, on_message=on_message)
+    server = _server(settings, sockets)
+    front = [partial(_front, settings, server, on_message)] if settings.smtp is not None else []
     try:
-        run_service(service, uvloop=settings.options.uvloop, reload=service.reload, systemd=systemd)
+        run_service(Composite(server, *front), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(settings.target, error) from None
     return 0
@@ -94,13 +94,15 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     """
     observer = Guard(LogObserver())
 
-    def make(share: AcceptBalancer, later: bool) -> _FilterService:
-        return _service(settings, sockets, share=share, later=later)
+    def make(share: AcceptBalancer, later: bool) -> _FilterServer:
+        server = _server(settings, sockets, later=later)
+        server.share(share)
+        return server
 
     def report(error: BaseException, what: str) -> int:
         trouble = _end_trouble(settings.target, error)
         if what:
-            _log_trouble(observer, what, trouble, error)
+            observer.tell(Lifecycle(SERVER, LifecycleKind.RELOAD_FAILED, *_failure(what, trouble, error)))
         else:
             tell(trouble)
         return trouble.status
@@ -122,45 +124,49 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
         raise Trouble(f"cannot start workers: {error.strerror or error}") from None
 
 
-def _service(
-    settings: Settings,
-    sockets: list[str],
-    *,
-    share: AcceptBalancer | None = None,
-    later: bool = False,
-    on_message: Callable[["Outcome"], None] | None = None,
-) -> "_FilterService":
+def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "_FilterServer":
     options = settings.serve_options()
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        server = Server(factory, sockets, options)
+        return _FilterServer(loader, factory, sockets, options, settings)
     except ValueError as error:
         raise Trouble(str(error)) from None
-    if share is not None:
-        server.share(share)
-    return _FilterService(server, loader, options.ssl, settings, on_message)
+
+
+def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
+    """Return the SMTP server in front of a server that listens."""
+    from aiomilter.smtp import front
+
+    return front(
+        settings.smtp or "",
+        server.addresses[0],
+        on_message=on_message,
+        max_message_size=settings.max_message_size,
+        drain_timeout=server.drain_timeout,
+    )
 
 
 def _end_trouble(target: str, error: BaseException) -> Trouble:
     if isinstance(error, Trouble):
         return error
+    if isinstance(error, OSError) and _is_of_listening(error):
+        return smtp_trouble(error)  # the server itself raises Trouble
     if isinstance(error, RuntimeError) and str(error).startswith("factory: "):
         return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
     return Trouble(f"{target} failed at its end: {type(error).__name__}: {error}", details=own_traceback(error))
 
 
-def _log_trouble(observer: Guard, what: str, trouble: Trouble, error: BaseException) -> None:
-    """Write a record on what could not be done, with the user's own exception where there is more to be seen in that."""
+def _failure(what: str, trouble: Trouble, error: BaseException) -> tuple[str, BaseException | None]:
+    """Return a sentence for the log on what failed, and the user's own exception if its traceback shows more."""
     cause = error.__context__ if trouble is error else error
     shown = cause.with_traceback(own_frames(cause)) if trouble.details and cause is not None else None
-    text = f"cannot {what}: {trouble}; {UNCHANGED}"
-    observer.tell(Lifecycle(SERVER, LifecycleKind.RELOAD_FAILED, text, shown))
+    return f"cannot {what}: {trouble}; {UNCHANGED}", shown
 
 
 def _socket_trouble(error: OSError, target: str) -> Trouble:
-    """Return what to say to an OSError at start, which may be the filter's own."""
+    """Return the error message for an OSError at the start, which may be the filter's own."""
     if _is_of_listening(error):
         return Trouble(str(error.strerror))
     return start_trouble(target, error)
@@ -170,135 +176,67 @@ def _is_of_listening(error: OSError) -> bool:
     return str(error.strerror).startswith("cannot listen")
 
 
-class _FilterService:
-    """The server, and the SMTP server in front of it.
+class _FilterServer(Server):
+    """A server that loads its filter and its certificate anew at each reload.
 
     Args:
-        server: Not yet entered.
         loader: Has loaded its filter.
-        context: Its TLS; None if it speaks none.
+        factory: What that has found.
+        sockets: Where to listen.
+        options: Of the server.
         settings: What the command line asks for.
-        on_message: Gets what comes out of the SMTP server.
     """
 
     def __init__(
-        self,
-        server: Server,
-        loader: Loader,
-        context: SSLContext | None,
-        settings: Settings,
-        on_message: Callable[["Outcome"], None] | None,
+        self, loader: Loader, factory: Factory, sockets: list[str], options: Options, settings: Settings
     ) -> None:
-        self.drain_timeout = server.drain_timeout
-        self._server = server
+        super().__init__(factory, sockets, options)
         self._loader = loader
-        self._context = context
-        self._on_message = on_message
+        self._context = options.ssl
         self._settings = settings
-        self._front: Front | None = None
-        self._stack = AsyncExitStack()
 
-    @property
-    def broken(self) -> asyncio.Event:
-        """As of the server."""
-        return self._server.broken
-
-    async def __aenter__(self) -> Self:
+    async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
 
         Raises:
             Trouble: That failed.
         """
         try:
-            await self._stack.enter_async_context(self._server)
-            if self._settings.smtp is not None:
-                await self._start_front(self._settings.smtp)
-        except Trouble as trouble:
-            raise await self._not_started(trouble) from None
+            await super().start(listen=listen)
         except OSError as error:
-            raise await self._not_started(_socket_trouble(error, self._settings.target)) from None
+            raise _socket_trouble(error, self._settings.target) from None
         except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
-            raise await self._not_started(start_trouble(self._settings.target, error)) from None
-        except asyncio.CancelledError:
-            await self._server.close()
-            raise
+            raise start_trouble(self._settings.target, error) from None
         logs.go_on(self._settings.options.log_level)
-        return self
 
-    async def _not_started(self, trouble: Trouble) -> Trouble:
-        await self._server.close()
-        return trouble
+    async def reload(self, factory: Factory | None = None) -> None:
+        """Load the filter and the certificate anew for new connections; one that is given is not loaded.
 
-    async def _start_front(self, where: str) -> None:
-        from aiomilter.smtp import front
-
-        smtp = front(
-            where,
-            self._server.addresses[0],
-            on_message=self._on_message,
-            max_message_size=self._settings.max_message_size,
-            drain_timeout=self.drain_timeout,
-        )
-        try:
-            self._front = await self._stack.enter_async_context(smtp)
-        except OSError as error:
-            raise smtp_trouble(error) from None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End both, the front first."""
-        await self._stack.__aexit__(kind, error, traceback)
-
-    async def reload(self) -> bool:
-        """Load the filter and the certificate anew for new connections.
-
-        Returns:
-            Whether that worked; the log says what has happened.
+        Raises:
+            ReloadFailed: That failed.
         """
-        target, server = self._settings.target, self._server
-        server.tell_reload(LifecycleKind.RELOADING, RELOADING)
+        if factory is not None:
+            await super().reload(factory)
+            return
         try:
             tls(self._settings.tls_files)  # if it cannot be used, nothing has changed yet
-            async with self._loader.anew() as factory:
-                await self._server.reload(factory)
-        except asyncio.CancelledError:
-            server.tell_reload(LifecycleKind.RELOAD_CANCELLED, GIVEN_UP)
-            raise
-        except Exception as error:  # noqa: BLE001  # the user's code; it is logged, and what has served so far goes on
-            trouble = error if isinstance(error, Trouble) else start_trouble(target, error)
-            _log_trouble(server.observer, "reload", trouble, error)
-            return False
+            async with self._loader.reload() as loaded:
+                await super().reload(loaded)
+        except Exception as error:  # the user's code; logged, and the old filter stays in service
+            trouble = error if isinstance(error, Trouble) else start_trouble(self._settings.target, error)
+            raise ReloadFailed(*_failure("reload", trouble, error)) from error
         logs.go_on(self._settings.options.log_level)
         try:
             self._renew_tls()
         except Trouble as trouble:  # the files have changed since a moment ago
             what = f"reloaded the filter alone: {trouble}; TLS goes on as before"
-            server.tell_reload(LifecycleKind.RELOAD_FAILED, what)
-            return False
-        server.tell_reload(LifecycleKind.RELOADED, RELOADED)
-        return True
+            raise ReloadFailed(what) from None
 
     def _renew_tls(self) -> None:
-        """Have the context that serves use the files as they are now.
+        """Load the present files into the context that is in use.
 
-        Another tries them first: what has failed to load could not be put back.
+        Another context loads them first: after a failed load this one could not be restored.
         """
         if self._context is not None:
             tls(self._settings.tls_files)
             load_tls(self._context, self._settings.tls_files)
-
-    async def drain(self, timeout: float | None = None) -> None:
-        """Drain both at once: neither takes anybody new, and what the one waits for the other still answers."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._server.drain(timeout))
-            if self._front is not None:
-                tasks.create_task(self._front.drain(timeout))
-
-    async def close(self) -> None:
-        """Close both."""
-        try:
-            if self._front is not None:
-                await self._front.close()
-        finally:
-            await self._server.close()

@@ -1,4 +1,4 @@
-"""What TARGET names: a factory of filters, in a file or in a module."""
+"""Finding TARGET: a factory of filters, in a file or in a module."""
 
 import contextlib
 import importlib
@@ -51,7 +51,7 @@ class Target:
 
     @classmethod
     def named(cls, text: str) -> Self:
-        """Return what TARGET names in the current directory.
+        """Find TARGET from the current directory.
 
         Args:
             text: ``path/to/file.py``, ``path/to/file.py:attribute``, ``module`` or ``module:attribute``.
@@ -85,7 +85,7 @@ def load(target: Target) -> Factory:
 
 @contextlib.contextmanager
 def from_source() -> Iterator[None]:
-    """Import from source alone: compiled code is told from stale one by its time in seconds, and a quick hand is faster."""
+    """Import from source alone: stale compiled code is detected by times in seconds, and a quick edit is faster."""
     before = sys.pycache_prefix, sys.dont_write_bytecode
     sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
     try:
@@ -120,14 +120,14 @@ def _from_file(place: str, file: Path) -> ModuleType:
         raise Trouble(f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME")
     if file.is_dir():
         raise Trouble(f"{shown!r} is a directory; name a file in it, as in {Path(place) / 'filter.py'}")
-    # As `python FILE.py` would have it: what lies beside the file can be imported.
+    # As with `python FILE.py`: neighbours of the file can be imported.
     look_in(str(file.resolve().parent))
     name = module_name(file)
-    # Not through a link to the directory: that may lead elsewhere once what lies there is opened.
+    # Not through a link to the directory: the link may be switched later.
     path = file.parent.resolve() / file.name
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise Trouble(f"{shown!r} is no Python file; its name has to end in .py")
+        raise Trouble(f"{shown!r} is not a Python file; its name has to end in .py")
     if isinstance(spec.loader, SourceFileLoader):
         spec.loader = _AsScript(name, spec.loader.path)
     module = importlib.util.module_from_spec(spec)
@@ -149,7 +149,7 @@ def _from_module(name: str, directory: str) -> ModuleType:
     here = Path(directory).resolve()
     look_in(str(here))
     if not all(part.isidentifier() for part in name.split(".")):
-        raise Trouble(f"{name!r} is no module; write FILE.py, FILE.py:NAME or MODULE:NAME")
+        raise Trouble(f"{name!r} is not a module; write FILE.py, FILE.py:NAME or MODULE:NAME")
     if is_taken(name) and (here / f"{name}.py").exists():
         raise Trouble(f"{name!r} is {whose(name)} module; for the file here write its path, as in ./{name}.py")
     try:
@@ -208,7 +208,7 @@ def own_frames(error: BaseException) -> TracebackType | None:
 
 
 def _without_imports(frames: TracebackType | None) -> TracebackType | None:
-    """Leave out what of ours stands between an ``import`` and what that imports, as Python does with its own."""
+    """Leave out our frames between an ``import`` and the imported module, as Python does with its own."""
     own = None
     for frame in reversed(list(_each(frames))):
         if not is_between(frame.tb_frame.f_code):
@@ -230,7 +230,7 @@ def _is_ours(filename: str) -> bool:
 
 
 def start_trouble(target: str, error: Exception) -> Trouble:
-    """Return what to say where the filter cannot be made."""
+    """Return the error message for a filter that cannot be made."""
     if isinstance(error, TypeError) and str(error).startswith("factory: "):
         return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
     if isinstance(error, ResolverError):
@@ -280,7 +280,7 @@ def _needs_nothing(factory: Callable[..., object]) -> bool:
     except TypeError:
         return False
     except ValueError:
-        pass  # a callable that does not tell
+        pass  # a callable without a signature
     return True
 
 
@@ -294,7 +294,7 @@ def _checked(found: object, target: str) -> Factory:
         name = type(found).__name__
         raise Trouble(f"{target} is one filter, but each connection needs its own; name the class {name} instead")
     if isinstance(found, type) and not issubclass(found, Milter) and not hasattr(found, "wants"):
-        raise Trouble(f"{target} is a class, but no subclass of aiomilter.Milter")
+        raise Trouble(f"{target} is a class, but not a subclass of aiomilter.Milter")
     if not callable(found):
         raise Trouble(
             f"{target} is of type {type(found).__name__}; expected a subclass of aiomilter.Milter or a factory"

@@ -1,4 +1,4 @@
-"""The terminal: nothing of what is written there may be taken for a command by one, and nobody who sits there is asked."""
+"""Text that is safe to print on a terminal, and filters that cannot prompt on one."""
 
 import contextlib
 import getpass
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-__all__ = ["nobody_is_asked", "safe", "safe_octets"]
+__all__ = ["safe", "safe_octets", "without_prompts"]
 
 _SURROGATE: Final = re.compile(r"[\udc80-\udcff]")
 
@@ -17,7 +17,7 @@ def safe(text: str, *, also: str = "") -> str:
     r"""Return ``text`` with everything that does not print as itself written as ``\x1b`` or ``\u202e``.
 
     Args:
-        text: From anywhere; surrogates stand for octets that are no UTF-8, and come out as these, ``\xff``.
+        text: From anywhere; surrogates stand for octets that are not UTF-8, and are written as such: ``\xff``.
         also: Characters to leave as they are: ``"\t"``, ``"\n\t"``.
     """
     if text.isprintable():
@@ -38,16 +38,16 @@ def safe_octets(octets: bytes) -> str:
 
 
 @contextlib.contextmanager
-def nobody_is_asked() -> Iterator[None]:
-    """Have ``input()`` and ``getpass()`` raise EOFError at once: nobody sits there to answer, and mail must not wait."""
+def without_prompts() -> Iterator[None]:
+    """Have ``input()`` and ``getpass()`` raise EOFError at once: a daemon has no terminal, and mail must not wait for one."""
     before, ask = sys.stdin, getpass.getpass
     with open(os.devnull) as nothing:
-        sys.stdin, getpass.getpass = nothing, _ask_nobody
+        sys.stdin, getpass.getpass = nothing, _refuse_to_ask
         try:
             yield
         finally:
             sys.stdin, getpass.getpass = before, ask
 
 
-def _ask_nobody(*_: object, **__: object) -> NoReturn:
-    raise EOFError("a daemon asks nobody for a password")
+def _refuse_to_ask(*_: object, **__: object) -> NoReturn:
+    raise EOFError("a daemon cannot ask for a password")

@@ -66,5 +66,5 @@ def load_tls(context: ssl.SSLContext, files: Files) -> None:
 
 def _no_pass_phrase(key: str) -> NoReturn:
     """Refuse: without this OpenSSL asks the terminal, and at a reload all sessions wait for whoever sits there."""
-    what = f"cannot use {key!r} for TLS: its private key is encrypted, and a daemon asks nobody for the pass phrase"
+    what = f"cannot use {key!r} for TLS: its private key is encrypted, and a daemon cannot ask for the pass phrase"
     raise Trouble(f"{what}; store the key without one, as 'openssl pkey -in FILE -out FILE' writes it")

@@ -1,4 +1,4 @@
-"""How a command ends badly: one line for the user, and an exit code."""
+"""Errors of a command: one line for the user, and an exit code."""
 
 import errno
 import sys
@@ -13,7 +13,7 @@ USAGE: Final = 2
 
 
 class Trouble(Exception):
-    """A mistake of the user, or of the surroundings: its message names the cause and the mend.
+    """A mistake of the user, or in the environment: its message names the cause and the remedy.
 
     Args:
         message: One line.
@@ -42,7 +42,7 @@ _MENDS: Final = {
 
 
 def smtp_trouble(error: OSError) -> Trouble:
-    """Return what to say where the SMTP server cannot listen, with the mend behind what the error says itself."""
+    """Return the error message for an SMTP server that cannot listen, with a remedy."""
     what = error.strerror or str(error)
     mend = _MENDS.get(error.errno or 0)
     return Trouble(f"{what}; {mend}" if mend else what)

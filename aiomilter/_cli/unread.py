@@ -1,4 +1,4 @@
-"""A stream for records that never waits for its reader: what nobody reads is kept, up to a limit, then dropped and counted."""
+"""A stream for records that never waits for its reader: unread records are kept up to a limit, then dropped and counted."""
 
 import io
 import os

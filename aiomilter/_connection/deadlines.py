@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from aiomilter.options import Options
-from aiomilter.wire.constants import Command, Stage
+from aiomilter.wire.constants import STAGE_OF_COMMAND, Command, Stage
 from aiomilter.wire.framing import Lookahead
 
 __all__ = ["Clock", "Deadlines", "Waiting"]
@@ -27,7 +27,6 @@ _EARLY: Final = 0.001
 """So many seconds before its time a timer may fire: uvloop counts milliseconds."""
 _FAR: Final = 86_400.0
 """So many seconds ahead at most the timer is armed, since no loop takes just any number; it is then armed again."""
-_STAGES: Final = {int(stage.command): stage for stage in Stage}
 
 
 class Clock(Protocol):
@@ -46,7 +45,7 @@ class Waiting(Protocol):
     """The session whose callback waits."""
 
     def takes_progress(self, stage: Stage) -> bool:
-        """Return whether the MTA, which waits for the answer of a step, takes PROGRESS now."""
+        """Return whether the MTA, which waits for the answer of a stage, takes PROGRESS now."""
         ...
 
     def tell_progress(self) -> None:
@@ -68,7 +67,7 @@ class Waiting(Protocol):
 
 
 class _Asked(NamedTuple):
-    """What the MTA waits for: the answer of a step, and since when its packet is here."""
+    """What the MTA waits for: the answer of a stage, and since when its packet is here."""
 
     stage: Stage
     since: float
@@ -155,7 +154,7 @@ class Deadlines:
         Args:
             callback: Its name.
             seconds: The time it may take; None for a turn of others, which has nothing to answer and cannot be late.
-            asked: The step whose answer its packet brings; None if that has none.
+            asked: The stage whose answer its packet brings; None if that has none.
             lookahead: Walks over what is behind its packet.
             left: How many octets are there.
         """
@@ -244,7 +243,7 @@ class Deadlines:
         if found is None and walk.found is not None:
             place = self._walked_from + walk.walked
             since = next(when for end, when in self._arrivals if place <= end)
-            self._behind = _Asked(_STAGES[walk.found], since)
+            self._behind = _Asked(STAGE_OF_COMMAND[walk.found], since)
         return found
 
     def _arm(self, now: float, due: float) -> None:

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import ClassVar, Final, cast
 
+from aiomilter._connection.answering import Answering
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.native import NativeAnswering
-from aiomilter._connection.session import Answering, Session
+from aiomilter._connection.reports import report_peer_error
+from aiomilter._connection.session import Session
 from aiomilter._connection.suspension import Reason
 from aiomilter._connection.tasks import ConnectionTask, Continuation, Run
 from aiomilter._serving.memory import MemoryLimit
@@ -210,8 +212,8 @@ class MilterProtocol(asyncio.Protocol):
         """Have the system acknowledge now what came and is not answered; an answer would do that.
 
         MTAs write with Nagle's algorithm on, which holds back a packet until the one before is acknowledged, and that the
-        system does after 40 ms.  Sendmail writes the macros of a step and the step itself one after the other; so does Postfix
-        where another of its processes writes the step (``benchmarks postfix``).
+        system does after 40 ms.  Sendmail writes the macros of a stage and its packet one after the other; so does Postfix
+        where another of its processes writes the packet (``benchmarks postfix``).
         """
         if self._transport is not None and not self._lost:
             with contextlib.suppress(OSError):
@@ -512,7 +514,7 @@ class MilterProtocol(asyncio.Protocol):
             self._time_writing()
             return
         what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-        self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
+        report_peer_error(self._session, PeerErrorKind.WRITE_TIMEOUT, what)
         self._abort()
 
 

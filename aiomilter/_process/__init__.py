@@ -1,4 +1,6 @@
-"""What a process is made of whose only purpose is to serve.
+"""What a process that does nothing but serve is made of.
 
-``lifecycle`` starts, reloads, drains and stops; ``systemd`` tells the service manager; ``workers`` serve in several processes.
+In reading order: ``lifecycle`` starts, reloads, drains and stops a service; ``systemd`` reports that to the service manager.
+Where several processes serve, ``supervisor`` leads them, ``forking`` starts one, ``worker`` is what runs in it, and ``channel``
+has the words between them.
 """

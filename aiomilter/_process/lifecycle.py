@@ -1,182 +1,241 @@
-"""The life of what serves: it starts, is told to reload, to let go or to stop, and ends well."""
+"""The server's lifecycle: start, reload, drain, stop.
+
+``run`` is the one place that leads a service through it, for ``aiomilter run``, :func:`aiomilter.run`, their workers, and
+``milter.main()`` of compat.  They differ in what requests each stage, by a :class:`Control`, and in what is notified of it, a
+:class:`ServiceManager`.  Workers are processes, which their supervisor starts, reloads and stops without an event loop; each of
+them runs its service here.
+"""
 
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final, Protocol
 
 from aiomilter._serving.shielded import settle
+from aiomilter.observe import LifecycleKind
 
-__all__ = ["Control", "Reload", "Service", "ServiceManager", "run"]
+__all__ = ["UNCHANGED", "Control", "MainService", "NoManager", "ReloadFailed", "Service", "ServiceManager", "run"]
 
-Reload: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
-"""Loads a filter anew and returns whether that worked; what it has begun and what it could not do, it has logged.  It is
-cancelled if another is asked for, or the end."""
-_T = TypeVar("_T")
-
+UNCHANGED: Final = "nothing has changed"
 _SERVING: Final = "Serving"
+_SERVING_AS_BEFORE: Final = "Serving; the last reload failed, see the log"
 
 
-class Service(AbstractAsyncContextManager[object], Protocol):
-    """What runs until a signal comes: a :class:`aiomilter.Server`, or one together with what goes with it."""
+class Service(Protocol):
+    """A service is anything that can start, reload, drain and close: a :class:`aiomilter.Server`, an SMTP server in front."""
+
+    async def start(self) -> None:
+        """Begin to serve.  What cannot start, or is cancelled meanwhile, leaves nothing open."""
+
+    async def reload(self) -> None:
+        """Serve new connections by what is configured now; open ones finish as they began.
+
+        Raises:
+            Exception: That failed, and nothing has changed; see :class:`ReloadFailed`.
+        """
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Accept no more, and wait until what is open has ended, at most for ``timeout``; cancelled meanwhile, close."""
+
+    async def close(self) -> None:
+        """End everything now; a second time, do nothing."""
+
+
+class MainService(Service, Protocol):
+    """A service that a process runs for."""
 
     drain_timeout: float
+    """Seconds that a drain may take after a request to stop."""
 
     @property
     def broken(self) -> asyncio.Event:
         """Set while it cannot serve, and will not by itself."""
 
-    async def drain(self, timeout: float | None = None) -> None:
-        """End what is open in its own time, within ``timeout``; cancelled meanwhile, close."""
+    def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
+        """Report a sentence on its lifecycle to its observers."""
 
-    async def close(self) -> None:
-        """End everything now."""
+
+class ReloadFailed(Exception):
+    """A reload failed, and the service says how.
+
+    Args:
+        what: A sentence for the log.
+        shown: The exception to log with its traceback; None if the sentence is enough.
+    """
+
+    def __init__(self, what: str, shown: BaseException | None = None) -> None:
+        super().__init__(what)
+        self.shown = shown
 
 
 class ServiceManager(Protocol):
-    """Who is told how a service does: systemd, or the process that watches over workers."""
+    """What is notified of a service's state: systemd, or the supervisor of a worker."""
 
     watchdog: float | None
-    """Seconds within which a sign of life is wanted; None if none is."""
+    """Seconds within which it wants a sign of life; None if it wants none."""
 
     def ready(self, status: str) -> None:
-        """Hear that it serves, after its start or a reload."""
+        """Note that the service serves, after its start or a reload."""
 
     def reloading(self) -> None:
-        """Hear that a reload has begun."""
+        """Note that a reload has begun."""
 
     def stopping(self) -> None:
-        """Hear that the end has begun."""
+        """Note that the end has begun."""
 
     def alive(self) -> None:
-        """Hear a sign of life."""
+        """Note a sign of life."""
+
+
+class NoManager:
+    """The service manager of a process that has none."""
+
+    watchdog: float | None = None
+
+    def ready(self, status: str) -> None:
+        """Do nothing."""
+
+    def reloading(self) -> None:
+        """Do nothing."""
+
+    def stopping(self) -> None:
+        """Do nothing."""
+
+    def alive(self) -> None:
+        """Do nothing."""
 
 
 class Control:
-    """What a service is told to do, by signals or by the process it works for; made in the task that serves."""
+    """What is requested of a service, by signals or by the supervisor."""
 
     def __init__(self) -> None:
         self.reload = asyncio.Event()
         self.end = asyncio.Event()
-        """To end, in its own time if neither of the next two is set."""
+        """Accept no more, and end once everything open has ended; sooner if one of the next two is set."""
         self.stop = asyncio.Event()
+        """End within ``drain_timeout``."""
         self.hurry = asyncio.Event()
-        self._starting = asyncio.current_task()
+        """End now."""
+
+    def request_reload(self) -> None:
+        """Request a reload; one in progress is cancelled."""
+        self.reload.set()
 
     def request_drain(self) -> None:
-        """Take nobody new, and end when those that are open have ended."""
+        """Request the end, in its own time."""
         self.end.set()
-        if self._starting is not None:
-            self._starting.cancel()
 
     def request_stop(self) -> None:
-        """Stop; the second time, hurry."""
+        """Request the end within ``drain_timeout``; the second time, now."""
         (self.hurry if self.stop.is_set() else self.stop).set()
-        self.request_drain()
-
-    def started(self) -> None:
-        """Take note that there is something to stop now."""
-        self._starting = None
-
-    def gave_up(self) -> bool:
-        """Return whether a cancellation was ours, for a service that has not started yet."""
-        if self._starting is None or not self.end.is_set():
-            return False
-        self._starting.uncancel()
-        return True
+        self.end.set()
 
 
-async def run(
-    service: Service, control: Control, *, own_process: bool, reload: Reload | None, manager: ServiceManager
-) -> None:
-    """Start a service, have it serve until it is ordered to end, and end it."""
-    with contextlib.ExitStack() as stack:
+async def run(service: MainService, control: Control, *, manager: ServiceManager, own_process: bool = False) -> None:
+    """Start a service, have it serve until its end is requested, and end it.
+
+    Args:
+        service: What serves.
+        control: What is requested.  A request to end cancels a start in progress.
+        manager: Is notified.
+        own_process: Whether the process has no other purpose, so that what it has made so far stays for good.
+    """
+    if not await _finished(service.start(), control.end):
+        return
+    with _signs_of_life(manager):
         try:
-            async with service:
-                control.started()
-                if own_process:
-                    # Full collections need not look at modules and classes again: with 500 sessions open they held up the
-                    # others for 77 ms, and do for 6 (python -m benchmarks spf dnspython-filter).
-                    gc.collect()
-                    gc.freeze()
-                stack.enter_context(_alive(manager))
-                manager.ready(_SERVING)
-                await _serve(service, control, reload, manager)
-                manager.stopping()
-                if service.broken.is_set():
-                    control.stop.set()
-                await _drain(service, control)
-                await service.close()
-        except asyncio.CancelledError:
-            if not control.gave_up():
-                raise
+            if own_process:
+                # Full collections need not look at modules and classes again: with 500 sessions open they held up the
+                # others for 77 ms, and do for 6 (python -m benchmarks spf dnspython-filter).
+                gc.collect()
+                gc.freeze()
+            manager.ready(_SERVING)
+            await _serve(service, control, manager)
+            manager.stopping()
+            await _drain(service, control)
+        finally:
+            await service.close()
 
 
-async def _serve(service: Service, control: Control, reload: Reload | None, manager: ServiceManager) -> None:
-    """Wait for the order to end, and reload at every order to do so; one that comes meanwhile gives up what has begun.
+async def _serve(service: MainService, control: Control, manager: ServiceManager) -> None:
+    """Wait for the request to end, and reload at each request to do so.
 
-    A service that cannot serve any more ends, too: whoever watches over it may start another.
+    A service that cannot serve any more stops, too: the process that watches it may start another.
     """
     while not control.end.is_set() and not service.broken.is_set():
-        await _until(control.reload.wait(), control.end, service.broken)
-        if reload is None or not control.reload.is_set() or control.end.is_set():
-            continue
-        control.reload.clear()
-        manager.reloading()
-        done = await _until(reload(), control.end, control.reload)
-        if not control.reload.is_set():
-            manager.ready(_SERVING if done else f"{_SERVING}; the last reload failed, see the log")
+        await _first(control.reload, control.end, service.broken)
+        if control.reload.is_set() and not control.end.is_set():
+            control.reload.clear()
+            await _reload(service, control, manager)
+    if service.broken.is_set():
+        control.stop.set()
 
 
-async def _drain(service: Service, control: Control) -> None:
-    """Have it end what is open in its own time; in less once it is told to stop, and now once it is told to hurry.
+async def _reload(service: MainService, control: Control, manager: ServiceManager) -> None:
+    """Reload, unless another reload or the end is requested meanwhile."""
+    service.report(LifecycleKind.RELOADING, "reloading")
+    manager.reloading()
+    try:
+        if await _finished(service.reload(), control.end, control.reload):
+            service.report(LifecycleKind.RELOADED, "reloaded; open connections finish on what they began with")
+            manager.ready(_SERVING)
+        else:
+            cause = "the server stops" if control.end.is_set() else "another was requested"
+            service.report(LifecycleKind.RELOAD_CANCELLED, f"reload cancelled: {cause}")
+    except ReloadFailed as failed:
+        service.report(LifecycleKind.RELOAD_FAILED, str(failed), failed.shown)
+        manager.ready(_SERVING_AS_BEFORE)
+    except Exception as error:  # noqa: BLE001 - it is logged, and what has served so far goes on
+        what = f"cannot reload: {type(error).__name__}: {error}; {UNCHANGED}"
+        service.report(LifecycleKind.RELOAD_FAILED, what, error)
+        manager.ready(_SERVING_AS_BEFORE)
 
-    The drain without a time-out goes on beside the one with it: cancelled, it would close.
+
+async def _drain(service: MainService, control: Control) -> None:
+    """Drain for as long as that takes, but not for longer than ``drain_timeout`` after a request to stop, or one to hurry.
+
+    A drain that is cancelled closes.
     """
-    draining: list[asyncio.Task[None]] = []
+    draining = asyncio.create_task(service.drain())
     try:
-        if not control.stop.is_set():
-            draining.append(asyncio.create_task(service.drain(None)))
-            await _first(draining[0], control.stop)
-        if control.stop.is_set():
-            draining.append(asyncio.create_task(service.drain(service.drain_timeout)))
-            await _first(draining[-1], control.hurry)
+        await _first(draining, control.stop)
+        await _first(draining, control.hurry, timeout=service.drain_timeout)
     finally:
-        for task in draining:
-            task.cancel()
-        await settle(*draining)
-    for task in draining:
-        if not task.cancelled():
-            task.result()
+        draining.cancel()
+        await settle(draining)
+    if not draining.cancelled():
+        draining.result()
 
 
-async def _first(task: "asyncio.Task[Any]", event: asyncio.Event) -> None:
-    """Wait until a task has ended or an event has happened."""
-    waiting = asyncio.create_task(event.wait())
+async def _finished(work: Coroutine[Any, Any, object], *unless: asyncio.Event) -> bool:
+    """Do some work, which any of the events cancels, and return whether it came to its end."""
+    working = asyncio.create_task(work)
     try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        await _first(working, *unless)
     finally:
-        waiting.cancel()
-        await settle(waiting)
+        working.cancel()
+        await settle(working)
+    if working.cancelled():
+        return False
+    working.result()
+    return True
 
 
-async def _until(work: Coroutine[Any, Any, _T], *events: asyncio.Event) -> _T | None:
-    """Do some work until an event happens; return its result, None if it was not finished."""
-    working = asyncio.ensure_future(work)
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+async def _first(*these: "asyncio.Task[Any] | asyncio.Event", timeout: float | None = None) -> None:
+    """Wait until a task has ended or an event has happened, at most for a time."""
+    events = [asyncio.create_task(each.wait()) for each in these if isinstance(each, asyncio.Event)]
+    tasks = [each for each in these if isinstance(each, asyncio.Task)]
     try:
-        await asyncio.wait((working, *waiting), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*tasks, *events), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (*waiting, working):
-            task.cancel()
-        await settle(*waiting, working)
-    return None if working.cancelled() else working.result()
+        for event in events:
+            event.cancel()
+        await settle(*events)
 
 
 @contextlib.contextmanager
-def _alive(manager: ServiceManager) -> Iterator[None]:
+def _signs_of_life(manager: ServiceManager) -> Iterator[None]:
     """Give signs of life twice as often as they are wanted, for as long as the event loop turns."""
     if manager.watchdog is None:
         yield

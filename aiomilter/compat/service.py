@@ -8,14 +8,16 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Final
 
+from aiomilter._process import lifecycle
+from aiomilter._process.lifecycle import Control, NoManager
 from aiomilter._serving.forked import keep_from_children
+from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.listening import Listening
-from aiomilter.compat.session import Callbacks
 from aiomilter.compat.threads import WRITE_TIMEOUT, classic_server
 from aiomilter.options import Options
 from aiomilter.server import Server
 
-__all__ = ["Limits", "Service", "program_service"]
+__all__ = ["Limits", "ThreadedService", "program_service"]
 
 _SIGNAL_PERIOD: Final = 1.0
 _TIMEOUT: Final = 7210
@@ -24,21 +26,22 @@ _CHECK_PERIOD: Final = 600.0
 """So often libmilter looks for connections that have been idle between two stages for longer than its timeout."""
 
 
-class Service:
-    """A server in an event loop of its own, in a thread of its own: whoever waits for its end may be any thread.
+class ThreadedService(NoManager):
+    """A server in an event loop of its own, in a thread of its own: any thread may wait for its end.
 
     Args:
         make_server: Makes the server; called in the loop.
-        stopping: Called as soon as it is to stop.
+        stopping: Called as soon as it is to stop, maybe more than once.
     """
 
     def __init__(self, make_server: Callable[[], Server], stopping: Callable[[], None]) -> None:
         self._make_server = make_server
-        self._stopped = stopping
+        self._stopping = stopping
         self._loop: AbstractEventLoop | None = None
-        self._stopping = 0
-        self._told: asyncio.Event
-        self._hurried: asyncio.Event
+        self._control = Control()
+        # How often the end was requested, and how many of these requests the service has.
+        self._requests = 0
+        self._passed_on = 0
         self._done = threading.Event()
         self._failure: BaseException | None = None
 
@@ -50,11 +53,11 @@ class Service:
         """
         thread = threading.Thread(target=self._run, name="milter-loop", daemon=True)
         thread.start()
-        # Handlers of signals run here, but the system may wake another thread for one: then this has to look by itself.
+        # Handlers of signals run here, but the system may wake another thread for one: then this one has to look by itself.
         try:
             while not self._done.wait(_SIGNAL_PERIOD):
                 pass
-        except BaseException:  # a handler of the program's has raised; whoever catches that may want to listen again
+        except BaseException:  # a handler of the program's has raised; the program may catch that and listen again
             self.stop()
             self.stop()
             raise
@@ -64,18 +67,24 @@ class Service:
             raise self._failure
 
     def stop(self) -> None:
-        """Have :meth:`run` drain and return; again, and it does not wait for open sessions.  From any thread, or a signal."""
-        self._stopping += 1
+        """Have :meth:`run` drain and return; the second time, without waiting for open sessions.
+
+        From any thread, or a handler of a signal.
+        """
+        self._requests += 1
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(self._tell)
+                loop.call_soon_threadsafe(self._pass_on)
 
-    def _tell(self) -> None:
-        if self._stopping:
-            self._told.set()
-        if self._stopping > 1:
-            self._hurried.set()
+    def _pass_on(self) -> None:
+        while self._passed_on < self._requests:
+            self._passed_on += 1
+            self._control.request_stop()
+
+    def stopping(self) -> None:
+        """Note that the end has begun."""
+        self._stopping()
 
     def _run(self) -> None:
         try:
@@ -87,27 +96,17 @@ class Service:
             self._done.set()
 
     async def _serve(self) -> None:
-        self._told, self._hurried = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._tell()
-        server = self._make_server()
-        await server.start()
+        self._pass_on()
         try:
-            await self._told.wait()
-            self._stopped()
-            draining = asyncio.create_task(server.drain(server.drain_timeout))
-            hurrying = asyncio.create_task(self._hurried.wait())
-            await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, hurrying):
-                task.cancel()
-            await asyncio.gather(draining, hurrying, return_exceptions=True)
+            await lifecycle.run(self._make_server(), self._control, manager=self)
         finally:
-            await server.close()
+            self._stopping()  # the start may have failed, or may have been cancelled
 
 
 def program_service(
     callbacks: Callbacks, listening: Listening, *, inline: Callable[[], bool], timeout: int | None, backlog: int
-) -> Service:
+) -> ThreadedService:
     """Return what serves a program on a socket that listens.
 
     The timeout is libmilter's, which counts inside of a packet: from octet to octet of one that has begun, and while the MTA
@@ -125,7 +124,7 @@ def program_service(
     """
     keep_from_children(listening.socket)
     seconds = float(_TIMEOUT if timeout is None else timeout)
-    return Service(
+    return ThreadedService(
         lambda: classic_server(
             callbacks,
             f"fd:{os.dup(listening.socket.fileno())}",

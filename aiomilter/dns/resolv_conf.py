@@ -18,7 +18,7 @@ _MAX_SIZE: Final = 64 * 1024
 _LINE: Final = re.compile(r"nameserver[ \t]+([^ \t]+)")
 _IPV4: Final = re.compile(r"[0-9A-Fa-fXx.]+")
 _SCOPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-# Lines that somebody means to name a server, whether or not the C library sees it.
+# Lines that are meant to name a server, whether or not the C library reads them as such.
 _MEANT: Final = re.compile(r"\s*name-?server", re.IGNORECASE)
 
 
@@ -78,7 +78,7 @@ def read_nameservers(text: str) -> tuple[list[str], list[tuple[int, str]]]:
 
 
 def _address(text: str) -> str | None:
-    """Return an address as the rest of the package takes it; None for what is none.
+    """Return an address as the rest of the package takes it; None if it is not one.
 
     IPv4 may have any form that inet_aton takes.  The scope of an IPv6 address counts where it is link-local.
     """

@@ -8,7 +8,9 @@ from aiomilter.mta.delivery import Delivered, deliver
 from aiomilter.mta.link import Writer
 from aiomilter.mta.macros import MacroValues
 from aiomilter.mta.opening import connect
-from aiomilter.mta.session import OFFER, Answer, EndOfMessageResult, MessageResult, Session
+from aiomilter.mta.results import Answer, EndOfMessageResult, MessageResult
+from aiomilter.mta.session import Session
+from aiomilter.mta.stages import OFFER, StageSession
 
 __all__ = [
     "HEADER_SIZE",
@@ -21,6 +23,7 @@ __all__ = [
     "MacroValues",
     "MessageResult",
     "Session",
+    "StageSession",
     "Style",
     "Writer",
     "connect",

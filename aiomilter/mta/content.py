@@ -19,7 +19,7 @@ from aiomilter.wire.text import decode
 __all__ = ["HEADER_SIZE", "Content", "Field", "Style", "cut"]
 
 Style: TypeAlias = Literal["postfix", "sendmail"]
-"""Whose manners: Postfix 3.7 or Sendmail 8.17."""
+"""The MTA to behave as: Postfix 3.7 or Sendmail 8.17."""
 
 HEADER_SIZE: Final = 60000
 """Octets of one header field that Postfix keeps as soon as any milter is configured."""
@@ -45,7 +45,7 @@ _LINE: Final = re.compile(rb"[^\n]*\n")
 _FOLDS: Final = re.compile(rb"(?:[ \t][^\n]*\n)*")
 # A line with its folds, all of them there.
 _FOLDED: Final = re.compile(rb"([^\n]*\n)(?:[ \t][^\n]*\n)*(?![ \t])")
-# What isspace() takes for a blank, Sendmail does.
+# Sendmail takes for a blank what isspace() does.
 _NAME: Final = re.compile(rb"(?!--)([!-9;-\x7f]++)[ \t\x0b\x0c]*+:")
 _LINE_END: Final = re.compile(rb"(?<!\r)\r*+\n")
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
@@ -73,8 +73,8 @@ class Content:
         fields: The header section, in order; empty if there is none.
         body: Octets after the empty line, line ends as CRLF.
         separated: Whether an empty line ends the header section.
-        refusal: What the MTA itself refuses the message with after DATA, whatever a filter says; None if it takes it.  After
-            a 421 Sendmail hangs up as well.
+        refusal: The reply with which the MTA itself refuses the message after DATA, whatever a filter answers; None if it
+            accepts the message.  After a 421 Sendmail also hangs up.
     """
 
     fields: tuple[Field, ...]
@@ -180,7 +180,7 @@ def _postfix_field(name: bytes, lines: bytes, before: bytes, offset: int = 0) ->
 
 
 def _postfix_kept(head: bytes, lines: bytes, offset: int) -> bytes:
-    """Return what is kept of a field with NUL, or one that is too large; folds as LF."""
+    """Return the part of a field with NUL, or of one that is too large, that Postfix keeps; folds as LF."""
     text = bytearray(head)
     for number, line in enumerate(lines[:-2].split(b"\r\n")):
         if len(text) >= HEADER_SIZE:

@@ -1,4 +1,4 @@
-"""What becomes of a message once a filter's modifications are applied, by the rules of Postfix or of Sendmail.
+"""A message after a filter's modifications, by the rules of Postfix or of Sendmail.
 
 The two disagree on where a header field goes, which one an occurrence means, and what a deletion does to the count.
 
@@ -81,7 +81,7 @@ def deliver(
     *,
     leading_space: bool = False,
 ) -> Delivered:
-    """Apply a filter's modifications in their order, and return what is delivered.
+    """Apply a filter's modifications in order, and return the delivered message.
 
     Args:
         style: Whose rules.

@@ -40,8 +40,8 @@ class Link:
         writer: Octets for the filter.
         timeout: Seconds to wait for a packet, or for the filter to read.
         max_size: Most octets of payload in a packet of the filter.
-        buffer_size: Octets that are collected before they are written without need: what an answer is awaited for is
-            written whole.  1 writes each packet by itself.
+        buffer_size: Octets that are collected before they are written without need; before waiting for an answer all
+            is written.  1 writes each packet by itself.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Link:
         self.write(packet(code, payload))
 
     def write(self, octets: bytes) -> None:
-        """Collect octets, and write what fills the buffer."""
+        """Collect octets, and write full buffers."""
         if self.closed:
             raise LocalProtocolError("session: expected an open connection, found it closed")
         out = self._out
@@ -79,8 +79,8 @@ class Link:
         self._undrained = True
         self._writer.write(octets)
 
-    async def drain(self, step: str) -> None:
-        """Wait until the filter has read enough of what was written; what is collected stays."""
+    async def drain(self, stage: str) -> None:
+        """Wait until the filter has read enough of the written octets; the collected ones stay."""
         if not self._undrained:
             return
         try:
@@ -88,21 +88,21 @@ class Link:
                 await self._writer.drain()
             self._undrained = False
         except TimeoutError:
-            raise TimeoutError(f"{step}: the filter has not read for {self._timeout:g} seconds") from None
+            raise TimeoutError(f"{stage}: the filter has not read for {self._timeout:g} seconds") from None
         except OSError as error:
-            raise RemoteProtocolError(f"{step}: expected an open connection, found: {error}") from error
+            raise RemoteProtocolError(f"{stage}: expected an open connection, found: {error}") from error
 
-    async def flush(self, step: str) -> None:
-        """Write what is collected."""
+    async def flush(self, stage: str) -> None:
+        """Write the collected octets."""
         self._write_out()
-        await self.drain(step)
+        await self.drain(stage)
 
     def _write_out(self) -> None:
         if self._out:
             self._write(bytes(self._out))
             self._out.clear()
 
-    async def receive(self, step: str) -> tuple[int, bytes]:
+    async def receive(self, stage: str) -> tuple[int, bytes]:
         """Return code and payload of the filter's next packet, after all that was collected is written.
 
         Raises:
@@ -120,17 +120,17 @@ class Link:
                 while frame is None:
                     octets = await self._reader.read(_READ_SIZE)
                     if not octets:
-                        raise RemoteProtocolError(f"{step}: expected an answer, found the connection closed")
+                        raise RemoteProtocolError(f"{stage}: expected an answer, found the connection closed")
                     self._frames.feed(octets)
                     frame = self._frames.next_frame()
         except TimeoutError:
-            raise TimeoutError(f"{step}: no answer within {self._timeout:g} seconds") from None
+            raise TimeoutError(f"{stage}: no answer within {self._timeout:g} seconds") from None
         except OSError as error:
-            raise RemoteProtocolError(f"{step}: expected an answer, found: {error}") from error
+            raise RemoteProtocolError(f"{stage}: expected an answer, found: {error}") from error
         return frame
 
-    def expect_silence(self, step: str) -> None:
-        """Check, before a step, that nothing came that was not asked for (P-147).
+    def expect_silence(self, stage: str) -> None:
+        """Check, before a stage, that nothing came that was not asked for (P-147).
 
         Octets that are here already are taken without waiting: ``read`` is started by hand, and given up where it would
         wait for more.
@@ -142,19 +142,19 @@ class Link:
             if found.value:
                 self._frames.feed(found.value)
         except OSError as error:
-            raise RemoteProtocolError(f"before {step}: expected an open connection, found: {error}") from error
+            raise RemoteProtocolError(f"before {stage}: expected an open connection, found: {error}") from error
         else:
             read.close()
         if self._frames:
-            raise RemoteProtocolError(f"before {step}: expected nothing, found octets from the filter")
+            raise RemoteProtocolError(f"before {stage}: expected nothing, found octets from the filter")
 
-    def expect_nothing_more(self, step: str) -> None:
+    def expect_nothing_more(self, stage: str) -> None:
         """Check, after an answer, that it came alone (P-147)."""
         if self._frames:
-            raise RemoteProtocolError(f"{step}: expected one answer, found more octets after it")
+            raise RemoteProtocolError(f"{stage}: expected one answer, found more octets after it")
 
     async def close(self) -> None:
-        """Close; what was collected is lost."""
+        """Close; collected octets are lost."""
         if self.closed:
             return
         self.closed = True

@@ -1,4 +1,4 @@
-"""Reach a filter where it listens, and play a session to it."""
+"""Connect to a filter that listens, and play a session to it."""
 
 import asyncio
 import socket
@@ -11,7 +11,8 @@ from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
 from aiomilter.mta.content import Style
 from aiomilter.mta.macros import MacroValues
-from aiomilter.mta.session import OFFER, Session
+from aiomilter.mta.session import Session
+from aiomilter.mta.stages import OFFER
 from aiomilter.wire.events import Negotiate
 
 __all__ = ["connect"]
@@ -36,7 +37,7 @@ async def connect(
     Args:
         address: Where the filter listens: ``inet:8890@127.0.0.1``, ``inet:127.0.0.1:8890``, ``inet6:8890@::1``,
             ``unix:/path``, ``/path``; without host the loopback is meant.
-        style: Whose manners, see :class:`Session`.
+        style: The MTA to behave as, see :class:`Session`.
         offer: What to offer.
         lenient: Let pass what Postfix lets pass.
         timeout: Seconds for the connection, and for each packet.
@@ -44,8 +45,8 @@ async def connect(
         max_answer_size: Octets of one stage's answer.
 
     Raises:
-        AddressError: The text is no address that can be connected to.
-        OSError: Nobody listens there; TimeoutError if nobody answers.
+        AddressError: The text is not an address that can be connected to.
+        OSError: Nothing listens there; TimeoutError if nothing answers.
         RemoteProtocolError: The filter's answer to the offer is one that an MTA would not take.
     """
     where = parse(address)

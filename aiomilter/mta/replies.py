@@ -1,4 +1,4 @@
-"""What the SMTP client is told when a filter has answered: the MTA's own texts, or the filter's reply.
+"""The SMTP reply that follows from a filter's answer: the MTA's own text, or the filter's reply.
 
 Source: aiomilter/help/protocol.rst, "Answers by stage" (measured on Postfix 3.7.11 and Sendmail 8.17.1.9).
 """
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from aiomilter.mta.content import Style
-from aiomilter.mta.session import Answer
+from aiomilter.mta.results import Answer
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import REJECT, TEMPFAIL, Reply
 
@@ -43,8 +43,8 @@ def smtp_reply(style: Style, stage: Stage, answer: Answer, *, at: Stage | None =
         style: Whose texts.
         stage: The stage that the filter answered.
         answer: Its answer.
-        at: The stage the SMTP client is at, if that is another: what CONNECT is answered is told at MAIL, what a header field
-            is answered at end of message.
+        at: The stage the SMTP client is at, if that is another: the answer to CONNECT is sent at MAIL, that to a header
+            field at end of message.
         queue_id: For the text that says that a message was taken.
     """
     at = at or (Stage.EOM if stage in _CONTENT else stage)

@@ -45,6 +45,7 @@ __all__ = ["LogObserver"]
 _LOGGER: Final = logging.getLogger("aiomilter")
 _SHOWN: Final = 10
 """Recipients, refused ones, and kinds of edits, that a line names."""
+_OF_EDITS: Final = frozenset({Limit.EDITS, Limit.EDITS_SIZE, Limit.NEW_BODY_SIZE})
 _LEVELS: Final = {
     LifecycleKind.RELOAD_FAILED: logging.ERROR,
     LifecycleKind.FACTORY_FAILED: logging.ERROR,
@@ -135,7 +136,7 @@ class LogObserver(Observer):
 
     def limit_reached(self, event: LimitReached) -> None:
         """Write a warning, seldom; a message of a filter with too many edits failed, however often it happens."""
-        if event.limit is Limit.EDITS:
+        if event.limit in _OF_EDITS:
             self._error(event.where, event.what, None)
         else:
             self._seldom(f"{event.limit} {event.where.server}", event.what, event.where)

@@ -1,9 +1,10 @@
 """The embedded SMTP front: a small SMTP server that plays the MTA, so that a filter can be tried without one.
 
 It asks a filter at each stage, answers the SMTP client as Postfix would, applies the edits and hands out the result.  It
-listens where it is told, loopback being the sensible place; it relays nothing, knows no users, and says so in its banner.
+listens on the loopback unless told otherwise; it relays nothing, knows no users, and its banner says so.
 
-``front`` listens, ``session`` is the conversation with one SMTP client, ``outcome`` what became of a message.
+``front`` listens, ``session`` is the conversation with one SMTP client; it reads by ``input`` and ``syntax``, and asks by
+``asked``.  ``outcome`` is the result for one message, and storing it.
 """
 
 from aiomilter.smtp.front import Front, front, split_address

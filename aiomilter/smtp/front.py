@@ -42,7 +42,7 @@ def front(
         max_recipients: Recipients of a message; one more is answered 452.
         max_sessions: SMTP sessions at once; one more is answered 421.
         idle_timeout: Seconds an SMTP client may take for a command, or a piece of a message.
-        milter_timeout: Seconds the filter may take for an answer; then the client is told 451.
+        milter_timeout: Seconds the filter may take for an answer; then the client gets 451.
         drain_timeout: Seconds that messages under way may take once the block is left.
         observer: As for :func:`aiomilter.serve`.
 
@@ -75,7 +75,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 class Front:
-    """What ``async with front(...)`` gives."""
+    """An SMTP server in front of a filter, made by :func:`front`."""
 
     def __init__(
         self,
@@ -106,6 +106,15 @@ class Front:
 
     async def __aenter__(self) -> Self:
         """Listen."""
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: It cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(lambda: SMTPSession(self), self.host, self.port)
@@ -115,7 +124,6 @@ class Front:
         self.port = self._listener.sockets[0].getsockname()[1]
         what = f"listening on {self.address} for SMTP (to try the filter: relays nothing)"
         self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STARTED, what))
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -127,11 +135,14 @@ class Front:
         finally:
             await self.close()
 
+    async def reload(self) -> None:
+        """Do nothing: each SMTP session connects to the filter by itself."""
+
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, drop idle clients with a 421, and wait until the messages under way are answered.
 
         Args:
-            timeout: Seconds to wait at most; None waits for as long as it takes.
+            timeout: Seconds to wait at most; None for no limit.
 
         Cancelled meanwhile it closes.
         """
@@ -162,7 +173,7 @@ class Front:
             self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STOPPED, what))
 
     def began(self, session: "SMTPSession", task: "asyncio.Task[None]") -> int:
-        """Take note of a session, and return its number."""
+        """Record a session, and return its number."""
         self._sessions[session] = task
         self._number += 1
         return self._number

@@ -1,4 +1,4 @@
-"""What became of a message that an SMTP client sent, and a directory of such messages."""
+"""The result for a message that an SMTP client sent, and a directory of such messages."""
 
 import json
 import os
@@ -15,14 +15,14 @@ __all__ = ["Outcome", "store"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message that an SMTP client sent.
+    """The result for a message that an SMTP client sent.
 
     Args:
         queue_id: Its name here.
         client: Address of the SMTP client.
         helo: What it said in EHLO or HELO; "" if nothing.
         result: The filter's answer, its modifications, and the message as delivered; None there if it was refused or dropped.
-        reply: What the SMTP client was told, lines separated by CRLF.
+        reply: The SMTP reply, lines separated by CRLF.
     """
 
     queue_id: str
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:
-    """Return what puts messages into a directory: ``ID.eml``, its octets, and ``ID.json``, its envelope.
+    """Return a function that puts messages into a directory: ``ID.eml``, its octets, and ``ID.json``, its envelope.
 
     The JSON file comes last: once it is there, both are whole.  Nothing is kept of a message that was refused or dropped, or
     that could not be written as a whole.

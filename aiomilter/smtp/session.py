@@ -1,23 +1,24 @@
 """The conversation with one SMTP client, in front of a filter.
 
-Of aiosmtpd it takes the connection: the commands are parsed here, since a filter is to be told paths, parameters and content
+aiosmtpd provides the connection; the commands are parsed here, since a filter has to see paths, parameters and content
 exactly as they were sent.
 """
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from aiomilter import mta
-from aiomilter.exceptions import MilterError
 from aiomilter.mta.replies import smtp_reply
 from aiomilter.observe import CallbackFailed, InternalError, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
+from aiomilter.smtp.asked import AskedMilter, MilterLost
+from aiomilter.smtp.input import READ_SIZE, ClientInput
 from aiomilter.smtp.outcome import Outcome
+from aiomilter.smtp.syntax import path_argument, size_of
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import PASSING, REJECT, Reply
 
@@ -30,28 +31,16 @@ except ModuleNotFoundError as _error:
 
 __all__ = ["Limits", "SMTPSession"]
 
-_T = TypeVar("_T")
 
-_COMMAND_SIZE: Final = 4096
-"""Octets of a command line; what RFC 5321 asks for is 512, extensions add to it."""
-_READ_SIZE: Final = 65536
 _MAX_ERRORS: Final = 20
 """Commands refused for their syntax or order before the client is dropped, as Postfix counts them."""
-_END: Final = b"\r\n.\r\n"
-# A bare LF ends a line, too, as in Postfix 3.7.11; but there a dot alone after it would end the message (SMTP smuggling).
-# Here it is content.
-_STUFFED: Final = re.compile(rb"\n\.(?!\r*+\n)")
 _UNAVAILABLE: Final = "451 4.7.1 Service unavailable - try again later"
-# A path with its brackets, quoted strings inside taken whole; or a bare word, which Postfix takes, too.
-_PATH: Final = re.compile(r"""\s*(<(?:"(?:\\.|[^"\\])*"|[^"<>])*>|[^\s<>]+)(?:\s+(\S.*))?""", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_MAIL_PARAMS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
-_RCPT_PARAMS: Final = frozenset({"NOTIFY", "ORCPT"})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an SMTP client may do, as the arguments of :func:`aiomilter.smtp.front` say."""
+    """Limits of an SMTP client, as the arguments of :func:`aiomilter.smtp.front` say."""
 
     hostname: str
     max_message_size: int
@@ -85,7 +74,7 @@ class Owner(Protocol):
 
     @property
     def on_message(self) -> Callable[[Outcome], None] | None:
-        """Is called with each message that the filter has decided on."""
+        """Called with each message that the filter has decided on."""
         ...
 
     @property
@@ -99,7 +88,7 @@ class Owner(Protocol):
         ...
 
     def began(self, session: "SMTPSession", task: "asyncio.Task[None]") -> int:
-        """Take note of a session, and return its number."""
+        """Record a session, and return its number."""
         ...
 
     def ended(self, session: "SMTPSession") -> None:
@@ -110,14 +99,10 @@ class _Hangup(Exception):
     """The SMTP client has left, or is to leave."""
 
 
-class _MilterLost(Exception):
-    """The filter cannot be asked any more in this session."""
-
-
 class SMTPSession(SMTP):
     """One SMTP client."""
 
-    line_length_limit = _READ_SIZE
+    line_length_limit = READ_SIZE
 
     def __init__(self, owner: Owner) -> None:
         limits = owner.limits
@@ -133,9 +118,14 @@ class SMTPSession(SMTP):
         self._limits = limits
         self._number = 0
         self._client = ""
-        self._input = bytearray()
-        self._milter: mta.Session | None = None
-        self._asking = False
+        self._input = ClientInput(self._read)
+        macros = {
+            "j": limits.hostname,
+            "daemon_name": limits.hostname,
+            "daemon_addr": owner.host,
+            "daemon_port": str(owner.port),
+        }
+        self._milter = AskedMilter(owner.milter, limits.milter_timeout, {Stage.CONNECT: macros}, self._lost)
         self._errors = 0
         self._helo = ""
         self._mail_open = False
@@ -160,12 +150,12 @@ class SMTPSession(SMTP):
             self._front.observer.tell(InternalError(self._where(), what, error))
 
     def eof_received(self) -> bool:
-        """Answer what is still to be read: a client may send all its commands and close its side."""
+        """Go on answering: a client may send all its commands and close its side."""
         asyncio.StreamReaderProtocol.eof_received(self)
         return True
 
     def _timeout_cb(self) -> None:
-        if self._asking:
+        if self._milter.asking:
             self._reset_timeout()  # the filter takes its time, not the client
             return
         self._say_goodbye(f"421 4.4.2 {self._limits.hostname} Error: timeout exceeded")
@@ -177,76 +167,30 @@ class SMTPSession(SMTP):
         with contextlib.suppress(_Hangup, ConnectionError):
             if self._front.full:
                 await self._hang_up(f"421 4.3.2 {self._limits.hostname} Error: too many sessions")
-            async with self._asking_milter():
+            try:
+                await self._milter.open()
                 await self._greet(port)
                 while True:
                     await self._command(await self._line())
+            finally:
+                await self._milter.close()
 
     def leave(self) -> None:
         """Drop the client now if it is between two messages, else after this one."""
-        if not self._mail_open and not self._asking:
+        if not self._mail_open and not self._milter.asking:
             self._say_goodbye(f"421 4.3.2 {self._limits.hostname} Service shutting down")
 
     def _say_goodbye(self, text: str) -> None:
         self._writer.write(text.encode("ascii") + b"\r\n")
         self._writer.close()
 
-    # --------------------------------------------------------------------------------------------------- the filter
-
-    @contextlib.asynccontextmanager
-    async def _asking_milter(self) -> AsyncIterator[None]:
-        """Have a filter to ask for as long as the session lasts, or none that could be asked."""
-        limits = self._limits
-        macros = {
-            "j": limits.hostname,
-            "daemon_name": limits.hostname,
-            "daemon_addr": self._front.host,
-            "daemon_port": str(self._front.port),
-        }
-        async with AsyncExitStack() as stack:
-            with contextlib.suppress(_MilterLost):
-                connecting = mta.connect(
-                    self._front.milter, timeout=limits.milter_timeout, macros={Stage.CONNECT: macros}
-                )
-                self._milter = await self._ask(stack.enter_async_context(connecting))
-            try:
-                yield
-            finally:
-                await self._end_milter()
-
-    async def _end_milter(self) -> None:
-        """Say QUIT, unless the client was lost while the filter worked on an answer: then there is none to wait for."""
-        milter, self._milter = self._milter, None
-        if milter is None:
-            return
-        with contextlib.suppress(MilterError, OSError):
-            if not self._asking:
-                await milter.quit()
-        await milter.close()
-
-    async def _ask(self, step: Awaitable[_T]) -> _T:
-        """Play a step to the filter; whatever goes wrong ends its part in this session, as Postfix has it.
-
-        Raises:
-            _MilterLost: It went wrong.
-        """
-        self._asking = True
-        try:
-            found = await step
-        except (MilterError, OSError) as error:
-            self._asking = False
-            what = f"the filter cannot be asked: {error}"
-            self._front.observer.tell(TemporaryFailed(self._where(), what, error))
-            milter, self._milter = self._milter, None
-            if milter is not None:
-                await milter.close()
-            raise _MilterLost from error
-        self._asking = False
-        return found
+    def _lost(self, error: Exception) -> None:
+        """Report that the filter cannot be asked any more."""
+        what = f"the filter cannot be asked: {error}"
+        self._front.observer.tell(TemporaryFailed(self._where(), what, error))
 
     def _where(self) -> Where:
-        queue_id = self._milter.queue_id if self._milter is not None else ""
-        return Where(self._number, self._client, "smtp", queue_id or None)
+        return Where(self._number, self._client, "smtp", self._milter.queue_id or None)
 
     # --------------------------------------------------------------------------------------------------- the client
 
@@ -272,68 +216,34 @@ class SMTPSession(SMTP):
             await self._hang_up(f"421 4.7.0 {self._limits.hostname} Error: too many errors")
         await self._say(reply)
 
-    async def _read(self) -> None:
-        """Read more octets.
+    async def _read(self) -> bytes:
+        """Return more octets.
 
         Raises:
             _Hangup: There are none to come.
         """
-        octets = await self._reader.read(_READ_SIZE)
+        octets = await self._reader.read(READ_SIZE)
         if not octets:
             raise _Hangup
         self._reset_timeout()
-        self._input += octets
+        return octets
 
     async def _line(self) -> bytes:
-        """Return the next command line, without its end."""
-        while True:
-            end = self._input.find(b"\n")
-            if 0 <= end <= _COMMAND_SIZE:
-                line = bytes(self._input[:end])
-                del self._input[: end + 1]
-                return line.removesuffix(b"\r")
-            if end > _COMMAND_SIZE:
-                del self._input[: end + 1]
-                await self._complain("500 5.5.2 Error: line too long")
-            elif len(self._input) > _COMMAND_SIZE:
-                # Enough is kept to know that it is too long, whatever comes.
-                del self._input[_COMMAND_SIZE + 1 :]
-            await self._read() if b"\n" not in self._input else None
-
-    async def _content(self) -> bytes | None:
-        """Return the content that follows DATA, dots unstuffed; None if it is too large.
-
-        Only CRLF, dot, CRLF ends it: a lone LF before or after the dot is content, and no second message.
-        """
-        self._input[:0] = b"\r\n"
-        limit = self._limits.max_message_size + len(_END)
-        scanned = 0
-        fits = True
-        while (end := self._input.find(_END, scanned)) < 0:
-            scanned = max(0, len(self._input) - len(_END) + 1)
-            if not fits or len(self._input) > limit + 2:
-                fits = False
-                del self._input[:scanned]
-                scanned = 0
-            await self._read()
-        fits = fits and end <= self._limits.max_message_size
-        octets = bytes(self._input[2 : end + 2]) if fits else None
-        del self._input[: end + len(_END)]
-        if octets is None:
-            return None
-        return _STUFFED.sub(b"\n", b"\n" + octets)[1:]
+        """Return the next command line that is not too long."""
+        while (line := await self._input.line()) is None:
+            await self._complain("500 5.5.2 Error: line too long")
+        return line
 
     # ------------------------------------------------------------------------------------------------- the commands
 
     async def _greet(self, port: int) -> None:
         refused = False
-        if self._milter is not None:
-            with contextlib.suppress(_MilterLost):
-                name = "localhost" if self._client in ("127.0.0.1", "::1") else f"[{self._client}]"
-                answer = await self._ask(self._milter.connect(name, self._client, port))
-                refused = answer is REJECT
-                if isinstance(answer, Reply) and answer.code == 421:
-                    await self._hang_up(str(answer))
+        with contextlib.suppress(MilterLost):
+            name = "localhost" if self._client in ("127.0.0.1", "::1") else f"[{self._client}]"
+            answer = await self._milter.ask(self._milter.session.connect(name, self._client, port))
+            refused = answer is REJECT
+            if isinstance(answer, Reply) and answer.code == 421:
+                await self._hang_up(str(answer))
         if refused:
             await self._say(f"554 {self._limits.hostname} ESMTP not accepting connections")
         else:
@@ -349,7 +259,7 @@ class SMTPSession(SMTP):
         if command is not None:
             try:
                 await command(self, argument.strip())
-            except _MilterLost:
+            except MilterLost:
                 await self._say(_UNAVAILABLE)
         elif verb.upper() in ("GET", "POST", "CONNECT"):
             # A browser that was talked into speaking to this port.
@@ -358,11 +268,6 @@ class SMTPSession(SMTP):
             await self._unknown(text)
         if self._front.draining and not self._mail_open:
             await self._hang_up(f"421 4.3.2 {self._limits.hostname} Service shutting down")
-
-    def _session_or_lost(self) -> mta.Session:
-        if self._milter is None:
-            raise _MilterLost
-        return self._milter
 
     def _forget_message(self) -> None:
         self._mail_open = False
@@ -379,11 +284,10 @@ class SMTPSession(SMTP):
             lines = [self._limits.hostname, "PIPELINING", f"SIZE {self._limits.max_message_size}"]
             lines += ["ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
             reply = "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
-        if self._milter is not None:
-            with contextlib.suppress(_MilterLost):
-                answer = await self._ask(self._milter.helo(name))
-                if isinstance(answer, Reply) and answer.code == 421:
-                    reply = str(answer)
+        with contextlib.suppress(MilterLost):
+            answer = await self._milter.ask(self._milter.session.helo(name))
+            if isinstance(answer, Reply) and answer.code == 421:
+                reply = str(answer)
         await self._say(reply)
 
     async def _do_ehlo(self, name: str) -> None:
@@ -393,18 +297,15 @@ class SMTPSession(SMTP):
         if self._mail_open:
             await self._complain("503 5.5.1 Error: nested MAIL command")
             return
-        parsed = await self._path(argument, "FROM:", _MAIL_PARAMS)
-        if parsed is None:
+        path, params, wrong = path_argument(argument, "FROM:")
+        size = size_of(params)
+        if wrong or size is None:
+            await self._complain(wrong or "501 5.5.4 Bad message size syntax")
             return
-        path, params = parsed
-        size = next((param[5:] for param in params if param.upper().startswith("SIZE=")), "0")
-        if not (size.isascii() and size.isdigit() and len(size) <= 20):
-            await self._complain("501 5.5.4 Bad message size syntax")
-            return
-        if int(size) > self._limits.max_message_size:
+        if size > self._limits.max_message_size:
             await self._say("552 5.3.4 Message size exceeds fixed limit")
             return
-        answer = await self._ask(self._session_or_lost().mail(path, *params))
+        answer = await self._milter.ask(self._milter.session.mail(path, *params))
         self._mail_open = answer in PASSING
         await self._say(smtp_reply("postfix", Stage.MAIL, answer))
 
@@ -412,33 +313,16 @@ class SMTPSession(SMTP):
         if not self._mail_open:
             await self._complain("503 5.5.1 Error: need MAIL command")
             return
-        parsed = await self._path(argument, "TO:", _RCPT_PARAMS)
-        if parsed is None:
-            return
-        path, params = parsed
-        if path == "<>":
-            await self._complain("501 5.1.3 Bad recipient address syntax")
+        path, params, wrong = path_argument(argument, "TO:")
+        if wrong:
+            await self._complain(wrong)
             return
         if self._accepted >= self._limits.max_recipients:
             await self._say("452 4.5.3 Error: too many recipients")
             return
-        answer = await self._ask(self._session_or_lost().rcpt(path, *params))
+        answer = await self._milter.ask(self._milter.session.rcpt(path, *params))
         self._accepted += answer in PASSING
         await self._say(smtp_reply("postfix", Stage.RCPT, answer))
-
-    async def _path(self, argument: str, keyword: str, known: frozenset[str]) -> tuple[str, tuple[str, ...]] | None:
-        """Return the path and the parameters of MAIL or RCPT as they were sent; None if the client was told what is wrong."""
-        match = _PATH.fullmatch(argument[len(keyword) :]) if argument[: len(keyword)].upper() == keyword else None
-        if match is None:
-            command = "MAIL FROM" if keyword == "FROM:" else "RCPT TO"
-            await self._complain(f"501 5.5.4 Syntax: {command}:<address>")
-            return None
-        params = tuple((match[2] or "").split())
-        for param in params:
-            if param.partition("=")[0].upper() not in known:
-                await self._complain(f"555 5.5.4 Unsupported option: {param}")
-                return None
-        return match[1], params
 
     async def _do_data(self, argument: str) -> None:
         if argument:
@@ -448,25 +332,26 @@ class SMTPSession(SMTP):
             reply = "554 5.5.1 Error: no valid recipients" if self._mail_open else "503 5.5.1 Error: need MAIL command"
             await self._complain(reply)
             return
-        milter = self._session_or_lost()
-        answer = await self._ask(milter.data())
+        milter = self._milter.session
+        answer = await self._milter.ask(milter.data())
         if answer not in PASSING:
             await self._say(smtp_reply("postfix", Stage.DATA, answer))
             return
         await self._say("354 End data with <CR><LF>.<CR><LF>")
-        octets = await self._content()
+        octets = await self._input.content(self._limits.max_message_size)
         try:
             if octets is None:
-                await self._ask(milter.abort())
+                await self._milter.ask(milter.abort())
                 await self._say("552 5.3.4 Error: message file too big")
             else:
                 queue_id = milter.queue_id
-                await self._say(self._told(queue_id, await self._ask(milter.message(octets))))
+                result = await self._milter.ask(milter.message(octets))
+                await self._say(self._told(queue_id, result))
         finally:
             self._forget_message()
 
     def _told(self, queue_id: str, result: mta.MessageResult) -> str:
-        """Tell the owner what became of a message, and return what the client is told."""
+        """Hand the result to the owner, and return the SMTP reply."""
         reply = smtp_reply("postfix", result.stage, result.answer, at=Stage.EOM, queue_id=queue_id)
         if self._front.on_message is not None:
             try:
@@ -479,9 +364,8 @@ class SMTPSession(SMTP):
 
     async def _do_rset(self, argument: str) -> None:
         self._forget_message()
-        if self._milter is not None:
-            with contextlib.suppress(_MilterLost):
-                await self._ask(self._milter.abort())
+        with contextlib.suppress(MilterLost):
+            await self._milter.ask(self._milter.session.abort())
         await self._say("250 2.0.0 Ok")
 
     async def _do_noop(self, argument: str) -> None:
@@ -500,11 +384,12 @@ class SMTPSession(SMTP):
         await self._complain("502 5.5.1 Error: command not implemented")
 
     async def _unknown(self, line: str) -> None:
-        """Ask the filter what to say to a command that is none; without one, the usual."""
+        """Ask the filter about an unknown command; without a filter, give the usual reply."""
         reply = "502 5.5.2 Error: command not recognized"
-        if self._milter is not None and line.strip():
-            with contextlib.suppress(_MilterLost):
-                reply = smtp_reply("postfix", Stage.UNKNOWN, await self._ask(self._milter.unknown(line)))
+        if line.strip():
+            with contextlib.suppress(MilterLost):
+                answer = await self._milter.ask(self._milter.session.unknown(line))
+                reply = smtp_reply("postfix", Stage.UNKNOWN, answer)
         await self._complain(reply)
 
 

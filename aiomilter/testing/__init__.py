@@ -33,14 +33,13 @@ async def session(
 ) -> AsyncIterator[_mta.Session]:
     """Play an SMTP session to a filter: ``async with session(MyFilter) as s: await s.mail("<a@x>", "SIZE=1")``.
 
-    CONNECT and HELO have been played when the block begins, unless the filter has ended the session there; see
-    ``s.decided``.  ``await s.mail(...)`` and ``await s.rcpt(...)`` return the filter's answer, ``await s.message(octets)``
-    plays the rest and returns answer, edits and the message as the MTA would deliver it; ``await s.send(octets, sender,
-    recipients)`` plays all of a message.
+    CONNECT and HELO have been played when the block begins, unless the filter has ended the session there (``s.decided``).
+    ``await s.send(octets, sender, recipients)`` plays a message and returns its fate: answer, edits, the message as delivered.
+    ``await s.mail(...)`` and ``await s.rcpt(...)`` return the filter's answer, ``await s.message(octets)`` plays the rest.
 
-    A failure of the filter is raised at its stage; for a stage without an answer, at the next one or at the end of the block.
-    An exception is raised as it is; a wrong answer, a time-out or too many edits as :class:`LocalProtocolError`; several as
-    an ``ExceptionGroup``.  A :class:`TemporaryFailure`, :class:`ResolverError` or :class:`StoreError` is answered, not raised.
+    A failure of the filter is raised at its stage, or where that has no answer at the next one.  An exception is raised as it
+    is (several as an ``ExceptionGroup``), a wrong answer, a time-out or too many edits as :class:`LocalProtocolError`.
+    :class:`TemporaryFailure`, :class:`ResolverError` and :class:`StoreError` are answered, not raised.
 
     Args:
         factory: As for :func:`aiomilter.serve`; entered before the block and left after it.
@@ -48,31 +47,23 @@ async def session(
         hostname: Its host name.
         helo: What it says in EHLO.
         macros: Values that the MTA sends, by name, from the first stage on; or by stage and name.
-        mta: Whose manners to have.
+        mta: The MTA to behave as.
         timeout: Seconds to wait for each answer.
         failures: "answer" to raise none of them and have ``on_error`` and ``on_timeout`` as the answers, as in production.
         options: As for :func:`aiomilter.serve`.
 
     Raises:
-        TypeError: There is no such option, or a value is not of its type.
-        ValueError: ``failures`` is neither, or a number is out of range.
+        TypeError, ValueError: There is no such option, or a value is not one that it takes.
         Exception: What the factory raises, and what a callback raises.
     """
     if failures not in ("raise", "answer"):
         raise ValueError(f"failures: expected 'raise' or 'answer', found {failures!r}")
     checked = Options.given_to(session, options)
-    by_step: dict[Stage, Mapping[str, str]] = {}
-    for key, value in macros.items():
-        if isinstance(key, Stage):
-            assert isinstance(value, Mapping)
-            by_step[key] = value
-        else:
-            by_step[Stage.CONNECT] = {**by_step.get(Stage.CONNECT, {}), key: str(value)}
     server = MemoryServer(factory, checked)
     raise_kept = server.failures.raise_kept if failures == "raise" else _raise_nothing
     async with server:
-        reader, writer = server.connect()
-        played = _mta.Session(reader, writer, style=mta, timeout=timeout, macros=by_step, on_answer=raise_kept)
+        streams = server.connect()
+        played = _mta.Session(*streams, style=mta, timeout=timeout, macros=_by_stage(macros), on_answer=raise_kept)
         try:
             await played.negotiate()
             await played.connect(hostname, client)
@@ -87,6 +78,18 @@ async def session(
         finally:
             await played.close()
     raise_kept()
+
+
+def _by_stage(macros: Mapping[str, str] | _mta.MacroValues) -> _mta.MacroValues:
+    """Return macros by stage; those given by name alone are known from the first stage on."""
+    known: dict[Stage, Mapping[str, str]] = {}
+    for key, value in macros.items():
+        if isinstance(key, Stage):
+            assert isinstance(value, Mapping)
+            known[key] = value
+        else:
+            known[Stage.CONNECT] = {**known.get(Stage.CONNECT, {}), key: str(value)}
+    return known
 
 
 def _raise_nothing(cause: BaseException | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong in a filter under test, kept until the test can be told."""
+"""Failures of a filter under test, kept until they can be raised in the test."""
 
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.observe import (
@@ -53,10 +53,10 @@ class Failures(Observer):
         self._kept.append(failure)
 
     def raise_kept(self, cause: BaseException | None = None) -> None:
-        """Raise what has been kept, once; several as a group.
+        """Raise the failures kept so far, once; several as a group.
 
         Args:
-            cause: What it has led to.
+            cause: The error that they led to.
         """
         kept, self._kept = self._kept, []
         if not kept:

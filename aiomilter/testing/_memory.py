@@ -91,7 +91,7 @@ class _MemoryTransport(asyncio.Transport):
         self.loop.call_soon(self._deliver)
 
     def hang_up(self) -> None:
-        """Take note that the MTA has closed."""
+        """Handle that the MTA has closed."""
         self.loop.call_soon(self.close)
 
     def _deliver(self) -> None:
@@ -128,5 +128,5 @@ class MemoryWriter:
         self._transport.hang_up()
 
     async def wait_closed(self) -> None:
-        """Wait until the filter has taken note."""
+        """Wait until the filter's end is closed."""
         await asyncio.shield(self._transport.closed)

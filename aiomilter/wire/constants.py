@@ -6,6 +6,7 @@ Source: Sendmail's include/libmilter/mfdef.h and mfapi.h (names and values only)
 import difflib
 import enum
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Protocol",
     "ReplyCode",
     "Stage",
-    "stage_hint",
 ]
 
 MIN_VERSION: Final = 2
@@ -136,7 +136,9 @@ class Protocol(enum.IntFlag):
 
 
 ALL_ACTIONS: Final = 0x1FF
+"""Every action there is."""
 ALL_PROTOCOL: Final = 0x1FFFFF
+"""Every protocol bit there is, as MTAs offer them."""
 V1_ACTIONS: Final = 0x0F
 """What an offer of no actions at all means (libmilter/engine.c)."""
 V1_PROTOCOL: Final = 0x3F
@@ -231,17 +233,44 @@ _SYMLIST: Final = {
     Stage.EOH: 6,
 }
 
-# By the member's name, and by the callback's where that is another.
-_BY_NAME: Final = {stage.name.lower(): stage for stage in Stage} | {"envfrom": Stage.MAIL, "envrcpt": Stage.RCPT}
+STAGE_WORDS: Final[Mapping[str, Stage]] = MappingProxyType(
+    {
+        **{stage.name.lower(): stage for stage in Stage},
+        "envfrom": Stage.MAIL,
+        "envrcpt": Stage.RCPT,
+        "hello": Stage.HELO,
+        "ehlo": Stage.HELO,
+        "mailfrom": Stage.MAIL,
+        "sender": Stage.MAIL,
+        "rcptto": Stage.RCPT,
+        "recipient": Stage.RCPT,
+        "headers": Stage.HEADER,
+        "endofheader": Stage.EOH,
+        "endofheaders": Stage.EOH,
+        "bodychunk": Stage.BODY,
+        "endofmessage": Stage.EOM,
+        "endofbody": Stage.EOM,
+        "eob": Stage.EOM,
+    }
+)
+"""What the members, the callbacks, other libraries and SMTP call a stage; lower case, without underscores."""
+
+
+def near_stage(given: object) -> Stage | None:
+    """Return the stage that a text is meant to name, or nearly names; None if it is like none."""
+    if not isinstance(given, str) or len(given) > 20:
+        return None
+    word = given.lower().replace("_", "").replace("-", "").replace(" ", "")
+    near = [word] if word in STAGE_WORDS else difflib.get_close_matches(word, STAGE_WORDS, n=1, cutoff=0.7)
+    return STAGE_WORDS[near[0]] if near else None
 
 
 def stage_hint(given: object) -> str:
     """Return how an error goes on that expected a stage: "; did you mean Stage.MAIL?", or "" where nothing is like it."""
-    if not isinstance(given, str) or len(given) > 20:
-        return ""
-    near = difflib.get_close_matches(given.lower(), _BY_NAME, n=1, cutoff=0.7)
-    return f"; did you mean Stage.{_BY_NAME[near[0]].name}?" if near else ""
+    near = near_stage(given)
+    return f"; did you mean Stage.{near.name}?" if near is not None else ""
 
 
 SINCE_VERSION: Final[Mapping[Stage, int]] = {Stage.UNKNOWN: 3, Stage.DATA: 4}
 """The version of the protocol that a stage came with, where that is not version 2."""
+STAGE_OF_COMMAND: Final[Mapping[int, Stage]] = {int(stage.command): stage for stage in Stage}

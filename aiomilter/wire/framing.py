@@ -12,7 +12,7 @@ from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire.constants import MAX_FRAME_SIZE
 from aiomilter.wire.foreign import MILTER, NEEDED, protocol_of
 
-__all__ = ["HEAD", "FrameBuffer", "Lookahead", "head_after", "packet"]
+__all__ = ["FrameBuffer", "packet"]
 
 HEAD: Final = Struct(">IB")
 """Length and code."""

@@ -6,7 +6,8 @@ from typing import Final
 import pytest
 
 from aiomilter.compat import classic as Milter
-from tests.compat.playing import Side
+from tests.compat.forking import Forker
+from tests.compat.playing import Side, ours
 from tests.compat.rigs.pymilter import PYTHON, missing
 from tests.programs import need
 
@@ -27,10 +28,18 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 
 
 @pytest.fixture(scope="session")
-def oracle() -> Side:
+def oracle() -> Iterator[Side]:
     """What runs a program on pymilter."""
     need(missing())
-    return Side("pymilter", (str(PYTHON),), gentle=False)
+    with Forker([str(PYTHON)], "Milter") as forker:
+        yield Side("pymilter", (str(PYTHON),), gentle=False, forker=forker)
+
+
+@pytest.fixture(scope="session")
+def mine() -> Iterator[Side]:
+    """What runs it on ours."""
+    with Forker(ours().command, "Milter") as forker:
+        yield ours()._replace(forker=forker)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

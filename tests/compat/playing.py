@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.mta import OFFER, MacroValues, Session, Style, connect
 from aiomilter.wire.events import Negotiate
+from tests.compat.forking import Forked, Forker
 from tests.patience import PATIENCE
 from tests.peer import pieces
 
@@ -39,11 +40,18 @@ class Side(NamedTuple):
         name: Whose it is.
         command: Takes a script and its arguments.
         gentle: Whether it ends at once when it is asked to.
+        forker: Starts programs where many are played.
     """
 
     name: str
     command: tuple[str, ...]
     gentle: bool = True
+    forker: Forker | None = None
+
+    def start(self, argv: Sequence[str], **where: Any) -> Forked:
+        """Start a program as :meth:`Forker.start` does."""
+        assert self.forker is not None
+        return self.forker.start(argv, **where)
 
 
 class Case(NamedTuple):
@@ -120,7 +128,7 @@ def rendered(octets: bytes) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def connected(path: str, process: subprocess.Popen[bytes] | None = None) -> socket.socket:
+def connected(path: str, process: subprocess.Popen[bytes] | Forked | None = None) -> socket.socket:
     """Connect to a program as soon as it listens."""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -138,7 +146,7 @@ def connected(path: str, process: subprocess.Popen[bytes] | None = None) -> sock
             return mta
 
 
-def at_rest(process: subprocess.Popen[bytes]) -> tuple[str, ...] | None:
+def at_rest(process: Forked) -> tuple[str, ...] | None:
     """Return the times that the threads of a process have had so far; None if one of them runs, or waits for its turn to."""
     found = []
     for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
@@ -153,7 +161,7 @@ def at_rest(process: subprocess.Popen[bytes]) -> tuple[str, ...] | None:
 
 
 def exchange(
-    mta: socket.socket, octets: bytes, patience: float = PATIENCE, process: subprocess.Popen[bytes] | None = None
+    mta: socket.socket, octets: bytes, patience: float = PATIENCE, process: Forked | None = None
 ) -> tuple[bytes, bool]:
     """Write all octets, close that direction, and return all that was answered, and whether there was an end to it.
 
@@ -208,18 +216,12 @@ class Program:
         self._record.touch()
         self._played: list[tuple[tuple[str, ...], bool]] = []
         self._deaths: dict[int, int] = {}
-        self._command = [
-            *(*side.command, str(SCRIPTS / script)),
-            *(self.path, str(self._plan), str(self._record), json.dumps(shape)),
-        ]
+        self._side = side
+        self._argv = [str(SCRIPTS / script), self.path, str(self._plan), str(self._record), json.dumps(shape)]
         self._start()
 
     def _start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        with self._stderr.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, env=environment
-            )
+        self.process = self._side.start(self._argv, stderr=self._stderr)
         try:
             connected(self.path, self.process).close()
         except BaseException:
@@ -238,8 +240,8 @@ class Program:
             self.kill()
         elif case.deadly:
             self._die_or_rest()
-        if self.process.poll() is not None:
-            self._deaths[number] = self.process.returncode
+        if (status := self.process.poll()) is not None:
+            self._deaths[number] = status
             self._start()
 
     def _die_or_rest(self) -> None:

@@ -27,16 +27,16 @@ __all__ = ["SCENES", "Scene"]
 class Daemon:
     """A program with its output, in a directory of its own."""
 
-    def __init__(self, side: Side, directory: Path, script: str, *args: str, umask: int = -1) -> None:
+    def __init__(self, side: Side, directory: Path, script: str, *args: str) -> None:
         self.directory = directory
         self.path = str(directory / "s")
         self._out = directory / "out"
         self._err = directory / "err"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             command = [*side.command, str(SCRIPTS / script), *(arg.replace("DIR", str(directory)) for arg in args)]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, umask=umask, cwd=directory
+                command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, cwd=directory
             )
 
     def connect(self) -> socket.socket:
@@ -69,20 +69,25 @@ class Daemon:
             status: object = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             status = "none: it goes on"
-        complaints = [line for line in self._err.read_text().splitlines() if line and line[0] != " "]
-        lines = [
-            *self.lines(),
-            *(f"stderr {line}" for line in complaints),
-            f"status {status}",
-            f"socket {'is left' if os.path.exists(self.path) else 'is gone'}",
-        ]
-        return [_OF_THE_RUN.sub(_without, line.replace(str(self.directory), "DIR")) for line in lines]
+        return left(self.directory, status)
 
     def kill(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.kill()
         self.process.wait()
+
+
+def left(directory: Path, status: object) -> list[str]:
+    """Return all that can be seen of a program that has ended: what it said, its exit status, and its socket."""
+    complaints = [line for line in (directory / "err").read_text().splitlines() if line and line[0] != " "]
+    lines = [
+        *(directory / "out").read_text().splitlines(),
+        *(f"stderr {line}" for line in complaints),
+        f"status {status}",
+        f"socket {'is left' if (directory / 's').exists() else 'is gone'}",
+    ]
+    return [_OF_THE_RUN.sub(_without, line.replace(str(directory), "DIR")) for line in lines]
 
 
 _OF_THE_RUN: Final = re.compile(r"(inet6?:)\d+(?=@)|\([^ ]+, process \d+, user [^ ]+\)")
@@ -100,13 +105,9 @@ Scene = Callable[[Side], list[str]]
 
 
 @contextmanager
-def daemon(
-    side: Side, script: str, *args: str, umask: int = -1, before: Callable[[Path], object] | None = None
-) -> Iterator[Daemon]:
+def daemon(side: Side, script: str, *args: str) -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory() as directory:
-        if before is not None:
-            before(Path(directory))
-        running = Daemon(side, Path(directory), script, *args, umask=umask)
+        running = Daemon(side, Path(directory), script, *args)
         try:
             yield running
         finally:
@@ -234,15 +235,22 @@ def _twice(side: Side) -> list[str]:
 
 
 def _console(*lines: str, before: Callable[[Path], object] | None = None, umask: int = -1) -> Scene:
-    """Expressions in a program of their own, see scripts/console.py; DIR is a directory that is there."""
+    """Expressions in a process of their own, see scripts/console.py; DIR is a directory that is there."""
 
     def scene(side: Side) -> list[str]:
-        with daemon(side, "console.py", before=before, umask=umask) as program:
-            assert program.process.stdin is not None
-            text = "\n".join(lines).replace("DIR", str(program.directory))
-            program.process.stdin.write(text.encode("utf-8", "surrogateescape"))
-            program.process.stdin.close()
-            return program.ended()
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            if before is not None:
+                before(directory)
+            said = "\n".join(lines).replace("DIR", name)
+            (directory / "in").write_text(said, "utf-8", "surrogateescape")
+            streams = {f"std{stream}": directory / stream for stream in ("in", "out", "err")}
+            process = side.start([str(SCRIPTS / "console.py")], **streams, cwd=directory, umask=umask)
+            try:
+                return left(directory, process.wait(PATIENCE))
+            finally:
+                process.kill()
+                process.wait()
 
     return scene
 
@@ -257,7 +265,7 @@ def _opened(
         *_OPEN,
         f"milter.setconn({name!r})",
         f"milter.opensocket({rmsock})",
-        "[oct(os.stat(p).st_mode) for p in sorted(os.listdir('.')) if p not in ('out', 'err')]",
+        "[oct(os.stat(p).st_mode) for p in sorted(os.listdir('.')) if p not in ('in', 'out', 'err')]",
         before=before,
         umask=umask,
     )

@@ -16,10 +16,11 @@ import pytest
 
 from aiomilter.compat import classic as Milter
 from aiomilter.compat import serve
+from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.context import Text
 from aiomilter.compat.listening import open_socket
+from aiomilter.compat.objects import callbacks_of, never_blocks
 from aiomilter.compat.service import program_service
-from aiomilter.compat.session import Callbacks
 from aiomilter.compat.threads import ThreadConnection, classic_server, counted
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
@@ -561,9 +562,9 @@ async def test_a_packet_that_has_begun_has_to_go_on_and_a_connection_may_be_idle
     address = f"unix:{tmp_path}/sock"
     async with (
         classic_server(
-            Milter.callbacks_of(Telling, "pymilter"),
+            callbacks_of(Telling, "pymilter"),
             address,
-            inline=lambda: Milter.never_blocks(Telling),
+            inline=lambda: never_blocks(Telling),
             read_timeout=0.05,
             idle_timeout=3600.0,
             drain_timeout=5.0,
@@ -698,7 +699,7 @@ async def test_strangers_are_named_once_a_minute_whatever_thread_they_have(caplo
                 assert await reader.read() == b""
             ports.append(writer.get_extra_info("sockname")[1])
             writer.close()
-    (record,) = [record for record in caplog.records if "other machines" not in record.getMessage()]
+    (record,) = [record for record in caplog.records if "other hosts" not in record.getMessage()]
     assert record.getMessage() == f"peer='127.0.0.1:{ports[0]}': speaks HTTP, not the milter protocol"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aiomilter.compat import classic as Milter
+from aiomilter.compat.objects import never_blocks
 
 
 class Recorder:
@@ -148,6 +149,18 @@ def test_a_no_reply_method_returns_continue(asynchronous: bool) -> None:
     for answer in (Milter.REJECT, Milter.NOREPLY, None):
         with pytest.raises(RuntimeError, match=r"^header return code must be CONTINUE with @noreply$"):
             call(Milter.P_NR_HDR, answer)
+
+
+def test_a_no_reply_method_gives_what_a_program_has_set_for_noreply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the unit tests of filters do, in one line or by importing ``Milter.test``."""
+
+    def eoh(self: Any) -> Any:
+        return Milter.CONTINUE
+
+    marked = made(filter_of(eoh=Milter.noreply(eoh)), protocol=Milter.P_NR_EOH)[0]
+    assert marked.eoh() == 7
+    monkeypatch.setattr(Milter, "NOREPLY", Milter.CONTINUE)
+    assert marked.eoh() == Milter.CONTINUE
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -320,4 +333,4 @@ def test_only_our_own_decorators_are_known_not_to_block() -> None:
         async def header(self, field: str, value: str) -> Any:
             return Milter.CONTINUE
 
-    assert [Milter.never_blocks(each) for each in (Async, Decorated, Twice)] == [True, False, False]
+    assert [never_blocks(each) for each in (Async, Decorated, Twice)] == [True, False, False]

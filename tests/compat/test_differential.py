@@ -6,7 +6,6 @@ each method returned or raised, what stderr got but for the frames of tracebacks
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
 
 import pytest
 
@@ -14,12 +13,10 @@ from tests.compat.cases.groups import GROUPS
 from tests.compat.conftest import Tally
 from tests.compat.expressions import EXPRESSIONS
 from tests.compat.improvements import block, difference, improvements, listed
-from tests.compat.playing import ROOT, Case, Side, evaluate, ours, play
+from tests.compat.playing import ROOT, Case, Side, evaluate, play
 from tests.compat.scenes import SCENES
 from tests.compat.sessions import SESSIONS, SHAPES
 from tests.peer import MESSAGE, OPENING, QUIT
-
-AIOMILTER: Final = ours()
 
 
 def compared(found: Mapping[str, tuple[str, ...]], names: Iterator[str]) -> None:
@@ -34,14 +31,14 @@ def compared(found: Mapping[str, tuple[str, ...]], names: Iterator[str]) -> None
 
 @pytest.mark.interop
 @pytest.mark.parametrize("name", GROUPS)
-def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side, tally: Tally) -> None:
+def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side, mine: Side, tally: Tally) -> None:
     group = GROUPS[name]
     with ThreadPoolExecutor(2) as both:
-        theirs, mine = both.map(
-            lambda side: play(side, group.cases.values(), group.shape, group.script), (oracle, AIOMILTER)
+        theirs, answers = both.map(
+            lambda side: play(side, group.cases.values(), group.shape, group.script), (oracle, mine)
         )
     found = {}
-    for case, expected, answered in zip(group.cases, theirs, mine, strict=True):
+    for case, expected, answered in zip(group.cases, theirs, answers, strict=True):
         if lines := difference(expected.lines(), answered.lines()):
             found[f"{name} / {case}"] = lines
         tally.conversations += 1
@@ -55,13 +52,13 @@ def test_conversations_are_taken_as_pymilter_takes_them(name: str, oracle: Side,
 @pytest.mark.interop
 @pytest.mark.parametrize("name", SHAPES)
 def test_sessions_of_an_mta_that_waits_for_answers_are_taken_as_pymilter_takes_them(
-    name: str, oracle: Side, tally: Tally
+    name: str, oracle: Side, mine: Side, tally: Tally
 ) -> None:
     sessions = SESSIONS[name]
     with ThreadPoolExecutor(2) as both:
-        theirs, mine = both.map(lambda side: play(side, sessions.values(), SHAPES[name]), (oracle, AIOMILTER))
+        theirs, answers = both.map(lambda side: play(side, sessions.values(), SHAPES[name]), (oracle, mine))
     found = {}
-    for session, expected, answered in zip(sessions, theirs, mine, strict=True):
+    for session, expected, answered in zip(sessions, theirs, answers, strict=True):
         if lines := difference(expected.lines(), answered.lines()):
             found[f"session, {name} / {session}"] = lines
         tally.conversations += 1
@@ -73,11 +70,11 @@ def test_sessions_of_an_mta_that_waits_for_answers_are_taken_as_pymilter_takes_t
 
 
 @pytest.mark.interop
-def test_names_constants_and_helpers_are_those_of_pymilter(oracle: Side, tally: Tally) -> None:
+def test_names_constants_and_helpers_are_those_of_pymilter(oracle: Side, mine: Side, tally: Tally) -> None:
     with ThreadPoolExecutor(2) as both:
-        theirs, mine = both.map(lambda side: evaluate(side, EXPRESSIONS), (oracle, AIOMILTER))
+        theirs, answers = both.map(lambda side: evaluate(side, EXPRESSIONS), (oracle, mine))
     found = {}
-    for expression, expected, value in zip(EXPRESSIONS, theirs, mine, strict=True):
+    for expression, expected, value in zip(EXPRESSIONS, theirs, answers, strict=True):
         if lines := difference(expected, value):
             found[f"expression / {expression}"] = lines
     tally.programs += 1
@@ -91,17 +88,17 @@ Played = dict[str, tuple[Future[list[str]], Future[list[str]]]]
 
 
 @pytest.fixture(scope="session")
-def lives(oracle: Side) -> Played:
+def lives(oracle: Side, mine: Side) -> Played:
     """All scenes on both sides, at once: most of the time pymilter waits for itself.  Nothing of it goes on afterwards."""
     with ThreadPoolExecutor(16) as pool:
-        return {name: (pool.submit(scene, oracle), pool.submit(scene, AIOMILTER)) for name, scene in SCENES.items()}
+        return {name: (pool.submit(scene, oracle), pool.submit(scene, mine)) for name, scene in SCENES.items()}
 
 
 @pytest.mark.interop
 @pytest.mark.parametrize("name", SCENES)
 def test_programs_start_and_end_as_on_pymilter(name: str, lives: Played, tally: Tally) -> None:
-    theirs, mine = (future.result() for future in lives[name])
-    lines = difference(theirs, mine)
+    theirs, ours = (future.result() for future in lives[name])
+    lines = difference(theirs, ours)
     tally.programs += 1
     tally.differences += bool(lines)
 
@@ -121,9 +118,9 @@ def test_what_is_compared_can_differ_and_pymilter_does_not_from_itself(oracle: S
     )
 
 
-def test_the_readme_has_a_row_for_each_improvement() -> None:
-    readme = (ROOT / "README.rst").read_text()
-    rows = readme.partition("What it does otherwise than pymilter")[2].partition("Then, a callback at a time")[0]
+def test_the_manual_has_a_row_for_each_improvement() -> None:
+    page = (ROOT / "aiomilter" / "help" / "pymilter.rst").read_text("utf-8")
+    rows = page.partition("What differs from pymilter")[2]
     for improvement in improvements():
         assert f"\n{improvement.row}  " in rows, improvement.row
 

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from aiomilter.compat import MODULES
+from tests.compat.forking import Forker
 from tests.compat.rigs import pymilter
 from tests.patience import PATIENCE
 from tests.programs import need
@@ -42,13 +46,73 @@ print(classic.factory is Base, CONTINUE)
     assert python(INSTALL + program) == "True True milter True\nTrue 0"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_every_name_can_be_imported_first(name: str) -> None:
-    program = f"""
-import {name}, sys, importlib
-print(sys.modules[{name!r}] is importlib.import_module({MODULES[name]!r}))
+NAMES = {
+    "milter": "ACCEPT ADDHDRS CONTINUE CURR_ACTS P_NR_HDR TEMPFAIL error getdiag getversion main opensocket register "
+    "set_connect_callback set_exception_policy set_flags setbacklog setconn setdbg settimeout stop",
+    "Milter": "Base DisabledAction Milter OPTIONAL_CALLBACKS MACRO_CALLBACKS R close_callback connect_callback decode "
+    "decode_mask dictfromlist enable_protocols envcallback error factory header_leading_space milter negotiate_callback "
+    "nocallback noreply param2dict rejected_recipients runmilter set_flags stop symlist uniqueID",
+    "Milter.cache": "AddrCache",
+    "Milter.config": "MilterConfigParser",
+    "Milter.dns": "DNSError DNSLookup Session",
+    "Milter.dsn": "create_msg send_dsn",
+    "Milter.dynip": "hpats ip3 is_dynip rehmac",
+    "Milter.greylist": "Greylist",
+    "Milter.greysql": "Greylist",
+    "Milter.plock": "PLock",
+    "Milter.policy": "MTAPolicy",
+    "Milter.pyip6": "inet_ntop inet_pton",
+    "Milter.sgmllib": "SGMLParseError SGMLParser",
+    "Milter.test": "TestBase",
+    "Milter.testctx": "TestCtx",
+    "Milter.unsign": "unsign",
+    "Milter.utils": "MASK MASK6 PAT_IP4 addr2bin bin2long6 cidr decode dnsre inet_ntop inet_pton ip4re ip6re iniplist "
+    "parse_addr parse_header parseaddr",
+    "mime": "HTMLScriptFilter MimeGenerator MimeMessage bad_extensions check_attachments check_ext check_html check_name "
+    "defang message_from_file unquote zipnames",
+}
+"""What programs take from each module."""
+OWN_IMPORTS = {
+    "mime": "BytesGenerator HTMLParser declname declstringlit message_from_binary_file print_function quote",
+    "Milter": "print_function priv wraps",
+    "Milter.cache": "print_function",
+    "Milter.dynip": "print_function",
+    "Milter.greysql": "datetime log",
+    "Milter.plock": "sleep",
+    "Milter.pyip6": "PAT_IP4 RE_IP4 print_function",
+    "Milter.test": "print_function",
+    "Milter.testctx": "VERSION print_function",
+    "Milter.utils": "decode_header",
+}
+"""Names in pymilter's modules that these have for themselves: imported from elsewhere, or parts of a parser."""
+DEFINED = """
+import importlib, types, warnings
+warnings.simplefilter("ignore")
+for module in {modules!r}:
+    for name, value in vars(importlib.import_module(module)).items():
+        if name[0] != "_" and not isinstance(value, types.ModuleType):
+            print(module, name)
 """
-    assert python(INSTALL + program) == "True"
+
+
+def test_programs_find_what_they_take_from_each_module() -> None:
+    """``MODULES`` has no name that the table lacks, and the other way around."""
+    assert NAMES.keys() == MODULES.keys()
+    taken = "\n".join(f"from {module} import {', '.join(names.split())}" for module, names in NAMES.items())
+    assert python(f"{INSTALL}{taken}\nprint('all')") == "all"
+
+
+@pytest.mark.interop
+def test_each_module_has_what_pymilters_defines() -> None:
+    """But for sgmllib, an old module of Python's: its patterns are not names for programs."""
+    need(pymilter.missing())
+    modules = [name for name in sorted(MODULES) if name.partition(".")[2] not in (*BROKEN, "sgmllib")]
+    program = DEFINED.format(modules=modules)
+    theirs = subprocess.run(
+        [pymilter.PYTHON, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    lacking = {*theirs.stdout.splitlines()} - {*python(INSTALL + program).splitlines()}
+    assert lacking == {f"{module} {name}" for module, names in OWN_IMPORTS.items() for name in names.split()}
 
 
 WAYS = {
@@ -97,39 +161,60 @@ def found(names: list[str]) -> str:
     return "\n".join(f"True Milter.{name} Milter" for name in names)
 
 
-@pytest.mark.slow
+COMMANDS = {
+    "a program that installs": (
+        sys.executable,
+        "-c",
+        f"{INSTALL}import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0])",
+    ),
+    "aiomilter compat": (sys.executable, "-m", "aiomilter", "compat"),
+    "pymilter": (str(pymilter.PYTHON), "-W", "ignore"),
+}
+
+
+@pytest.fixture(scope="module")
+def forkers() -> Iterator[Callable[[str], Forker]]:
+    """What runs programs in a process each that has imported nothing of pymilter's or ours."""
+    with ExitStack() as stack:
+        yield lru_cache(lambda name: stack.enter_context(Forker(COMMANDS[name])))
+
+
+def run_by(forker: Forker, program: str, directory: Path) -> str:
+    """Return what a program prints, or what it says of its failure."""
+    script, printed, failed = (directory / name for name in ("program.py", "out", "err"))
+    script.write_text(program)
+    status = forker.start([str(script)], stdout=printed, stderr=failed).wait(PATIENCE)
+    return printed.read_text().strip() + failed.read_text() + (f" (status {status})" if status else "")
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_name_can_be_imported_first(name: str, tmp_path: Path, forkers: Callable[[str], Forker]) -> None:
+    program = (
+        f"import {name}, sys, importlib\nprint(sys.modules[{name!r}] is importlib.import_module({MODULES[name]!r}))\n"
+    )
+    assert run_by(forkers("a program that installs"), program, tmp_path) == "True"
+
+
 @pytest.mark.parametrize("package_first", [True, False], ids=["after its package", "before its package"])
 @pytest.mark.parametrize("way", WAYS)
-def test_any_submodule_is_imported_in_any_way(way: str, package_first: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["a program that installs", "aiomilter compat"])
+def test_any_submodule_is_imported_in_any_way(
+    run: str, way: str, package_first: bool, tmp_path: Path, forkers: Callable[[str], Forker]
+) -> None:
     # One that two names share has the name it was imported by last.
     names = [name for name in SUBMODULES if name != "greylist"]
-    program = imports(way, names, package_first=package_first)
-    assert python(INSTALL + program) == found(names)
-    if package_first:
-        return
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "-m", "aiomilter", "compat", str(tmp_path / "program.py")],
-        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert (done.stdout.strip(), done.stderr) == (found(names), "")
+    assert run_by(forkers(run), imports(way, names, package_first=package_first), tmp_path) == found(names)
 
 
 @pytest.mark.interop
-@pytest.mark.slow
+@pytest.mark.parametrize("package_first", [True, False], ids=["after its package", "before its package"])
 @pytest.mark.parametrize("way", WAYS)
-def test_pymilter_is_imported_in_these_ways(way: str) -> None:
+def test_pymilter_is_imported_in_these_ways(
+    way: str, package_first: bool, tmp_path: Path, forkers: Callable[[str], Forker]
+) -> None:
     need(pymilter.missing())
     names = [name for name in SUBMODULES if name not in BROKEN]
-    program = imports(way, names, package_first=len(way) % 2 == 0)
-    done = subprocess.run(
-        [pymilter.PYTHON, "-W", "ignore", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    assert done.stdout.strip() == found(names)
+    assert run_by(forkers("pymilter"), imports(way, names, package_first=package_first), tmp_path) == found(names)
 
 
 def test_a_submodule_is_an_attribute_of_the_package_once_it_was_imported() -> None:

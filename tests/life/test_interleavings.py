@@ -124,7 +124,8 @@ class Machine(RuleBasedStateMachine):
                 cancel_timeout=PATIENCE,
                 drain_timeout=PATIENCE,
             )
-            bind = server._bind
+            listeners = server._listeners
+            bind = listeners._bind
 
             async def slowly(address: Any) -> Any:
                 # As where a name has to be looked up, but after the same time every time.
@@ -132,7 +133,7 @@ class Machine(RuleBasedStateMachine):
                 await asyncio.sleep(0)
                 return await bind(address)
 
-            server._bind = slowly  # type: ignore[method-assign]
+            listeners._bind = slowly  # type: ignore[method-assign]
 
         self.runner.run(make())
         self.act("serve" if block else "start", self.serve() if block else self.server.start())
@@ -187,7 +188,7 @@ class Machine(RuleBasedStateMachine):
     @rule(octets=st.sampled_from([OPENING + mail(), OPENING + mail(), OPENING, b""]))
     def connect(self, octets: bytes) -> None:
         async def made() -> None:
-            if self.server._lifespan is not None and not self.server._stopped:
+            if self.server._lifespans.current is not None and not self.server._stopped:
                 peer = Peer(self.server)
                 peer.write(octets)
                 self.peers.append(peer)
@@ -214,9 +215,9 @@ class Machine(RuleBasedStateMachine):
         what = (actor.kind, actor.task)
         assert not self.server._connections, what
         assert not self.server._listeners, what
-        assert self.server._lifespan is None, what
+        assert self.server._lifespans.current is None, what
         assert self.entered == self.left, what
-        assert self.server._sweep is None or self.server._sweep.cancelled(), what
+        assert not self.server._timeouts.active, what
 
     def teardown(self) -> None:
         try:
@@ -249,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         assert not self.server._connections
         assert not self.server._listeners
         assert not self.server._memory.used
-        assert self.server._sweep is None or self.server._sweep.cancelled()
+        assert not self.server._timeouts.active
         assert self.server._unwatch is None
         assert self.entered == self.left
         assert asyncio.all_tasks() == {asyncio.current_task()}

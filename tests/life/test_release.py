@@ -356,7 +356,7 @@ def test_no_terminal_is_asked_for_the_pass_phrase_of_a_key(tmp_path: Path) -> No
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == (
-        "aiomilter: cannot use 'k' for TLS: its private key is encrypted, and a daemon asks nobody for the pass phrase;"
+        "aiomilter: cannot use 'k' for TLS: its private key is encrypted, and a daemon cannot ask for the pass phrase;"
         " store the key without one, as 'openssl pkey -in FILE -out FILE' writes it\n"
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ from typing import Final
 
 import pytest
 
-from aiomilter._process.workers import Backoff
+from aiomilter._process.forking import fork_worker
+from aiomilter._process.supervisor import Backoff
+from aiomilter._process.worker import WorkerProgram
 from aiomilter._serving.binding import Bound
 from aiomilter._serving.sharing import PLACES, AcceptBalancer, Turn, shared_counts
 from aiomilter.mta import connect
@@ -594,7 +597,7 @@ async def test_a_reload_that_hangs_is_given_up_for_the_next(tmp_path: Path) -> N
             await daemon.printed("opening", count)
         write_filter(file, "1")
         daemon.send(signal.SIGHUP)
-        await daemon.logged(r"WARNING aiomilter\[\d+\]: a reload that was under way is given up", 2)
+        await daemon.logged(r"WARNING aiomilter\[\d+\]: reload cancelled: another was requested", 2)
         await serving(daemon, 2)
         assert (await deliver(str(tmp_path / "s")))[0] == "1"
         daemon.send(signal.SIGTERM)
@@ -708,7 +711,7 @@ async def test_a_worker_that_does_not_end_is_killed(signals: int, tmp_path: Path
     stuck = "    async def envfrom(self, ctx, mail):\n        open('hold').read()\n    async def eom"
     program = PROGRAM.replace("    async def eom", stuck).replace(
         "try:",
-        "import logging; logging.basicConfig()\nimport aiomilter._process.workers as w; w._HURRY_TIMEOUT = 0.2\ntry:",
+        "import logging; logging.basicConfig()\nimport aiomilter._process.supervisor as s; s._HURRY_TIMEOUT = 0.2\ntry:",
     )
     times = f"workers=2, cancel_timeout=0.1, drain_timeout={0.1 if signals == 1 else 1000}"
     program = program.replace("workers=2", times)
@@ -744,9 +747,9 @@ LATE = """
 import sys
 from pathlib import Path
 from aiomilter._cli import main
-from aiomilter._process import workers
+from aiomilter._process.forking import Worker
 
-has_ended, seen = workers._Worker.has_ended, set()
+has_ended, seen = Worker.has_ended, set()
 
 def late(worker, *args, **kwargs):
     # As if it ended right after this look.
@@ -756,7 +759,7 @@ def late(worker, *args, **kwargs):
         return False
     return has_ended(worker, *args, **kwargs)
 
-workers._Worker.has_ended = late
+Worker.has_ended = late
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -784,3 +787,18 @@ async def test_a_worker_that_ends_right_after_it_was_looked_at_is_replaced(tmp_p
             process.kill()
             await process.communicate()
     assert process.returncode == 0
+
+
+def test_a_fork_that_fails_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no signal blocked: the supervisor goes on, and tries again later."""
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    program = WorkerProgram(lambda share, later: pytest.fail("no"), lambda error, what: 1, None, None)
+    before = os.listdir("/proc/self/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    (share,) = sharing(0)
+    with pytest.raises(BlockingIOError):
+        fork_worker(program, share, 0, later=False, purpose="", close_rest=lambda: None)
+    assert (os.listdir("/proc/self/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == before

@@ -61,7 +61,7 @@ class MemoryFilter:
 
     @property
     def codes_with_macros(self) -> str:
-        """What came, macros as the small letter of their step."""
+        """What came, macros as the small letter of their stage."""
         return "".join(chr(payload[0]).lower() if code == "D" else code for code, payload in self.received)
 
 

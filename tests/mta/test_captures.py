@@ -31,7 +31,7 @@ UNKNOWN_USER = b"<nosuch@example.org>\0"
 
 
 async def play(session: Session, exchange: Exchange) -> object:
-    """Play the step that a captured packet belongs to; ABORT and macros are the session's own business."""
+    """Play the stage that a captured packet belongs to; ABORT and macros are the session's own business."""
     payload = exchange.payload
     match exchange.code:
         case "O":
@@ -132,7 +132,7 @@ async def test_a_captured_smtp_session_is_played_as_the_mta_played_it(capture: C
 
 @pytest.mark.parametrize("capture", ALL_CAPTURES, ids=lambda capture: capture.name)
 async def test_each_captured_answer_is_reported_or_refused(capture: Capture) -> None:
-    """P-148: every F packet of every file, each in a session of its own at its step."""
+    """P-148: every F packet of every file, each in a session of its own at its stage."""
     for exchange in capture.exchanges:
         if exchange.answers and exchange.code == "O":
             memory = MemoryFilter(answers(opening=exchange.answers[0]))

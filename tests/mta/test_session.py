@@ -8,7 +8,7 @@ import pytest
 
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.mta import OFFER, Delivered, MessageResult, Session, Style
-from aiomilter.wire.constants import Protocol, ReplyCode, Stage
+from aiomilter.wire.constants import Action, Protocol, ReplyCode, Stage
 from aiomilter.wire.events import Family, Macros, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import AddHeader, Quarantine, ReplaceBody
@@ -262,7 +262,7 @@ async def test_clients_of_every_family(client: dict[str, Any], postfix: bytes, s
         assert memory.received[-1] == ("C", expected)
 
 
-# What an answer does to the steps after it
+# What an answer does to the stages after it
 
 BARE = MESSAGE + b"a\nb\r\n"
 
@@ -463,13 +463,13 @@ async def test_after_a_refused_connection_every_step_is_refused(style: Style) ->
     assert (result.answer, result.stage, result.delivered) == (REJECT, Stage.HELO, None)
 
 
-@pytest.mark.parametrize("step", ["rcpt", "data", "eoh", "end_of_message"])
-async def test_a_step_of_a_message_needs_a_message(step: str) -> None:
+@pytest.mark.parametrize("stage", ["rcpt", "data", "eoh", "end_of_message"])
+async def test_a_stage_of_a_message_needs_a_message(stage: str) -> None:
     session, _ = await opened(answers())
-    arguments = ("<b@example.org>",) if step == "rcpt" else ()
+    arguments = ("<b@example.org>",) if stage == "rcpt" else ()
 
     with pytest.raises(LocalProtocolError, match="mail"):
-        await getattr(session, step)(*arguments)
+        await getattr(session, stage)(*arguments)
 
 
 async def test_a_message_needs_sender_and_recipient() -> None:
@@ -515,13 +515,13 @@ ABORTS: list[tuple[str, Callable[[Session], Any], str, str]] = [
 
 async def then(first: Any, *more: Callable[[], Any]) -> None:
     await first
-    for step in more:
-        await step()
+    for stage in more:
+        await stage()
 
 
-async def twice(step: Callable[[], Any]) -> None:
-    await step()
-    await step()
+async def twice(stage: Callable[[], Any]) -> None:
+    await stage()
+    await stage()
 
 
 @pytest.mark.parametrize(("name", "play", "postfix", "sendmail"), ABORTS, ids=[row[0] for row in ABORTS])
@@ -707,7 +707,9 @@ async def test_a_modification_that_was_not_agreed_on_is_an_error_unless_lenient(
         if taken and not (lenient and code == "b" and style == "sendmail"):
             assert len((await session.message(MESSAGE)).modifications) == 1
         else:
-            with pytest.raises(RemoteProtocolError, match="agreed"):
+            with pytest.raises(
+                RemoteProtocolError, match=f"agreed on, found {Action(action).name}, which the filter did"
+            ):
                 await session.message(MESSAGE)
 
 
@@ -749,7 +751,7 @@ async def test_a_malformed_modification_is_an_error(code: str, payload: bytes) -
 
 # Answers that are illegal
 
-STEPS: dict[Stage, Callable[[Session], Any]] = {
+PLAY: dict[Stage, Callable[[Session], Any]] = {
     Stage.CONNECT: lambda session: session.connect(),
     Stage.HELO: lambda session: session.helo(),
     Stage.MAIL: lambda session: session.mail("<a@x>"),
@@ -764,7 +766,7 @@ STEPS: dict[Stage, Callable[[Session], Any]] = {
 
 
 async def at(stage: Stage, octets: bytes, **options: Any) -> Session:
-    """A session whose next step is ``stage``, and whose filter will send ``octets`` to it."""
+    """A session whose next stage is ``stage``, and whose filter will send ``octets`` to it."""
     session, memory = await opened(answers(opening=negotiated(protocol=Protocol.SKIP)), **options)
     if Stage.MAIL < stage <= Stage.EOM:
         await session.mail("<a@x>")
@@ -780,18 +782,18 @@ async def test_each_answer_at_each_step_is_taken_or_refused(style: Style, stage:
     session = await at(stage, verdict(code), style=style, timeout=0.0)
 
     if code in ANSWERS[stage]:
-        answer = await STEPS[stage](session)
+        answer = await PLAY[stage](session)
         assert getattr(answer, "answer", answer) in (Reply(550, "5.7.1", "no"), *ALL_VERDICTS)
     elif code is ReplyCode.PROGRESS and (style == "postfix" or stage is Stage.EOM):
         # Waits on: there is a time limit of zero, and nothing more comes.
         with pytest.raises(TimeoutError):
-            await STEPS[stage](session)
+            await PLAY[stage](session)
     elif code is ReplyCode.REPLBODY and stage is Stage.EOM:
         with pytest.raises(TimeoutError):
-            await STEPS[stage](session)
+            await PLAY[stage](session)
     else:
         with pytest.raises(RemoteProtocolError):
-            await STEPS[stage](session)
+            await PLAY[stage](session)
 
 
 ALL_VERDICTS = (CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, SKIP)
@@ -805,7 +807,7 @@ async def test_a_verdict_with_octets_after_it_is_an_error(style: Style, stage: S
     session = await at(stage, packet(code, b"x"), style=style)
 
     with pytest.raises(RemoteProtocolError):
-        await STEPS[stage](session)
+        await PLAY[stage](session)
 
 
 async def test_skip_is_an_error_unless_agreed() -> None:
@@ -822,7 +824,7 @@ async def test_a_second_answer_is_an_error(stage: Stage) -> None:
     session = await at(stage, CONTINUE_PACKET + CONTINUE_PACKET[:1])
 
     with pytest.raises(RemoteProtocolError, match="one answer"):
-        await STEPS[stage](session)
+        await PLAY[stage](session)
 
 
 @pytest.mark.parametrize(
@@ -849,11 +851,11 @@ async def test_a_packet_that_nobody_asked_for_is_an_error_at_the_next_step(style
     memory.reader.feed_data(CONTINUE_PACKET[:3])
 
     with pytest.raises(RemoteProtocolError, match="expected nothing"):
-        await (session.quit() if stage is None else STEPS[stage](session))
+        await (session.quit() if stage is None else PLAY[stage](session))
 
 
 async def test_an_answer_to_a_step_without_reply_is_an_error() -> None:
-    """P-147: an MTA would take it for the answer to a later step."""
+    """P-147: an MTA would take it for the answer to a later stage."""
     behaviour = answers(opening=negotiated(protocol=Protocol.NR_MAIL))
     session, _ = await opened(behaviour, style="sendmail")
     await session.mail("<a@x>")
@@ -872,7 +874,7 @@ async def test_a_filter_that_leaves_breaks_the_protocol(style: Style, stage: Sta
     memory.reader.feed_eof()
 
     with pytest.raises(RemoteProtocolError, match="closed"):
-        await STEPS[stage](session)
+        await PLAY[stage](session)
 
 
 async def test_a_connection_that_breaks_is_told_as_such() -> None:
@@ -920,7 +922,7 @@ async def test_a_silent_filter_runs_into_the_time_limit(style: Style, stage: Sta
     session = await at(stage, b"", style=style, timeout=0.0)
 
     with pytest.raises(TimeoutError, match=stage.name):
-        await STEPS[stage](session)
+        await PLAY[stage](session)
 
 
 class Stuck(MemoryFilter):
@@ -987,7 +989,7 @@ async def test_a_packet_over_65535_octets_is_an_error_unless_lenient() -> None:
 
 
 @pytest.mark.parametrize(
-    "step",
+    "play",
     [
         lambda session: session.connect("a\0b"),
         lambda session: session.connect(port=65536),
@@ -997,11 +999,11 @@ async def test_a_packet_over_65535_octets_is_an_error_unless_lenient() -> None:
         lambda session: session.unknown("x" * 65535),
     ],
 )
-async def test_what_no_packet_can_carry_is_refused_here(step: Callable[[Session], Any]) -> None:
+async def test_what_no_packet_can_carry_is_refused_here(play: Callable[[Session], Any]) -> None:
     session, memory = await opened(answers())
 
     with pytest.raises(LocalProtocolError):
-        await step(session)
+        await play(session)
     assert memory.codes == "O"
 
 

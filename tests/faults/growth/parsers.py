@@ -33,6 +33,7 @@ from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
 from aiomilter.mail import domain, encoded_words, envelope
+from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
 from aiomilter.smtp import split_address
 from aiomilter.wire import events, foreign, modifications, replies, text
@@ -182,6 +183,9 @@ SIGNED: Final = (
     "a@b",
     "\n",
 )
+
+
+REWRITER: Final = Rewriter(["secret"], "x.example", too_long="rewrite")
 
 
 def packed() -> list[bytes]:
@@ -479,6 +483,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "greylist": Parser(greylisted, MAILBOX),
     "cache": Parser(remembered, (*MAILBOX, "\n", "2024Jan01 00:00:00 UTC", "0001Jan01 00:00:00 UTC", " ")),
     "config": Parser(configured, (*MAILBOX, "file:", "\n", " ")),
+    "srs": Parser(REWRITER.forward, (*SIGNED, *PATH), (AddressError,)),
+    "srs, reverse": Parser(lambda text: REWRITER.reverse(f"SRS0={text}@x.example"), (*SIGNED, *PATH), (AddressError,)),
+    "srs, reverse again": Parser(lambda text: REWRITER.reverse(f"SRS1={text}@x.example"), SIGNED, (AddressError,)),
     "envelope": Parser(envelope.bare_address, PATH),
     "envelope, local part": Parser(envelope.local_part, PATH),
     "envelope, domain": Parser(envelope.domain, (*PATH, *HOST)),

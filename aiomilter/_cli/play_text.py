@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from aiomilter import mta
-from aiomilter._cli.playing import Failure, Play, Played, Step
-from aiomilter._cli.shape import edits
+from aiomilter._cli.play import Failure, Play, PlayedMessage, PlayedStage
+from aiomilter._cli.play_json import edits
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter.wire.constants import Action, Protocol, Stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, Reply, Verdict
@@ -23,12 +23,12 @@ _MOST_LINES: Final = 4000
 
 def report(play: Play) -> Iterator[str]:
     """Return the lines."""
-    manners = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
-    yield f"{safe(play.asked)}, asked as {manners} does"
+    name = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
+    yield f"{safe(play.asked)}, asked as {name} does"
     if play.agreed is not None:
         yield f"may: {_actions(play)}"
-    for step in play.connection:
-        yield _step(step)
+    for stage in play.connection:
+        yield _stage(stage)
     # Such a filter brings the space that follows the colon itself.
     spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
     for played in play.messages:
@@ -45,10 +45,10 @@ def _actions(play: Play) -> str:
     return ", ".join(name.lower().replace("_", " ") for name in names) or "change nothing"
 
 
-def _step(step: Step) -> str:
-    told = _short(step.what)
-    answer = f"({step.why})" if step.answer is None else _answer(step.answer)
-    return f"{step.stage.name.lower():8} {told:{_COLUMN - 9}} {answer}".rstrip()
+def _stage(played: PlayedStage) -> str:
+    told = _short(played.what)
+    answer = f"({played.why})" if played.answer is None else _answer(played.answer)
+    return f"{played.stage.name.lower():8} {told:{_COLUMN - 9}} {answer}".rstrip()
 
 
 def _answer(answer: mta.Answer) -> str:
@@ -67,10 +67,10 @@ def _short(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def _message(played: Played, style: mta.Style, spaced: bool) -> Iterator[str]:
+def _message(played: PlayedMessage, style: mta.Style, spaced: bool) -> Iterator[str]:
     yield f"== {safe(played.message.source) or 'a sample message'}"
-    for step in played.steps:
-        yield _step(step)
+    for stage in played.stages:
+        yield _stage(stage)
     changes = [_edit(edit, spaced) for edit in edits(played.modifications, text=str)]
     if changes:
         yield ""
@@ -83,8 +83,8 @@ def _message(played: Played, style: mta.Style, spaced: bool) -> Iterator[str]:
         yield f"the SMTP client is told {_place(played)}: {_reply(played.reply)}"
 
 
-def _place(played: Played) -> str:
-    last = played.steps[-1].stage
+def _place(played: PlayedMessage) -> str:
+    last = played.stages[-1].stage
     return {Stage.MAIL: "at MAIL", Stage.RCPT: "at RCPT", Stage.DATA: "at DATA"}.get(last, "after the message")
 
 
@@ -106,7 +106,7 @@ def _edit(edit: dict[str, Any], spaced: bool) -> str:
             return " ".join([name, *(text for text in shown.values() if text)])
 
 
-def _result(played: Played, style: mta.Style) -> Iterator[str]:
+def _result(played: PlayedMessage, style: mta.Style) -> Iterator[str]:
     message = played.delivered
     if message is None:
         yield _lost(played)
@@ -117,7 +117,7 @@ def _result(played: Played, style: mta.Style) -> Iterator[str]:
     yield from _recipients(played, message)
     if message.quarantine is not None:
         yield f"held in the queue: {safe(message.quarantine)}"
-    # What the MTA itself makes of it is not the filter's doing.
+    # Changes of the MTA itself are not shown as the filter's.
     original = mta.deliver(style, message.sender, message.recipients, played.content).octets
     if original == message.octets:
         yield "the message is not changed"
@@ -125,20 +125,20 @@ def _result(played: Played, style: mta.Style) -> Iterator[str]:
         yield from _diff(original, message.octets)
 
 
-def _lost(played: Played) -> str:
+def _lost(played: PlayedMessage) -> str:
     if played.decided is None:
         return "the filter broke off"
     stage, answer = played.decided
     if answer is played.content.refusal:
         return "the MTA itself refuses the message, whatever the filter says"
     if answer is DISCARD:
-        return "the message is dropped, and nobody is told"
+        return "the message is discarded, and the SMTP client told that it was accepted"
     later = (isinstance(answer, Reply) and answer.temporary) or answer is Verdict.TEMPFAIL
     return f"the message is refused at {stage.name}{', for now' if later else ''}"
 
 
-def _recipients(played: Played, message: mta.Delivered) -> Iterator[str]:
-    refused = [step.what for step in played.steps if step.stage is Stage.RCPT and _refused(step)]
+def _recipients(played: PlayedMessage, message: mta.Delivered) -> Iterator[str]:
+    refused = [each.what for each in played.stages if each.stage is Stage.RCPT and _refused(each)]
     before = [str(recipient) for recipient in played.recipients if str(recipient) not in refused]
     after = [" ".join((rcpt.path, *rcpt.params)) for rcpt in message.recipients]
     for recipient in refused:
@@ -153,8 +153,8 @@ def _recipients(played: Played, message: mta.Delivered) -> Iterator[str]:
         yield "no recipient is left: the message is dropped"
 
 
-def _refused(step: Step) -> bool:
-    return step.answer is not None and step.answer not in (CONTINUE, ACCEPT, DISCARD)
+def _refused(played: PlayedStage) -> bool:
+    return played.answer is not None and played.answer not in (CONTINUE, ACCEPT, DISCARD)
 
 
 def _diff(before: bytes, after: bytes) -> Iterator[str]:
@@ -166,7 +166,7 @@ def _diff(before: bytes, after: bytes) -> Iterator[str]:
     if middle > _MOST_LINES:
         yield from _parts(before, after)
         return
-    # What is the same at both ends is not compared, but for the lines that are shown around.
+    # The common ends are not compared, except for the lines of context.
     first, last = max(0, start - 3), max(0, end - 3)
     old, new = old[first : len(old) - last], new[first : len(new) - last]
     lines = difflib.diff_bytes(difflib.unified_diff, old, new, b"as sent", b"as delivered", lineterm=b"")
@@ -217,6 +217,6 @@ def _cut(line: str) -> str:
 
 
 def _failure(failure: Failure) -> Iterator[str]:
-    where = f"{failure.step}: " if failure.step else ""
+    where = f"{failure.callback}: " if failure.callback else ""
     yield f"{'failed: ' if failure.fatal else 'note: '}{where}{safe(failure.what)}"
     yield from (f"  {safe(line, also=chr(9))}" for line in failure.traceback.splitlines())

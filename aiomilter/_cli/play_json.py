@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any, Final, TypeAlias, assert_never
 
 from aiomilter import mta
-from aiomilter._cli.playing import Failure, Path, Play, Played, Step
+from aiomilter._cli.play import Failure, Path, Play, PlayedMessage, PlayedStage
 from aiomilter.mail.envelope import bare_address
 from aiomilter.wire.constants import Action, Protocol, Stage
 from aiomilter.wire.modifications import (
@@ -48,7 +48,7 @@ def report(play: Play) -> _JSON:
             "helo": _text(scenario.helo),
         },
         "negotiated": _negotiated(play),
-        "connection": [_step(step) for step in play.connection],
+        "connection": [_stage(stage) for stage in play.connection],
         "messages": [_message(played) for played in play.messages],
         "failures": [_failure(failure) for failure in play.failures],
         "failed": play.failed,
@@ -79,13 +79,13 @@ def _negotiated(play: Play) -> _JSON | None:
     }
 
 
-def _step(step: Step) -> _JSON:
+def _stage(played: PlayedStage) -> _JSON:
     return {
-        "step": step.stage.name,
-        "what": _text(step.what),
-        "answer": None if step.answer is None else _answer(step.answer),
-        "why": step.why,
-        "reply": _text(step.reply),
+        "stage": played.stage.name,
+        "what": _text(played.what),
+        "answer": None if played.answer is None else _answer(played.answer),
+        "why": played.why,
+        "reply": _text(played.reply),
     }
 
 
@@ -96,14 +96,14 @@ def _answer(answer: mta.Answer) -> _JSON:
     return {"verdict": "REPLY", "code": answer.code, "enhanced": answer.enhanced, "lines": lines}
 
 
-def _message(played: Played) -> _JSON:
+def _message(played: PlayedMessage) -> _JSON:
     decided: tuple[Stage, mta.Answer] | None = played.decided
     return {
         "source": _text(played.message.source),
         "sender": _path(played.sender),
         "recipients": [_path(recipient) for recipient in played.recipients],
-        "steps": [_step(step) for step in played.steps],
-        "decided": {"step": decided[0].name, **_answer(decided[1])} if decided else None,
+        "stages": [_stage(stage) for stage in played.stages],
+        "decided": {"stage": decided[0].name, **_answer(decided[1])} if decided else None,
         "edits": edits(played.modifications),
         "reply": _text(played.reply),
         "queue_id": played.queue_id,
@@ -181,7 +181,7 @@ def _delivered(delivered: mta.Delivered) -> _JSON:
 
 def _failure(failure: Failure) -> _JSON:
     return {
-        "step": failure.step,
+        "callback": failure.callback,
         "what": _text(failure.what),
         "traceback": _text(failure.traceback),
         "fatal": failure.fatal,

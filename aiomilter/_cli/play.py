@@ -1,4 +1,4 @@
-"""Messages played to a filter step by step, and what it said to each: the data that ``check`` reports."""
+"""Messages played to a filter stage by stage, and what it answered to each: the data that ``check`` reports."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,17 @@ from aiomilter.wire.events import Mail, NegotiateAnswer, Rcpt
 from aiomilter.wire.modifications import Modification
 from aiomilter.wire.replies import ACCEPT, CONTINUE, PASSING
 
-__all__ = ["CheckScenario", "Failure", "Message", "Path", "Play", "Played", "Step", "begin", "play_message"]
+__all__ = [
+    "CheckScenario",
+    "Failure",
+    "Message",
+    "Path",
+    "Play",
+    "PlayedMessage",
+    "PlayedStage",
+    "begin",
+    "play_message",
+]
 
 _8BIT: Final = re.compile(rb"[\x80-\xff]")
 
@@ -44,7 +54,7 @@ class CheckScenario:
         helo: What it says in EHLO.
         sender: Envelope sender of every message.
         recipients: Envelope recipients of every message.
-        macros: Values by step.
+        macros: Values by stage.
         timeout: Seconds to wait for an answer.
     """
 
@@ -72,15 +82,15 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step, or the like ones after each other.
+class PlayedStage:
+    """A stage, or several alike: all header fields, all pieces of the body.
 
     Args:
         stage: Which.
-        what: What the filter was told, for people.
+        what: The event, for people to read.
         answer: What it answered; None if it was not asked, or not for an answer.
         why: Why there is no answer: "not wanted", "no reply wanted", "decided before", "none there"; else "".
-        reply: What the SMTP client is told now; "" if nothing.
+        reply: The SMTP reply sent at once; "" if nothing.
     """
 
     stage: Stage
@@ -91,7 +101,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Played:
+class PlayedMessage:
     """What became of one message.
 
     Args:
@@ -99,12 +109,12 @@ class Played:
         sender: As played, with its parameters.
         recipients: As played.
         content: As the filter was shown it.
-        steps: In order.
-        decided: Which step was answered with the decision, and what it is; DATA where the MTA itself refuses what follows it;
+        stages: In order.
+        decided: The stage at which the decision was answered, and the answer; DATA where the MTA itself refuses the content;
             None if the filter broke off.
         modifications: What the filter asked for.
         delivered: The message as the MTA would pass it on; None if it does not.
-        reply: What the SMTP client is told in the end.
+        reply: The final SMTP reply.
         queue_id: The MTA's name for it.
     """
 
@@ -112,7 +122,7 @@ class Played:
     sender: Path
     recipients: tuple[Path, ...]
     content: mta.Content
-    steps: list[Step] = field(default_factory=list)
+    stages: list[PlayedStage] = field(default_factory=list)
     decided: tuple[Stage, mta.Answer] | None = None
     modifications: tuple[Modification, ...] = ()
     delivered: mta.Delivered | None = None
@@ -125,13 +135,13 @@ class Failure:
     """Something that went wrong in the filter.
 
     Args:
-        step: The callback, or "".
+        callback: Its name, or "".
         what: One line.
         traceback: From the filter's first line on; "" if there is none.
         fatal: Whether the command is to fail; else it is a remark.
     """
 
-    step: str
+    callback: str
     what: str
     traceback: str = ""
     fatal: bool = True
@@ -144,7 +154,7 @@ class Play:
     Args:
         scenario: Who sent, and who asked.
         asked: TARGET, or the socket of the running filter.
-        agreed: What was negotiated; None if it came to nothing.
+        agreed: The negotiated options; None if the negotiation failed.
         connection: CONNECT and HELO.
         messages: In order.
         failures: In order.
@@ -153,8 +163,8 @@ class Play:
     scenario: CheckScenario
     asked: str
     agreed: NegotiateAnswer | None = None
-    connection: list[Step] = field(default_factory=list)
-    messages: list[Played] = field(default_factory=list)
+    connection: list[PlayedStage] = field(default_factory=list)
+    messages: list[PlayedMessage] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     @property
@@ -164,11 +174,11 @@ class Play:
 
 
 async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
-    """Play CONNECT and HELO, and take note of the answers.
+    """Play CONNECT and HELO, and record the answers.
 
     Args:
         session: Negotiated.
-        play: Takes what was negotiated and answered.
+        play: Takes the negotiated options and the answers.
         connected: Both have been played already.
     """
     scenario = play.scenario
@@ -183,11 +193,11 @@ async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
         if decided and decided[0] < stage:
             why = "decided before"
         answer = decided[1] if decided and decided[0] is stage else CONTINUE
-        play.connection.append(Step(stage, what, None if why else answer, why))
+        play.connection.append(PlayedStage(stage, what, None if why else answer, why))
 
 
 async def play_message(session: mta.Session, play: Play, message: Message) -> None:
-    """Play a message; what comes of it is in ``play``, up to where the filter broke off.
+    """Play a message; the result is recorded in ``play``, as far as the filter went.
 
     Raises:
         MilterError: The filter broke the protocol, or hung up.
@@ -196,7 +206,7 @@ async def play_message(session: mta.Session, play: Play, message: Message) -> No
     sender = play.scenario.sender
     if not sender.params:
         sender = replace(sender, params=_usual_params(message.octets))
-    played = Played(message, sender, play.scenario.recipients, mta.cut(message.octets, play.scenario.style))
+    played = PlayedMessage(message, sender, play.scenario.recipients, mta.cut(message.octets, play.scenario.style))
     play.messages.append(played)
     await _Player(session, play.scenario.style, played).play()
 
@@ -207,7 +217,7 @@ def _usual_params(octets: bytes) -> tuple[str, ...]:
 
 
 def _unasked(session: mta.Session, stage: Stage) -> str:
-    """Return why a filter is not asked for an answer at a step, by what was negotiated; "" if it is."""
+    """Return why a filter is not asked for an answer at a stage, by what was negotiated; "" if it is."""
     agreed = session.agreed
     if agreed.protocol & stage.no_flag or agreed.version < SINCE_VERSION.get(stage, 0):
         return "not wanted"
@@ -217,7 +227,7 @@ def _unasked(session: mta.Session, stage: Stage) -> str:
 class _Player:
     """Plays one message."""
 
-    def __init__(self, session: mta.Session, style: mta.Style, played: Played) -> None:
+    def __init__(self, session: mta.Session, style: mta.Style, played: PlayedMessage) -> None:
         self._session = session
         self._style = style
         self._played = played
@@ -236,7 +246,7 @@ class _Player:
             await self._session.abort()
 
     def _why(self, stage: Stage) -> str:
-        """Return why there is no answer at a step that is about to be played."""
+        """Return why there is no answer at a stage that is about to be played."""
         decided = self._session.decided
         # At MAIL only what holds for the session counts: a message before may have left its decision.
         if decided is not None and (stage is not Stage.MAIL or decided[0] < Stage.MAIL):
@@ -244,10 +254,10 @@ class _Player:
         return _unasked(self._session, stage)
 
     def _note(self, stage: Stage, what: str, why: str, answer: mta.Answer, reply: str = "") -> None:
-        self._played.steps.append(Step(stage, what, None if why else answer, why, reply))
+        self._played.stages.append(PlayedStage(stage, what, None if why else answer, why, reply))
 
     def _answered(self, stage: Stage, what: str, why: str, answer: mta.Answer) -> bool:
-        """Take note of a step of the envelope, and return whether the message goes on."""
+        """Record a stage of the envelope, and return whether the message goes on."""
         played, decided = self._played, self._session.decided
         passes = answer in PASSING
         by = stage if passes or decided is None else decided[0]
