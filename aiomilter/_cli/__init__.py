@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, dmarc, manual, run, srs
+from aiomilter._cli import check, compat, dkim, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
@@ -23,6 +23,7 @@ _COMMANDS: Final = (
     run,
     check,
     compat,
+    dkim,
     dmarc,
     srs,
     manual,
