@@ -191,6 +191,8 @@ class Structure:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next octets of the body."""
+        if not chunk:
+            return
         self.size += len(chunk)
         self._count_line_ends(chunk)
         if not self.complete or not self._open:
@@ -215,7 +217,7 @@ class Structure:
         pairs = chunk.count(b"\r\n") + (self._last == 0x0D and chunk[:1] == b"\n")
         returns = chunk.count(b"\r") + (self._last == 0x0D) - (chunk[-1:] == b"\r")
         self._ends += returns - pairs + chunk.count(b"\n") - pairs
-        self._last = chunk[-1] if chunk else self._last
+        self._last = chunk[-1]
 
     # ---------------------------------------------------------------------------------------------------- searching
 
