@@ -33,7 +33,7 @@ class DkimSign(Milter):
 
     async def eoh(self, ctx: Context) -> Response | None:
         author = next((header.text for header in ctx.notes["fields"] if header.name.lower() == "from"), "")
-        keys = await self.keys.keys(parseaddr(author)[1], "", ctx.auth)
+        keys = await self.keys.keys(parseaddr(author)[1], "", ctx.auth.login if ctx.auth else None)
         if not keys:
             return ACCEPT
         signing = ctx.notes["signing"] = dkim.Signer(keys).start()
