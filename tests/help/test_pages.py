@@ -178,7 +178,8 @@ def test_a_session_at_a_terminal_goes_as_shown(
     for name, line in [
         (found[1], text.count("\n", 0, found.end())) for found in re.finditer(r"[Ss]ave this as ``([\w.]+)``", text)
     ]:
-        block = next(block for block in python(page) if block.line > line)
+        every = sorted([*python(page), *literal(page)], key=lambda block: block.line)
+        block = next(block for block in every if block.line > line)
         Path(name).write_text(block.text, "utf-8")
     for block in literal(page):
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
