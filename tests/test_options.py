@@ -364,7 +364,7 @@ WRONG: list[tuple[str, Any, type[Exception], str]] = [
     ("socket_mode", 660, ValueError, "socket_mode: expected 0 to 0o777, found 0o1224"),
     ("socket_mode", -1, ValueError, "socket_mode: expected 0 to 0o777, found -0o1"),
     ("socket_owner", 1.5, TypeError, "socket_owner: expected names or numbers, found 1.5"),
-    ("socket_group", "nobody-there", ValueError, "socket_group: this machine knows no 'nobody-there'"),
+    ("socket_group", "nobody-there", ValueError, "socket_group: this machine does not know 'nobody-there'"),
     ("drain_timeout", -1, ValueError, "drain_timeout: expected 0 or more, found -1"),
     ("backlog", 1.5, TypeError, "backlog: expected a whole number, found 1.5"),
     ("allowed_networks", "10.0.0.0/8", TypeError, "allowed_networks: expected a sequence, found '10.0.0.0/8'"),

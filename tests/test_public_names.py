@@ -30,6 +30,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
+    "mail.socketmap": "Lookup Socketmap",
+    "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
@@ -41,7 +43,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "wire.framing": "FrameBuffer packet",
     "wire.modifications": "AddHeader AddRecipient ChangeHeader ChangeSender DeleteRecipient InsertHeader Modification "
     "Progress Quarantine ReplaceBody",
-    "wire.negotiation": "Agreement Wants agree canonical_macro check_answer macro_lists",
+    "wire.negotiation": "Agreement NegotiateAnswer Wants agree canonical_macro check_answer macro_lists",
     "wire.replies": "ACCEPT CONTINUE DISCARD PASSING REJECT SKIP TEMPFAIL BodyResponse ConnectionResponse Refusal Reply "
     "Response UnknownResponse Verdict",
     "wire.state": "ANSWERS FOLLOWS LIBMILTER NATIVE Outcome Rules State Transition ends_message is_legal transitions without",

@@ -14,9 +14,6 @@ REASON: Final = re.compile(r"\bOne (piece|function|class|table)\b.*?\d", re.DOTA
 
 TO_BE_CUT: Final = frozenset(
     {
-        "_connection/transport.py",
-        "wire/connection.py",
-        "wire/events.py",
         "wire/reader.py: read",
     }
 )

@@ -318,11 +318,11 @@ async def reads_nothing_and_goes_on(peer: Peer) -> None:
 
 
 SLOW: Final[list[tuple[Callable[[Peer], Awaitable[None]], str]]] = [
-    (nothing, "a connection said nothing within 20 s, as a mail client that waits for a greeting would; closing"),
-    (half_a_packet, "a connection brought no whole packet within 20 s; closing"),
-    (no_more, "a connection brought no packet for 40 s; closing"),
-    (reads_nothing, "the MTA took nothing for 30 s; closing"),
-    (reads_nothing_and_goes_on, "the MTA took nothing for 30 s; closing"),
+    (nothing, "a connection sent nothing within 20 s, as a mail client that waits for a greeting would; closing"),
+    (half_a_packet, "a connection sent no complete packet within 20 s; closing"),
+    (no_more, "a connection sent no packet for 40 s; closing"),
+    (reads_nothing, "the MTA read nothing for 30 s; closing"),
+    (reads_nothing_and_goes_on, "the MTA read nothing for 30 s; closing"),
 ]
 
 
@@ -381,7 +381,7 @@ def test_more_than_there_may_be_are_a_record_a_limit(clock: Clock, records: Reco
 # Who it was
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell who connects")
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not report the users of peers")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_of_a_unix_socket_the_user_and_the_process_are_named(loop: str, tmp_path: Path, records: Records) -> None:
     async def main() -> None:

@@ -1,6 +1,6 @@
 """The commands: what ``aiomilter`` does on the command line.
 
-A module for each of them, ``help`` in :mod:`~aiomilter._cli.manual`; :mod:`~aiomilter._cli.target` finds the filter,
+Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
 :mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
 :mod:`~aiomilter._cli.reloading` serve and reload, :mod:`~aiomilter._cli.play` plays messages for ``check``.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, dmarc, manual, run
+from aiomilter._cli import check, compat, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
@@ -24,6 +24,7 @@ _COMMANDS: Final = (
     check,
     compat,
     dmarc,
+    srs,
     manual,
 )
 _DESCRIPTION: Final = """\
@@ -33,7 +34,7 @@ TARGET is where a filter is written:
   filter.py           the function 'milter' in this file, or its only filter class
   filter.py:Name      a filter class or factory in this file
   package.module:Name the same in a module that can be imported
-It can import the modules beside it; names of Python's own modules, and of libraries that aiomilter uses, always mean these.
+It can import its neighbours; the names of Python's own modules, and of libraries that aiomilter uses, mean those.
 """
 _EPILOG: Final = """\
 examples:
@@ -45,7 +46,7 @@ examples:
   aiomilter dmarc example.com                 which DMARC policy does a domain have?
   aiomilter help                              list the pages of the manual
 
-exit codes: 0 done, 1 failed, 2 wrong usage
+exit codes: 0 done, 1 failed, 2 wrong usage, 4 no such file; for 3 see aiomilter check --help
 """
 
 
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.command(options)
         if ours:
             sys.stdout.flush()
+        if arguments is None and options.command is check.command:
+            # What a filter prints when Python ends is not part of the report.
+            os.dup2(2, 1)
         return status
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else USAGE

@@ -11,19 +11,9 @@ from aiomilter.handler import CALLBACKS, Handler
 from aiomilter.options import Options
 from aiomilter.wire.constants import Protocol as Flag
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.events import (
-    BodyChunk,
-    Data,
-    EndOfHeaders,
-    EndOfMessage,
-    Header,
-    Mail,
-    Negotiate,
-    NegotiateAnswer,
-    Rcpt,
-)
+from aiomilter.wire.events import BodyChunk, Data, EndOfHeaders, EndOfMessage, Header, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement, Wants, agree
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants, agree
 
 __all__ = ["CONTENT_STAGES", "NOT_AGREED", "Dispatch", "DispatchEntry", "DispatchTables", "connection_callback"]
 

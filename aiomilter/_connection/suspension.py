@@ -244,7 +244,7 @@ class Suspension:
         session = self._session
         if session.over or session.streaming or self.reason not in (None, Reason.TIMEOUT):
             return False
-        return stage is Stage.EOM or (session.wire.macro("v") or "").startswith("Postfix")
+        return stage is Stage.EOM or (session.wire.macros.value("v") or "").startswith("Postfix")
 
     def tell_progress(self) -> None:
         """Send PROGRESS."""

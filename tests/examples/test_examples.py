@@ -152,3 +152,29 @@ async def test_a_service_with_two_filters_and_a_web_endpoint() -> None:
     await asyncio.wait([service])
 
     assert counts == {"incoming": 1, "outgoing": 1, "refused": 1}
+
+
+async def test_a_forwarder_rewrites_senders_and_sends_bounces_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = load("srs_forwarder")
+    (tmp_path / "secrets").write_text("a secret of 16 octets\n")
+    monkeypatch.setenv("SRS_SECRETS", str(tmp_path / "secrets"))
+    async with session(example.milter) as s:
+        sent = await s.send(MESSAGE, "alice@sender.example", ["alumni@example.org", "bob@example.org"])
+        kept = await s.send(MESSAGE, "alice@sender.example", ["bob@example.org"])
+        assert sent.delivered is not None
+        assert kept.modifications == ()
+        address = sent.delivered.sender.address
+        assert address.startswith("SRS0=")
+        assert address.endswith("=sender.example=alice@fwd.example.org")
+
+        bounce = await s.send(MESSAGE, "", [address])
+        assert bounce.delivered is not None
+        assert [rcpt.address for rcpt in bounce.delivered.recipients] == ["alice@sender.example"]
+
+        await s.mail("<spammer@x.example>")
+        assert await s.rcpt(f"<{address}>") == Reply(550, "5.7.1", "This address takes bounces only")
+        await s.mail("<>")
+        forged = address.replace("alice", "eve")
+        assert await s.rcpt(f"<{forged}>") == Reply(550, "5.7.1", "Not an address for bounces: forged")

@@ -206,7 +206,7 @@ FAULTS: Final = (
         options=("--max-messages", "3"),
         struck=("2", "4"),
         others=("2", "4"),
-        log={"3 messages are in work; answering 452 to more": False},
+        log={"3 messages are in progress; answering 452 to more": False},
     ),
     Fault(
         "memory budget reached",

@@ -1,5 +1,6 @@
 """Every block of code of README.rst and of the manual runs, every command that they name is one, and they are well-formed."""
 
+import argparse
 import asyncio
 import re
 import shlex
@@ -24,13 +25,13 @@ from tests.help.pages import PAGES, ROOT, commands, literal, prose, python
 from tests.programs import need
 
 EACH_PAGE: Final = pytest.mark.parametrize("page", PAGES)
-WITH_CODE: Final = [page for page in PAGES if python(page)]
+OWN_TESTS: Final = frozenset(page for page in PAGES if (Path(__file__).parent / f"test_{page}.py").exists())
+"""Pages with a module of tests of their own, which runs their code: it needs more than is here."""
+WITH_CODE: Final = [page for page in PAGES if page not in OWN_TESTS and python(page)]
 UNTYPED: Final = frozenset({"pymilter"})
 """Their programs import pymilter's names, which have no types."""
 NEEDED: Final = {"greylist": ["redis", "fakeredis"], "scoring": ["aiohttp"]}
 """What the code of a page imports beyond what aiomilter needs."""
-ELSEWHERE: Final = re.compile(r"^\.\. Its code is tested by (tests/[\w/]+\.py)\.$", re.MULTILINE)
-"""What a page says whose code needs more than runs here."""
 
 
 @pytest.fixture
@@ -72,9 +73,6 @@ async def play(names: dict[str, Any]) -> int:
 @pytest.mark.usefixtures("untouched_modules")
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if elsewhere := ELSEWHERE.search(PAGES[page].read_text("utf-8")):
-        assert f"{page}" in (ROOT / elsewhere[1]).read_text("utf-8")
-        return
     for module in NEEDED.get(page, ()):
         need(None if find_spec(module) else f"{module} is not installed (pip install 'aiomilter[test]')")
 
@@ -138,17 +136,19 @@ def test_a_command_that_is_none_is_found(command: str) -> None:
     assert parsed(command)
 
 
-def flags() -> set[str]:
-    """Return all options of all commands."""
-    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
-    return {flag for parser in commands.values() for flag in parser._option_string_actions} | {"--version"}
+def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield all options of a command, and of those below it."""
+    yield from parser._option_string_actions
+    for action in parser._actions:
+        for each in action.choices.values() if isinstance(action.choices, dict) else ():
+            yield from flags(each)
 
 
 @EACH_PAGE
 def test_every_option_of_the_command_line_that_a_page_names_is_one(page: str) -> None:
     named = re.findall(r"``(--[a-z-]+)", prose(page))
     others = {"--quick", "--minutes", "--sockets", "--rounds"}  # of the benchmarks
-    assert set(named) - flags() - others == set()
+    assert set(named) - set(flags(_parser())) - others == set()
 
 
 @EACH_PAGE
@@ -166,9 +166,10 @@ def test_every_topic_that_a_page_points_to_is_there(page: str) -> None:
             assert topic in topics() or topic == "TOPIC", topic
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(block.language == "console" for block in literal(page))]
-)
+CONSOLES: Final = [page for page in PAGES if any(block.language == "console" for block in literal(page))]
+
+
+@pytest.mark.parametrize("page", sorted(set(CONSOLES) - OWN_TESTS))
 def test_a_session_at_a_terminal_goes_as_shown(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

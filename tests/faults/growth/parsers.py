@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile
 
-from aiomilter._cli import check, terminal
+from aiomilter._cli import expect, messages, scenario, terminal
 from aiomilter._cli import parsing as arguments
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
@@ -33,9 +33,11 @@ from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
 from aiomilter.mail import domain, encoded_words, envelope
+from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
 from aiomilter.smtp import split_address
-from aiomilter.wire import events, foreign, modifications, replies, text
+from aiomilter.smtp.client import Client, XClientError, after_xclient
+from aiomilter.wire import events, foreign, macros, modifications, negotiation, replies, text
 from aiomilter.wire.constants import ALL_ACTIONS
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from tests.faults.growth.shapes import HOLE, NUMBER
@@ -182,6 +184,9 @@ SIGNED: Final = (
     "a@b",
     "\n",
 )
+
+
+REWRITER: Final = Rewriter(["secret"], "x.example", too_long="rewrite")
 
 
 def packed() -> list[bytes]:
@@ -336,6 +341,8 @@ PATH: Final = (
     "ORCPT=", "=", "NOTIFY=", ";",
     f"<{HOLE}>", f"\"{HOLE}\"", f"[{HOLE}]", f"@{HOLE}:",
 )  # fmt: skip
+XCLIENT: Final = ("ADDR=", "NAME=", "LOGIN=", "PORT=", "IPV6:", "::1", "+41", "+", "[UNAVAILABLE]", " ", "=", "0")
+MBOX: Final = ("From ", ">From ", "\n", "\n\n", "\r\n", " 12:00 2026", "12:00", "2026", "0", ">")
 REPLY: Final = (
     "550",
     "550-",
@@ -479,6 +486,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "greylist": Parser(greylisted, MAILBOX),
     "cache": Parser(remembered, (*MAILBOX, "\n", "2024Jan01 00:00:00 UTC", "0001Jan01 00:00:00 UTC", " ")),
     "config": Parser(configured, (*MAILBOX, "file:", "\n", " ")),
+    "srs": Parser(REWRITER.forward, (*SIGNED, *PATH), (AddressError,)),
+    "srs, reverse": Parser(lambda text: REWRITER.reverse(f"SRS0={text}@x.example"), (*SIGNED, *PATH), (AddressError,)),
+    "srs, reverse again": Parser(lambda text: REWRITER.reverse(f"SRS1={text}@x.example"), SIGNED, (AddressError,)),
     "envelope": Parser(envelope.bare_address, PATH),
     "envelope, local part": Parser(envelope.local_part, PATH),
     "envelope, domain": Parser(envelope.domain, (*PATH, *HOST)),
@@ -491,8 +501,8 @@ PARSERS: Final[Mapping[str, Parser]] = {
         f"packet, {kind.__name__}": Parser(decoder(kind), (*PACKET, *PATH), (RemoteProtocolError,))
         for kind in (
             events.Negotiate,
-            events.NegotiateAnswer,
-            events.Macros,
+            negotiation.NegotiateAnswer,
+            macros.Macros,
             events.Connect,
             events.Helo,
             events.Mail,
@@ -532,13 +542,16 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "names, shown": Parser(lambda text: names.display_name(octets(text).split(b".")), HOST, scale=0.3),
     "addresses": Parser(parse_address, (*ADDRESS, "inet:", "inet6:", "unix:", "fd:", "1@"), (AddressError,), scale=0.3),
     "addresses, SMTP": Parser(split_address, (*ADDRESS, "1@"), (AddressError,)),
+    "XCLIENT": Parser(lambda text: after_xclient(Client(""), text), XCLIENT, (XClientError,)),
     "arguments, seconds": Parser(
         arguments.seconds_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
     ),
     "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
     "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
-    "arguments, path": Parser(check._path, PATH, (ArgumentTypeError,)),
-    "arguments, macro": Parser(check._macro, PATH, (ArgumentTypeError,)),
+    "arguments, path": Parser(scenario._path, PATH, (ArgumentTypeError,)),
+    "arguments, macro": Parser(scenario._macro, PATH, (ArgumentTypeError,)),
+    "arguments, outcome": Parser(expect.expected, REPLY, (ArgumentTypeError,)),
+    "mbox": Parser(lambda text: list(messages._from_mbox("", octets(text))), MBOX),
     "terminal": Parser(terminal.safe, TEXT, scale=0.3),
 }

@@ -98,7 +98,10 @@ postlog   unix-dgram n - n - 1 postlogd
 
 
 class Postfix(Rig):
-    """See ``Rig``; ``submitted`` is the socket of the filter that local mail passes (non_smtpd_milters)."""
+    """See ``Rig``; ``submitted`` is the socket of the filter that local mail passes (non_smtpd_milters).
+
+    Before it starts, ``settings`` takes more lines of main.cf, ``services`` of master.cf, and ``smtpd`` options by port.
+    """
 
     name = "postfix"
 
@@ -107,6 +110,9 @@ class Postfix(Rig):
         self.submitted = f"inet:{free_port()}@127.0.0.1"
         self.etc = self.directory / "etc"
         self.queue = self.directory / "queue"
+        self.settings = ""
+        self.services = ""
+        self.smtpd: dict[str, str] = {}
 
     @classmethod
     def missing(cls) -> str | None:
@@ -122,13 +128,15 @@ class Postfix(Rig):
         (self.directory / "data").mkdir()
         shutil.chown(self.directory / "data", "postfix")
         main_cf = self.etc / "main.cf"
-        main_cf.write_text(MAIN_CF.format(directory=self.directory, sink_port=sink_port))
-        services = [MASTER_CF.format(submitted=_socket(self.submitted))]
+        main_cf.write_text(MAIN_CF.format(directory=self.directory, sink_port=sink_port) + self.settings)
+        services = [MASTER_CF.format(submitted=_socket(self.submitted)), self.services]
         for port, number in self.ports.items():
             milters = ",".join(map(_socket, self.filters[port]))
             if port == "hasty":
                 milters = f"{{ {milters}, command_timeout={HASTE}s, content_timeout={HASTE}s }}"
-            services.append(f"127.0.0.1:{number} inet n - n - - smtpd -o {{ smtpd_milters = {milters} }}\n")
+            services.append(
+                f"127.0.0.1:{number} inet n - n - - smtpd -o {{ smtpd_milters = {milters} }} {self.smtpd.get(port, '')}\n"
+            )
         (self.etc / "master.cf").write_text("".join(services))
         # Postfix waits before it reads a file that changed a moment ago.
         os.utime(main_cf, (time.time() - 10,) * 2)
