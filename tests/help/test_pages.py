@@ -18,7 +18,7 @@ from mypy import api
 from aiomilter import Milter
 from aiomilter._cli import _parse, _parser, main
 from aiomilter._cli.manual import topics
-from aiomilter.dns import Resolver
+from aiomilter.dns import CachingResolver, Resolver
 from aiomilter.testing.resolver import ZoneResolver
 from tests.help import options
 from tests.help.pages import PAGES, ROOT, commands, literal, prose, python
@@ -77,7 +77,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
         need(None if find_spec(module) else f"{module} is not installed (pip install 'aiomilter[test]')")
 
     def resolver() -> Resolver:
-        return ZoneResolver("")
+        return CachingResolver(ZoneResolver(""))
 
     monkeypatch.setattr("aiomilter.dns.system_resolver", resolver)
     monkeypatch.chdir(tmp_path)
