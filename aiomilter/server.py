@@ -10,7 +10,8 @@ from typing import Any, Final, Self, Unpack
 from weakref import WeakKeyDictionary
 
 from aiomilter._connection.dispatch import DispatchTables
-from aiomilter._connection.transport import MilterProtocol, connection_of
+from aiomilter._connection.stack import connection_of
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._option_text import documented
 from aiomilter._serving.access import Access, peer_address, peer_name
 from aiomilter._serving.admission import ConnectionLimits

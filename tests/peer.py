@@ -35,8 +35,9 @@ from aiomilter.observe import (
 )
 from aiomilter.server import Factory, Server
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, NO_FLAGS, NR_FLAGS, Command, Stage
-from aiomilter.wire.events import Connect, Family, Macros, Negotiate
+from aiomilter.wire.events import Connect, Family, Negotiate
 from aiomilter.wire.framing import FrameBuffer, packet
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.replies import Reply
 from aiomilter.wire.text import pack_strings
 from tests.patience import PATIENCE

@@ -50,7 +50,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_connection.dispatch.DispatchTables._tables": "this",
     # Of a connection.
     "wire.connection.Connection._rows": OURS,
-    "wire.connection.Connection._symbols": "tests/test_memory.py",
+    "wire.macros.MacroStore._symbols": "tests/test_memory.py",
     "wire.connection.Connection.row": OURS,
     "context.Transaction.notes": "the filter",
     "edits.Edits._changes": "max_edits and max_edits_size",

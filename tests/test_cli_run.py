@@ -248,8 +248,12 @@ def test_standard_streams_that_are_closed_are_nowhere(tmp_path: Path, closed: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["--version", "check f.py"])
-def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    # What the filter prints goes to stderr.
+    [("--version", ""), ("check f.py", "opened\nclosed\n")],
+)
+def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str, printed: str) -> None:
     (tmp_path / "f.py").write_text(FILTER)
     shell = f'"$0" -X dev -m aiomilter {command} <&- >&-'
     done = subprocess.run(
@@ -260,7 +264,7 @@ def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str) -> 
         timeout=PATIENCE,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, printed)
 
 
 @pytest.mark.slow
@@ -337,6 +341,22 @@ def test_messages_are_stored_not_printed_and_the_filter_is_reached_by_mtas_too(s
 
     assert (status, out) == (0, "opened\nclosed\n")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_the_smtp_clients_may_be_shown_as_another_that_has_logged_in(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(
+        "from aiomilter import Milter, Reply\nclass F(Milter):\n    async def envfrom(self, ctx, mail):\n"
+        "        return Reply(550, '5.7.1', f'{ctx.client.ip} {ctx.auth and ctx.auth.login}')\n"
+    )
+    daemon = start("--smtp", "0", "--smtp-client", "198.51.100.7", "--smtp-auth", "alice")
+    with smtp(daemon) as client:
+        client.ehlo()
+        assert client.mail("a@x.example") == (550, b"5.7.1 198.51.100.7 alice")
+        assert client.docmd("XCLIENT", "ADDR=192.0.2.5 LOGIN=[UNAVAILABLE]")[0] == 220
+        client.ehlo()
+        assert client.mail("a@x.example") == (550, b"5.7.1 192.0.2.5 None")
+    assert daemon.end(signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.slow
@@ -443,6 +463,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             1,
             "cannot use 'no.pem' for TLS: No such file or directory",
         ),
+        (
+            ["--listen", "inet:0", "--smtp-client", "192.0.2.1"],
+            2,
+            "--smtp-client needs --smtp, as in --smtp 2525",
+        ),
+        (["--listen", "inet:0", "--smtp-auth", "alice"], 2, "--smtp-auth needs --smtp, as in --smtp 2525"),
         (["--smtp", "x"], 2, "--smtp 'x': expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525"),
         (["--smtp", "0", "--store", "f.py"], 1, "cannot store in 'f.py': File exists"),
         (
@@ -520,6 +546,23 @@ def test_what_cannot_be_served_is_one_line(
             ["--on-error-local", "250 ok"],
             "argument --on-error-local: expected one of tempfail, reject, accept, continue, or a reply as in"
             " '451 4.3.0 Try again later', found '250 ok'",
+        ),
+        (["--smtp-client", "me"], "argument --smtp-client: expected an IP address, found 'me'"),
+        (["--smtp-auth", "a\nb"], "argument --smtp-auth: expected one line, found a line end or NUL"),
+        (
+            ["--listen", "8890"],
+            "argument --listen: '8890': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"
+            " write inet:8890@127.0.0.1",
+        ),
+        (
+            ["--listen", "127.0.0.1:8890"],
+            "argument --listen: '127.0.0.1:8890': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or"
+            " fd:NUMBER; write inet:8890@127.0.0.1",
+        ),
+        (
+            ["--listen", "tcp:8890"],
+            "argument --listen: 'tcp:8890': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"
+            " write inet:8890@127.0.0.1",
         ),
         (["--nope"], "unknown argument: --nope"),
         (["another.py"], "unknown argument: another.py"),

@@ -96,12 +96,13 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
-        "wire.modifications wire.replies",
-        # The transport sets options on what the loop has accepted for it.
+        "wire.modifications wire.negotiation wire.replies",
+        # A connection sets options on the socket that the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
+        "_connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
         "call fork": "_process.forking",

@@ -10,6 +10,7 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
+    "auth": "Authentication Authenticator Chain ClientCheck MessageCheck",
     "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
@@ -43,7 +44,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "wire.framing": "FrameBuffer packet",
     "wire.modifications": "AddHeader AddRecipient ChangeHeader ChangeSender DeleteRecipient InsertHeader Modification "
     "Progress Quarantine ReplaceBody",
-    "wire.negotiation": "Agreement Wants agree canonical_macro check_answer macro_lists",
+    "wire.negotiation": "Agreement NegotiateAnswer Wants agree canonical_macro check_answer macro_lists",
     "wire.replies": "ACCEPT CONTINUE DISCARD PASSING REJECT SKIP TEMPFAIL BodyResponse ConnectionResponse Refusal Reply "
     "Response UnknownResponse Verdict",
     "wire.state": "ANSWERS FOLLOWS LIBMILTER NATIVE Outcome Rules State Transition ends_message is_legal transitions without",

@@ -321,8 +321,8 @@ SLOW: Final[list[tuple[Callable[[Peer], Awaitable[None]], str]]] = [
     (nothing, "a connection sent nothing within 20 s, as a mail client that waits for a greeting would; closing"),
     (half_a_packet, "a connection sent no complete packet within 20 s; closing"),
     (no_more, "a connection sent no packet for 40 s; closing"),
-    (reads_nothing, "the MTA took nothing for 30 s; closing"),
-    (reads_nothing_and_goes_on, "the MTA took nothing for 30 s; closing"),
+    (reads_nothing, "the MTA read nothing for 30 s; closing"),
+    (reads_nothing_and_goes_on, "the MTA read nothing for 30 s; closing"),
 ]
 
 

@@ -6,9 +6,10 @@ defaults are written in the tables alone.
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from aiomilter._cli.parsing import (
@@ -170,11 +171,27 @@ def _arguments(table: type[Any]) -> Iterator[_Argument]:
         yield _Argument(command, next((row for row in members if row is not by_stage), members[0]), by_stage)
 
 
-def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
-    """Add the options of tables to a parser, by their groups; ``--help-all`` shows those that ``--help`` leaves out."""
+def add_options(
+    parser: argparse.ArgumentParser,
+    *tables: type[Any],
+    only: Container[str] | None = None,
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Add the options of tables to a parser, by their groups.
+
+    Args:
+        parser: Takes them.
+        tables: Their tables.
+        only: Names on the command line, without the dashes, of those to add.  With None all are added; ``--help`` then leaves
+            some out, and ``--help-all`` shows them.
+        defaults: What the help names as default instead of that of the table, by the same names.
+    """
     hidden: list[tuple[argparse.Action, str]] = []
-    parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
-    arguments = [argument for table in tables for argument in _arguments(table)]
+    if only is None:
+        parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
+    arguments = [
+        argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
+    ]
     commands = {
         row.name: argument.command for argument in arguments for row in (argument.by_stage, argument.row) if row
     }
@@ -183,8 +200,9 @@ def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
         if members:
             section = parser.add_argument_group(group.value)
             for argument in members:
-                added = list(_add(section, argument, commands))
-                if not argument.row.option.common:
+                default = defaults.get(argument.command) or shown(argument.row)
+                added = list(_add(section, argument, _help(argument, default, commands)))
+                if only is None and not argument.row.option.common:
                     hidden += [(action, action.help or "") for action in added]
     for action, _ in hidden:
         action.help = argparse.SUPPRESS
@@ -206,15 +224,13 @@ class _HelpAll(argparse.Action):
         parser.exit()
 
 
-def _add(
-    section: "argparse._ArgumentGroup", argument: _Argument, commands: Mapping[str, str]
-) -> Iterator[argparse.Action]:
+def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> Iterator[argparse.Action]:
     """Add an argument, and yield what argparse has made of it."""
     row, flag = argument.row, f"--{argument.command}"
     keywords: dict[str, Any] = {
         "dest": argument.dest,
         "default": argparse.SUPPRESS,
-        "help": _help(argument, commands),
+        "help": text,
     }
     option = row.option
     if option.kind is Kind.SWITCH:
@@ -232,11 +248,11 @@ def _add(
         yield section.add_argument(f"{flag}-{name}", metavar=form.metavar, type=form.read(option), **keywords)
 
 
-def _help(argument: _Argument, commands: Mapping[str, str]) -> str:
+def _help(argument: _Argument, default: str, commands: Mapping[str, str]) -> str:
     """Return the help of an argument: what it is for, and the default; the unit is its metavar."""
     option = argument.row.option
     notes = (option.help, "may be repeated" if argument.form.many else "", "or 'off'" if option.off else "")
-    text = f"{'; '.join(filter(None, notes))} (default: {shown(argument.row)})"
+    text = f"{'; '.join(filter(None, notes))} (default: {default})"
 
     def named(match: re.Match[str]) -> str:
         return f"--{commands[match[1]]}" if match[1] in commands else match[1]

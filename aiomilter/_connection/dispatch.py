@@ -11,19 +11,9 @@ from aiomilter.handler import CALLBACKS, Handler
 from aiomilter.options import Options
 from aiomilter.wire.constants import Protocol as Flag
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.events import (
-    BodyChunk,
-    Data,
-    EndOfHeaders,
-    EndOfMessage,
-    Header,
-    Mail,
-    Negotiate,
-    NegotiateAnswer,
-    Rcpt,
-)
+from aiomilter.wire.events import BodyChunk, Data, EndOfHeaders, EndOfMessage, Header, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement, Wants, agree
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants, agree
 
 __all__ = ["CONTENT_STAGES", "NOT_AGREED", "Dispatch", "DispatchEntry", "DispatchTables", "connection_callback"]
 
@@ -40,7 +30,7 @@ CONTENT_STAGES: Final[Mapping[type, Stage]] = {
 _ENVELOPE_STAGES: Final = {Mail: Stage.MAIL, Rcpt: Stage.RCPT, EndOfMessage: Stage.EOM}
 _REJECTED_RECIPIENTS: Final = int(Flag.REJECTED_RECIPIENTS)
 _MOST_KNOWN: Final = 64
-"""Tables kept for each factory.  MTAs of one kind offer the same; more are somebody who tries."""
+"""Tables kept for each factory.  MTAs of one kind make the same offer; more tables come from a peer that probes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

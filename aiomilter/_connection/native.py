@@ -240,7 +240,7 @@ class NativeAnswering:
         """Handle an SMTP command that the MTA does not know."""
         session = self._session
         response = await self.call(Stage.UNKNOWN, event)
-        session.wire.forget_unknown()
+        session.wire.macros.forget_unknown()
         session.answer_stage(Stage.UNKNOWN, response, session.answers[Stage.UNKNOWN])
 
     async def repeated(self, event: Repeated) -> None:

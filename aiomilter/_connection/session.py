@@ -166,7 +166,7 @@ class Session:
         """Octets buffered here, received or to be sent; with macros and envelope where these are large."""
         size = self.wire.buffer.kept + (self.edits.kept if self.edits is not None else 0)
         if self.wire.large:
-            size += self.wire.macros_size + self.transaction.size
+            size += self.wire.macros.size + self.transaction.size
             if self.transaction.recipients or self.recipients is not None:
                 size += self._counted().size(self.transaction.recipients)
         return size
@@ -177,11 +177,11 @@ class Session:
 
     def where(self) -> Where:
         """Return where the session is, for the observer."""
-        return where_of(self, self.wire.macro("i"))
+        return where_of(self, self.wire.macros.value("i"))
 
     def seen_from_outside(self) -> Where:
         """Return where the session is: to another thread, so nothing may change."""
-        return where_of(self, self.wire.peek("i"))
+        return where_of(self, self.wire.macros.peek("i"))
 
     # ------------------------------------------------------------------------------------------- callbacks that wait
 
@@ -246,7 +246,7 @@ class Session:
 
     def macro(self, name: str) -> str | None:
         """Return the value of a macro."""
-        return self.wire.macro(name)
+        return self.wire.macros.value(name)
 
     def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
@@ -276,7 +276,7 @@ class Session:
     def _by_policy(self, policy: Any) -> Response:
         """Return the answer of a policy for this client, or TEMPFAIL if the stage does not take that answer."""
         if isinstance(policy, FailurePolicy):
-            policy = policy.answer(self.transaction.client, bool(self.wire.macro("auth_authen")))
+            policy = policy.answer(self.transaction.client, bool(self.wire.macros.value("auth_authen")))
         if isinstance(policy, Verdict | Reply | Refusal) and is_legal(STAGE_OF.get(self.callback, Stage.EOM), policy):
             return cast(Response, policy)
         return TEMPFAIL
@@ -472,7 +472,7 @@ class Session:
         if response is not None and response is not CONTINUE and self._refuses(event, response):
             return
         # Macro {rcpt_mailer} is "error" for a recipient that the MTA refuses.
-        if not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":
+        if not self.dispatch.sees_rejected or self.wire.macros.value("rcpt_mailer") != "error":
             self.transaction.recipients.append(event)
 
     def _refuses(self, event: Rcpt, response: Any) -> bool:

@@ -17,9 +17,9 @@ from aiomilter.compat.uncaught import end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import MIN_VERSION, V1_ACTIONS, V1_PROTOCOL, Stage
-from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
+from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer
 from aiomilter.wire.replies import CONTINUE, SKIP, Verdict
 from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
@@ -61,7 +61,7 @@ class ClassicAnswering:
 
     def symbol(self, name: str) -> str | None:
         """Return the value of a macro by its exact name."""
-        return self.session.wire.symbol(name)
+        return self.session.wire.macros.symbol(name)
 
     def send(self, octets: bytes) -> None:
         """Have a packet leave with the next that is written."""

@@ -15,8 +15,8 @@ from aiomilter.compat.uncaught import end_child, show
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.constants import MAX_VERSION, NR_FLAGS, Stage
 from aiomilter.wire.constants import Protocol as Flag
-from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
-from aiomilter.wire.negotiation import Agreement, Wants
+from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, Rcpt, Unknown
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
 
 __all__ = ["ClassicHandler", "CloseConnection", "Serving", "Settling"]

@@ -15,11 +15,12 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final, Unpack, cast
 
+from aiomilter._connection.acknowledging import acknowledge, can_acknowledge
 from aiomilter._connection.answering import Answering
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.reports import report_peer_error
 from aiomilter._connection.session import Session
-from aiomilter._connection.transport import QUICK_ACK, MilterProtocol
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter.compat.answering import ClassicAnswering
 from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.handler import ClassicHandler
@@ -222,7 +223,7 @@ class ThreadConnection(MilterProtocol):
         sock.setblocking(True)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._quick_ack = QUICK_ACK is not None
+            self._quick_ack = can_acknowledge(sock)
         self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         try:
             self._thread.start()
@@ -322,8 +323,7 @@ class ThreadConnection(MilterProtocol):
 
     def _acknowledge(self) -> None:
         """Do as :class:`MilterProtocol` does."""
-        with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK or 0, 1)
+        acknowledge(self._socket)
 
     def flush(self) -> None:
         """Write the answers that wait, in one write.
@@ -354,7 +354,7 @@ class ThreadConnection(MilterProtocol):
                 poll = select.poll()
                 poll.register(self._socket, select.POLLOUT)
                 if not poll.poll(self._options.write_timeout * 1000):
-                    what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
+                    what = f"the MTA read nothing for {self._options.write_timeout:g} s; closing"
                     report_peer_error(self._session, PeerErrorKind.WRITE_TIMEOUT, what)
                     raise
 

@@ -39,7 +39,7 @@ class OneByOne(Listener):
         if isinstance(event, TooMany):
             self.steps.append((event, (), connection.waiting))
             return
-        macros = tuple(connection.macro(name) for name in ("i", "v", "{a}", "_", "j", "{auth_authen}"))
+        macros = tuple(connection.macros.value(name) for name in ("i", "v", "{a}", "_", "j", "{auth_authen}"))
         self.steps.append((event, macros, connection.waiting))
         super().handle(event)
 
@@ -64,7 +64,7 @@ class InBatches(OneByOne):
             wire.events = iter(batch)
             for item in wire.events:
                 if isinstance(item, bytes):
-                    wire.keep_macros(item)
+                    wire.macros.keep(item)
                     continue
                 wire.fields = iter(item) if isinstance(item, list) else iter([item])
                 for event in wire.fields:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiomilter import ACCEPT, DISCARD, REJECT, SKIP, TEMPFAIL, Reply
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
-from aiomilter.wire import events, modifications
+from aiomilter.wire import events, macros, modifications, negotiation
 from aiomilter.wire.constants import ALL_ACTIONS, ReplyCode, Stage
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from aiomilter.wire.state import ANSWERS
@@ -69,8 +69,8 @@ def _frames(pieces: Sequence[bytes], max_size: int) -> list[object]:
 
 _KINDS: Final[Sequence[Any]] = (
     events.Negotiate,
-    events.NegotiateAnswer,
-    events.Macros,
+    negotiation.NegotiateAnswer,
+    macros.Macros,
     events.Connect,
     events.Helo,
     events.Mail,
