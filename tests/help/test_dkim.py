@@ -11,8 +11,10 @@ from aiomilter._cli.zone import read_zone
 from aiomilter.auth import dkim
 from aiomilter.testing import session
 from tests.auth.dkim.made import MESSAGE, key, signed, zone
-from tests.help.blocks import blocks, defined
-from tests.help.pages import commands
+from tests.help.pages import blocks, commands
+from tests.help.test_pages import run_page
+
+TABLES = [block.text for block in blocks("dkim") if block.language == "toml"]
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.C
     assert main(shlex.split(first)[1:]) == 0
     Path("zone").write_bytes(capsysbinary.readouterr().out)
     Path("message.eml").write_bytes(MESSAGE)
-    Path("keys.toml").write_text(blocks("dkim", "toml")[0].text)
+    Path("keys.toml").write_text(TABLES[0])
     return others
 
 
@@ -36,7 +38,7 @@ def test_the_commands_run(keys: list[str], capsysbinary: pytest.CaptureFixture[b
 
 @pytest.mark.usefixtures("keys")
 async def test_the_keys_sign_in_a_program_as_the_records_say() -> None:
-    message = await defined("dkim")["signed"](MESSAGE)
+    message = await run_page("dkim")["signed"](MESSAGE)
     found = await dkim.verify(message, resolver=read_zone("zone"))
     assert [each.result for each in found] == ["pass", "pass"]
 
@@ -45,12 +47,11 @@ async def test_the_keys_sign_in_a_program_as_the_records_say() -> None:
 async def test_the_tables_say_who_signs() -> None:
     ring = dkim.load_keys("keys.toml")
     assert [each.selector for each in await ring.keys("alice@news.example.com")] == ["s1", "eds1"]
-    for block in blocks("dkim", "toml"):
-        assert tomllib.loads(block.text)
+    assert all(map(tomllib.loads, TABLES))
 
 
 async def test_the_filter_verifies() -> None:
-    verify = defined("dkim")["Verify"]
+    verify = run_page("dkim")["Verify"]
     async with session(lambda: verify(zone(key()))) as s:
         await s.mail("<a@example.com>")
         await s.rcpt("<b@example.net>")
