@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, dmarc, manual, run, srs
+from aiomilter._cli import auth, check, compat, dkim, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
@@ -23,6 +23,8 @@ _COMMANDS: Final = (
     run,
     check,
     compat,
+    auth,
+    dkim,
     dmarc,
     srs,
     manual,
@@ -43,6 +45,7 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
+  aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?
   aiomilter help                              list the pages of the manual
 
