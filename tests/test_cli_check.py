@@ -945,6 +945,7 @@ def test_opendkim_is_asked_like_any_other(check: Command) -> None:
 
     assert signed["filter"] == f"unix:{check.directory}/s"
     assert "LEADING_SPACE" in signed["negotiated"]["protocol"]
+    assert [stage["stage"] for stage in signed["connection"] if stage["seconds"] is None] == []
     for played in signed["messages"]:
         (edit,) = played["edits"]
         assert (edit["edit"], edit["name"]) == ("insert_header", "DKIM-Signature")
