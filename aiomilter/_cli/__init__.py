@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import auth, check, compat, dmarc, manual, run, srs
+from aiomilter._cli import auth, check, compat, dkim, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
@@ -24,6 +24,7 @@ _COMMANDS: Final = (
     check,
     compat,
     auth,
+    dkim,
     dmarc,
     srs,
     manual,

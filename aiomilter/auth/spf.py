@@ -266,7 +266,7 @@ class _Check:
         )
 
     async def run(self, record: bytes | None) -> SpfResult:
-        # RFC 7208 section 4.3; an address literal is no domain.
+        # RFC 7208 section 4.3; an address literal is not a domain.
         if "." not in self._domain or self._domain.startswith("[") or question_name(self._domain) is None:
             return self.result("none", problem=f"{visible(self._sent_domain, 60)!r} is not a domain name")
         try:
