@@ -418,6 +418,7 @@ UNREADABLE: Final = [
     "from mx.example.com by relay.example.net",
     "from mx.example.com (mx.example.com [192.0.2.300]) by relay.example.net",
     "from mx.example.com (mx.example.com [192.0.2.1.9]) by relay.example.net",
+    "from mx.example.com (mx.example.com [192.0.2.1]x) by relay.example.net",
     "from mx.example.com (x) by relay.example.net (y [192.0.2.1])",
 ]
 
@@ -448,6 +449,7 @@ async def test_a_message_at_hand_is_judged_by_its_signatures_where_no_client_is_
     found = await made().check(SIGNED)
 
     assert (found.dmarc.result, found.dmarc.aligned) == ("pass", ("dkim",))
+    assert found.dmarc_record() is None
     assert [each.method for each in found.results().results] == ["dkim", "dmarc"]
 
 
