@@ -27,6 +27,9 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "options": "Options ServeOptions",
+    "policy": "Rate RateLimit RateState",
+    "policy.rates": "OnFailure Rate RateLimit RateState",
+    "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",

@@ -1,4 +1,11 @@
-"""What to think of a client before it has said much: DNS lists and the like.
+"""What to think of a client before it has said much, and what a single message cannot decide.
 
-Each module serves any asyncio program and knows nothing of milters; import the one you need.
+``dnsbl`` asks DNS lists.  ``rates`` counts what logins, clients and domains send; ``stores`` is where that is kept.
+
+Each module serves any asyncio program and knows nothing of milters.  Nothing here imports the client of a database before a
+store that needs it is opened.
 """
+
+from aiomilter.policy.rates import Rate, RateLimit, RateState
+
+__all__ = ["Rate", "RateLimit", "RateState"]
