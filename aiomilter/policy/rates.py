@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from aiomilter.exceptions import StoreError
 from aiomilter.policy.stores.guarded import GuardedStore
@@ -84,6 +84,24 @@ class RateState:
     problem: str = ""
 
 
+class _Plan(NamedTuple):
+    """The rates of a name, as the store is asked."""
+
+    kind: str
+    numbers: tuple[str, ...]
+    burst: int
+    args: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, given: Rate | Sequence[Rate]) -> Self:
+        rates = (given,) if isinstance(given, Rate) else tuple(given)
+        if not rates:
+            raise ValueError(f"rates: expected one or more for {name!r}, found none")
+        burst = min(rate.tolerance // rate.interval for rate in rates)
+        args = tuple(number for rate in rates for number in (rate.interval, rate.tolerance))
+        return cls(f"rate_{name}", tuple(map(str, range(len(rates)))), burst, args)
+
+
 class RateLimit:
     """Counts against named rates.
 
@@ -109,17 +127,15 @@ class RateLimit:
         on_failure: OnFailure | Mapping[str, OnFailure] | None = None,
     ) -> None:
         self._store = store
-        self._rates = {name: (given,) if isinstance(given, Rate) else tuple(given) for name, given in rates.items()}
+        self._plans = {name: _Plan.of(name, rate) for name, rate in rates.items()}
         chosen = {"user": "local"} if on_failure is None else on_failure
         by_name = dict.fromkeys(rates, chosen) if isinstance(chosen, str) else dict(chosen)
         self._on_failure = {name: by_name.get(name, "pass") for name in rates}
         if wrong := set(self._on_failure.values()) - {"pass", "local", "tempfail"}:
             raise ValueError(f"on_failure: expected pass, local or tempfail, found {sorted(map(str, wrong))[0]!r}")
-        for name, given in self._rates.items():
-            for kind in (name, f"rate_{name}"):
+        for name, plan in self._plans.items():
+            for kind in (name, plan.kind):
                 store.keys.of(kind, "")  # says what is wrong with a name
-            if not given:
-                raise ValueError(f"rates: expected one or more for {name!r}, found none")
         self._local: MemoryStore | None = None
 
     async def hit(self, name: str, key: str | IPv4Address | IPv6Address | None, cost: int = 1) -> RateState:
@@ -144,20 +160,17 @@ class RateLimit:
         return await self._step(Mode.FORGET, name, key, 0)
 
     async def _step(self, mode: Mode, name: str, key: str | IPv4Address | IPv6Address | None, cost: int) -> RateState:
-        rates = self._rates.get(name)
-        if rates is None or cost < 0:
+        plan = self._plans.get(name)
+        if plan is None or cost < 0:
             raise ValueError(
-                f"expected one of {', '.join(self._rates)} and a cost of 0 or more, found {name!r}, {cost}"
+                f"expected one of {', '.join(self._plans)} and a cost of 0 or more, found {name!r}, {cost}"
             )
         if key is None:
-            return RateState(False, remaining=min(rate.tolerance // rate.interval for rate in rates))
+            return RateState(False, remaining=plan.burst)
         who, keys = _who(key), self._store.keys
-        names = [each for number in range(len(rates)) for each in keys.of(f"rate_{name}", who, str(number))]
+        names = [each for number in plan.numbers for each in keys.of(plan.kind, who, number)]
         # Above the smallest burst it is too much however large; and numbers stay small.
-        cost = min(cost, min(rate.tolerance // rate.interval for rate in rates) + 1)
-        args = [keys.each, mode, cost]
-        for rate in rates:
-            args += (rate.interval, rate.tolerance)
+        args = (keys.each, mode, min(cost, plan.burst + 1), *plan.args)
         try:
             return _state(mode, await self._store.step(Op.GCRA, names, args))
         except StoreError as error:

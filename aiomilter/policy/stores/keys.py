@@ -12,6 +12,7 @@ from aiomilter.mail.domain import ascii_name
 
 __all__ = ["Keys", "address", "network", "subject"]
 
+_ADDRESS: Final = re.compile("[0-9a-fA-F.:]{2,45}(?:%.*)?")
 _KIND: Final = re.compile("[a-z][a-z0-9_]{0,31}")
 
 
@@ -36,25 +37,28 @@ class Keys:
         """
         if not _KIND.fullmatch(kind):
             raise ValueError(f"expected a kind of lower-case letters, found {kind!r}")
-        octets = [part.encode("utf-8", "surrogatepass") for part in (kind, *parts)]
-        message = b"".join(b"%d:%b" % (len(part), part) for part in octets)
-        name = kind.encode("ascii") + b":"
+        text = "".join([f"{len(part)}:{part}" for part in (kind, *parts)])
+        message, name = text.encode("utf-8", "surrogatepass"), f"{kind}:".encode()
         return [name + hmac.digest(secret, message, hashlib.sha256)[:16] for secret in self._secrets]
 
 
 def subject(text: str) -> str:
     """Return a login or an address in the one form that is hashed: lower case, NFC, its domain as A-labels."""
-    text = unicodedata.normalize("NFC", text.strip()).lower()
+    text = text.strip().lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     local, at, domain = text.rpartition("@")
     if not at:
         return text
     domain = domain.removesuffix(".")
-    return f"{local}@{ascii_name(domain) or domain}"
+    return f"{local}@{domain if domain.isascii() else ascii_name(domain) or domain}"
 
 
 def address(ip: IPv4Address | IPv6Address | str) -> IPv4Address | IPv6Address | None:
     """Return a client's address, a mapped one as IPv4; None if it is none."""
     if isinstance(ip, str):
+        if not _ADDRESS.fullmatch(ip):
+            return None
         try:
             ip = ip_address(ip)
         except ValueError:

@@ -93,14 +93,22 @@ def gcra(now: int, states: States, args: Sequence[int]) -> Step:
 
     The state is the time at which all that was counted will have been worked off.  Nothing is ever counted above the tolerance.
     """
-    cost, rates = args[0], list(zip(args[1::2], args[2::2], strict=True))
-    before = [now if state is None else max(now, state.a) for state in states]
-    after = [at + cost * interval for at, (interval, _) in zip(before, rates, strict=True)]
-    wait = max(at - tolerance - now for at, (_, tolerance) in zip(after, rates, strict=True))
-    left = after if wait <= 0 else before
-    remaining = min((tolerance - (at - now)) // interval for at, (interval, tolerance) in zip(left, rates, strict=True))
-    made = [State(at, at) for at in after] if wait <= 0 else states
-    return made, (int(wait > 0), max(wait, 0), max(remaining, 0))
+    cost, wait, before, after = args[0], -1 << 63, [], []
+    for number, state in enumerate(states):
+        at = now if state is None or state.a < now else state.a
+        before.append(at)
+        at += cost * args[2 * number + 1]
+        after.append(at)
+        if (over := at - args[2 * number + 2] - now) > wait:
+            wait = over
+    exceeded = wait > 0
+    remaining = min(
+        (args[2 * number + 2] - (at - now)) // args[2 * number + 1]
+        for number, at in enumerate(before if exceeded else after)
+    )
+    if exceeded:
+        return states, (1, wait, max(remaining, 0))
+    return [State(at, at) for at in after], (0, 0, max(remaining, 0))
 
 
 def count(now: int, states: States, args: Sequence[int]) -> Step:
@@ -169,25 +177,27 @@ class Table(Protocol):
 def apply(op: Op, table: Table, now: int, keys: Sequence[bytes], args: Sequence[int]) -> Answer:
     """Do a step on a table that nobody else changes meanwhile."""
     each, mode = args[0], args[1]
-    subjects = [keys[start : start + each] for start in range(0, len(keys), each)]
+    subjects = [(key,) for key in keys] if each == 1 else [keys[at : at + each] for at in range(0, len(keys), each)]
     found: list[State | None] = []
     places: list[bytes | None] = []
     for subject in subjects:
-        state, place = None, None
         for key in subject:
-            one = table.get(key)
-            if one is not None and one.expiry > now:
-                state, place = one, key
+            state = table.get(key)
+            if state is not None and state.expiry > now:
+                found.append(state)
+                places.append(key)
                 break
-        found.append(state)
-        places.append(place)
+        else:
+            found.append(None)
+            places.append(None)
     made, answer = OPERATIONS[op](now, found, args[2:])
-    for subject, before, place, after in zip(subjects, found, places, made, strict=True):
-        if mode == Mode.FORGET:
-            for key in subject:
-                table.remove(key)
-        elif mode == Mode.DO and after is not None and after != before:
-            table.put(subject[0], after)
-            if place is not None and place != subject[0]:
-                table.remove(place)
+    if mode == Mode.FORGET:
+        for key in keys:
+            table.remove(key)
+    elif mode == Mode.DO:
+        for subject, before, place, after in zip(subjects, found, places, made, strict=True):
+            if after is not None and after != before:
+                table.put(subject[0], after)
+                if place is not None and place != subject[0]:
+                    table.remove(place)
     return answer

@@ -18,7 +18,8 @@ from aiomilter.policy.stores.operations import Op
 __all__ = ["RedisStore"]
 
 # The operations as aiomilter.policy.stores.operations has them.  ARGV: time or 0, operation, keys of a subject, mode, and the
-# operation's own.  A state is "EXPIRY A B C", with three numbers; Lua's are exact up to 2^53.
+# operation's own.  A state is "EXPIRY A B C", with three numbers; Lua's are exact up to 2^53.  Redis removes a state a minute
+# after its end.
 SCRIPT: Final = """\
 local now, op, each, mode = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 if now == 0 then
@@ -111,7 +112,7 @@ for s = 1, subjects do
     for k = newest, s * each do redis.call('DEL', KEYS[k]) end
   elseif mode == 1 and made[s] and made[s] ~= found[s] then
     local m = made[s]
-    local ttl = max(1, floor((m[1] - now) / 1000) + 1)
+    local ttl = max(0, floor((m[1] - now) / 1000)) + 60000
     redis.call('SET', KEYS[newest], string.format('%.0f %.0f %.0f %.0f', m[1], m[2], m[3], m[4]),
       'PX', string.format('%.0f', ttl))
     if places[s] ~= 0 and places[s] ~= newest then redis.call('DEL', KEYS[places[s]]) end
