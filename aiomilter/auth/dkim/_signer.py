@@ -13,7 +13,7 @@ from typing import Final
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._canonical import Form
 from aiomilter.auth.dkim._checking import CanonicalHeader
-from aiomilter.auth.dkim._crypto import PrivateKey, digest_of, in_thread, require
+from aiomilter.auth.dkim._crypto import PrivateKey, in_thread, require
 from aiomilter.auth.dkim._key import Key
 from aiomilter.auth.dkim._layout import Layout
 from aiomilter.auth.dkim._problems import Problems
@@ -235,10 +235,7 @@ class Signing:
         layout.word(f"bh={b64encode(digest).decode()};")
         layout.word("b=")
         field = Field.made(_NAME, str(layout))
-        octets = header.input([name.lower() for name in names], field, self._header_form)
-        if len(octets) > _TURN:
-            await asyncio.sleep(0)
-        signature = await signed(key.private, digest_of("sha256", octets))
+        signature = await signed(key.private, await header.digest("sha256", names, field, self._header_form))
         layout.base64(b64encode(signature).decode())
         return str(layout)
 
