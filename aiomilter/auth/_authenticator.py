@@ -386,6 +386,8 @@ def _ids(authserv_ids: Collection[str]) -> tuple[str, ...]:
     found = (authserv_ids,) if isinstance(authserv_ids, str) else tuple(authserv_ids)
     if found:
         names(*found)
+        if found[0].startswith("."):
+            raise ValueError(f"authserv_ids: expected first the name that is written, found {found[0]!r}")
     return found
 
 

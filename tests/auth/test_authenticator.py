@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
@@ -96,6 +97,41 @@ async def test_a_message_at_hand_gives_the_same() -> None:
     found = await made().check(SIGNED, ip="192.0.2.1", helo="mx.example.com", sender="alice@example.com")
 
     assert found == streamed
+
+
+async def test_no_body_is_kept() -> None:
+    chunk = b"0123456789 abcdef\r\n" * 3000
+    async with message_of(made()) as check:
+        feed(check, SIGNED)
+        check.body(chunk)
+        tracemalloc.start()
+        for _ in range(100):
+            check.body(chunk)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert kept < 200_000
+
+
+async def test_hanging_keys_hold_nothing_up() -> None:
+    """A message is done while fifty others wait for ten keys each."""
+    resolver = zone()
+    for number in range(10):
+        resolver.add(f"s{number}._domainkey.example.com", "TXT", HANG)
+    hanging = b"".join(SIGNED[: -len(MESSAGE)].replace(b"s=ed25519", b"s=s%d" % number) for number in range(10))
+    clients = [made(resolver).client("192.0.2.1") for _ in range(50)]
+    checks = [client.message(sender="alice@example.com", helo="mx.example.com") for client in clients]
+    for check in checks:
+        feed(check, hanging + MESSAGE)
+    async with message_of(made(resolver)) as check:
+        feed(check, SIGNED)
+        found = await check.finish()
+    assert sum(name.startswith("s") and "_domainkey" in name for name, _ in resolver.queries) == 500
+    for check, client in zip(checks, clients, strict=True):
+        check.cancel()
+        client.cancel()
+
+    assert found.dmarc.result == "pass"
 
 
 def test_all_checks_run_on_uvloop() -> None:
@@ -334,7 +370,7 @@ FORGED: Final = (
 
 @pytest.mark.parametrize(
     ("ids", "occurrences"),
-    [((ID,), (3, 2)), (("example.org",), ()), ((ID, "in.example.net"), (4, 3, 2)), ((".example.net",), (4, 3, 2))],
+    [((ID,), (3, 2)), (("example.org",), ()), ((ID, "in.example.net"), (4, 3, 2)), ((ID, ".example.net"), (4, 3, 2))],
 )
 async def test_fields_that_claim_to_be_ours_are_found(ids: tuple[str, ...], occurrences: tuple[int, ...]) -> None:
     """R-002, R-003."""
@@ -472,6 +508,7 @@ async def test_only_what_is_asked_for_is_looked_at(methods: tuple[str, ...]) -> 
         ({"trusted_sealers": ["lists.example"]}, "ARC is not available yet"),
         ({"methods": ["dns"]}, "methods: expected some of iprev, spf, dkim, dmarc, found dns"),
         ({"authserv_ids": ["a b"]}, "expected a name such as"),
+        ({"authserv_ids": [".example.net", ID]}, "authserv_ids: expected first the name that is written"),
         ({"trusted_relays": ["192.0.2.1/24"]}, "host bits"),
         ({"max_signatures": 0}, "max_signatures: expected 1 to 50"),
     ],
