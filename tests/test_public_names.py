@@ -11,6 +11,7 @@ from tests.test_layering import modules, promised
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
     "auth": "Authentication Authenticator Chain ClientCheck MessageCheck",
+    "auth.arc": "Chain ChainSet Result Verifier verify",
     "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
@@ -34,6 +35,9 @@ PROMISED: Final[Mapping[str, str]] = {
     "mail.socketmap": "Lookup Socketmap",
     "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
+    "policy": "Rate RateLimit RateState",
+    "policy.rates": "OnFailure Rate RateLimit RateState",
+    "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",

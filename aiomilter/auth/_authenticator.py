@@ -156,7 +156,7 @@ class ClientCheck:
     def __init__(self, settings: _Settings, ip: IPAddress | None, ids: tuple[str, ...], ours: Names) -> None:
         self.ip = ip
         """The client's address; None if it has none."""
-        self.is_relay = ip is not None and any(ip in network for network in settings.relays)
+        self.is_relay: bool = ip is not None and any(ip in network for network in settings.relays)
         """Whether it is one of our own relays, and is not judged itself."""
         self._settings = settings
         self._ids = ids
@@ -217,7 +217,7 @@ class MessageCheck:
         self._sender = sender
         self._resolver = BoundedResolver(settings.resolver)
         self._verifier: dkim_room.Verifier | None = None
-        self.headers = HeaderSection()
+        self.headers: HeaderSection = HeaderSection()
         """The header, as far as it has come."""
         if "dkim" in settings.methods:
             self._verifier = dkim_room.Verifier(

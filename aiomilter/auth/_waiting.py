@@ -48,7 +48,7 @@ class Pending(Generic[Found]):
     __slots__ = ("_task", "otherwise")
 
     def __init__(self, work: Coroutine[Any, Any, Found] | None, otherwise: Found) -> None:
-        self.otherwise = otherwise
+        self.otherwise: Found = otherwise
         self._task = None if work is None else asyncio.get_running_loop().create_task(work)
 
     async def get(self) -> Found:

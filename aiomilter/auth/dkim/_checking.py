@@ -15,7 +15,7 @@ from aiomilter.auth.dkim._record import KeyRecord
 from aiomilter.auth.dkim._signature import Result, Tags, Unusable
 from aiomilter.mail.headers import Field, HeaderSection
 
-__all__ = ["CanonicalHeader", "Policy", "Verdict", "check_body", "check_key", "check_times"]
+__all__ = ["CanonicalHeader", "Policy", "Verdict", "check_body", "check_digest", "check_key", "check_times"]
 
 _GRACE: Final = 60
 """Seconds that clocks of senders may be behind (x=)."""
@@ -134,7 +134,11 @@ def check_key(tags: Tags, octets: bytes, records: Iterable[KeyRecord], policy: P
 
     Source: RFC 6376 sections 6.1.2 and 6.1.3.
     """
-    digest = digest_of(tags.hash_name, octets)
+    return check_digest(tags, digest_of(tags.hash_name, octets), records, policy)
+
+
+def check_digest(tags: Tags, digest: bytes, records: Iterable[KeyRecord], policy: Policy) -> Verdict:
+    """Check a signature whose hash is made already; see :func:`check_key`."""
     verdicts = [_check_with(record, tags, digest, policy) for record in records]
     # Of several, one whose key could be used says more than one whose key could not.
     for result in ("pass", "policy", "fail"):
