@@ -27,7 +27,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "options": "Options ServeOptions",
-    "policy": "Rate RateLimit RateState",
+    "policy": "Greylist Rate RateLimit RateState Seen",
+    "policy.greylist": "Greylist Seen general_sender",
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
