@@ -48,7 +48,7 @@ def aar_value(
         if _name(Reader(value[:_MAX_NAME]).name()) != own:
             continue
         unseen -= len(value)
-        if unseen < 0:
+        if unseen < 0 or len(earlier) > _MAX_PARTS:
             break
         found = parse(value)
         known.update(found.results if found is not None else ())
