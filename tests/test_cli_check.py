@@ -502,6 +502,37 @@ async def header(self, ctx, header):
     assert [failure["message"] for failure in found["failures"]] == [0, 2]
 
 
+def test_a_filter_that_cannot_be_opened_again_leaves_what_was_played(check: Command) -> None:
+    check.write(
+        """\
+import asyncio
+from contextlib import asynccontextmanager
+from aiomilter import Milter
+
+class F(Milter):
+    async def eom(self, ctx): await asyncio.Event().wait()
+
+opened = []
+
+@asynccontextmanager
+async def milter():
+    opened.append(1)
+    if len(opened) > 1:
+        raise RuntimeError("only once")
+    yield F
+"""
+    )
+    check.write("A: b\n\n", "a.eml")
+    slow = ("--timeout", "0.02", "--callback-timeout", "60", "--answer-timeout", "60")
+
+    found = check.json("f.py", "a.eml", "a.eml", "a.eml", *slow, status=1)
+
+    assert (found["summary"]["messages"], found["summary"]["unplayed"]) == (1, 2)
+    assert [failure["what"] for failure in found["failures"] if failure["message"] is None] == [
+        "f.py cannot be started: RuntimeError: only once"
+    ]
+
+
 def test_messages_are_counted_that_a_filter_cannot_be_asked_about(check: Command) -> None:
     check.write(
         "from aiomilter import *\n"
@@ -593,15 +624,20 @@ async def eom(self, ctx):
 
 
 def test_many_messages_are_a_line_each_and_details_are_for_who_asks(check: Command) -> None:
-    check.filter("async def eom(self, ctx):\n    ctx.add_header('X', 'é')\n    raise ValueError('oh')")
+    check.filter(
+        "async def eom(self, ctx):\n    ctx.add_header('X', 'é')\n    ctx.replace_body(b'x')\n"
+        "    if ctx.recipients[0].local_part == 'bad': raise ValueError('oh')"
+    )
     (check.directory / "d").mkdir()
     for number in range(30):
         check.write("A: b\n\n", f"d/{number:02}.eml")
 
-    assert check("f.py", "d") == 1
+    assert check("f.py", "d") == 0
+    assert check.out.count(" add_header, replace_body; see the note\n") == 30
+    assert check("f.py", "d", "--recipient", "bad@x.example") == 1
     assert len(check.out.splitlines()) < 50
     assert check.out.count("failed: eom: ValueError: oh") == 1, "alike ones once"
-    assert check("f.py", "d", "-v") == 1
+    assert check("f.py", "d", "-v", "--recipient", "bad@x.example") == 1
     assert check.out.count("failed: eom: ValueError: oh") == 30
 
 

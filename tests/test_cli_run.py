@@ -24,8 +24,10 @@ from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.options import given
 from aiomilter._cli.run import add_parser
+from aiomilter.exceptions import LocalProtocolError
 from aiomilter.handler import CALLBACKS
 from aiomilter.options import Options
+from aiomilter.wire.text import header_name
 from tests.patience import PATIENCE
 
 FILTER = """\
@@ -565,7 +567,7 @@ def test_what_cannot_be_served_is_one_line(
             " write inet:8890@127.0.0.1",
         ),
         (["--nope"], "unknown argument: --nope"),
-        (["another.py"], "unknown argument: another.py"),
+        (["another.py"], "unknown argument: another.py; one filter a process: run each by a command of its own"),
     ],
 )
 def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
@@ -696,6 +698,19 @@ def test_warnings_are_records_of_one_line(start: Start, tmp_path: Path) -> None:
 def test_a_log_record_is_one_line_whatever_it_says() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"
+
+
+def test_a_traceback_in_the_log_ends_at_the_line_of_the_filter_that_ours_refused() -> None:
+    try:
+        header_name("a b")
+    except LocalProtocolError:
+        shown = OneLine().formatException(sys.exc_info())
+    assert shown.count('  File "') == 1
+    assert 'header_name("a b")' in shown
+    try:
+        json.loads("{")
+    except ValueError:
+        assert "json/decoder.py" in OneLine().formatException(sys.exc_info())
 
 
 def given_to_serve(*arguments: str) -> dict[str, object]:

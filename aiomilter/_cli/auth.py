@@ -1,4 +1,4 @@
-"""The command ``aiomilter auth``: where does a message come from, and if a signature fails, what exactly was hashed?"""
+"""The command ``aiomilter auth``: all checks of a message and, if a signature fails, what exactly was hashed."""
 
 import argparse
 import asyncio

@@ -184,7 +184,9 @@ class PlayedMessage:
         self.content = replace(self.content, fields=(), body=b"")
         if self.delivered is not None:
             self.delivered = replace(self.delivered, octets=b"")
-        self.modifications = tuple(each for each in self.modifications if not isinstance(each, ReplaceBody))
+        self.modifications = tuple(
+            ReplaceBody(b"") if isinstance(each, ReplaceBody) else each for each in self.modifications
+        )
 
 
 @dataclass(slots=True)

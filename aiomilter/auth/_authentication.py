@@ -1,4 +1,4 @@
-"""Everything that is known of where one message comes from, as a value."""
+"""The results of all checks of one message, as a value."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -57,13 +57,13 @@ _NO_DMARC: Final = DmarcResult("none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """What one message's client, sender, signatures and author are worth.
+    """The results of all checks of one message.
 
-    What was not asked for has the result "none".
+    A check that was not made has the result "none".
 
     Args:
         authserv_id: Our name.
-        methods: What was looked at, of "iprev", "spf", "dkim" and "dmarc".
+        methods: The checks that were made, of "iprev", "spf", "dkim" and "dmarc".
         ip: The address of the client that counts: behind a relay of ours, the one that it names; None if it is not known.
         sender_domain: The domain of the envelope sender; "" for the null sender.
         iprev: The client's reverse name.
@@ -89,7 +89,7 @@ class Authentication:
 
     @property
     def temporary(self) -> bool:
-        """Whether something might be another result in a while: DNS did not answer."""
+        """Whether DNS did not answer, so that another result may come later."""
         every = (self.iprev.result, self.spf.result, self.dmarc.result, *(each.result for each in self.dkim))
         return "temperror" in every or self.arc.temporary
 

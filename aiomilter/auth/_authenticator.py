@@ -48,16 +48,17 @@ class _Settings:
 
 
 class Authenticator:
-    """Finds out where messages come from: reverse name, SPF, DKIM and DMARC.  One for the whole process.
+    """Checks where messages come from: reverse name, SPF, DKIM and DMARC.  Make one for the whole process.
 
     Args:
-        resolver: Who answers the DNS questions; a :class:`~aiomilter.dns.CachingResolver`, shared by all sessions.
+        resolver: Answers the DNS questions; a :class:`~aiomilter.dns.CachingResolver`, shared by all sessions.
         authserv_ids: Our names in Authentication-Results, in any letter case; the first is written, and fields that claim
             to be of any of them are forged.  ``".example.net"`` is example.net and all names below it.  Empty only if each
             client is given its own.
-        methods: What is looked at, of "iprev", "spf", "dkim" and "dmarc".
+        methods: The checks to make, of "iprev", "spf", "dkim" and "dmarc".
         dkim: What counts of signatures that can be verified; None for the defaults.
-        dmarc: What is ours to decide in DMARC; None for the defaults.
+        dmarc: The receiver's choices in DMARC; None for the defaults.
+        trusted_sealers: Domains whose ARC chain may overrule DMARC; not available yet.
         trusted_relays: Networks of our own relays: their Authentication-Results stay, and the client that is judged is the
             one that they took the message from.
         max_signatures: How many signatures of a message are looked at, from the top; 1..50.
@@ -76,16 +77,19 @@ class Authenticator:
         methods: Collection[str] = METHODS,
         dkim: dkim_room.Policy | None = None,
         dmarc: dmarc_room.Policy | None = None,
+        trusted_sealers: Iterable[str] = (),
         trusted_relays: Iterable[str | IPAddress | IPv4Network | IPv6Network] = (),
         max_signatures: int = 10,
         key_timeout: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if "arc" in methods or any(True for _ in trusted_sealers):
+            raise ValueError("ARC is not available yet: leave out the method 'arc' and trusted_sealers")
         if unknown := sorted(set(methods) - set(METHODS)):
             raise ValueError(f"methods: expected some of {', '.join(METHODS)}, found {', '.join(unknown)}")
         policy = replace(dkim or dkim_room.Policy(), max_signatures=max_signatures)
         if "dkim" in methods:
-            # Whoever lacks the library is told so now, not at the end of the first message.
+            # If the library is missing, this raises now, not at the end of the first message.
             dkim_room.Verifier(resolver, policy=policy)
         self._ids = _ids(authserv_ids)
         relays = tuple(ip_network(network) for network in trusted_relays)
@@ -94,7 +98,7 @@ class Authenticator:
         )
 
     def client(self, ip: IPAddress | str | None, *, authserv_ids: Collection[str] = ()) -> "ClientCheck":
-        """Begin with a client that has connected: its reverse name is asked for.
+        """Begin to check a client that has connected: ask for its reverse name.
 
         To be called in a running event loop.
 
@@ -117,7 +121,7 @@ class Authenticator:
         sender: str = "",
         timeout: float = 10.0,
     ) -> Authentication:
-        """Look at a message at hand.
+        """Check a whole message.
 
         Args:
             message: All of it, line ends as CRLF.
@@ -147,7 +151,7 @@ class Authenticator:
 
 
 class ClientCheck:
-    """What is found out of one client; made by :meth:`Authenticator.client`."""
+    """The checks of one client; made by :meth:`Authenticator.client`."""
 
     def __init__(self, settings: _Settings, ip: IPAddress | None, ids: tuple[str, ...], ours: Names) -> None:
         self.ip = ip
@@ -163,11 +167,11 @@ class ClientCheck:
         self._helo_spf: Pending[SpfResult] | None = None
 
     async def iprev(self) -> IprevResult:
-        """Wait for what the client's reverse name is worth; result "none" where it is not asked for."""
+        """Wait for the check of the reverse name; its result is "none" if it is not made."""
         return await self._iprev.get()
 
     def message(self, *, sender: str, helo: str, leading_space: bool = True) -> "MessageCheck":
-        """Begin with a message: SPF is asked for.
+        """Begin to check a message: ask for SPF.
 
         To be called in a running event loop.
 
@@ -179,7 +183,7 @@ class ClientCheck:
         return MessageCheck(self, sender, helo, leading_space)
 
     def cancel(self) -> None:
-        """Give up whatever is still being asked."""
+        """Cancel all questions that are still open."""
         self._iprev.cancel()
         if self._helo_spf is not None:
             self._helo_spf.cancel()
@@ -200,7 +204,7 @@ class ClientCheck:
 
 
 class MessageCheck:
-    """What is found out of one message; made by :meth:`ClientCheck.message`.
+    """The checks of one message; made by :meth:`ClientCheck.message`.
 
     Give it the header, its end, and the body, as they come; then await :meth:`finish`.  If the message ends otherwise, call
     :meth:`cancel`.
@@ -244,7 +248,7 @@ class MessageCheck:
         self._spf = Pending(asked, _no_spf(settings, client.ip, sender, helo))
 
     async def spf(self) -> SpfResult:
-        """Wait for SPF of the sender; for mail of a relay of ours, until the header has ended."""
+        """Wait for SPF of the sender; for mail from one of our relays, until the header has ended."""
         return await self._spf.get()
 
     def header(self, raw: bytes) -> None:
@@ -262,7 +266,7 @@ class MessageCheck:
                     self._forged.append(self._fields)
 
     def end_of_headers(self) -> None:
-        """Take it that the header has ended: the keys of signatures, and the author's policy, are asked for."""
+        """End the header: ask for the keys of signatures and for the author's policy."""
         if self._ended:
             return
         self._ended = True
@@ -325,7 +329,7 @@ class MessageCheck:
         )
 
     def cancel(self) -> None:
-        """Give up whatever is still being asked for this message."""
+        """Cancel all questions that are still open for this message."""
         self._given_up = True
         self._spf.cancel()
         self._walk.cancel()
@@ -336,7 +340,7 @@ class MessageCheck:
             self._helo_spf.cancel()
 
     def _learn(self, found: Origin | None) -> None:
-        """Take it that the client that counts is known, or that it never will be."""
+        """Take the client that counts, or that it cannot be known."""
         self._origin = found
         if found is not None:
             self._helo = found.helo

@@ -1,4 +1,4 @@
-"""What is asked for early and wanted late: tasks that nobody has to wait for, and a bound on the questions of a message."""
+"""Results that are asked for early and needed late, and a bound on the DNS questions of a message."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -36,13 +36,13 @@ class BoundedResolver:
 
 
 class Pending(Generic[Found]):
-    """A result that is being found out.
+    """A result that a task is working out.
 
-    Whoever waits for it may give up without it being given up, and any number may wait.
+    Any number of callers may wait for it; cancelling one of them does not cancel the task.
 
     Args:
-        work: What finds it out; begun at once.  None where there is nothing to find out.
-        otherwise: The result if there is nothing to find out, or it is given up.
+        work: Works it out; started at once.  None if there is nothing to do.
+        otherwise: The result if there is nothing to do, or the task was cancelled.
     """
 
     __slots__ = ("_task", "otherwise")
@@ -65,6 +65,6 @@ class Pending(Generic[Found]):
         return task.result() if task.done() else late
 
     def cancel(self) -> None:
-        """Give it up."""
+        """Cancel the task."""
         if self._task is not None:
             self._task.cancel()

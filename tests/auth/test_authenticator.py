@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aiomilter.auth import Authentication, Authenticator, MessageCheck, dkim, dmarc
 from aiomilter.auth.results import MethodResult, Property, parse
+from aiomilter.dns import Answer, RdType
 from aiomilter.mail.headers import split_message
 from aiomilter.testing.resolver import HANG, TIMEOUT, ZoneResolver
 from tests.auth.dkim.made import MESSAGE, NOW, cut, key, signed
@@ -247,6 +248,50 @@ async def test_a_message_given_up_leaves_no_task(stage: int, turns: int) -> None
     assert tasks() == before
 
 
+async def test_a_relayed_message_given_up_leaves_no_task() -> None:
+    before = tasks()
+    resolver = zone()
+    for name, rdtype in (("1.2.0.192.in-addr.arpa", "PTR"), ("mx.example.com", "TXT")):
+        resolver._records[name, rdtype] = HANG
+    async with message_of(made(resolver, trusted_relays=["198.51.100.7"]), ip="198.51.100.7") as check:
+        feed(check, relayed(RECEIVED[0]))
+        await until(resolver, "mx.example.com")
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert tasks() == before
+
+
+class Late(ZoneResolver):
+    """Answers some names only once it is let."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(ZONE)
+        self.names = names
+        self.let = asyncio.Event()
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        answer = await super().lookup(name, rdtype)
+        if name in self.names:
+            await self.let.wait()
+        return answer
+
+
+@pytest.mark.parametrize(("name", "method"), [("1.2.0.192.in-addr.arpa", "iprev"), ("mx.example.com", "helo_spf")])
+async def test_the_end_waits_for_every_check(name: str, method: str) -> None:
+    resolver = Late(name)
+    async with message_of(made(resolver)) as check:
+        feed(check, MESSAGE)
+        finishing = asyncio.ensure_future(check.finish())
+        await until(resolver, "_dmarc.com")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        resolver.let.set()
+        found = await finishing
+
+    assert getattr(found, method).result == "pass"
+
+
 async def test_finish_that_is_cancelled_leaves_no_task() -> None:
     before = tasks()
     resolver = zone()
@@ -281,6 +326,7 @@ FORGED: Final = (
     b"Authentication-Results: mx.example.net; dkim=pass\r\n"
     b"X: y\r\n"
     b"authentication-results : MX.EXAMPLE.NET; dmarc=pass\r\n"
+    b"Authentication-Results-Original: mx.example.net; dkim=pass\r\n"
     b"ARC-Authentication-Results: i=1; mx.example.net; spf=pass\r\n"
     b"Authentication-Results: in.example.net; none\r\n"
 )
@@ -306,6 +352,25 @@ async def test_fields_are_found_where_the_header_is_too_large_to_keep() -> None:
 
     assert found.forged == (3, 2)
     assert (found.dmarc.result, found.dkim[0].result) == ("temperror", "temperror")
+
+
+async def test_a_message_at_hand_with_too_large_a_header_is_a_temperror() -> None:
+    found = await made().check(b"X: y\r\n" * 6000 + MESSAGE)
+
+    assert (found.dmarc.result, found.dkim[0].result) == ("temperror", "temperror")
+
+
+@pytest.mark.parametrize("name", ["1.2.0.192.in-addr.arpa", "mx.example.com"])
+async def test_a_check_of_a_message_at_hand_leaves_no_task(name: str) -> None:
+    before = tasks()
+    resolver = zone()
+    resolver._records[name, "TXT"] = resolver._records[name, "PTR"] = HANG
+
+    await made(resolver).check(SIGNED, ip="192.0.2.1", helo="mx.example.com", sender="a@example.com", timeout=0.05)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert tasks() == before
 
 
 async def test_a_client_may_have_names_of_its_own() -> None:
@@ -353,6 +418,7 @@ UNREADABLE: Final = [
     "from mx.example.com by relay.example.net",
     "from mx.example.com (mx.example.com [192.0.2.300]) by relay.example.net",
     "from mx.example.com (mx.example.com [192.0.2.1.9]) by relay.example.net",
+    "from mx.example.com (mx.example.com [192.0.2.1]x) by relay.example.net",
     "from mx.example.com (x) by relay.example.net (y [192.0.2.1])",
 ]
 
@@ -383,6 +449,7 @@ async def test_a_message_at_hand_is_judged_by_its_signatures_where_no_client_is_
     found = await made().check(SIGNED)
 
     assert (found.dmarc.result, found.dmarc.aligned) == ("pass", ("dkim",))
+    assert found.dmarc_record() is None
     assert [each.method for each in found.results().results] == ["dkim", "dmarc"]
 
 
@@ -401,7 +468,9 @@ async def test_only_what_is_asked_for_is_looked_at(methods: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ["arc"]}, "methods: expected some of iprev, spf, dkim, dmarc, found arc"),
+        ({"methods": ["arc"]}, "ARC is not available yet"),
+        ({"trusted_sealers": ["lists.example"]}, "ARC is not available yet"),
+        ({"methods": ["dns"]}, "methods: expected some of iprev, spf, dkim, dmarc, found dns"),
         ({"authserv_ids": ["a b"]}, "expected a name such as"),
         ({"trusted_relays": ["192.0.2.1/24"]}, "host bits"),
         ({"max_signatures": 0}, "max_signatures: expected 1 to 50"),
