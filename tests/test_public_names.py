@@ -11,7 +11,7 @@ from tests.test_layering import modules, promised
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
     "auth": "Authentication Authenticator ClientCheck MessageCheck",
-    "auth.arc": "Chain ChainSet Result Verifier verify",
+    "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
     "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
