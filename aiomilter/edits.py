@@ -133,14 +133,14 @@ class Edits:
         self._additions: list[bytes] = []
         self._sender: bytes | None = None
         self._envelope: list[bytes] = []
-        # Those that were added, and those the message came with, once somebody has asked for one.
+        # Those that were added, and the message's own, once one was asked for.
         self._added: dict[tuple[str, str], str] = {}
         self._recipients: _Recipients | None = None
-        # Recipients that were to be deleted and that nobody knows.
+        # Recipients that were to be deleted and do not exist.
         self.missed: int = 0
         self._quarantine: bytes | None = None
         self.body: Body | None = None
-        # Where bodies come from that nobody has begun to read.
+        # Iterators of bodies that have not been started.
         self.sources: list[AsyncIterable[bytes]] = []
         self.overflow: str = ""
         """The option whose limit was passed first; "" if none was."""

@@ -170,7 +170,7 @@ class Options:
             Kind.COUNT,
             Group.LIMITS,
             "the same for one MTA: an IP address, or a user for UNIX-domain sockets",
-            none="no limit of its own",
+            none="no separate limit",
         ),
     )
     max_refused_connections: int = option(
@@ -192,10 +192,22 @@ class Options:
         Option(Kind.SIZE, Group.LIMITS, "payload of a packet; a larger one closes the connection"),
     )
     max_headers: int = option(
-        5_000, Option(Kind.COUNT, Group.LIMITS, "header fields of a message; one more is answered 552")
+        5_000,
+        Option(
+            Kind.COUNT,
+            Group.LIMITS,
+            "header fields of a message; one more is answered 552",
+            details="Counted only for a filter that has a callback for header fields: the MTA sends none to others.",
+        ),
     )
     max_headers_size: int = option(
-        4_194_304, Option(Kind.SIZE, Group.LIMITS, "all header fields of a message; more is answered 552")
+        4_194_304,
+        Option(
+            Kind.SIZE,
+            Group.LIMITS,
+            "all header fields of a message; more is answered 552",
+            details="Counted only for a filter that has a callback for header fields: the MTA sends none to others.",
+        ),
     )
     max_recipients: int = option(
         50_000,
@@ -231,7 +243,7 @@ class Options:
             Kind.COUNT,
             Group.LIMITS,
             "messages in progress at once, from MAIL to their end; one more is answered 452",
-            none="no limit of its own",
+            none="no separate limit",
         ),
     )
     max_memory: int = option(

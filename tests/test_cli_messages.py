@@ -55,6 +55,11 @@ def test_an_mbox_is_its_messages_and_another_file_is_one(here: Path, octets: byt
     assert played("m") == expected
 
 
+def test_a_name_in_eml_is_one_message_as_it_is(here: Path) -> None:
+    (here / "m.eml").write_bytes(LINE + b"A: b\n\nc\n\n" + LINE + b"D: e\n")
+    assert played("m.eml") == [("m.eml", LINE + b"A: b\n\nc\n\n" + LINE + b"D: e\n")]
+
+
 def test_a_directory_is_its_eml_files_in_order(here: Path) -> None:
     for name in ("b.eml", "a.eml", "a.json", "x.py", ".c.eml", "below/d.eml", ".hidden/e.eml"):
         (here / "d" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,9 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
-    "auth.dkim": "OVERSIGN SIGN Key Options Policy Result Signature Signer Signing Verifier method_results sign verify",
+    "auth": "Authentication Authenticator Chain ClientCheck MessageCheck",
+    "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
+    "load_keys method_results sign verify",
     "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
     "Policy Psd PublicSuffixes Record Result Signature SignatureResult Walk aggregate_xml evaluate organizational_domain "
     "parse report_destinations report_name walk",

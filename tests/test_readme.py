@@ -1,11 +1,13 @@
 """README.rst: what it says of the code is so, and CI runs its commands.  Its blocks of code run in tests/help."""
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import aiomilter
 from aiomilter import CONTINUE, Milter, Reply
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.handler import CALLBACKS
@@ -79,6 +81,17 @@ def test_the_readme_links_every_page_of_the_manual_and_no_other() -> None:
     links = dict(re.findall(r"^\.\. _(\w+): (\S+)$", README, re.MULTILINE))
     assert links == {name: f"aiomilter/help/{name}.rst" for name in PAGES if name != "README"}
     assert [name for name in links if not re.search(rf"\b{name}_\b", README)] == []
+
+
+def test_the_filter_that_help_shows_first_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[type[Milter], str]] = []
+    monkeypatch.setattr(aiomilter, "run", lambda factory, socket: served.append((factory, socket)))
+    shown = (aiomilter.__doc__ or "").partition("::\n\n")[2].partition("\n\n``aiomilter check")[0]
+    exec(textwrap.dedent(shown), {})
+    ((factory, socket),) = served
+    assert issubclass(factory, Milter)
+    assert socket == "inet:8890@127.0.0.1"
+    assert len(shown.splitlines()) <= 12
 
 
 def test_class_attributes_named_in_the_manual_exist() -> None:

@@ -547,7 +547,8 @@ def test_another_client_has_an_ip_address(client: str) -> None:
 @pytest.mark.parametrize(
     ("xclient", "expected"),
     [
-        ("ADDR=198.51.100.7", ("[198.51.100.7]", "198.51.100.7", "me", None)),
+        ("ADDR=198.51.100.7", ("localhost", "198.51.100.7", "me", None)),
+        ("ADDR=198.51.100.7 NAME=[UNAVAILABLE]", ("[198.51.100.7]", "198.51.100.7", "me", None)),
         ("addr=198.51.100.7 name=mx.example", ("mx.example", "198.51.100.7", "me", None)),
         (
             "ADDR=IPV6:2001:db8::1 NAME=mx.example LOGIN=al+2Bice",

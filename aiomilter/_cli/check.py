@@ -40,9 +40,9 @@ _DESCRIPTION: Final = f"""\
 Play messages to a filter as an MTA would, and print what would happen: the answer at each stage, the edits, the message
 that would be delivered as a diff, and what the SMTP client would be told.  Nothing is sent anywhere.
 
-MESSAGE is a file, an mbox, a directory (the .eml files in it and below, or all files if it has none), or - for standard
-input; without one a small sample is played.  Several are played one after the other in one SMTP session; a summary comes
-first, and the details follow for up to {DETAILED} messages, or with -v.
+MESSAGE is a file, an mbox (unless its name ends in .eml), a directory (the .eml files in it and below, or all files if it
+has none), or - for standard input; without one a small sample is played.  Several are played one after the other in one SMTP
+session; a summary comes first, and the details follow for up to {DETAILED} messages, or with -v.
 """
 _EPILOG: Final = """\
 examples:

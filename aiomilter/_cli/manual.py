@@ -24,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser(
         "help", help="show a page of the manual", usage="%(prog)s [TOPIC]", description=_DESCRIPTION
     )
-    parser.set_defaults(command=_help, parser=parser)
+    parser.set_defaults(command=_help, parser=parser, commands=commands.choices)
     parser.add_argument("topic", metavar="TOPIC", nargs="?", help="such as postfix, log or options")
 
 
@@ -45,6 +45,8 @@ def _help(arguments: argparse.Namespace) -> int:
         _show(_contents(known))
         return 0
     if topic not in known:
+        if topic in arguments.commands:
+            raise Trouble(f"there is no topic {topic!r}; see 'aiomilter {topic} --help'", status=USAGE)
         alike = difflib.get_close_matches(topic.lower(), known, 1, cutoff=0.5)
         hint = f"did you mean {alike[0]!r}?" if alike else "'aiomilter help' lists them"
         raise Trouble(f"there is no topic {topic!r:.80}; {hint}", status=USAGE)

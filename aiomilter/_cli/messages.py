@@ -38,7 +38,7 @@ def messages(names: Sequence[str]) -> Iterator[Message]:
     """Return an iterator over the messages that arguments name; their files are read when their turn comes.
 
     A directory stands for the ``.eml`` files in it and below, or for all files if it has none; hidden ones and the ``tmp`` of a
-    Maildir are left out.  A file that begins as an mbox does is one.
+    Maildir are left out.  A file that begins as an mbox does is one, except that a name in ``.eml`` is always one message.
 
     Raises:
         Trouble: There is no such message; for a file that cannot be read, when its turn comes.
@@ -84,7 +84,7 @@ def _read(named: _File) -> Iterator[Message]:
     try:
         with named.path.open("rb") as file:
             begin = file.read(5)
-            if begin != b"From ":
+            if begin != b"From " or name.endswith(".eml"):
                 yield Message(name, begin + file.read())
             elif file.seekable():
                 # An archive of years does not have to fit into memory.

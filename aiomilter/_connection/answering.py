@@ -1,4 +1,4 @@
-"""What a session needs of others: of the side that holds the transport, and of whoever says what answers mean."""
+"""The two protocols that a session relies on: the side that holds the transport, and the meaning of answers."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Protocol
@@ -21,14 +21,14 @@ class Channel(suspension.Channel, Protocol):
     number: int
     """Of the connection, for the log."""
     peer: str
-    """Who is at the other end, for the log; "" if not known."""
+    """The other end of the connection, for the log; "" if not known."""
     listener: str
     """The socket that accepted the connection; "" if none did."""
     memory: MemoryLimit
     """What all connections may keep."""
 
     def kept(self) -> None:
-        """Take note of what is kept for longer than this batch."""
+        """Record what is kept for longer than this batch."""
 
     async def drain(self) -> None:
         """Wait until the MTA has taken enough of what was written."""
@@ -50,7 +50,7 @@ class Answering(Protocol):
     has answered the event itself.  ``Session.mail``, ``Session.rcpt``, and one of its own for the end."""
 
     def begin(self) -> None:
-        """Take note of a new SMTP connection: its handler has been made."""
+        """Record a new SMTP connection: its handler has been made."""
 
     def filter_name(self) -> str:
         """Return the class of the filter, for the observers; called from any thread."""

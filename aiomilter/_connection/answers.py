@@ -1,4 +1,4 @@
-"""What callbacks answer besides verdicts and replies, and how failures and answers are told: values only."""
+"""The answers of callbacks besides verdicts and replies, and the text of failures and answers: values only."""
 
 from functools import lru_cache
 from typing import Any, Final
@@ -30,7 +30,7 @@ _CAUSE_LENGTH: Final = 500
 
 
 class Cancelled:
-    """The answer of a callback that was cancelled: none of its own; the message stays open for ``abort``."""
+    """The answer of a cancelled callback, which has none of its own; the message stays open for ``abort``."""
 
     __slots__ = ("expected",)
 
@@ -41,7 +41,7 @@ class Cancelled:
 CANCELLED: Final = Cancelled(expected=True)
 """The MTA still waits for an answer."""
 NOT_EXPECTED: Final = Cancelled(expected=False)
-"""The MTA does not wait any more."""
+"""The MTA waits for no answer any more."""
 
 
 class TimedOut:

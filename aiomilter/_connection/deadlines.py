@@ -1,4 +1,4 @@
-"""When a callback that waits has to end, and when the MTA is asked for patience meanwhile.
+"""When a callback that waits has to end, and when PROGRESS packets extend the wait of the MTA.
 
 A connection has one timer, armed only while a callback waits, and re-armed lazily: it fires at the earliest moment at which
 something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here;
@@ -62,7 +62,7 @@ class Waiting(Protocol):
         ...
 
     def stuck(self) -> None:
-        """Take note that the callback was cancelled and has not ended."""
+        """Record that the callback was cancelled and has not ended."""
         ...
 
 
@@ -149,7 +149,7 @@ class Deadlines:
     def suspended(
         self, callback: str, seconds: float | None, asked: Stage | None, lookahead: Lookahead, left: int
     ) -> int | None:
-        """Take note that a callback waits, and return the code behind it that ends it, if one is there.
+        """Record that a callback waits, and return the code behind it that ends it, if one is there.
 
         Args:
             callback: Its name.
@@ -187,7 +187,7 @@ class Deadlines:
         return found
 
     def arrived(self, data: bytes) -> int | None:
-        """Take note of what comes while a callback waits, and return the code in it that ends the callback, if any."""
+        """Record octets that come while a callback waits; return the code among them that ends the callback, if any."""
         now = self._clock.time()
         self._total += len(data)
         if self._arrivals and now - self._arrivals[-1][1] < _GRAIN:
@@ -199,11 +199,11 @@ class Deadlines:
         return found
 
     def resumed(self) -> None:
-        """Take note that the callback has ended; the timer finds out by itself."""
+        """Record that the callback has ended; the timer finds out by itself."""
         self._waits = False
 
     def cancelled(self) -> None:
-        """Take note that the callback was told to end."""
+        """Record that the callback was told to end."""
         now = self._clock.time()
         self._spent = True
         self._ends_at = now + self._options.cancel_timeout
@@ -220,7 +220,7 @@ class Deadlines:
             self._arm(now, by)
 
     def caught_up(self) -> None:
-        """Take note that all that came was handled."""
+        """Record that all that came was handled."""
         self._arrivals.clear()
         self._callback, self._place = "", -1
         self._lookahead = None

@@ -30,7 +30,7 @@ CONTENT_STAGES: Final[Mapping[type, Stage]] = {
 _ENVELOPE_STAGES: Final = {Mail: Stage.MAIL, Rcpt: Stage.RCPT, EndOfMessage: Stage.EOM}
 _REJECTED_RECIPIENTS: Final = int(Flag.REJECTED_RECIPIENTS)
 _MOST_KNOWN: Final = 64
-"""Tables kept for each factory.  MTAs of one kind offer the same; more are somebody who tries."""
+"""Tables kept for each factory.  MTAs of one kind make the same offer; more tables come from a peer that probes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -248,7 +248,7 @@ class MilterProtocol(asyncio.Protocol):
         raise NotImplementedError
 
     def never_made(self) -> None:
-        """Take note that there will be no transport."""
+        """Record that there will be no transport."""
         if self._transport is None:
             self._tell_end()
 
@@ -367,7 +367,7 @@ class MilterProtocol(asyncio.Protocol):
             self._task.task.cancel()
 
     def uncancel(self) -> None:
-        """Take note that the cancellation has arrived."""
+        """Record that the cancellation has arrived."""
         if self._task is not None and self._task.task is not None:
             self._task.task.uncancel()
 

@@ -10,7 +10,7 @@ from aiomilter.auth._structured import Reader, comment, quote, visible
 
 __all__ = ["AuthenticationResults", "MethodResult", "Property", "forged", "parse", "quote", "visible"]
 
-# Longer fields, and more of anything, are nobody's honest work.
+# Longer fields, and more of anything, are not found in honest mail.
 _MAX_SIZE = 16_384
 _MAX_RESULTS = 256
 _MAX_PROPERTIES = 64
@@ -114,7 +114,7 @@ class AuthenticationResults:
 
         Source: RFC 8601 section 2.2; RFC 6532 section 3.
         """
-        # Unlike the value of a property it is no address.
+        # Unlike the value of a property it is not an address.
         authserv_id = quote(self.authserv_id, always="@" in self.authserv_id, smtputf8=smtputf8)
         if not self.results:
             return f"{authserv_id}; none"
@@ -259,7 +259,7 @@ class _Parser:
         return MethodResult(method, result, tuple(properties), reason)
 
     def _property(self) -> Property | None:
-        """Read a property or reason; None, and what is no property is behind us."""
+        """Read a property or reason; None if there is neither, and skip what was there."""
         reader = self._reader
         key = reader.words_around(".")
         if not reader.take("="):

@@ -166,6 +166,11 @@ async def check_host(
         return check.result("temperror", problem=f"no result in {timeout:g} s")
 
 
+def unchecked(ip: IPAddress, sender: str, helo: str, resolver: Resolver, result: Result, problem: str) -> SpfResult:
+    """Return the result where nothing was checked, or not to its end."""
+    return _Check(ip, sender, helo, resolver, "", 0).result(result, problem=problem)
+
+
 def forged_received_spf(headers: Iterable[tuple[str, str]], *receivers: str, name: str = "Received-SPF") -> list[int]:
     """Find the Received-SPF fields that claim to come from us, in a message that comes from outside.
 
@@ -261,7 +266,7 @@ class _Check:
         )
 
     async def run(self, record: bytes | None) -> SpfResult:
-        # RFC 7208 section 4.3; an address literal is no domain.
+        # RFC 7208 section 4.3; an address literal is not a domain.
         if "." not in self._domain or self._domain.startswith("[") or question_name(self._domain) is None:
             return self.result("none", problem=f"{visible(self._sent_domain, 60)!r} is not a domain name")
         try:

@@ -126,7 +126,7 @@ class CachingResolver:
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._size = 0
         self._flights: dict[_Key, _Flight] = {}
-        # Those that nobody waits for any more too, until they have ended.
+        # Also those that no caller waits for any more, until they have ended.
         self._tasks: set[asyncio.Task[_Outcome]] = set()
 
     def __len__(self) -> int:

@@ -199,7 +199,7 @@ def belongs(octets: bytes, query: bytes) -> bool:
 def read_answer(octets: bytes, question: Question) -> Reading:
     """Return the answer in a message that belongs to a question (see :func:`belongs`).
 
-    That there are no records is believed of a whole message that can be understood and holds nothing else, and that is
+    The absence of records is believed only of a complete, well-formed message that holds nothing else, and if it is
     vouched for: by the SOA record of a zone that the name is in, or by a server with authority or recursion.
 
     Source: RFC 1035 section 4.1; RFC 2181 section 8; RFC 2308 sections 2 and 5; RFC 6604; RFC 6891 section 6.1.

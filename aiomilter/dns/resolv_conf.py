@@ -26,7 +26,7 @@ def system_servers() -> list[tuple[str, int]]:
     """Return address and port of the nameservers that ``/etc/resolv.conf`` names, in its order.
 
     Lines that name no server are passed over, as the C library does; one RuntimeWarning names them.  The C library asks
-    127.0.0.1 where the file names no server or is missing; here that is a failure, which says so at the start.
+    127.0.0.1 if the file names no server or is missing; here that is a failure, reported at the start.
     Its other settings (``search``, ``options``) are not used: names are asked as they are, and how long and how often is
     the caller's.
 

@@ -134,7 +134,7 @@ async def _ask_one(name: str, entry: DnsList, resolver: Resolver) -> Listing:
     codes = sorted({code for code in answer.addresses if isinstance(code, IPv4Address)}, key=int)[:_MAX_CODES]
     for code in codes:
         if any(code in network for network in _ERRORS) or code not in _LISTINGS:
-            return Listing(entry.zone, problem=f"answered {code}, which is no listing")
+            return Listing(entry.zone, problem=f"answered {code}, which is not a listing")
     if entry.codes is not None:
         codes = [code for code in codes if code in entry.codes]
     if not codes:

@@ -82,8 +82,7 @@ def after_xclient(client: Client, argument: str) -> Client:
 def _changed(client: Client, name: str, value: str) -> Client:
     match name:
         case "ADDR":
-            # Whatever name it had belonged to another address.
-            return replace(client, address=_address(value), name="")
+            return replace(client, address=_address(value))
         case "NAME":
             return replace(client, name=value)
         case "PORT":

@@ -131,7 +131,7 @@ def _frames(item: object) -> int:
 
 
 class Connection:
-    """What the MTA tells on one connection.
+    """The packets of an MTA on one connection, as events.
 
     Feed it with :meth:`receive_data`; take events with :func:`aiomilter.wire.reader.read`, many at once, or with
     :meth:`next_event`, one by one, until there are none.  What a command implies
@@ -251,7 +251,7 @@ class Connection:
         self.buffer.feed(data)
 
     def agreed(self, agreement: Agreement) -> None:
-        """Take note of what was negotiated; needed before any event after :class:`Negotiate`."""
+        """Record what was negotiated; needed before any event after :class:`Negotiate`."""
         rules = self._rules
         self.leading_space = agreement.leading_space and rules.splits_space
         if Stage.MAIL not in agreement.declined or not rules.tolerant:

@@ -1,4 +1,4 @@
-"""What has come, as a list of events: the one reader of the protocol.
+"""Cuts received octets into packets and returns them as a list of events: the one reader of the protocol.
 
 Each state of a conversation has a row (:func:`aiomilter.wire.state.transitions`), and in it a cell for each command that may
 come: ``(decode, reached, state, special)``.  A cell with ``decode`` is a plain stage: its event is read, and the row
@@ -71,13 +71,16 @@ _OUTSIDE: Final[Any] = (None, None, None, _take)
 
 
 def read(wire: Wire, most: int = MOST) -> list[Any]:
-    """Return the events that have come, in their order; none if more octets have to come first.
+    """Return the received events, in their order; none until more octets come.
 
     Header fields that follow one another, without an answer, are one item, a list.  MACRO packets are items as ``bytes``, for
-    :meth:`MacroStore.keep` once what comes before them was handled.
+    :meth:`MacroStore.keep` once the events before them are handled.
+
+    One function: with the part for header fields in a function of its own, a message whose packets are all answered costs 3.7 %
+    more (741,500 instructions, not 715,000), a typical one 0.2 %.
 
     Args:
-        wire: What has come, and where the conversation stands.
+        wire: The received octets and the state of the conversation.
         most: How many events are enough, > 0; MACRO packets among them count, too.
 
     Raises:
@@ -89,7 +92,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
     while True:
         data, pos, end = buffer.data, buffer.pos, buffer.end
         row, macro_prefix, large = wire.row, macros.last, end - pos > limit
-        start = pos
+        start = taken = pos
         while end - pos > 4:
             length, code = _unpack(data, pos)
             stop = pos + 4 + length
@@ -103,6 +106,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                         if most < 1:
                             break
                         batch.append(frame)
+                        taken = stop
                     elif place := PLACES[frame[5]]:
                         # As MacroStore.keep does.
                         macros.sets[place] = macros.last = frame
@@ -143,7 +147,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                 if batch:
                     break  # once what came before it was handled
                 raise
-            pos = stop
+            pos = taken = stop
             if reached is not row:
                 row = wire.row = reached
                 wire.state = state
@@ -151,7 +155,8 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
             most -= 1
             if code in wire.answered or most < 1:
                 break
-        buffer.pos = pos
+        # The macros behind the last event wait with what they belong to.
+        buffer.pos = taken if batch else pos
         if batch or not buffer.refill():
             wire.batch, wire.read_from = batch, start
             return batch

@@ -28,6 +28,7 @@ def test_a_topic_is_plain_text_where_it_goes_to_a_pipe(capsys: pytest.CaptureFix
     [
         ("postfx", "did you mean 'postfix'?"),
         ("Postfix", "did you mean 'postfix'?"),
+        ("run", "see 'aiomilter run --help'"),
         ("zzz", "'aiomilter help' lists them"),
         ("../../README", "'aiomilter help' lists them"),
     ],

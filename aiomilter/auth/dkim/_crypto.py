@@ -80,6 +80,13 @@ class PublicKey:
     bits: int
     _key: "RSAPublicKey | Ed25519PublicKey"
 
+    def octets(self) -> bytes:
+        """Return it as a key record holds it, a bare RSAPublicKey as SubjectPublicKeyInfo."""
+        if isinstance(self._key, Ed25519PublicKey):
+            return self._key.public_bytes_raw()
+        encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        return self._key.public_bytes(encoding, form)
+
     def verify(self, signature: bytes, digest: bytes, algorithm: str) -> bool:
         """Whether a signature was made with this key.
 

@@ -1,6 +1,7 @@
 """Keys and messages for tests."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final
 
@@ -56,5 +57,10 @@ async def verified(message: bytes, *keys: dkim.Key, now: float = NOW) -> list[st
 
 
 def signed(message: bytes, *keys: dkim.Key, options: dkim.Options | None = None, now: float = NOW) -> bytes:
-    """Return a message with signatures above it."""
-    return asyncio.run(dkim.sign(message, keys, options=options or dkim.Options(), now=now)) + message
+    """Return a message with signatures above it; the test may have a loop of its own."""
+
+    def fields() -> bytes:
+        return asyncio.run(dkim.sign(message, keys, options=options or dkim.Options(), now=now))
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(fields).result() + message

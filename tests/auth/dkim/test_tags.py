@@ -78,10 +78,8 @@ def test_quoted_printable_is_decoded(value: str, text: str) -> None:
     assert quoted_printable_text(value) == text
 
 
-@given(st.text())
+@given(st.text("aZ09=;| \r\n\t\0\x7f\u00e4\u20ac\U0001f600"))
 def test_quoted_printable_holds_any_text(text: str) -> None:
-    if any(0xD800 <= ord(character) < 0xE000 for character in text):
-        return
     written = quoted_printable(text)
     assert written.isascii()
     assert not set(written) & set(" \t\r\n;|\0")
