@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Final
 
+from aiomilter.auth import arc as arc_room
 from aiomilter.auth import dkim as dkim_room
 from aiomilter.auth import dmarc as dmarc_room
 from aiomilter.auth._authentication import METHODS, Authentication
 from aiomilter.auth._claims import Names, claims_id, names
 from aiomilter.auth._received import Origin, origin
+from aiomilter.auth._structured import visible
 from aiomilter.auth._waiting import BoundedResolver, Pending
 from aiomilter.auth.dmarc._evaluation import Discovery
 from aiomilter.auth.iprev import IprevResult, check_iprev
@@ -42,23 +44,25 @@ class _Settings:
     methods: frozenset[str]
     dkim: dkim_room.Policy
     dmarc: dmarc_room.Policy
+    sealers: tuple[str, ...]
     relays: tuple[IPv4Network | IPv6Network, ...]
     key_timeout: float
     clock: Callable[[], float]
 
 
 class Authenticator:
-    """Checks where messages come from: reverse name, SPF, DKIM and DMARC.  Make one for the whole process.
+    """Checks where messages come from: reverse name, SPF, DKIM, ARC and DMARC.  Make one for the whole process.
 
     Args:
         resolver: Answers the DNS questions; a :class:`~aiomilter.dns.CachingResolver`, shared by all sessions.
         authserv_ids: Our names in Authentication-Results, in any letter case; the first is written, and fields that claim
             to be of any of them are forged.  ``".example.net"`` is example.net and all names below it.  Empty only if each
             client is given its own.
-        methods: The checks to make, of "iprev", "spf", "dkim" and "dmarc".
+        methods: The checks to make, of "iprev", "spf", "dkim", "arc" and "dmarc".
         dkim: What counts of signatures that can be verified; None for the defaults.
         dmarc: The receiver's choices in DMARC; None for the defaults.
-        trusted_sealers: Domains whose ARC chain may overrule DMARC; not available yet.
+        trusted_sealers: Domains whose seals may overrule DMARC: of forwarders and mailing lists; ``".example.net"`` is
+            example.net and all names below it.
         trusted_relays: Networks of our own relays: their Authentication-Results stay, and the client that is judged is the
             one that they took the message from.
         max_signatures: How many signatures of a message are looked at, from the top; 1..50.
@@ -83,18 +87,23 @@ class Authenticator:
         key_timeout: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if "arc" in methods or any(True for _ in trusted_sealers):
-            raise ValueError("ARC is not available yet: leave out the method 'arc' and trusted_sealers")
         if unknown := sorted(set(methods) - set(METHODS)):
             raise ValueError(f"methods: expected some of {', '.join(METHODS)}, found {', '.join(unknown)}")
         policy = replace(dkim or dkim_room.Policy(), max_signatures=max_signatures)
-        if "dkim" in methods:
+        if not {"dkim", "arc"}.isdisjoint(methods):
             # If the library is missing, this raises now, not at the end of the first message.
             dkim_room.Verifier(resolver, policy=policy)
         self._ids = _ids(authserv_ids)
         relays = tuple(ip_network(network) for network in trusted_relays)
         self._settings = _Settings(
-            resolver, frozenset(methods), policy, dmarc or dmarc_room.Policy(), relays, key_timeout, clock
+            resolver,
+            frozenset(methods),
+            policy,
+            dmarc or dmarc_room.Policy(),
+            tuple(trusted_sealers),
+            relays,
+            key_timeout,
+            clock,
         )
 
     def client(self, ip: IPAddress | str | None, *, authserv_ids: Collection[str] = ()) -> "ClientCheck":
@@ -216,18 +225,9 @@ class MessageCheck:
         self._settings = settings
         self._sender = sender
         self._resolver = BoundedResolver(settings.resolver)
-        self._verifier: dkim_room.Verifier | None = None
         self.headers: HeaderSection = HeaderSection()
         """The header, as far as it has come."""
-        if "dkim" in settings.methods:
-            self._verifier = dkim_room.Verifier(
-                self._resolver,
-                policy=settings.dkim,
-                key_timeout=settings.key_timeout,
-                leading_space=leading_space,
-                now=settings.clock(),
-            )
-            self.headers = self._verifier.headers
+        self._verifiers = _Verifiers(settings, self._resolver, self.headers, leading_space)
         self.any_author = False
         """Whether DMARC goes by signatures alone where the client's address is not known."""
         self._fields = 0
@@ -274,8 +274,8 @@ class MessageCheck:
             received = self.headers.get("Received")
             self._learn(None if received is None else origin(received.value))
             self._iprev = _iprev(self._settings, self._origin.ip if self._origin is not None else None)
-        if self._verifier is not None:
-            self._verifier.end_of_headers()
+        for verifier in self._verifiers:
+            verifier.end_of_headers()
         if "dmarc" in self._settings.methods and (self._origin is not None or self.any_author):
             authors = [field.value for field in self.headers.get_all("From")]
             self._discovery = Discovery(authors, self._resolver, self._settings.dmarc)
@@ -285,8 +285,8 @@ class MessageCheck:
     def body(self, chunk: bytes) -> None:
         """Take the next octets of the body, cut anywhere; line ends are CRLF."""
         self.end_of_headers()
-        if self._verifier is not None:
-            self._verifier.body(chunk)
+        for verifier in self._verifiers:
+            verifier.body(chunk)
 
     async def finish(self, timeout: float = 10.0) -> Authentication:
         """Wait for everything, and return it.
@@ -298,11 +298,12 @@ class MessageCheck:
         """
         self.end_of_headers()
         late = f"no result in {timeout:g} s"
-        signatures = Pending(self._verifier.finish() if self._verifier is not None else None, ())
+        signatures = Pending(None if self._verifiers.dkim is None else self._verifiers.dkim.finish(), ())
+        chain = Pending(None if self._verifiers.arc is None else self._verifiers.arc.finish(), arc_room.Chain("none"))
         dmarc: dmarc_room.DmarcResult | None = None
         try:
             async with asyncio.timeout(timeout) as deadline:
-                dmarc = await self._judge(await self._spf.get(), await signatures.get())
+                dmarc = await self._judge(await self._spf.get(), await signatures.get(), await chain.get())
                 await self._iprev.get()
                 await self._helo_spf.get()
         except TimeoutError:
@@ -310,6 +311,7 @@ class MessageCheck:
                 raise
         finally:
             signatures.cancel()
+            chain.cancel()
             self.cancel()
         if dmarc is None:
             dmarc = _NO_DMARC if self._discovery is None else self._discovery.timed_out(timeout)
@@ -324,6 +326,7 @@ class MessageCheck:
             spf=self._spf.now(no_spf(sender=self._sender)),
             helo_spf=self._helo_spf.now(no_spf(sender="")),
             dkim=signatures.now((dkim_room.Signature("temperror", late),)),
+            arc=chain.now(arc_room.Chain("fail", problem=late, temporary=True)),
             dmarc=dmarc,
             forged=tuple(reversed(self._forged)),
         )
@@ -333,8 +336,8 @@ class MessageCheck:
         self._given_up = True
         self._spf.cancel()
         self._walk.cancel()
-        if self._verifier is not None:
-            self._verifier.cancel()
+        for verifier in self._verifiers:
+            verifier.cancel()
         if self._client.is_relay:
             self._iprev.cancel()
             self._helo_spf.cancel()
@@ -362,19 +365,89 @@ class MessageCheck:
         receiver = self._client._ids[0]
         return await check_host(client.ip, sender, client.helo, resolver=self._resolver, receiver=receiver)
 
-    async def _judge(self, spf: SpfResult, signatures: tuple[dkim_room.Signature, ...]) -> dmarc_room.DmarcResult:
-        """Return what DMARC says, given SPF and DKIM."""
+    async def _judge(
+        self, spf: SpfResult, signatures: tuple[dkim_room.Signature, ...], chain: arc_room.Chain
+    ) -> dmarc_room.DmarcResult:
+        """Return the result of DMARC, given those of SPF, DKIM and ARC."""
         if self._discovery is None:
             return _NO_DMARC
         if not self.headers.complete:
             return dmarc_room.DmarcResult("temperror", problem=_TOO_LARGE)
         await self._walk.get()
-        return _NO_DMARC if self._given_up else await self._discovery.result(spf, signatures)
+        if self._given_up:
+            return _NO_DMARC
+        found = await self._discovery.result(spf, signatures)
+        sealers = self._settings.sealers
+        if found.result != "fail" or not sealers:
+            return found
+        if chain.temporary and replace(chain, result="pass").trusted_by(sealers):
+            return replace(
+                found, result="temperror", policy=None, problem="a chain of trusted sealers could not be checked"
+            )
+        override = _override(chain, sealers)
+        return found if override is None else found.overridden(override)
 
     def _methods(self) -> frozenset[str]:
         """Return what was looked at of this message."""
         skipped = {"iprev", "spf"} if self._origin is None else set()
         return self._settings.methods - skipped - ({"dmarc"} if self._discovery is None else set())
+
+
+class _Verifiers:
+    """The verifiers of one message, which share its header.
+
+    Args:
+        settings: Those of the Authenticator.
+        resolver: Answers the DNS questions.
+        headers: The header, which fills while the message comes.
+        leading_space: Whether fields come with exactly the blanks behind their colon.
+    """
+
+    def __init__(self, settings: _Settings, resolver: Resolver, headers: HeaderSection, leading_space: bool) -> None:
+        now = settings.clock()
+        self.dkim: dkim_room.Verifier | None = None
+        self.arc: arc_room.Verifier | None = None
+        if "dkim" in settings.methods:
+            self.dkim = dkim_room.Verifier(
+                resolver,
+                policy=settings.dkim,
+                key_timeout=settings.key_timeout,
+                leading_space=leading_space,
+                now=now,
+            )
+            self.dkim.headers = headers
+        if "arc" in settings.methods:
+            self.arc = arc_room.Verifier(
+                resolver,
+                policy=settings.dkim,
+                key_timeout=settings.key_timeout,
+                leading_space=leading_space,
+                now=now,
+            )
+            self.arc.headers = headers
+
+    def __iter__(self) -> Iterator[dkim_room.Verifier | arc_room.Verifier]:
+        """Return those that there are."""
+        return iter([each for each in (self.dkim, self.arc) if each is not None])
+
+
+def _override(chain: arc_room.Chain, sealers: tuple[str, ...]) -> dmarc_room.Override | None:
+    """Return the reason not to follow a DMARC policy that a trusted chain gives; None if it gives none.
+
+    A sealer that says that DMARC had failed already when the message came to it is believed, too.
+
+    Source: RFC 8617 section 7.2.2.
+    """
+    if not chain.trusted_by(sealers):
+        return None
+    found = chain.assessment(sealers)
+    said = {each.result for each in found.results if each.method == "dmarc"} if found is not None else set()
+    if said and "pass" not in said:
+        return None
+    seals = (
+        f"as[{each.instance}].d={each.domain} as[{each.instance}].s={each.selector}" for each in reversed(chain.sets)
+    )
+    return dmarc_room.Override("local_policy", visible(" ".join(["arc=pass", *seals])))
 
 
 def _ids(authserv_ids: Collection[str]) -> tuple[str, ...]:
@@ -386,6 +459,8 @@ def _ids(authserv_ids: Collection[str]) -> tuple[str, ...]:
     found = (authserv_ids,) if isinstance(authserv_ids, str) else tuple(authserv_ids)
     if found:
         names(*found)
+        if found[0].startswith("."):
+            raise ValueError(f"authserv_ids: expected first the name that is written, found {found[0]!r}")
     return found
 
 
