@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiomilter.auth import Authentication, Authenticator, MessageCheck, arc, dkim, dmarc
 from aiomilter.auth._authentication import METHODS
-from aiomilter.auth._authenticator import _override
+from aiomilter.auth._checks import _override
 from aiomilter.auth.results import MethodResult, Property, parse
 from aiomilter.dns import Answer, RdType
 from aiomilter.mail.headers import split_message
@@ -208,6 +208,7 @@ async def test_the_null_sender_is_checked_by_its_helo_name() -> None:
     found = await made().check(MESSAGE, ip="192.0.2.1", helo="mx.example.com", sender="")
 
     assert "spf=pass smtp.helo=mx.example.com" in str(found.results())
+    assert found.helo_spf == found.spf
     assert found.dmarc.aligned == ("spf",)
     assert found.sender_domain == ""
 
@@ -250,6 +251,46 @@ async def test_what_hangs_is_a_temperror_at_the_deadline(name: str, rdtype: str,
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert tasks() == before
+
+
+@pytest.mark.parametrize(("name", "aligned"), [("example.com", ("dkim",)), (KEY.name, ("spf",))])
+async def test_one_that_hangs_does_not_matter_where_another_is_aligned(name: str, aligned: tuple[str, ...]) -> None:
+    """M-051."""
+    resolver = zone()
+    resolver._records[name, "TXT"] = HANG
+    async with message_of(made(resolver, key_timeout=60.0)) as check:
+        feed(check, SIGNED)
+        found = await check.finish(timeout=0.1)
+
+    assert (found.dmarc.result, found.dmarc.aligned, found.temporary) == ("pass", aligned, True)
+
+
+async def test_the_end_may_be_asked_for_again() -> None:
+    async with message_of(made()) as check:
+        feed(check, SIGNED)
+
+        assert await check.finish() is await check.finish()
+
+
+async def test_a_field_behind_the_header_is_a_mistake() -> None:
+    async with message_of(made()) as check:
+        check.end_of_headers()
+        with pytest.raises(RuntimeError, match="before end_of_headers"):
+            check.header(b"X: y\r\n")
+
+
+async def test_what_comes_for_a_message_given_up_asks_nothing() -> None:
+    before = tasks()
+    resolver = zone()
+    async with message_of(made(resolver, methods=["dkim", "arc", "dmarc"])) as check:
+        check.header(b"From: a@example.com\r\n")
+        check.cancel()
+        check.end_of_headers()
+        check.body(b"x\r\n")
+        found = await check.finish()
+
+    assert (resolver.queries, tasks()) == ([], before)
+    assert (found.dkim, found.arc.result, found.dmarc.result) == ((), "none", "none")
 
 
 @pytest.mark.parametrize("name", ["example.com", KEY.name, "_dmarc.example.com"])
