@@ -55,7 +55,7 @@ class ClientCheck:
     """The checks of one client; made by :meth:`Authenticator.client`."""
 
     def __init__(self, settings: Settings, ip: IPAddress | None, ids: tuple[str, ...], ours: Names) -> None:
-        self.ip = ip
+        self.ip: IPAddress | None = ip
         """The client's address; None if it has none."""
         self.is_relay: bool = ip is not None and any(ip in network for network in settings.relays)
         """Whether it is one of our own relays, and is not judged itself."""
@@ -117,10 +117,10 @@ class MessageCheck:
         self._settings = settings
         self._sender = sender
         self._resolver = BoundedResolver(settings.resolver)
-        self.headers = HeaderSection()
+        self.headers: HeaderSection = HeaderSection()
         """The header, as far as it has come."""
         self._verifiers = _Verifiers(settings, self._resolver, self.headers, leading_space)
-        self.any_author = False
+        self.any_author: bool = False
         """Whether DMARC goes by signatures alone where the client's address is not known."""
         self._fields = 0
         self._forged: list[int] = []

@@ -94,3 +94,13 @@ def test_the_signature_comes_last_and_without_its_line_end() -> None:
     assert header.input(["a"], signature, "simple") == b"A: 3\r\nDKIM-Signature: v=1; b="
     assert header_input([], signature, "simple") == b"DKIM-Signature: v=1; b="
     assert header.field(section[1], "relaxed") is header.field(section[1], "relaxed")
+
+
+def test_a_signature_does_not_cover_itself_but_covers_others() -> None:
+    """D-034."""
+    first, second = Field(b"DKIM-Signature: v=1; b=abc\r\n"), Field(b"DKIM-Signature: v=1; b=abc\r\n")
+    header = CanonicalHeader(HeaderSection([first, second]))
+    for signature in (first, second):
+        assert header.input(["dkim-signature"] * 2, signature, "simple") == (
+            b"DKIM-Signature: v=1; b=abc\r\nDKIM-Signature: v=1; b="
+        )
