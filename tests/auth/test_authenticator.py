@@ -450,13 +450,15 @@ async def test_fields_that_claim_to_be_ours_are_found(ids: tuple[str, ...], occu
 
 
 async def test_fields_are_found_where_the_header_is_too_large_to_keep() -> None:
-    async with message_of(made()) as check:
+    resolver = zone()
+    async with message_of(made(resolver)) as check:
         check.header(b"X: " + b"x" * 5_000_000 + b"\r\n")
         feed(check, FORGED + MESSAGE)
         found = await check.finish()
 
     assert found.forged == (3, 2)
     assert (found.dmarc.result, found.dkim[0].result) == ("temperror", "temperror")
+    assert not any(name.startswith("_dmarc.") for name, _ in resolver.queries)
 
 
 async def test_a_message_at_hand_with_too_large_a_header_is_a_temperror() -> None:
@@ -692,9 +694,10 @@ async def forwarded(
     change: Callable[[bytes], bytes] = bytes,
     trouble: Trouble | None = None,
     timeout: float = 10.0,
+    policy: str = "",
 ) -> Authentication:
     """Return what is found of a message that was sealed by example.org, and whose author's domain publishes p=reject."""
-    resolver = ZoneResolver(PUBLISHED)
+    resolver = ZoneResolver(PUBLISHED + policy)
     for name, text in FORWARDED.records.items():
         resolver.add(name, "TXT", trouble or text)
     auth = made(resolver, trusted_sealers=sealers, key_timeout=60.0)
@@ -730,6 +733,14 @@ async def test_any_other_chain_does_not(sealers: tuple[str, ...], change: Callab
     assert (found.dmarc.result, found.dmarc.disposition, found.dmarc.override) == ("fail", "reject", None)
 
 
+async def test_a_message_that_passes_needs_no_chain() -> None:
+    passing = "example.org TXT v=spf1 ip4:192.0.2.1 -all\n_dmarc.example.org TXT v=DMARC1;p=none\n"
+
+    found = await forwarded("example.org", policy=passing)
+
+    assert (found.dmarc.result, found.dmarc.override) == ("pass", None)
+
+
 @pytest.mark.parametrize(("said", "overrules"), [("dmarc=pass", True), ("spf=pass", True), ("dmarc=fail", False)])
 def test_a_sealer_that_saw_dmarc_fail_is_believed(said: str, overrules: bool) -> None:
     sealed = arc.ChainSet(1, "example.org", "s", "none", "example.org", f"i=1; example.org; {said}")
@@ -748,7 +759,7 @@ async def test_a_chain_whose_keys_hang_is_a_temporary_failure() -> None:
 async def test_a_trusted_chain_that_cannot_be_checked_rejects_nothing(sealer: str, result: str) -> None:
     found = await forwarded(sealer, trouble=TIMEOUT)
 
-    assert (found.arc.temporary, found.dmarc.result) == (True, result)
+    assert (found.arc.temporary, found.temporary, found.dmarc.result) == (True, True, result)
     assert (found.dmarc.disposition == "none") == (result == "temperror")
 
 
