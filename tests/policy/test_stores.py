@@ -273,7 +273,7 @@ from aiomilter.policy.stores import open_store
 async def main():
     async with open_store(sys.argv[1], keys=[b"k" * 16], timeout=300) as store:
         rates = RateLimit(store, {"user": Rate(100, per=86_400 * 300)}, on_failure="tempfail")
-        found = [state for _ in range(10) for state in await asyncio.gather(*(rates.hit("user", "bob") for _ in range(50)))]
+        found = [state for _ in range(4) for state in await asyncio.gather(*(rates.hit("user", "bob") for _ in range(50)))]
         print(sum(not state.exceeded for state in found), sum(bool(state.problem) for state in found))
 
 asyncio.run(main())
@@ -281,7 +281,7 @@ asyncio.run(main())
 
 
 def passed_in_processes(url: str, processes: int = 4) -> tuple[int, int]:
-    """Return what passes of a rate of 100 where processes try 500 times each; and how often the store failed."""
+    """Return what passes of a rate of 100 where processes try 200 times each; and how often the store failed."""
     running = [
         subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=-1, env={**os.environ}) for _ in range(processes)
     ]
@@ -293,4 +293,4 @@ def passed_in_processes(url: str, processes: int = 4) -> tuple[int, int]:
 def test_of_four_processes_with_a_file_exactly_the_limit_passes(tmp_path: Path) -> None:
     passed, failed = passed_in_processes(f"sqlite:{tmp_path / 'state.db'}")
     assert passed == 100
-    assert failed < 1000  # another process may have kept it locked for too long
+    assert failed < 400  # another process may have kept it locked for too long
