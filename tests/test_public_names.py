@@ -27,7 +27,10 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "options": "Options ServeOptions",
-    "policy": "Greylist Rate RateLimit RateState Seen",
+    "policy": "Authenticated Caught Greylist Known KnownSenders Rate RateLimit RateState Reputation Seen Standing Traps",
+    "policy.known": "Authenticated Known KnownSenders",
+    "policy.reputation": "Reputation Standing",
+    "policy.traps": "Caught Traps",
     "policy.greylist": "Greylist Seen general_sender",
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store",
