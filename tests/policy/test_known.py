@@ -47,6 +47,10 @@ async def test_a_sender_that_nothing_proves_is_not_known(proof: Authenticated | 
     assert (await senders.knows("alice@example.com", "bob@ours.example", proof)).known is expected
 
 
+def test_no_domain_proves_no_sender() -> None:
+    assert not any(Authenticated("", "spf").covers(sender) for sender in ("", "alice", "alice@", "alice@x.example"))
+
+
 async def test_a_domain_proves_those_below_it() -> None:
     senders = known()
     await senders.note("bob@ours.example", ["alice@mail.example.com"])

@@ -40,8 +40,9 @@ async def test_what_is_older_counts_less() -> None:
         clock.move(days * DAY)
         assert (await found.standing("user", "bob")).bad == pytest.approx(bad)
     await found.record("user", "bob", True, weight=100)
+    clock.move(15 * DAY)
     standing = await found.standing("user", "bob")
-    assert (standing.good, standing.bad) == (100, 12.5)
+    assert (standing.good, standing.bad) == pytest.approx((75, 9.375))
     clock.move(300 * DAY)
     assert await found.standing("user", "bob") == Standing()
 
