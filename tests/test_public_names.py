@@ -11,7 +11,7 @@ from tests.test_layering import modules, promised
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
     "auth": "Authentication Authenticator ClientCheck MessageCheck",
-    "auth.arc": "Chain ChainSet Result Verifier verify",
+    "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
     "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
@@ -35,7 +35,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "mail.socketmap": "Lookup Socketmap",
     "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
-    "policy": "Rate RateLimit RateState",
+    "policy": "Greylist Rate RateLimit RateState Seen",
+    "policy.greylist": "Greylist Seen general_sender",
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",

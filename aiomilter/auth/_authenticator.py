@@ -225,7 +225,7 @@ class MessageCheck:
         self._settings = settings
         self._sender = sender
         self._resolver = BoundedResolver(settings.resolver)
-        self.headers = HeaderSection()
+        self.headers: HeaderSection = HeaderSection()
         """The header, as far as it has come."""
         self._verifiers = _Verifiers(settings, self._resolver, self.headers, leading_space)
         self.any_author = False

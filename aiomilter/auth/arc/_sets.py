@@ -63,13 +63,19 @@ class Sets:
 
     Args:
         complete: The sets that have all three fields once, oldest first.
-        highest: The highest instance found; 0 if no field has one.
+        highest: The highest instance found; 0 if no field has one, 50 if there are too many to look at.
         problem: Why these are no chain; "" if they are, or there is none.
     """
 
     complete: tuple[ArcSet, ...] = ()
     highest: int = 0
     problem: str = ""
+
+    @property
+    def sealed_as_failed(self) -> bool:
+        """Whether the newest seal says that the chain had failed already."""
+        newest = self.complete[-1] if self.complete else None
+        return newest is not None and newest.instance == self.highest and newest.status == "fail"
 
 
 def read_sets(section: HeaderSection) -> Sets:
@@ -82,7 +88,7 @@ def read_sets(section: HeaderSection) -> Sets:
     for name in (AAR, AMS, AS):
         fields = section.get_all(name)
         if len(fields) > MAX_SETS:
-            return Sets(problem=f"there are more than {MAX_SETS} fields {name}")
+            return Sets((), MAX_SETS, f"there are more than {MAX_SETS} fields {name}")
         for field in fields:
             tags = _aar_tags(field) if name == AAR else read_tags(field)
             instance = _instance(tags)
@@ -111,7 +117,7 @@ def broken(sets: Sets) -> str:
 
     Source: RFC 8617 section 5.2 steps 2 and 3.
     """
-    if sets.complete and sets.complete[-1].instance == sets.highest and sets.complete[-1].status == "fail":
+    if sets.sealed_as_failed:
         return "the newest seal says that the chain has failed"
     if sets.problem:
         return sets.problem

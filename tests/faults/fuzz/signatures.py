@@ -41,10 +41,12 @@ def _signature(field: Field) -> None:
     tags = read_tags(field)
     result = claims(tags or {}).method_result()
     assert str(result).isprintable()
+    unusable = ""
     try:
         parsed = parse_tags(tags)
     except Unusable as end:
-        assert end.result in ("neutral", "permerror")
+        unusable = end.result
     else:
         assert "from" in parsed.names
         assert parsed.domain.isascii()
+    assert unusable in ("", "neutral", "permerror")
