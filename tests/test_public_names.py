@@ -31,9 +31,12 @@ PROMISED: Final[Mapping[str, str]] = {
     "failures": "FailurePolicy",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
+    "mail.addresses": "MAX_ADDRESSES addresses",
+    "mail.encoding": "encoded_text",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
     "mail.socketmap": "Lookup Socketmap",
     "mail.srs": "Reason Rewriter SrsError read_secrets",
+    "message": "Body Changes Field Headers Message MessageMilter Part ProtectedError StructureError",
     "options": "Options ServeOptions",
     "policy": "Authenticated Caught Greylist Known KnownSenders Rate RateLimit RateState Reputation Seen Standing Traps",
     "policy.known": "Authenticated Known KnownSenders",
