@@ -74,6 +74,7 @@ THIRD_PARTY: Final = {
     "aiodns": "aiomilter.dns.aiodns",
     "pycares": "aiomilter.dns.aiodns",
     "redis": "aiomilter.policy.stores.redis",
+    "asyncpg": "aiomilter.policy.stores.postgresql",
     "prometheus_client": "aiomilter.observe.prometheus",
     "cryptography": "aiomilter.auth.dkim._crypto",
     # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.

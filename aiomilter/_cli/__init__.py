@@ -9,25 +9,27 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, dkim, dmarc, manual, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (
-    run,
-    check,
-    compat,
-    dkim,
-    dmarc,
-    srs,
-    manual,
-)
+_COMMANDS: Final[Mapping[str, str]] = {
+    "run": "run",
+    "check": "check",
+    "compat": "compat",
+    "auth": "auth",
+    "dkim": "dkim",
+    "dmarc": "dmarc",
+    "srs": "srs",
+    "help": "manual",
+}
+"""Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -44,6 +46,7 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
+  aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?
   aiomilter help                              list the pages of the manual
 
@@ -66,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream that tests replace has none
     try:
-        options = _parse(_parser(), arguments)
+        options = _parse(_parser(words), arguments)
         status: int = options.command(options)
         if ours:
             sys.stdout.flush()
-        if arguments is None and options.command is check.command:
+        if arguments is None and words[:1] == ["check"]:
             # What a filter prints when Python ends is not part of the report.
             os.dup2(2, 1)
         return status
@@ -90,13 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> Parser:
-    """Return the parser of all commands."""
+def _parser(words: Sequence[str] = ()) -> Parser:
+    """Return the parser of the command that the words begin with, of all commands if it is ``help`` or there is none."""
     parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for command in _COMMANDS:
-        command.add_parser(commands)
+    alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
+    for command in words[:1] if alone else _COMMANDS:
+        import_module(f"{__name__}.{_COMMANDS[command]}").add_parser(commands)
     return parser
 
 
@@ -122,7 +126,13 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):
-        options.parser.error(f"unknown argument: {' '.join(unknown)}")
+        is_filter = unknown[0].endswith(".py")
+        hint = (
+            "; one filter a process: run each by a command of its own"
+            if is_filter
+            else options.parser.option_hint(unknown[0])
+        )
+        options.parser.error(f"unknown argument: {' '.join(unknown)}{hint}")
     if rest:
         options.arguments += rest
     return options

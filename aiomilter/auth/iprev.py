@@ -10,8 +10,8 @@ from aiomilter.exceptions import ResolverError
 
 __all__ = ["IprevResult", "Result", "check_iprev"]
 
-Result: TypeAlias = Literal["pass", "fail", "temperror", "permerror"]
-"""The results of RFC 8601 section 2.7.3."""
+Result: TypeAlias = Literal["none", "pass", "fail", "temperror", "permerror"]
+"""The results of RFC 8601 section 2.7.3, and "none" for a check that was not made."""
 
 # As in RFC 7208 section 4.6.4: who holds an address may give it any number of names.
 _MAX_NAMES = 10
@@ -23,7 +23,7 @@ class IprevResult:
 
     Args:
         result: pass: a name leads back to the address; fail: no name does; permerror: the address has no name;
-            temperror: DNS did not answer.
+            temperror: DNS did not answer; none: the check was not made.
         ip: The client's address.
         name: The first name that leads back; "" if none does.
         problem: Why the result is temperror or permerror; "" otherwise.

@@ -76,10 +76,10 @@ class SpfResult:
 
     @property
     def authenticated_domain(self) -> str | None:
-        """The domain that this speaks for, with the null sender that of the HELO name; None if the result is not pass.
+        """The domain that passed, for the null sender that of the HELO name; None if the result is not pass.
 
-        What DMARC compares with the author's domain.  It has to be the result for the envelope sender: the HELO name of
-        mail that has a sender says nothing about the author.
+        DMARC compares it with the author's domain.  For that it must be the result for the envelope sender: if there is a
+        sender, the HELO name does not count.
 
         Source: RFC 9989 section 4.4.2; RFC 7208 section 2.4.
         """
@@ -164,6 +164,11 @@ async def check_host(
         if not deadline.expired():
             raise
         return check.result("temperror", problem=f"no result in {timeout:g} s")
+
+
+def unchecked(ip: IPAddress, sender: str, helo: str, resolver: Resolver, result: Result, problem: str) -> SpfResult:
+    """Return the result where nothing was checked, or not to its end."""
+    return _Check(ip, sender, helo, resolver, "", 0).result(result, problem=problem)
 
 
 def forged_received_spf(headers: Iterable[tuple[str, str]], *receivers: str, name: str = "Received-SPF") -> list[int]:

@@ -92,7 +92,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
     while True:
         data, pos, end = buffer.data, buffer.pos, buffer.end
         row, macro_prefix, large = wire.row, macros.last, end - pos > limit
-        start = pos
+        start = taken = pos
         while end - pos > 4:
             length, code = _unpack(data, pos)
             stop = pos + 4 + length
@@ -106,6 +106,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                         if most < 1:
                             break
                         batch.append(frame)
+                        taken = stop
                     elif place := PLACES[frame[5]]:
                         # As MacroStore.keep does.
                         macros.sets[place] = macros.last = frame
@@ -146,7 +147,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                 if batch:
                     break  # once what came before it was handled
                 raise
-            pos = stop
+            pos = taken = stop
             if reached is not row:
                 row = wire.row = reached
                 wire.state = state
@@ -154,7 +155,8 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
             most -= 1
             if code in wire.answered or most < 1:
                 break
-        buffer.pos = pos
+        # The macros behind the last event wait with what they belong to.
+        buffer.pos = taken if batch else pos
         if batch or not buffer.refill():
             wire.batch, wire.read_from = batch, start
             return batch

@@ -4,6 +4,7 @@ They lie beside this file; ``zone`` lines are ``name TYPE value``, and what is n
 """
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ import yaml
 
 from aiomilter.auth.dmarc import DmarcResult, evaluate
 from aiomilter.auth.spf import SpfResult
+from aiomilter.dns import CachingResolver, Resolver
 from aiomilter.testing.resolver import ZoneResolver
 from tests.auth.dmarc.identities import Signed, spf_result
-from tests.conformance.test_spf_suite import loop_factory
+from tests.conformance.test_spf_suite import loop_factory, rdata_of
+from tests.dns.server import Manner, NameServer, Silence, labels
+from tests.dns.test_backends import make
+from tests.patience import PATIENCE
 
 SUITE: Final = Path(__file__).parent / "dmarc" / "dmarc-cases.yml"
 
@@ -52,15 +57,54 @@ class Case:
 CASES: Final = [Case(case["name"], case) for case in yaml.safe_load(SUITE.read_text("utf-8"))]
 
 
-async def play(case: Case) -> list[str]:
-    """Play one case and return what is wrong."""
+async def judged(case: Case, resolver: Resolver) -> DmarcResult:
+    """Evaluate the message of a case."""
     fields = case.case["from"]
     spf: SpfResult | None = spf_result(*case.case["spf"]) if "spf" in case.case else None
     signatures = [Signed(*signature) for signature in case.case.get("dkim", ())]
+    return await evaluate([fields] if isinstance(fields, str) else fields, spf=spf, dkim=signatures, resolver=resolver)
+
+
+async def play(case: Case) -> list[str]:
+    """Play one case and return what is wrong."""
     resolver = case.resolver()
-    found = await evaluate([fields] if isinstance(fields, str) else fields, spf=spf, dkim=signatures, resolver=resolver)
+    found = await judged(case, resolver)
     asked = [name.removeprefix("_dmarc.") for name, _ in resolver.queries if name.startswith("_dmarc.")]
     return case.wrong(found, asked)
+
+
+def serve(case: Case, manner: Manner) -> NameServer:
+    """Return a nameserver with the zone of a case."""
+    server = NameServer(manner=manner)
+    for line in case.case.get("zone", "").splitlines():
+        name, kind, value = line.split(None, 2)
+        if value in Silence.__members__:
+            server.silent[labels(name), "*"] = Silence[value]
+        elif kind == "TXT":
+            server.records.setdefault((labels(name), kind), []).append(
+                rdata_of(kind, shlex.split(value) if value.startswith('"') else value)
+            )
+        else:
+            server.add(name, kind, value if kind != "MX" else f"{value}.")
+    return server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("manner", [Manner.PLAIN, Manner.TRUNCATED])
+@pytest.mark.parametrize("backend", ["dnspython", "aiodns"])
+async def test_dmarc_over_real_packets(backend: str, manner: Manner) -> None:
+    problems = []
+    for case in CASES:
+        silent = "TIMEOUT" in case.case.get("zone", "")
+        async with serve(case, manner) as server:
+            seconds = 0.2 if silent else PATIENCE
+            resolver = make(backend, ("127.0.0.1", server.port), timeout=seconds, attempt_timeout=seconds)
+            async with CachingResolver(resolver) as caching:
+                found = await judged(case, caching)
+            asked = [name.removeprefix("_dmarc.") for name, _, _ in server.queries if name.startswith("_dmarc.")]
+            problems += case.wrong(found, list(dict.fromkeys(asked)))
+
+    assert problems == []
 
 
 def test_the_suite_is_whole() -> None:

@@ -1,7 +1,6 @@
 """What the help topic on DMARC shows is so."""
 
 import gzip
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from aiomilter import Reply
 from aiomilter.auth.dmarc import DmarcRecord
 from aiomilter.testing.resolver import ZoneResolver
 from tests.auth.dmarc.identities import IP
-from tests.help.blocks import blocks, commands, defined, played
+from tests.help.test_pages import run_page
 
 ZONE = """
 _dmarc.example.com  TXT  "v=DMARC1; p=reject; rua=mailto:d@example.com"
@@ -18,22 +17,9 @@ example.com         TXT  "v=spf1 ip4:192.0.2.1 -all"
 """
 
 
-def test_the_commands_print_what_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (records,) = blocks("dmarc", "text")
-    Path("records.txt").write_text(records.text)
-
-    shown = list(commands("dmarc"))
-
-    assert shown
-    assert [played(arguments, capsys) for arguments, _ in shown] == [output for _, output in shown]
-
-
 @pytest.mark.parametrize(("client", "result"), [("192.0.2.1", "pass"), ("192.0.2.2", "fail")])
 async def test_a_message_is_judged(client: str, result: str) -> None:
-    names: dict[str, Any] = defined("dmarc")
+    names: dict[str, Any] = run_page("dmarc")
 
     found = await names["judge"](client, "a@example.com", "mx.example.com", ["a@example.com"], (), ZoneResolver(ZONE))
 
@@ -44,7 +30,7 @@ async def test_a_message_is_judged(client: str, result: str) -> None:
 
 
 async def test_a_report_is_made() -> None:
-    names = defined("dmarc")
+    names = run_page("dmarc")
     found = await names["judge"]("192.0.2.2", "a@example.com", "x", ["a@example.com"], (), ZoneResolver(ZONE))
     record = DmarcRecord.of(found, source_ip=IP, envelope_from="example.com")
 
@@ -55,7 +41,7 @@ async def test_a_report_is_made() -> None:
 
 
 async def test_organizations_are_compared() -> None:
-    same = defined("dmarc")["same_organization"]
+    same = run_page("dmarc")["same_organization"]
 
     assert await same("a.example.com", "example.com", ZoneResolver(ZONE))
     assert not await same("example.net", "example.com", ZoneResolver(ZONE))

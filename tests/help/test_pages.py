@@ -19,7 +19,7 @@ from mypy import api
 from aiomilter import Milter
 from aiomilter._cli import _parse, _parser, main
 from aiomilter._cli.manual import topics
-from aiomilter.dns import Resolver
+from aiomilter.dns import CachingResolver, Resolver
 from aiomilter.testing.resolver import ZoneResolver
 from tests.help import options
 from tests.help.pages import PAGES, ROOT, commands, literal, prose, python
@@ -83,7 +83,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
         need(missing(module))
 
     def resolver() -> Resolver:
-        return ZoneResolver("")
+        return CachingResolver(ZoneResolver(""))
 
     monkeypatch.setattr("aiomilter.dns.system_resolver", resolver)
     monkeypatch.chdir(tmp_path)
@@ -187,7 +187,8 @@ def test_a_session_at_a_terminal_goes_as_shown(
     for name, line in [
         (found[1], text.count("\n", 0, found.end())) for found in re.finditer(r"[Ss]ave this as ``([\w.]+)``", text)
     ]:
-        block = next(block for block in python(page) if block.line > line)
+        every = sorted([*python(page), *literal(page)], key=lambda block: block.line)
+        block = next(block for block in every if block.line > line)
         Path(name).write_text(block.text, "utf-8")
     for block in literal(page):
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):

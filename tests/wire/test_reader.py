@@ -205,3 +205,13 @@ def test_large_packets_that_are_not_content_are_noticed(packet: bytes, large: bo
     listener = silent()
     listener.feed(packet)
     assert listener.connection.large is large
+
+
+def test_macros_behind_the_last_event_of_a_batch_wait() -> None:
+    """They are octets that nobody has handled, also where they change nothing."""
+    listener = silent()
+    listener.connection.receive_data(Sent.MAIL + Sent.RCPT + ID + FIELD + ID)
+    assert [read(listener.connection) for _ in range(3)][2] == [[Header("a", "b")]]
+    assert listener.connection.waiting == len(ID)
+    assert read(listener.connection) == []
+    assert listener.connection.waiting == 0

@@ -4,16 +4,24 @@ Source: RFC 6376 sections 3.4.3, 3.4.4 and 3.7.
 """
 
 import hashlib
-from typing import Final
+from typing import Final, Protocol
 
 from aiomilter.auth.dkim._canonical import Form, one_blank
 
-__all__ = ["BodyDigest", "BodyHashes", "BodyStream"]
+__all__ = ["BodyDigest", "BodyHashes", "BodySink", "BodyStream"]
 
 _BLANKS: Final = b" \t"
 # Octets that are taken at once: what is made of them is as large, and blanks are looked for in it a few times.
 _SLICE: Final = 65_536
 _EMPTY_LINES: Final = b"\r\n" * (_SLICE // 2)
+
+
+class BodySink(Protocol):
+    """Whatever takes the octets of a canonical body."""
+
+    def update(self, octets: bytes, /) -> None:
+        """Take the next octets."""
+        ...
 
 
 class BodyDigest:
@@ -57,7 +65,7 @@ class BodyStream:
         self._blank = False
         self._cr = False
         self._line_ends = 0
-        self._sinks: list[BodyDigest] = []
+        self._sinks: list[BodySink] = []
         self.size = 0
         """Octets of the canonical body so far."""
 
@@ -69,8 +77,12 @@ class BodyStream:
             length: Octets of the canonical body that it covers; None for all.
         """
         sink = BodyDigest(algorithm, length)
-        self._sinks.append(sink)
+        self.copy_to(sink)
         return sink
+
+    def copy_to(self, sink: "BodySink") -> None:
+        """Have the canonical octets given to something else, before the body comes."""
+        self._sinks.append(sink)
 
     def update(self, chunk: bytes) -> None:
         """Take the next octets of the body."""

@@ -73,6 +73,16 @@ async def test_records_say_where_the_organizational_domain_is(
     assert await organizational_domain(domain, resolver=zone(**records)) == organization
 
 
+@pytest.mark.parametrize("psd", ["y", "n"])
+async def test_a_record_that_says_where_the_organization_is_ends_the_walk(psd: str) -> None:
+    """M-022."""
+    resolver = zone(b__example__com=f"p=none; psd={psd}")
+
+    await walk("a.b.example.com", resolver=resolver)
+
+    assert asked(resolver) == ["a.b.example.com", "b.example.com"]
+
+
 async def test_several_records_are_none_and_the_walk_goes_on() -> None:
     """M-012."""
     resolver = zone(a__example__com="p=reject; psd=n", example__com="p=none")
