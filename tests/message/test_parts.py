@@ -220,6 +220,22 @@ async def test_a_banner_stands_in_every_alternative() -> None:
     assert message.changes.parts == 2
 
 
+async def test_an_empty_text_gets_a_banner_and_its_neighbours_stay() -> None:
+    """Its header section ends where the next delimiter begins."""
+    message = made(MIXED + b"\r\n--b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n")
+    message.banner("Banner")
+    assert await body_of(message) == b"--b\r\n\r\nBanner\r\n\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n"
+
+
+async def test_what_is_in_a_removed_part_is_no_attachment() -> None:
+    message = made(
+        MIXED + b"\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nContent-Type: a/b\r\n\r\nx\r\n--b\r\n\r\n\r\n--b--\r\n"
+    )
+    assert [part.content_type for part in message.attachments()] == ["a/b"]
+    message.root.children[0].remove()
+    assert list(message.attachments()) == []
+
+
 async def test_a_charset_that_cannot_hold_the_banner_becomes_utf_8() -> None:
     message = made(text("text/plain; charset=us-ascii; format=flowed", "7bit", b"Hello\r\n"))
     message.banner("Gr\u00fc\u00dfe \u4f60")
