@@ -103,6 +103,12 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dmarc._evaluation.Discovery._walks": "the authors of one message",
     "auth.dmarc._evaluation._Author._walks": "the identifiers of one message",
     "auth.dmarc._walk.Lookups._levels": "the questions of one message",
+    # Of a whole message.
+    "message.zips._Limits.names": "1,000 names",
+    "message.parts.zip_problem": OURS,
+    "message.structure._Finder._next": "the boundaries of 32 levels",
+    "message.structure.Node.defects": OURS,
+    "message.message.Message._skipped": OURS,
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dkim._crypto._checked": "the private keys that were loaded last",
@@ -112,6 +118,7 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dkim._tables._Patterns.rows": "key files",
     "policy.rates.RateLimit._plans": PROGRAM,
     "policy.rates.RateLimit._on_failure": PROGRAM,
+    "policy.stores.postgresql.PostgresqlStore._where": PROGRAM,
     "policy.stores.memory.MemoryStore._kinds": "max_keys of open_store",
     "mail.socketmap.Socketmap._maps": PROGRAM,
     "mail.socketmap.Socketmap._open": "max_connections",
