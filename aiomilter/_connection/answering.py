@@ -3,8 +3,8 @@
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Protocol
 
-from aiomilter._connection import suspension
 from aiomilter._connection.dispatch import DispatchEntry
+from aiomilter._connection.suspension import SuspensionChannel
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import Stage
@@ -15,7 +15,7 @@ from aiomilter.wire.state import Rules
 __all__ = ["Answering", "Channel"]
 
 
-class Channel(suspension.Channel, Protocol):
+class Channel(SuspensionChannel, Protocol):
     """What a session needs of the side that holds the transport."""
 
     number: int
@@ -47,7 +47,7 @@ class Answering(Protocol):
     """The order of the conversation."""
     entry_for: ClassVar[Mapping[type, Callable[[Any, Any], DispatchEntry | None]]]
     """What finds, given session and event, the entry of an event of the envelope or of the end of a message; None if it
-    has answered the event itself.  ``Session.mail``, ``Session.rcpt``, and one of its own for the end."""
+    has answered the event itself.  ``Session.mail_entry``, ``Session.rcpt_entry``, and one of its own for the end."""
 
     def begin(self) -> None:
         """Record a new SMTP connection: its handler has been made."""
@@ -69,16 +69,16 @@ class Answering(Protocol):
     def failed(self, error: BaseException) -> Any:
         """Turn what left a callback into its answer; for use in an ``except`` block."""
 
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send an answer that is not CONTINUE, or defer it where the stage has none.
 
         Args:
             stage: The stage.
             response: What the callback returned.
-            answer: What a CONTINUE would have sent, empty if the stage has no answer.
+            continue_packet: The packet that CONTINUE would have sent; empty at a no-reply stage.
         """
 
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+    def answer_end(self, response: Any) -> Coroutine[Any, Any, None] | None:
         """Answer the end of the message; return what is left to be awaited where a body comes from an async iterator."""
 
     async def last_of_body(self, event: BodyChunk) -> None:

@@ -16,7 +16,7 @@ __all__ = [
     "Cancelled",
     "TimedOut",
     "answer_text",
-    "answers_of",
+    "continue_packets_for",
     "error_text",
     "reason_of",
     "temporary_cause",
@@ -57,7 +57,7 @@ class TimedOut:
 
 
 @lru_cache(maxsize=64)
-def answers_of(silent: frozenset[Stage]) -> dict[Stage, bytes]:
+def continue_packets_for(silent: frozenset[Stage]) -> dict[Stage, bytes]:
     """Return what CONTINUE is at each stage: nothing where no answer was agreed on."""
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
 

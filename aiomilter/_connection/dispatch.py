@@ -6,7 +6,7 @@ from inspect import CO_COROUTINE, getattr_static
 from types import FunctionType
 from typing import Any, Final, TypeAlias, cast
 
-from aiomilter._connection.answers import answers_of
+from aiomilter._connection.answers import continue_packets_for
 from aiomilter.handler import CALLBACKS, Handler
 from aiomilter.options import Options
 from aiomilter.wire.constants import Protocol as Flag
@@ -41,14 +41,14 @@ class Dispatch:
     connection.
 
     Args:
-        answers: What CONTINUE is at each stage; nothing where it has no answer.
+        continue_packets: What CONTINUE is at each stage; empty at a no-reply stage.
         envelope: Of each event of the envelope, and of the end of the message.
         content: Of each event in between.
         edit_limits: The arguments of :class:`aiomilter.edits.Edits`.
         sees_rejected: Whether recipients come that the MTA itself refuses.
     """
 
-    answers: Mapping[Stage, bytes]
+    continue_packets: Mapping[Stage, bytes]
     envelope: Mapping[type, DispatchEntry]
     content: Mapping[type, DispatchEntry]
     edit_limits: tuple[int, bool, int, int, int]
@@ -105,14 +105,14 @@ class DispatchTables:
         return found[1]
 
     def _made(self, kind: type | None, wants: Wants, agreement: Agreement) -> Dispatch:
-        answers = answers_of(agreement.silent)
+        packets = continue_packets_for(agreement.silent)
 
         def entry(stage: Stage) -> DispatchEntry:
             callback = _method(kind, CALLBACKS[stage]) if stage in wants.stages else None
-            return callback, answers[stage], CALLBACKS[stage], stage
+            return callback, packets[stage], CALLBACKS[stage], stage
 
         return Dispatch(
-            answers=answers,
+            continue_packets=packets,
             envelope={event: entry(stage) for event, stage in _ENVELOPE_STAGES.items()},
             content={event: entry(stage) for event, stage in CONTENT_STAGES.items()},
             edit_limits=(agreement.actions, agreement.leading_space, *self._limits),

@@ -92,7 +92,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
             batches += 1
             if batches > _MOST_AT_ONCE:
                 batches = 0
-                yield from cast(Any, session.breathe())
+                yield from cast(Any, session.give_way())
                 if session.over:
                     break  # type: ignore[unreachable]
             wire.events = iter(batch)
@@ -110,7 +110,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                         if session.over:
                             break  # type: ignore[unreachable]
                         continue
-                    if session.handler is None and not session.made_handler(kind):
+                    if session.handler is None and not session.ensure_handler(kind):
                         break
                     find_entry = entry_for.get(kind)
                     if find_entry is None:
@@ -123,7 +123,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                     entry = find_entry(session, event)
                     if entry is None:
                         continue
-                callback, answer, session.callback, stage = entry
+                callback, continue_packet, session.callback, stage = entry
                 response = None
                 if callback is not None:
                     try:
@@ -144,17 +144,17 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                 if kind is EndOfMessage:
                     if getrefcount(editing) > _ALONE:
                         editing = _another(session, editing)
-                    rest = answering.decided(response)
+                    rest = answering.answer_end(response)
                     if rest is not None:
                         yield from cast(Any, rest)
                     continue
                 if kind is Rcpt:
-                    session.recipient(event, response)
+                    session.add_recipient(event, response)
                 if response is None or response is CONTINUE:
-                    if answer:
-                        out.append(answer)
+                    if continue_packet:
+                        out.append(continue_packet)
                 else:
-                    answering.answer(stage, response, answer)
+                    answering.answer(stage, response, continue_packet)
                 if session.over:
                     break  # type: ignore[unreachable]
     except RemoteProtocolError as error:
@@ -172,7 +172,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
     entry = session.active.get(Header)
     response: Any
     if entry is not None:
-        callback, answer, session.callback, stage = entry
+        callback, continue_packet, session.callback, stage = entry
         handler = session.handler
         for event in rest:
             if debug:
@@ -189,10 +189,10 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
                 if session.suspended:
                     response = session.resumed(response)
                     if session.over:
-                        session.answer_stage(stage, response, answer)
+                        session.answer_stage(stage, response, continue_packet)
                         return
             if response is not None and response is not CONTINUE:
-                answering.answer(stage, response, answer)
+                answering.answer(stage, response, continue_packet)
                 break
     for event in rest:
         if session.over:

@@ -39,7 +39,7 @@ async def _negotiate(session: Session, offer: Negotiate) -> None:
         session.over = True
         return
     agreement, octets = agreed
-    session.agree_on(agreement)
+    session.apply_agreement(agreement)
     session.out.append(octets)
 
 
@@ -54,14 +54,14 @@ async def _helo(session: Session, event: Helo) -> None:
 
 
 async def _ask_about_client(session: Session, stage: Stage, event: Connect | Helo) -> None:
-    answer = session.answers[stage]
+    continue_packet = session.continue_packets[stage]
     if session.deferred is not None:
-        if answer:
+        if continue_packet:
             session.out.append(session.deferred.packet)
             session.deferred = session.connection_deferred = None
         return
     response = await session.answering.call(stage, event)
-    session.answer_stage(stage, response, answer)
+    session.answer_stage(stage, response, continue_packet)
     if isinstance(response, TimedOut):
         response = response.response
     if isinstance(response, Verdict | Reply | Refusal) and response is not CONTINUE:
@@ -80,7 +80,7 @@ async def _content(session: Session, event: Header | BodyChunk | Data | EndOfHea
 def _pass(session: Session, stage: Stage) -> None:
     """Answer without a callback."""
     if not session.give_deferred(stage):
-        session.answer_stage(stage, None, session.answers[stage])
+        session.answer_stage(stage, None, session.continue_packets[stage])
 
 
 async def _too_many(session: Session, event: TooMany) -> None:
@@ -94,11 +94,15 @@ async def _too_many(session: Session, event: TooMany) -> None:
     else:
         report_limit(session, Limit.HEADERS, "header fields")
     response = Reply(552, "5.3.4", "Message header too large")
-    session.answering.answer(Stage.HEADER, response, session.answers[Stage.HEADER])
+    session.answering.answer(Stage.HEADER, response, session.continue_packets[Stage.HEADER])
 
 
 async def _unknown(session: Session, event: Unknown) -> None:
     await session.answering.unknown(event)
+
+
+async def _abort(session: Session, event: Abort) -> None:
+    await session.abort()
 
 
 async def _repeated(session: Session, event: Repeated) -> None:
@@ -129,7 +133,7 @@ HANDLES: Final[Mapping[type, Callable[[Session, Any], Coroutine[Any, Any, None]]
     BodyChunk: _content,
     Unknown: _unknown,
     TooMany: _too_many,
-    Abort: Session.abort,
+    Abort: _abort,
     Repeated: _repeated,
     OutOfOrder: _out_of_order,
     Quit: _quit,

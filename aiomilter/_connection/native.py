@@ -58,8 +58,8 @@ class NativeAnswering:
     __slots__ = ("_session",)
     rules: ClassVar[Rules] = NATIVE
     entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
-        Mail: Session.mail,
-        Rcpt: Session.rcpt,
+        Mail: Session.mail_entry,
+        Rcpt: Session.rcpt_entry,
         EndOfMessage: _end,
     }
 
@@ -165,11 +165,11 @@ class NativeAnswering:
 
     # --------------------------------------------------------------------------------------------------- answering
 
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send an answer that is not CONTINUE, or defer it where the stage has none."""
         session = self._session
         if isinstance(response, Cancelled):
-            self._answer_cancelled(response, answer)
+            self._answer_cancelled(response, continue_packet)
             return
         if isinstance(response, TimedOut):
             if response.sent:
@@ -181,23 +181,23 @@ class NativeAnswering:
         if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(stage, response):
             response = self._not_an_answer(response)
         if response is CONTINUE:
-            if answer:
-                session.out.append(answer)
+            if continue_packet:
+                session.out.append(continue_packet)
         elif response is SKIP:
-            if answer:
+            if continue_packet:
                 skips = session.agreement is not None and session.agreement.skip
-                session.out.append(SKIP.packet if skips else answer)
+                session.out.append(SKIP.packet if skips else continue_packet)
             session.skip_body()
-        elif not answer:
+        elif not continue_packet:
             self.defer(stage, response)
         else:
             session.out.append(response.packet)
             if ends_message(stage, response):
                 session.decide(response)
 
-    def _answer_cancelled(self, response: Cancelled, answer: bytes) -> None:
+    def _answer_cancelled(self, response: Cancelled, continue_packet: bytes) -> None:
         session = self._session
-        if answer and response.expected:
+        if continue_packet and response.expected:
             session.out.append(session.on_error().packet)
         if session.callback in OF_MESSAGE:
             # Only stages without answer can come before what has cancelled it; they do not reach the filter.
@@ -224,9 +224,9 @@ class NativeAnswering:
         """Defer the answer of a stage that has none, and say so."""
         session = self._session
         if stage is Stage.UNKNOWN:  # the command fails anyway, and what comes next is none of its concern
-            session.remark("answered a stage that gets no reply; the answer is dropped")
+            session.report_misuse("answered a stage that gets no reply; the answer is dropped")
             return
-        session.remark("answered a stage that gets no reply; given at the next that does")
+        session.report_misuse("answered a stage that gets no reply; given at the next that does")
         session.defer(stage, response)
 
     async def last_of_body(self, event: BodyChunk) -> None:
@@ -241,12 +241,12 @@ class NativeAnswering:
         session = self._session
         response = await self.call(Stage.UNKNOWN, event)
         session.wire.macros.forget_unknown()
-        session.answer_stage(Stage.UNKNOWN, response, session.answers[Stage.UNKNOWN])
+        session.answer_stage(Stage.UNKNOWN, response, session.continue_packets[Stage.UNKNOWN])
 
     async def repeated(self, event: Repeated) -> None:
         """Answer more of a message that was decided as before."""
         session = self._session
-        if session.answers[STAGE_OF_COMMAND[event.command]]:
+        if session.continue_packets[STAGE_OF_COMMAND[event.command]]:
             session.out.append(session.decision.packet)
 
     async def out_of_order(self, event: OutOfOrder) -> None:
@@ -259,13 +259,13 @@ class NativeAnswering:
             session.callback = CALLBACKS[stage]
             session.decision = response = session.on_error()
             session.wire.decide()
-        if session.answers[stage]:
+        if session.continue_packets[stage]:
             session.out.append(response.packet)
         report_stray(session, event.command, "out of order" if broken else "outside a message", response)
 
     # ------------------------------------------------------------------------------------------- the end of a message
 
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+    def answer_end(self, response: Any) -> Coroutine[Any, Any, None] | None:
         """Send edits and verdict; return what is left to be awaited where a body comes from an async iterator."""
         session = self._session
         transaction = session.transaction
@@ -286,14 +286,16 @@ class NativeAnswering:
                     if isinstance(edits.body, bytes):
                         session.out += body_packets(edits.body)
             if edits.sources:
-                return self._decided_later(edits, response, sent)
-        self._end_decided(response, sent)
+                return self._answer_end_later(edits, response, sent)
+        self._finish_message(response, sent)
         # A small packet can bring on a large answer: a new body, above all.
         return (
-            session.breathe() if session.congested or (sent is not None and sum(map(len, session.out)) > MUCH) else None
+            session.give_way()
+            if session.congested or (sent is not None and sum(map(len, session.out)) > MUCH)
+            else None
         )
 
-    async def _decided_later(self, edits: Edits, response: Any, sent: Edits | None) -> None:
+    async def _answer_end_later(self, edits: Edits, response: Any, sent: Edits | None) -> None:
         """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
         session = self._session
         body = edits.body
@@ -318,7 +320,7 @@ class NativeAnswering:
             if session.suspended:
                 resumed = session.resumed(None)
                 response = resumed if isinstance(resumed, TimedOut) and resumed.sent else response
-        self._end_decided(response, sent)
+        self._finish_message(response, sent)
 
     async def _send_piece(self, octets: bytes) -> None:
         session = self._session
@@ -327,7 +329,7 @@ class NativeAnswering:
         session.channel.flush()
         await session.channel.drain()
 
-    def _end_decided(self, response: Any, sent: Edits | None) -> None:
+    def _finish_message(self, response: Any, sent: Edits | None) -> None:
         """Answer the end of the message, after the edits that were sent, and end it."""
         session = self._session
         if response is CONTINUE:

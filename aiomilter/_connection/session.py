@@ -46,7 +46,6 @@ __all__ = ["Session"]
 
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
 _NOTHING: Final[Mapping[Any, Any]] = {}
-_ABORT: Final = Abort()
 
 
 class Session:
@@ -152,9 +151,9 @@ class Session:
     # ------------------------------------------------------------------------------------------- for the transport
 
     @property
-    def answers(self) -> Mapping[Stage, bytes]:
-        """What CONTINUE is at each stage; nothing where it has no answer."""
-        return self.dispatch.answers
+    def continue_packets(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; empty at a no-reply stage."""
+        return self.dispatch.continue_packets
 
     @property
     def idle(self) -> bool:
@@ -171,15 +170,11 @@ class Session:
                 size += self._counted().size(self.transaction.recipients)
         return size
 
-    def let_go(self) -> None:
-        """Drop received octets and macros: the connection has ended, but the garbage collector may come late."""
-        self.wire.let_go()
-
     def where(self) -> Where:
         """Return where the session is, for the observer."""
         return where_of(self, self.wire.macros.value("i"))
 
-    def seen_from_outside(self) -> Where:
+    def peek_where(self) -> Where:
         """Return where the session is: to another thread, so nothing may change."""
         return where_of(self, self.wire.macros.peek("i"))
 
@@ -233,7 +228,7 @@ class Session:
         if self._suspension is not None:
             self._suspension.end()
 
-    async def breathe(self) -> None:
+    async def give_way(self) -> None:
         """Write the answers, let other connections have their turn, and wait until the MTA has read enough."""
         name, self.callback = self.callback, TURN
         with suppress(asyncio.CancelledError):
@@ -251,12 +246,17 @@ class Session:
     def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         stage = STAGE_OF.get(self.callback)
-        if stage is None or self.cancelling or not self.answers[stage] or not self.suspension.takes_progress(stage):
+        if (
+            stage is None
+            or self.cancelling
+            or not self.continue_packets[stage]
+            or not self.suspension.takes_progress(stage)
+        ):
             return False
-        self.suspension.tell_progress()
+        self.suspension.send_progress()
         return True
 
-    def remark(self, what: str) -> None:
+    def report_misuse(self, what: str) -> None:
         """Report something that the filter did and that has no effect, or not the one it is meant to have."""
         self.observer.tell(Misuse(self.where(), what))
 
@@ -281,13 +281,13 @@ class Session:
             return cast(Response, policy)
         return TEMPFAIL
 
-    def answer_stage(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer_stage(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send the answer of a stage, or defer it; see :meth:`Answering.answer`."""
         if response is None or response is CONTINUE:
-            if answer:
-                self.out.append(answer)
+            if continue_packet:
+                self.out.append(continue_packet)
         else:
-            self.answering.answer(stage, response, answer)
+            self.answering.answer(stage, response, continue_packet)
 
     def defer(self, stage: Stage, response: Response) -> None:
         """Defer the answer of a no-reply stage to the first packet that has an answer (P-095)."""
@@ -309,7 +309,7 @@ class Session:
             self._begin_message(None)  # its MAIL was negotiated away
         if self.deferred is None:
             return False
-        if self.answers[stage]:
+        if self.continue_packets[stage]:
             self.out.append(self.deferred.packet)
             if ends_message(stage, self.deferred):
                 self.decide(self.deferred)
@@ -319,7 +319,7 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------- the connection
 
-    def made_handler(self, kind: type) -> bool:
+    def ensure_handler(self, kind: type) -> bool:
         """Make the handler of an SMTP connection at its first event; return whether to handle the event."""
         if kind in _NEEDS_NO_HANDLER:
             return True
@@ -332,20 +332,20 @@ class Session:
             self.over = True
             return False
         if self.agreement is not None:
-            self._equip(self.handler, self.agreement)
+            self._set_dispatch(self.handler, self.agreement)
         self.answering.begin()
         return True
 
-    def _equip(self, handler: Handler, agreement: Agreement) -> None:
+    def _set_dispatch(self, handler: Handler, agreement: Agreement) -> None:
         self.dispatch = self._tables.table(handler, agreement)
         self.active = self.dispatch.content
 
-    def agree_on(self, agreement: Agreement) -> None:
+    def apply_agreement(self, agreement: Agreement) -> None:
         """Apply what was negotiated."""
         assert self.handler is not None
         self.agreement = agreement
         self.wire.agreed(agreement)
-        self._equip(self.handler, agreement)
+        self._set_dispatch(self.handler, agreement)
 
     def agree(self, offer: Negotiate) -> tuple[Agreement, bytes]:
         """Return what handler and MTA agree on, and its packet; errors as of :func:`aiomilter.wire.negotiation.agree`."""
@@ -357,7 +357,7 @@ class Session:
         if self.handler is None:
             return
         if self.wire.message_open:
-            await self.abort(_ABORT)
+            await self.abort()
         await self.answering.call_last("close")
         self.handler = None
         self.active = _NOTHING
@@ -404,25 +404,24 @@ class Session:
                     if isinstance(error, KeyboardInterrupt):
                         raise
                     report_failure(self, "a function given to on_end raised", error)
-        if self.recipients is not None:
-            self.recipients = None
+        self.recipients = None
         transaction.end()
         if self.channel.memory.messages:
             self.channel.memory.messages.discard(self)
         self.deferred = self.connection_deferred
         self.streaming = False
 
-    def mail(self, event: Mail) -> DispatchEntry | None:
+    def mail_entry(self, event: Mail) -> DispatchEntry | None:
         """Begin a message, and return its entry; None if it was answered."""
         self._begin_message(event)
         if self.deferred is not None and self.give_deferred(Stage.MAIL):
             return None
-        return self._admitted() if self.channel.memory.busy else self.dispatch.envelope[Mail]
+        return self._limited_entry() if self.channel.memory.busy else self.dispatch.envelope[Mail]
 
-    def _admitted(self) -> DispatchEntry | None:
+    def _limited_entry(self) -> DispatchEntry | None:
         """Return the entry of a message if the limits of the server allow one more; if not, answer and return None."""
         entry = self.dispatch.envelope[Mail]
-        _, answer, _, _ = entry
+        _, continue_packet, _, _ = entry
         self.callback = CALLBACKS[Stage.MAIL]
         if self.channel.memory.full:
             response = self.on_error()
@@ -432,23 +431,25 @@ class Session:
             return entry
         if response is CONTINUE:
             return entry
-        self.answering.answer(Stage.MAIL, response if answer else TimedOut(response, sent=False), answer)
+        # At a no-reply stage it is deferred without a report: the filter has not answered.
+        deferred = TimedOut(response, sent=False)
+        self.answering.answer(Stage.MAIL, response if continue_packet else deferred, continue_packet)
         return None
 
-    def rcpt(self, event: Rcpt) -> DispatchEntry | None:
+    def rcpt_entry(self, event: Rcpt) -> DispatchEntry | None:
         """Return the entry of a recipient; None if it was answered."""
         transaction = self.transaction
         if (self.deferred is not None or not transaction.in_message) and self.give_deferred(Stage.RCPT, event):
             return None
         count = len(transaction.recipients) + transaction.refused
-        if count < self._uncounted or self._admits(count):
+        if count < self._uncounted or self._recipient_allowed(count):
             return self.dispatch.envelope[Rcpt]
         response = Reply(452, "4.5.3", "Too many recipients")
-        self.recipient(event, response)
-        self.answer_stage(Stage.RCPT, response, self.answers[Stage.RCPT])
+        self.add_recipient(event, response)
+        self.answer_stage(Stage.RCPT, response, self.continue_packets[Stage.RCPT])
         return None
 
-    def _admits(self, count: int) -> bool:
+    def _recipient_allowed(self, count: int) -> bool:
         """Return whether a message with so many recipients may have one more; report the first that it may not."""
         counted = self._counted()
         admitted = counted.admits(count, self.transaction.recipients)
@@ -467,15 +468,15 @@ class Session:
             self.recipients = Recipients(self.options.max_recipients)
         return self.recipients
 
-    def recipient(self, event: Rcpt, response: Any) -> None:
+    def add_recipient(self, event: Rcpt, response: Any) -> None:
         """Add a recipient to the message unless the filter or the MTA itself refuses it."""
-        if response is not None and response is not CONTINUE and self._refuses(event, response):
+        if response is not None and response is not CONTINUE and self._record_refusal(event, response):
             return
         # Macro {rcpt_mailer} is "error" for a recipient that the MTA refuses.
         if not self.dispatch.sees_rejected or self.wire.macros.value("rcpt_mailer") != "error":
             self.transaction.recipients.append(event)
 
-    def _refuses(self, event: Rcpt, response: Any) -> bool:
+    def _record_refusal(self, event: Rcpt, response: Any) -> bool:
         """Return whether an answer refuses a recipient, and record that."""
         if isinstance(response, TimedOut):
             response = response.response
@@ -490,7 +491,7 @@ class Session:
         self.transaction.refused += 1
         self._counted().refuse(event, response)
 
-    async def abort(self, event: Abort) -> None:
+    async def abort(self) -> None:
         """Call ``abort`` and end the message without an answer."""
         await self.answering.call_last("abort")
         self.callback = "abort"

@@ -15,7 +15,7 @@ from aiomilter.wire.connection import Connection
 from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.replies import TEMPFAIL, Response
 
-__all__ = ["OF_MESSAGE", "TURN", "Reason", "Suspension"]
+__all__ = ["OF_MESSAGE", "TURN", "Reason", "Suspension", "SuspensionChannel"]
 
 TURN: Final = "turn"
 """In the place of a callback's name while other connections have their turn."""
@@ -43,11 +43,11 @@ _ENDS_CONNECTION: Final = frozenset({Reason.LOST, Reason.STOP})
 _EXPECTED: Final = frozenset({Reason.ABORT, Reason.STOP})
 
 
-class Channel(Clock, Protocol):
+class SuspensionChannel(Clock, Protocol):
     """What cancels, writes and closes for a callback that waits."""
 
     def flush(self) -> None:
-        """Write what is in ``Waiting.out`` now."""
+        """Write what is in ``SuspendedSession.out`` now."""
 
     def cancel(self) -> None:
         """Cancel what the callback waits for."""
@@ -59,7 +59,7 @@ class Channel(Clock, Protocol):
         """Close the connection at once, and let nobody wait for the callback that does not end."""
 
 
-class Waiting(Protocol):
+class SuspendedSession(Protocol):
     """The session whose callback waits."""
 
     callback: str
@@ -69,8 +69,8 @@ class Waiting(Protocol):
     out: list[bytes]
 
     @property
-    def answers(self) -> Mapping[Stage, bytes]:
-        """What CONTINUE is at each stage; nothing where it has no answer."""
+    def continue_packets(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; empty at a no-reply stage."""
         ...
 
     @property
@@ -89,7 +89,7 @@ class Waiting(Protocol):
         ...
 
     @property
-    def channel(self) -> Channel:
+    def channel(self) -> SuspensionChannel:
         """Cancels, writes and closes."""
         ...
 
@@ -116,7 +116,7 @@ class Suspension:
 
     __slots__ = ("_deadlines", "_hurries", "_session", "_timed_out", "reason")
 
-    def __init__(self, session: Waiting) -> None:
+    def __init__(self, session: SuspendedSession) -> None:
         self._session = session
         self._deadlines = Deadlines(self, session.options, session.channel)
         # ``abort`` and ``close`` have no more than ``cancel_timeout``.
@@ -131,17 +131,17 @@ class Suspension:
         name, wire, options = session.callback, session.wire, session.options
         stage = STAGE_OF.get(name)
         seconds = None if name == TURN else options.callback_timeout
-        asked = None
+        awaited = None
         if stage is not None:
             seconds = (options.callback_timeouts or {}).get(stage, seconds)
             if name == "body" and wire.last_of_body:
-                asked = Stage.EOM  # it came in the packet of the end
-            elif session.answers[stage]:
-                asked = stage
+                awaited = Stage.EOM  # it came in the packet of the end
+            elif session.continue_packets[stage]:
+                awaited = stage
         until = frozenset() if session.over else wire.answered
         abort, left = name in OF_MESSAGE, wire.waiting
         lookahead = self._deadlines.walker(abort, until, left) or wire.lookahead(abort, until)
-        found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
+        found = self._deadlines.suspended(name, seconds, awaited, lookahead, left)
         if found is not None:
             self._leaving(found)
         if self._hurries and name in _LAST:
@@ -246,7 +246,7 @@ class Suspension:
             return False
         return stage is Stage.EOM or (session.wire.macros.value("v") or "").startswith("Postfix")
 
-    def tell_progress(self) -> None:
+    def send_progress(self) -> None:
         """Send PROGRESS."""
         self._session.out.append(PROGRESS_PACKET)
         self._session.channel.flush()

@@ -12,14 +12,14 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from aiomilter._connection.driver import MORE
 
-__all__ = ["ConnectionTask", "Continuation", "Owner", "Run"]
+__all__ = ["ConnectionTask", "Continuation", "Run", "TaskOwner"]
 
 Run: TypeAlias = Generator[Any, Any, None]
 _TAKES_BACK: Final = sys.version_info >= (3, 13)
 """Whether ``uncancel()`` takes back a cancellation that was not yet raised."""
 
 
-class Owner(Protocol):
+class TaskOwner(Protocol):
     """The connection whose Task it is."""
 
     context: contextvars.Context
@@ -47,7 +47,7 @@ class Continuation:
 
     __slots__ = ("_cancelled", "_future", "_run", "connection")
 
-    def __init__(self, connection: Owner, run: Run, future: Any, cancelled: asyncio.CancelledError | None) -> None:
+    def __init__(self, connection: TaskOwner, run: Run, future: Any, cancelled: asyncio.CancelledError | None) -> None:
         self.connection = connection
         self._run = run
         self._future = future
@@ -90,7 +90,7 @@ class ConnectionTask:
 
     __slots__ = ("_handed", "_loop", "_owner", "task", "wake")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: TaskOwner) -> None:
         self._loop = loop
         self._owner = owner
         # What to go on with.

@@ -32,7 +32,7 @@ from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.macros import AFTER_HELO, AFTER_RCPT, PLACES, MacroStore
 from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.reader import read
-from aiomilter.wire.state import NATIVE, Outcome, Rules, State, transitions
+from aiomilter.wire.state import NATIVE, Effect, Rules, State, transitions
 
 __all__ = ["NO_EVENTS", "Connection", "Item", "OutOfOrder", "Repeated", "Row", "TooMany"]
 
@@ -89,7 +89,7 @@ _STATE_DECIDED: Final = State.DECIDED
 _NO_MESSAGE: Final = frozenset({State.IDLE, State.DECIDED, State.UNKNOWN})
 
 
-def _plain(leading_space: bool) -> dict[Command, _Decode]:
+def _decoders(leading_space: bool) -> dict[Command, _Decode]:
     return {
         Command.DATA: lambda payload: _DATA,
         Command.HEADER: Header.decode_leading if leading_space else Header.decode,
@@ -105,16 +105,16 @@ def _rows(declined: frozenset[Stage], leading_space: bool, rules: Rules) -> dict
 
     A cell with a decoder brings its event and leads to the next row; one without is for the method it names.
     """
-    plain = _plain(leading_space)
+    decoders = _decoders(leading_space)
     table = transitions(declined, rules)
     rows: dict[State, Row] = {state: {} for state in table}
     for state, cells in table.items():
-        for command, (outcome, reached) in cells.items():
-            decode = plain.get(command) if outcome is Outcome.PROCESS else None
-            if outcome in (Outcome.PROCESS, Outcome.BEGIN):
+        for command, (effect, reached) in cells.items():
+            decode = decoders.get(command) if effect is Effect.PROCESS else None
+            if effect in (Effect.PROCESS, Effect.BEGIN):
                 special = _PROCESS.get(command, Connection._begins)
             else:
-                special = _OUTCOMES[outcome]
+                special = _EFFECTS[effect]
             rows[state][int(command)] = (decode, rows[reached], reached, special)
     return rows
 
@@ -462,7 +462,7 @@ class Connection:
     def _begins(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         """Begin a message whose MAIL was negotiated away."""
         self._connected = self._connected or not self._rules.tolerant
-        event = _plain(self.leading_space)[Command(code)](payload)
+        event = _decoders(self.leading_space)[Command(code)](payload)
         self.row = row
         self.state = next(state for state, found in (self._rows or {}).items() if found is row)
         return event
@@ -484,11 +484,11 @@ _PROCESS: Final[dict[Command, _Special]] = {
     Command.BODYEOB: Connection._ends,
     Command.UNKNOWN: Connection._unknowns,
 }
-_OUTCOMES: Final[dict[Outcome, _Special]] = {
-    Outcome.INTERRUPT: Connection._interrupts,
-    Outcome.ABORT: Connection._aborts,
-    Outcome.REPEAT: Connection._repeats,
-    Outcome.STRAY: Connection._strays,
-    Outcome.FORGET: Connection._forgets,
-    Outcome.IGNORE: Connection._ignores,
+_EFFECTS: Final[dict[Effect, _Special]] = {
+    Effect.INTERRUPT: Connection._interrupts,
+    Effect.ABORT: Connection._aborts,
+    Effect.REPEAT: Connection._repeats,
+    Effect.STRAY: Connection._strays,
+    Effect.FORGET: Connection._forgets,
+    Effect.IGNORE: Connection._ignores,
 }

@@ -20,7 +20,7 @@ __all__ = [
     "FOLLOWS",
     "LIBMILTER",
     "NATIVE",
-    "Outcome",
+    "Effect",
     "Rules",
     "State",
     "Transition",
@@ -48,7 +48,7 @@ class State(enum.IntEnum):
     """The last command was one that the MTA does not know: a state in libmilter only, and there outside of a message."""
 
 
-class Outcome(enum.IntEnum):
+class Effect(enum.IntEnum):
     """What a command means in a state."""
 
     PROCESS = enum.auto()
@@ -72,7 +72,7 @@ class Outcome(enum.IntEnum):
 class Transition(NamedTuple):
     """One cell of the table."""
 
-    outcome: Outcome
+    effect: Effect
     state: State
 
 
@@ -163,7 +163,7 @@ _REACHED: Final = {
     Command.BODYEOB: State.EOM,
 }
 _ABORTS: Final = {
-    state: Outcome.IGNORE if state is State.IDLE else Outcome.FORGET if state is State.DECIDED else Outcome.ABORT
+    state: Effect.IGNORE if state is State.IDLE else Effect.FORGET if state is State.DECIDED else Effect.ABORT
     for state in State
 }
 _STATE_OF: Final = {
@@ -218,28 +218,28 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
             continue
         open_message = state in _IN_MESSAGE
         row = {
-            Command.UNKNOWN: Transition(Outcome.PROCESS, State.UNKNOWN if State.UNKNOWN in follows else state),
+            Command.UNKNOWN: Transition(Effect.PROCESS, State.UNKNOWN if State.UNKNOWN in follows else state),
             Command.ABORT: Transition(_ABORTS[state], State.IDLE),
         }
         if open_message and state not in rules.unknown_follows:
-            row[Command.UNKNOWN] = Transition(Outcome.INTERRUPT, State.IDLE)
+            row[Command.UNKNOWN] = Transition(Effect.INTERRUPT, State.IDLE)
         if not rules.tolerant:
-            row[Command.OPTNEG] = Transition(Outcome.INTERRUPT if open_message else Outcome.STRAY, State.IDLE)
+            row[Command.OPTNEG] = Transition(Effect.INTERRUPT if open_message else Effect.STRAY, State.IDLE)
         for command, reached in _REACHED.items():
             if open_message and command not in follows[state]:
-                row[command] = Transition(Outcome.INTERRUPT, State.IDLE)
+                row[command] = Transition(Effect.INTERRUPT, State.IDLE)
             elif command in (Command.CONNECT, Command.HELO):
-                row[command] = Transition(Outcome.PROCESS, State.IDLE)
+                row[command] = Transition(Effect.PROCESS, State.IDLE)
             elif open_message or (state is State.UNKNOWN and command in follows[state]):
-                row[command] = Transition(Outcome.PROCESS, reached)
+                row[command] = Transition(Effect.PROCESS, reached)
             elif command is Command.MAIL:
-                row[command] = Transition(Outcome.BEGIN, reached)
+                row[command] = Transition(Effect.BEGIN, reached)
             elif state is State.DECIDED:
-                row[command] = Transition(Outcome.REPEAT, State.DECIDED)
+                row[command] = Transition(Effect.REPEAT, State.DECIDED)
             elif command in begins:
-                row[command] = Transition(Outcome.BEGIN, reached)
+                row[command] = Transition(Effect.BEGIN, reached)
             else:
-                row[command] = Transition(Outcome.STRAY, State.IDLE)
+                row[command] = Transition(Effect.STRAY, State.IDLE)
         table[state] = row
     return table
 
