@@ -1,8 +1,8 @@
-"""When a callback that waits has to end, and when PROGRESS packets extend the wait of the MTA.
+"""The deadlines of suspended callbacks, and the PROGRESS packets that extend the wait of the MTA.
 
 A connection has one timer, armed only while a callback waits, and re-armed lazily: it fires at the earliest moment at which
-something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here;
-one that does seldom costs a timer.
+something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here,
+and one that does rarely needs a new timer.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ __all__ = ["Clock", "DeadlineActions", "Deadlines"]
 _EOM_TIMEOUT: Final = 240.0
 _PATIENT_TIMEOUT: Final = 60.0
 _TIMEOUT: Final = 8.0
-"""Seconds until an answer leaves unless an option says otherwise: at end of message, where PROGRESS keeps the MTA waiting, and
-where it does not.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message
+"""Seconds until an answer is sent unless an option sets another time: at end of message, at stages where PROGRESS extends the
+wait of the MTA, and at others.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message
 (aiomilter/help/protocol.rst, "How long the MTA waits")."""
 _GRAIN: Final = 0.05
 """Octets that come within so many seconds count as one arrival: a peer that sends them one by one fills no memory."""
@@ -53,7 +53,7 @@ class DeadlineActions(Protocol):
         """Answer for the callback and cancel it.
 
         Args:
-            limit: What did not happen in time, a sentence.
+            limit: The deadline that was missed, a sentence.
             unanswered: Whether the MTA still waits for the answer of its packet.
         """
         ...
@@ -64,14 +64,14 @@ class DeadlineActions(Protocol):
 
 
 class _Awaited(NamedTuple):
-    """What the MTA waits for: the answer of a stage, and since when its packet is here."""
+    """The answer that the MTA waits for: its stage, and when its packet arrived."""
 
     stage: Stage
     since: float
 
 
 class Deadlines:
-    """The time that the callbacks of one connection have; made when the first of them suspends.
+    """The deadlines of one connection's callbacks; made when the first of them suspends.
 
     Places in what the MTA has sent are counted in octets, from anywhere but the same until :meth:`caught_up`.
 
@@ -120,12 +120,12 @@ class Deadlines:
         self._limit = ""
         # It was cancelled, and has to end by then.
         self._spent = False
-        # No callback waits, but the session for other connections or for the MTA to take what was written.
+        # No callback waits: the session does, for other connections or for a slow MTA.
         self._turn = False
-        # What the MTA waits for: the answer of the packet at hand, or else of the first behind it that has one.
+        # The MTA waits for the answer of the packet at hand, or else of the first behind it that has one.
         self._awaited: _Awaited | None = None
         self._behind: _Awaited | None = None
-        # Walks over what is behind, from a place on that may be before this callback's.
+        # Walks over the packets behind, from a place on that may be before this callback's.
         self._lookahead: Lookahead | None = None
         self._walked_from = 0
         self._told = float("-inf")
@@ -133,9 +133,9 @@ class Deadlines:
     # ------------------------------------------------------------------------------------------------ from the session
 
     def walker(self, abort: bool, until: frozenset[int], left: int) -> Lookahead | None:
-        """Return what has walked ahead for the callback before, if it looks for the same and what it found is still ahead.
+        """Return the lookahead of the callback before, if it looks for the same codes and its find is still ahead.
 
-        Or each of many small packets that wait would be walked over once for every callback that suspends before it.
+        Without it, many small packets that wait would all be walked over again for every callback that suspends.
         """
         walk = self._lookahead
         if walk is None or walk.until != until or (Command.ABORT in walk.codes) is not abort:
@@ -151,8 +151,8 @@ class Deadlines:
         Args:
             callback: Its name.
             seconds: The time it may take; None for a turn of others, which has nothing to answer and cannot be late.
-            awaited: The stage whose answer its packet brings; None if that has none.
-            lookahead: Walks over what is behind its packet.
+            awaited: The stage whose answer the MTA waits for; None at a no-reply stage.
+            lookahead: Walks over the packets behind it.
             left: How many octets are there.
         """
         now = self._clock.time()
@@ -200,14 +200,14 @@ class Deadlines:
         self._waits = False
 
     def cancelled(self) -> None:
-        """Record that the callback was told to end."""
+        """Record that the callback was cancelled."""
         now = self._clock.time()
         self._spent = True
         self._ends_at = now + self._options.cancel_timeout
         self._arm(now, self._ends_at)
 
     def hurry(self) -> None:
-        """Leave the callback that waits no more time than one has that was cancelled."""
+        """Limit the callback that waits to ``cancel_timeout``."""
         now = self._clock.time()
         by = now + self._options.cancel_timeout
         if self._waits and not self._spent and by < self._ends_at:
@@ -217,7 +217,7 @@ class Deadlines:
             self._arm(now, by)
 
     def caught_up(self) -> None:
-        """Record that all that came was handled."""
+        """Record that all received octets are handled."""
         self._arrivals.clear()
         self._callback, self._place = "", -1
         self._lookahead = None
@@ -232,7 +232,7 @@ class Deadlines:
     # ------------------------------------------------------------------------------------------------------- the timer
 
     def _look(self, data: bytes) -> int | None:
-        """Walk on over what came, and note the first packet that has an answer."""
+        """Walk on over received packets, and record the first that has an answer."""
         walk = self._lookahead
         if walk is None or self._behind is not None:
             return None
@@ -253,7 +253,7 @@ class Deadlines:
         self._timer = self._clock.call_later(min(max(0.0, due - now), LONGEST_DELAY), self._fired)
 
     def _arm_early(self, now: float) -> None:
-        """Arm the timer for the earliest moment that could matter: what the MTA is would have to be looked up."""
+        """Arm the timer for the earliest moment that could matter, without looking up which MTA it is."""
         due = self._ends_at
         awaited = self._awaited or self._behind
         if awaited is not None:

@@ -1,7 +1,7 @@
-"""What a session does about the events that the driver calls no callback for itself.
+"""Handling of the events for which the driver does not call a callback itself.
 
-They are those of the connection, those that end something or stand where they mean nothing, and content while no callback is
-called for it: an answer is deferred, the body is skipped, or the message was decided.
+These are the events of the connection, ABORT and QUIT, packets out of order, and content while no callback is called for it: an
+answer is deferred, the body is skipped, or the message was decided.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -74,10 +74,10 @@ async def _content(session: Session, event: Header | BodyChunk | Data | EndOfHea
         if session.active:
             await session.answering.last_of_body(event)
     else:
-        _pass(session, CONTENT_STAGES[type(event)])
+        _answer_without_callback(session, CONTENT_STAGES[type(event)])
 
 
-def _pass(session: Session, stage: Stage) -> None:
+def _answer_without_callback(session: Session, stage: Stage) -> None:
     """Answer without a callback."""
     if not session.give_deferred(stage):
         session.answer_stage(stage, None, session.continue_packets[stage])
@@ -86,7 +86,7 @@ def _pass(session: Session, stage: Stage) -> None:
 async def _too_many(session: Session, event: TooMany) -> None:
     """Refuse a message with too many header fields, once."""
     if not session.active:
-        _pass(session, Stage.HEADER)
+        _answer_without_callback(session, Stage.HEADER)
         return
     session.callback = CALLBACKS[Stage.HEADER]
     if session.wire.headers_left:
@@ -139,4 +139,4 @@ HANDLES: Final[Mapping[type, Callable[[Session, Any], Coroutine[Any, Any, None]]
     Quit: _quit,
     QuitNewConnection: _quit_new_connection,
 }
-"""What handles each of them."""
+"""By kind of event."""

@@ -1,4 +1,4 @@
-"""What the answers of a :class:`aiomilter.Milter` mean, and what its failures answer."""
+"""Applying the answers of a :class:`aiomilter.Milter`, and answering for its failures."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
@@ -23,10 +23,10 @@ from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
 from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
-__all__ = ["MUCH", "NativeAnswering"]
+__all__ = ["MOST_UNWRITTEN", "NativeAnswering"]
 
-MUCH: Final = 65_536
-"""Octets of answers that are not piled up any higher before the MTA has taken some."""
+MOST_UNWRITTEN: Final = 65_536
+"""Octets of answers that may pile up before the session waits for the MTA to read some."""
 _CONTINUE: Final = CONTINUE.packet
 _EDIT_LIMITS: Final[Mapping[str, tuple[Limit, str]]] = {
     "max_edits": (Limit.EDITS, "edits"),
@@ -77,7 +77,7 @@ class NativeAnswering:
     # ------------------------------------------------------------------------------------------------- negotiation
 
     async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
-        """Return what is agreed on, and the packet that says so; None to close the connection."""
+        """Return the agreement and its packet; None to close the connection."""
         session = self._session
         handler = session.handler
         assert handler is not None
@@ -145,13 +145,13 @@ class NativeAnswering:
             session.resumed(None)
 
     def failed(self, error: BaseException) -> Any:
-        """Turn what left a callback into its answer; for use in an ``except`` block."""
+        """Turn an exception that left a callback into its answer; for use in an ``except`` block."""
         session = self._session
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             raise error
         if session.cancelling and isinstance(error, asyncio.CancelledError):
-            return None  # what we asked for; resumed() knows why
-        session.transaction.edits = None  # with a failure none is sent, whatever on_error says
+            return None  # we have cancelled it; resumed() knows why
+        session.transaction.edits = None  # after a failure none is sent, even if on_error accepts
         temporary = temporary_cause(error)
         if temporary is not None:
             kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
@@ -200,12 +200,12 @@ class NativeAnswering:
         if continue_packet and response.expected:
             session.out.append(session.on_error().packet)
         if session.callback in OF_MESSAGE:
-            # Only stages without answer can come before what has cancelled it; they do not reach the filter.
+            # Only no-reply stages can precede the packet that has cancelled it; they do not reach the filter.
             session.deferred = TEMPFAIL
             session.skip_body()
 
     def _not_an_answer(self, response: Any) -> Response:
-        """Tell of an answer that is none, or none that this stage takes, and return what to answer instead."""
+        """Report a value that is not an answer of this stage, and return the answer in its place."""
         session = self._session
         hint = ""
         if iscoroutine(response):
@@ -221,20 +221,20 @@ class NativeAnswering:
         return session.on_error()
 
     def defer(self, stage: Stage, response: Response) -> None:
-        """Defer the answer of a stage that has none, and say so."""
+        """Defer the answer of a no-reply stage, and report that."""
         session = self._session
-        if stage is Stage.UNKNOWN:  # the command fails anyway, and what comes next is none of its concern
+        if stage is Stage.UNKNOWN:  # the command fails anyway, and the next one is another matter
             session.report_misuse("answered a stage that gets no reply; the answer is dropped")
             return
         session.report_misuse("answered a stage that gets no reply; given at the next that does")
         session.defer(stage, response)
 
     async def last_of_body(self, event: BodyChunk) -> None:
-        """Handle octets of the body that come in the packet of the end; the one answer is the end's."""
+        """Handle octets of the body in the packet of the end; the only answer is the end's."""
         session = self._session
         session.answer_stage(Stage.BODY, await self.call(Stage.BODY, event.chunk), b"")
         if session.over:
-            session.out.append(session.on_error().packet)  # the end itself is not looked at any more
+            session.out.append(session.on_error().packet)  # the end itself is not handled any more
 
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
@@ -244,13 +244,13 @@ class NativeAnswering:
         session.answer_stage(Stage.UNKNOWN, response, session.continue_packets[Stage.UNKNOWN])
 
     async def repeated(self, event: Repeated) -> None:
-        """Answer more of a message that was decided as before."""
+        """Answer another packet of a decided message as before."""
         session = self._session
         if session.continue_packets[STAGE_OF_COMMAND[event.command]]:
             session.out.append(session.decision.packet)
 
     async def out_of_order(self, event: OutOfOrder) -> None:
-        """Answer what belongs to no message; one that it has broken up may not pass: the filter has not seen all of it."""
+        """Answer a packet outside a message; one that it has broken up must not pass: the filter has not seen all of it."""
         session = self._session
         stage = STAGE_OF_COMMAND[event.command]
         response: Response = CONTINUE
@@ -266,7 +266,7 @@ class NativeAnswering:
     # ------------------------------------------------------------------------------------------- the end of a message
 
     def answer_end(self, response: Any) -> Coroutine[Any, Any, None] | None:
-        """Send edits and verdict; return what is left to be awaited where a body comes from an async iterator."""
+        """Send edits and verdict; return a coroutine if that takes longer: a body from an async iterator, a slow MTA."""
         session = self._session
         transaction = session.transaction
         edits, session.edits = session.edits, None
@@ -288,15 +288,15 @@ class NativeAnswering:
             if edits.sources:
                 return self._answer_end_later(edits, response, sent)
         self._finish_message(response, sent)
-        # A small packet can bring on a large answer: a new body, above all.
+        # A small packet can have a large answer: a new body, above all.
         return (
             session.give_way()
-            if session.congested or (sent is not None and sum(map(len, session.out)) > MUCH)
+            if session.congested or (sent is not None and sum(map(len, session.out)) > MOST_UNWRITTEN)
             else None
         )
 
     async def _answer_end_later(self, edits: Edits, response: Any, sent: Edits | None) -> None:
-        """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
+        """Stream the new body, if it is to be sent, close all other sources, and answer."""
         session = self._session
         body = edits.body
         if sent is not None and isinstance(body, AsyncIterable):
@@ -336,7 +336,7 @@ class NativeAnswering:
             session.out.append(_CONTINUE)
         elif isinstance(response, Cancelled):
             if response.expected:
-                # Half a new body may have left: whatever on_error says, that may not pass.
+                # Half a new body may have been sent: that must not pass, even if on_error accepts.
                 session.out.append((TEMPFAIL if sent is not None else session.on_error()).packet)
             return  # the message is still open, for abort
         elif isinstance(response, TimedOut):

@@ -26,7 +26,7 @@ from aiomilter._connection.reports import (
     report_limit,
     where_of,
 )
-from aiomilter._connection.sent import ToldPackets
+from aiomilter._connection.sent import ReportedPackets
 from aiomilter._connection.suspension import TURN, Reason, Suspension
 from aiomilter.context import Transaction
 from aiomilter.edits import Edits
@@ -112,38 +112,38 @@ class Session:
         self.wire: Connection = Connection(
             options.max_frame_size, self.answering.rules, options.max_headers, options.max_headers_size
         )
-        self.out: list[bytes] = ToldPackets(partial(report_answer, self)) if self.debug else []
+        self.out: list[bytes] = ReportedPackets(partial(report_answer, self)) if self.debug else []
         self.over: bool = False
         self.draining: bool = False
         self.congested: bool = False
-        """The MTA does not take what was written."""
+        """The MTA does not read our answers."""
         self.handler: Handler | None = None
         self.agreement: Agreement | None = None
         self.transaction: Transaction = Transaction(self)
         self.dispatch: Dispatch = NOT_AGREED
-        """What the callbacks of a message are, and what CONTINUE is at each stage."""
+        """The callbacks of a message, and the packet of CONTINUE at each stage."""
         self.active: Mapping[type, DispatchEntry] = _NOTHING
-        """The entries of content; none while an answer is deferred or the body is skipped."""
+        """The entries of content; empty while an answer is deferred or the body is skipped."""
         self.callback: str = ""
         """The name of the one that runs, or ran last."""
         self.suspended: bool = False
         """The callback that runs has suspended at least once."""
         self._suspension: Suspension | None = None
         self.deferred: Response | None = None
-        """What a stage without an answer answered, for the first packet that has one."""
+        """The answer of a no-reply stage, for the first packet that has an answer."""
         self.connection_deferred: Response | None = None
         """The same of ``connect`` or ``helo``, for every message."""
         self.decision: Response = CONTINUE
-        """How the message was decided."""
+        """The answer that has decided the message."""
         self.streaming: bool = False
         """The new body has begun to leave: no PROGRESS may come in between (Postfix)."""
         self.edits: Edits | None = None
-        """Of the end of message, also after a failure has taken them from the callback."""
+        """The edits of the end of message; kept here even after a failure has dropped them from the transaction."""
         self.reported_stray: bool = False
         """Whether a packet out of order was reported."""
         self.began: float = 0.0
         """When the message began, by ``time.monotonic``."""
-        # The first recipients of a message, which need no look.
+        # How many recipients of a message are accepted without counting.
         self._uncounted = min(UNCOUNTED, options.max_recipients)
         self.recipients: Recipients | None = None
         """Octets and refusals of the message's recipients; None as long as it has few and none was refused."""
@@ -152,17 +152,17 @@ class Session:
 
     @property
     def continue_packets(self) -> Mapping[Stage, bytes]:
-        """What CONTINUE is at each stage; empty at a no-reply stage."""
+        """The packet of CONTINUE at each stage; empty at a no-reply stage."""
         return self.dispatch.continue_packets
 
     @property
     def idle(self) -> bool:
-        """Whether no SMTP connection is open: none has begun yet, or another may follow a QUIT_NC."""
+        """Whether no SMTP connection is open: before the first, or after a QUIT_NC."""
         return self.handler is None
 
     @property
     def kept(self) -> int:
-        """Octets buffered here, received or to be sent; with macros and envelope where these are large."""
+        """Octets buffered here, received or to be sent; with macros and envelope if these are large."""
         size = self.wire.buffer.kept + (self.edits.kept if self.edits is not None else 0)
         if self.wire.large:
             size += self.wire.macros.size + self.transaction.size
@@ -175,14 +175,14 @@ class Session:
         return where_of(self, self.wire.macros.value("i"))
 
     def peek_where(self) -> Where:
-        """Return where the session is: to another thread, so nothing may change."""
+        """Return where the session is, for another thread: nothing changes."""
         return where_of(self, self.wire.macros.peek("i"))
 
     # ------------------------------------------------------------------------------------------- callbacks that wait
 
     @property
     def suspension(self) -> Suspension:
-        """What may happen to a callback that waits."""
+        """Ends callbacks that wait; made at first use."""
         if self._suspension is None:
             self._suspension = Suspension(self)
         return self._suspension
@@ -229,7 +229,7 @@ class Session:
             self._suspension.end()
 
     async def give_way(self) -> None:
-        """Write the answers, let other connections have their turn, and wait until the MTA has read enough."""
+        """Write the answers, let other connections run, and wait until the MTA has read enough."""
         name, self.callback = self.callback, TURN
         with suppress(asyncio.CancelledError):
             await self.channel.turn()
@@ -257,7 +257,7 @@ class Session:
         return True
 
     def report_misuse(self, what: str) -> None:
-        """Report something that the filter did and that has no effect, or not the one it is meant to have."""
+        """Report a call of the filter that has no effect, or another than intended."""
         self.observer.tell(Misuse(self.where(), what))
 
     # ---------------------------------------------------------------------------------------------------- answering
@@ -341,7 +341,7 @@ class Session:
         self.active = self.dispatch.content
 
     def apply_agreement(self, agreement: Agreement) -> None:
-        """Apply what was negotiated."""
+        """Apply an agreement."""
         assert self.handler is not None
         self.agreement = agreement
         self.wire.agreed(agreement)
@@ -365,7 +365,7 @@ class Session:
         self.transaction.leave()
 
     async def finish(self) -> None:
-        """End the connection: write what is left, call the last callbacks, and close it."""
+        """End the connection: write the answers, call ``abort`` and ``close``, and close the transport."""
         self.over = True
         self.channel.flush()
         await self.end_connection()
@@ -390,7 +390,7 @@ class Session:
         """Report the message, call the functions registered with ``on_end``, and forget the message.
 
         Args:
-            answer: What ended it; None for an ABORT.
+            answer: The answer that ended it; None for an ABORT.
             sent: The edits that were sent, or their packets.
         """
         transaction = self.transaction

@@ -1,8 +1,8 @@
 """One connection's transport: octets to the session, its answers back in one write a batch, and back-pressure both ways.
 
 Callbacks run inline, inside ``data_received``, and only a suspended one is handed to the connection's Task.  The inline part
-runs as that Task as far as asyncio can tell, and in its context, so ``asyncio.timeout``, ``TaskGroup``, context variables and
-``asyncio.current_task()`` behave as anywhere.
+runs as that Task, from asyncio's point of view, and in its context, so ``asyncio.timeout``, ``TaskGroup``, context variables
+and ``asyncio.current_task()`` behave as anywhere.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from aiomilter.observe import InternalError, PeerErrorKind
 __all__ = ["MilterProtocol"]
 
 _FIRST_PACKET: Final = 1.0
-"""Seconds for a connection that was accepted as draining began to say something."""
+"""Seconds that a connection accepted just before a drain has for its first packet."""
 _MUCH_KEPT: Final = 16_384
-"""Octets; the macros and envelope of a usual message take some two thousand."""
+"""Octets; the macros and envelope of a usual message take about two thousand."""
 
 
 class MilterProtocol(ServedConnection, asyncio.Protocol):
@@ -80,14 +80,14 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
         if self.session.over:
-            self._transport.abort()  # it was ended before its TLS had begun
+            self._transport.abort()  # it was stopped before its TLS handshake was over
             return
         self._mute = False
         self._acknowledges = can_acknowledge(transport.get_extra_info("socket"))
         self._begin_run()
 
     def data_received(self, data: bytes) -> None:
-        """Handle what came, inline as far as it goes; hand the rest to the Task if a callback suspends."""
+        """Handle received octets inline; hand the rest to the Task if a callback suspends."""
         self.idle = 0
         if self._running:
             self.session.arrived(data)
@@ -137,11 +137,11 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
             acknowledge(self._transport.get_extra_info("socket"))
 
     def eof_received(self) -> bool:
-        """Close: an MTA that sends no more waits for nothing."""
+        """Close: an MTA that sends no more waits for no answer."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the callback that waits, then run those that a connection ends with."""
+        """Cancel the callback that waits, then run ``abort`` and ``close``."""
         self._lost = self._mute = True
         if self._write_timeout is not None:
             self._write_timeout.stop()
@@ -152,7 +152,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
             self.notify_end()
 
     def pause_writing(self) -> None:
-        """Read no more until the MTA has taken what was written, and close it if it does not in time."""
+        """Pause reading until the MTA has read our answers, and close the connection if that takes too long."""
         self._writable = self.loop.create_future()
         self.session.congested = True
         self._time_writing()
@@ -160,11 +160,11 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
         self.kept()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume reading."""
         if self._write_timeout is not None:
             self._write_timeout.stop()
         if self._transport is not None and self._transport.is_closing() and self._unwritten():
-            self._time_writing()  # less is left, but nothing is closed before that has gone, too
+            self._time_writing()  # less is left, but the rest still has to leave before the transport closes
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
@@ -190,7 +190,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
         return self._kept >= _MUCH_KEPT
 
     def relieved(self) -> None:
-        """Read on: there is room for what comes."""
+        """Resume reading: there is room in memory."""
         self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -200,7 +200,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
 
     def stop(self) -> None:
         """End the connection soon: a callback that waits is cancelled and answered with ``on_error``."""
-        # Not now: a batch may only start where no other task is the current one.
+        # Later: a batch may only start while no other Task is the current one.
         self.loop.call_soon(self._end, Reason.STOP)
 
     def begin_drain(self) -> None:
@@ -209,7 +209,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
         if self.session.wire.negotiated:
             self._stop_idle()
         else:
-            # It has just come: its first packet may be on the way, and the MTA believes that it is served.
+            # It is new: its first packet may be on the way, and the MTA expects an answer.
             self.loop.call_later(_FIRST_PACKET, self._stop_idle)
 
     def _stop_idle(self) -> None:
@@ -229,7 +229,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------- for the session
 
     def kept(self) -> None:
-        """Tell the memory what is kept for longer than this batch, and read no more where all keep too much."""
+        """Count the octets that stay buffered after this batch; pause reading if all connections buffer too much."""
         if self.ended:
             return  # given up: its callback may still run
         kept = self.session.kept
@@ -239,7 +239,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
             change, self._kept = kept - self._kept, kept
             self.memory.change(change)
         if not self._running and self._writable is None:
-            # At most half a packet, and only the peer can make it whole.
+            # At most half a packet, which only the peer can complete.
             self.memory.let_go(self)
         elif kept and self.memory.full:
             self.memory.hold(self)
@@ -248,25 +248,25 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
             self.memory.let_go(self)
 
     def flush(self) -> None:
-        """Write what the session has to say, in one write."""
+        """Write the session's packets, in one write."""
         if self.out:
             if not self._mute:
                 self._transport.write(b"".join(self.out))  # type: ignore[union-attr]  # not mute: there is one
             self.out.clear()
 
     async def drain(self) -> None:
-        """Wait until the MTA has taken enough of what was written."""
+        """Wait until the MTA has read enough of the octets written."""
         if self._writable is not None and not self._lost:
             await asyncio.shield(self._writable)
 
     async def turn(self) -> None:
-        """Write what the session has to say, let others have their turn, and wait until the MTA has taken enough."""
+        """Write the session's packets, let other connections run, and wait until the MTA has read enough."""
         self.flush()
         await asyncio.sleep(0)
         await self.drain()
 
     def cancel(self) -> None:
-        """Cancel what the suspended callback waits for."""
+        """Cancel the suspended callback."""
         if self._task is not None and self._task.task is not None:
             self._task.task.cancel()
 
@@ -276,7 +276,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
             self._task.task.uncancel()
 
     def close(self) -> None:
-        """Close the connection once what was written has left, if that is not long."""
+        """Close the connection once all octets are written, which ``write_timeout`` limits."""
         if self._transport is not None:
             self._transport.close()
             armed = self._write_timeout is not None and self._write_timeout.armed
@@ -284,10 +284,10 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
                 self._time_writing()
 
     def give_up(self) -> None:
-        """Close the connection at once, and let nobody wait for the callback that does not end."""
+        """Close the connection at once, and stop waiting for the callback."""
         self._given_up = True
         if self._task is not None and self._task.task is not None:
-            _unregister_task(self._task.task)  # or whoever closes the event loop would wait for it
+            _unregister_task(self._task.task)  # or asyncio.run() would wait for it
         if self._lost:
             self.notify_end()
         else:
@@ -319,6 +319,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
                 self._resume_reading()
 
     def failed(self, error: BaseException) -> None:
+        """End the connection after an exception that is not a callback's failure."""
         what = (
             "aiomilter has a bug here" if isinstance(error, Exception) else f"{type(error).__name__} ends the callback"
         )
@@ -332,7 +333,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
             self._finished()
 
     def _finished(self) -> None:
-        """The transport and the last callback have ended, in whichever order."""
+        """Finish: the transport and the last callback have ended, in either order."""
         own, self._task = self._task, None
         if own is not None:
             own.end()
@@ -346,7 +347,7 @@ class MilterProtocol(ServedConnection, asyncio.Protocol):
         self.memory.let_go(self)
 
     def suspended(self) -> None:
-        """Before a suspension: send what was answered, and see how much waits behind it."""
+        """Write the answers before a suspension, and limit the octets that wait behind it."""
         self.flush()
         if self._running:
             self.session.suspend()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 from aiomilter._connection.dispatch import DispatchEntry, connection_callback
-from aiomilter._connection.native import MUCH, NativeAnswering
+from aiomilter._connection.native import MOST_UNWRITTEN, NativeAnswering
 from aiomilter._connection.session import Session
 from aiomilter.compat.context import RawReply
 from aiomilter.compat.handler import ClassicHandler, CloseConnection, Settling
@@ -165,7 +165,7 @@ class ClassicAnswering:
             session.out.append(response.packet)
             session.end_message(response, edits)
             session.wire.end_message()
-            if session.congested or (len(edits) > 1 and sum(map(len, session.out)) > MUCH):
+            if session.congested or (len(edits) > 1 and sum(map(len, session.out)) > MOST_UNWRITTEN):
                 return session.give_way()
         elif isinstance(response, CloseConnection):
             session.over = True
