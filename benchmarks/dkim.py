@@ -117,7 +117,7 @@ def contend(name: str, size: int, count: int, pem: bytes) -> dict[str, float]:
 
 
 def once(name: str, what: str, size: int, count: int, pem: bytes) -> None:
-    """Do something so many times, for who counts instructions."""
+    """Sign or verify so many times, under a tool that counts instructions."""
     sign, verify = {"aiomilter": ours, "dkimpy": dkimpy, "floor": floor}[name](message(size), pem)
     for _ in range(count):
         (sign if what == "sign" else verify)()

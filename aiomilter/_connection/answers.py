@@ -16,6 +16,7 @@ __all__ = [
     "Cancelled",
     "TimedOut",
     "answer_text",
+    "cause_text",
     "continue_packets_for",
     "error_text",
     "reason_of",
@@ -24,6 +25,8 @@ __all__ = [
 
 PROGRESS_PACKET: Final = packet(Progress.CODE)
 _CONTINUE: Final = CONTINUE.packet
+_CAUSE_LENGTH: Final = 500
+"""Characters of the text of an error."""
 
 
 class Cancelled:
@@ -71,6 +74,18 @@ def temporary_cause(error: BaseException) -> BaseException | None:
         causes = [temporary_cause(each) for each in error.exceptions]
         return causes[0] if None not in causes else None
     return error if isinstance(error, TemporaryFailure | ResolverError | StoreError) else None
+
+
+def cause_text(error: BaseException) -> str:
+    """Return the failure of something that the filter depends on as the log shows it: its kind, and its text if it has one."""
+    kind = "temporary failure" if isinstance(error, TemporaryFailure) else type(error).__name__
+    text = error_text(error)
+    if not text:
+        return f"{kind}, without a reason"
+    shown = ascii(text)
+    if len(shown) <= _CAUSE_LENGTH:
+        return f"{kind}: {shown}"
+    return f"{kind}: {shown[:_CAUSE_LENGTH]}... ({len(text)} characters)"
 
 
 def error_text(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from inspect import iscoroutine
 from typing import Any, ClassVar, Final
 
-from aiomilter._connection.answers import Cancelled, TimedOut, error_text, temporary_cause
+from aiomilter._connection.answers import Cancelled, TimedOut, cause_text, temporary_cause
 from aiomilter._connection.body import close_source, stream
 from aiomilter._connection.dispatch import DispatchEntry, connection_callback
 from aiomilter._connection.reports import report_failure, report_limit, report_peer_error, report_stray
@@ -13,7 +13,7 @@ from aiomilter._connection.session import Session
 from aiomilter._connection.suspension import OF_MESSAGE
 from aiomilter.context import Context
 from aiomilter.edits import Edits, body_packets
-from aiomilter.exceptions import NegotiationError, RemoteProtocolError, TemporaryFailure
+from aiomilter.exceptions import NegotiationError, RemoteProtocolError
 from aiomilter.handler import CALLBACKS, Handler, overrides
 from aiomilter.observe import Limit, PeerErrorKind, TemporaryFailed
 from aiomilter.wire.connection import OutOfOrder, Repeated
@@ -154,9 +154,7 @@ class NativeAnswering:
         session.transaction.edits = None  # after a failure none is sent, even if on_error accepts
         temporary = temporary_cause(error)
         if temporary is not None:
-            kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
-            what = f"{kind}: {error_text(temporary)!a:.500}"
-            session.observer.tell(TemporaryFailed(session.where(), what, temporary))
+            session.observer.tell(TemporaryFailed(session.where(), cause_text(temporary), temporary))
         else:
             report_failure(session, f"{type(error).__name__} left the callback", error)
         response = session.on_error()

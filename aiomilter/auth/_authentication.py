@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
+from aiomilter.auth.arc import Chain
 from aiomilter.auth.dkim import Signature, method_results
 from aiomilter.auth.dmarc import Disposition, DmarcRecord, DmarcResult, Override, SignatureResult
 from aiomilter.auth.iprev import IprevResult
@@ -11,9 +12,9 @@ from aiomilter.auth.results import AuthenticationResults, MethodResult
 from aiomilter.auth.spf import SpfResult
 from aiomilter.dns import IPAddress
 
-__all__ = ["METHODS", "Authentication", "Chain", "NoChain"]
+__all__ = ["METHODS", "Authentication"]
 
-METHODS: Final = ("iprev", "spf", "dkim", "dmarc")
+METHODS: Final = ("iprev", "spf", "dkim", "arc", "dmarc")
 """The methods there are, in the order they are written in."""
 
 _ORDER: Final = ("auth", "iprev", "spf", "dkim", "arc", "dmarc")
@@ -21,37 +22,7 @@ _ORDER: Final = ("auth", "iprev", "spf", "dkim", "arc", "dmarc")
 _MAX_SIZE: Final = 4096
 
 
-class Chain(Protocol):
-    """What is known of a message's ARC chain."""
-
-    @property
-    def result(self) -> str:
-        """The result: none, pass or fail."""
-        ...
-
-    @property
-    def temporary(self) -> bool:
-        """Whether the result is fail because DNS did not answer."""
-        ...
-
-    def method_result(self) -> MethodResult:
-        """Return the part that ARC has in an Authentication-Results header field."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoChain:
-    """The chain of a message whose ARC fields were not looked at."""
-
-    result: str = "none"
-    temporary: bool = False
-
-    def method_result(self) -> MethodResult:
-        """Return the part that ARC has in an Authentication-Results header field."""
-        return MethodResult("arc", "none")
-
-
-_NO_CHAIN: Final = NoChain()
+_NO_CHAIN: Final = Chain("none")
 _NO_DMARC: Final = DmarcResult("none")
 
 
@@ -63,7 +34,7 @@ class Authentication:
 
     Args:
         authserv_id: Our name.
-        methods: The checks that were made, of "iprev", "spf", "dkim" and "dmarc".
+        methods: The checks that were made, of "iprev", "spf", "dkim", "arc" and "dmarc".
         ip: The address of the client that counts: behind a relay of ours, the one that it names; None if it is not known.
         sender_domain: The domain of the envelope sender; "" for the null sender.
         iprev: The client's reverse name.
@@ -112,7 +83,9 @@ class Authentication:
         if "spf" in self.methods:
             others.append(self.spf.method_result())
         if "arc" in self.methods:
-            others.append(self.arc.method_result())
+            # The client matters to whoever reads of a chain.
+            address = str(self.ip) if self.ip is not None and self.arc.result != "none" else None
+            others.append(self.arc.method_result(address))
         if "dmarc" in self.methods:
             others.append(self.dmarc.method_result())
         signatures = method_results(self.dkim) if "dkim" in self.methods else ()

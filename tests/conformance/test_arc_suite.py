@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from aiomilter.auth import arc
+from aiomilter.auth import arc, dkim
 from aiomilter.dns import Resolver
 from aiomilter.mail.headers import split_message
 from aiomilter.testing.resolver import ZoneResolver
@@ -101,3 +101,48 @@ async def test_keys_of_chains_come_over_real_packets() -> None:
         server.records[labels(name), "TXT"] = [rdata_of("TXT", record)]
     async with server:
         assert wrong(case, await streamed(case.message, make("dnspython", ("127.0.0.1", server.port)), 65_535)) == ""
+
+
+SEALING: Final = list(cases("arc-draft-sign-tests.yml"))
+NAMES: Final = {"ARC-Seal": "AS", "ARC-Message-Signature": "AMS", "ARC-Authentication-Results": "AAR"}
+
+
+def test_the_suite_for_sealers_is_whole() -> None:
+    assert len(SEALING) == 17
+
+
+def tags(value: str) -> set[str]:
+    """Return the tags or results of a field, without white space."""
+    return set("".join(value.split()).split(";"))
+
+
+@pytest.mark.parametrize("size", CHUNKS)
+@pytest.mark.parametrize("case", SEALING, ids=lambda case: case.name)
+async def test_sets_are_made_as_the_suite_makes_them(case: Case, size: int) -> None:
+    """A-020 to A-022: the signatures are the same, octet by octet."""
+    private, domain, selector = (case.scenario[name] for name in ("privatekey", "domain", "sel"))
+    key = dkim.Key.from_pem(private.encode(), domain=domain, selector=selector, allow_weak=True)
+    message = case.message
+    chain = await streamed(message, case.zone, size)
+    sealer = arc.Sealer(key, authserv_id=case.test["srv-id"], headers=case.test["sig-headers"].split(":"))
+    sealing = sealer.start(chain, now=int(case.test["t"]))
+    section, begin = split_message(message)
+    for field in section:
+        sealing.header(field.raw)
+    sealing.end_of_headers()
+    for at in range(begin, len(message), size):
+        sealing.body(message[at : at + size])
+    fields = await sealing.finish()
+    expected = {NAMES[name]: case.test[NAMES[name]] for name in NAMES}
+    assert [(NAMES[name], tags(value)) for name, value in fields] == [
+        (name, tags(value)) for name, value in expected.items() if value
+    ]
+    at_hand = await arc.seal(
+        message,
+        key,
+        chain=chain,
+        authserv_id=case.test["srv-id"],
+        headers=case.test["sig-headers"].split(":"),
+        now=int(case.test["t"]),
+    )
+    assert at_hand == [f"{name}: {value}" for name, value in fields]

@@ -43,6 +43,7 @@ RULES: Final = {
     "M-071": "Reports go to another organization only if it agrees (RFC 9990 section 4).",
     "M-072": "One report for a policy domain; its file name; a hundred signatures a row (RFC 9990 sections 3.1.3, 3.5).",
     "M-074": "The form of a report (RFC 9990 section 3.1.1).",
+    "A-023": "A chain overrules DMARC only if it passes and all who sealed it are trusted (RFC 8617 section 7.2.2).",
     "R-001": "One field for all checks (RFC 8601).",
     "R-002": "Fields with our name are deleted, except those of our own relays (section 5).",
     "R-003": "ARC-Authentication-Results is never deleted.",
@@ -60,7 +61,7 @@ def cited() -> set[str]:
     """Return the numbers that tests cite, in a docstring, a comment or a case."""
     paths = [path for folder in ("auth", "conformance", "examples") for path in (TESTS / folder).rglob("*.*")]
     texts = [path.read_text("utf-8") for path in paths if path.suffix in (".py", ".yml") and path != Path(__file__)]
-    return {number for text in texts for number in re.findall(r"\b[MR]-0\d\d\b", text)}
+    return {number for text in texts for number in re.findall(r"\b(?:[MR]-0\d\d|A-023)\b", text)}
 
 
 @pytest.mark.parametrize("number", RULES)

@@ -1,5 +1,7 @@
 """What the help topic on DKIM shows is so."""
 
+import ast
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -11,7 +13,8 @@ from aiomilter._cli.zone import read_zone
 from aiomilter.auth import dkim
 from aiomilter.testing import session
 from tests.auth.dkim.made import MESSAGE, key, signed, zone
-from tests.help.pages import blocks, commands
+from tests.conformance.test_dkim_suites import RULES
+from tests.help.pages import PAGES, ROOT, blocks, commands
 from tests.help.test_pages import run_page
 
 TABLES = [block.text for block in blocks("dkim") if block.language == "toml"]
@@ -58,3 +61,19 @@ async def test_the_filter_verifies() -> None:
         result = await s.message(signed(MESSAGE, key()))
     assert result.delivered is not None
     assert b"mx.example.net;\r\n\tdkim=pass" in result.delivered.octets
+
+
+def test_every_rule_has_a_test_that_cites_it() -> None:
+    rules = re.findall(r"^\* (D-\d{3}): ", PAGES["dkim"].read_text("utf-8"), re.MULTILINE)
+    assert len(rules) == len(set(rules)) == 66
+    cited = {case["rule"] for case in RULES}
+    for folder in ("auth/dkim", "conformance", "interop", "mail"):
+        for path in (ROOT / "tests" / folder).glob("test_*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                    docstring = ast.get_docstring(node) or ""
+                    cited |= set(re.findall(r"\bD-\d{3}\b", docstring))
+                    for first, last in re.findall(r"\bD-(\d{3}) to D-(\d{3})\b", docstring):
+                        cited |= {f"D-{number:03}" for number in range(int(first), int(last) + 1)} & set(rules)
+    assert cited >= set(rules), sorted(set(rules) - cited)
+    assert cited <= set(rules), sorted(cited - set(rules))

@@ -51,7 +51,7 @@ class ArcSet:
 
     def claims(self) -> ChainSet:
         """Return what the set claims."""
-        seal, signature = claims(self.seal_tags), claims(self.signature_tags)
+        seal, signature = claims(_short(self.seal_tags)), claims(_short(self.signature_tags))
         status = self.status if self.status in ("none", "pass", "fail") else ""
         value = self.results.value
         return ChainSet(self.instance, seal.domain, seal.selector, status, signature.domain, value, seal.timestamp)
@@ -63,13 +63,19 @@ class Sets:
 
     Args:
         complete: The sets that have all three fields once, oldest first.
-        highest: The highest instance found; 0 if no field has one.
+        highest: The highest instance found; 0 if no field has one, 50 if there are too many to look at.
         problem: Why these are no chain; "" if they are, or there is none.
     """
 
     complete: tuple[ArcSet, ...] = ()
     highest: int = 0
     problem: str = ""
+
+    @property
+    def sealed_as_failed(self) -> bool:
+        """Whether the newest seal says that the chain had failed already."""
+        newest = self.complete[-1] if self.complete else None
+        return newest is not None and newest.instance == self.highest and newest.status == "fail"
 
 
 def read_sets(section: HeaderSection) -> Sets:
@@ -82,7 +88,7 @@ def read_sets(section: HeaderSection) -> Sets:
     for name in (AAR, AMS, AS):
         fields = section.get_all(name)
         if len(fields) > MAX_SETS:
-            return Sets(problem=f"there are more than {MAX_SETS} fields {name}")
+            return Sets((), MAX_SETS, f"there are more than {MAX_SETS} fields {name}")
         for field in fields:
             tags = _aar_tags(field) if name == AAR else read_tags(field)
             instance = _instance(tags)
@@ -111,7 +117,7 @@ def broken(sets: Sets) -> str:
 
     Source: RFC 8617 section 5.2 steps 2 and 3.
     """
-    if sets.complete and sets.complete[-1].instance == sets.highest and sets.complete[-1].status == "fail":
+    if sets.sealed_as_failed:
         return "the newest seal says that the chain has failed"
     if sets.problem:
         return sets.problem
@@ -157,6 +163,11 @@ def seal_tags(tags: dict[str, str]) -> Tags:
     own = {"bh": "AA==", "h": ":", "c": "relaxed"}
     own |= {name: value for name, value in tags.items() if name in ("a", "b", "d", "s", "t")}
     return parse_signing_tags(own, needs_from=False)
+
+
+def _short(tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags that a set shows: the others may be long."""
+    return {name: tags[name] for name in ("d", "s", "t") if name in tags}
 
 
 def _instance(tags: dict[str, str] | None) -> int | None:
