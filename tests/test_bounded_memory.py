@@ -35,7 +35,7 @@ PROGRAM: Final = "what the program asks for"
 KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
     "wire.connection._answered": "this",
-    "_connection.answers.answers_of": "this",
+    "_connection.answers.continue_packets_for": "this",
     "compat.handler._agreement": "this",
     "compat.handler._quiet": "this",
     "wire.connection._rows": "this",
@@ -67,7 +67,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_serving.admission.ConnectionLimits._refused": CONNECTIONS,
     "_serving.sharing.AcceptBalancer._waited": "workers",
     "_serving.stall._GUARDS": "event loops",
-    "compat.threads._Leaving._threads": CONNECTIONS,
+    "compat.threads.EndingThreads._threads": CONNECTIONS,
     "compat.lowlevel._Program.handlers": "signals",
     "observe.guard.Guard._skipped": OURS,
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
@@ -268,9 +268,9 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.2,
     ),
-    "_connection.answers.answers_of": (
-        lambda: answers.answers_of(_stages()),
-        lambda: answers.answers_of.cache_info().currsize,
+    "_connection.answers.continue_packets_for": (
+        lambda: answers.continue_packets_for(_stages()),
+        lambda: answers.continue_packets_for.cache_info().currsize,
         64,
         0.2,
     ),
