@@ -110,6 +110,9 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dkim._key_ring._Contents.loaded": "key files",
     "auth.dkim._tables._DataSet.rows": "key files",
     "auth.dkim._tables._Patterns.rows": "key files",
+    "policy.rates.RateLimit._plans": PROGRAM,
+    "policy.rates.RateLimit._on_failure": PROGRAM,
+    "policy.stores.memory.MemoryStore._kinds": "max_keys of open_store",
     "mail.socketmap.Socketmap._maps": PROGRAM,
     "mail.socketmap.Socketmap._open": "max_connections",
     # Of pymilter's programs.

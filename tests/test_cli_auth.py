@@ -47,11 +47,12 @@ def test_each_finding_is_a_line(auth: Command, line_end: bytes) -> None:
 
     lines = auth("m", *CLIENT, "--name", "mx.example.net")
 
-    assert lines[:7] == [
+    assert lines[:8] == [
         "iprev  pass      mx.example.com",
         "spf    pass      alice@example.com: ip4:192.0.2.1",
         "helo   pass      mx.example.com: a",
         "dkim   pass      example.com, selector ed25519, ed25519-sha256, 256-bit key",
+        "arc    none",
         "dmarc  pass      example.com: p=reject, published by example.com; aligned: spf, dkim",
         "",
         "Authentication-Results: mx.example.net;",
@@ -63,10 +64,11 @@ def test_what_fails_says_why(auth: Command) -> None:
 
     lines = auth("m", "--ip", "203.0.113.1", "--sender", "alice@example.com")
 
-    assert lines[:5] == [
+    assert lines[:6] == [
         "iprev  permerror the address has no name",
         "spf    fail      alice@example.com: -all",
         "dkim   fail      example.com, selector ed25519, ed25519-sha256: the body was changed",
+        "arc    none",
         "dmarc  fail      example.com: p=reject, published by example.com; neither SPF nor a signature is aligned",
         "forged           Authentication-Results, number 1 from the top, claims to be localhost's",
     ]
@@ -75,9 +77,10 @@ def test_what_fails_says_why(auth: Command) -> None:
 def test_an_unsigned_message_without_a_client_says_so(auth: Command) -> None:
     auth.message("m", b"From: a@other.example\r\n\r\n")
 
-    assert auth("m")[:3] == [
+    assert auth("m")[:4] == [
         "spf    none      not checked without --ip",
         "dkim   none      the message is not signed",
+        "arc    none",
         "dmarc  none      other.example publishes no DMARC policy",
     ]
 
@@ -123,7 +126,7 @@ def test_a_signature_that_cannot_be_read_has_nothing_to_show(auth: Command) -> N
     lines = auth("m", "-v")
 
     assert lines[1] == "dkim   neutral   the signature is not a tag list, or is too large"
-    assert lines[2].startswith("dmarc")
+    assert lines[2].startswith("arc")
     assert "\x1b" not in "".join(lines)
 
 
@@ -167,3 +170,23 @@ def test_without_cryptography_the_extra_is_named(auth: Command, monkeypatch: pyt
 
     assert auth("m", status=1) == []
     assert "pip install 'aiomilter[dkim]'" in auth.err
+
+
+def test_what_keygen_prints_is_a_zone_that_signatures_pass_with(
+    auth: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three commands: a key of each kind, a signature by both, and the check of these."""
+    auth.message("m", MESSAGE)
+    assert main(["dkim", "keygen", "example.com", "--selector", "s", "--both", "--print-dns", "bind"]) == 0
+    auth.message("zone", capsys.readouterr().out.encode())
+    keys = sorted(path.name for path in auth.directory.glob("*.pem"))
+    assert (
+        main(["dkim", "sign", "m", "--domain", "example.com", *(each for name in keys for each in ("--key", name))])
+        == 0
+    )
+    auth.message("signed", capsys.readouterr().out.encode())
+
+    lines = auth("signed")
+
+    assert len(keys) == 2
+    assert [line.split()[:2] for line in lines if line.startswith("dkim")] == [["dkim", "pass"]] * 2

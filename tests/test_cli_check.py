@@ -73,6 +73,8 @@ schema = Schema()
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    # A busy machine may keep the whole process waiting for longer than a call that blocks.
+    monkeypatch.setattr("aiomilter._cli.check._STALL_TIMEOUT", 60.0)
     before = set(sys.modules)
     yield Command(tmp_path, capsys)
     for name in set(sys.modules) - before:
@@ -109,7 +111,7 @@ async def eom(self, ctx):
 
     assert status == 0
     *lines, told = check.out.splitlines()
-    assert [line.rstrip() for line in lines[1:]] == [
+    assert [re.sub(r" +[\d.]+ ms$", "", line.rstrip()) for line in lines[1:]] == [
         "connect  client.example [192.0.2.1]                  (no reply)",
         "helo     client.example                              (no reply)",
         "",
@@ -502,6 +504,37 @@ async def header(self, ctx, header):
     assert [failure["message"] for failure in found["failures"]] == [0, 2]
 
 
+def test_a_filter_that_cannot_be_opened_again_leaves_what_was_played(check: Command) -> None:
+    check.write(
+        """\
+import asyncio
+from contextlib import asynccontextmanager
+from aiomilter import Milter
+
+class F(Milter):
+    async def eom(self, ctx): await asyncio.Event().wait()
+
+opened = []
+
+@asynccontextmanager
+async def milter():
+    opened.append(1)
+    if len(opened) > 1:
+        raise RuntimeError("only once")
+    yield F
+"""
+    )
+    check.write("A: b\n\n", "a.eml")
+    slow = ("--timeout", "0.02", "--callback-timeout", "60", "--answer-timeout", "60")
+
+    found = check.json("f.py", "a.eml", "a.eml", "a.eml", *slow, status=1)
+
+    assert (found["summary"]["messages"], found["summary"]["unplayed"]) == (1, 2)
+    assert [failure["what"] for failure in found["failures"] if failure["message"] is None] == [
+        "f.py cannot be started: RuntimeError: only once"
+    ]
+
+
 def test_messages_are_counted_that_a_filter_cannot_be_asked_about(check: Command) -> None:
     check.write(
         "from aiomilter import *\n"
@@ -593,32 +626,41 @@ async def eom(self, ctx):
 
 
 def test_many_messages_are_a_line_each_and_details_are_for_who_asks(check: Command) -> None:
-    check.filter("async def eom(self, ctx):\n    ctx.add_header('X', 'é')\n    raise ValueError('oh')")
+    check.filter(
+        "async def eom(self, ctx):\n    ctx.add_header('X', 'é')\n    ctx.replace_body(b'x')\n"
+        "    if ctx.recipients[0].local_part == 'bad': raise ValueError('oh')"
+    )
     (check.directory / "d").mkdir()
     for number in range(30):
         check.write("A: b\n\n", f"d/{number:02}.eml")
 
-    assert check("f.py", "d") == 1
+    assert check("f.py", "d") == 0
+    assert check.out.count(" add_header, replace_body; see the note\n") == 30
+    assert check("f.py", "d", "--recipient", "bad@x.example") == 1
     assert len(check.out.splitlines()) < 50
     assert check.out.count("failed: eom: ValueError: oh") == 1, "alike ones once"
-    assert check("f.py", "d", "-v") == 1
+    assert check("f.py", "d", "-v", "--recipient", "bad@x.example") == 1
     assert check.out.count("failed: eom: ValueError: oh") == 30
 
 
 # --------------------------------------------------------------------------------------- time, blocking, what goes out
 
 
-def test_time_is_shown_of_a_stage_that_is_slow_and_of_all_on_request(check: Command) -> None:
-    check.filter("async def eom(self, ctx):\n    import asyncio\n    await asyncio.sleep(0.11)")
+def test_time_is_shown_of_an_answer_that_is_slow_and_of_all_stages_on_request(
+    check: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiomilter._cli.play_text._SLOW", 0.05)
+    check.filter("async def eom(self, ctx):\n    import asyncio\n    await asyncio.sleep(0.06)")
 
     assert check("f.py") == 0
-    assert re.search(r"^eom +continue +1\d\d\.\d ms$|^eom +continue +[2-9]\d\d|^eom +continue +\d{4}", check.out, re.M)
+    assert re.search(r"^eom +continue +\d+\.\d ms$", check.out, re.M)
+    assert not re.search(r"^rcpt .*\d ms$", check.out, re.M)
     assert "\nmay: " not in check.out
     assert check("f.py", "--verbose") == 0
     assert re.search(r"^rcpt .*\d ms$", check.out, re.M)
     assert "\nmay: add headers, " in check.out
     (played,) = check.json("f.py")["messages"]
-    assert {stage["stage"]: stage["seconds"] for stage in played["stages"]}["EOM"] > 0.1
+    assert {stage["stage"]: stage["seconds"] for stage in played["stages"]}["EOM"] > 0.05
 
 
 def test_a_call_that_blocks_the_loop_is_noted_with_its_line(check: Command) -> None:
@@ -829,6 +871,11 @@ def test_a_file_may_import_what_lies_beside_it_and_have_any_name(check: Command)
         (["--helo", "a\nb"], "argument --helo: expected one line, found a line end or NUL"),
         (["--timeout", "0"], "argument --timeout: expected seconds above 0, as in 30 or 0.5, found '0'"),
         (["--nope"], "unknown argument: --nope"),
+        (["--sendr", "x"], "unknown argument: --sendr; did you mean --sender?"),
+        (
+            ["--mta", "sendmial"],
+            "argument --mta: expected one of postfix, sendmail, found 'sendmial'; did you mean sendmail?",
+        ),
         (
             ["--connect", "x:1"],
             "argument --connect: 'x:1': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"
@@ -903,6 +950,7 @@ def test_opendkim_is_asked_like_any_other(check: Command) -> None:
 
     assert signed["filter"] == f"unix:{check.directory}/s"
     assert "LEADING_SPACE" in signed["negotiated"]["protocol"]
+    assert [stage["stage"] for stage in signed["connection"] if stage["seconds"] is None] == []
     for played in signed["messages"]:
         (edit,) = played["edits"]
         assert (edit["edit"], edit["name"]) == ("insert_header", "DKIM-Signature")

@@ -1,6 +1,7 @@
 """The messages that ``aiomilter check`` is given."""
 
 import io
+import mailbox
 import os
 import sys
 import threading
@@ -53,6 +54,18 @@ def test_an_mbox_is_its_messages_and_another_file_is_one(here: Path, octets: byt
     (here / "m").write_bytes(octets)
     expected = [("m", octets)] if found is None else [(f"m:{number}", one) for number, one in enumerate(found, 1)]
     assert played("m") == expected
+
+
+def test_an_mbox_that_python_has_written_is_read_back(here: Path) -> None:
+    written = [b"A: b\n\nFrom me\n\nFrom here 12:00:00 2026\nx\n", b"A: b\n\n", b"\n\nFrom\n", b"A: b\n\n>From x\n\n\n"]
+    box = mailbox.mbox("box")
+    for octets in written:
+        box.add(octets)
+    box.close()
+    # Python quotes a line that begins with "From ", but not one that has been quoted before.
+    assert [octets.rstrip(b"\n") for _, octets in played("box")] == [
+        octets.replace(b"\n>From ", b"\nFrom ").rstrip(b"\n") for octets in written
+    ]
 
 
 def test_a_name_in_eml_is_one_message_as_it_is(here: Path) -> None:

@@ -24,8 +24,10 @@ from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.options import given
 from aiomilter._cli.run import add_parser
+from aiomilter.exceptions import LocalProtocolError
 from aiomilter.handler import CALLBACKS
 from aiomilter.options import Options
+from aiomilter.wire.text import header_name
 from tests.patience import PATIENCE
 
 FILTER = """\
@@ -565,7 +567,21 @@ def test_what_cannot_be_served_is_one_line(
             " write inet:8890@127.0.0.1",
         ),
         (["--nope"], "unknown argument: --nope"),
-        (["another.py"], "unknown argument: another.py"),
+        (["--lisen", "inet:1"], "unknown argument: --lisen; did you mean --listen?"),
+        (["-listen=inet:1"], "unknown argument: -listen=inet:1; did you mean --listen?"),
+        (["--socket-moed", "3", "--smtpp"], "unknown argument: --socket-moed --smtpp; did you mean --socket-mode?"),
+        (["--max-header", "3"], "unknown argument: --max-header; did you mean --max-headers?"),
+        (["--" + "x" * 9], f"unknown argument: --{'x' * 9}"),
+        (
+            ["--log-level", "inof"],
+            "argument --log-level: expected one of debug, info, warning, error, found 'inof'; did you mean info?",
+        ),
+        (
+            ["--on-error", "tempfal"],
+            "argument --on-error: expected one of tempfail, reject, accept, continue, or a reply as in"
+            " '451 4.3.0 Try again later', found 'tempfal'; did you mean tempfail?",
+        ),
+        (["another.py"], "unknown argument: another.py; one filter a process: run each by a command of its own"),
     ],
 )
 def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
@@ -579,6 +595,13 @@ def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "aiomilter: expected a command, such as run or check; see 'aiomilter --help'\n",
     )
+
+
+@pytest.mark.parametrize(("word", "hint"), [("chekc", "; did you mean check?"), ("serve", ""), ("x" * 101, "")])
+def test_a_misspelt_command_is_one_line(capsys: pytest.CaptureFixture[str], word: str, hint: str) -> None:
+    assert main([word, "f.py"]) == 2
+    said = f"expected one of run, check, compat, auth, dkim, dmarc, srs, help, found {word!r}{hint}"
+    assert capsys.readouterr() == ("", f"aiomilter: argument COMMAND: {said}; see 'aiomilter --help'\n")
 
 
 @pytest.mark.parametrize("option", ["--listen", "--smtp"])
@@ -696,6 +719,19 @@ def test_warnings_are_records_of_one_line(start: Start, tmp_path: Path) -> None:
 def test_a_log_record_is_one_line_whatever_it_says() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"
+
+
+def test_a_traceback_in_the_log_ends_at_the_line_of_the_filter_that_ours_refused() -> None:
+    try:
+        header_name("a b")
+    except LocalProtocolError:
+        shown = OneLine().formatException(sys.exc_info())
+    assert shown.count('  File "') == 1
+    assert 'header_name("a b")' in shown
+    try:
+        json.loads("{")
+    except ValueError:
+        assert "json/decoder.py" in OneLine().formatException(sys.exc_info())
 
 
 def given_to_serve(*arguments: str) -> dict[str, object]:

@@ -86,7 +86,11 @@ ROOMS: Final = [
     "auth/spf",
     "observe/__init__",
     "observe/observer",
-    "testing/__init__",
+    *(
+        str(path.relative_to(ROOT / "aiomilter").with_suffix(""))
+        for room in ("_cli", "mta", "smtp", "testing")
+        for path in sorted((ROOT / "aiomilter" / room).glob("*.py"))
+    ),
 ]
 
 

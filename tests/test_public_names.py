@@ -10,7 +10,8 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
-    "auth": "Authentication Authenticator Chain ClientCheck MessageCheck",
+    "auth": "Authentication Authenticator ClientCheck MessageCheck",
+    "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
     "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
@@ -30,10 +31,20 @@ PROMISED: Final[Mapping[str, str]] = {
     "failures": "FailurePolicy",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
+    "mail.addresses": "MAX_ADDRESSES addresses",
+    "mail.encoding": "encoded_text",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
     "mail.socketmap": "Lookup Socketmap",
     "mail.srs": "Reason Rewriter SrsError read_secrets",
+    "message": "Body Changes Field Headers Message MessageMilter Part ProtectedError StructureError",
     "options": "Options ServeOptions",
+    "policy": "Authenticated Caught Greylist Known KnownSenders Rate RateLimit RateState Reputation Seen Standing Traps",
+    "policy.known": "Authenticated Known KnownSenders",
+    "policy.reputation": "Reputation Standing",
+    "policy.traps": "Caught Traps",
+    "policy.greylist": "Greylist Seen general_sender",
+    "policy.rates": "OnFailure Rate RateLimit RateState",
+    "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",

@@ -1,4 +1,4 @@
-"""The command ``aiomilter auth``: where does a message come from, and if a signature fails, what exactly was hashed?"""
+"""The command ``aiomilter auth``: all checks of a message and, if a signature fails, what exactly was hashed."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ from aiomilter.mail.headers import Field, HeaderSection, split_message
 __all__ = ["add_parser"]
 
 _DESCRIPTION: Final = """\
-Check where messages come from: the reverse name of the client, SPF, DKIM and DMARC, one line for each finding, and the
+Check where messages come from: the reverse name of the client, SPF, DKIM, ARC and DMARC, one line for each finding, and the
 Authentication-Results field that a filter would add.  A signature that fails says why; with -v also which octets it
 covers, as they were hashed.
 
@@ -109,6 +109,8 @@ def _findings(found: Authentication, octets: bytes, verbose: int) -> Iterator[st
     else:
         yield _line("spf", "none", "not checked without --ip")
     yield from _signatures(found.dkim, octets, verbose)
+    arc = found.arc
+    yield _line("arc", arc.result, arc.problem or ", ".join(f"sealed by {each}" for each in arc.sealers))
     yield _line("dmarc", found.dmarc.result, _policy(found))
     for occurrence in reversed(found.forged):
         yield _line(

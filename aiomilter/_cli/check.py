@@ -207,7 +207,7 @@ class _Run:
             connected: CONNECT and HELO are played by it.
 
         Raises:
-            Trouble: A session cannot be opened, or a file not be read or written.
+            Trouble: The first session cannot be opened, or a file not be read or written.
         """
         rest = self._messages
         while (message := next(rest, None)) is not None:
@@ -219,7 +219,10 @@ class _Run:
                 self.play.failures.append(Failure("", f"{error}{self.hint}"))
                 break
             except Exception as error:  # noqa: BLE001  # the user's factory
-                raise trouble(error) from None
+                if not self.play.messages:
+                    raise trouble(error) from None
+                self.play.failures.append(Failure("", str(trouble(error)), own_traceback(error)))
+                break
             try:
                 if not await self._in_session(opened, rest, connected=connected):
                     break

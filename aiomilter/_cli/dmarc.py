@@ -1,4 +1,4 @@
-"""The command ``aiomilter dmarc``: what does a domain publish, and where was it found?"""
+"""The command ``aiomilter dmarc``: the DMARC policy of a domain, and where it was found."""
 
 import argparse
 import asyncio

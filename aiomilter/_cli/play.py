@@ -184,7 +184,9 @@ class PlayedMessage:
         self.content = replace(self.content, fields=(), body=b"")
         if self.delivered is not None:
             self.delivered = replace(self.delivered, octets=b"")
-        self.modifications = tuple(each for each in self.modifications if not isinstance(each, ReplaceBody))
+        self.modifications = tuple(
+            ReplaceBody(b"") if isinstance(each, ReplaceBody) else each for each in self.modifications
+        )
 
 
 @dataclass(slots=True)
@@ -244,17 +246,22 @@ async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
     scenario = play.scenario
     play.current, play.agreed = None, session.agreed
     stages = []
+    times: dict[Stage, float] = {}
     if not connected:
+        began = perf_counter()
         await session.connect(scenario.hostname, scenario.client)
+        times[Stage.CONNECT] = perf_counter() - began
         if session.decided is None:
+            began = perf_counter()
             await session.helo(scenario.helo)
+            times[Stage.HELO] = perf_counter() - began
     decided = session.decided
     for stage, what in ((Stage.CONNECT, f"{scenario.hostname} [{scenario.client}]"), (Stage.HELO, scenario.helo)):
         why = _unasked(session, stage)
         if decided and decided[0] < stage:
             why = "decided before"
         answer = decided[1] if decided and decided[0] is stage else CONTINUE
-        stages.append(PlayedStage(stage, what, None if why else answer, why))
+        stages.append(PlayedStage(stage, what, None if why else answer, why, seconds=times.get(stage)))
     play.connection = stages
 
 

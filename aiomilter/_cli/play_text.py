@@ -24,8 +24,8 @@ _MOST_LINES: Final = 4000
 """Lines that are compared: difflib's time grows with the square."""
 _MOST_FAILURES: Final = 20
 """Failures that are shown of many messages."""
-_SLOW: Final = 0.1
-"""Seconds from which on the time of a stage is shown."""
+_SLOW: Final = 0.5
+"""Seconds from which on the time of an answer is shown."""
 
 
 def report(play: Play, *, verbose: bool = False) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _actions(play: Play) -> str:
 def _stage(played: PlayedStage, *, verbose: bool = False) -> str:
     told = _short(played.what)
     answer = f"({played.why})" if played.answer is None else _answer(played.answer)
-    if played.seconds is not None and (verbose or played.seconds >= _SLOW):
+    if played.seconds is not None and (verbose or (played.answer is not None and played.seconds >= _SLOW)):
         answer = f"{answer:24} {played.seconds * 1000:.1f} ms"
     return f"{played.stage.name.lower():8} {told:{_COLUMN - 9}} {answer}".rstrip()
 

@@ -183,7 +183,7 @@ def _is_of_listening(error: OSError) -> bool:
 
 
 class _FilterServer(Server):
-    """A server that loads its filter and its certificate anew at each reload.
+    """A server that reloads its filter and its certificate.
 
     Args:
         loader: Has loaded its filter.
@@ -222,7 +222,7 @@ class _FilterServer(Server):
             self.observer.tell(Misuse(SERVER, what))
 
     async def reload(self, factory: Factory | None = None) -> None:
-        """Load the filter and the certificate anew for new connections; one that is given is not loaded.
+        """Reload the filter and the certificate for new connections; a factory that is given is used as it is.
 
         Raises:
             ReloadFailed: That failed.

@@ -1,4 +1,4 @@
-"""Where commands get their answers of DNS: the system's nameservers, others, or a zone file in their place."""
+"""Where commands get DNS answers from: the system's nameservers, other ones, or a zone file."""
 
 import argparse
 import contextlib
@@ -36,7 +36,9 @@ def add_dns_options(parser: argparse.ArgumentParser) -> None:
         help="ask this nameserver, as in 192.0.2.53 or [2001:db8::1]:5353; repeatable",
     )
     group.add_argument(
-        "--zone", metavar="FILE", help="ask nobody: answer from this file of records, in the form that BIND reads"
+        "--zone",
+        metavar="FILE",
+        help="answer from this file of records, in the form that BIND reads, without a nameserver",
     )
 
 

@@ -1,9 +1,10 @@
-"""Everything that is known of where one message comes from, as a value."""
+"""The results of all checks of one message, as a value."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
+from aiomilter.auth.arc import Chain
 from aiomilter.auth.dkim import Signature, method_results
 from aiomilter.auth.dmarc import Disposition, DmarcRecord, DmarcResult, Override, SignatureResult
 from aiomilter.auth.iprev import IprevResult
@@ -11,9 +12,9 @@ from aiomilter.auth.results import AuthenticationResults, MethodResult
 from aiomilter.auth.spf import SpfResult
 from aiomilter.dns import IPAddress
 
-__all__ = ["METHODS", "Authentication", "Chain", "NoChain"]
+__all__ = ["METHODS", "Authentication"]
 
-METHODS: Final = ("iprev", "spf", "dkim", "dmarc")
+METHODS: Final = ("iprev", "spf", "dkim", "arc", "dmarc")
 """The methods there are, in the order they are written in."""
 
 _ORDER: Final = ("auth", "iprev", "spf", "dkim", "arc", "dmarc")
@@ -21,49 +22,19 @@ _ORDER: Final = ("auth", "iprev", "spf", "dkim", "arc", "dmarc")
 _MAX_SIZE: Final = 4096
 
 
-class Chain(Protocol):
-    """What is known of a message's ARC chain."""
-
-    @property
-    def result(self) -> str:
-        """The result: none, pass or fail."""
-        ...
-
-    @property
-    def temporary(self) -> bool:
-        """Whether the result is fail because DNS did not answer."""
-        ...
-
-    def method_result(self) -> MethodResult:
-        """Return the part that ARC has in an Authentication-Results header field."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoChain:
-    """The chain of a message whose ARC fields were not looked at."""
-
-    result: str = "none"
-    temporary: bool = False
-
-    def method_result(self) -> MethodResult:
-        """Return the part that ARC has in an Authentication-Results header field."""
-        return MethodResult("arc", "none")
-
-
-_NO_CHAIN: Final = NoChain()
+_NO_CHAIN: Final = Chain("none")
 _NO_DMARC: Final = DmarcResult("none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """What one message's client, sender, signatures and author are worth.
+    """The results of all checks of one message.
 
-    What was not asked for has the result "none".
+    A check that was not made has the result "none".
 
     Args:
         authserv_id: Our name.
-        methods: What was looked at, of "iprev", "spf", "dkim" and "dmarc".
+        methods: The checks that were made, of "iprev", "spf", "dkim", "arc" and "dmarc".
         ip: The address of the client that counts: behind a relay of ours, the one that it names; None if it is not known.
         sender_domain: The domain of the envelope sender; "" for the null sender.
         iprev: The client's reverse name.
@@ -89,7 +60,7 @@ class Authentication:
 
     @property
     def temporary(self) -> bool:
-        """Whether something might be another result in a while: DNS did not answer."""
+        """Whether DNS did not answer, so that another result may come later."""
         every = (self.iprev.result, self.spf.result, self.dmarc.result, *(each.result for each in self.dkim))
         return "temperror" in every or self.arc.temporary
 
@@ -112,7 +83,9 @@ class Authentication:
         if "spf" in self.methods:
             others.append(self.spf.method_result())
         if "arc" in self.methods:
-            others.append(self.arc.method_result())
+            # The client matters to whoever reads of a chain.
+            address = str(self.ip) if self.ip is not None and self.arc.result != "none" else None
+            others.append(self.arc.method_result(address))
         if "dmarc" in self.methods:
             others.append(self.dmarc.method_result())
         signatures = method_results(self.dkim) if "dkim" in self.methods else ()

@@ -1,6 +1,6 @@
-"""Whom a relay of ours has taken a message from: what the Received field it added says.
+"""The SMTP client that one of our relays took a message from, read from the Received field that the relay added.
 
-Only the topmost field is read, and only of a client that is known to be such a relay: anybody can write the others.
+The topmost field counts, and only in mail of a known relay: anybody can write the others.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What is asked for early and wanted late: tasks that nobody has to wait for, and a bound on the questions of a message."""
+"""Results that are asked for early and needed late, and a bound on the DNS questions of a message."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 from aiomilter.dns import Answer, RdType, Resolver
 from aiomilter.exceptions import ResolverError
 
-__all__ = ["BoundedResolver", "Pending"]
+__all__ = ["BoundedResolver", "Pending", "until"]
 
 Found = TypeVar("Found")
 
@@ -36,13 +36,13 @@ class BoundedResolver:
 
 
 class Pending(Generic[Found]):
-    """A result that is being found out.
+    """A result that a task is working out.
 
-    Whoever waits for it may give up without it being given up, and any number may wait.
+    Any number of callers may wait for it; cancelling one of them does not cancel the task.
 
     Args:
-        work: What finds it out; begun at once.  None where there is nothing to find out.
-        otherwise: The result if there is nothing to find out, or it is given up.
+        work: Works it out; started at once.  None if there is nothing to do.
+        otherwise: The result if there is nothing to do, or the task was cancelled.
     """
 
     __slots__ = ("_task", "otherwise")
@@ -50,6 +50,11 @@ class Pending(Generic[Found]):
     def __init__(self, work: Coroutine[Any, Any, Found] | None, otherwise: Found) -> None:
         self.otherwise: Found = otherwise
         self._task = None if work is None else asyncio.get_running_loop().create_task(work)
+
+    @property
+    def task(self) -> "asyncio.Task[Found] | None":
+        """The task, if there is one that has not ended."""
+        return None if self._task is None or self._task.done() else self._task
 
     async def get(self) -> Found:
         """Wait for the result."""
@@ -65,6 +70,13 @@ class Pending(Generic[Found]):
         return task.result() if task.done() else late
 
     def cancel(self) -> None:
-        """Give it up."""
+        """Cancel the task."""
         if self._task is not None:
             self._task.cancel()
+
+
+async def until(end: float, *waited: Pending[Any]) -> None:
+    """Wait until all of some results are there, or a time of the event loop's clock has come."""
+    tasks = [each.task for each in waited if each.task is not None]
+    if tasks:
+        await asyncio.wait(tasks, timeout=max(0.0, end - asyncio.get_running_loop().time()))

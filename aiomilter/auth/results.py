@@ -182,6 +182,8 @@ class _Parser:
         results: list[MethodResult] = []
         for _ in range(_MAX_RESULTS):
             reader.skip_semicolons()
+            if reader.ended():
+                break
             result = self._result()
             if result is not None:
                 results.append(result)

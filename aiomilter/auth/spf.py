@@ -76,10 +76,10 @@ class SpfResult:
 
     @property
     def authenticated_domain(self) -> str | None:
-        """The domain that this speaks for, with the null sender that of the HELO name; None if the result is not pass.
+        """The domain that passed, for the null sender that of the HELO name; None if the result is not pass.
 
-        What DMARC compares with the author's domain.  It has to be the result for the envelope sender: the HELO name of
-        mail that has a sender says nothing about the author.
+        DMARC compares it with the author's domain.  For that it must be the result for the envelope sender: if there is a
+        sender, the HELO name does not count.
 
         Source: RFC 9989 section 4.4.2; RFC 7208 section 2.4.
         """

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
@@ -11,11 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomilter.auth import Authentication, Authenticator, MessageCheck, dkim, dmarc
+from aiomilter.auth import Authentication, Authenticator, MessageCheck, arc, dkim, dmarc
+from aiomilter.auth._authentication import METHODS
+from aiomilter.auth._checks import _override
 from aiomilter.auth.results import MethodResult, Property, parse
+from aiomilter.dns import Answer, RdType
 from aiomilter.mail.headers import split_message
-from aiomilter.testing.resolver import HANG, TIMEOUT, ZoneResolver
+from aiomilter.testing.resolver import HANG, TIMEOUT, Trouble, ZoneResolver
 from tests.auth.dkim.made import MESSAGE, NOW, cut, key, signed
+from tests.conformance.test_arc_suite import cases
 
 ID: Final = "mx.example.net"
 ZONE: Final = """
@@ -71,6 +76,7 @@ GOOD: Final = (
     "\tspf=pass smtp.mailfrom=alice@example.com;\n"
     "\tdkim=pass (256-bit key) header.d=example.com header.i=@example.com header.s=ed25519 header.a=ed25519-sha256 "
     "header.b={b};\n"
+    "\tarc=none;\n"
     "\tdmarc=pass (p=reject dis=none) header.from=example.com policy.dmarc=reject"
 )
 
@@ -95,6 +101,41 @@ async def test_a_message_at_hand_gives_the_same() -> None:
     found = await made().check(SIGNED, ip="192.0.2.1", helo="mx.example.com", sender="alice@example.com")
 
     assert found == streamed
+
+
+async def test_no_body_is_kept() -> None:
+    chunk = b"0123456789 abcdef\r\n" * 3000
+    async with message_of(made()) as check:
+        feed(check, SIGNED)
+        check.body(chunk)
+        tracemalloc.start()
+        for _ in range(100):
+            check.body(chunk)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert kept < 200_000
+
+
+async def test_hanging_keys_hold_nothing_up() -> None:
+    """A message is done while fifty others wait for ten keys each."""
+    resolver = zone()
+    for number in range(10):
+        resolver.add(f"s{number}._domainkey.example.com", "TXT", HANG)
+    hanging = b"".join(SIGNED[: -len(MESSAGE)].replace(b"s=ed25519", b"s=s%d" % number) for number in range(10))
+    clients = [made(resolver).client("192.0.2.1") for _ in range(50)]
+    checks = [client.message(sender="alice@example.com", helo="mx.example.com") for client in clients]
+    for check in checks:
+        feed(check, hanging + MESSAGE)
+    async with message_of(made(resolver)) as check:
+        feed(check, SIGNED)
+        found = await check.finish()
+    assert sum(name.startswith("s") and "_domainkey" in name for name, _ in resolver.queries) == 500
+    for check, client in zip(checks, clients, strict=True):
+        check.cancel()
+        client.cancel()
+
+    assert found.dmarc.result == "pass"
 
 
 def test_all_checks_run_on_uvloop() -> None:
@@ -167,6 +208,7 @@ async def test_the_null_sender_is_checked_by_its_helo_name() -> None:
     found = await made().check(MESSAGE, ip="192.0.2.1", helo="mx.example.com", sender="")
 
     assert "spf=pass smtp.helo=mx.example.com" in str(found.results())
+    assert found.helo_spf == found.spf
     assert found.dmarc.aligned == ("spf",)
     assert found.sender_domain == ""
 
@@ -211,6 +253,70 @@ async def test_what_hangs_is_a_temperror_at_the_deadline(name: str, rdtype: str,
     assert tasks() == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "aligned"), [("example.com", ("dkim",)), (KEY.name, ("spf",))])
+async def test_one_that_hangs_does_not_matter_where_another_is_aligned(name: str, aligned: tuple[str, ...]) -> None:
+    """M-051."""
+    resolver = zone()
+    resolver._records[name, "TXT"] = HANG
+    async with message_of(made(resolver, key_timeout=60.0)) as check:
+        feed(check, SIGNED)
+        found = await check.finish(timeout=1.0)
+
+    assert (found.dmarc.result, found.dmarc.aligned, found.temporary) == ("pass", aligned, True)
+
+
+class Unhurried(ZoneResolver):
+    """Lets others have their turn before it answers."""
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        await asyncio.sleep(0)
+        return await super().lookup(name, rdtype)
+
+
+@pytest.mark.slow
+async def test_what_hangs_leaves_dmarc_the_time_for_its_own_questions() -> None:
+    """It has to walk up from the domain that has signed."""
+    below = key("ed25519", domain="a.example.com")
+    resolver = Unhurried(ZONE)
+    resolver.add(below.name, "TXT", below.record())
+    resolver._records["example.com", "TXT"] = HANG
+    signature = await dkim.sign(MESSAGE, [below], now=NOW)
+    async with message_of(made(resolver)) as check:
+        feed(check, signature + MESSAGE)
+        found = await check.finish(timeout=2.0)
+
+    assert (found.spf.result, found.dmarc.result, found.dmarc.aligned) == ("temperror", "pass", ("dkim",))
+
+
+async def test_the_end_may_be_asked_for_again() -> None:
+    async with message_of(made()) as check:
+        feed(check, SIGNED)
+
+        assert await check.finish() is await check.finish()
+
+
+async def test_a_field_behind_the_header_is_a_mistake() -> None:
+    async with message_of(made()) as check:
+        check.end_of_headers()
+        with pytest.raises(RuntimeError, match="before end_of_headers"):
+            check.header(b"X: y\r\n")
+
+
+async def test_what_comes_for_a_message_given_up_asks_nothing() -> None:
+    before = tasks()
+    resolver = zone()
+    async with message_of(made(resolver, methods=["dkim", "arc", "dmarc"])) as check:
+        check.header(b"From: a@example.com\r\n")
+        check.cancel()
+        check.end_of_headers()
+        check.body(b"x\r\n")
+        found = await check.finish()
+
+    assert (resolver.queries, tasks()) == ([], before)
+    assert (found.dkim, found.arc.result, found.dmarc.result) == ((), "none", "none")
+
+
 @pytest.mark.parametrize("name", ["example.com", KEY.name, "_dmarc.example.com"])
 async def test_dns_trouble_rejects_nothing(name: str) -> None:
     resolver = zone()
@@ -247,6 +353,50 @@ async def test_a_message_given_up_leaves_no_task(stage: int, turns: int) -> None
     assert tasks() == before
 
 
+async def test_a_relayed_message_given_up_leaves_no_task() -> None:
+    before = tasks()
+    resolver = zone()
+    for name, rdtype in (("1.2.0.192.in-addr.arpa", "PTR"), ("mx.example.com", "TXT")):
+        resolver._records[name, rdtype] = HANG
+    async with message_of(made(resolver, trusted_relays=["198.51.100.7"]), ip="198.51.100.7") as check:
+        feed(check, relayed(RECEIVED[0]))
+        await until(resolver, "mx.example.com")
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert tasks() == before
+
+
+class Late(ZoneResolver):
+    """Answers some names only once it is let."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(ZONE)
+        self.names = names
+        self.let = asyncio.Event()
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        answer = await super().lookup(name, rdtype)
+        if name in self.names:
+            await self.let.wait()
+        return answer
+
+
+@pytest.mark.parametrize(("name", "method"), [("1.2.0.192.in-addr.arpa", "iprev"), ("mx.example.com", "helo_spf")])
+async def test_the_end_waits_for_every_check(name: str, method: str) -> None:
+    resolver = Late(name)
+    async with message_of(made(resolver)) as check:
+        feed(check, MESSAGE)
+        finishing = asyncio.ensure_future(check.finish())
+        await until(resolver, "_dmarc.com")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        resolver.let.set()
+        found = await finishing
+
+    assert getattr(found, method).result == "pass"
+
+
 async def test_finish_that_is_cancelled_leaves_no_task() -> None:
     before = tasks()
     resolver = zone()
@@ -281,6 +431,7 @@ FORGED: Final = (
     b"Authentication-Results: mx.example.net; dkim=pass\r\n"
     b"X: y\r\n"
     b"authentication-results : MX.EXAMPLE.NET; dmarc=pass\r\n"
+    b"Authentication-Results-Original: mx.example.net; dkim=pass\r\n"
     b"ARC-Authentication-Results: i=1; mx.example.net; spf=pass\r\n"
     b"Authentication-Results: in.example.net; none\r\n"
 )
@@ -288,7 +439,7 @@ FORGED: Final = (
 
 @pytest.mark.parametrize(
     ("ids", "occurrences"),
-    [((ID,), (3, 2)), (("example.org",), ()), ((ID, "in.example.net"), (4, 3, 2)), ((".example.net",), (4, 3, 2))],
+    [((ID,), (3, 2)), (("example.org",), ()), ((ID, "in.example.net"), (4, 3, 2)), ((ID, ".example.net"), (4, 3, 2))],
 )
 async def test_fields_that_claim_to_be_ours_are_found(ids: tuple[str, ...], occurrences: tuple[int, ...]) -> None:
     """R-002, R-003."""
@@ -299,13 +450,34 @@ async def test_fields_that_claim_to_be_ours_are_found(ids: tuple[str, ...], occu
 
 
 async def test_fields_are_found_where_the_header_is_too_large_to_keep() -> None:
-    async with message_of(made()) as check:
+    resolver = zone()
+    async with message_of(made(resolver)) as check:
         check.header(b"X: " + b"x" * 5_000_000 + b"\r\n")
         feed(check, FORGED + MESSAGE)
         found = await check.finish()
 
     assert found.forged == (3, 2)
     assert (found.dmarc.result, found.dkim[0].result) == ("temperror", "temperror")
+    assert not any(name.startswith("_dmarc.") for name, _ in resolver.queries)
+
+
+async def test_a_message_at_hand_with_too_large_a_header_is_a_temperror() -> None:
+    found = await made().check(b"X: y\r\n" * 6000 + MESSAGE)
+
+    assert (found.dmarc.result, found.dkim[0].result) == ("temperror", "temperror")
+
+
+@pytest.mark.parametrize("name", ["1.2.0.192.in-addr.arpa", "mx.example.com"])
+async def test_a_check_of_a_message_at_hand_leaves_no_task(name: str) -> None:
+    before = tasks()
+    resolver = zone()
+    resolver._records[name, "TXT"] = resolver._records[name, "PTR"] = HANG
+
+    await made(resolver).check(SIGNED, ip="192.0.2.1", helo="mx.example.com", sender="a@example.com", timeout=0.05)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert tasks() == before
 
 
 async def test_a_client_may_have_names_of_its_own() -> None:
@@ -353,6 +525,7 @@ UNREADABLE: Final = [
     "from mx.example.com by relay.example.net",
     "from mx.example.com (mx.example.com [192.0.2.300]) by relay.example.net",
     "from mx.example.com (mx.example.com [192.0.2.1.9]) by relay.example.net",
+    "from mx.example.com (mx.example.com [192.0.2.1]x) by relay.example.net",
     "from mx.example.com (x) by relay.example.net (y [192.0.2.1])",
 ]
 
@@ -367,7 +540,7 @@ async def test_where_a_relay_names_no_client_it_is_not_judged(received: str) -> 
         found = await check.finish()
 
     assert [found.iprev.result, found.spf.result, found.helo_spf.result, found.dmarc.result] == ["none"] * 4
-    assert [each.method for each in found.results().results] == ["dkim"]
+    assert [each.method for each in found.results().results] == ["dkim", "arc"]
 
 
 async def test_a_client_without_an_address_is_not_judged() -> None:
@@ -375,7 +548,7 @@ async def test_a_client_without_an_address_is_not_judged() -> None:
         feed(check, MESSAGE)
         found = await check.finish()
 
-    assert str(found.results()) == f"{ID};\n\tdkim=none"
+    assert str(found.results()) == f"{ID};\n\tdkim=none;\n\tarc=none"
     assert (found.dmarc.disposition, found.dmarc_record()) == ("none", None)
 
 
@@ -383,17 +556,20 @@ async def test_a_message_at_hand_is_judged_by_its_signatures_where_no_client_is_
     found = await made().check(SIGNED)
 
     assert (found.dmarc.result, found.dmarc.aligned) == ("pass", ("dkim",))
-    assert [each.method for each in found.results().results] == ["dkim", "dmarc"]
+    assert found.dmarc_record() is None
+    assert [each.method for each in found.results().results] == ["dkim", "arc", "dmarc"]
 
 
-@pytest.mark.parametrize("methods", [(), ("iprev",), ("spf",), ("dkim",), ("dmarc",), ("spf", "dkim", "dmarc")])
+@pytest.mark.parametrize(
+    "methods", [(), ("iprev",), ("spf",), ("dkim",), ("arc",), ("dmarc",), ("spf", "dkim", "dmarc"), METHODS]
+)
 async def test_only_what_is_asked_for_is_looked_at(methods: tuple[str, ...]) -> None:
     resolver = zone()
 
     found = await made(resolver, methods=methods).check(SIGNED, ip="192.0.2.1", helo="h", sender="alice@example.com")
 
     assert [each.method for each in found.results().results] == list(methods)
-    assert bool(resolver.queries) == bool(methods)
+    assert bool(resolver.queries) == (methods not in ((), ("arc",)))
     if not methods:
         assert str(found.results()) == f"{ID}; none"  # R-006
 
@@ -401,8 +577,9 @@ async def test_only_what_is_asked_for_is_looked_at(methods: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ["arc"]}, "methods: expected some of iprev, spf, dkim, dmarc, found arc"),
+        ({"methods": ["dns"]}, "methods: expected some of iprev, spf, dkim, arc, dmarc, found dns"),
         ({"authserv_ids": ["a b"]}, "expected a name such as"),
+        ({"authserv_ids": [".example.net", ID]}, "authserv_ids: expected first the name that is written"),
         ({"trusted_relays": ["192.0.2.1/24"]}, "host bits"),
         ({"max_signatures": 0}, "max_signatures: expected 1 to 50"),
     ],
@@ -494,7 +671,7 @@ def test_the_field_is_bounded_and_the_best_signatures_stay(smtputf8: bool) -> No
     assert f"{13 - kept} more signatures" in written
     read = parse(written)
     assert read is not None
-    assert [each.method for each in read.results] == ["iprev", "spf", *["dkim"] * kept, "dmarc"]
+    assert [each.method for each in read.results] == ["iprev", "spf", *["dkim"] * kept, "arc", "dmarc"]
 
 
 def test_results_of_others_are_joined_in_order() -> None:
@@ -505,7 +682,85 @@ def test_results_of_others_are_joined_in_order() -> None:
     found = with_signatures().results("other.example", extra=[other, login])
 
     assert found.authserv_id == "other.example"
-    assert [each.method for each in found.results] == ["auth", "iprev", "spf", "dkim", "dmarc", "x-other"]
+    assert [each.method for each in found.results] == ["auth", "iprev", "spf", "dkim", "arc", "dmarc", "x-other"]
+
+
+FORWARDED: Final = next(case for case in cases("arc-draft-validation-tests.yml") if case.name == "cv_pass_i1_1")
+PUBLISHED: Final = "_dmarc.d1.example.org TXT v=DMARC1;p=reject\n"
+
+
+async def forwarded(
+    *sealers: str,
+    change: Callable[[bytes], bytes] = bytes,
+    trouble: Trouble | None = None,
+    timeout: float = 10.0,
+    policy: str = "",
+) -> Authentication:
+    """Return what is found of a message that was sealed by example.org, and whose author's domain publishes p=reject."""
+    resolver = ZoneResolver(PUBLISHED + policy)
+    for name, text in FORWARDED.records.items():
+        resolver.add(name, "TXT", trouble or text)
+    auth = made(resolver, trusted_sealers=sealers, key_timeout=60.0)
+    message = change(FORWARDED.message)
+    return await auth.check(message, ip="192.0.2.1", sender="list@example.org", timeout=timeout)
+
+
+async def test_a_chain_of_a_trusted_sealer_overrules_the_policy() -> None:
+    """A-023, M-070."""
+    found = await forwarded("other.example", "example.org")
+
+    assert (found.arc.result, found.dmarc.result, found.dmarc.policy) == ("pass", "fail", "reject")
+    assert found.dmarc.disposition == "none"
+    assert found.dmarc.override == dmarc.Override("local_policy", "arc=pass as[1].d=example.org as[1].s=dummy")
+    assert "arc=pass (i=1: example.org) smtp.remote-ip=192.0.2.1 header.oldest-pass=0;" in str(found.results())
+    record = found.dmarc_record()
+    assert record is not None
+    assert (record.disposition, record.reasons) == ("none", (found.dmarc.override,))
+
+
+@pytest.mark.parametrize(
+    ("sealers", "change"),
+    [
+        ((), bytes),
+        (("other.example",), bytes),
+        # The chain does not pass.
+        (("example.org",), lambda message: message + b"more\r\n"),
+    ],
+)
+async def test_any_other_chain_does_not(sealers: tuple[str, ...], change: Callable[[bytes], bytes]) -> None:
+    found = await forwarded(*sealers, change=change)
+
+    assert (found.dmarc.result, found.dmarc.disposition, found.dmarc.override) == ("fail", "reject", None)
+
+
+async def test_a_message_that_passes_needs_no_chain() -> None:
+    passing = "example.org TXT v=spf1 ip4:192.0.2.1 -all\n_dmarc.example.org TXT v=DMARC1;p=none\n"
+
+    found = await forwarded("example.org", policy=passing)
+
+    assert (found.dmarc.result, found.dmarc.override) == ("pass", None)
+
+
+@pytest.mark.parametrize(("said", "overrules"), [("dmarc=pass", True), ("spf=pass", True), ("dmarc=fail", False)])
+def test_a_sealer_that_saw_dmarc_fail_is_believed(said: str, overrules: bool) -> None:
+    sealed = arc.ChainSet(1, "example.org", "s", "none", "example.org", f"i=1; example.org; {said}")
+
+    assert bool(_override(arc.Chain("pass", 1, 0, (sealed,)), ("example.org",))) == overrules
+
+
+async def test_a_chain_whose_keys_hang_is_a_temporary_failure() -> None:
+    found = await forwarded("example.org", trouble=HANG, timeout=0.05)
+
+    assert (found.arc.result, found.arc.temporary, found.temporary) == ("fail", True, True)
+    assert found.dmarc.disposition == "none"
+
+
+@pytest.mark.parametrize(("sealer", "result"), [("example.org", "temperror"), ("other.example", "fail")])
+async def test_a_trusted_chain_that_cannot_be_checked_rejects_nothing(sealer: str, result: str) -> None:
+    found = await forwarded(sealer, trouble=TIMEOUT)
+
+    assert (found.arc.temporary, found.temporary, found.dmarc.result) == (True, True, result)
+    assert (found.dmarc.disposition == "none") == (result == "temperror")
 
 
 async def test_what_is_found_can_be_reported() -> None:

@@ -75,7 +75,7 @@ def test_the_rules_are_whole() -> None:
 @pytest.mark.parametrize("size", CHUNKS)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_messages_made_rule_by_rule(loop: str, size: int) -> None:
-    """Rules D-010 to D-121: the case's name says which."""
+    """The rule of each case stands with it."""
 
     async def whole() -> list[str]:
         return [wrong for case in RULES if (wrong := await played(case, zone_of(case), size))]

@@ -50,7 +50,7 @@ REFUSED: Final = Reply(550, "5.7.1", "rejected by the DMARC policy of example.co
 async def test_forged_mail_is_rejected_and_the_rest_is_marked(
     client: str, message: bytes, results: str, mta: Literal["postfix", "sendmail"]
 ) -> None:
-    """The signature covers a double blank behind a colon."""
+    """M-054, R-001: the signature covers a double blank behind a colon."""
     async with session(factory(), client=client, helo="mail.example.com", mta=mta) as s:
         outcome = await s.send(message, "alice@example.com", "bob@example.org")
 

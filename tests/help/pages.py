@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["PAGES", "ROOT", "Block", "commands", "literal", "prose", "python"]
+__all__ = ["PAGES", "ROOT", "Block", "blocks", "commands", "literal", "prose", "python"]
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final[dict[str, Path]] = {

@@ -66,9 +66,9 @@ async def sent(scene: Scene, octets: bytes, sender: str) -> str | Authentication
 @pytest.mark.parametrize(
     ("octets", "sender", "results"),
     [
-        (SIGNED, "a@other.example", "iprev=pass spf=none dkim=pass dmarc=pass"),
-        (message("spf.example"), "a@spf.example", "iprev=pass spf=pass dkim=none dmarc=pass"),
-        (message("other.example"), "", "iprev=pass spf=none dkim=none dmarc=none"),
+        (SIGNED, "a@other.example", "iprev=pass spf=none dkim=pass arc=none dmarc=pass"),
+        (message("spf.example"), "a@spf.example", "iprev=pass spf=pass dkim=none arc=none dmarc=pass"),
+        (message("other.example"), "", "iprev=pass spf=none dkim=none arc=none dmarc=none"),
     ],
 )
 async def test_mail_is_marked_once(scene: Scene, octets: bytes, sender: str, results: str) -> None:

@@ -3,6 +3,8 @@
 Source: RFC 6376 section 6.1.
 """
 
+import asyncio
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -15,13 +17,15 @@ from aiomilter.auth.dkim._record import KeyRecord
 from aiomilter.auth.dkim._signature import Result, Tags, Unusable
 from aiomilter.mail.headers import Field, HeaderSection
 
-__all__ = ["CanonicalHeader", "Policy", "Verdict", "check_body", "check_key", "check_times"]
+__all__ = ["CanonicalHeader", "Policy", "Verdict", "check_body", "check_digest", "check_key", "check_times"]
 
 _GRACE: Final = 60
 """Seconds that clocks of senders may be behind (x=)."""
 _SKEW: Final = 300
 """Seconds that clocks of senders may be ahead (t=)."""
 _LEAST_BITS: Final = 512
+_TURN: Final = 131_072
+"""Octets that are hashed before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,27 @@ class CanonicalHeader:
         fields = self.section.from_below(names, without=signature)
         return header_input([self.field(field, form) for field in fields], signature, form)
 
+    async def digest(self, algorithm: str, names: Iterable[str], signature: Field, form: Form) -> bytes:
+        """Return the hash that a signature is made of; in a large header others have their turn in between.
+
+        Args:
+            algorithm: Its name for :mod:`hashlib`.
+            names: See :meth:`input`, as the next two.
+            signature: Its own field.
+            form: The canonicalisation.
+        """
+        made = hashlib.new(algorithm, usedforsecurity=False)
+        waiting = 0
+        for field in self.section.from_below(names, without=signature):
+            octets = self.field(field, form)
+            made.update(octets)
+            waiting += len(octets)
+            if waiting > _TURN:
+                waiting = 0
+                await asyncio.sleep(0)
+        made.update(header_input((), signature, form))
+        return made.digest()
+
 
 def check_times(tags: Tags, policy: Policy, now: float) -> None:
     """Check when a signature was made and when it ends.
@@ -134,7 +159,11 @@ def check_key(tags: Tags, octets: bytes, records: Iterable[KeyRecord], policy: P
 
     Source: RFC 6376 sections 6.1.2 and 6.1.3.
     """
-    digest = digest_of(tags.hash_name, octets)
+    return check_digest(tags, digest_of(tags.hash_name, octets), records, policy)
+
+
+def check_digest(tags: Tags, digest: bytes, records: Iterable[KeyRecord], policy: Policy) -> Verdict:
+    """Check a signature whose hash is made already; see :func:`check_key`."""
     verdicts = [_check_with(record, tags, digest, policy) for record in records]
     # Of several, one whose key could be used says more than one whose key could not.
     for result in ("pass", "policy", "fail"):

@@ -1,8 +1,8 @@
-"""DMARC: may the domain in From have sent this, and what does it want done if not?  RFC 9989, with the tree walk.
+"""DMARC: does the domain in From agree with what SPF and DKIM have checked?  RFC 9989, with the tree walk.
 
 - :func:`evaluate`: the result for one message, from its From fields and the results of SPF and DKIM.
 - :func:`organizational_domain`, :func:`walk`: the tree walk by itself; :func:`parse`: one record.
-- :class:`DmarcRecord`, :func:`aggregate_xml`, :func:`report_destinations`: what domains want to be told of their mail.
+- :class:`DmarcRecord`, :func:`aggregate_xml`, :func:`report_destinations`: reports to domains about their mail.
 """
 
 from aiomilter.auth.dmarc._evaluation import (

@@ -1,8 +1,8 @@
-"""The Author Domains of a message: whose addresses its From fields hold, for every reader who may show one.
+"""The Author Domains of a message: the domains of all addresses that a mail program may show as its author.
 
-Readers differ, so nothing that one of them may take for an address is left out: an address without a comma before it,
-one before or behind angle brackets, one in a comment or quoted-string that is never closed.  Only what RFC 5322 says is
-no address is skipped: comments, quoted-strings, encoded words, names of groups, source routes.
+Mail programs differ, so whatever one of them may take for an address counts: an address without a comma before it, one
+before or after angle brackets, one in a comment or quoted-string that is never closed.  What RFC 5322 says is not an
+address is skipped: comments, quoted-strings, encoded words, names of groups, source routes.
 """
 
 import re
@@ -14,11 +14,12 @@ from aiomilter.dns import question_name
 
 __all__ = ["author_domains"]
 
-# Longer fields, with more in them, are nobody's honest work; each domain may cost an IDNA conversion.
+# Honest fields are far below these limits.
 _MAX_SIZE: Final = 65_536
-_MAX_TOKENS: Final = 4096
+_MAX_TOKENS: Final = 1024
 _MAX_DEPTH: Final = 16
-_MAX_DOMAINS: Final = 16
+# More than are ever evaluated; each may cost an IDNA conversion of some milliseconds.
+_MAX_DOMAINS: Final = 4
 
 _BLANKS: Final = r"[ \t\r\n]+"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
@@ -44,11 +45,11 @@ _END: Final = _Token("sign", "")
 
 
 class _Unreadable(Exception):
-    """Why a field has no authors that can be told; it never leaves this module."""
+    """Why a field cannot be read; it never leaves this module."""
 
 
 def author_domains(from_fields: Sequence[str]) -> tuple[str, ...] | str:
-    """Return the domains that the authors of a message have addresses of, or what is wrong with its From fields.
+    """Return the domains of the addresses in From, or what is wrong with the From fields.
 
     Args:
         from_fields: The value of each From field, folded or not.
@@ -63,13 +64,18 @@ def author_domains(from_fields: Sequence[str]) -> tuple[str, ...] | str:
     if len(field) > _MAX_SIZE:
         return f"From field of more than {_MAX_SIZE} characters"
     try:
-        written = dict.fromkeys(_addresses([*_tokens(field), _END]))
+        written = dict.fromkeys(map(_ascii_lower, _addresses([*_tokens(field), _END])))
         if len(written) > _MAX_DOMAINS:
             return f"From addresses of more than {_MAX_DOMAINS} domains"
         domains = tuple(dict.fromkeys(map(_domain_name, written)))
     except _Unreadable as problem:
         return str(problem)
     return domains or "From field without an address"
+
+
+def _ascii_lower(written: str) -> str:
+    """Return a domain in lower case if it is ASCII, so that other spellings of one do not count as more."""
+    return written.lower().removesuffix(".") if written.isascii() else written
 
 
 def _domain_name(written: str) -> str:
@@ -81,7 +87,7 @@ def _domain_name(written: str) -> str:
 
 def _addresses(tokens: Sequence[_Token]) -> Iterator[str]:
     """Yield the domain of each address, as written: one for each "@" that stands by itself."""
-    # What is open: an angle bracket without an address, one with its address, text behind brackets that were closed.
+    # empty: an angle bracket is open and holds no address yet; text: there is text behind a closed one.
     empty = angle = closed = text = False
     at = 0
     while True:
@@ -121,7 +127,7 @@ def _domain(tokens: Sequence[_Token], at: int) -> tuple[str, int]:
 
 
 def _tokens(field: str) -> Iterator[_Token]:
-    """Yield what is no comment and no blank; the route of an address goes, too."""
+    """Yield all tokens except comments, blanks and source routes."""
     at = depth = begin = 0
     pattern = _TOKEN
     for _ in range(_MAX_TOKENS):
@@ -129,7 +135,7 @@ def _tokens(field: str) -> Iterator[_Token]:
         if found is None and not depth:
             return
         if found is None or depth > _MAX_DEPTH:
-            # Never closed: its parenthesis is a sign like any other.
+            # It is never closed: its parenthesis is an ordinary sign.
             at, depth, pattern = begin, 0, _OPEN_TOKEN
             continue
         text = found[0]

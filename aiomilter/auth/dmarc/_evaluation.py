@@ -1,4 +1,4 @@
-"""Whether a message is what its From field says, and what the author's domain wants done with it if not.
+"""The evaluation of a message: whether SPF or a signature agrees with its From field, and what the domain asks for if not.
 
 Source: RFC 9989 sections 4.4, 4.10 and 5.3.
 """
@@ -36,7 +36,7 @@ Result: TypeAlias = Literal["none", "pass", "fail", "temperror", "permerror"]
 """The results of RFC 9989 section 4.11, as Authentication-Results has them."""
 
 OverrideType: TypeAlias = Literal["local_policy", "mailing_list", "other", "policy_test_mode", "trusted_forwarder"]
-"""Why something else was done than the domain wants, in the words of RFC 9990."""
+"""The kinds of reasons not to follow a policy, as RFC 9990 names them."""
 
 # Of one message there are a hundred questions at most, SPF's and DKIM's among them.
 MAX_LOOKUPS: Final = 60
@@ -47,7 +47,7 @@ _STRENGTH: Final = get_args(Disposition)
 
 
 class Signature(Protocol):
-    """What DMARC needs to know of one DKIM signature; :class:`aiomilter.auth.dkim.Signature` has it."""
+    """What DMARC needs to know about a DKIM signature; :class:`aiomilter.auth.dkim.Signature` has it."""
 
     @property
     def result(self) -> str:
@@ -61,7 +61,7 @@ class Signature(Protocol):
 
     @property
     def aligned_identifier(self) -> str | None:
-        """That domain if DMARC may take its word: the signature passes, and covers the whole message; else None."""
+        """That domain if the signature passes and covers the whole body; else None."""
         ...
 
 
@@ -75,11 +75,11 @@ class PublicSuffixes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is the receiver's to decide in DMARC.
+    """The receiver's choices in DMARC.
 
     Args:
-        several_authors: What becomes of a message with authors of several domains: ``"permerror"``; or ``"strictest"``,
-            each is evaluated (three at most) and the strictest policy of those that fail counts.
+        several_authors: The result for a message with authors of several domains: ``"permerror"``; or ``"strictest"``:
+            each domain is evaluated (three at most), and the strictest policy of those that fail counts.
         fallback: A public suffix list that says where the Organizational Domain is if no record on the way does
             (psd=y, psd=n), as in RFC 7489; None for the tree walk alone, as in RFC 9989.
 
@@ -96,11 +96,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Why something else was done with a message than its author's domain wants.
+    """The reason why a message was not treated as its author's domain asks.
 
     Args:
         type: The kind of reason.
-        comment: More about it; "" for nothing.
+        comment: More about it; "" for none.
 
     Source: RFC 9990 section 3.1.1.
     """
@@ -111,22 +111,22 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class DmarcResult:
-    """What DMARC says of one message.
+    """The result of DMARC for one message.
 
     Args:
-        result: pass: SPF or a signature speaks for the author's domain; fail: none does; none: the domain publishes no
-            policy; permerror: the From fields do not say who the author is; temperror: DNS could not say.
+        result: pass: SPF or a signature agrees with the author's domain; fail: none does; none: the domain publishes no
+            policy; permerror: the From fields name no author, or several; temperror: DNS did not answer.
         author_domain: The domain of the From field, A-labels; "" if there is none, or none that can be told.
         domain: The domain whose record was used: the author's or one above it; "" if none was.
         organizational_domain: The author's Organizational Domain; "" if it could not be found out.
-        policy: What the domain wants done with mail that fails, of p, sp and np the one for this author, and one level
+        policy: What the domain asks for if mail fails, the one of p, sp and np that is for this author, and one level
             less with t=y; None without a record.
-        aligned: What speaks for the author's domain: ``"spf"``, ``"dkim"``, both, or nothing.
-        aligned_signatures: The signatures that do so, by their places in those given.
+        aligned: What agrees with the author's domain: ``"spf"``, ``"dkim"``, both, or nothing.
+        aligned_signatures: The places of the signatures that agree, counted from 0 in those given.
         record: The record that was used, if one was.
         published: What ``policy`` would be without t=y.
         discovery_method: How the organizational_domain was found: by the tree walk, or by a public suffix list.
-        override: Why the policy is not to be followed; None if it is.
+        override: The reason not to follow the policy; None if there is none.
         problem: Why the result is none, temperror or permerror; or what is wrong with the record; "" otherwise.
     """
 
@@ -145,9 +145,9 @@ class DmarcResult:
 
     @property
     def disposition(self) -> Disposition:
-        """What the domain wants done with this message; "none" also where it passes, or an override was given.
+        """What the domain asks for this message; "none" if it passes, or if there is an override.
 
-        A published "reject" alone is no reason to reject: mailing lists break signatures.
+        Do not reject solely because of it: mailing lists break signatures.
 
         Source: RFC 9989 sections 5.4 and 7.4.
         """
@@ -186,15 +186,15 @@ async def evaluate(
 ) -> DmarcResult:
     """Evaluate DMARC for one message.
 
-    Whatever DNS or the message holds is a result, never an exception.  What is done with the message is the caller's:
+    Whatever DNS or the message holds is a result, never an exception.  What to do with the message is up to the caller:
     see :attr:`DmarcResult.disposition`.
 
     Args:
         from_fields: The values of all From fields, folded or not.
         spf: The result of SPF for the envelope sender; None if it was not checked.
         dkim: The results of all signatures.
-        resolver: Who answers the DNS questions.
-        policy: What is ours to decide; None for the defaults.
+        resolver: Answers the DNS questions.
+        policy: The receiver's choices; None for the defaults.
         timeout: Seconds for the whole; temperror after that.
     Returns:
         The result.
@@ -218,7 +218,7 @@ async def organizational_domain(domain: str, *, resolver: Resolver, policy: Poli
 
     Args:
         domain: The domain, in any letter case, with A-labels or U-labels.
-        resolver: Who answers the DNS questions, eight at most.
+        resolver: Answers the DNS questions, eight at most.
         policy: May name a public suffix list; None for the tree walk alone.
     Raises:
         AddressError: The domain is no domain name.
@@ -237,7 +237,7 @@ async def walk(domain: str, *, resolver: Resolver) -> Walk:
 
     Args:
         domain: The domain, in any letter case, with A-labels or U-labels.
-        resolver: Who answers the DNS questions, eight at most; what goes wrong there is in the last level.
+        resolver: Answers the DNS questions, eight at most; an error is in the last level.
     Raises:
         AddressError: The domain is no domain name.
 
@@ -250,12 +250,12 @@ async def walk(domain: str, *, resolver: Resolver) -> Walk:
 
 
 class Discovery:
-    """The evaluation of one message in two parts: what the header alone needs, and the rest once SPF and DKIM are known.
+    """The evaluation of one message in two parts: what needs the header alone, and the rest once SPF and DKIM are known.
 
     Args:
         from_fields: The values of all From fields.
-        resolver: Who answers the DNS questions.
-        policy: What is ours to decide; None for the defaults.
+        resolver: Answers the DNS questions.
+        policy: The receiver's choices; None for the defaults.
     """
 
     def __init__(self, from_fields: Sequence[str], resolver: Resolver, policy: Policy | None = None) -> None:
@@ -276,6 +276,11 @@ class Discovery:
         """Find the records of the author's domain and of those above it."""
         if not self._problem:
             self._walks = await self._lookups.walk(self._authors)
+
+    @property
+    def walked(self) -> bool:
+        """Whether :meth:`walk` has returned, or has nothing to do."""
+        return bool(self._problem or self._walks)
 
     async def result(self, spf: SpfResult | None, dkim: Sequence[Signature]) -> DmarcResult:
         """Return the result, once :meth:`walk` has returned."""
@@ -339,7 +344,7 @@ class Discovery:
     async def _aligned(
         self, base: DmarcResult, author: "_Author", spf: SpfResult | None, dkim: Sequence[Signature]
     ) -> DmarcResult:
-        """Return the result with what speaks for the author's domain; ``base`` if nothing does.
+        """Return the result with what agrees with the author's domain; ``base`` if nothing does.
 
         Source: RFC 9989 sections 4.4 and 5.3.5.
         """
@@ -352,7 +357,7 @@ class Discovery:
         if by_spf or by_dkim:
             aligned = ("spf",) * by_spf + ("dkim",) * bool(by_dkim)
             return replace(base, result="pass", aligned=aligned, aligned_signatures=by_dkim)
-        # These may be the author's, for all we know.
+        # It is not known whether these would have passed.
         unsure = [_Identifier(_name(each.domain), author.record.adkim) for each in dkim if each.result == "temperror"]
         if spf is not None and spf.result == "temperror":
             unsure.append(_Identifier(_name(spf.domain), author.record.aspf))
@@ -364,14 +369,14 @@ class Discovery:
 
 
 class _Identifier(NamedTuple):
-    """A domain that SPF or a signature speaks for, "" if none; and how closely it has to match."""
+    """A domain that SPF or a signature has checked, "" if none; and how closely it has to match."""
 
     domain: str
     mode: Alignment
 
 
 class _Author:
-    """Which domains are as good as the Author Domain.
+    """The Author Domain, and which other domains match it.
 
     Args:
         found: The walk up from the Author Domain.
@@ -388,7 +393,7 @@ class _Author:
         self._walks: dict[str, Walk] = {}
 
     async def learn(self, identifiers: Iterable[_Identifier], lookups: Lookups) -> None:
-        """Walk up from those domains whose Organizational Domain matters, and may be the author's.
+        """Walk up from the domains that may have the author's Organizational Domain, where that matters.
 
         Source: RFC 9989 section 4.10.2.
         """
@@ -400,7 +405,7 @@ class _Author:
             self._walks |= await lookups.walk([*dict.fromkeys(domains)][:_MAX_IDENTIFIERS])
 
     def matches(self, identifier: _Identifier) -> bool:
-        """Whether a domain is the author's, or has the same Organizational Domain where that is enough."""
+        """Whether a domain is the author's or, in relaxed mode, has the same Organizational Domain."""
         if identifier.domain == self._found.domain:
             return True
         if not self._in_question(identifier):
@@ -409,7 +414,7 @@ class _Author:
         return found is not None and not found.error and _organizational(found, self._policy) == self._organizational
 
     def doubt(self, identifiers: Iterable[_Identifier]) -> str:
-        """Return which error of DNS left it open whether one of some domains matches; "" if none did."""
+        """Return the DNS error because of which it is not known whether a domain matches; "" if there is none."""
         for each in filter(self._in_question, identifiers):
             if not self._organizational:
                 return self._found.error

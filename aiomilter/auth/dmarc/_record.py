@@ -12,7 +12,7 @@ from aiomilter.auth._structured import visible
 __all__ = ["Alignment", "Disposition", "Psd", "Record", "is_record", "parse", "read"]
 
 Disposition: TypeAlias = Literal["none", "quarantine", "reject"]
-"""What a domain wants done with mail that fails, weakest first."""
+"""What a domain asks for if its mail fails, weakest first."""
 
 Alignment: TypeAlias = Literal["r", "s"]
 """Relaxed: the same Organizational Domain; strict: the same domain."""
@@ -20,7 +20,7 @@ Alignment: TypeAlias = Literal["r", "s"]
 Psd: TypeAlias = Literal["y", "n", "u"]
 """``"y"``: a public suffix domain; ``"n"``: an Organizational Domain; ``"u"``: the record does not say."""
 
-# More are nobody's honest work: each costs a question and a report.
+# Each costs a DNS question and a report.
 _MAX_URIS: Final = 10
 
 _VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
@@ -35,17 +35,17 @@ class Record:
     """What one DMARC policy record says, with the defaults in place of what is missing or cannot be read.
 
     Args:
-        p: What the domain wants done with mail that fails.
-        sp: The same for subdomains; None where it says nothing.
-        np: The same for subdomains that do not exist; None where it says nothing.
+        p: What the domain asks for if its mail fails.
+        sp: The same for subdomains; None if it is missing.
+        np: The same for subdomains that do not exist; None if it is missing.
         adkim: How closely a signature's domain has to match: ``"r"`` or ``"s"``.
         aspf: The same for SPF.
         psd: ``"y"``: a public suffix domain; ``"n"``: an Organizational Domain; ``"u"``: it does not say.
-        testing: The policy is only tried (``t=y``): one level less is to be applied.
+        testing: Test mode (``t=y``): apply one level less.
         fo: When failure reports are wanted, a list of ``0 1 d s``.
         rua: Where aggregate reports are to go: URIs without sizes, those that are URIs, the first ten.
         ruf: The same for failure reports.
-        problem: What of the record cannot be used; "" if all can be.
+        problem: What is wrong with the record; "" if nothing is.
 
     Source: RFC 9989 section 4.7.
     """
@@ -69,7 +69,7 @@ def parse(text: bytes) -> Record | str:
     Args:
         text: The octets of one TXT record.
     Returns:
-        The record; or, as visible text, why this is none that could be applied.
+        The record; or the reason why it cannot be applied, as visible text.
 
     Source: RFC 9989 sections 4.7, 4.8 and 4.10.1.
     """
@@ -103,7 +103,7 @@ def read(text: bytes) -> tuple[Record, bool]:
     )
     if not problem:
         return record, True
-    # Whoever asks for reports gets to know of it by them.
+    # The domain's owner learns of it from the reports.
     problem += "; taken as p=none" if rua else ", and no address for reports"
     return replace(record, p="none", sp=None, np=None, problem=problem), bool(rua)
 

@@ -1,6 +1,6 @@
-"""Aggregate reports: one record a message, the report as XML, and who may be sent it.
+"""Aggregate reports: one record for each message, the report as XML, and where it may be sent.
 
-When reports are due, where records wait, and how mail is sent, is the caller's.
+When to report, where to store records, and how to send mail is up to the caller.
 
 Source: RFC 9990 sections 3.1, 3.5 and 4.
 """
@@ -62,9 +62,9 @@ class SignatureResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DmarcRecord:
-    """What the owner of a domain may be told of one message, or of ``count`` that were alike.
+    """What to report to a domain about one message, or about ``count`` equal ones.
 
-    Made by :meth:`of`; plain data, to be kept until a report is due.
+    Made by :meth:`of`.  Plain data, to be stored until a report is due.
 
     Args:
         source_ip: The client's address.
@@ -72,14 +72,14 @@ class DmarcRecord:
         envelope_from: The domain of the envelope sender; "" for the null sender, None if it is not known.
         domain: The domain that published the policy, to which the report goes.
         policy: The policy record.
-        published: What the policy wants done with a message like this that fails.
+        published: What the policy asks for if a message of this author fails.
         disposition: What was done.
-        dkim: Whether a signature speaks for the Author Domain.
-        spf: Whether SPF does.
-        signatures: The results of all signatures, those that speak for the Author Domain first.
+        dkim: Whether a signature agrees with the Author Domain.
+        spf: Whether SPF agrees with it.
+        signatures: The results of all signatures, those that agree with the Author Domain first.
         spf_domain: The domain that SPF checked; "" if it checked none.
         spf_result: Its result.
-        reasons: Why something else was done than the policy wants.
+        reasons: Why something else was done than the policy asks for.
         discovery_method: How the policy was found.
         count: The number of messages.
 
@@ -115,7 +115,7 @@ class DmarcRecord:
         done: Disposition | None = None,
         reasons: Iterable[Override] = (),
     ) -> "DmarcRecord | None":
-        """Return the record of a message, or None where no policy was found and nobody is to be told.
+        """Return the record of a message; None if its author's domain publishes no policy.
 
         Args:
             found: The result of DMARC.
@@ -124,8 +124,8 @@ class DmarcRecord:
             signatures: The results of all signatures, in the order that ``found`` was made from.
             spf_domain: The domain that SPF checked.
             spf_result: Its result.
-            done: What was done with a message that failed; None for what ``found`` says.
-            reasons: Why something else was done; the override in ``found``, and test mode, are added.
+            done: What was done with a message that failed; None for ``found.disposition``.
+            reasons: Why something else was done; an override in ``found``, and test mode, are added.
         """
         if found.record is None or found.published is None or found.result not in ("pass", "fail"):
             return None
@@ -175,18 +175,18 @@ def aggregate_xml(
 ) -> bytes:
     """Return an aggregate report as XML, in UTF-8.
 
-    Records that are alike become one row.  Where the policy has changed meanwhile, the one of the last record is shown.
+    Equal records become one row.  If the policy changed during the period, the report shows that of the last record.
 
     Args:
         records: The records of one policy domain, in the order of the messages; at least one.
-        org_name: Who reports.
-        email: Whom to ask about the report.
-        report_id: A name for the report that no other of ours has: letters, digits and most signs, with one "@" at most.
+        org_name: The name of the reporter.
+        email: The address for questions about the report.
+        report_id: A unique name: letters, digits and most signs, with one "@" at most.
         begin: Seconds since 1970 when the period began.
         end: Seconds since 1970 when it ended.
-        extra_contact_info: More about whom to ask.
-        errors: What was wrong with the policy record, for people.
-        generator: The program that made the report.
+        extra_contact_info: More about the contact.
+        errors: What was wrong with the policy record, as text; "" for what the record itself says.
+        generator: The program that makes the report.
     Raises:
         ValueError: There is no record, there are several policy domains, or the report_id is none.
 
@@ -305,7 +305,7 @@ def _optional(parent: Element, name: str, text: str) -> None:
 
 
 class Destination(NamedTuple):
-    """One address that a domain wants its aggregate reports sent to.
+    """One address that a domain asks to have its aggregate reports sent to.
 
     Args:
         uri: The URI as published.
@@ -321,15 +321,15 @@ class Destination(NamedTuple):
 
 
 async def report_destinations(record: Record, domain: str, resolver: Resolver) -> tuple[Destination, ...]:
-    """Return who may be sent the aggregate reports of a domain.
+    """Return where the aggregate reports of a domain may be sent.
 
-    An address in another organization's domain has to agree: by a TXT record that begins with ``v=DMARC1`` at
-    ``DOMAIN._report._dmarc.HOST``, in which that host may name another of its addresses.
+    Another organization has to agree: by a TXT record at ``DOMAIN._report._dmarc.HOST`` that begins with ``v=DMARC1``.  The
+    record may name another address at the same host.
 
     Args:
         record: The domain's policy record.
         domain: The domain that published it.
-        resolver: Who answers the DNS questions.
+        resolver: Answers the DNS questions.
     Returns:
         One for each URI of the record, in order; those with an address may be sent a report.
 

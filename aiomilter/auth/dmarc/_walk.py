@@ -1,4 +1,4 @@
-"""The tree walk: which records there are on the way from a domain up to its top, and what follows from them.
+"""The tree walk: the records on the way from a domain up to its top-level domain, and what follows from them.
 
 Source: RFC 9989 section 4.10.
 """
@@ -44,7 +44,7 @@ class Walk:
     Args:
         domain: Where it began.
         levels: The names that were asked, in order: the domain itself first; the last may have met an error.
-        skipped: Whether names between the first and the second were passed over, for there are too many.
+        skipped: Whether names between the first and the second were skipped, because the domain has too many labels.
     """
 
     domain: str
@@ -53,7 +53,7 @@ class Walk:
 
     @property
     def error(self) -> str:
-        """Why the walk did not come to its end; "" if it did."""
+        """Why the walk ended early: a DNS error; "" if there was none."""
         return self.levels[-1].error
 
     @property
@@ -73,7 +73,7 @@ class Walk:
 
     @property
     def policy(self) -> Level | None:
-        """Where the policy for the domain stands: there, at its Organizational Domain, or at its public suffix domain.
+        """The level with the policy for the domain: its own, that of its Organizational Domain, or of its public suffix domain.
 
         Source: RFC 9989 section 4.10.1.
         """
@@ -92,7 +92,7 @@ class Walk:
 
 
 class Lookups:
-    """The DNS questions of one evaluation: each name is asked once, and there are no more than so many."""
+    """The DNS questions of one evaluation: each name is asked once, and their number is bounded."""
 
     def __init__(self, resolver: Resolver, most: int) -> None:
         self._resolver = resolver
@@ -100,7 +100,7 @@ class Lookups:
         self._levels: dict[str, Level] = {}
 
     async def walk(self, domains: Iterable[str]) -> dict[str, Walk]:
-        """Walk up from each of some domains, a level of all of them at a time."""
+        """Walk up from several domains at once, level by level."""
         paths = {domain: _path(domain) for domain in domains}
         walked: dict[str, list[Level]] = {domain: [] for domain in paths}
         for at in range(_MAX_LEVELS):

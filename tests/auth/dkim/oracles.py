@@ -37,15 +37,15 @@ def mail_dkim(questions: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Ask Mail::DKIM, one process for all questions."""
     perl = needed("perl")
     needed("dkimproxy-verify", "libmail-dkim-perl")
-    return _asked([perl, str(_PERL)], questions)
+    return asked([perl, str(_PERL)], questions)
 
 
 def dkimpy(questions: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Ask dkimpy, one process for all questions."""
-    return _asked([sys.executable, "-W", "ignore", str(_DKIMPY)], questions)
+    return asked([sys.executable, "-W", "ignore", str(_DKIMPY)], questions)
 
 
-def _asked(command: Sequence[str], questions: Sequence[dict[str, Any]]) -> list[list[str]]:
+def asked(command: Sequence[str], questions: Sequence[dict[str, Any]]) -> list[list[str]]:
     lines = "".join(json.dumps(question) + "\n" for question in questions)
     run = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -1,6 +1,7 @@
 """OpenDKIM, Mail::DKIM and dkimpy verify what we sign, and we verify what they sign."""
 
 import itertools
+import random
 import re
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 import pytest
 
 from aiomilter.auth import dkim
-from tests.auth.dkim.made import MESSAGES, key, signed, verified
+from tests.auth.dkim.made import HEADER, MESSAGES, key, signed, verified
 from tests.auth.dkim.oracles import (
     Verified,
     dkimpy,
@@ -110,3 +111,27 @@ async def test_we_verify_what_opendkim_signs(form: str, tmp_path: Path) -> None:
     ]
     found = opendkim_signs(tmp_path, [without_blanks(MESSAGES[name]) for name in NAMES], *settings)
     assert await wrong(found, [(form, name, made_with) for name in NAMES], plain=True) == []
+
+
+def odd(number: int) -> bytes:
+    """Return a message made by chance: folds, runs of blanks, lines of blanks, names in any letter case."""
+    chance = random.Random(number)
+
+    def some(*parts: bytes, most: int) -> bytes:
+        return b"".join(chance.choices(parts, k=chance.randrange(most)))
+
+    names = chance.choices([b"Subject", b"TO", b"cc", b"X-Odd", b"Reply-To"], k=chance.randrange(6))
+    values = [some(b"a", b"B;", b" ", b"  ", b"\t", b"\r\n x", b"\xc3\xa9", b":", most=9) for _ in names]
+    fields = [name + b":" + value + b"\r\n" for name, value in zip(names, values, strict=True)]
+    body = some(b"a", b".", b" ", b"  ", b"\t", b"\r\n", b"\r\n\r\n", b" \r\n", b"\xff", most=20)
+    return HEADER + b"".join(fields) + b"\r\n" + body + b"\r\n"
+
+
+@pytest.mark.slow
+def test_odd_messages_verify_as_well() -> None:
+    made = []
+    for number in range(200):
+        options = dkim.Options(canonicalization=FORMS[number % 4], headers=[*dkim.SIGN, "X-Odd"])
+        made.append(to_verify(Verified(signed(odd(number), KEYS[0], options=options, now=time.time()), RECORDS)))
+    assert mail_dkim(made) == [["pass"]] * 200
+    assert dkimpy(made) == [["pass"]] * 200

@@ -188,6 +188,7 @@ async def test_calls_out_of_order_are_refused() -> None:
         signing.header(b"A: b\r\n")
 
 
+@pytest.mark.slow
 async def test_long_signing_is_done_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """D-076: more than 2,048 bits, and the fifth of one turn of the loop."""
     threads = 0

@@ -13,7 +13,7 @@ from aiomilter.auth.dkim import _crypto
 from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import Answer, RdType
 from aiomilter.exceptions import ResolverFailure
-from aiomilter.mail.headers import Field
+from aiomilter.mail.headers import Field, split_message
 from aiomilter.testing.resolver import HANG, TIMEOUT, ZoneResolver
 from tests.auth.dkim.made import HEADER, MESSAGE, NOW, cut, key, signed, verified, zone
 
@@ -110,7 +110,7 @@ CLAIMS: list[tuple[dict[str, str | None], str, str]] = [
     ({"a": "rsa-sha1"}, "policy", "the signature is made with SHA-1"),
     ({"c": "relaxed/"}, "neutral", "the signature's canonicalization is unknown"),
     ({"c": "relaxed/relaxed/relaxed"}, "neutral", "the signature's canonicalization is unknown"),
-    ({"q": "dns/other"}, "neutral", "the signature's key is not to be had by DNS"),
+    ({"q": "dns/other"}, "neutral", "the signature's key is not in DNS (q=)"),
     ({"b": "!"}, "neutral", "the signature is not base64"),
     ({"bh": "YQ"}, "neutral", "the signature is not base64"),
     ({"d": "exa mple.com"}, "neutral", "the signature's d= or s= is not a domain name"),
@@ -307,25 +307,41 @@ async def test_a_key_is_waited_for_as_long_as_is_told() -> None:
     assert (found.result, found.problem) == ("temperror", "no answer for the key in 0.01 s")
 
 
+def begun(resolver: ZoneResolver) -> dkim.Verifier:
+    """Return a verifier that has asked for the keys of both signatures."""
+    verifier = dkim.Verifier(resolver, now=NOW)
+    for field in split_message(SIGNED)[0]:
+        verifier.header(field.raw)
+    verifier.end_of_headers()
+    return verifier
+
+
 async def test_a_message_that_is_given_up_leaves_no_task() -> None:
     before = asyncio.all_tasks()
-    resolver = ZoneResolver({RSA.name: HANG, ED.name: HANG})
-    verifier = dkim.Verifier(resolver, now=NOW)
-    verifier.header(SIGNED.partition(b"DKIM-S")[2] and SIGNED.split(b"\r\nDKIM-Sig")[0])
-    verifier.end_of_headers()
+    verifier = begun(ZoneResolver({RSA.name: HANG, ED.name: HANG}))
     started = asyncio.all_tasks() - before
-    assert len(started) == 1
+    assert len(started) == 2
     verifier.cancel()
     await asyncio.wait(started)
-    # The same where it is cancelled while it waits.
-    waiting = asyncio.create_task(judged(SIGNED, resolver))
+    assert all(task.cancelled() for task in started)
+
+
+async def test_a_message_that_is_cancelled_while_it_waits_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    resolver = ZoneResolver({RSA.name: HANG, ED.name: HANG})
+    verifier = begun(resolver)
+    for chunk in cut(SIGNED, 1000):
+        verifier.body(chunk)
+    waiting = asyncio.create_task(verifier.finish())
     while len(resolver.queries) < 2:
         await asyncio.sleep(0)
+    started = asyncio.all_tasks() - before - {waiting}
+    assert len(started) == 2
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    while asyncio.all_tasks() != before:
-        await asyncio.sleep(0)
+    await asyncio.wait(started)
+    assert all(task.cancelled() for task in started)
 
 
 async def test_a_policy_is_within_bounds() -> None:

@@ -273,6 +273,7 @@ async def test_the_result_is_written_in_authentication_results(
 
 
 async def test_no_author_is_written_without_one() -> None:
+    """R-005."""
     found = await evaluate(["x@a.example, y@\r\nb.example"], resolver=zone())
     written = str(AuthenticationResults("mx.example.net", (found.method_result(),)))
 

@@ -73,7 +73,7 @@ def names(xml: bytes) -> Iterator[str]:
 
 
 async def test_a_report_has_everything_in_its_place() -> None:
-    """M-074."""
+    """M-070, M-074."""
     made = await record(
         "p=reject; sp=quarantine; adkim=s; t=y; fo=1", "a.example.com", spf_domain="b.example", spf_result="softfail"
     )

@@ -1,0 +1,73 @@
+"""What stores know subjects by: hashes with a secret, so that no address stands in a store, and what is hashed."""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from aiomilter.mail.domain import ascii_name
+
+__all__ = ["Keys", "address", "network", "subject"]
+
+_ADDRESS: Final = re.compile("[0-9a-fA-F.:]{2,45}(?:%.*)?")
+_KIND: Final = re.compile("[a-z][a-z0-9_]{0,31}")
+
+
+class Keys:
+    """Makes keys of subjects.
+
+    Args:
+        secrets: The first one makes them; the others were used before.
+    """
+
+    def __init__(self, secrets: Iterable[bytes]) -> None:
+        self._secrets = tuple(secrets)
+        if not self._secrets or not all(len(secret) >= 16 for secret in self._secrets):
+            raise ValueError("keys: expected secrets of 16 octets or more")
+        self.each: Final = len(self._secrets)
+        """How many keys a subject has."""
+
+    def of(self, kind: str, *parts: str) -> Sequence[bytes]:
+        """Return the keys of a subject, the newest first: the kind, and 16 octets.
+
+        Parts are hashed with their lengths, so that none runs into the next.
+        """
+        if not _KIND.fullmatch(kind):
+            raise ValueError(f"expected a kind of lower-case letters, found {kind!r}")
+        text = "".join([f"{len(part)}:{part}" for part in (kind, *parts)])
+        message, name = text.encode("utf-8", "surrogatepass"), f"{kind}:".encode()
+        return [name + hmac.digest(secret, message, hashlib.sha256)[:16] for secret in self._secrets]
+
+
+def subject(text: str) -> str:
+    """Return a login or an address in the one form that is hashed: lower case, NFC, its domain as A-labels."""
+    text = text.strip().lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    local, at, domain = text.rpartition("@")
+    if not at:
+        return text
+    domain = domain.removesuffix(".")
+    return f"{local}@{domain if domain.isascii() else ascii_name(domain) or domain}"
+
+
+def address(ip: IPv4Address | IPv6Address | str) -> IPv4Address | IPv6Address | None:
+    """Return a client's address, a mapped one as IPv4; None if it is none."""
+    if isinstance(ip, str):
+        if not _ADDRESS.fullmatch(ip):
+            return None
+        try:
+            ip = ip_address(ip)
+        except ValueError:
+            return None
+    return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
+
+
+def network(ip: IPv4Address | IPv6Address, ipv4: int, ipv6: int) -> str:
+    """Return the network of a client, as text: of these lengths."""
+    if isinstance(ip, IPv4Address):
+        return str(IPv4Network((int(ip), ipv4), strict=False))
+    return str(IPv6Network((int(ip), ipv6), strict=False))

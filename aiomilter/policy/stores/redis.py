@@ -1,0 +1,246 @@
+"""A store in Redis or Valkey, for several machines: a step is one script, and time is the server's.
+
+Source: aiomilter/help/stores.rst.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, Sentinel, SentinelConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from aiomilter.exceptions import StoreError
+from aiomilter.policy.stores.operations import Op
+
+__all__ = ["RedisStore"]
+
+# The operations as aiomilter.policy.stores.operations has them.  ARGV: time or 0, operation, keys of a subject, mode, and the
+# operation's own.  A state is "EXPIRY A B C", with three numbers; Lua's are exact up to 2^53.  Redis removes a state a minute
+# after its end.
+SCRIPT: Final = """\
+local now, op, each, mode = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+local CAP = 2147483647
+local floor, max, min = math.floor, math.max, math.min
+local args = {}
+for i = 5, #ARGV do args[i - 4] = tonumber(ARGV[i]) end
+local found, places = {}, {}
+local subjects = #KEYS / each
+for s = 1, subjects do
+  found[s], places[s] = false, 0
+  for k = (s - 1) * each + 1, s * each do
+    local text = redis.call('GET', KEYS[k])
+    if text and not found[s] then
+      local e, a, b, c = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+      if e and tonumber(e) > now then
+        found[s] = {tonumber(e), tonumber(a), tonumber(b), tonumber(c)}
+        places[s] = k
+      end
+    end
+  end
+end
+local made, answer = {}, {}
+if op == 0 then
+  local cost, wait, before, after = args[1], nil, {}, {}
+  for s = 1, subjects do
+    before[s] = found[s] and max(now, found[s][2]) or now
+    after[s] = before[s] + cost * args[2 * s]
+    local over = after[s] - args[2 * s + 1] - now
+    wait = wait and max(wait, over) or over
+  end
+  local left, remaining = wait <= 0 and after or before, nil
+  for s = 1, subjects do
+    local one = floor((args[2 * s + 1] - (left[s] - now)) / args[2 * s])
+    remaining = remaining and min(remaining, one) or one
+    made[s] = wait <= 0 and {after[s], after[s], 0, 0} or found[s]
+  end
+  answer = {wait > 0 and 1 or 0, max(wait, 0), max(remaining, 0)}
+elseif op == 1 then
+  local half, keep, good, bad = args[1], args[2], args[3], args[4]
+  local seconds, a, b = floor(now / 1000000), 0, 0
+  if found[1] then
+    local passed = max(0, seconds - found[1][4])
+    local times, rest = 2 ^ min(floor(passed / half), 40), passed % half
+    a, b = floor(found[1][2] / times), floor(found[1][3] / times)
+    a, b = a - floor(a * rest / (2 * half)), b - floor(b * rest / (2 * half))
+  end
+  a, b = min(a + good, CAP), min(b + bad, CAP)
+  made[1] = {now + keep, a, b, seconds}
+  answer = {a, b}
+elseif op == 2 then
+  for s = 1, subjects do
+    local times = found[s] and found[s][2] or 0
+    made[s] = {now + args[1], min(times + 1, CAP), 0, 0}
+    answer[s] = times
+  end
+else
+  local delay, window, keep, often, number = args[1], args[2], args[3], args[4], args[5]
+  local client = subjects > number
+  local passes = client and found[number + 1] and found[number + 1][2] or 0
+  local known, any, first, wait, most = client and passes >= often, false, nil, nil, 0
+  local ripe = {}
+  for s = 1, number do
+    local way = found[s] or {now + window, now, 0, 0}
+    made[s] = way
+    ripe[s] = way[3] > 0 or now - way[2] >= delay
+    any = any or ripe[s]
+    first = first and min(first, way[2]) or way[2]
+    local one = way[2] + delay - now
+    wait = wait and min(wait, one) or one
+  end
+  if client then made[number + 1] = found[number + 1] end
+  if known or any then
+    for s = 1, number do
+      if ripe[s] then made[s] = {now + keep, made[s][2], min(made[s][3] + 1, CAP), 0} end
+      most = max(most, made[s][3])
+    end
+    if client then made[number + 1] = {now + keep, min(passes + 1, CAP), 0, 0} end
+    answer = {known and 2 or 1, 0, first, most}
+  else
+    answer = {0, wait, first, 0}
+  end
+end
+for s = 1, subjects do
+  local newest = (s - 1) * each + 1
+  if mode == 2 then
+    for k = newest, s * each do redis.call('DEL', KEYS[k]) end
+  elseif mode == 1 and made[s] and made[s] ~= found[s] then
+    local m = made[s]
+    local ttl = max(0, floor((m[1] - now) / 1000)) + 60000
+    redis.call('SET', KEYS[newest], string.format('%.0f %.0f %.0f %.0f', m[1], m[2], m[3], m[4]),
+      'PX', string.format('%.0f', ttl))
+    if places[s] ~= 0 and places[s] ~= newest then redis.call('DEL', KEYS[places[s]]) end
+  end
+end
+return answer
+"""
+_SHA: Final = hashlib.sha1(SCRIPT.encode("ascii")).hexdigest()
+"""The name that Redis has for it."""
+
+
+class RedisStore:
+    """Keeps states in Redis, under keys such as ``gate:rate_user:9f86...``.
+
+    Args:
+        hosts: Host and port of the server; of sentinels, if ``service`` is given.
+        path: Of a UNIX-domain socket, instead of hosts.
+        database: Its number.
+        username: Of the ACL; None for the default user.
+        password: None for none.
+        tls: Whether to speak TLS.
+        service: What the sentinels call the primary.
+        prefix: What its keys begin with.
+        timeout: Seconds that connecting, and an answer, may take.
+        max_connections: Steps at once; more wait for a connection.
+        clock: Replaces the server's time; microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[tuple[str, int]] = (),
+        *,
+        path: str | None = None,
+        database: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        tls: bool = False,
+        service: str | None = None,
+        prefix: str = "",
+        timeout: float = 0.5,
+        max_connections: int = 20,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._prefix = prefix.encode("utf-8")
+        self._clock = clock
+        self._sentinel: Sentinel | None = None
+        options: dict[str, Any] = {
+            "db": database,
+            "username": username,
+            "password": password,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            # No HELLO and no CLIENT SETINFO, for which a user would need more rights.
+            "protocol": 2,
+            "driver_info": None,
+            # It would wait, and ask again, for longer than a mail server has patience.
+            "retry": Retry(NoBackoff(), 0),
+        }
+        pool: ConnectionPool
+        if service is not None:
+            settings = {
+                "socket_timeout": timeout / 2,
+                "socket_connect_timeout": timeout / 2,
+                "retry": Retry(NoBackoff(), 0),
+            }
+            self._sentinel = Sentinel(list(hosts), sentinel_kwargs=settings)  # type: ignore[no-untyped-call]  # redis-py has no types here
+            options["ssl"] = tls
+            pool = SentinelConnectionPool(service, self._sentinel, max_connections=max_connections, **options)  # type: ignore[no-untyped-call]  # nor here
+        elif path is not None:
+            from redis.asyncio import UnixDomainSocketConnection
+
+            pool = BlockingConnectionPool(
+                max_connections, timeout, connection_class=UnixDomainSocketConnection, path=path, **options
+            )
+        else:
+            from redis.asyncio import Connection, SSLConnection
+
+            ((host, port),) = hosts
+            pool = BlockingConnectionPool(
+                max_connections,
+                timeout,
+                connection_class=SSLConnection if tls else Connection,
+                host=host,
+                port=port,
+                **options,
+            )
+        self._client = Redis.from_pool(pool)
+
+    async def step(self, op: Op, keys: Sequence[bytes], args: Sequence[int]) -> Sequence[int]:
+        """Do one step.
+
+        Raises:
+            StoreError: The server cannot be reached, or says why not.
+        """
+        names = [self._prefix + key[:-16] + key[-16:].hex().encode("ascii") for key in keys]
+        now = 0 if self._clock is None else self._clock()
+        given = (len(names), *names, now, int(op), *map(int, args))  # the client writes an IntEnum by its name
+        try:
+            try:
+                answer: list[int] = await self._call("EVALSHA", _SHA, *given)
+            except NoScriptError:
+                answer = await self._call("EVAL", SCRIPT, *given)
+        except (RedisError, OSError) as error:
+            raise StoreError(_text(error)) from None
+        return answer
+
+    async def _call(self, *command: Any) -> Any:
+        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+    async def ready(self) -> str | None:
+        """Return what keeps it from working; None if nothing does."""
+        try:
+            # Of a password that is missing the server says so to a short command alone.
+            await self._call("GET", self._prefix)
+            await self.step(Op.PAIR, (), (1, 0, 0))
+        except (RedisError, OSError) as error:
+            return _text(error)
+        except StoreError as error:
+            return str(error)
+        return None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose(close_connection_pool=True)
+        for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
+            await sentinel.aclose(close_connection_pool=True)
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(f"Redis: {error or type(error).__name__}".split())[:300]

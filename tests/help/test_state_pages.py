@@ -1,0 +1,41 @@
+"""The pages on rates, greylisting, reputation and stores: their code runs."""
+
+import asyncio
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def names_of(page: str) -> dict[str, Any]:
+    """Run the Python of a page, and return what it defines."""
+    text = (resources.files("aiomilter") / "help" / f"{page}.rst").read_text("utf-8")
+    names: dict[str, Any] = {"__name__": page}
+    for block in re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", text, re.MULTILINE):
+        exec(re.sub("^    ", "", block, flags=re.MULTILINE), names)
+    return names
+
+
+def test_the_example_of_rates_does_what_it_says() -> None:
+    names = names_of("rates")
+    asyncio.run(names["test_the_fifty_first_recipient_has_to_wait"]())
+
+
+def test_the_example_of_a_greylist_does_what_it_says() -> None:
+    names = names_of("greylist")
+    asyncio.run(names["test_a_stranger_has_to_come_back"]())
+
+
+def test_the_example_of_reputation_does_what_it_says() -> None:
+    asyncio.run(names_of("reputation")["test_what_is_remembered"]())
+
+
+def test_the_example_of_stores_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(names_of("stores")["main"]())
+    assert capsys.readouterr() == ("RateState(exceeded=False, wait=0.0, remaining=199, problem='')\n", "")
+    assert (tmp_path / "state.db").exists()

@@ -1,0 +1,58 @@
+"""A private Redis, or Valkey, which speaks the same."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.interop.rigs.mta import GLANCE, RigError, free_port
+from tests.listening import listening_ports
+from tests.patience import PATIENCE
+from tests.programs import program
+
+
+class RedisServer:
+    """One server on loopback; it keeps nothing on disk unless told so."""
+
+    def __init__(self, *options: str, name: str = "redis-server") -> None:
+        self.port = free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._command = [program(name) or name, "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._command += ["--save", "", "--dir", str(self.directory), *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @staticmethod
+    def missing(name: str = "redis-server") -> str | None:
+        """What this machine lacks; None if nothing."""
+        return None if program(name) else f"{name} is not installed (Debian package {name})"
+
+    def start(self) -> None:
+        """Return when it listens."""
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=-3, stdout=log, stderr=-2, start_new_session=True)
+        deadline = time.monotonic() + PATIENCE
+        while self.port not in listening_ports():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RigError(f"redis does not listen\n{(self.directory / 'log').read_text()}")
+            time.sleep(GLANCE)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Stop it, have it go on, or end it."""
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+        if number in (signal.SIGTERM, signal.SIGKILL):
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End it and remove its directory."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self.directory)

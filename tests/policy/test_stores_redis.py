@@ -1,0 +1,229 @@
+"""A real Redis: what is kept in it, and each way in which it can fail; a step never takes longer than it may."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
+from aiomilter.policy.stores import GuardedStore, open_store
+from aiomilter.policy.stores.operations import SECOND
+from tests.interop.rigs.mta import free_port
+from tests.interop.rigs.redis import RedisServer
+from tests.listening import listening_ports
+from tests.patience import PATIENCE
+from tests.policy.test_stores import KEYS, note, passed_in_processes, planted, tell
+from tests.programs import need, program
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+SECRET = b"k" * 16
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Redis, for one test."""
+    need(RedisServer.missing())
+    running = RedisServer()
+    running.start()
+    yield running
+    running.stop()
+
+
+@asynccontextmanager
+async def opened(server: RedisServer, **options: Any) -> AsyncIterator[GuardedStore]:
+    """Open a store with all the patience there is, unless told otherwise."""
+    async with open_store(server.url, **{"keys": [SECRET], "timeout": PATIENCE, **options}) as store:
+        yield store
+
+
+def ask(server: RedisServer, *command: str) -> str:
+    done = subprocess.run(
+        [program("redis-cli") or "redis-cli", "-p", str(server.port), *command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+async def outcome(store: GuardedStore) -> str:
+    """Return what is wrong with a step; "" if nothing is."""
+    rates = RateLimit(store, {"client": Rate(1000, per=60)})
+    return (await rates.hit("client", "192.0.2.1")).problem
+
+
+async def test_keys_are_hashes_under_a_prefix_and_expire(server: RedisServer) -> None:
+    async with opened(server, prefix="gate:") as store:
+        assert await store.ready() is None
+        rates = RateLimit(store, {"user": Rate(200, per=3600, burst=50)})
+        assert (await rates.hit("user", "bob@example.org")).remaining == 49
+    (key,) = ask(server, "keys", "*").split()
+    assert key == f"gate:rate_user:{KEYS.of('rate_user', 'bob@example.org', '0')[0][-16:].hex()}"
+    assert 0 < int(ask(server, "pttl", key)) <= 78_000
+    assert "bob" not in ask(server, "get", key)
+
+
+async def test_no_address_stands_in_a_dump(server: RedisServer) -> None:
+    async with opened(server) as store:
+        policies = (
+            RateLimit(store, {"user": Rate(5, per=60)}),
+            Greylist(store),
+            KnownSenders(store),
+            Reputation(store),
+        )
+        for number in range(300):
+            await tell(number, *policies)
+    ask(server, "save")
+    octets = (server.directory / "dump.rdb").read_bytes()
+    assert len(octets) > 10_000
+    assert planted(octets) == []
+
+
+async def test_scripts_that_the_server_has_forgotten_are_sent_again(server: RedisServer) -> None:
+    async with opened(server) as store:
+        assert await outcome(store) == ""
+        ask(server, "script", "flush")
+        assert await outcome(store) == ""
+
+
+async def test_the_time_is_the_servers(server: RedisServer) -> None:
+    async with opened(server) as store:
+        await store.step(*note("a"))
+        (key,) = ask(server, "keys", "*").split()
+        seconds, microseconds = ask(server, "time").split()
+        now = int(seconds) * SECOND + int(microseconds)
+        assert now - PATIENCE * SECOND < int(ask(server, "get", key).split()[0]) - 100 * SECOND <= now
+
+
+@pytest.mark.parametrize("stop", ["hang", "end"])
+async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(server: RedisServer, stop: str) -> None:
+    async with opened(server, timeout=0.5) as store:
+        while await outcome(store):  # the first one connects, and on a busy machine that takes a while
+            await asyncio.sleep(0.1)
+        server.signal(signal.SIGSTOP if stop == "hang" else signal.SIGKILL)
+        found = [await outcome(store) for _ in range(3)]
+        assert all(found)
+        steps = store.store.step
+        store.store.step = pytest.fail  # type: ignore[method-assign, assignment]  # nobody may ask now
+        assert (await outcome(store)).startswith("the store is down: ")
+        store.store.step = steps  # type: ignore[method-assign]
+        if stop == "hang":
+            server.signal(signal.SIGCONT)
+        else:
+            server.start()
+        deadline = time.monotonic() + PATIENCE
+        while await outcome(store):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        assert store.problem == ""
+
+
+async def test_a_black_hole_costs_no_more_than_the_deadline() -> None:
+    """It takes connections, and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as hole:
+        url = f"redis://127.0.0.1:{hole.getsockname()[1]}"
+        async with open_store(url, keys=[SECRET], timeout=0.2) as store:
+            began = asyncio.get_running_loop().time()
+            assert await outcome(store) != ""
+            assert asyncio.get_running_loop().time() - began < PATIENCE / 10
+            assert str(await store.ready()) != "None"
+
+
+@pytest.mark.parametrize(
+    ("options", "url", "why"),
+    [
+        (("--requirepass", "right"), "", "Authentication required"),
+        (("--requirepass", "right"), ":wrong@", "invalid username-password pair"),
+        (("--maxmemory", "100kb", "--maxmemory-policy", "noeviction"), "", "maxmemory"),
+    ],
+)
+async def test_what_the_server_says_is_the_problem(options: tuple[str, ...], url: str, why: str) -> None:
+    need(RedisServer.missing())
+    server = RedisServer(*options)
+    server.start()
+    try:
+        where = f"redis://{url}127.0.0.1:{server.port}"
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE) as store:
+            found = [str(await store.ready()), await outcome(store)]
+            assert any(why in problem for problem in found)
+            assert "" not in found
+            assert not any("\n" in problem for problem in found)
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE, password="right") as store:
+            assert (await outcome(store) == "") is ("--requirepass" in options)
+    finally:
+        server.stop()
+
+
+async def test_a_user_may_be_allowed_no_more_than_it_needs() -> None:
+    need(RedisServer.missing())
+    rights = "on >right ~gate:* +get +set +del +time +eval +evalsha +select"
+    server = RedisServer("--user", "filter", *rights.split(), "--user", "default", "off")
+    server.start()
+    try:
+        where = f"redis://filter@127.0.0.1:{server.port}/2"
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE, prefix="gate:", password="right") as store:
+            assert await outcome(store) == ""
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE, prefix="other:", password="right") as store:
+            assert "NOPERM" in (said := await outcome(store)) or "permission" in said
+    finally:
+        server.stop()
+
+
+def test_of_four_processes_exactly_the_limit_passes(server: RedisServer) -> None:
+    url = f"{server.url}/3"
+    assert passed_in_processes(url) == (100, 0)
+
+
+async def test_sentinels_know_the_primary_and_its_successor() -> None:
+    need(RedisServer.missing())
+    primary, replica = RedisServer(), None
+    primary.start()
+    replica = RedisServer("--replicaof", "127.0.0.1", str(primary.port))
+    replica.start()
+    port = free_port()
+    configuration = primary.directory / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {primary.directory}\nsentinel monitor mail 127.0.0.1 {primary.port} 1\n"
+        "sentinel down-after-milliseconds mail 500\nsentinel failover-timeout mail 2000\n"
+    )
+    sentinel = subprocess.Popen(
+        [program("redis-server") or "", str(configuration), "--sentinel"], stdin=-3, stdout=-3, stderr=-3
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while port not in listening_ports():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        url = f"redis://127.0.0.1:{port}/1?sentinel=mail"
+        async with open_store(url, keys=[SECRET], timeout=2) as store:
+            while await outcome(store):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            while f"port={replica.port},state=online" not in ask(primary, "info", "replication"):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            while "num-slaves" not in (known := ask_sentinel(port)) or "num-slaves\n0" in known:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            primary.signal(signal.SIGKILL)
+            assert await outcome(store) != ""
+            while await outcome(store):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            assert ask(replica, "-n", "1", "keys", "*rate_client*").strip()
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+        primary.stop()
+        replica.stop()
+
+
+def ask_sentinel(port: int) -> str:
+    command = [program("redis-cli") or "", "-p", str(port), "sentinel", "master", "mail"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
