@@ -23,6 +23,7 @@ from aiomilter._serving.idle import IdleTimeouts
 from aiomilter._serving.lifespans import FactoryLifespans
 from aiomilter._serving.listeners import Listeners
 from aiomilter._serving.memory import MemoryLimit
+from aiomilter._serving.reach import COMMANDS, exposed, private, without_effect
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter._serving.shielded import finish, settle
 from aiomilter._serving.stall import StallWatch, watch
@@ -381,25 +382,18 @@ class Server:
         self._warn_of_no_effect()
 
     def _warn(self, bound: Bound) -> None:
-        """Warn that any host may connect, where that is so: a peer may claim that mail comes from anywhere."""
+        """Warn where any host may connect, or only one user."""
         options = self._options
         known = self._access.by_network or (options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED)
-        if bound.exposed and not known:
-            what = "reachable from other hosts without access control; set allowed_networks or ssl"
-            self.observer.tell(Misuse(self._where, f"{bound.name}: {what}"))
+        what = exposed(bound) if bound.exposed and not known else private(bound, options.socket_mode)
+        if what is not None:
+            self.observer.tell(Misuse(self._where, what))
 
     def _warn_of_no_effect(self) -> None:
-        """Warn of options on access that have no effect, since no socket is of their kind."""
-        options = self._options
-        local = [listener.bound.socket.family == socket.AF_UNIX for listener in self._listeners]
-        for name, given, kind, there in (
-            ("allowed_networks", options.allowed_networks, "TCP", not all(local)),
-            ("allowed_users", options.allowed_users, "UNIX-domain", any(local)),
-            ("allowed_groups", options.allowed_groups, "UNIX-domain", any(local)),
-            ("ssl", options.ssl, "TCP", not all(local)),
-        ):
-            if given is not None and not there:
-                self.observer.tell(Misuse(self._where, f"{name} has no effect: there is no {kind} socket"))
+        """Warn of options on access that have no effect."""
+        given = [name for name in COMMANDS if getattr(self._options, name) is not None]
+        for what in without_effect(given, [listener.bound for listener in self._listeners]):
+            self.observer.tell(Misuse(self._where, what))
 
     def _accepted(self, sock: socket.socket, name: Any, listener: str) -> None:
         """Have the event loop make a transport of a new connection, unless it is refused."""

@@ -28,6 +28,11 @@ LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
 }
 
 
+def apart_from_private(watcher: Watcher) -> list[str]:
+    """What a watcher heard, except that a socket is in a directory of this user's own, as pytest makes them."""
+    return [remark for remark in watcher.remarks if not remark.startswith("unix:")]
+
+
 def on(loop: str, main: Callable[[], Awaitable[None]]) -> None:
     """Run a test on a loop."""
 
@@ -72,7 +77,7 @@ def test_only_allowed_networks_may_connect(loop: str, networks: tuple[str, ...],
             assert not server._connections
 
     on(loop, main)
-    said = ["a connection was closed: 127.0.0.1 is not in allowed_networks"]
+    said = ["a connection was closed: 127.0.0.1 is not in allowed_networks (--allow-network)"]
     assert watcher.remarks == ([] if answered else said * 3)
 
 
@@ -92,7 +97,10 @@ def test_ipv4_on_a_socket_for_both_is_ipv4() -> None:
 
 def test_who_has_left_already_is_nobody() -> None:
     with socket.socket() as never_connected:
-        assert Access(("0.0.0.0/0",), None, None).refusal(never_connected) == "None is not in allowed_networks"
+        assert (
+            Access(("0.0.0.0/0",), None, None).refusal(never_connected)
+            == "None is not in allowed_networks (--allow-network)"
+        )
         assert peer_name(never_connected) == ""
 
 
@@ -184,7 +192,8 @@ def test_only_allowed_users_and_groups_may_connect(
                 assert await child == answered
 
     on(loop, main)
-    said = f"a connection was closed: user {uid} with group {gid} is not in allowed_users or allowed_groups"
+    not_in = "is not in allowed_users (--allow-user) or allowed_groups (--allow-group)"
+    said = f"a connection was closed: user {uid} with group {gid} {not_in}"
     assert watcher.remarks == ([] if answered else [said])
 
 
@@ -298,7 +307,7 @@ def test_tls(loop: str, ask: bool, known: bool, certificates: Path) -> None:
     on(loop, main)
     assert not watcher.failures
     assert len(watcher.remarks) == 2 * (ask and not known)
-    assert all(said.startswith("a new connection is lost: SSLError") for said in watcher.remarks)
+    assert all(said.startswith("a new connection is lost: TLS failed: ") for said in watcher.remarks)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -407,17 +416,32 @@ async def test_a_listener_that_anybody_may_use_says_so(
         options = {"ssl": of_server(certificates, ask=options["ssl"])}
     text = str(tmp_path / "x.sock") if socket_text == "unix" else socket_text
     async with serve(Milter, text, observer=watcher, **options) as server:
-        what = "reachable from other hosts without access control; set allowed_networks or ssl"
-        assert watcher.remarks == ([f"{server.addresses[0]}: {what}"] if said else [])
+        what = "reachable from other hosts without access control; set allowed_networks (--allow-network), or ssl with "
+        label = f"inet:{server.addresses[0].partition('@')[0].partition(':')[2]}"
+        assert apart_from_private(watcher) == (
+            [f"{label}: {what}client certificates (--tls-client-ca)"] if said else []
+        )
 
 
 @pytest.mark.parametrize(
     ("socket_texts", "options", "said"),
     [
-        (("tcp",), {"allowed_users": (4711,)}, ["allowed_users has no effect: there is no UNIX-domain socket"]),
-        (("tcp",), {"allowed_groups": (4711,)}, ["allowed_groups has no effect: there is no UNIX-domain socket"]),
-        (("unix",), {"allowed_networks": ("192.0.2.1",)}, ["allowed_networks has no effect: there is no TCP socket"]),
-        (("unix",), {"ssl": True}, ["ssl has no effect: there is no TCP socket"]),
+        (
+            ("tcp",),
+            {"allowed_users": (4711,)},
+            ["allowed_users (--allow-user) has no effect: there is no UNIX-domain socket"],
+        ),
+        (
+            ("tcp",),
+            {"allowed_groups": (4711,)},
+            ["allowed_groups (--allow-group) has no effect: there is no UNIX-domain socket"],
+        ),
+        (
+            ("unix",),
+            {"allowed_networks": ("192.0.2.1",)},
+            ["allowed_networks (--allow-network) has no effect: there is no TCP socket"],
+        ),
+        (("unix",), {"ssl": True}, ["ssl (--tls-certificate) has no effect: there is no TCP socket"]),
         (("tcp", "unix"), {"allowed_networks": ("192.0.2.1",), "allowed_users": (4711,), "ssl": True}, []),
     ],
 )
@@ -429,7 +453,7 @@ async def test_an_option_that_has_no_effect_is_said(
         options |= {"ssl": of_server(certificates, ask=True)}
     texts = [{"unix": str(tmp_path / "x.sock"), "tcp": "inet:0@127.0.0.1"}[text] for text in socket_texts]
     async with serve(Milter, *texts, observer=watcher, **options):
-        assert watcher.remarks == said
+        assert apart_from_private(watcher) == said
 
 
 # How many
@@ -552,7 +576,7 @@ def test_users_of_a_unix_socket_are_counted(loop: str, tmp_path: Path) -> None:
             writer.close()
 
     on(loop, main)
-    assert watcher.remarks == [
+    assert apart_from_private(watcher) == [
         f"1 connections of user {os.geteuid()} are open; answering TEMPFAIL to more of it (--max-connections-per-peer)"
     ]
 

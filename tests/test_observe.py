@@ -4,6 +4,8 @@ import ast
 import asyncio
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from inspect import isfunction, signature
@@ -42,6 +44,7 @@ from aiomilter.options import Options
 from aiomilter.server import Server
 from aiomilter.wire.events import BodyChunk, Header, Helo
 
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     DATA,
@@ -253,6 +256,31 @@ def test_nothing_is_made_for_nobody(caplog: pytest.LogCaptureFixture) -> None:
         assert not guard.debug
         guard.message_ended(lambda: pytest.fail("made an event for nobody"))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("set_up", "said"),
+    [
+        ("", "messages are not logged: call logging.basicConfig(level=logging.INFO) for a line per message\n"),
+        ("logging.basicConfig()", ""),
+        ("logging.getLogger('aiomilter').addHandler(logging.NullHandler())", ""),
+        ("OPTIONS['observer'] = Observer()", ""),
+    ],
+)
+def test_a_program_that_sets_up_no_logging_is_told_once_how(set_up: str, said: str) -> None:
+    """By run(), which would print nothing at all; here it ends at once, as it finds no address."""
+    program = f"""
+import logging
+from aiomilter import Milter, Observer, run
+OPTIONS = {{}}
+{set_up}
+try:
+    run(Milter, "inet:0@192.0.2.1", **OPTIONS)
+except OSError:
+    pass
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert (ran.stdout, ran.stderr) == ("", said)
 
 
 def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl as tls
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -31,6 +32,7 @@ async def connect(
     timeout: float = 30.0,
     macros: MacroValues = MappingProxyType({}),
     max_answer_size: int = 64 << 20,
+    ssl: tls.SSLContext | None = None,
 ) -> AsyncIterator[Session]:
     """Connect to a filter and negotiate; leaving the block sends QUIT, or closes at once if it is left by an exception.
 
@@ -43,21 +45,24 @@ async def connect(
         timeout: Seconds for the connection, and for each packet.
         macros: Values by stage.
         max_answer_size: Octets of one stage's answer.
+        ssl: A context of a client for a filter that speaks TLS, by TCP; None for no TLS.
 
     Raises:
-        AddressError: The text is not an address that can be connected to.
-        OSError: Nothing listens there; TimeoutError if nothing answers.
+        AddressError: The text is not an address that can be connected to, or not by TLS.
+        OSError: Nothing listens there; TimeoutError if nothing answers.  ssl.SSLError if TLS cannot be agreed on.
         RemoteProtocolError: The filter's answer to the offer is one that an MTA would not take.
     """
     where = parse(address)
     try:
         async with asyncio.timeout(timeout):
             match where:
+                case Unix() if ssl is not None:
+                    raise AddressError(f"milter to connect to by TLS: expected a port, found {address!r}")
                 case Unix(path):
                     reader, writer = await asyncio.open_unix_connection(path)
                 case Inet(host, port, family):
                     loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-                    reader, writer = await asyncio.open_connection(host or loopback, port, family=family)
+                    reader, writer = await asyncio.open_connection(host or loopback, port, family=family, ssl=ssl)
                 case _:
                     raise AddressError(f"milter to connect to: expected a path or a port, found {address!r}")
     except TimeoutError:

@@ -117,6 +117,8 @@ class SMTPSession(SMTP):
             timeout=limits.idle_timeout,
             data_size_limit=limits.max_message_size,
             enable_SMTPUTF8=True,
+            # None is offered; the log names those that are left.
+            auth_exclude_mechanism=("LOGIN", "PLAIN"),
             loop=asyncio.get_running_loop(),
         )
         self._front = owner
