@@ -31,6 +31,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "context": "edits",
         "failures": "wire",
         "handler": "context failures",
+        # Whole messages; neither the core nor ``aiomilter`` itself knows them.
+        "message": "handler mail",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
         "_option": "failures _serving",
@@ -72,6 +74,7 @@ THIRD_PARTY: Final = {
     "aiodns": "aiomilter.dns.aiodns",
     "pycares": "aiomilter.dns.aiodns",
     "redis": "aiomilter.policy.stores.redis",
+    "asyncpg": "aiomilter.policy.stores.postgresql",
     "prometheus_client": "aiomilter.observe.prometheus",
     "cryptography": "aiomilter.auth.dkim._crypto",
     # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.
@@ -107,7 +110,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
-        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",

@@ -2,9 +2,10 @@
 
 import argparse
 import contextlib
+import difflib
 import ipaddress
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from aiomilter._cli.terminal import safe
@@ -18,6 +19,7 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Re
 
 __all__ = [
     "Parser",
+    "did_you_mean",
     "file_mode",
     "group_number_of",
     "ip_address",
@@ -41,12 +43,30 @@ _ANSWERS: Final[Mapping[str, Response]] = {
 _STAGES: Final[Mapping[str, Stage]] = {stage.name.lower(): stage for stage in Stage}
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return how an error goes on about a misspelt word: "; did you mean --listen?", or "" where nothing is like it."""
+    # The time grows with the square of the length.
+    alike = difflib.get_close_matches(word, known, 1, cutoff=0.7) if len(word) <= 100 else []
+    return f"; did you mean {alike[0]}?" if alike else ""
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help keeps its line breaks."""
+    """A parser whose errors are one line with the mend, and whose help keeps its line breaks."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def option_hint(self, word: str) -> str:
+        """Return how the error about an unknown option goes on, given the option with or without its value."""
+        return did_you_mean(word.partition("=")[0], self._option_string_actions)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # Python's own words differ from version to version, and suggest nothing before 3.14.
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            hint = did_you_mean(str(value), names)
+            raise argparse.ArgumentError(action, f"expected one of {', '.join(names)}, found {value!r}{hint}")
 
     def error(self, message: str) -> NoReturn:
         """Print the error, and where the help is."""
@@ -161,7 +181,7 @@ def verdict_or_reply(text: str) -> Response:
         return Reply(given.code, given.enhanced, *given.lines)
     except MilterError:
         what = f"expected one of {names}, or a reply as in '451 4.3.0 Try again later', found {text!r}"
-        raise argparse.ArgumentTypeError(what) from None
+        raise argparse.ArgumentTypeError(what + did_you_mean(text, _ANSWERS)) from None
 
 
 def file_mode(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The pages on rates, on greylisting and on stores: their code runs."""
+"""The pages on rates, greylisting, reputation and stores: their code runs."""
 
 import asyncio
 import re
@@ -26,6 +26,10 @@ def test_the_example_of_rates_does_what_it_says() -> None:
 def test_the_example_of_a_greylist_does_what_it_says() -> None:
     names = names_of("greylist")
     asyncio.run(names["test_a_stranger_has_to_come_back"]())
+
+
+def test_the_example_of_reputation_does_what_it_says() -> None:
+    asyncio.run(names_of("reputation")["test_what_is_remembered"]())
 
 
 def test_the_example_of_stores_does_what_it_says(
