@@ -2,32 +2,41 @@
 
 A filter is a class with ``async def`` callbacks::
 
-    from aiomilter import REJECT, Context, Mail, Milter, Response, run
+    from aiomilter import REJECT, Context, EndOfMessageContext, Mail, Milter, Response, run
 
     class Tagging(Milter):
         async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
             return REJECT if mail.domain == "spam.example" else None
 
-        async def eom(self, ctx) -> None:
+        async def eom(self, ctx: EndOfMessageContext) -> None:
             ctx.add_header("X-Seen", ctx.helo)
 
     run(Tagging, "inet:8890@127.0.0.1")
+
+``aiomilter check FILE.py`` plays a message to it, ``aiomilter run FILE.py --listen inet:8890@127.0.0.1`` serves it with a
+log, and ``aiomilter help`` lists the manual.
+
+What to read next, in this order:
+
+- :class:`Milter`: the callbacks, when each is called and what its answers do.
+- :class:`Context`: the client, the envelope, the macros.  :class:`EndOfMessageContext`: the edits.
+- :class:`Reply` and :class:`Verdict`: the answers.  :class:`TemporaryFailure`: what to raise if a dependency is down.
+- :func:`run` serves a filter as a program, :func:`serve` inside one; both list all options.
+- :mod:`aiomilter.testing` plays SMTP sessions in tests; :mod:`aiomilter.mta` to a filter that listens somewhere.
+- :mod:`aiomilter.dns`, :mod:`aiomilter.auth`, :mod:`aiomilter.policy`: DNS, SPF, DNS lists, for any asyncio program.
+- :class:`Observer`: metrics.  :mod:`aiomilter.compat`: programs written for pymilter.
 
 The words used here, and in all names:
 
 - *MTA*: the mail server that asks.  *Filter*, also *milter*: what it asks.  *SMTP client*: who sends mail to the MTA.
 - *Stage*: a place in the order of an SMTP conversation (:class:`Stage`).  *Callback*: the method of a filter for a stage.
 - *Event*: what the MTA tells.  *Verdict*: CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, SKIP.  *Reply*: an SMTP reply with code,
-  enhanced code and text.  *Response*: a verdict or a reply.  *No-reply stage*: one that the MTA waits for no answer of.
+  enhanced code and text.  *Response*: a verdict or a reply.  *No-reply stage*: one whose answer the MTA does not wait for.
 - *Edit*: a change that is asked for at end of message; *modification*: its packet.  *Quarantine*: hold in the MTA's queue.
 - *Macro*: a value that the MTA gives with a stage.  *Path*: an address of the envelope as sent, brackets and all.
 - *Factory*: what makes filters; its *lifespan* is from being entered to being left.  *Handler*: what serves one connection.
 - *Drain*: take no new connections, let open sessions end.  *Stop*: drain, then close.  *Abort*: end a message without an
   answer.  *Close*: end a connection now.  *Reload*: new connections get filters of another lifespan.
-
-Where to go on: :class:`Milter` for the callbacks, :func:`serve` and :func:`run` to serve, ``aiomilter.testing`` for tests,
-``aiomilter.dns`` and ``aiomilter.auth`` for DNS and SPF, ``aiomilter.compat`` for programs written for pymilter,
-``aiomilter/help/protocol.rst`` for the protocol.
 """
 
 from types import FunctionType as _Function

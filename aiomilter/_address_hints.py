@@ -1,4 +1,4 @@
-"""What somebody has meant who wrote where a milter listens in a way that means nothing, or nothing for sure."""
+"""Guesses what a malformed or ambiguous socket address was meant to be."""
 
 import ipaddress
 import re
@@ -14,22 +14,22 @@ _LONGEST: Final = 1024
 """Characters that are worth a guess."""
 _SCHEME: Final = r"([a-z][a-z0-9+.-]*)(?:://|[:=]|\s+)(.*)"
 _SETTING: Final = r"\w+\s*=\s*(?=\w+:|/)"
-"""What stands before it in main.cf and sendmail.mc: ``smtpd_milters =``, ``S=``."""
+"""Its prefixes in main.cf and sendmail.mc: ``smtpd_milters =``, ``S=``."""
 _TCP: Final = frozenset({"inet", "tcp", "tcp4", "inet4", "ipv4", "ip", "http", "https", "smtp", "milter", "host"})
 _TCP6: Final = frozenset({"inet6", "tcp6", "ipv6", "ip6"})
 _UNIX: Final = frozenset({"unix", "local", "file", "path", "socket", "sock", "pipe"})
 _QUOTES: Final = (("{", "}"), ('"', '"'), ("'", "'"), ("<", ">"))
 _ALL: Final = ("", "*")
-"""Hosts that stand for all addresses of the machine."""
+"""Hosts that mean all addresses of the machine."""
 
 
 def meant(text: str) -> Iterator[str]:
-    """Yield what was perhaps meant, the likeliest first; not all of it is valid.
+    """Yield what may have been meant, the likeliest first; not all of it is valid.
 
-    Where a port is missing, ``PORT`` stands for it.
+    ``PORT`` stands for a missing port.
 
     Args:
-        text: What means nothing.
+        text: The malformed text.
     """
     if not text or len(text) > _LONGEST:
         return
@@ -53,7 +53,7 @@ def meant(text: str) -> Iterator[str]:
 
 
 def _cleaned(text: str) -> str:
-    """Return a text without what belongs to the file it was copied from, and with the digits of this world."""
+    """Return a text without the syntax of the file it was copied from, and with ASCII digits."""
     text = unicodedata.normalize("NFKC", text).strip()
     for opening, closing in _QUOTES:
         if text.startswith(opening) and text.endswith(closing):
@@ -65,11 +65,11 @@ def _cleaned(text: str) -> str:
 
 
 def _of_tcp(rest: str, *, six: bool, alone: bool) -> Iterator[str]:
-    """Yield endpoints that host and port may make, in whichever order they come.
+    """Yield endpoints of a host and a port, in either order.
 
     Args:
-        rest: What they are in.
-        six: Whether it was said to be IPv6.
+        rest: The text with both.
+        six: Whether the text says IPv6.
         alone: Whether one of them is enough.
     """
     rest = rest.strip().partition("/")[0]
@@ -109,7 +109,7 @@ def _pairs(rest: str, *, alone: bool) -> Iterator[tuple[str, str]]:
 
 
 def _ends_in_port(address: str) -> bool:
-    """Return whether an IPv6 address is one without its last part, too: somebody has left the brackets out."""
+    """Return whether an IPv6 address without its last part is one, too: the brackets were left out."""
     host, _, port = address.rpartition(":")
     return is_ipv6(host) and port.isdigit()
 

@@ -1,4 +1,4 @@
-"""What an option is: its kind, range and texts, as data.
+"""The description of an option: its kind, range and texts, as data.
 
 A table of options is a dataclass whose fields are made by :func:`option`.  Its checks, the arguments of the command line and
 the reference are made from the fields.
@@ -22,7 +22,7 @@ _MAX_MODE: Final = 0o777
 
 
 class Kind(Enum):
-    """What an option takes; each value of a table, a file or a command line is read and checked by its kind."""
+    """The type of an option; each value of a table, a file or a command line is read and checked by its kind."""
 
     DURATION = "a time in seconds, a float"
     DURATIONS = "a mapping of Stage to seconds"
@@ -43,7 +43,7 @@ class Kind(Enum):
 
 
 class Group(Enum):
-    """Which options are listed together; the value is the heading."""
+    """The group that an option is listed in; the value is the heading."""
 
     DEADLINES = "deadlines"
     FAILURES = "when things go wrong"
@@ -54,22 +54,23 @@ class Group(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known of an option besides its name, type and default.
+    """The description of an option, besides its name, type and default.
 
     The texts name other options in double backquotes.  They state neither the unit nor the default: both are added from the
     table.
 
     Args:
-        kind: What it takes.
-        group: Where it is listed.
+        kind: The type of its value.
+        group: The group it is listed in.
         help: What it is for, in a phrase without full stop.
         details: More sentences, for the reference; "" for none.
-        none: What None means; "" if the option does not take None.
+        none: The meaning of None; "" if the option does not take None.
         off: Whether the command line takes the word ``off`` for None.
         zero: Whether a number may be 0.
         maximum: The largest number; None for no limit.
         choices: The words of a CHOICE.
         by_client: Whether the command line also has an argument for each class of client.
+        common: Whether the short help of the command line lists it.
         command: The name on the command line, without the dashes; "" for the name of the field, None if only a program can set
             it.  Options that share a name are one argument.
         toml: The name in a file, as ``command``.
@@ -86,6 +87,7 @@ class Option:
     maximum: int | None = None
     choices: tuple[str, ...] = ()
     by_client: bool = False
+    common: bool = False
     command: str | None = ""
     toml: str | None = ""
 
@@ -121,7 +123,7 @@ def rows(table: type[Any]) -> tuple[Row, ...]:
 
 
 def check(table: Any) -> None:
-    """Check the values of a table by what its fields say.
+    """Check the values of a table by the descriptions of its fields.
 
     Raises:
         TypeError: A value is not what its option takes.

@@ -1,6 +1,7 @@
 """The reference of a table of options, written from the table."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -12,6 +13,7 @@ __all__ = ["documented", "reference", "shown"]
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 _WIDTH: Final = 128
+_ROLE: Final = re.compile(r":class:`([\w.]+)`")
 _UNITS: Final[Mapping[Kind, str]] = {
     Kind.DURATION: "seconds",
     Kind.DURATIONS: "seconds by stage",
@@ -77,5 +79,7 @@ def reference(table: type[Any]) -> str:
 
 def _definition(row: Row) -> str:
     command = f" (command line: ``--{row.command}``)" if row.command is not None else ""
-    wrapped = textwrap.wrap(_sentences(row), _WIDTH - 4, break_long_words=False, break_on_hyphens=False)
+    # A role of Sphinx, which plain reStructuredText does not know.
+    text = _ROLE.sub(r"``\1``", _sentences(row))
+    wrapped = textwrap.wrap(text, _WIDTH - 4, break_long_words=False, break_on_hyphens=False)
     return "\n    ".join([f"``{row.name}``{command}", *wrapped])

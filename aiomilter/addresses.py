@@ -1,4 +1,4 @@
-"""Where a milter listens or is found: libmilter's way of writing it, and Postfix's.
+"""Socket addresses of milters, in the syntax of libmilter and of Postfix.
 
 ========================================  ================================================
 ``inet:8890@127.0.0.1`` ``inet:8890``     libmilter and Sendmail; without host all addresses
@@ -9,8 +9,7 @@
 ``fd:NAME``                               one that systemd handed over, by its name; for a daemon only
 ========================================  ================================================
 
-Anything else is an error that says, where that can be told, what was meant: ``127.0.0.1:8890`` is told
-``inet:8890@127.0.0.1``.
+Anything else is an error that suggests what was meant, if possible: for ``127.0.0.1:8890`` it is ``inet:8890@127.0.0.1``.
 
 Source: libmilter/docs/smfi_setconn.html; postconf(5), smtpd_milters.
 """
@@ -28,7 +27,7 @@ __all__ = ["Address", "Inet", "Inherited", "Unix", "parse", "parse_all"]
 
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<literal>[^\]]+)\]|(?P<host>[^:\[\]@]+)):(?P<port>[^:@\[\]]+)")
 _NO_HOST: Final = re.compile(r"[\s\x00-\x20\x7f\[\]@/,;*\"'{}<>\\]")
-"""What no host name or address has in it."""
+"""Characters that are in no host name or address."""
 _MAX_FD: Final = 2**31 - 1
 _SHOWN: Final = 200
 """Characters of a text in errors, about."""
@@ -87,7 +86,7 @@ Address: TypeAlias = Inet | Unix | Inherited
 
 
 class _Unclear(Exception):
-    """A text names no endpoint; the message says what was expected.
+    """A text is not an endpoint; the message says what was expected.
 
     Args:
         expected: What.
@@ -103,8 +102,8 @@ def parse(text: str) -> Address:
     """Return the endpoint a text names.
 
     Raises:
-        AddressError: It names none; the message says what was expected.
-        TypeError: It is not a text.
+        AddressError: It is not an endpoint; the message says what was expected.
+        TypeError: It is not a str.
     """
     if not isinstance(cast(object, text), str):
         raise TypeError(f"socket: expected a text such as 'inet:8890@127.0.0.1', found {text!r:.{_SHOWN}}")
@@ -121,7 +120,7 @@ def parse(text: str) -> Address:
 
 
 def _is_right(text: str) -> bool:
-    """Return whether a text names an endpoint, and is fit to be shown."""
+    """Return whether a text names an endpoint, and can be shown."""
     try:
         _parsed(text.replace(":PORT", ":0"))
     except _Unclear:
@@ -151,7 +150,7 @@ def parse_all(texts: Iterable[str]) -> list[Address]:
     """Return the endpoints that texts name, to listen on all of them.
 
     Raises:
-        AddressError: A text names none, or one that is there already; only a port of the system's choice may be.
+        AddressError: A text is not an endpoint, or is a duplicate; only port 0 may be repeated.
     """
     found: list[Address] = []
     for text in texts:

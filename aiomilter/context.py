@@ -1,4 +1,4 @@
-"""What a callback sees and may do: the client, the envelope, the macros; and at end of message the edits."""
+"""The first argument of every callback: the client, the envelope, the macros; and at end of message the edits."""
 
 import difflib
 import re
@@ -20,7 +20,7 @@ class Auth:
 
     Args:
         login: The authenticated name, macro ``{auth_authen}``.
-        mechanism: The SASL mechanism, macro ``{auth_type}``; "" if the MTA does not tell.
+        mechanism: The SASL mechanism, macro ``{auth_type}``; "" if the MTA does not send it.
     """
 
     login: str
@@ -33,7 +33,7 @@ class TLS:
 
     Args:
         version: Such as ``TLSv1.3``, macro ``{tls_version}``.
-        cipher: Macro ``{cipher}``; "" if the MTA does not tell, as for all that follow.
+        cipher: Macro ``{cipher}``; "" if the MTA does not send it, as for the next three.
         bits: Macro ``{cipher_bits}``.
         cert_subject: Of the client's certificate, macro ``{cert_subject}``.
         cert_issuer: Macro ``{cert_issuer}``.
@@ -48,10 +48,10 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class MTA:
-    """Who is asking, as far as macro ``v`` tells.
+    """The MTA, as identified by its macro ``v``.
 
     Args:
-        kind: "unknown" where the MTA sends no ``v``, as Sendmail does unless configured or asked to.
+        kind: "unknown" if the MTA sends no ``v``; Sendmail sends it only if configured or asked to.
         version: Such as ``3.7.11``; "" if unknown.
         name: The MTA's host name, macro ``j``; "" if unknown.
     """
@@ -63,12 +63,12 @@ class MTA:
 
 _UNKNOWN_CLIENT: Final = Connect("")
 _NOBODY: Final = cast(list[Rcpt], ())
-"""Recipients where there is no message: one for all, and whoever adds one has an exception."""
+"""The recipients outside a message: one object for all contexts; adding to it raises."""
 _VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
 
 
-# Names of libmilter, other libraries and SMTP for what a context has under another name, or what is elsewhere; compared in
-# lower case, without underscores and "smfi".
+# Names of libmilter, other libraries and SMTP, and the names of ours that replace them; compared in lower case, without
+# underscores and "smfi".
 _ELSEWHERE: Final[Mapping[str, str]] = {
     "addheader": "ctx.add_header",
     "insheader": "ctx.insert_header",
@@ -119,10 +119,10 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 
 
 class Source(Protocol):
-    """Who knows what a context may be asked for beyond what came as an event."""
+    """Where a context gets what is not part of an event."""
 
     def macro(self, name: str) -> str | None:
-        """Return what the MTA sends under a name."""
+        """Return the value of a macro."""
 
     def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
@@ -162,7 +162,7 @@ class Transaction:
 
     @property
     def size(self) -> int:
-        """Octets of what is known of the SMTP client and the sender."""
+        """Octets of memory for the SMTP client and the sender."""
         size = len(self.client.hostname) + len(self.client.raw_address) + len(self.helo)
         if self.sender is not None:
             path, params = self.sender
@@ -170,7 +170,7 @@ class Transaction:
         return size
 
     def begin(self, sender: Mail | None) -> None:
-        """Start a message with a clean slate."""
+        """Start a message: forget everything of the one before."""
         if self.in_message:
             self._clear()
         self.sender = sender
@@ -199,7 +199,7 @@ class Transaction:
 
 
 class Context:
-    """What every callback gets first: who is speaking, and what the MTA sends.
+    """The first argument of every callback: the SMTP client, the message so far, and what the MTA sends.
 
     It is valid until the callback returns; a context kept for longer raises :class:`LocalProtocolError` on every use, since
     it would show another stage or another message.
@@ -212,7 +212,7 @@ class Context:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            """Say what to use instead; a type checker is not to know, so that it refuses the name."""
+            """Name the right attribute; hidden from type checkers, so that they refuse the name."""
             if name in EndOfMessageContext.__dict__:
                 raise AttributeError(f"{name}: edits are made in eom only, found it in another callback")
             door = _door(name)
@@ -229,7 +229,7 @@ class Context:
 
     @property
     def client(self) -> Connect:
-        """The SMTP client; host name "" and family UNKNOWN if the MTA has not told."""
+        """The SMTP client; host name "" and family UNKNOWN if the MTA has not sent them."""
         return self._live().client
 
     @property
@@ -274,7 +274,7 @@ class Context:
 
         Args:
             name: With or without braces: ``"{auth_type}"`` and ``"auth_type"`` are the same.
-            default: What to return where the MTA sent none.
+            default: What to return if the MTA sent none.
 
         Source: libmilter/docs/smfi_getsymval.html; aiomilter/help/protocol.rst, P-080 to P-085.
         """
@@ -288,7 +288,7 @@ class Context:
 
     @property
     def auth(self) -> Auth | None:
-        """Who has logged in; None if nobody has."""
+        """The login of the SMTP client; None if it has not logged in."""
         macro = self._live().source.macro
         login = macro("auth_authen")
         return Auth(login, macro("auth_type") or "") if login else None
@@ -305,7 +305,7 @@ class Context:
 
     @property
     def mta(self) -> MTA:
-        """Who is asking, as far as the macros tell."""
+        """The MTA, as identified by its macros."""
         macro = self._live().source.macro
         version = macro("v") or ""
         match = _VERSION.match(version)
@@ -330,10 +330,10 @@ class Context:
         transaction.endings.append((function, args))
 
     def progress(self) -> bool:
-        """Tell the MTA that an answer is still being worked on, and return whether that was possible.
+        """Send a PROGRESS packet, which extends the MTA's wait, and return whether that was possible.
 
-        Seldom needed: while a callback waits it is sent every ``progress_interval`` seconds.  Postfix takes it at any stage it
-        waits at; any other MTA only at end of message, and there Sendmail restarts its read timeout but not the total one.
+        Seldom needed: while a callback waits, one is sent every ``progress_interval`` seconds.  Postfix takes it at any stage
+        it waits at; any other MTA only at end of message, where Sendmail restarts its read timeout but not the total one.
 
         Source: libmilter/docs/smfi_progress.html; aiomilter/help/protocol.rst, "PROGRESS", P-093.
         """
@@ -341,11 +341,11 @@ class Context:
 
 
 class EndOfMessageContext(Context):
-    """What ``eom`` gets: a context that can change the message.
+    """The context of ``eom``, which can change the message.
 
-    Edits are checked when they are made, queued, and sent together with the verdict if that lets the message pass; with any
-    other verdict, or after a failure, none is sent.  Each raises :class:`LocalProtocolError` for values that no MTA may get,
-    and :class:`NotNegotiatedError` where the MTA does not offer the action.
+    Edits are checked when they are made, queued, and sent with the verdict if that lets the message pass; with any other
+    verdict, or after a failure, none is sent.  Each raises :class:`LocalProtocolError` for values that must not reach an MTA,
+    and :class:`NotNegotiatedError` if the MTA does not offer the action.
     """
 
     __slots__ = ()
@@ -373,7 +373,7 @@ class EndOfMessageContext(Context):
         Args:
             name: As for :meth:`add_header`.
             value: As for :meth:`add_header`.
-            index: 0 is above everything, 1 below the MTA's own Received, a large number last; what is between differs
+            index: 0 is above everything, 1 below the MTA's own Received, a large number last; positions between these differ
                 from MTA to MTA.
 
         Source: libmilter/docs/smfi_insheader.html.
@@ -385,8 +385,8 @@ class EndOfMessageContext(Context):
 
         Args:
             name: Letter case does not matter.
-            occurrence: 1 for the first field of that name, counted as this filter was shown them, whatever else is queued;
-                past the last one, the field is added.
+            occurrence: 1 for the first field of that name, counted as this filter saw them, whatever else is queued; past the
+                last one, the field is added.
             value: As for :meth:`add_header`; "" deletes the field.
 
         A second change of the same field replaces the first.
@@ -396,7 +396,7 @@ class EndOfMessageContext(Context):
         self._edits().change_header(name, occurrence, value)
 
     def delete_header(self, name: str, occurrence: int) -> None:
-        """Delete a header field, counted as for :meth:`change_header`; nothing happens where there is none.
+        """Delete a header field, counted as for :meth:`change_header`; does nothing if there is none.
 
         Source: libmilter/docs/smfi_chgheader.html.
         """
@@ -436,13 +436,13 @@ class EndOfMessageContext(Context):
         self._edits().add_recipient(address, params)
 
     def delete_recipient(self, address: str) -> None:
-        """Delete an envelope recipient; where the message has none such, nothing happens but one WARNING in the log.
+        """Delete an envelope recipient; if the message has no such recipient, only a WARNING is logged.
 
-        The MTA gets the address as it knows it, letter by letter: that is what both Postfix and Sendmail compare.
+        The MTA gets the address in its own spelling, which both Postfix and Sendmail compare letter by letter.
 
         Args:
             address: As in ``Rcpt.path`` or ``Rcpt.address``.  The letter case of the domain does not matter, that of the
-                local-part only where it tells two recipients apart.
+                local-part only if it distinguishes two recipients.
 
         Source: libmilter/docs/smfi_delrcpt.html; RFC 5321 section 2.4.
         """
@@ -465,7 +465,7 @@ class EndOfMessageContext(Context):
 
 
 def _door(name: str) -> str | None:
-    """Return what is probably meant by a name that no context has; None if it is like nothing."""
+    """Return the attribute that a wrong name probably means; None if no name is similar."""
     if name.startswith("_") or len(name) > 40:
         return None
     found = _ELSEWHERE.get(name.lower().replace("_", "").removeprefix("smfi"))

@@ -1,4 +1,4 @@
-"""``run``: a filter as a process of its own, with signals, reloads, a service manager and an exit."""
+"""``run``: a filter as a process of its own, with signals, reloads, a service manager and an exit status."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from aiomilter.server import Factory, Server
 __all__ = ["run"]
 
 MAX_WORKERS: Final = PLACES // 2
-"""A reload needs room for as many again, while the old ones let their connections end."""
+"""A reload needs room for as many again, while the old ones drain."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -40,31 +40,32 @@ def run(
 ) -> None:
     """Serve a filter until SIGTERM or SIGINT, then drain and return; a second signal closes at once, a third ends the process.
 
-    SIGHUP enters the factory again: new connections get their filters from what it then gives, open ones finish on the old.
-    If it fails, a log record says why, and nothing has changed.  Another SIGHUP while the factory is being entered gives that
-    up, and begins again.
+    SIGHUP enters the factory again: new connections get their filters from its new value, open ones finish on the old one.
+    If that fails, a log record says why, and nothing has changed.  A second SIGHUP cancels a reload still in progress and
+    starts over.
 
-    Under systemd (``Type=notify``) readiness, reloads and the end are told, and a watchdog is fed from the event loop; what
-    systemd has left in the environment is removed from it.  Logging is the program's to set up:
-    ``logging.basicConfig(level=logging.INFO)`` shows a line per message.
+    Under systemd (``Type=notify``) the service manager is notified of readiness, reloads and the end, and the event loop feeds
+    its watchdog.  The variables that systemd has set are removed from the environment.  The program sets logging up:
+    ``logging.basicConfig(level=logging.INFO)`` shows one line per message.
 
     Args:
         factory: As for :func:`aiomilter.serve`.  If it ends while it is in use, open SMTP sessions end as after a signal, and
             RuntimeError is raised.
         sockets: As for :func:`aiomilter.serve`; also ``fd:NAME``, a socket that systemd has handed over under that name.  None
-            for all that it has handed over.
+            means all sockets handed over.
         uvloop: Whether to run on uvloop; None to do so where it is installed.
-        workers: Processes that serve, at most 128; more than one are forked and watched over by another, which binds the
-            sockets.  Limits hold for each of them.  The factory is entered in each, and a reload is a new set of processes.
+        workers: Processes that serve, at most 128.  For more than one, a supervisor process binds the sockets, forks the
+            workers and watches them; it serves no mail itself.  Limits hold for each worker.  Each enters the factory, and a
+            reload is a new set of processes.
         options: As for :func:`aiomilter.serve`.
 
     Raises:
-        AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
+        AddressError: A text of ``sockets`` is not an endpoint, or names one twice.
         ChildProcessError: A worker could not start, or did not end well; it has written why.
         OSError: A socket cannot be listened on.
         RuntimeError: An event loop runs already; use :func:`aiomilter.serve` in it.  Or the factory has ended by itself.
-        TypeError: As of :func:`aiomilter.serve`.
-        ValueError: As of :func:`aiomilter.serve`, or there are too many workers.
+        TypeError: As for :func:`aiomilter.serve`.
+        ValueError: As for :func:`aiomilter.serve`, or there are too many workers.
     """
     checked = Options.given_to(run, options)
     check_number("workers", workers, maximum=MAX_WORKERS)
@@ -101,17 +102,17 @@ def run_workers(
     """Serve with several processes until a signal comes; return the exit status.
 
     Args:
-        make: Makes, in a worker, what serves there, told whether others have before; that takes the share it is given.
+        make: Makes the service, in a worker; it accepts by the share that it gets.  See :data:`Make`.
         workers: How many.
         sockets: Where to listen.
-        options: Those that concern sockets and the end are heeded here.
+        options: Of the server; those on sockets and timeouts apply in this process.
         uvloop: As for :func:`run`.
-        systemd: Is told how the whole does.
-        observer: Hears, in this process, of workers that come and go.
-        report: Tells the user, in a worker, what went wrong there.
+        systemd: The service manager.
+        observer: Hears, in this process, of workers that start and end.
+        report: Reports to the user, in a worker, what failed there.  See :data:`Report`.
 
     Raises:
-        OSError: A socket cannot be listened on, or a process not be forked.
+        OSError: A socket cannot be listened on, or a process cannot be forked.
         RuntimeError: An event loop runs already.
     """
     _check_no_loop()
@@ -188,7 +189,7 @@ async def run_until_stopped(service: MainService, *, own_process: bool = False, 
 
     for number in _SIGNALS:
         signal.signal(number, reload if number == signal.SIGHUP else stop)
-    # Whoever has started us may have blocked them.
+    # The parent process may have blocked them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _Handling.now = True
     try:
@@ -210,7 +211,7 @@ def _give_back() -> None:
 
 
 def _forked() -> None:
-    """Have signals end a child of the filter's, a pool's above all: it serves nothing that they could stop."""
+    """Have signals end a child process of the filter, such as one of a pool: it has no service that they could stop."""
     if _Handling.now:
         _Handling.now = False
         _give_back()
@@ -222,7 +223,7 @@ call_in_children(_forked)
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """Have the signals that a daemon heeds be its own again at the end, whatever handlers were set meanwhile."""
+    """Restore the handlers of a daemon's signals at the end of the block, which may set others."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield

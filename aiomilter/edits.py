@@ -1,4 +1,4 @@
-"""The changes a filter asks for, as plain data: checked when asked, sent with the verdict, in an order both MTAs agree on.
+"""The edits of a filter, as plain data: checked when made, sent with the verdict, in an order that works on both MTAs.
 
 Postfix renumbers header fields after a deletion and Sendmail does not, and both count what is inserted; so changes and
 deletions go first, of each name from the highest occurrence down, and an occurrence means the same on both.
@@ -29,7 +29,7 @@ from aiomilter.wire.text import one_line
 __all__ = ["Body"]
 
 Body: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes]
-"""A new body: octets, or where they come from."""
+"""A new body: octets, or an async iterator of them."""
 
 # As ints: an operation on an IntFlag costs a hundred times as much.
 _ADD_HEADERS: Final = int(Action.ADD_HEADERS)
@@ -48,7 +48,7 @@ _PARAM: Final = re.compile(r"[^\s\x00-\x20\x7f]+")
 
 
 class _Recipients:
-    """The recipients of a message, by mailbox: an MTA deletes one only by the letters that it knows it by."""
+    """The recipients of a message, by mailbox: an MTA deletes one only in its own spelling."""
 
     def __init__(self, recipients: Iterable[Rcpt]) -> None:
         self._exact: dict[tuple[str, str], list[str]] = {}
@@ -60,10 +60,10 @@ class _Recipients:
             self._loose.setdefault((local.lower(), domain), []).append(path)
 
     def paths(self, address: str) -> list[str]:
-        """Return the paths, as the MTA has sent them, of the recipients that an address means.
+        """Return the paths, as the MTA sent them, of the recipients with an address.
 
-        The letter case of a domain does not count.  That of a local-part does where a recipient has just these letters;
-        else it does not, for Postfix gives ``{rcpt_addr}`` in lower case.
+        The letter case of a domain does not matter.  That of a local-part matters if a recipient has exactly these letters;
+        otherwise it does not, since Postfix sends ``{rcpt_addr}`` in lower case.
 
         Source: RFC 5321 section 2.4.
         """
@@ -73,7 +73,7 @@ class _Recipients:
 
 
 def _mailbox(path: str) -> tuple[str, str]:
-    """Return local-part and domain, this in lower case."""
+    """Return local-part, and domain in lower case."""
     local, _, domain = bare_address(path).rpartition("@")
     return (local, domain.lower()) if local else (domain, "")
 
@@ -87,11 +87,11 @@ def _path(path: str) -> str:
 
 
 class Edits:
-    """What one filter wants changed in one message.
+    """The edits of one filter in one message.
 
     Args:
         actions: Bits of :class:`Action` that were agreed on.
-        leading_space: Whether values have to bring the space that follows the colon.
+        leading_space: Whether values include the space that follows the colon.
         max_count: Most edits that are kept; one more sets :attr:`overflow` and is dropped.
         max_size: Most octets of edits, the body not counted; more sets :attr:`overflow`.
         max_body_size: Most octets of a new body; more sets :attr:`overflow`.
@@ -133,16 +133,17 @@ class Edits:
         self._additions: list[bytes] = []
         self._sender: bytes | None = None
         self._envelope: list[bytes] = []
-        # Those that were added, and those the message came with, once somebody has asked for one.
+        # Those that were added, and the message's own, once one was asked for.
         self._added: dict[tuple[str, str], str] = {}
         self._recipients: _Recipients | None = None
-        # Recipients that were to be deleted and that nobody knows.
+        # Recipients that were to be deleted and do not exist.
         self.missed: int = 0
         self._quarantine: bytes | None = None
         self.body: Body | None = None
-        # Where bodies come from that nobody has begun to read.
+        # Iterators of bodies that have not been started.
         self.sources: list[AsyncIterable[bytes]] = []
-        self.overflow: bool = False
+        self.overflow: str = ""
+        """The option whose limit was passed first; "" if none was."""
 
     def add_header(self, name: str, value: str) -> None:
         """Queue a field for the end of the header section."""
@@ -181,7 +182,7 @@ class Edits:
         if isinstance(body, AsyncIterable):
             self.sources.append(body)
         elif len(body) > self._max_body_size:
-            self.overflow = True
+            self.overflow = self.overflow or "max_new_body_size"
             return
         self.count += self.body is None
         self.body = body
@@ -204,7 +205,7 @@ class Edits:
         self._added[_mailbox(address)] = edit.address
 
     def delete_recipient(self, address: str, recipients: Iterable[Rcpt] = ()) -> None:
-        """Queue the end of an envelope recipient, under each path that the MTA has it by.
+        """Queue the deletion of an envelope recipient, under each path that the MTA has it by.
 
         Args:
             address: With or without brackets.
@@ -227,7 +228,7 @@ class Edits:
             self._queue(self._envelope, packet(edit.CODE, edit.payload))
 
     def quarantine(self, reason: str) -> None:
-        """Queue that the message be held."""
+        """Queue a quarantine."""
         self._need(_QUARANTINE)
         edit = Quarantine(reason)
         octets = packet(edit.CODE, edit.payload)
@@ -242,7 +243,7 @@ class Edits:
         return self._size + (len(self.body) if isinstance(self.body, bytes) else 0)
 
     def packets(self) -> list[bytes]:
-        """Return the packets of all edits but the body, in the order they have to be sent."""
+        """Return the packets of all edits except the body, in the order they have to be sent."""
         found = [self._changes[key] for key in sorted(self._changes, reverse=True)] if self._changes else []
         found += self._insertions
         found += self._additions
@@ -267,8 +268,10 @@ class Edits:
     def _room(self, octets: bytes) -> bool:
         """Count an edit, and return whether it is to be kept."""
         self._size += len(octets)
-        if self._size > self._max_size or self.count >= self._max_count:
-            self.overflow = True
+        if self.count >= self._max_count:
+            self.overflow = self.overflow or "max_edits"
+        elif self._size > self._max_size:
+            self.overflow = self.overflow or "max_edits_size"
         if self.overflow:
             self._size -= len(octets)
             return False
@@ -276,7 +279,7 @@ class Edits:
         return True
 
     def _drop(self, octets: bytes | None) -> None:
-        """Count an edit no more, since another takes its place."""
+        """Stop counting an edit that another one replaces."""
         if octets is not None:
             self._size -= len(octets)
             self.count -= 1

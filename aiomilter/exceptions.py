@@ -45,7 +45,7 @@ class NegotiationError(MilterError):
 
 
 class AddressError(MilterError, ValueError):
-    """A text is not the path, socket address or domain it should be."""
+    """A text is not a valid path, socket address or domain."""
 
 
 class ResolverError(MilterError):
@@ -57,7 +57,7 @@ class ResolverTimeout(ResolverError):
 
 
 class ResolverFailure(ResolverError):
-    """A DNS server answered that it failed, refused, or sent something that cannot be understood."""
+    """A DNS server reported a failure, refused, or sent a malformed answer."""
 
 
 class StoreError(MilterError):
@@ -65,9 +65,9 @@ class StoreError(MilterError):
 
 
 class TemporaryFailure(MilterError):
-    """Raised by a filter to give ``on_error`` for this message, with one log line and no traceback; never a 5xx.
+    """Raised by a filter to answer ``on_error``, with one log line and no traceback; never a 5xx.
 
-    For a dependency that is down and may be back soon: a database, a web service.  Where ``on_error`` is REJECT or a Reply of
-    500 and above, TEMPFAIL is answered.  A :class:`ResolverError` or :class:`StoreError` that leaves a callback counts as
-    one, and so does a group of nothing else.
+    Use it if a dependency is down and may be back soon: a database, a web service.  If ``on_error`` is REJECT or a Reply of 500
+    and above, the answer is TEMPFAIL.  A :class:`ResolverError` or :class:`StoreError` that leaves a callback has the same
+    effect, and so has an exception group of only these.
     """

@@ -1,4 +1,4 @@
-"""What becomes of mail when the filter fails, by who has sent it."""
+"""The answer when a filter fails, by class of client."""
 
 from dataclasses import dataclass, fields
 
@@ -12,15 +12,15 @@ __all__ = ["FailurePolicy"]
 class FailurePolicy:
     """Answers to failures by class of client; the first class that fits counts.
 
-    Where the stage takes no such answer, as ``connect`` takes no DISCARD, TEMPFAIL is given.
+    If the stage does not take the answer, as ``connect`` does not take DISCARD, the answer is TEMPFAIL.
 
     Args:
-        local: To a client without IP address, or on the loopback: mail that begins on this machine.
-        authenticated: To one that has logged in (macro ``{auth_authen}``).
-        other: To all the others.
+        local: For a client without an IP address, or on the loopback: mail that originates on this machine.
+        authenticated: For a client that has logged in (macro ``{auth_authen}``).
+        other: For all others.
 
     Raises:
-        TypeError: One is no answer, or SKIP.
+        TypeError: One is not an answer, or is SKIP.
     """
 
     local: Response = TEMPFAIL
@@ -39,7 +39,7 @@ class FailurePolicy:
         """Return the answer for a client.
 
         Args:
-            client: Without host name and address if the MTA has not told of one, which is no sign of home.
+            client: Without host name and address if the MTA has not sent them, which does not make it local.
             authenticated: Whether it has logged in.
         """
         if _is_local(client):
@@ -50,16 +50,16 @@ class FailurePolicy:
 def _is_local(client: Connect) -> bool:
     ip = client.ip
     if ip is None:
-        # Nor is an address that cannot be read.
+        # An address that cannot be parsed is not local either.
         return client.family not in (Family.INET, Family.INET6) and bool(client.hostname)
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def check_answer(name: str, given: object, *, none: bool = False) -> None:
-    """Check what is to answer failures.
+    """Check an answer to failures.
 
     Raises:
-        TypeError: It is no answer that goes for all stages, and no policy.
+        TypeError: It is neither an answer that all stages take nor a policy.
     """
     if isinstance(given, FailurePolicy) or (none and given is None):
         return

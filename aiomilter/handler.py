@@ -1,4 +1,4 @@
-"""The class that users subclass, and what its callbacks say about what to ask of the MTA."""
+"""The base class of filters, and what a class asks of the MTA by the callbacks it overrides."""
 
 import difflib
 import inspect
@@ -42,18 +42,18 @@ _MAX_MACROS: Final = 50
 
 
 class Handler(Protocol):
-    """What a connection calls: all that it asks of the object that handles one SMTP connection.
+    """The interface that a connection calls on the object that handles it.
 
-    A :class:`Milter` is one.  Another may be anything that has these: several filters behind one connection, above all.
+    A :class:`Milter` is one.  So is any object that has these members: several filters behind one connection, for example.
 
-    Which of the callbacks with an answer are called, and whether they answer at all, is what ``wants`` says; the others need
-    not do anything.  ``abort`` and ``close`` are called whatever it says, ``negotiate`` before all.  Callbacks run one at a
-    time; each is a coroutine function, or returns an awaitable.  What they may answer is said at those of :class:`Milter`.
+    ``wants`` says which of the callbacks with an answer are called, and whether they answer at all; the others need not do
+    anything.  ``abort`` and ``close`` are always called, ``negotiate`` before all others.  Callbacks run one at a time; each
+    is a coroutine function, or returns an awaitable.  The callbacks of :class:`Milter` document the answers.
     """
 
     @property
     def wants(self) -> Wants:
-        """What to ask of the MTA: the same for all handlers of one class, or tables have to be made for each connection."""
+        """What to ask of the MTA; the same object for all handlers of a class, or tables are made for each connection."""
         ...
 
     @property
@@ -63,7 +63,7 @@ class Handler(Protocol):
 
     @property
     def on_timeout(self) -> Response | FailurePolicy | None:
-        """The same when its time is up."""
+        """The answer when a callback of this handler times out; None leaves it to the server."""
         ...
 
     async def negotiate(self, ctx: Context, offer: Negotiate, /) -> None:
@@ -107,10 +107,11 @@ class Handler(Protocol):
 
 
 def no_reply(callback: NoReply) -> NoReply:
-    """Mark a callback that never answers, so that the MTA need not wait for it and streams what follows.
+    """Mark a callback that never answers, so that the MTA does not wait for it.
 
-    It has to return None.  An answer all the same, or a failure, is logged and given at the next stage that has an answer.
-    Not for ``eom``, nor where the moment matters (greylisting, limits): the MTA may send the stage long after it happened.
+    It has to return None.  If it answers all the same, or fails, that is logged and given at the next stage that has an
+    answer.  Do not use it on ``eom``, or where the moment matters (greylisting, limits): the MTA may send the stage long
+    after it happened.
 
     Source: libmilter/docs/xxfi_negotiate.html, SMFIP_NR_*; aiomilter/help/protocol.rst, "Protocol flags".
     """
@@ -121,20 +122,27 @@ def no_reply(callback: NoReply) -> NoReply:
 class Milter:
     """Base of every filter: override the callbacks you need, each ``async def``.
 
-    One instance serves one SMTP connection, so its attributes are the connection's state; ``ctx.notes`` is the message's.
-    Callbacks of one connection run one at a time, in the order of the conversation; those of different connections side by
-    side.  Returning None is the same as CONTINUE.
+    In the order of the conversation: :meth:`connect`, :meth:`helo`; for each message :meth:`envfrom`, :meth:`envrcpt` for
+    each recipient, :meth:`data`, :meth:`header` for each field, :meth:`eoh`, :meth:`body` for each piece, and :meth:`eom`,
+    the one that can change the message; :meth:`close` at the end::
 
-    A callback that raises, or answers what its stage does not take, gives ``on_error`` (TEMPFAIL unless set) and a log record.
+        class NotFromThere(Milter):
+            async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
+                return REJECT if mail.domain == "spam.example" else None
+
+    One instance serves one SMTP connection, so its attributes are the connection's state; ``ctx.notes`` is the message's.
+    Callbacks of one connection run one at a time; those of different connections side by side.  Returning None is the same as
+    CONTINUE.  A callback that raises, or returns something that is not an answer there, gives ``on_error`` (TEMPFAIL unless
+    set) and a log record.
 
     Attributes:
         macros: Names of macros to ask for by stage, beyond those the MTA sends anyway and ``ctx`` reads itself.
-        leading_space: Ask for header fields exactly as they were, which ``Header.raw`` needs for DKIM.
+        leading_space: Ask for header fields exactly as they were; ``Header.raw`` is exact then, as DKIM needs it.
         rejected_recipients: Ask for the recipients that the MTA itself refuses, too.
-        actions: Edits this filter requires; an MTA that does not offer them is refused.  Others can be made as well, where
-            the MTA offers them.
+        actions: Edits that this filter requires; an MTA that does not offer them is refused.  Other edits can be made as well,
+            if the MTA offers them.
         on_error: The answer when this filter fails, see :func:`aiomilter.serve`; None leaves it to the server.
-        on_timeout: The same when its time is up.
+        on_timeout: The answer when a callback of this filter times out; None leaves it to the server.
     """
 
     macros: ClassVar[Mapping[Stage, tuple[str, ...]]] = {}
@@ -147,7 +155,7 @@ class Milter:
     _wants: ClassVar[Wants]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Check the callbacks and note what to ask of the MTA.
+        """Check the callbacks, and derive what to ask of the MTA.
 
         Raises:
             TypeError: A callback would never be called, or not as it expects.
@@ -163,11 +171,11 @@ class Milter:
 
     @property
     def wants(self) -> Wants:
-        """What this filter asks of the MTA, read off its class."""
+        """What this filter asks of the MTA, by the callbacks of its class."""
         return self._wants
 
     async def negotiate(self, ctx: Context, offer: Negotiate) -> None:
-        """Look at what the MTA offers, before anything else of a connection.
+        """Look at what the MTA offers, first of all on a connection.
 
         Raise :class:`NegotiationError` to refuse the MTA; the connection is closed and the MTA takes its default action.
 
@@ -175,9 +183,9 @@ class Milter:
         """
 
     async def connect(self, ctx: Context, connect: Connect) -> ConnectionResponse | None:
-        """Handle a new SMTP client, once a connection.
+        """Handle a new SMTP client, once per connection.
 
-        ACCEPT: everything of this client passes.  REJECT, TEMPFAIL, a Reply: everything of it is refused; Sendmail uses its
+        ACCEPT: all mail of this client passes unchecked.  REJECT, TEMPFAIL, a Reply: all of it is refused; Sendmail uses its
         own text, Postfix refuses MAIL.
 
         Source: libmilter/docs/xxfi_connect.html; aiomilter/help/protocol.rst, "Answers by stage", as for all callbacks.
@@ -185,9 +193,9 @@ class Milter:
         return None
 
     async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse | None:
-        """Handle HELO or EHLO; it may come never, or again.
+        """Handle HELO or EHLO; optional, may be repeated.
 
-        The answers do what they do at :meth:`connect`.
+        The answers have the same effect as at :meth:`connect`.
 
         Source: libmilter/docs/xxfi_helo.html.
         """
@@ -196,8 +204,8 @@ class Milter:
     async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
         """Handle the envelope sender; a message begins.
 
-        ACCEPT, DISCARD: the message passes, or is dropped, and no more of it comes.  REJECT, TEMPFAIL, a Reply: the sender is
-        refused, and with it the message.
+        ACCEPT, DISCARD: the message passes, or is dropped; no other callback is called for it.  REJECT, TEMPFAIL, a Reply: the
+        sender is refused, and with it the message.
 
         Source: libmilter/docs/xxfi_envfrom.html.
         """
@@ -222,7 +230,7 @@ class Milter:
     async def header(self, ctx: Context, header: Header) -> Response | None:
         """Handle one header field, in the order of the message.
 
-        ``header.value`` may hold surrogates, for octets that are not UTF-8; rules, logs and databases want ``header.text``.
+        Use ``header.text`` for rules, logs and databases: ``header.value`` may hold surrogates, for octets that are not UTF-8.
 
         Source: libmilter/docs/xxfi_header.html.
         """
@@ -236,25 +244,26 @@ class Milter:
         return None
 
     async def body(self, ctx: Context, chunk: bytes) -> BodyResponse | None:
-        """Handle a piece of the body: 1 to 65535 octets, line ends as CRLF, cut anywhere; an empty body has none.
+        """Handle a piece of the body: 1 to 65535 octets, line ends as CRLF, cut anywhere; never called for an empty body.
 
-        SKIP: the rest of the body does not come, end of message does.
+        SKIP: the rest of the body is not sent; end of message follows.
 
         Source: libmilter/docs/xxfi_body.html.
         """
         return None
 
     async def eom(self, ctx: EndOfMessageContext) -> Response | None:
-        """Handle the end of the message: the one place where it can be changed.
+        """Handle the end of the message: the only place where it can be changed.
 
-        CONTINUE, ACCEPT: the message passes with the edits queued on ``ctx``.  Anything else: it does not, nor do they.
+        CONTINUE, ACCEPT: the message passes with the edits queued on ``ctx``.  Any other answer: it does not pass, and no
+        edit is sent.
 
         Source: libmilter/docs/xxfi_eom.html.
         """
         return None
 
     async def unknown(self, ctx: Context, unknown: Unknown) -> UnknownResponse | None:
-        """Handle an SMTP command that the MTA does not know; it fails anyway, the answer chooses the text.
+        """Handle an SMTP command that the MTA does not know; it fails anyway, and the answer chooses the text.
 
         Source: libmilter/docs/xxfi_unknown.html.
         """

@@ -41,6 +41,7 @@ class Options:
             details="A verdict, a Reply, or an :class:`aiomilter.FailurePolicy` with an answer for each class of client. "
             "An answer that the class of the filter declares takes precedence.",
             by_client=True,
+            common=True,
         ),
     )
     on_timeout: Response | FailurePolicy | None = option(
@@ -74,6 +75,7 @@ class Options:
             "time limit from reading a packet to its answer",
             details="Callbacks without an answer that are due before it are included. Then the same happens.",
             none="240 at end of message; before it 60 where PROGRESS can be sent (Postfix), else 8",
+            common=True,
         ),
     )
     answer_timeouts: Mapping[Stage, float] | None = option(
@@ -116,6 +118,7 @@ class Options:
             details="Then commands that wait are answered ``on_error``, and the connections closed. The factory has what is "
             "left of this time to end, and at least ``cancel_timeout``; then it is cancelled.",
             zero=True,
+            common=True,
         ),
     )
     idle_timeout: float | None = option(
@@ -157,7 +160,9 @@ class Options:
     )
     max_connections: int = option(
         10_000,
-        Option(Kind.COUNT, Group.LIMITS, "connections served at once; more are answered TEMPFAIL at CONNECT"),
+        Option(
+            Kind.COUNT, Group.LIMITS, "connections served at once; more are answered TEMPFAIL at CONNECT", common=True
+        ),
     )
     max_connections_per_peer: int | None = option(
         None,
@@ -165,7 +170,7 @@ class Options:
             Kind.COUNT,
             Group.LIMITS,
             "the same for one MTA: an IP address, or a user for UNIX-domain sockets",
-            none="no limit of its own",
+            none="no separate limit",
         ),
     )
     max_refused_connections: int = option(
@@ -187,10 +192,22 @@ class Options:
         Option(Kind.SIZE, Group.LIMITS, "payload of a packet; a larger one closes the connection"),
     )
     max_headers: int = option(
-        5_000, Option(Kind.COUNT, Group.LIMITS, "header fields of a message; one more is answered 552")
+        5_000,
+        Option(
+            Kind.COUNT,
+            Group.LIMITS,
+            "header fields of a message; one more is answered 552",
+            details="Counted only for a filter that has a callback for header fields: the MTA sends none to others.",
+        ),
     )
     max_headers_size: int = option(
-        4_194_304, Option(Kind.SIZE, Group.LIMITS, "all header fields of a message; more is answered 552")
+        4_194_304,
+        Option(
+            Kind.SIZE,
+            Group.LIMITS,
+            "all header fields of a message; more is answered 552",
+            details="Counted only for a filter that has a callback for header fields: the MTA sends none to others.",
+        ),
     )
     max_recipients: int = option(
         50_000,
@@ -226,7 +243,7 @@ class Options:
             Kind.COUNT,
             Group.LIMITS,
             "messages in progress at once, from MAIL to their end; one more is answered 452",
-            none="no limit of its own",
+            none="no separate limit",
         ),
     )
     max_memory: int = option(
@@ -241,6 +258,7 @@ class Options:
             "connection once one of these packets was larger than 1 KiB, or its recipients larger than 16 KiB together. "
             "Above the limit, connections holding buffered data are paused, except for what is read already, up to 256 KiB of "
             "each; after ``packet_timeout`` connections that hold 16 KiB or more and bring no packet are closed.",
+            common=True,
         ),
     )
     allowed_networks: Collection[str] | None = option(
@@ -253,6 +271,7 @@ class Options:
             "no socket of their kind.",
             none="every address",
             command="allow-network",
+            common=True,
         ),
     )
     allowed_users: Collection[str | int] | None = option(
@@ -298,13 +317,17 @@ class Options:
             Group.PROCESS,
             "permissions of UNIX-domain sockets, octal 660 for example",
             none="as the umask says",
+            common=True,
         ),
     )
     socket_owner: str | int | None = option(
         None, Option(Kind.USER, Group.PROCESS, "owner of UNIX-domain sockets, name or number", none="not changed")
     )
     socket_group: str | int | None = option(
-        None, Option(Kind.GROUP, Group.PROCESS, "group of UNIX-domain sockets, name or number", none="not changed")
+        None,
+        Option(
+            Kind.GROUP, Group.PROCESS, "group of UNIX-domain sockets, name or number", none="not changed", common=True
+        ),
     )
     backlog: int = option(1024, Option(Kind.COUNT, Group.PROCESS, "connections that the system may keep waiting"))
     observer: Observer | Sequence[Observer] | None = option(
@@ -342,8 +365,8 @@ class Options:
         """Return the options that a function was given by keyword.
 
         Args:
-            call: The function; its own keywords are suggested, too, where one was misspelt.
-            given: What it was given besides those.
+            call: The function; its own keywords are suggested for misspelt ones, too.
+            given: Its other keyword arguments.
 
         Raises:
             TypeError: One is not an option, or its value is not what it takes.

@@ -1,4 +1,4 @@
-"""Listening for MTAs: ``serve`` and ``Server``.  Nothing global is touched: no signals, no logging set-up, no loop policy."""
+"""Serving MTAs: ``serve`` and ``Server``.  They touch nothing global: no signals, no logging set-up, no loop policy."""
 
 import asyncio
 import socket
@@ -10,7 +10,8 @@ from typing import Any, Final, Self, Unpack
 from weakref import WeakKeyDictionary
 
 from aiomilter._connection.dispatch import DispatchTables
-from aiomilter._connection.transport import MilterProtocol, connection_of
+from aiomilter._connection.stack import connection_of
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._option_text import documented
 from aiomilter._serving.access import Access, peer_address, peer_name
 from aiomilter._serving.admission import ConnectionLimits
@@ -46,45 +47,45 @@ from aiomilter.wire.replies import TEMPFAIL, ConnectionResponse
 __all__ = ["Factory", "Server", "serve"]
 
 _MAPPED: Final = 1 << 20
-"""Octets, more than an event loop reads at once."""
+"""Octets; more than an event loop reads at once."""
 
 
 @documented(options=Options)
 def serve(factory: Factory, *sockets: str, **options: Unpack[ServeOptions]) -> "Server":
     """Serve a filter to MTAs: ``async with serve(MyFilter, "inet:8890@127.0.0.1") as server: ...``.
 
-    It embeds anywhere.  Leaving the block stops listening and drains: open SMTP sessions go on until the MTA says QUIT, at most
-    for ``drain_timeout``.  Leaving it by an exception or a cancellation closes them at once.  Either way the factory is left
-    then.
+    It works inside any asyncio program.  Leaving the block stops listening and drains: open SMTP sessions go on until the MTA
+    sends QUIT, at most for ``drain_timeout``.  Leaving it by an exception or a cancellation closes them at once.  The factory
+    is closed last.
 
     Args:
-        factory: See :data:`Factory`.  One filter is made at start, so what cannot be built fails here.  If one ends while it
-            is in use, that is logged, new connections are answered TEMPFAIL until :meth:`Server.reload` has brought another,
-            and without that, leaving the block raises RuntimeError.
+        factory: See :data:`Factory`.  One filter is made at start, so a filter that cannot be built fails here.  A factory that
+            ends while it is in use is logged, and new connections are answered TEMPFAIL until :meth:`Server.reload` enters
+            another.  Without a reload, leaving the block raises RuntimeError.
         sockets: Where to listen, at least one, each once; see :mod:`aiomilter.addresses`.
         options: See :class:`aiomilter.options.Options`; ``help(aiomilter.serve)`` lists them below.
 
     Raises:
-        AddressError: A text of ``sockets`` names no endpoint, or one that is there already.
-        TypeError: The factory is none, a socket is not a text, there is no such option, or a value is not of its type.
-        ValueError: There is no socket, or a number is out of range.
+        AddressError: A text of ``sockets`` is not an endpoint, or names one twice.
+        TypeError: The factory is not callable, a socket is not a text, an option is unknown, or a value is of another type.
+        ValueError: ``sockets`` is empty, or a number is out of range.
         OSError: A socket cannot be listened on; on entering the block.
     """
     return Server(factory, sockets, Options.given_to(serve, options))
 
 
 class Server:
-    """What ``async with serve(...)`` gives.
+    """A server of one filter, as ``async with serve(...)`` returns it.
 
     Args:
         factory: As for :func:`serve`.
         sockets: As for :func:`serve`.
-        options: Those of :func:`serve`.
-        connection_factory: Makes what serves a connection.
-        on_closed: Awaited when the server closes, once no connection is left.
+        options: As for :func:`serve`.
+        connection_factory: Makes the protocol object of a connection.
+        on_closed: Awaited when the server closes, after the last connection has ended.
 
     Raises:
-        AddressError, TypeError, ValueError: As of :func:`serve`.
+        AddressError, TypeError, ValueError: As for :func:`serve`.
     """
 
     def __init__(
@@ -112,28 +113,28 @@ class Server:
         self._refusing = DispatchTables(options)
         self._tables: WeakKeyDictionary[FactoryLifespan, DispatchTables] = WeakKeyDictionary()
         self._count = 0
-        # One for all: a method looked up for each connection would be an object for each.
+        # One object for all connections: looking the method up for each would make one for each.
         self._when_ended = self._ended
-        # Whether it was started, and takes nobody any more; and what closes it.
+        # Whether it was started; whether it accepts no more; and the Task that closes it.
         self._begun = False
         self._stopped = False
         self._closing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
-        # Who is being let in.
+        # Where the connection comes from that is being accepted.
         self._newcomer = self._where
-        self._memory = MemoryLimit(options.max_memory, options.max_messages, self._tell_limit)
+        self._memory = MemoryLimit(options.max_memory, options.max_messages, self._report_limit)
         self._limits = ConnectionLimits(
             options.max_connections,
             options.max_connections_per_peer,
             options.max_refused_connections,
-            lambda limit, number, what: self._tell_limit(limit, number, what, self._newcomer),
+            lambda limit, number, what: self._report_limit(limit, number, what, self._newcomer),
         )
         permissions = Permissions(options.socket_mode, options.socket_owner, options.socket_group)
         self._listeners = Listeners(
             wanted, permissions, options.backlog, self._accepted, self._warn, self.observer.tell, self._where
         )
-        self._transports = Transports(options.ssl, self.observer.tell, self._tell_limit, self._where)
+        self._transports = Transports(options.ssl, self.observer.tell, self._report_limit, self._where)
         self._timeouts = IdleTimeouts(
             self._connections, self._memory, options.packet_timeout, options.idle_timeout, self.observer.tell
         )
@@ -153,16 +154,19 @@ class Server:
         """Build the filter, then listen.
 
         Raises:
-            RuntimeError: It was entered before.
+            RuntimeError: The server was entered before.
         """
         await self.start()
         return self
 
     async def start(self, *, listen: bool = True) -> None:
-        """Build the filter, then listen, unless connections are brought by :meth:`accept` only.
+        """Build the filter, then listen.
+
+        Args:
+            listen: Whether to listen; False where every connection is made by :meth:`accept`.
 
         Raises:
-            RuntimeError: It was started before, or is closed.
+            RuntimeError: The server was started before, or is closed.
         """
         if self._begun or self._stopped:
             raise RuntimeError("serve: a server starts once; call serve() for another")
@@ -170,8 +174,8 @@ class Server:
         self._idle.set()
         options = self._options
         self._transports.start(options.max_memory, self._memory.change, options.packet_timeout)
-        # glibc gives blocks of the size that asyncio reads into by system calls of their own, three a read, until it has seen
-        # a larger one freed: 25 calls a message instead of 10.
+        # glibc allocates blocks of the size that asyncio reads into by system calls, three a read, until a larger one was
+        # freed: 25 calls a message instead of 10.
         bytes(_MAPPED)
         try:
             self._lifespans.current = await self._build(self._factory, "serve")
@@ -194,7 +198,7 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Drain; after an exception, or if it is cancelled meanwhile, close at once."""
+        """Drain; after an exception, or if the drain is cancelled, close at once."""
         try:
             if kind is None:
                 await self.drain(self.drain_timeout)
@@ -208,25 +212,25 @@ class Server:
             factory: As for :func:`serve`; None to enter the one in use again.
 
         Raises:
-            RuntimeError: The server was closed meanwhile.
-            Exception: Whatever the factory raises; then nothing has changed.
+            RuntimeError: The server is closed, or was closed while the factory was entered.
+            Exception: The factory raised it, and nothing has changed.
         """
         self._check_open("reload")
         factory = self._factory if factory is None else factory
         lifespan = await self._build(factory, "reload")
-        # It fails if the server has not started, or has let go since the other was built.
+        # This fails if the server has not started, or has drained since the other was built.
         await self._lifespans.replace(lifespan)
         self._factory = factory
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Stop listening, and wait until every open SMTP session has ended and the factory has let go of what it holds.
+        """Stop listening, and wait until every open SMTP session has ended and the factory is closed.
+
+        A drain that is cancelled closes the server: it no longer listens, so it cannot go on.
 
         Args:
-            timeout: Seconds to wait; then the rest is ended: a command that waits is answered ``on_error``, and the
-                callbacks ``abort`` and ``close`` run.  None waits for as long as sessions take, and ``drain_timeout`` for
-                the factory.
-
-        Cancelled meanwhile it closes: the MTAs were not told to come back to what does not listen any more.
+            timeout: Seconds to wait.  After that the remaining sessions end: a waiting command is answered with
+                ``on_error``, and the callbacks ``abort`` and ``close`` run.  None waits for as long as sessions take, and
+                ``drain_timeout`` for the factory.
         """
         if not self._begun:
             return
@@ -250,13 +254,13 @@ class Server:
             await self._end_connections()
 
     async def close(self) -> None:
-        """Stop listening and end every connection now; ``abort`` and ``close`` run, then what the factory holds is freed.
+        """Stop listening and end every connection now; ``abort`` and ``close`` run, then the factory is closed.
 
-        Each of these has ``cancel_timeout``; then it is cancelled, and the log says so.  Cancelled itself it goes on to its
-        end, and passes that on then.
+        Each of these has ``cancel_timeout``; then it is cancelled, and that is logged.  Cancelling this does not interrupt it:
+        the cancellation is raised once everything is closed.
 
         Raises:
-            Exception: What a factory raised as it was left; several as an ExceptionGroup.
+            Exception: A factory raised it as it was closed; several are an ExceptionGroup.
         """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
@@ -284,10 +288,10 @@ class Server:
         await self._idle.wait()
 
     def accept(self, peer: str = "") -> MilterProtocol:
-        """Return what is to serve a new connection.
+        """Return the protocol object of a new connection.
 
         Args:
-            peer: Who has made it, for the limit of connections of each; "" for nobody in particular.
+            peer: The peer, for ``max_connections_per_peer``; "" to leave the connection out of that count.
         """
         lifespan = self._lifespans.current
         assert lifespan is not None
@@ -336,7 +340,7 @@ class Server:
             self._idle.set()
 
     def _claim(self, frame: FrameType) -> Where | None:
-        """Return where a frame runs a callback, if it is on a connection of this server."""
+        """Return where a frame runs a callback of this server; None if it does not."""
         connection = connection_of(frame)
         return connection.at_work() if connection in self._connections and connection is not None else None
 
@@ -360,7 +364,7 @@ class Server:
     # -------------------------------------------------------------------------------------------------------- sockets
 
     def share(self, share: AcceptBalancer) -> None:
-        """Have the server accept from sockets that other processes accept from, too, once it is told to begin."""
+        """Accept from sockets shared with other processes, from the moment that the balancer begins."""
         self._listeners.share = share
 
     async def _listen(self) -> None:
@@ -397,7 +401,7 @@ class Server:
                 self.observer.tell(Misuse(self._where, f"{name} has no effect: there is no {kind} socket"))
 
     def _accepted(self, sock: socket.socket, name: Any, listener: str) -> None:
-        """Have the event loop make a transport of a new connection, if it may stay."""
+        """Have the event loop make a transport of a new connection, unless it is refused."""
         keep_from_children(sock)
         self._newcomer = replace(self._where, peer=peer_address(sock, name), listener=listener)
         try:
@@ -426,7 +430,7 @@ class Server:
         if self._listeners.share is not None:
             self._listeners.share.count(len(self._connections))
 
-    def _tell_limit(self, limit: Limit, number: int, what: str, where: Where | None = None) -> None:
+    def _report_limit(self, limit: Limit, number: int, what: str, where: Where | None = None) -> None:
         self.observer.tell(LimitReached(where or self._where, limit, number, OPTION_OF[limit], what))
 
     def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
@@ -452,8 +456,8 @@ def _check_factory(factory: object) -> None:
 
 
 class _Refusing(Milter):
-    """Serves the connections above the limit."""
+    """Answers the connections above the limit."""
 
     async def connect(self, ctx: object, connect: Connect) -> ConnectionResponse:
-        """Ask the client to come back."""
+        """Have the client try again later."""
         return TEMPFAIL

@@ -1,6 +1,6 @@
 """Refuse clients that DNS lists name, at RCPT, so that postmaster can still be reached.
 
-The lists are asked when the client connects and have five seconds; a list that fails or is late refuses nobody.  Name
+The lists are asked when the client connects and have five seconds; a list that fails or is late refuses no client.  Name
 yours in the environment variable DNSBL_ZONES::
 
     DNSBL_ZONES="bl.example.net zen.example.org" aiomilter run examples/dnsbl_milter.py --smtp 2525

@@ -38,7 +38,7 @@ class Reputation:
             if not answer:
                 raise ConnectionResetError("the reputation service has hung up")
         except BaseException:
-            # Cancelled or broken in the middle of a question: what comes next on it would be the answer to this one.
+            # Cancelled or broken in the middle of a question: the next answer on it would be the one to this question.
             if connection is not None:
                 connection[1].close()
             connection = None

@@ -13,7 +13,7 @@ TAG = "[EXTERNAL]"
 
 
 class TagExternal(Milter):
-    """Tag the subject of every message that nobody of ours has sent."""
+    """Tag the subject of every message from outside."""
 
     def __init__(self) -> None:
         self.subject: str | None = None

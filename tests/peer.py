@@ -35,8 +35,9 @@ from aiomilter.observe import (
 )
 from aiomilter.server import Factory, Server
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, NO_FLAGS, NR_FLAGS, Command, Stage
-from aiomilter.wire.events import Connect, Family, Macros, Negotiate
+from aiomilter.wire.events import Connect, Family, Negotiate
 from aiomilter.wire.framing import FrameBuffer, packet
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.replies import Reply
 from aiomilter.wire.text import pack_strings
 from tests.patience import PATIENCE
@@ -314,7 +315,7 @@ class Watcher(Observer):
         self._fail(event)
 
     def limit_reached(self, event: LimitReached) -> None:
-        if event.limit is Limit.EDITS:
+        if event.limit in (Limit.EDITS, Limit.EDITS_SIZE, Limit.NEW_BODY_SIZE):
             self._fail(event)
         else:
             self._remark(event)

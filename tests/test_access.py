@@ -225,8 +225,8 @@ async def test_users_do_not_matter_to_tcp() -> None:
         ),
         ({"allowed_networks": ("mx.example",)}, ValueError, "allowed_networks: 'mx.example' does not appear"),
         ({"allowed_users": "postfix"}, TypeError, "allowed_users: expected a sequence"),
-        ({"allowed_users": ("no such user",)}, ValueError, "allowed_users: this machine knows no 'no such user'"),
-        ({"allowed_groups": ("no such group",)}, ValueError, "allowed_groups: this machine knows no"),
+        ({"allowed_users": ("no such user",)}, ValueError, "allowed_users: this machine does not know 'no such user'"),
+        ({"allowed_groups": ("no such group",)}, ValueError, "allowed_groups: this machine does not know"),
         ({"allowed_groups": (True,)}, TypeError, "allowed_groups: expected names or numbers"),
         ({"allowed_users": (_HIGHEST + 1,)}, ValueError, f"allowed_users: expected 0 to {_HIGHEST}, found 4294967295"),
         ({"allowed_groups": (-1,)}, ValueError, f"allowed_groups: expected 0 to {_HIGHEST}, found -1"),
@@ -439,13 +439,21 @@ def test_a_crowd_counts_all_and_each() -> None:
     said: list[tuple[str, str]] = []
     crowd = ConnectionLimits(3, 2, 2, lambda limit, number, what: said.append((limit, what)))
     assert [crowd.enter(number, "a") for number in (1, 2, 3)] == [True, True, False]
-    assert said == [("connections_per_peer", "2 connections of a are open; answering TEMPFAIL to more of it")]
+    assert said == [
+        (
+            "connections_per_peer",
+            "2 connections of a are open; answering TEMPFAIL to more of it (--max-connections-per-peer)",
+        )
+    ]
     assert crowd.enter(4, "b")
     assert (crowd.full, crowd.enter(5, "")) == (False, False)
     full: list[bool] = [crowd.full]
     assert said[1:] == [
-        ("connections", "3 connections are open; answering TEMPFAIL to more"),
-        ("refused_connections", "2 connections above the limit are open; accepting no more until one has ended"),
+        ("connections", "3 connections are open; answering TEMPFAIL to more (--max-connections)"),
+        (
+            "refused_connections",
+            "2 connections above the limit are open; accepting no more until one has ended (--max-refused-connections)",
+        ),
     ]
     crowd.leave(3)
     assert [*full, crowd.full] == [True, False]
@@ -476,7 +484,10 @@ def test_one_peer_does_not_take_the_room_for_refusals_from_the_others() -> None:
         False,
     ]
     assert [crowd.rejects(peer) for peer in ("a", "b", "")] == [True, False, False]
-    assert said[-1] == ("refused_connections_per_peer", "closing connections of a: 1 are refused already")
+    assert said[-1] == (
+        "refused_connections_per_peer",
+        "closing connections of a: 1 are refused already (--max-refused-connections)",
+    )
     assert crowd.enter(3, "b")
     crowd.leave(2)
     assert not crowd.rejects("a")
@@ -507,7 +518,9 @@ def test_one_mta_does_not_take_the_connections_of_the_others(loop: str) -> None:
             assert await played(*await asyncio.open_connection(*address)) == "Occ"
 
     on(loop, main)
-    assert watcher.remarks == ["1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it"]
+    assert watcher.remarks == [
+        "1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it (--max-connections-per-peer)"
+    ]
 
 
 async def test_an_mta_that_has_its_share_and_its_refusals_is_closed_at_once() -> None:
@@ -522,7 +535,7 @@ async def test_an_mta_that_has_its_share_and_its_refusals_is_closed_at_once() ->
             assert await played(*await asyncio.open_connection(*address)) == ""
             assert await played(*await asyncio.open_connection(*address, local_addr=("127.0.0.2", 0))) == "Occ"
             assert [await played(*each) for each in waiting] == ["Occ", "Otc"]
-    assert watcher.remarks[-1] == "closing connections of 127.0.0.1: 1 are refused already"
+    assert watcher.remarks[-1] == "closing connections of 127.0.0.1: 1 are refused already (--max-refused-connections)"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -539,7 +552,9 @@ def test_users_of_a_unix_socket_are_counted(loop: str, tmp_path: Path) -> None:
             writer.close()
 
     on(loop, main)
-    assert watcher.remarks == [f"1 connections of user {os.geteuid()} are open; answering TEMPFAIL to more of it"]
+    assert watcher.remarks == [
+        f"1 connections of user {os.geteuid()} are open; answering TEMPFAIL to more of it (--max-connections-per-peer)"
+    ]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -561,9 +576,9 @@ def test_above_all_limits_connections_wait_in_the_socket(loop: str) -> None:
             assert all(answered)
 
     on(loop, main)
-    first = "1 connections are open; answering TEMPFAIL to more"
+    first = "1 connections are open; answering TEMPFAIL to more (--max-connections)"
     assert watcher.remarks[:2] == [first, first]
-    full = "2 connections above the limit are open; accepting no more until one has ended"
+    full = "2 connections above the limit are open; accepting no more until one has ended (--max-refused-connections)"
     assert watcher.remarks[2] == full
     assert set(watcher.remarks) == {first, full}
 

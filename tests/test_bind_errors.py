@@ -22,13 +22,13 @@ SANDBOX: Final = "a sandbox or security module forbids it (SELinux? SocketBindDe
 # Where, what the system says, and what we say behind that.
 SYSTEM: Final[list[tuple[str, int, str | None]]] = [
     ("unix:/run/f/s", errno.ENOENT, "make the directory first"),
-    ("unix:/run/f/s", errno.ENOTDIR, "the path goes through something that is no directory"),
+    ("unix:/run/f/s", errno.ENOTDIR, "a part of the path is not a directory"),
     ("unix:/run/f/s", errno.ELOOP, "the path goes through symbolic links in a circle"),
     ("unix:/run/f/s", errno.EROFS, "choose a path on another file system, such as below /run"),
     ("unix:/run/f/s", errno.ENOSPC, "make room there, or choose another path"),
     ("unix:/run/f/s", errno.EDQUOT, "make room there, or choose another path"),
     ("unix:/run/f/s", errno.ENAMETOOLONG, "choose a shorter path"),
-    ("unix:/run/f/s", errno.EADDRINUSE, "something has been put there just now; choose another path"),
+    ("unix:/run/f/s", errno.EADDRINUSE, "another process has just created a file there; choose another path"),
     (
         "unix:/run/f/s",
         errno.EAFNOSUPPORT,
@@ -191,7 +191,7 @@ LOOKED_UP: Final[list[tuple[Inet, Exception, str]]] = [
         looked_up(socket.EAI_NODATA),
         "what getaddrinfo says; if it has an IPv6 address, write inet6:25@mx.example",
     ),
-    (Inet("x" * 64, 25), UnicodeError("label too long"), f"'{'x' * 64}' can be no host name"),
+    (Inet("x" * 64, 25), UnicodeError("label too long"), f"'{'x' * 64}' is not a host name"),
 ]
 
 
@@ -234,7 +234,7 @@ def test_a_directory_that_is_not_for_us_is_named(mode: int, said: str) -> None:
 
 MISSING: Final[list[tuple[str, int, str]]] = [
     ("no/s", errno.ENOENT, "No such file or directory; make the directory first"),
-    ("file/s", errno.ENOTDIR, "Not a directory; the path goes through something that is no directory"),
+    ("file/s", errno.ENOTDIR, "Not a directory; a part of the path is not a directory"),
     ("loop/s", errno.ELOOP, "Too many levels of symbolic links; the path goes through symbolic links in a circle"),
 ]
 
@@ -258,7 +258,5 @@ def test_a_stale_socket_of_another_user_is_called_that(tmp_path: Path, monkeypat
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "s"))
     monkeypatch.setattr("aiomilter._serving.socket_file.socket.socket", Denied)
-    with pytest.raises(
-        OSError, match=r"could not be tried \(permission denied\).*; remove it, or give it to this user$"
-    ):
+    with pytest.raises(OSError, match=r"this user may not connect to it: .*; remove it, or give it to this user$"):
         bind(parse(f"{tmp_path}/s"), ANYBODY)

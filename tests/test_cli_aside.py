@@ -69,7 +69,7 @@ def test_too_many_are_dropped_and_counted(held: Aside, handler: Handler) -> None
 def test_a_process_that_was_forked_has_none_of_them(held: Aside, handler: Handler) -> None:
     LOGGER.warning("one")
     waiting, lock = held._waiting, held._lock
-    held._begin_anew()  # as in the child
+    held._restart()  # as in the child
     assert (waiting, held._waiting, held._thread) == (1, 0, None)
     assert held._lock is not lock
 

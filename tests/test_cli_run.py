@@ -24,8 +24,10 @@ from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.options import given
 from aiomilter._cli.run import add_parser
+from aiomilter.exceptions import LocalProtocolError
 from aiomilter.handler import CALLBACKS
 from aiomilter.options import Options
+from aiomilter.wire.text import header_name
 from tests.patience import PATIENCE
 
 FILTER = """\
@@ -248,8 +250,12 @@ def test_standard_streams_that_are_closed_are_nowhere(tmp_path: Path, closed: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["--version", "check f.py"])
-def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    # What the filter prints goes to stderr.
+    [("--version", ""), ("check f.py", "opened\nclosed\n")],
+)
+def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str, printed: str) -> None:
     (tmp_path / "f.py").write_text(FILTER)
     shell = f'"$0" -X dev -m aiomilter {command} <&- >&-'
     done = subprocess.run(
@@ -260,7 +266,7 @@ def test_output_to_a_closed_stream_is_no_error(tmp_path: Path, command: str) -> 
         timeout=PATIENCE,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, printed)
 
 
 @pytest.mark.slow
@@ -277,7 +283,7 @@ def test_a_daemon_whose_path_was_taken_while_it_loaded_does_not_start(start: Sta
     status, _, err = first.end()
 
     assert status == 1
-    what = "somebody has removed or replaced its file; does another daemon use it?"
+    what = "its file was removed or replaced; does another daemon use it?"
     assert f"aiomilter: cannot listen on unix:{tmp_path}/s: {what}" in err.splitlines()
     assert "Traceback" not in err
     assert main(["check", "--connect", f"unix:{tmp_path}/s"]) == 0
@@ -337,6 +343,22 @@ def test_messages_are_stored_not_printed_and_the_filter_is_reached_by_mtas_too(s
 
     assert (status, out) == (0, "opened\nclosed\n")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_the_smtp_clients_may_be_shown_as_another_that_has_logged_in(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(
+        "from aiomilter import Milter, Reply\nclass F(Milter):\n    async def envfrom(self, ctx, mail):\n"
+        "        return Reply(550, '5.7.1', f'{ctx.client.ip} {ctx.auth and ctx.auth.login}')\n"
+    )
+    daemon = start("--smtp", "0", "--smtp-client", "198.51.100.7", "--smtp-auth", "alice")
+    with smtp(daemon) as client:
+        client.ehlo()
+        assert client.mail("a@x.example") == (550, b"5.7.1 198.51.100.7 alice")
+        assert client.docmd("XCLIENT", "ADDR=192.0.2.5 LOGIN=[UNAVAILABLE]")[0] == 220
+        client.ehlo()
+        assert client.mail("a@x.example") == (550, b"5.7.1 192.0.2.5 None")
+    assert daemon.end(signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.slow
@@ -443,6 +465,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             1,
             "cannot use 'no.pem' for TLS: No such file or directory",
         ),
+        (
+            ["--listen", "inet:0", "--smtp-client", "192.0.2.1"],
+            2,
+            "--smtp-client needs --smtp, as in --smtp 2525",
+        ),
+        (["--listen", "inet:0", "--smtp-auth", "alice"], 2, "--smtp-auth needs --smtp, as in --smtp 2525"),
         (["--smtp", "x"], 2, "--smtp 'x': expected HOST:PORT or PORT, as in 127.0.0.1:2525 or 2525"),
         (["--smtp", "0", "--store", "f.py"], 1, "cannot store in 'f.py': File exists"),
         (
@@ -474,8 +502,8 @@ def test_what_cannot_be_served_is_one_line(
             ["--listen", "x"],
             "argument --listen: 'x': expected the absolute path of a socket, as in unix:/run/filter.sock",
         ),
-        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine knows no 'nobody-there'"),
-        (["--socket-group", "nobody-there"], "argument --socket-group: this machine knows no 'nobody-there'"),
+        (["--socket-owner", "nobody-there"], "argument --socket-owner: this machine does not know 'nobody-there'"),
+        (["--socket-group", "nobody-there"], "argument --socket-group: this machine does not know 'nobody-there'"),
         (["--socket-owner", "99999999999"], "argument --socket-owner: expected 0 to 4294967294, found 99999999999"),
         (["--allow-user", "99999999999"], "argument --allow-user: expected 0 to 4294967294, found 99999999999"),
         (["--allow-group", "4294967295"], "argument --allow-group: expected 0 to 4294967294, found 4294967295"),
@@ -521,8 +549,25 @@ def test_what_cannot_be_served_is_one_line(
             "argument --on-error-local: expected one of tempfail, reject, accept, continue, or a reply as in"
             " '451 4.3.0 Try again later', found '250 ok'",
         ),
+        (["--smtp-client", "me"], "argument --smtp-client: expected an IP address, found 'me'"),
+        (["--smtp-auth", "a\nb"], "argument --smtp-auth: expected one line, found a line end or NUL"),
+        (
+            ["--listen", "8890"],
+            "argument --listen: '8890': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"
+            " write inet:8890@127.0.0.1",
+        ),
+        (
+            ["--listen", "127.0.0.1:8890"],
+            "argument --listen: '127.0.0.1:8890': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or"
+            " fd:NUMBER; write inet:8890@127.0.0.1",
+        ),
+        (
+            ["--listen", "tcp:8890"],
+            "argument --listen: 'tcp:8890': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"
+            " write inet:8890@127.0.0.1",
+        ),
         (["--nope"], "unknown argument: --nope"),
-        (["another.py"], "unknown argument: another.py"),
+        (["another.py"], "unknown argument: another.py; one filter a process: run each by a command of its own"),
     ],
 )
 def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
@@ -534,7 +579,7 @@ def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr() == (
         "",
-        "aiomilter: expected a command: run, check, compat or srs; see 'aiomilter --help'\n",
+        "aiomilter: expected a command, such as run or check; see 'aiomilter --help'\n",
     )
 
 
@@ -653,6 +698,19 @@ def test_warnings_are_records_of_one_line(start: Start, tmp_path: Path) -> None:
 def test_a_log_record_is_one_line_whatever_it_says() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO a\\x0ab\\x1b\\u202e"
+
+
+def test_a_traceback_in_the_log_ends_at_the_line_of_the_filter_that_ours_refused() -> None:
+    try:
+        header_name("a b")
+    except LocalProtocolError:
+        shown = OneLine().formatException(sys.exc_info())
+    assert shown.count('  File "') == 1
+    assert 'header_name("a b")' in shown
+    try:
+        json.loads("{")
+    except ValueError:
+        assert "json/decoder.py" in OneLine().formatException(sys.exc_info())
 
 
 def given_to_serve(*arguments: str) -> dict[str, object]:

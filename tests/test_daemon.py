@@ -207,7 +207,7 @@ async def test_what_takes_no_notice_of_its_cancellation_is_left_behind(loop: str
         code, out, err = await asyncio.to_thread(ends, process)
     assert code == 0
     assert out == "waiting\nleaving\nleaving\nleaving\nreturned\n"
-    assert "milter did not let go within 0.05 s (cancel_timeout) of its cancellation; left behind" in err
+    assert "milter did not end within 0.05 s (cancel_timeout) of its cancellation; abandoned" in err
 
 
 @pytest.mark.slow

@@ -110,9 +110,9 @@ async def test_no_more_are_under_way_than_may_be_and_a_peer_has_its_part() -> No
     await scene.come("a1", "a2", "a3", "b1", "c1", "c2", "d1")
     assert scene.begun == ["a1", "a2", "b1", "c1"]
     assert scene.said == [
-        "2 TLS handshakes of a are under way; more of it have to wait",
-        "4 TLS handshakes are under way; more have to wait",
-        "4 TLS handshakes are under way; more have to wait",
+        "2 TLS handshakes of a are in progress; others of it wait (--max-memory)",
+        "4 TLS handshakes are in progress; others wait (--max-memory)",
+        "4 TLS handshakes are in progress; others wait (--max-memory)",
     ]
     assert scene.kept == 4 * handshakes._PRICE
     assert await scene.over() == [None] * 7
@@ -310,7 +310,7 @@ def test_one_peer_keeps_no_other_from_its_handshake(loop: str, pem: Path) -> Non
             served.attack(*["127.0.0.1"] * 20)
             await served.until(1, 19)
             assert await served.play() == "Occccccccc"
-            said = "1 TLS handshakes of 127.0.0.1 are under way; more of it have to wait"
+            said = "1 TLS handshakes of 127.0.0.1 are in progress; others of it wait (--max-memory)"
             assert served.watcher.remarks == [said] * 19
 
     on(loop, main)
@@ -385,7 +385,7 @@ def test_handshakes_under_way_and_those_that_wait_count_as_memory_and_end_with_t
             for sock in served.attackers:
                 with contextlib.suppress(ConnectionResetError):
                     assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
-            assert served.watcher.remarks == ["2 TLS handshakes are under way; more have to wait"] * 2
+            assert served.watcher.remarks == ["2 TLS handshakes are in progress; others wait (--max-memory)"] * 2
 
     on(loop, main)
 

@@ -74,7 +74,9 @@ THIRD_PARTY: Final = {
     "redis": "aiomilter.policy.stores.redis",
     "asyncpg": "aiomilter.policy.stores.postgresql",
     "prometheus_client": "aiomilter.observe.prometheus",
-    "cryptography": "aiomilter.auth.dkim",
+    "cryptography": "aiomilter.auth.dkim._crypto",
+    # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.
+    "dns": "aiomilter._cli.zone",
     "pytest": "aiomilter.testing.pytest_plugin",
 }
 
@@ -95,17 +97,18 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
-        "wire.modifications wire.replies",
-        # The transport sets options on what the loop has accepted for it.
+        "wire.modifications wire.negotiation wire.replies",
+        # A connection sets options on the socket that the loop has accepted for it.
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
+        "_connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
-        "call to_thread": "compat.threads policy.stores.sqlite",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",
@@ -344,7 +347,7 @@ WRONG = [
     (parsed(smtp="from aiomilter.mail.envelope import _x"), "does not promise"),
     (parsed(context="from . import exceptions"), "relative import"),
     (parsed(server="import uvloop"), "uvloop is for aiomilter.daemon"),
-    (parsed(wire__text="import dns.resolver"), "dns.resolver is for nobody"),
+    (parsed(wire__text="import dns.resolver"), "dns.resolver is for aiomilter._cli.zone"),
     (parsed(wire__text="from requests import get"), "requests is for nobody"),
 ]
 

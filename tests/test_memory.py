@@ -38,7 +38,7 @@ from .peer import (
 )
 
 LIMIT: Final = 100_000
-FULL: Final = "octets wait (max_memory); reading no more from who waits, refusing new messages"
+FULL: Final = "octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
 
 
 class Keeper:
@@ -321,7 +321,7 @@ async def test_who_keeps_much_and_says_nothing_gives_way_in_time() -> None:
         await asyncio.sleep(25)
         assert [peer.wire.lost for peer in [*greedy, honest]] == [True] * 3 + [False]
         assert not scene.server._memory.used
-        assert "a connection that keeps much brought no packet for 30 s; closing" in scene.watcher.remarks
+        assert "a connection that has much buffered sent no packet for 30 s; closing" in scene.watcher.remarks
 
 
 async def test_edits_and_a_new_body_count_while_eom_waits() -> None:
@@ -438,7 +438,7 @@ async def test_messages_above_the_limit_are_answered_452() -> None:
         peers = [await scene.opened(OPENING + mail()) for _ in range(3)]
         assert [peer.answers[-1] for peer in peers] == ["c", "c", "y"]
         assert frames(peers[2].octets)[-1] == ("y", b"452 4.3.2 Too many messages at once\0")
-        assert scene.watcher.remarks == ["2 messages are in work; answering 452 to more"]
+        assert scene.watcher.remarks == ["2 messages are in progress; answering 452 to more (--max-messages)"]
         assert await peers[0].send(ABORT) == ""
         assert await peers[2].send(ABORT + mail()) == "c"
         peers[1].hang_up()
@@ -541,8 +541,8 @@ async def test_who_does_not_finish_a_packet_is_closed(say: Callable[[Any], Corou
         assert [*lost, peer.wire.lost] == [False, True]
         saying.cancel()
         await asyncio.wait((saying,))
-        silent = "a connection said nothing within 20 s, as a mail client that waits for a greeting would; closing"
-        said = "a connection brought no whole packet within 20 s; closing"
+        silent = "a connection sent nothing within 20 s, as a mail client that waits for a greeting would; closing"
+        said = "a connection sent no complete packet within 20 s; closing"
         assert scene.watcher.remarks == [silent if say is nothing else said]
 
 
@@ -562,7 +562,7 @@ async def test_half_a_packet_of_an_open_session_may_take_its_time() -> None:
             peer.write(bytes((octet,)))
             await asyncio.sleep(100)
         assert [*lost, peer.wire.lost] == [False, True]
-        assert scene.watcher.remarks == ["a connection brought no whole packet within 500 s; closing"]
+        assert scene.watcher.remarks == ["a connection sent no complete packet within 500 s; closing"]
 
 
 @on_clock

@@ -27,6 +27,7 @@ from aiomilter.observe import (
     LifecycleKind,
     Limit,
     LimitReached,
+    LoopStalled,
     MessageEnded,
     Misuse,
     ObserverEvent,
@@ -149,7 +150,7 @@ def test_records_carry_where_they_come_from(records: Records) -> None:
     assert (found.connection, found.queue_id, found.stage) == (7, "Q1", "envfrom")
     assert (found.peer, found.server, found.listener, found.filter) == where_of(where)
     assert found.getMessage() == (
-        "peer='192.0.2.2:25' client='192.0.2.1' queue_id='Q1' envfrom: what, server='inbound'"
+        "peer='192.0.2.2:25' client='192.0.2.1' queue_id='Q1' envfrom: what, filter='filters.F', server='inbound'"
     )
 
 
@@ -194,10 +195,11 @@ LINES: Final = [
             "edits": (Edit("add_header", "A"), Edit("add_header", "B"), Edit("quarantine")),
             "edit_count": 203,
             "quarantine": "held\n",
-            "where": Where(1, "192.0.2.1", "eom", "Q1", "192.0.2.2:25", "inbound"),
+            "where": Where(1, "192.0.2.1", "eom", "Q1", "192.0.2.2:25", "inbound", filter="filters.F"),
         },
         "client='192.0.2.1' helo='h' sender='a@x' recipients=['b@x', 'c@x'] queue_id='Q1' eom: continue "
-        "edits=add_header*2,quarantine (+200 more) quarantine='held\\n' time=0.250 peer='192.0.2.2:25' server='inbound'",
+        "edits=add_header*2,quarantine (+200 more) quarantine='held\\n' time=0.250 filter='filters.F' "
+        "peer='192.0.2.2:25' server='inbound'",
     ),
 ]
 
@@ -223,6 +225,25 @@ def test_a_message_of_many_recipients_is_still_a_line(records: Records) -> None:
     text = records[0].getMessage()
     assert text.count("(+990 more)") == 2
     assert len(text) < 800
+
+
+def test_a_long_text_from_outside_is_cut_with_a_sign(records: Records) -> None:
+    """Whatever it is: the MTA sends up to 65,535 octets of each."""
+    long = "x" * 60_000
+    refused = (RefusedRecipient(long, "reject"),)
+    where = Where(1, long, "eom", long)
+    usual = {"where": where, "helo": long, "sender": long, "recipients": (long,) * 3, "quarantine": long}
+    log = LogObserver()
+    log.message_ended(ended(**usual, refused=refused, refused_count=1))
+    log.client_refused(ClientRefused(where, "reject"))
+    log.misuse(Misuse(where, "what"))
+    log.callback_failed(CallbackFailed(where, "what"))
+    log.event_seen(EventSeen(where, Helo(long)))
+    log.loop_stalled(LoopStalled(where, "", 1.0, False))
+    counts = [len(re.findall(r"x{512}'\.\.\. \(60000 characters\)", record.getMessage())) for record in records]
+    assert counts == [9, 1, 2, 2, 0, 2]
+    assert re.search(r"x\.\.\. \(\d+ characters\)$", records[4].getMessage())
+    assert all("x" * 513 not in record.getMessage() for record in records)
 
 
 def test_nothing_is_made_for_nobody(caplog: pytest.LogCaptureFixture) -> None:

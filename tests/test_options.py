@@ -11,6 +11,7 @@ from typing import Any, Unpack, get_type_hints
 import pytest
 
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Milter, Reply, Stage, run, serve
+from aiomilter._cli import main
 from aiomilter._cli.options import RunOptions, add_options, given
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter._option import _CHECKS, Group, Kind, Option, check, option, rows
@@ -138,7 +139,7 @@ def parsed(table: type[Any], *arguments: str) -> dict[str, Any]:
     return given(parser.parse_args(arguments), table)
 
 
-def test_one_more_option_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_more_option_is_a_field(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It is checked, an argument of the command line with its help, and in the reference."""
     assert Wider.given_to(serve, {"max_jokes": 3}).max_jokes == 3
     with pytest.raises(ValueError, match=r"^max_jokes: expected more than 0, found 0$"):
@@ -169,7 +170,10 @@ def test_one_more_option_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     parser = argparse.ArgumentParser()
     add_options(parser, Wider)
-    words = " ".join(parser.format_help().split())
+    assert "--max-jokes" not in parser.format_help()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help-all"])
+    words = " ".join(capsys.readouterr().out.split())
     assert "--max-jokes N jokes of a message; see --on-error (default: 7)" in words
     assert "--joke-timeout [STAGE=]SECONDS time for a laugh; may be repeated; or 'off' (default: 2.5)" in words
 
@@ -179,6 +183,18 @@ def test_one_more_option_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
         in text
     )
     assert "Time for a laugh (seconds; default 2.5; None: as long as it takes)." in text
+
+
+def test_the_help_shows_the_common_options_and_help_all_the_others_too(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        assert main(["run", flag]) == 0
+        shown[flag] = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    every = [row for row in (*rows(Options), *rows(RunOptions)) if row.command is not None]
+    named = {f"--{row.command}" for row in every}
+    assert named <= shown["--help-all"]
+    assert {f"--{row.command}" for row in every if row.option.common} == named & shown["--help"]
+    assert len(shown["--help"]) < len(shown["--help-all"]) / 2
 
 
 def test_one_more_option_of_the_table_is_one_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +364,7 @@ WRONG: list[tuple[str, Any, type[Exception], str]] = [
     ("socket_mode", 660, ValueError, "socket_mode: expected 0 to 0o777, found 0o1224"),
     ("socket_mode", -1, ValueError, "socket_mode: expected 0 to 0o777, found -0o1"),
     ("socket_owner", 1.5, TypeError, "socket_owner: expected names or numbers, found 1.5"),
-    ("socket_group", "nobody-there", ValueError, "socket_group: this machine knows no 'nobody-there'"),
+    ("socket_group", "nobody-there", ValueError, "socket_group: this machine does not know 'nobody-there'"),
     ("drain_timeout", -1, ValueError, "drain_timeout: expected 0 or more, found -1"),
     ("backlog", 1.5, TypeError, "backlog: expected a whole number, found 1.5"),
     ("allowed_networks", "10.0.0.0/8", TypeError, "allowed_networks: expected a sequence, found '10.0.0.0/8'"),

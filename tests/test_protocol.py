@@ -453,7 +453,7 @@ async def test_a_silent_connection_is_closed() -> None:
 
     assert names(filter_)[-2:] == ["abort", "close"]
     assert peer.answers == "Occc"
-    assert scene.watcher.remarks == ["a connection brought no packet for 0.01 s; closing"]
+    assert scene.watcher.remarks == ["a connection sent no packet for 0.01 s; closing"]
 
 
 async def test_a_connection_whose_callback_waits_is_not_silent() -> None:

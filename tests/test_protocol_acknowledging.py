@@ -49,7 +49,7 @@ class FakeTransport(asyncio.Transport):
 
 class Slow(Milter):
     async def helo(self, ctx: Context, helo: Helo) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 async def calls(family: socket.AddressFamily, *reads: bytes, filter_: type[Milter] = Milter) -> list[str]:
@@ -69,12 +69,18 @@ async def calls(family: socket.AddressFamily, *reads: bytes, filter_: type[Milte
         MemoryLimit(1 << 20, None, print),
     )
 
+    def finish() -> None:
+        if protocol.waiting:
+            loop.call_soon(finish)
+        else:
+            protocol.connection_lost(None)
+
     def play() -> None:
         protocol.connection_made(FakeTransport(sock))
         for octets in (OFFER, *reads):
             protocol.data_received(octets)
             sock.calls.append("|")
-        loop.call_later(0.01, protocol.connection_lost, None)
+        finish()
 
     loop.call_soon(play)
     await ended

@@ -10,6 +10,13 @@ from tests.test_layering import modules, promised
 
 PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
+    "auth": "Authentication Authenticator ClientCheck MessageCheck",
+    "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
+    "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
+    "load_keys method_results sign verify",
+    "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
+    "Policy Psd PublicSuffixes Record Result Signature SignatureResult Walk aggregate_xml evaluate organizational_domain "
+    "parse report_destinations report_name walk",
     "auth.iprev": "IprevResult Result check_iprev",
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
@@ -22,10 +29,11 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError TemporaryFailure",
     "failures": "FailurePolicy",
-    "mail.socketmap": "Lookup Socketmap",
-    "mail.srs": "Reason Rewriter SrsError read_secrets",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
+    "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
+    "mail.socketmap": "Lookup Socketmap",
+    "mail.srs": "Reason Rewriter SrsError read_secrets",
     "options": "Options ServeOptions",
     "policy": "Authenticated Caught Greylist Known KnownSenders Rate RateLimit RateState Reputation Seen Standing Traps",
     "policy.known": "Authenticated Known KnownSenders",
@@ -44,7 +52,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "wire.framing": "FrameBuffer packet",
     "wire.modifications": "AddHeader AddRecipient ChangeHeader ChangeSender DeleteRecipient InsertHeader Modification "
     "Progress Quarantine ReplaceBody",
-    "wire.negotiation": "Agreement Wants agree canonical_macro check_answer macro_lists",
+    "wire.negotiation": "Agreement NegotiateAnswer Wants agree canonical_macro check_answer macro_lists",
     "wire.replies": "ACCEPT CONTINUE DISCARD PASSING REJECT SKIP TEMPFAIL BodyResponse ConnectionResponse Refusal Reply "
     "Response UnknownResponse Verdict",
     "wire.state": "ANSWERS FOLLOWS LIBMILTER NATIVE Outcome Rules State Transition ends_message is_legal transitions without",

@@ -388,7 +388,7 @@ async def test_a_path_that_is_gone_is_no_matter(tmp_path: Path) -> None:
 async def test_a_path_that_somebody_took_before_anybody_listened_is_an_error(tmp_path: Path) -> None:
     """P-132: a socket that does not listen yet looks like a stale one."""
     path = tmp_path / "filter.sock"
-    with pytest.raises(OSError, match=r"cannot listen on unix:\S+: somebody has removed or replaced its file"):
+    with pytest.raises(OSError, match=r"cannot listen on unix:\S+: its file was removed or replaced"):
         await serve(Milter, f"unix:{path}", f"unix:{tmp_path}/./filter.sock", observer=Watcher()).start()
     assert not path.exists()
 
@@ -594,8 +594,8 @@ async def test_the_end_waits_for_no_factory(stubborn: bool) -> None:
         assert round(asyncio.get_running_loop().time() - began, 3) == (10.0 if stubborn else 5.0)
         released.set()
 
-    late = f"the factory {__name__}.{factory.__qualname__} did not let go within 5 s (cancel_timeout)"
-    said = [f"{late}; cancelled", f"{late} of its cancellation; left behind"]
+    late = f"the factory {__name__}.{factory.__qualname__} did not end within 5 s (cancel_timeout)"
+    said = [f"{late}; cancelled", f"{late} of its cancellation; abandoned"]
     assert [what for _, what, _ in scene.watcher.failures] == (said if stubborn else said[:1])
 
 

@@ -69,7 +69,7 @@ async def test_a_connection_that_has_ended_keeps_no_octets() -> None:
         await peer.send(packet(Command.MACRO, b"Hj\0" + b"x" * 60_000 + b"\0") + helo() + QUIT)
         await peer.quiet()
         wire = peer.protocol._session.wire
-        assert [set(wire.macros), wire.macro_frame, wire.buffer.data] == [{b""}, b"", b""]
+        assert [set(wire.macros.sets), wire.macros.last, wire.buffer.data] == [{b""}, b"", b""]
 
 
 async def test_nobody_sees_what_was_noted_for_another_client() -> None:

@@ -1,12 +1,13 @@
 """Edits on the wire: with which verdict they leave, a body that comes piece by piece, and the limits of a message."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import pytest
 
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, LocalProtocolError, NotNegotiatedError, Reply
+from aiomilter.observe import Limit, LimitReached
 from aiomilter.wire.constants import ALL_ACTIONS, ALL_PROTOCOL, Protocol
 
 from .peer import (
@@ -567,7 +568,7 @@ async def test_larger_recipients_than_allowed() -> None:
             assert await peer.send(mail() + large * 127 + small * 9 + EOM) == "c" * 112 + "y" * 25 + "c"
 
     assert names(filter_).count("envrcpt") == 2 * 111
-    assert scene.watcher.remarks == ["more recipients than allowed"] * 2
+    assert scene.watcher.remarks == ["more than 204800 octets of recipients (--max-recipients)"] * 2
 
 
 async def test_endless_recipients_are_one_remark_a_message() -> None:
@@ -577,7 +578,69 @@ async def test_endless_recipients_are_one_remark_a_message() -> None:
         for _ in range(2):
             assert await peer.send(mail() + rcpt() * 50 + ABORT) == "ccc" + "y" * 48
 
-    assert scene.watcher.remarks == ["more recipients than allowed"] * 2
+    assert scene.watcher.remarks == ["more than 2 recipients (--max-recipients)"] * 2
+
+
+def _edits(*values: str, body: bytes = b"") -> Callable[[Any, Any, Any], None]:
+    def eom(filter_: Any, ctx: Any, event: Any) -> None:
+        for value in values:
+            ctx.add_header("A", value)
+        if body:
+            ctx.replace_body(body)
+
+    return eom
+
+
+BEGUN: Final = mail() + rcpt()
+LIMITS: Final = [
+    ({"max_recipients": 2}, BEGUN + rcpt() * 3, None, (Limit.RECIPIENTS, 2, "2 recipients (--max-recipients)")),
+    (
+        {"max_recipients": 20},
+        mail() + rcpt("<a@x>", "A=" + "x" * 1800) * 20,
+        None,
+        (Limit.RECIPIENTS_SIZE, 20_480, "20480 octets of recipients (--max-recipients)"),
+    ),
+    ({"max_headers": 2}, BEGUN + header() * 4, None, (Limit.HEADERS, 2, "2 header fields (--max-headers)")),
+    (
+        {"max_headers_size": 100},
+        BEGUN + header("A", "x" * 60) * 2,
+        None,
+        (Limit.HEADERS_SIZE, 100, "100 octets of header fields (--max-headers-size)"),
+    ),
+    (
+        {"max_edits": 2},
+        BEGUN + EOM,
+        _edits("1", "2", "3"),
+        (Limit.EDITS, 2, "2 edits (--max-edits); none is sent"),
+    ),
+    (
+        {"max_edits_size": 50},
+        BEGUN + EOM,
+        _edits("x" * 30, "x" * 30),
+        (Limit.EDITS_SIZE, 50, "50 octets of edits (--max-edits-size); none is sent"),
+    ),
+    (
+        {"max_new_body_size": 9},
+        BEGUN + EOM,
+        _edits(body=b"x" * 10),
+        (Limit.NEW_BODY_SIZE, 9, "9 octets of a new body (--max-new-body-size); none is sent"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "sent", "eom", "expected"), LIMITS, ids=[case[3][0] for case in LIMITS])
+async def test_a_limit_that_was_reached_is_named_with_its_value_and_option(
+    options: dict[str, int], sent: bytes, eom: Any, expected: tuple[Limit, int, str]
+) -> None:
+    """A limit in octets is another one than a number."""
+    limit, number, what = expected
+    async with serving(filter_class({"eom": eom} if eom else {}), **options) as scene:
+        peer = await scene.opened()
+        await peer.send(sent)
+
+    (event,) = [each for each in scene.watcher.all if isinstance(each, LimitReached)]
+    assert (event.limit, event.number, event.what) == (limit, number, f"more than {what}")
+    assert event.option == next(iter(options))
 
 
 @pytest.mark.parametrize("on_error", [TEMPFAIL, REJECT, CONTINUE, Reply(451, "4.3.0", "x")], ids=repr)

@@ -182,6 +182,10 @@ async def test_a_temporary_failure_is_one_line_without_a_traceback() -> None:
 DEPENDENCIES: Final = [
     # What leaves the callback; how its record begins, None if it is a failure with a traceback.
     (TemporaryFailure("away"), "temporary failure: 'away'"),
+    (TemporaryFailure(), "temporary failure, without a reason"),
+    (ResolverTimeout(), "ResolverTimeout, without a reason"),
+    (TemporaryFailure("x" * 400), f"temporary failure: {'x' * 400!r}"),
+    (TemporaryFailure("x" * 1003), f"temporary failure: '{'x' * 499}... (1003 characters)"),
     (ResolverTimeout("no answer to 'x.example' TXT"), "ResolverTimeout: \"no answer to 'x.example' TXT\""),
     (ResolverFailure("servfail\n\udcff"), "ResolverFailure: 'servfail\\n\\udcff'"),
     (StoreError("disk full"), "StoreError: 'disk full'"),

@@ -7,8 +7,8 @@ import pytest
 
 from aiomilter import ACCEPT, REJECT, Action, LocalProtocolError, NegotiationError, Stage, TemporaryFailure, Verdict
 from aiomilter.wire.constants import ALL_PROTOCOL, Command, Protocol
-from aiomilter.wire.events import NegotiateAnswer
 from aiomilter.wire.framing import packet
+from aiomilter.wire.negotiation import NegotiateAnswer
 
 from .peer import (
     ABORT,

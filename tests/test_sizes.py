@@ -12,15 +12,7 @@ FUNCTION: Final = 60
 """Lines, a function's docstring not counted."""
 REASON: Final = re.compile(r"\bOne (piece|function|class|table)\b.*?\d", re.DOTALL)
 
-TO_BE_CUT: Final = frozenset(
-    {
-        "_connection/session.py",
-        "_connection/transport.py",
-        "wire/connection.py",
-        "wire/events.py",
-        "wire/reader.py: read",
-    }
-)
+TO_BE_CUT: Final[frozenset[str]] = frozenset()
 """These have no such reason; a name leaves the list when it is cut, and none is added."""
 
 

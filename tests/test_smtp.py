@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ from aiomilter import (
     UnknownResponse,
 )
 from aiomilter.smtp import Front, Outcome, front, split_address, store
+from aiomilter.smtp.client import Client as Client_
 from tests.clock import on_clock
 from tests.patience import PATIENCE
 from tests.peer import Watcher
@@ -98,11 +100,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(factory: aiomilter.Factory, **options: int | float) -> AsyncIterator[Scene]:
+async def scene(factory: aiomilter.Factory, **options: Any) -> AsyncIterator[Scene]:
     outcomes: list[Outcome] = []
     async with (
         aiomilter.serve(factory, "inet:0@127.0.0.1", stall_timeout=None) as server,
-        front("127.0.0.1:0", server.addresses[0], on_message=outcomes.append, **options) as smtp,  # type: ignore[arg-type]
+        front("127.0.0.1:0", server.addresses[0], on_message=outcomes.append, **options) as smtp,
     ):
         yield Scene(smtp, outcomes)
 
@@ -498,6 +500,119 @@ async def test_a_slow_filter_is_not_a_silent_client() -> None:
         assert (await sending).startswith("250 ")
 
 
+# ---------------------------------------------------------------------------------------------- who the client is said to be
+
+
+class Who(Milter):
+    """Says in a header field who it was told the client is."""
+
+    async def connect(self, ctx: Context, connect: Connect) -> None:
+        self.opened = (connect.hostname, str(connect.ip), connect.port)
+
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        auth = (ctx.auth.login, ctx.auth.mechanism) if ctx.auth is not None else None
+        ctx.add_header("X-Who", ascii((*self.opened[:2], ctx.helo, auth)))
+
+
+async def who(played: "Scene", *lines: str) -> object:
+    """What the filter says once a client has said some lines."""
+    async with connected(played.smtp) as client:
+        for line in lines:
+            assert (await client.say(line))[:1] == "2", line
+        await client.message(b"\r\n")
+    return eval(played.octets[-1].partition(b"X-Who: ")[2].partition(b"\r\n")[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("localhost", "127.0.0.1", "me.example", None)),
+        ({"client": "198.51.100.7"}, ("[198.51.100.7]", "198.51.100.7", "me.example", None)),
+        ({"client": "2001:DB8::1"}, ("[2001:db8::1]", "2001:db8::1", "me.example", None)),
+        ({"login": "alice"}, ("localhost", "127.0.0.1", "me.example", ("alice", "PLAIN"))),
+    ],
+)
+async def test_a_filter_may_be_shown_another_client(options: dict[str, Any], expected: object) -> None:
+    async with scene(Who, **options) as played:
+        assert await who(played) == expected
+        assert played.outcomes[0].client == expected[1]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("client", ["", "x", "198.51.100", "mail.example"])
+def test_another_client_has_an_ip_address(client: str) -> None:
+    with pytest.raises(AddressError, match="expected an IP address, as in"):
+        front("0", "inet:1", client=client)
+
+
+@pytest.mark.parametrize(
+    ("xclient", "expected"),
+    [
+        ("ADDR=198.51.100.7", ("localhost", "198.51.100.7", "me", None)),
+        ("ADDR=198.51.100.7 NAME=[UNAVAILABLE]", ("[198.51.100.7]", "198.51.100.7", "me", None)),
+        ("addr=198.51.100.7 name=mx.example", ("mx.example", "198.51.100.7", "me", None)),
+        (
+            "ADDR=IPV6:2001:db8::1 NAME=mx.example LOGIN=al+2Bice",
+            ("mx.example", "2001:db8::1", "me", ("al+ice", "XCLIENT")),
+        ),
+        ("ADDR=[UNAVAILABLE] NAME=[TEMPUNAVAIL]", ("unknown", "None", "me", None)),
+        ("LOGIN=+C3+BC", ("localhost", "127.0.0.1", "me", ("\u00fc", "XCLIENT"))),
+        (
+            "PORT=25 PROTO=ESMTP HELO=x DESTADDR=192.0.2.9 DESTPORT=25",
+            ("localhost", "127.0.0.1", "me", None),
+        ),
+    ],
+)
+async def test_a_client_of_this_machine_may_be_another_by_xclient(xclient: str, expected: object) -> None:
+    async with scene(Who) as played:
+        assert await who(played, f"XCLIENT {xclient}", "EHLO me") == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "reply"),
+    [
+        ("", "501 5.5.4 Syntax: XCLIENT attribute=value..."),
+        ("ADDR", "501 5.5.4 Bad XCLIENT ADDR syntax: "),
+        ("ADDR=", "501 5.5.4 Bad XCLIENT ADDR syntax: "),
+        ("ADDR=me", "501 5.5.4 Bad XCLIENT ADDR syntax: me"),
+        ("PORT=70000", "501 5.5.4 Bad XCLIENT PORT syntax: 70000"),
+        ("LOGIN=a+0D+0Ab", "501 5.5.4 Bad XCLIENT LOGIN syntax: a+0D+0Ab"),
+        ("NAME=a+00", "501 5.5.4 Bad XCLIENT NAME syntax: a+00"),
+        ("NAME=a+0", "501 5.5.4 Bad XCLIENT NAME syntax: a+0"),
+        ("LOGIN=\u00fc", "501 5.5.4 Bad XCLIENT LOGIN syntax: \u00fc"),
+        ("COLOUR=red", "501 5.5.4 Bad XCLIENT attribute name: COLOUR"),
+    ],
+)
+async def test_a_wrong_xclient_changes_nothing(argument: str, reply: str) -> None:
+    async with scene(Who) as played, connected(played.smtp) as client:
+        assert await client.say(f"XCLIENT {argument}") == reply
+        assert (await client.message(b"\r\n")).startswith("250 ")
+        assert b"'localhost', '127.0.0.1'" in played.octets[0]
+
+
+async def test_xclient_is_for_a_session_without_an_open_message_and_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scene(Who) as played:
+        async with connected(played.smtp) as client:
+            assert "\n250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in await client.say("EHLO x")
+            await client.say("MAIL FROM:<a@x>")
+            assert await client.say("XCLIENT ADDR=192.0.2.5") == "503 5.5.1 Error: MAIL transaction in progress"
+        monkeypatch.setattr(Client_, "is_local", False)
+        async with connected(played.smtp) as client:
+            assert "XCLIENT" not in await client.say("EHLO x")
+            assert await client.say("XCLIENT ADDR=192.0.2.5") == "550 5.7.0 Error: insufficient authorization"
+
+
+async def test_a_filter_may_refuse_the_client_of_xclient() -> None:
+    class Refusing(Milter):
+        async def connect(self, ctx: Context, connect: Connect) -> ConnectionResponse:
+            return REJECT if str(connect.ip) == "192.0.2.5" else ACCEPT
+
+    async with scene(Refusing) as played, connected(played.smtp) as client:
+        assert (await client.say("XCLIENT ADDR=192.0.2.5")).startswith("554 localhost ESMTP not accepting")
+        assert (await client.say("XCLIENT ADDR=192.0.2.6")).startswith("220 ")
+
+
 # --------------------------------------------------------------------------------------------- a filter that goes away
 
 
@@ -662,7 +777,8 @@ async def test_it_says_where_it_listens_and_what_it_is(caplog: pytest.LogCapture
     async with scene(Tag) as played, connected(played.smtp, hello=None) as client:
         assert await client.reply() == "220 localhost ESMTP aiomilter (to try a filter; relays nothing)"
         assert f"listening on {played.smtp.address} for SMTP (to try the filter: relays nothing)" in caplog.text
-        extensions = "PIPELINING\n250-SIZE 10240000\n250-ENHANCEDSTATUSCODES\n250-8BITMIME\n250-DSN\n250 SMTPUTF8"
+        extensions = "PIPELINING\n250-SIZE 10240000\n250-ENHANCEDSTATUSCODES\n250-8BITMIME\n250-DSN\n250-SMTPUTF8"
+        extensions += "\n250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
         assert await client.say("EHLO me") == f"250-localhost\n250-{extensions}"
 
 

@@ -286,7 +286,7 @@ def test_a_path_that_leads_elsewhere_once_it_is_bound_is_no_start(
     with unix() as sock:
         monkeypatch.setattr(socket_file, "bound_place", lambda sock: (0, 0))
         monkeypatch.setattr(socket_file, "_only_we_can_change", lambda directory: False)
-        with pytest.raises(OSError, match="somebody has removed or replaced its file") as found:
+        with pytest.raises(OSError, match="its file was removed or replaced") as found:
             bind(sock, str(scene.path))
     assert found.value.errno == errno.ESTALE
 
@@ -299,7 +299,7 @@ def test_a_path_that_leads_to_no_socket_is_no_start_either(scene: Scene, monkeyp
             scene.path.touch()
 
     monkeypatch.setattr(socket_file, "bound_place", lambda sock: None)
-    with Replaced(socket.AF_UNIX) as sock, pytest.raises(OSError, match="somebody has removed or replaced its file"):
+    with Replaced(socket.AF_UNIX) as sock, pytest.raises(OSError, match="its file was removed or replaced"):
         bind(sock, str(scene.path))
 
 
@@ -319,9 +319,7 @@ def test_where_the_system_does_not_say_which_file_it_is_the_directory_has_to_be_
     try:
         with unix() as sock:
             if to_change and not ours:
-                with pytest.raises(
-                    OSError, match=f"another user may replace what is in {re.escape(str(scene.theirs))},"
-                ):
+                with pytest.raises(OSError, match=f"another user may replace files in {re.escape(str(scene.theirs))},"):
                     bind(sock, str(scene.path), mode=asked)
                 return
             file = bind(sock, str(scene.path), mode=asked)
@@ -512,26 +510,26 @@ THERE: Final[list[tuple[str, Callable[[Path], Any], int, str]]] = [
         "file",
         made(Path.touch),
         errno.EEXIST,
-        "there is a regular file and no socket; choose another path, or remove it",
+        "there is a regular file, not a socket; choose another path, or remove it",
     ),
     (
         "directory",
         made(Path.mkdir),
         errno.EEXIST,
-        "there is a directory and no socket; choose another path, or remove it",
+        "there is a directory, not a socket; choose another path, or remove it",
     ),
-    ("fifo", made(os.mkfifo), errno.EEXIST, "there is a FIFO and no socket; choose another path, or remove it"),
+    ("fifo", made(os.mkfifo), errno.EEXIST, "there is a FIFO, not a socket; choose another path, or remove it"),
     (
         "dangling link",
         made(dangling),
         errno.EEXIST,
-        "there is a symbolic link and no socket; name the socket itself, or remove it",
+        "there is a symbolic link, not a socket; name the socket itself, or remove it",
     ),
     (
         "link to a socket",
         made(to_a_socket),
         errno.EEXIST,
-        "there is a symbolic link and no socket; name the socket itself, or remove it",
+        "there is a symbolic link, not a socket; name the socket itself, or remove it",
     ),
 ]
 
@@ -562,8 +560,8 @@ def of_root_and_open(path: Path) -> None:
     left(path, 0o777)
 
 
-TRIED: Final = "is there, and could not be tried (permission denied): whether anybody listens there is not known"
-NOBODY_SERVES: Final = "a socket of user root is left there that nobody serves, and this user may not remove it"
+TRIED: Final = "is there, and this user may not connect to it: whether a process listens there is not known"
+NOBODY_SERVES: Final = "a socket of user root is there that no process serves, and this user may not remove it"
 OTHERS: Final[list[tuple[Callable[[Path], None], int, int, str]]] = [
     # What is there; owner and permissions of the directory; what is said to nobody.
     (of_root, NOBODY, 0o755, f"a socket of user root {TRIED}; remove it, or give it to this user"),

@@ -49,7 +49,7 @@ OTHERS: Final = [
     r"libmilter/(?:engine|worker)\.c",
     r"Sendmail's (?:include/libmilter/\w+\.h|cf/README)",
     r"Sendmail, sendmail/\w+\.c",
-    r"Postfix, src/\w+/\w+\.c",
+    r"Postfix, (?:src/\w+/\w+\.c|README_FILES/\w+_README)",
     r"observed of (?:pymilter 1\.0\.5|libmilter 8\.17\.1\.9)",
     r"glibc 2\.36",
     # A measurement: it has to exist, see below.

@@ -190,14 +190,14 @@ STRANGERS: Final = (
     Stranger(
         "endless recipients",
         says(OPENING + mail() + rcpt() * 9 + QUIT),
-        f"{SESSION} envrcpt: more recipients than allowed",
+        f"{SESSION} envrcpt: more than 2 recipients (--max-recipients)",
         {"max_recipients": 2},
         messages=True,
     ),
     Stranger(
         "endless header fields",
         says(OPENING + mail() + rcpt() + DATA + header("X", SECRET) * 9 + EOM + QUIT),
-        f"{SESSION} header: more header fields than allowed",
+        f"{SESSION} header: more than 2 header fields (--max-headers)",
         {"max_headers": 2},
         messages=True,
     ),
@@ -318,11 +318,11 @@ async def reads_nothing_and_goes_on(peer: Peer) -> None:
 
 
 SLOW: Final[list[tuple[Callable[[Peer], Awaitable[None]], str]]] = [
-    (nothing, "a connection said nothing within 20 s, as a mail client that waits for a greeting would; closing"),
-    (half_a_packet, "a connection brought no whole packet within 20 s; closing"),
-    (no_more, "a connection brought no packet for 40 s; closing"),
-    (reads_nothing, "the MTA took nothing for 30 s; closing"),
-    (reads_nothing_and_goes_on, "the MTA took nothing for 30 s; closing"),
+    (nothing, "a connection sent nothing within 20 s, as a mail client that waits for a greeting would; closing"),
+    (half_a_packet, "a connection sent no complete packet within 20 s; closing"),
+    (no_more, "a connection sent no packet for 40 s; closing"),
+    (reads_nothing, "the MTA read nothing for 30 s; closing"),
+    (reads_nothing_and_goes_on, "the MTA read nothing for 30 s; closing"),
 ]
 
 
@@ -372,15 +372,16 @@ def test_more_than_there_may_be_are_a_record_a_limit(clock: Clock, records: Reco
     asyncio.run(main())
     lines = records.about_peers()
     assert [re.sub(r"\d{4,5}", "N", line) for line in lines] == [
-        "WARNING 1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it, peer='127.0.0.1:N'",
-        "WARNING closing connections of 127.0.0.1: 1 are refused already, peer='127.0.0.1:N'",
+        "WARNING 1 connections of 127.0.0.1 are open; answering TEMPFAIL to more of it (--max-connections-per-peer), "
+        "peer='127.0.0.1:N'",
+        "WARNING closing connections of 127.0.0.1: 1 are refused already (--max-refused-connections), peer='127.0.0.1:N'",
     ]
 
 
 # Who it was
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell who connects")
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not report the users of peers")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_of_a_unix_socket_the_user_and_the_process_are_named(loop: str, tmp_path: Path, records: Records) -> None:
     async def main() -> None:
@@ -429,7 +430,7 @@ async def test_without_a_socket_nobody_is_named(records: Records) -> None:
     async with serving(filter_class(), observer=LogObserver()) as scene:
         peer = await scene.opened()
         await peer.send(MESSAGE)
-    assert not any("peer" in line for line in records.lines)
+    assert not any("peer=" in line for line in records.lines)
 
 
 # Once a minute

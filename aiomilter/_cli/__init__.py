@@ -1,20 +1,35 @@
-"""The commands ``aiomilter run``, ``check``, ``compat`` and ``srs``."""
+"""The commands: what ``aiomilter`` does on the command line.
+
+Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
+:mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
+:mod:`~aiomilter._cli.reloading` serve and reload, :mod:`~aiomilter._cli.play` plays messages for ``check``.
+"""
 
 import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
 from aiomilter import __version__
-from aiomilter._cli import check, compat, run, srs
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (run, check, compat, srs)
+_COMMANDS: Final[Mapping[str, str]] = {
+    "run": "run",
+    "check": "check",
+    "compat": "compat",
+    "auth": "auth",
+    "dkim": "dkim",
+    "dmarc": "dmarc",
+    "srs": "srs",
+    "help": "manual",
+}
+"""Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -31,8 +46,11 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter compat milter.py                  run a program written for pymilter
+  aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
+  aiomilter dmarc example.com                 which DMARC policy does a domain have?
+  aiomilter help                              list the pages of the manual
 
-exit codes: 0 done, 1 failed, 2 wrong usage
+exit codes: 0 done, 1 failed, 2 wrong usage, 4 no such file; for 3 see aiomilter check --help
 """
 
 
@@ -50,16 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What the terminal cannot show is written \\N, never an exception.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream that tests replace has none
-    parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for command in _COMMANDS:
-        command.add_parser(commands)
     try:
-        options = _parse(parser, arguments)
+        options = _parse(_parser(words), arguments)
         status: int = options.command(options)
         if ours:
             sys.stdout.flush()
+        if arguments is None and words[:1] == ["check"]:
+            # What a filter prints when Python ends is not part of the report.
+            os.dup2(2, 1)
         return status
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else USAGE
@@ -75,6 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not ours:
             raise  # Python ends the program, by this signal
         return 130
+
+
+def _parser(words: Sequence[str] = ()) -> Parser:
+    """Return the parser of the command that the words begin with, of all commands if it is ``help`` or there is none."""
+    parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
+    for command in words[:1] if alone else _COMMANDS:
+        import_module(f"{__name__}.{_COMMANDS[command]}").add_parser(commands)
+    return parser
 
 
 def _open_standard_streams() -> None:
@@ -95,11 +122,12 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     """Return the options; argparse alone would take no messages after an option."""
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
-        parser.error("expected a command: run, check, compat or srs")
+        parser.error("expected a command, such as run or check")
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):
-        options.parser.error(f"unknown argument: {' '.join(unknown)}")
+        hint = "" if not unknown[0].endswith(".py") else "; one filter a process: run each by a command of its own"
+        options.parser.error(f"unknown argument: {' '.join(unknown)}{hint}")
     if rest:
         options.arguments += rest
     return options

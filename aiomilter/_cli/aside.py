@@ -30,13 +30,13 @@ class Aside:
     def __init__(self, *names: str) -> None:
         self.status: int = 1
         """Of the process, if it has to be ended."""
-        self._begin_anew()
+        self._restart()
         for name in names:
             logging.getLogger(name).addFilter(self._take)
         atexit.register(self.finish)
-        os.register_at_fork(after_in_child=self._begin_anew)
+        os.register_at_fork(after_in_child=self._restart)
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
         # Again by the same thread, if a finalizer has asyncio log something meanwhile.
         self._lock = threading.RLock()

@@ -2,63 +2,70 @@
 
 import argparse
 import asyncio
-import ipaddress
 import json
 import os
-import re
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path as FilePath
-from typing import Any, Final
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, cast
 
 from aiomilter import mta
-from aiomilter._cli.parsing import seconds, socket_text
-from aiomilter._cli.play import CheckScenario, Failure, Message, Path, Play, begin, play_message
+from aiomilter._cli.expect import Expected, expected
+from aiomilter._cli.filter_stdout import stdout_to_stderr
+from aiomilter._cli.messages import Message, messages
+from aiomilter._cli.notes import notes
+from aiomilter._cli.options import add_options, given
+from aiomilter._cli.parsing import socket_text
+from aiomilter._cli.places import absolute
+from aiomilter._cli.play import Failure, Play, PlayedMessage, begin, play_message
 from aiomilter._cli.play_json import report as json_report
 from aiomilter._cli.play_json import schema
-from aiomilter._cli.play_text import report
+from aiomilter._cli.play_text import DETAILED, report
+from aiomilter._cli.scenario import add_scenario, scenario_of
 from aiomilter._cli.target import Target, load, own_traceback, start_trouble
-from aiomilter._cli.trouble import FAILED, USAGE, Trouble
+from aiomilter._cli.trouble import FAILED, MISSING, UNEXPECTED, USAGE, Trouble
+from aiomilter._cli.watch import Watch
 from aiomilter.exceptions import MilterError, RemoteProtocolError
-from aiomilter.observe import (
-    CallbackFailed,
-    CallbackTimedOut,
-    InternalError,
-    Limit,
-    LimitReached,
-    Misuse,
-    Observer,
-    PeerError,
-    TemporaryFailed,
-    Where,
-)
-from aiomilter.server import Factory
+from aiomilter.options import Options, ServeOptions
 from aiomilter.testing import session
-from aiomilter.wire.constants import Stage
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "command"]
 
 _USAGE: Final = """%(prog)s TARGET [MESSAGE]... [options]
        %(prog)s --connect SOCKET [MESSAGE]... [options]"""
-_DESCRIPTION: Final = """\
+_DESCRIPTION: Final = f"""\
 Play messages to a filter as an MTA would, and print what would happen: the answer at each stage, the edits, the message
 that would be delivered as a diff, and what the SMTP client would be told.  Nothing is sent anywhere.
 
-MESSAGE is a file, or - for standard input; without one a small sample is played.  Several are played one after the other
-in one SMTP session.
+MESSAGE is a file, an mbox (unless its name ends in .eml), a directory (the .eml files in it and below, or all files if it
+has none), or - for standard input; without one a small sample is played.  Several are played one after the other in one SMTP
+session; a summary comes first, and the details follow for up to {DETAILED} messages, or with -v.
 """
 _EPILOG: Final = """\
 examples:
   aiomilter check filter.py message.eml
   aiomilter check filter.py message.eml --client 198.51.100.7 --sender alice@example.org --recipient bob@example.net
   aiomilter check filter.py message.eml --auth alice --macro daemon_name=submission
+  aiomilter check filter.py spam/ --expect reject                for CI: exit code 3 if one is not rejected
+  aiomilter check filter.py message.eml --output delivered.eml
   aiomilter check --connect inet:8891@127.0.0.1 message.eml      ask a running milter, of any make
   aiomilter check filter.py - --json < message.eml | jq .messages[0].decided
 
---json prints one object; --json-schema prints its JSON Schema.  In it, text is a string where its octets are UTF-8, and
-{"base64": ...} where they are not, so that nothing is lost.
+In the report, (not sent) marks a stage that the filter has no callback for, (no reply) one whose answer the MTA does not wait
+for.  SOCKET is inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST or unix:/PATH.
 
-exit codes: 0 played, whatever the answer; 1 the filter failed or broke the protocol; 2 wrong usage
+--json prints one object; --json-schema prints its JSON Schema.  In it, text is a string where its octets are UTF-8, and
+{"base64": ...} where they are not, so that nothing is lost.  What a filter prints to stdout goes to stderr.
+
+exit codes:
+  0  played, whatever the answer, or as expected; a temporary failure that the filter reports itself is an answer
+  1  the filter failed: an exception, a time-out, nonsense, a breach of the protocol; or it cannot be imported
+  2  wrong usage
+  3  not as expected: another outcome than --expect, or no delivered message for --output
+  4  there is no such file or it cannot be read or written; nothing listens at SOCKET
 """
 _SAMPLE: Final = b"""\
 From: Alice <alice@example.org>\r
@@ -69,7 +76,15 @@ Message-ID: <sample@example.org>\r
 \r
 This is the sample that aiomilter plays when it is given no message.\r
 """
-_PATH: Final = re.compile(r"\s*(<[^<>]*>|[^\s<>]*)((?:\s+\S+)*)\s*")
+_OPTIONS: Final = frozenset(
+    {
+        *("on-error", "on-timeout", "callback-timeout", "answer-timeout", "stall-timeout", "max-headers"),
+        *("max-headers-size", "max-recipients", "max-edits", "max-edits-size", "max-new-body-size"),
+    }
+)
+"""The options of ``run`` that also matter to a single message."""
+_STALL_TIMEOUT: Final = 0.25
+"""Seconds; shorter than that of a server, since here nothing else delays the loop."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -77,7 +92,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser(
         "check", help="play messages to a filter", usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG
     )
-    parser.set_defaults(command=_check, parser=parser)
+    parser.set_defaults(command=command, parser=parser)
     parser.add_argument(
         "arguments",
         nargs="*",
@@ -87,161 +102,204 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--connect", metavar="SOCKET", type=socket_text, help="ask the milter that runs there instead of TARGET"
     )
+    parser.add_argument(
+        "--expect",
+        metavar="OUTCOME",
+        type=expected,
+        help="what should become of each message: accept (it is delivered), continue (delivered, and no stage was answered"
+        " accept), reject, tempfail, discard, or a code of the SMTP reply, 550 or 5.7.1 or both",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the delivered message there")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print all details, with the time of each stage")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--json-schema", action="store_true", help="print what the JSON looks like, and do nothing else"
     )
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=30.0,
-        help="to wait for an answer (%(default)g, as Postfix does)",
-    )
-    _add_scenario(parser.add_argument_group("the scenario"))
+    add_scenario(parser.add_argument_group("the scenario"))
+    defaults = {
+        "callback-timeout": "that of --timeout",
+        "answer-timeout": "that of --timeout",
+        "stall-timeout": f"{_STALL_TIMEOUT:g}",
+    }
+    add_options(parser, Options, only=_OPTIONS, defaults=defaults)
 
 
-def _add_scenario(scenario: "argparse._ArgumentGroup") -> None:
-    """Add the options that say who sends what, and through which MTA."""
-    scenario.add_argument(
-        "--mta", choices=("postfix", "sendmail"), default="postfix", help="the MTA to behave as (%(default)s)"
-    )
-    scenario.add_argument(
-        "--client", metavar="IP", type=_client, default="192.0.2.1", help="the SMTP client's address (%(default)s)"
-    )
-    scenario.add_argument(
-        "--hostname", metavar="NAME", type=_line, default="client.example", help="its name (%(default)s)"
-    )
-    scenario.add_argument(
-        "--helo", metavar="NAME", type=_line, default="client.example", help="what it says in EHLO (%(default)s)"
-    )
-    scenario.add_argument(
-        "--sender",
-        metavar="ADDRESS",
-        type=_path,
-        default="<alice@example.org>",
-        help="envelope sender, with ESMTP parameters if need be; '<>' is the null sender (%(default)s)",
-    )
-    scenario.add_argument(
-        "--recipient",
-        metavar="ADDRESS",
-        type=_path,
-        action="append",
-        help="envelope recipient, may be repeated (<bob@example.net>)",
-    )
-    scenario.add_argument(
-        "--auth", metavar="LOGIN", type=_line, help="the client has logged in: macros auth_authen and auth_type"
-    )
-    scenario.add_argument(
-        "--macro",
-        metavar="NAME=VALUE",
-        type=_macro,
-        action="append",
-        default=[],
-        help="a macro, as in i=4F2A or daemon_name=mx",
-    )
-
-
-def _line(text: str) -> str:
-    if any(character in text for character in "\0\r\n"):
-        raise argparse.ArgumentTypeError("expected one line, found a line end or NUL")
-    return text
-
-
-def _client(text: str) -> str:
-    if text and not text.startswith("/") and text != "unknown":
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"expected an IP address, found {text!r}; for its name see --hostname"
-            ) from None
-    return _line(text)
-
-
-def _path(text: str) -> Path:
-    match = _PATH.fullmatch(_line(text))
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected ADDRESS or <ADDRESS>, as in alice@example.org, found {text!r}")
-    return Path(match[1] if match[1].startswith("<") else f"<{match[1]}>", tuple(match[2].split()))
-
-
-def _macro(text: str) -> tuple[str, str]:
-    name, equals, value = _line(text).partition("=")
-    bare = name[1:-1] if name.startswith("{") and name.endswith("}") else name
-    if not equals or not bare.isascii() or not bare.replace("_", "").isalnum():
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, as in auth_type=PLAIN, found {text!r}")
-    return (bare if len(bare) == 1 else f"{{{bare}}}"), value
-
-
-def _check(options: argparse.Namespace) -> int:
+def command(options: argparse.Namespace) -> int:
+    """Play, print the report, and return the exit code."""
     if options.json_schema:
         print(schema(), end="")
         return 0
     if options.connect is None and not options.arguments:
         raise Trouble("which filter? write aiomilter check FILE.py [MESSAGE.eml], or --connect SOCKET", status=USAGE)
-    messages = [_message(name) for name in options.arguments[options.connect is None :]] or [Message("", _SAMPLE)]
-    if options.connect is not None:
-        play = asyncio.run(_ask_running(options.connect, _scenario(options), messages))
-    else:
-        target = options.arguments[0]
-        # As for the daemon, no loop runs while the filter is imported.
-        play = asyncio.run(_ask_target(target, load(Target.named(target)), _scenario(options), messages))
-    lines = [json.dumps(json_report(play), indent=2)] if options.json else report(play)
+    serve_options = cast(ServeOptions, given(options, Options))
+    if options.connect is not None and serve_options:
+        name = next(iter(serve_options)).replace("_", "-")
+        raise Trouble(f"--{name} is for TARGET; a filter that runs has its own", status=USAGE)
+    names = options.arguments[options.connect is None :]
+    found = messages(names) if names else iter([Message("", _SAMPLE)])
+    play = Play(scenario_of(options), options.connect or options.arguments[0])
+    if options.expect is not None:
+        play.expect = options.expect.text
+    with stdout_to_stderr():
+        run = _Run(play, found, options.expect, keep=options.json or options.verbose, output=options.output)
+        if options.connect is not None:
+            _ask_running(run, options.connect)
+        else:
+            _ask_target(run, serve_options)
+    lines = [json.dumps(json_report(play), indent=2)] if options.json else report(play, verbose=options.verbose)
     for line in lines:
         print(line)
-    return FAILED if play.failed else 0
+    if play.failed:
+        return FAILED
+    return UNEXPECTED if play.unexpected or not _is_written(options.output, play) else 0
 
 
-def _message(name: str) -> Message:
-    try:
-        octets = sys.stdin.buffer.read() if name == "-" else FilePath(name).read_bytes()
-    except FileNotFoundError:
-        raise Trouble(f"there is no message {name!r}") from None
-    except OSError as error:
-        raise Trouble(f"{name!r} cannot be read: {error.strerror}") from None
-    return Message(name, octets)
+def _is_written(output: str | None, play: Play) -> bool:
+    if output is None or any(played.delivered for played in play.messages):
+        return True
+    print(f"aiomilter: nothing is written to {output!r}: the message is not delivered", file=sys.stderr)
+    return False
 
 
-def _scenario(options: argparse.Namespace) -> CheckScenario:
-    macros: dict[Stage, dict[str, str]] = {}
-    if options.macro:
-        macros[Stage.CONNECT] = dict(options.macro)
-    if options.auth is not None:
-        macros[Stage.MAIL] = {"{auth_authen}": options.auth, "{auth_type}": "PLAIN"}
-    return CheckScenario(
-        style=options.mta,
-        client=options.client,
-        hostname=options.hostname,
-        helo=options.helo,
-        sender=options.sender,
-        recipients=tuple(options.recipient or (Path("<bob@example.net>"),)),
-        macros=macros,
-        timeout=options.timeout,
-    )
+class _Run:
+    """Plays messages, in a session, or in several if the filter breaks one off.
 
+    Args:
+        play: Takes what happens.
+        found: The messages.
+        expect: The outcome to compare with; None for none.
+        keep: Whether the octets of all messages are shown at the end.
+        output: The file for the delivered message; None for none.
+    """
 
-async def _ask_running(address: str, scenario: CheckScenario, messages: list[Message]) -> Play:
-    play = Play(scenario, address)
-    opening = mta.connect(address, style=scenario.style, timeout=scenario.timeout, macros=scenario.macros)
-    async with AsyncExitStack() as stack:
+    def __init__(
+        self, play: Play, found: Iterator[Message], expect: Expected | None, *, keep: bool, output: str | None
+    ) -> None:
+        self.play: Final = play
+        self._messages = found
+        self._expect = expect
+        self._keep = keep
+        self._output = output
+        # A filter may change the directory.
+        self._path = Path(absolute(output or ""))
+        if output is not None:
+            self._messages = _only(found)
+
+    async def in_sessions(
+        self,
+        opening: Callable[[], AbstractAsyncContextManager[mta.Session]],
+        trouble: Callable[[Exception], Trouble],
+        *,
+        connected: bool,
+    ) -> None:
+        """Play all messages.
+
+        Args:
+            opening: Opens a session.
+            trouble: Makes an error message of what that raises.
+            connected: CONNECT and HELO are played by it.
+
+        Raises:
+            Trouble: The first session cannot be opened, or a file not be read or written.
+        """
+        rest = self._messages
+        while (message := next(rest, None)) is not None:
+            rest = chain([message], rest)
+            stack = AsyncExitStack()
+            try:
+                opened = await stack.enter_async_context(opening())
+            except (RemoteProtocolError, TimeoutError) as error:
+                self.play.failures.append(Failure("", str(error)))
+                break
+            except Exception as error:  # noqa: BLE001  # the user's factory
+                if not self.play.messages:
+                    raise trouble(error) from None
+                self.play.failures.append(Failure("", str(trouble(error)), own_traceback(error)))
+                break
+            try:
+                if not await self._in_session(opened, rest, connected=connected):
+                    break
+            finally:
+                await self._leave(stack)
+        self.play.unplayed = sum(1 for _ in rest)
+
+    async def _in_session(self, opened: mta.Session, rest: Iterator[Message], *, connected: bool) -> bool:
+        """Play messages until there is none, or the filter breaks off; return whether it came to a message."""
+        play, before = self.play, len(self.play.messages)
         try:
-            opened = await stack.enter_async_context(opening)
-        except (RemoteProtocolError, TimeoutError) as error:
-            play.failures.append(Failure("", str(error)))
-            return play
-        except (OSError, MilterError) as error:
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if number and number > 0 else str(error)
-            raise Trouble(f"cannot connect to {address}: {reason}; does the milter run, and listen there?") from None
-        await _play(opened, play, messages, connected=False)
-    return play
+            await begin(opened, play, connected=connected)
+            for message in rest:
+                await play_message(opened, play, message)
+                self._end_of(play.messages[-1])
+            await opened.quit()
+        except (MilterError, TimeoutError) as error:
+            play.add_failure(Failure("", str(error)))
+            if play.current is not None and play.current.decided is None:
+                self._end_of(play.current)
+            await opened.close()
+        return len(play.messages) > before
+
+    async def _leave(self, stack: AsyncExitStack) -> None:
+        """End a session; an exception of the factory's end is the filter's failure."""
+        try:
+            await stack.aclose()
+        except Exception as error:  # noqa: BLE001  # the user's factory
+            what = f"{type(error).__name__} left the factory at its end"
+            self.play.failures.append(Failure("", what, own_traceback(error)))
+
+    def _end_of(self, played: PlayedMessage) -> None:
+        """Compare a message with what is expected, and keep of it what will be shown."""
+        played.failures += notes(played)
+        if self._expect is not None:
+            played.expected = self._expect.matches(played)
+        if self._output is not None and played.delivered is not None:
+            _write(self._output, self._path, played.delivered.octets)
+        if not self._keep and len(self.play.messages) > DETAILED:
+            played.forget_octets()
 
 
-async def _ask_target(target: str, factory: Factory, scenario: CheckScenario, messages: list[Message]) -> Play:
-    play = Play(scenario, target)
-    watch = _Watch(play)
-    opening: AbstractAsyncContextManager[mta.Session] = session(
+def _only(found: Iterator[Message]) -> Iterator[Message]:
+    """Return the only message."""
+    first = next(found)
+    if next(found, None) is not None:
+        raise Trouble("--output takes one message; play several one by one", status=USAGE)
+    return iter([first])
+
+
+def _write(output: str, path: Path, octets: bytes) -> None:
+    try:
+        path.write_bytes(octets)
+    except OSError as error:
+        raise Trouble(f"{output!r} cannot be written: {error.strerror}", status=MISSING) from None
+
+
+def _ask_running(run: _Run, address: str) -> None:
+    scenario = run.play.scenario
+    opening = partial(mta.connect, address, style=scenario.style, timeout=scenario.timeout, macros=scenario.macros)
+
+    def trouble(error: Exception) -> Trouble:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
+        what = f"cannot connect to {address}: {reason}; does the milter run, and listen there?"
+        return Trouble(what, status=MISSING)
+
+    asyncio.run(run.in_sessions(opening, trouble, connected=False))
+
+
+def _ask_target(run: _Run, given_options: ServeOptions) -> None:
+    target, scenario = run.play.asked, run.play.scenario
+    # As for the daemon, no loop runs while the filter is imported.
+    factory = load(Target.named(target))
+    observer = Watch(run.play)
+    options: ServeOptions = {
+        "callback_timeout": scenario.timeout,
+        "answer_timeout": scenario.timeout,
+        "stall_timeout": _STALL_TIMEOUT,
+        **given_options,
+        "observer": observer,
+    }
+    opening = partial(
+        session,
         factory,
         client=scenario.client,
         hostname=scenario.hostname,
@@ -250,87 +308,12 @@ async def _ask_target(target: str, factory: Factory, scenario: CheckScenario, me
         mta=scenario.style,
         # Longer than the callback's own limit, so that the time-out is reported as the filter's.
         timeout=scenario.timeout + 1,
-        callback_timeout=scenario.timeout,
-        answer_timeout=scenario.timeout,
-        observer=watch,
         failures="answer",
+        **options,
     )
-    stack = AsyncExitStack()
-    try:
-        opened = await stack.enter_async_context(opening)
-    except (RemoteProtocolError, TimeoutError) as error:
-        play.failures.append(Failure("", str(error)))
-        return play
-    except Exception as error:  # noqa: BLE001  # the user's factory
-        raise start_trouble(target, error) from None
-    try:
-        await _play(opened, play, messages, connected=True)
-    finally:
-        await _leave(stack, play)
-    return play
 
+    async def play() -> None:
+        with observer.of_stalls(options.get("stall_timeout")):
+            await run.in_sessions(opening, partial(start_trouble, target), connected=True)
 
-async def _leave(stack: AsyncExitStack, play: Play) -> None:
-    """End the session; what a factory raises while it is left is the filter's failure."""
-    try:
-        await stack.aclose()
-    except Exception as error:  # noqa: BLE001  # the user's factory
-        what = f"{type(error).__name__} left the factory at its end"
-        play.failures.append(Failure("", what, own_traceback(error)))
-
-
-async def _play(opened: mta.Session, play: Play, messages: list[Message], *, connected: bool) -> None:
-    """Play everything; where the filter breaks off, the rest is left out."""
-    try:
-        await begin(opened, play, connected=connected)
-        for message in messages:
-            await play_message(opened, play, message)
-        await opened.quit()
-    except (MilterError, TimeoutError) as error:
-        play.failures.append(Failure("", str(error)))
-        await opened.close()
-
-
-class _Watch(Observer):
-    """Keeps what goes wrong.
-
-    Args:
-        play: Takes it.
-    """
-
-    def __init__(self, play: Play) -> None:
-        self._play = play
-
-    def callback_failed(self, event: CallbackFailed) -> None:
-        """Keep a failure."""
-        error = event.error
-        shown = f"{type(error).__name__}: {error}" if error is not None else event.what
-        traceback = own_traceback(error) if error is not None else ""
-        self._play.failures.append(Failure(event.where.callback, shown, traceback))
-
-    def internal_error(self, event: InternalError) -> None:
-        """Keep a failure."""
-        self.callback_failed(CallbackFailed(event.where, event.what, event.error))
-
-    def callback_timed_out(self, event: CallbackTimedOut) -> None:
-        """Keep a failure."""
-        self._play.failures.append(Failure(event.where.callback, event.what))
-
-    def limit_reached(self, event: LimitReached) -> None:
-        """Keep a limit; that of the edits fails the message."""
-        self._keep(event.where, event.what, fatal=event.limit is Limit.EDITS)
-
-    def temporary_failed(self, event: TemporaryFailed) -> None:
-        """Keep a remark."""
-        self._keep(event.where, event.what)
-
-    def misuse(self, event: Misuse) -> None:
-        """Keep a remark."""
-        self._keep(event.where, event.what)
-
-    def peer_error(self, event: PeerError) -> None:
-        """Keep a remark."""
-        self._keep(event.where, event.what)
-
-    def _keep(self, where: Where, what: str, *, fatal: bool = False) -> None:
-        self._play.failures.append(Failure(where.callback, what, fatal=fatal))
+    asyncio.run(play())

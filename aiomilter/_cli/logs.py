@@ -7,10 +7,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
+from aiomilter._cli.target import own_frames
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.unread import Unread
+from aiomilter.exceptions import MilterError
 
 __all__ = ["Kept", "OneLine", "go_on", "set_up"]
 
@@ -26,8 +28,12 @@ class OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         return safe(super().formatMessage(record))
 
-    def formatException(self, exception: object) -> str:
-        return safe(super().formatException(exception), also="\n\t")  # type: ignore[arg-type]  # typeshed's alias is private
+    def formatException(self, exception: Any) -> str:
+        kind, error, frames = exception
+        if isinstance(error, MilterError | TypeError):
+            # Where our own code refuses what a filter asks for, the filter's lines are what helps.
+            frames = own_frames(error) or frames
+        return safe(super().formatException((kind, error, frames)), also="\n\t")
 
     def formatStack(self, stack_info: str) -> str:
         return safe(super().formatStack(stack_info), also="\n\t")

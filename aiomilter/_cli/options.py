@@ -6,9 +6,10 @@ defaults are written in the tables alone.
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from aiomilter._cli.parsing import (
@@ -43,7 +44,8 @@ class RunOptions:
     """The options that ``aiomilter run`` has besides those of :func:`aiomilter.serve`."""
 
     tls_certificate: str | None = option(
-        None, Option(Kind.PATH, Group.ACCESS, "speak TLS on TCP sockets, with this chain in PEM", none="no TLS")
+        None,
+        Option(Kind.PATH, Group.ACCESS, "speak TLS on TCP sockets, with this chain in PEM", none="no TLS", common=True),
     )
     tls_key: str | None = option(None, Option(Kind.PATH, Group.ACCESS, "its private key", none="in the same file"))
     tls_client_ca: str | None = option(
@@ -63,6 +65,7 @@ class RunOptions:
             f"processes that serve mail, at most {MAX_WORKERS}; with more than one, a supervisor process binds the sockets, "
             "replaces workers that die, and reloads with new ones; limits hold for each worker",
             maximum=MAX_WORKERS,
+            common=True,
         ),
     )
     uvloop: bool | None = option(None, Option(Kind.SWITCH, Group.PROCESS, "run on uvloop", none="if it is installed"))
@@ -73,6 +76,7 @@ class RunOptions:
             Group.PROCESS,
             "least level that is logged; at info each message is a line",
             choices=("debug", "info", "warning", "error"),
+            common=True,
         ),
     )
 
@@ -167,9 +171,27 @@ def _arguments(table: type[Any]) -> Iterator[_Argument]:
         yield _Argument(command, next((row for row in members if row is not by_stage), members[0]), by_stage)
 
 
-def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
-    """Add the options of tables to a parser, by their groups."""
-    arguments = [argument for table in tables for argument in _arguments(table)]
+def add_options(
+    parser: argparse.ArgumentParser,
+    *tables: type[Any],
+    only: Container[str] | None = None,
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Add the options of tables to a parser, by their groups.
+
+    Args:
+        parser: Takes them.
+        tables: Their tables.
+        only: Names on the command line, without the dashes, of those to add.  With None all are added; ``--help`` then leaves
+            some out, and ``--help-all`` shows them.
+        defaults: What the help names as default instead of that of the table, by the same names.
+    """
+    hidden: list[tuple[argparse.Action, str]] = []
+    if only is None:
+        parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
+    arguments = [
+        argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
+    ]
     commands = {
         row.name: argument.command for argument in arguments for row in (argument.by_stage, argument.row) if row
     }
@@ -178,37 +200,59 @@ def add_options(parser: argparse.ArgumentParser, *tables: type[Any]) -> None:
         if members:
             section = parser.add_argument_group(group.value)
             for argument in members:
-                _add(section, argument, commands)
+                default = defaults.get(argument.command) or shown(argument.row)
+                added = list(_add(section, argument, _help(argument, default, commands)))
+                if only is None and not argument.row.option.common:
+                    hidden += [(action, action.help or "") for action in added]
+    for action, _ in hidden:
+        action.help = argparse.SUPPRESS
 
 
-def _add(section: "argparse._ArgumentGroup", argument: _Argument, commands: Mapping[str, str]) -> None:
+class _HelpAll(argparse.Action):
+    """Shows the help with the options that are left out otherwise."""
+
+    def __init__(
+        self, option_strings: Sequence[str], hidden: Sequence[tuple[argparse.Action, str]], **kwargs: Any
+    ) -> None:
+        super().__init__(option_strings, nargs=0, **{**kwargs, "dest": argparse.SUPPRESS, "default": argparse.SUPPRESS})
+        self._hidden = hidden
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        for action, text in self._hidden:
+            action.help = text
+        parser.print_help()
+        parser.exit()
+
+
+def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> Iterator[argparse.Action]:
+    """Add an argument, and yield what argparse has made of it."""
     row, flag = argument.row, f"--{argument.command}"
     keywords: dict[str, Any] = {
         "dest": argument.dest,
         "default": argparse.SUPPRESS,
-        "help": _help(argument, commands),
+        "help": text,
     }
     option = row.option
     if option.kind is Kind.SWITCH:
-        section.add_argument(flag, action=argparse.BooleanOptionalAction, **keywords)
+        yield section.add_argument(flag, action=argparse.BooleanOptionalAction, **keywords)
         return
     if option.kind is Kind.CHOICE:
-        section.add_argument(flag, choices=option.choices, **keywords)
+        yield section.add_argument(flag, choices=option.choices, **keywords)
         return
     form = argument.form
     if form.many:
         keywords["action"] = "append"
-    section.add_argument(flag, metavar=form.metavar, type=form.read(option), **keywords)
+    yield section.add_argument(flag, metavar=form.metavar, type=form.read(option), **keywords)
     for name, clients in _CLIENTS.items() if option.by_client else ():
         keywords.update(dest=f"{argument.dest}_{name}", help=f"the same for {clients} (default: that of {flag})")
-        section.add_argument(f"{flag}-{name}", metavar=form.metavar, type=form.read(option), **keywords)
+        yield section.add_argument(f"{flag}-{name}", metavar=form.metavar, type=form.read(option), **keywords)
 
 
-def _help(argument: _Argument, commands: Mapping[str, str]) -> str:
+def _help(argument: _Argument, default: str, commands: Mapping[str, str]) -> str:
     """Return the help of an argument: what it is for, and the default; the unit is its metavar."""
     option = argument.row.option
     notes = (option.help, "may be repeated" if argument.form.many else "", "or 'off'" if option.off else "")
-    text = f"{'; '.join(filter(None, notes))} (default: {shown(argument.row)})"
+    text = f"{'; '.join(filter(None, notes))} (default: {default})"
 
     def named(match: re.Match[str]) -> str:
         return f"--{commands[match[1]]}" if match[1] in commands else match[1]

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import ipaddress
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
@@ -19,6 +20,8 @@ __all__ = [
     "Parser",
     "file_mode",
     "group_number_of",
+    "ip_address",
+    "line",
     "network",
     "seconds",
     "seconds_by_stage",
@@ -67,6 +70,22 @@ def _said_of_the_argument() -> Iterator[None]:
         yield
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
+
+
+def line(text: str) -> str:
+    """Return a text if it is one line."""
+    if any(character in text for character in "\0\r\n"):
+        raise argparse.ArgumentTypeError("expected one line, found a line end or NUL")
+    return text
+
+
+def ip_address(text: str, *, hint: str = "") -> str:
+    """Return the text of an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an IP address, found {text!r}{hint}") from None
+    return text
 
 
 def network(text: str) -> str:

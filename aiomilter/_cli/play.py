@@ -1,20 +1,25 @@
 """Messages played to a filter stage by stage, and what it answered to each: the data that ``check`` reports."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from time import perf_counter
 from typing import Final
 
 from aiomilter import mta
+from aiomilter._cli.messages import Message
 from aiomilter.mta.replies import smtp_reply
 from aiomilter.wire.constants import SINCE_VERSION, Protocol, Stage
-from aiomilter.wire.events import Mail, NegotiateAnswer, Rcpt
-from aiomilter.wire.modifications import Modification
-from aiomilter.wire.replies import ACCEPT, CONTINUE, PASSING
+from aiomilter.wire.events import Mail, Rcpt
+from aiomilter.wire.modifications import Modification, ReplaceBody
+from aiomilter.wire.negotiation import NegotiateAnswer
+from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, PASSING, TEMPFAIL, Reply
 
 __all__ = [
     "CheckScenario",
     "Failure",
-    "Message",
+    "Outcome",
     "Path",
     "Play",
     "PlayedMessage",
@@ -68,17 +73,21 @@ class CheckScenario:
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message to play.
+@dataclass(slots=True)
+class Failure:
+    """Something that went wrong in the filter, or a note on what it does.
 
     Args:
-        source: The name of its file, "-", or "" for the sample.
-        octets: Its content.
+        callback: Its name, or "".
+        what: One line.
+        traceback: The filter's own lines; "" if there is none.
+        fatal: Whether the command is to fail; else it is a note.
     """
 
-    source: str
-    octets: bytes
+    callback: str
+    what: str
+    traceback: str = ""
+    fatal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,10 @@ class PlayedStage:
         stage: Which.
         what: The event, for people to read.
         answer: What it answered; None if it was not asked, or not for an answer.
-        why: Why there is no answer: "not wanted", "no reply wanted", "decided before", "none there"; else "".
+        why: Why there is no answer: "not sent" (the filter declined the stage), "no reply" (it gives none), "decided before",
+            "none there"; else "".
         reply: The SMTP reply sent at once; "" if nothing.
+        seconds: Until the answer; None if that was not measured.
     """
 
     stage: Stage
@@ -98,6 +109,17 @@ class PlayedStage:
     answer: mta.Answer | None
     why: str = ""
     reply: str = ""
+    seconds: float | None = None
+
+
+class Outcome(StrEnum):
+    """What becomes of a message."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    TEMPFAIL = "tempfail"
+    DISCARD = "discard"
+    BROKEN = "broken off"
 
 
 @dataclass(slots=True)
@@ -116,6 +138,8 @@ class PlayedMessage:
         delivered: The message as the MTA would pass it on; None if it does not.
         reply: The final SMTP reply.
         queue_id: The MTA's name for it.
+        failures: What went wrong with it, in order.
+        expected: Whether the outcome is the expected one; None if none is expected.
     """
 
     message: Message
@@ -128,23 +152,41 @@ class PlayedMessage:
     delivered: mta.Delivered | None = None
     reply: str = ""
     queue_id: str = ""
+    failures: list[Failure] = field(default_factory=list)
+    expected: bool | None = None
 
+    @property
+    def outcome(self) -> Outcome:
+        """What becomes of the message."""
+        if self.decided is None:
+            return Outcome.BROKEN
+        answer = self.decided[1]
+        if answer in (CONTINUE, ACCEPT):
+            return Outcome.ACCEPT
+        if answer is DISCARD:
+            return Outcome.DISCARD
+        later = answer is TEMPFAIL or (isinstance(answer, Reply) and answer.temporary)
+        return Outcome.TEMPFAIL if later else Outcome.REJECT
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Something that went wrong in the filter.
+    @property
+    def failed(self) -> bool:
+        """Whether the filter failed."""
+        return any(failure.fatal for failure in self.failures)
 
-    Args:
-        callback: Its name, or "".
-        what: One line.
-        traceback: From the filter's first line on; "" if there is none.
-        fatal: Whether the command is to fail; else it is a remark.
-    """
+    @property
+    def seconds(self) -> float:
+        """How long the filter took for it."""
+        return sum(stage.seconds or 0.0 for stage in self.stages)
 
-    callback: str
-    what: str
-    traceback: str = ""
-    fatal: bool = True
+    def forget_octets(self) -> None:
+        """Drop what is large: it is not going to be shown."""
+        self.message = replace(self.message, octets=b"")
+        self.content = replace(self.content, fields=(), body=b"")
+        if self.delivered is not None:
+            self.delivered = replace(self.delivered, octets=b"")
+        self.modifications = tuple(
+            ReplaceBody(b"") if isinstance(each, ReplaceBody) else each for each in self.modifications
+        )
 
 
 @dataclass(slots=True)
@@ -157,7 +199,10 @@ class Play:
         agreed: The negotiated options; None if the negotiation failed.
         connection: CONNECT and HELO.
         messages: In order.
-        failures: In order.
+        failures: What went wrong apart from a message, in order.
+        expect: The outcome that each message is expected to have; "" for none.
+        unplayed: Messages that were not played, since the filter could not be asked any more.
+        current: The message that is played; None while a session begins.
     """
 
     scenario: CheckScenario
@@ -166,11 +211,28 @@ class Play:
     connection: list[PlayedStage] = field(default_factory=list)
     messages: list[PlayedMessage] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    expect: str = ""
+    unplayed: int = 0
+    current: PlayedMessage | None = None
 
     @property
     def failed(self) -> bool:
         """Whether the filter failed or broke the protocol."""
-        return any(failure.fatal for failure in self.failures)
+        return any(failure.fatal for failure in self.failures) or any(played.failed for played in self.messages)
+
+    @property
+    def unexpected(self) -> bool:
+        """Whether an outcome is not the expected one."""
+        return any(played.expected is False for played in self.messages)
+
+    @property
+    def outcomes(self) -> Counter[Outcome]:
+        """How many messages have each outcome."""
+        return Counter(played.outcome for played in self.messages)
+
+    def add_failure(self, failure: Failure) -> None:
+        """Add a failure to the message that is played, or else to those of the connection."""
+        (self if self.current is None else self.current).failures.append(failure)
 
 
 async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
@@ -182,18 +244,25 @@ async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
         connected: Both have been played already.
     """
     scenario = play.scenario
-    play.agreed = session.agreed
+    play.current, play.agreed = None, session.agreed
+    stages = []
+    times: dict[Stage, float] = {}
     if not connected:
+        began = perf_counter()
         await session.connect(scenario.hostname, scenario.client)
+        times[Stage.CONNECT] = perf_counter() - began
         if session.decided is None:
+            began = perf_counter()
             await session.helo(scenario.helo)
+            times[Stage.HELO] = perf_counter() - began
     decided = session.decided
     for stage, what in ((Stage.CONNECT, f"{scenario.hostname} [{scenario.client}]"), (Stage.HELO, scenario.helo)):
         why = _unasked(session, stage)
         if decided and decided[0] < stage:
             why = "decided before"
         answer = decided[1] if decided and decided[0] is stage else CONTINUE
-        play.connection.append(PlayedStage(stage, what, None if why else answer, why))
+        stages.append(PlayedStage(stage, what, None if why else answer, why, seconds=times.get(stage)))
+    play.connection = stages
 
 
 async def play_message(session: mta.Session, play: Play, message: Message) -> None:
@@ -208,6 +277,7 @@ async def play_message(session: mta.Session, play: Play, message: Message) -> No
         sender = replace(sender, params=_usual_params(message.octets))
     played = PlayedMessage(message, sender, play.scenario.recipients, mta.cut(message.octets, play.scenario.style))
     play.messages.append(played)
+    play.current = played
     await _Player(session, play.scenario.style, played).play()
 
 
@@ -220,8 +290,8 @@ def _unasked(session: mta.Session, stage: Stage) -> str:
     """Return why a filter is not asked for an answer at a stage, by what was negotiated; "" if it is."""
     agreed = session.agreed
     if agreed.protocol & stage.no_flag or agreed.version < SINCE_VERSION.get(stage, 0):
-        return "not wanted"
-    return "no reply wanted" if agreed.protocol & stage.nr_flag else ""
+        return "not sent"
+    return "no reply" if agreed.protocol & stage.nr_flag else ""
 
 
 class _Player:
@@ -231,10 +301,12 @@ class _Player:
         self._session = session
         self._style = style
         self._played = played
+        self._began = 0.0
 
     async def play(self) -> None:
         if await self._mail() and (accepted := await self._recipients()) and await self._data():
             if (refusal := self._played.content.refusal) is not None:
+                self._began = perf_counter()
                 await self._session.abort()
                 self._played.decided, self._played.reply = (Stage.DATA, refusal), str(refusal)
                 self._note(Stage.EOM, "", "decided before", refusal, str(refusal))
@@ -246,7 +318,8 @@ class _Player:
             await self._session.abort()
 
     def _why(self, stage: Stage) -> str:
-        """Return why there is no answer at a stage that is about to be played."""
+        """Begin a stage; return why there is no answer, "" if there is one."""
+        self._began = perf_counter()
         decided = self._session.decided
         # At MAIL only what holds for the session counts: a message before may have left its decision.
         if decided is not None and (stage is not Stage.MAIL or decided[0] < Stage.MAIL):
@@ -254,7 +327,8 @@ class _Player:
         return _unasked(self._session, stage)
 
     def _note(self, stage: Stage, what: str, why: str, answer: mta.Answer, reply: str = "") -> None:
-        self._played.stages.append(PlayedStage(stage, what, None if why else answer, why, reply))
+        seconds = perf_counter() - self._began
+        self._played.stages.append(PlayedStage(stage, what, None if why else answer, why, reply, seconds))
 
     def _answered(self, stage: Stage, what: str, why: str, answer: mta.Answer) -> bool:
         """Record a stage of the envelope, and return whether the message goes on."""

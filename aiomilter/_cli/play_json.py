@@ -1,7 +1,7 @@
 """What ``check --json`` prints; ``check.schema.json`` describes it, and stays as it is within a format number."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -40,6 +40,7 @@ def report(play: Play) -> _JSON:
     scenario = play.scenario
     return {
         "format": FORMAT,
+        "summary": _summary(play),
         "filter": _text(play.asked),
         "mta": scenario.style,
         "client": {
@@ -50,8 +51,19 @@ def report(play: Play) -> _JSON:
         "negotiated": _negotiated(play),
         "connection": [_stage(stage) for stage in play.connection],
         "messages": [_message(played) for played in play.messages],
-        "failures": [_failure(failure) for failure in play.failures],
+        "failures": [*_failures(play.failures, None), *_failures_of_messages(play)],
         "failed": play.failed,
+    }
+
+
+def _summary(play: Play) -> _JSON:
+    return {
+        "messages": len(play.messages),
+        "unplayed": play.unplayed,
+        "outcomes": {outcome.value: count for outcome, count in play.outcomes.items()},
+        "failed": sum(played.failed for played in play.messages),
+        "unexpected": sum(played.expected is False for played in play.messages),
+        "seconds": round(sum(played.seconds for played in play.messages), 6),
     }
 
 
@@ -86,6 +98,7 @@ def _stage(played: PlayedStage) -> _JSON:
         "answer": None if played.answer is None else _answer(played.answer),
         "why": played.why,
         "reply": _text(played.reply),
+        "seconds": None if played.seconds is None else round(played.seconds, 6),
     }
 
 
@@ -104,6 +117,8 @@ def _message(played: PlayedMessage) -> _JSON:
         "recipients": [_path(recipient) for recipient in played.recipients],
         "stages": [_stage(stage) for stage in played.stages],
         "decided": {"stage": decided[0].name, **_answer(decided[1])} if decided else None,
+        "outcome": played.outcome.value,
+        "expected": played.expected,
         "edits": edits(played.modifications),
         "reply": _text(played.reply),
         "queue_id": played.queue_id,
@@ -179,8 +194,18 @@ def _delivered(delivered: mta.Delivered) -> _JSON:
     }
 
 
-def _failure(failure: Failure) -> _JSON:
+def _failures_of_messages(play: Play) -> Iterator[_JSON]:
+    for number, played in enumerate(play.messages):
+        yield from _failures(played.failures, number)
+
+
+def _failures(failures: Iterable[Failure], message: int | None) -> Iterator[_JSON]:
+    return (_failure(failure, message) for failure in failures)
+
+
+def _failure(failure: Failure, message: int | None) -> _JSON:
     return {
+        "message": message,
         "callback": failure.callback,
         "what": _text(failure.what),
         "traceback": _text(failure.traceback),

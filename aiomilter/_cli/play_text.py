@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from aiomilter import mta
-from aiomilter._cli.play import Failure, Play, PlayedMessage, PlayedStage
+from aiomilter._cli.play import Failure, Outcome, Play, PlayedMessage, PlayedStage
 from aiomilter._cli.play_json import edits
 from aiomilter._cli.terminal import safe, safe_octets
 from aiomilter.wire.constants import Action, Protocol, Stage
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, Reply, Verdict
 
-__all__ = ["report"]
+__all__ = ["DETAILED", "report"]
+
+DETAILED: Final = 10
+"""Messages that are shown with all details, unless more are asked for."""
 
 _COLUMN: Final = 52
 _LONGEST_LINE: Final = 400
@@ -19,24 +22,87 @@ _LONGEST_LINE: Final = 400
 _LONGEST_TEXT: Final = 100
 _MOST_LINES: Final = 4000
 """Lines that are compared: difflib's time grows with the square."""
+_MOST_FAILURES: Final = 20
+"""Failures that are shown of many messages."""
+_SLOW: Final = 0.5
+"""Seconds from which on the time of an answer is shown."""
 
 
-def report(play: Play) -> Iterator[str]:
-    """Return the lines."""
+def report(play: Play, *, verbose: bool = False) -> Iterator[str]:
+    """Return the lines.
+
+    Args:
+        play: What was played.
+        verbose: Whether to show everything.
+    """
     name = {"postfix": "Postfix", "sendmail": "Sendmail"}[play.scenario.style]
-    yield f"{safe(play.asked)}, asked as {name} does"
-    if play.agreed is not None:
-        yield f"may: {_actions(play)}"
-    for stage in play.connection:
-        yield _stage(stage)
-    # Such a filter brings the space that follows the colon itself.
-    spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
-    for played in play.messages:
+    several = len(play.messages) + play.unplayed > 1
+    yield f"{safe(play.asked)}, asked as {name} does{f': {_counts(play)}' if several else ''}"
+    if several:
+        yield from map(_line, play.messages)
         yield ""
-        yield from _message(played, play.scenario.style, spaced)
+    if verbose and play.agreed is not None:
+        yield f"may: {_actions(play)}"
+    if verbose or len(play.messages) <= DETAILED:
+        yield from (_stage(stage, verbose=verbose) for stage in play.connection)
+        # Such a filter brings the space that follows the colon itself.
+        spaced = play.agreed is not None and bool(play.agreed.protocol & Protocol.LEADING_SPACE)
+        for played in play.messages:
+            yield ""
+            yield from _message(played, play.scenario.style, spaced=spaced, verbose=verbose)
+            if played.expected is False:
+                yield ""
+                yield f"expected {play.expect}, found {played.outcome.value}"
+    else:
+        yield from _failures_of(play)
     for failure in play.failures:
         yield ""
         yield from _failure(failure)
+
+
+def _counts(play: Play) -> str:
+    """Return how many messages there were, and what became of them."""
+    count, seconds = len(play.messages), sum(played.seconds for played in play.messages)
+    counts = [f"{number} {outcome.value}" for outcome, number in sorted(play.outcomes.items())]
+    counts += [f"{play.unplayed} not played"] if play.unplayed else []
+    if failed := sum(played.failed for played in play.messages):
+        counts.append(f"the filter failed with {failed}")
+    if unexpected := sum(played.expected is False for played in play.messages):
+        counts.append(f"{unexpected} not as expected")
+    return f"{count} message{'s' * (count != 1)} in {seconds:.2f} s: {', '.join(counts) or 'none played'}"
+
+
+def _line(played: PlayedMessage) -> str:
+    """Return what became of one message of several."""
+    notes = []
+    if played.outcome is not Outcome.ACCEPT and played.reply:
+        notes.append(_short(_reply(played.reply)))
+    elif changes := list(dict.fromkeys(edit["edit"] for edit in edits(played.modifications, text=str))):
+        notes.append(", ".join(changes))
+    if played.failed:
+        notes.append("the filter failed")
+    elif played.failures:
+        notes.append("see the note" if len(played.failures) == 1 else "see the notes")
+    if played.expected is False:
+        notes.append("not as expected")
+    return (
+        f"{played.outcome.value:10} {safe(played.message.source) or 'a sample message':30} {'; '.join(notes)}".rstrip()
+    )
+
+
+def _failures_of(play: Play) -> Iterator[str]:
+    """Return failures and notes of the first messages that have some; alike ones once."""
+    shown: set[tuple[str, str]] = set()
+    for played in play.messages:
+        new = [each for each in played.failures if (each.callback, each.what) not in shown]
+        if not new or len(shown) >= _MOST_FAILURES:
+            continue
+        shown.update((each.callback, each.what) for each in new)
+        yield f"== {safe(played.message.source)}"
+        for failure in new:
+            yield from _failure(failure)
+        yield ""
+    yield f"(-v prints the details of all {len(play.messages)} messages)"
 
 
 def _actions(play: Play) -> str:
@@ -45,9 +111,11 @@ def _actions(play: Play) -> str:
     return ", ".join(name.lower().replace("_", " ") for name in names) or "change nothing"
 
 
-def _stage(played: PlayedStage) -> str:
+def _stage(played: PlayedStage, *, verbose: bool = False) -> str:
     told = _short(played.what)
     answer = f"({played.why})" if played.answer is None else _answer(played.answer)
+    if played.seconds is not None and (verbose or (played.answer is not None and played.seconds >= _SLOW)):
+        answer = f"{answer:24} {played.seconds * 1000:.1f} ms"
     return f"{played.stage.name.lower():8} {told:{_COLUMN - 9}} {answer}".rstrip()
 
 
@@ -60,18 +128,18 @@ def _reply(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    text = safe(text)
+    text = safe(text, also="\t")
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
 
 
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def _message(played: PlayedMessage, style: mta.Style, spaced: bool) -> Iterator[str]:
+def _message(played: PlayedMessage, style: mta.Style, *, spaced: bool, verbose: bool) -> Iterator[str]:
     yield f"== {safe(played.message.source) or 'a sample message'}"
     for stage in played.stages:
-        yield _stage(stage)
-    changes = [_edit(edit, spaced) for edit in edits(played.modifications, text=str)]
+        yield _stage(stage, verbose=verbose)
+    changes = [line for edit in edits(played.modifications, text=str) for line in _edit(edit, spaced)]
     if changes:
         yield ""
         yield "edits:" if played.delivered else "edits, without effect:"
@@ -81,6 +149,9 @@ def _message(played: PlayedMessage, style: mta.Style, spaced: bool) -> Iterator[
     if played.reply:
         yield ""
         yield f"the SMTP client is told {_place(played)}: {_reply(played.reply)}"
+    for failure in played.failures:
+        yield ""
+        yield from _failure(failure)
 
 
 def _place(played: PlayedMessage) -> str:
@@ -88,22 +159,24 @@ def _place(played: PlayedMessage) -> str:
     return {Stage.MAIL: "at MAIL", Stage.RCPT: "at RCPT", Stage.DATA: "at DATA"}.get(last, "after the message")
 
 
-def _edit(edit: dict[str, Any], spaced: bool) -> str:
+def _edit(edit: dict[str, Any], spaced: bool) -> list[str]:
+    """Return an edit; a folded value takes more lines than one, as in the diff."""
     name = edit["edit"]
-    if spaced and "value" in edit:
-        edit["value"] = edit["value"].removeprefix(" ")
+    value, *folds = edit.pop("value", "").split("\n")
+    value = _short(value.removeprefix(" ") if spaced else value)
     shown = {key: _short(str(value)) for key, value in edit.items() if key not in ("edit", "body", "address")}
     match name:
         case "add_header":
-            return f"{name} {shown['name']}: {shown['value']}"
+            first = f"{name} {shown['name']}: {value}"
         case "insert_header":
-            return f"{name} at {shown['index']}, {shown['name']}: {shown['value']}"
+            first = f"{name} at {shown['index']}, {shown['name']}: {value}"
         case "change_header":
-            return f"{name} {shown['name']} ({shown['occurrence']}): {shown['value']}"
+            first = f"{name} {shown['name']} ({shown['occurrence']}): {value}"
         case "delete_header":
-            return f"{name} {shown['name']} ({shown['occurrence']})"
+            first = f"{name} {shown['name']} ({shown['occurrence']})"
         case _:
-            return " ".join([name, *(text for text in shown.values() if text)])
+            first = " ".join([name, *(text for text in shown.values() if text)])
+    return [first, *map(_short, folds)]
 
 
 def _result(played: PlayedMessage, style: mta.Style) -> Iterator[str]:

@@ -40,6 +40,8 @@ class Settings:
         given: The options of :func:`aiomilter.serve` that were given.
         smtp: Where the SMTP server in front listens; None for no such server.
         max_message_size: Octets of the largest message that it takes.
+        smtp_client: IP address that the filter is shown for each of its clients; None for theirs.
+        smtp_login: The name that each of them has logged in with; None if none has.
     """
 
     target: str
@@ -49,6 +51,8 @@ class Settings:
     given: ServeOptions
     smtp: str | None = None
     max_message_size: int = 0
+    smtp_client: str | None = None
+    smtp_login: str | None = None
 
     def serve_options(self) -> Options:
         """Return the options of the server, with a context for TLS of its own.
@@ -143,6 +147,8 @@ def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], 
         settings.smtp or "",
         server.addresses[0],
         on_message=on_message,
+        client=settings.smtp_client,
+        login=settings.smtp_login,
         max_message_size=settings.max_message_size,
         drain_timeout=server.drain_timeout,
     )
@@ -177,7 +183,7 @@ def _is_of_listening(error: OSError) -> bool:
 
 
 class _FilterServer(Server):
-    """A server that loads its filter and its certificate anew at each reload.
+    """A server that reloads its filter and its certificate.
 
     Args:
         loader: Has loaded its filter.
@@ -210,7 +216,7 @@ class _FilterServer(Server):
         logs.go_on(self._settings.options.log_level)
 
     async def reload(self, factory: Factory | None = None) -> None:
-        """Load the filter and the certificate anew for new connections; one that is given is not loaded.
+        """Reload the filter and the certificate for new connections; a factory that is given is used as it is.
 
         Raises:
             ReloadFailed: That failed.

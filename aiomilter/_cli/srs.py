@@ -212,15 +212,17 @@ class _Service:
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
-        """Listen and answer."""
+        """Listen."""
         self._warn()
         for bound in self.bound:
             bound.listen(128)
             self._servers.append(await self._maps.listen(bound.socket))
-            self.report(LifecycleKind.LISTENER_STARTED, f"answering as a socketmap on {bound.name}")
+            self.report(
+                LifecycleKind.LISTENER_STARTED, f"answering as a socketmap on {bound.name}", listener=bound.name
+            )
             if bound.exposed:
                 what = "reachable from other hosts: whoever asks it can make addresses that bounce to anybody"
-                self._observer.tell(Misuse(Where(listener=bound.name), f"{bound.name}: {what}"))
+                self._observer.tell(Misuse(Where(listener=bound.name), what))
 
     def _warn(self) -> None:
         """Log what makes the secrets weak."""
@@ -230,18 +232,22 @@ class _Service:
             what = f"every user of this machine may read {self._options.secrets}: chmod o= it"
             self._observer.tell(Misuse(Where(), what))
 
-    def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None) -> None:
-        """Log a sentence."""
-        self._observer.tell(Lifecycle(Where(), kind, what, error))
+    def report(self, kind: LifecycleKind, what: str, error: BaseException | None = None, *, listener: str = "") -> None:
+        """Log a sentence on the lifecycle."""
+        self._observer.tell(Lifecycle(Where(listener=listener), kind, what, error))
 
     async def reload(self) -> None:
-        """Read the secrets again."""
+        """Read the secrets again.
+
+        Raises:
+            ReloadFailed: They cannot be used; the old ones stay.
+        """
         try:
             secrets = _secrets(self._options.secrets, self._path)
             self._rewriter, self._secrets = _rewriter(self._options, secrets), secrets
             self._warn()
         except (Trouble, OSError) as error:
-            raise ReloadFailed(f"cannot reload: {error}; {UNCHANGED}") from None
+            raise ReloadFailed(f"cannot reload: {error}; {UNCHANGED}") from error
 
     async def drain(self, timeout: float | None = None) -> None:
         """Listen no more; MTAs keep connections open for later, so that none is waited for."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Self, cast
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
-from aiomilter._cli.trouble import Trouble
+from aiomilter._cli.trouble import MISSING, Trouble
 from aiomilter.exceptions import ResolverError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
@@ -117,9 +117,11 @@ def module_name(file: Path) -> str:
 def _from_file(place: str, file: Path) -> ModuleType:
     shown = str(Path(place))
     if not file.exists():
-        raise Trouble(f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME")
+        what = f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME"
+        raise Trouble(what, status=MISSING)
     if file.is_dir():
-        raise Trouble(f"{shown!r} is a directory; name a file in it, as in {Path(place) / 'filter.py'}")
+        what = f"{shown!r} is a directory; name a file in it, as in {Path(place) / 'filter.py'}"
+        raise Trouble(what, status=MISSING)
     # As with `python FILE.py`: neighbours of the file can be imported.
     look_in(str(file.resolve().parent))
     name = module_name(file)
@@ -155,7 +157,8 @@ def _from_module(name: str, directory: str) -> ModuleType:
     try:
         _import(name, here / name, lambda: importlib.import_module(name))
     except ModuleNotFoundError as error:
-        raise Trouble(f"there is no module {error.name!r}; for a file write its path, as in ./{name}.py") from None
+        what = f"there is no module {error.name!r}; for a file write its path, as in ./{name}.py"
+        raise Trouble(what, status=MISSING) from None
     return sys.modules[name]
 
 
@@ -173,7 +176,7 @@ def _import(place: str, path: Path, action: Callable[[], object]) -> None:
         raise Trouble(f"{error.filename}:{error.lineno}: {error.msg}") from None
     except OSError as error:
         if error.filename is not None and str(error.filename) in (place, str(path)):
-            raise Trouble(f"{place!r} cannot be read: {error.strerror}") from None
+            raise Trouble(f"{place!r} cannot be read: {error.strerror}", status=MISSING) from None
         raise _user_trouble(place, path, error) from None
     except SystemExit:
         raise Trouble(
@@ -195,22 +198,24 @@ def _user_trouble(place: str, path: Path, error: Exception) -> Trouble:
 
 
 def own_traceback(error: BaseException) -> str:
-    """Return a traceback from the first frame on that is neither ours nor Python's own."""
+    """Return a traceback of the user's code, see :func:`own_frames`."""
     return "".join(traceback.format_exception(type(error), error, own_frames(error)))
 
 
 def own_frames(error: BaseException) -> TracebackType | None:
-    """Return the frames of an exception from the first on that is neither ours nor Python's own."""
-    frames = error.__traceback__
-    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
-        frames = frames.tb_next
-    return _without_imports(frames)
+    """Return the frames of an exception, from the user's first line to the last.
 
-
-def _without_imports(frames: TracebackType | None) -> TracebackType | None:
-    """Leave out our frames between an ``import`` and the imported module, as Python does with its own."""
+    Frames before the first that is neither ours nor Python's own are left out, and those that the user's last line led to in
+    our code; so are ours between an ``import`` and the imported module, as Python does with its own.
+    """
+    frames = list(_each(error.__traceback__))
+    users = [number for number, frame in enumerate(frames) if not _is_ours(frame.tb_frame.f_code.co_filename)]
+    if not users:
+        return None
+    inside = frames[users[-1] + 1 :]
+    end = users[-1] + 1 if inside and _is_in_package(inside[0].tb_frame.f_code.co_filename) else len(frames)
     own = None
-    for frame in reversed(list(_each(frames))):
+    for frame in reversed(frames[users[0] : end]):
         if not is_between(frame.tb_frame.f_code):
             own = TracebackType(own, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
     return own
@@ -224,9 +229,13 @@ def _each(frames: TracebackType | None) -> Iterator[TracebackType]:
 
 def _is_ours(filename: str) -> bool:
     path = Path(filename)
-    if path.is_relative_to(_PACKAGE) or filename.startswith("<frozen "):
+    if _is_in_package(filename) or filename.startswith("<frozen "):
         return True
     return path.is_relative_to(_STDLIB) and "site-packages" not in path.parts
+
+
+def _is_in_package(filename: str) -> bool:
+    return Path(filename).is_relative_to(_PACKAGE)
 
 
 def start_trouble(target: str, error: Exception) -> Trouble:

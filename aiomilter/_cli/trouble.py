@@ -6,10 +6,16 @@ from typing import Final
 
 from aiomilter._cli.terminal import safe
 
-__all__ = ["FAILED", "USAGE", "Trouble", "smtp_trouble", "tell"]
+__all__ = ["FAILED", "MISSING", "UNEXPECTED", "USAGE", "Trouble", "smtp_trouble", "tell"]
 
 FAILED: Final = 1
+"""The filter failed, or the command could not do what it was asked to."""
 USAGE: Final = 2
+"""The arguments are wrong."""
+UNEXPECTED: Final = 3
+"""``check``: the outcome is not the expected one."""
+MISSING: Final = 4
+"""There is no such file, it cannot be read, or nothing listens there."""
 
 
 class Trouble(Exception):

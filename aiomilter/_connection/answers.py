@@ -1,4 +1,4 @@
-"""What callbacks answer besides verdicts and replies, and how failures and answers are told: values only."""
+"""The answers of callbacks besides verdicts and replies, and the text of failures and answers: values only."""
 
 from functools import lru_cache
 from typing import Any, Final
@@ -17,6 +17,7 @@ __all__ = [
     "TimedOut",
     "answer_text",
     "answers_of",
+    "cause_text",
     "error_text",
     "reason_of",
     "temporary_cause",
@@ -24,10 +25,12 @@ __all__ = [
 
 PROGRESS_PACKET: Final = packet(Progress.CODE)
 _CONTINUE: Final = CONTINUE.packet
+_CAUSE_LENGTH: Final = 500
+"""Characters of the text of an error."""
 
 
 class Cancelled:
-    """The answer of a callback that was cancelled: none of its own; the message stays open for ``abort``."""
+    """The answer of a cancelled callback, which has none of its own; the message stays open for ``abort``."""
 
     __slots__ = ("expected",)
 
@@ -38,7 +41,7 @@ class Cancelled:
 CANCELLED: Final = Cancelled(expected=True)
 """The MTA still waits for an answer."""
 NOT_EXPECTED: Final = Cancelled(expected=False)
-"""The MTA does not wait any more."""
+"""The MTA waits for no answer any more."""
 
 
 class TimedOut:
@@ -71,6 +74,18 @@ def temporary_cause(error: BaseException) -> BaseException | None:
         causes = [temporary_cause(each) for each in error.exceptions]
         return causes[0] if None not in causes else None
     return error if isinstance(error, TemporaryFailure | ResolverError | StoreError) else None
+
+
+def cause_text(error: BaseException) -> str:
+    """Return the failure of something that the filter depends on as the log shows it: its kind, and its text if it has one."""
+    kind = "temporary failure" if isinstance(error, TemporaryFailure) else type(error).__name__
+    text = error_text(error)
+    if not text:
+        return f"{kind}, without a reason"
+    shown = ascii(text)
+    if len(shown) <= _CAUSE_LENGTH:
+        return f"{kind}: {shown}"
+    return f"{kind}: {shown[:_CAUSE_LENGTH]}... ({len(text)} characters)"
 
 
 def error_text(error: BaseException) -> str:

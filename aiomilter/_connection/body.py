@@ -16,13 +16,13 @@ async def stream(
     most: int,
     stopped: Callable[[], bool],
 ) -> bytes | None:
-    """Send a body at the pace of the MTA, but for its last piece; the source is closed whatever happens.
+    """Send a body at the pace of the MTA, except its last piece; the source is closed in any case.
 
     Args:
         source: Brings pieces of any size, CRLF line ends.
         send: Sends a packet, and waits until the MTA has taken enough of it.
         most: Octets in all.
-        stopped: Says whether the answer may have left already, although the source took no notice of its cancellation.
+        stopped: Returns whether the answer may have left already, if the source ignored its cancellation.
 
     Returns:
         The packet of the last piece, which leaves together with the answer; None if it was stopped.

@@ -1,4 +1,4 @@
-"""When a callback that waits has to end, and when the MTA is asked for patience meanwhile.
+"""When a callback that waits has to end, and when PROGRESS packets extend the wait of the MTA.
 
 A connection has one timer, armed only while a callback waits, and re-armed lazily: it fires at the earliest moment at which
 something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here;
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from aiomilter.options import Options
-from aiomilter.wire.constants import Command, Stage
+from aiomilter.wire.constants import STAGE_OF_COMMAND, Command, Stage
 from aiomilter.wire.framing import Lookahead
 
 __all__ = ["Clock", "Deadlines", "Waiting"]
@@ -27,7 +27,6 @@ _EARLY: Final = 0.001
 """So many seconds before its time a timer may fire: uvloop counts milliseconds."""
 _FAR: Final = 86_400.0
 """So many seconds ahead at most the timer is armed, since no loop takes just any number; it is then armed again."""
-_STAGES: Final = {int(stage.command): stage for stage in Stage}
 
 
 class Clock(Protocol):
@@ -46,7 +45,7 @@ class Waiting(Protocol):
     """The session whose callback waits."""
 
     def takes_progress(self, stage: Stage) -> bool:
-        """Return whether the MTA, which waits for the answer of a step, takes PROGRESS now."""
+        """Return whether the MTA, which waits for the answer of a stage, takes PROGRESS now."""
         ...
 
     def tell_progress(self) -> None:
@@ -63,12 +62,12 @@ class Waiting(Protocol):
         ...
 
     def stuck(self) -> None:
-        """Take note that the callback was cancelled and has not ended."""
+        """Record that the callback was cancelled and has not ended."""
         ...
 
 
 class _Asked(NamedTuple):
-    """What the MTA waits for: the answer of a step, and since when its packet is here."""
+    """What the MTA waits for: the answer of a stage, and since when its packet is here."""
 
     stage: Stage
     since: float
@@ -150,12 +149,12 @@ class Deadlines:
     def suspended(
         self, callback: str, seconds: float | None, asked: Stage | None, lookahead: Lookahead, left: int
     ) -> int | None:
-        """Take note that a callback waits, and return the code behind it that ends it, if one is there.
+        """Record that a callback waits, and return the code behind it that ends it, if one is there.
 
         Args:
             callback: Its name.
             seconds: The time it may take; None for a turn of others, which has nothing to answer and cannot be late.
-            asked: The step whose answer its packet brings; None if that has none.
+            asked: The stage whose answer its packet brings; None if that has none.
             lookahead: Walks over what is behind its packet.
             left: How many octets are there.
         """
@@ -188,7 +187,7 @@ class Deadlines:
         return found
 
     def arrived(self, data: bytes) -> int | None:
-        """Take note of what comes while a callback waits, and return the code in it that ends the callback, if any."""
+        """Record octets that come while a callback waits; return the code among them that ends the callback, if any."""
         now = self._clock.time()
         self._total += len(data)
         if self._arrivals and now - self._arrivals[-1][1] < _GRAIN:
@@ -200,11 +199,11 @@ class Deadlines:
         return found
 
     def resumed(self) -> None:
-        """Take note that the callback has ended; the timer finds out by itself."""
+        """Record that the callback has ended; the timer finds out by itself."""
         self._waits = False
 
     def cancelled(self) -> None:
-        """Take note that the callback was told to end."""
+        """Record that the callback was told to end."""
         now = self._clock.time()
         self._spent = True
         self._ends_at = now + self._options.cancel_timeout
@@ -221,7 +220,7 @@ class Deadlines:
             self._arm(now, by)
 
     def caught_up(self) -> None:
-        """Take note that all that came was handled."""
+        """Record that all that came was handled."""
         self._arrivals.clear()
         self._callback, self._place = "", -1
         self._lookahead = None
@@ -244,7 +243,7 @@ class Deadlines:
         if found is None and walk.found is not None:
             place = self._walked_from + walk.walked
             since = next(when for end, when in self._arrivals if place <= end)
-            self._behind = _Asked(_STAGES[walk.found], since)
+            self._behind = _Asked(STAGE_OF_COMMAND[walk.found], since)
         return found
 
     def _arm(self, now: float, due: float) -> None:

@@ -11,23 +11,13 @@ from aiomilter.handler import CALLBACKS, Handler
 from aiomilter.options import Options
 from aiomilter.wire.constants import Protocol as Flag
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.events import (
-    BodyChunk,
-    Data,
-    EndOfHeaders,
-    EndOfMessage,
-    Header,
-    Mail,
-    Negotiate,
-    NegotiateAnswer,
-    Rcpt,
-)
+from aiomilter.wire.events import BodyChunk, Data, EndOfHeaders, EndOfMessage, Header, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement, Wants, agree
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants, agree
 
-__all__ = ["CONTENT_STAGES", "NOT_AGREED", "Dispatch", "DispatchTables", "Step"]
+__all__ = ["CONTENT_STAGES", "NOT_AGREED", "Dispatch", "DispatchEntry", "DispatchTables", "connection_callback"]
 
-Step: TypeAlias = tuple[Callable[..., Any] | None, bytes, str, Stage]
+DispatchEntry: TypeAlias = tuple[Callable[..., Any] | None, bytes, str, Stage]
 """Callback, to be given the handler first; what CONTINUE is; the callback's name; the stage."""
 
 CONTENT_STAGES: Final[Mapping[type, Stage]] = {
@@ -40,7 +30,7 @@ CONTENT_STAGES: Final[Mapping[type, Stage]] = {
 _ENVELOPE_STAGES: Final = {Mail: Stage.MAIL, Rcpt: Stage.RCPT, EndOfMessage: Stage.EOM}
 _REJECTED_RECIPIENTS: Final = int(Flag.REJECTED_RECIPIENTS)
 _MOST_KNOWN: Final = 64
-"""Tables kept for each factory.  MTAs of one kind offer the same; more are somebody who tries."""
+"""Tables kept for each factory.  MTAs of one kind make the same offer; more tables come from a peer that probes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,15 +42,15 @@ class Dispatch:
 
     Args:
         answers: What CONTINUE is at each stage; nothing where it has no answer.
-        envelope: The step of each event of the envelope, and of the end of the message.
-        content: The step of each event in between.
+        envelope: Of each event of the envelope, and of the end of the message.
+        content: Of each event in between.
         edit_limits: The arguments of :class:`aiomilter.edits.Edits`.
         sees_rejected: Whether recipients come that the MTA itself refuses.
     """
 
     answers: Mapping[Stage, bytes]
-    envelope: Mapping[type, Step]
-    content: Mapping[type, Step]
+    envelope: Mapping[type, DispatchEntry]
+    content: Mapping[type, DispatchEntry]
     edit_limits: tuple[int, bool, int, int, int]
     sees_rejected: bool
 
@@ -117,14 +107,14 @@ class DispatchTables:
     def _made(self, kind: type | None, wants: Wants, agreement: Agreement) -> Dispatch:
         answers = answers_of(agreement.silent)
 
-        def step(stage: Stage) -> Step:
+        def entry(stage: Stage) -> DispatchEntry:
             callback = _method(kind, CALLBACKS[stage]) if stage in wants.stages else None
             return callback, answers[stage], CALLBACKS[stage], stage
 
         return Dispatch(
             answers=answers,
-            envelope={event: step(stage) for event, stage in _ENVELOPE_STAGES.items()},
-            content={event: step(stage) for event, stage in CONTENT_STAGES.items()},
+            envelope={event: entry(stage) for event, stage in _ENVELOPE_STAGES.items()},
+            content={event: entry(stage) for event, stage in CONTENT_STAGES.items()},
             edit_limits=(agreement.actions, agreement.leading_space, *self._limits),
             sees_rejected=bool(agreement.answer.protocol & _REJECTED_RECIPIENTS),
         )
@@ -149,6 +139,20 @@ def _method(kind: type | None, name: str) -> Callable[..., Any]:
 
     async def call(handler: object, *args: object) -> Any:
         return await getattr(handler, name)(*args)
+
+    return call
+
+
+def connection_callback(handler: Handler | None, stage: Stage) -> Callable[..., Any] | None:
+    """Return a callback that is called once a connection, which no table is worth; None if the handler does not want it."""
+    if handler is None or stage not in handler.wants.stages:
+        return None
+    callback = cast(Callable[..., Any], getattr(handler, CALLBACKS[stage]))
+    if getattr(getattr(callback, "__code__", None), "co_flags", 0) & CO_COROUTINE:
+        return callback
+
+    async def call(*args: object) -> Any:
+        return await callback(*args)
 
     return call
 

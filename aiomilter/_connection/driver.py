@@ -4,10 +4,10 @@ What it goes by:
 
 - :func:`aiomilter.wire.reader.read` brings events in batches: all of a batch but the last are of stages without an answer.  In
   a batch, header fields that follow one another are a list, and MACRO packets are ``bytes``.
-- A *step* says what to do with an event: callback, what CONTINUE is on the wire, the callback's name, the stage.  The steps of
-  content are in ``Session.active``, those of the envelope and of the end of a message are asked for, since the session may have
-  answered for itself.  Events without a step are handled by a method of the session, and so is content while ``active`` is
-  empty: an answer is deferred, the body is skipped, or the message was decided.
+- A :data:`aiomilter._connection.dispatch.DispatchEntry` says what to do with an event: callback, what CONTINUE is on the wire,
+  the callback's name, the stage.  The entries of content are in ``Session.active``; those of the envelope and of the end of a
+  message are asked for, since the session may have answered by itself.  Events without an entry, and content while ``active``
+  is empty, are for :mod:`aiomilter._connection.event_handling`.
 - A callback that does not suspend is finished where it is called: no Task, no future, no turn of the event loop.  One that
   does yields its future through the generator, to whoever drives it (``transport``, ``tasks``).
 - A context is used again for the next callback where nobody holds the last one, which the count of its references tells; it
@@ -22,6 +22,8 @@ from sys import getrefcount
 from types import coroutine
 from typing import Any, Final, TypeVar, cast
 
+from aiomilter._connection.event_handling import HANDLES
+from aiomilter._connection.reports import report_peer_error
 from aiomilter._connection.session import Session
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.exceptions import RemoteProtocolError
@@ -58,15 +60,15 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
     lives as long as the connection, since to begin and end a coroutine for each batch of packets, with its locals, would cost
     as much as all else that a batch does.
 
-    One function, of 90 lines: one more call for each event, of a function that does nothing, costs 3 % of a typical message.
+    One function, of 104 lines: one more call for each event, of a function that does nothing, costs 3 % of a typical message.
     """
-    wire, buffer, out = session.wire, session.wire.buffer, session.out
-    answering, asks, handles = session.answering, session.answering.asks, session.handles
+    wire, buffer, macros, out = session.wire, session.wire.buffer, session.wire.macros, session.out
+    answering, entry_for = session.answering, session.answering.entry_for
     debug = session.debug
     context, editing = _new(Context), _new(EndOfMessageContext)
     context._transaction = editing._transaction = session.transaction
     event: Any
-    step: Any
+    entry: Any
     response: Any
     # An unfinished packet is kept.
     kept = False
@@ -77,7 +79,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
             batch = read(wire) if buffer.pos < buffer.end or buffer.parts else None
             if not batch:
                 # An idle connection keeps nothing of what it has read, nor a filter whose client has left.
-                event = step = response = callback = None
+                event = entry = response = callback = None
                 batches = 0
                 if batch is None and not kept and not wire.large:
                     buffer.data, wire.batch = b"", NO_EVENTS
@@ -98,10 +100,10 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                 kind = type(event)
                 if debug and kind is not list and kind is not bytes:
                     session.observer.tell(EventSeen(session.where(), event))
-                step = session.active.get(kind)
-                if step is None or (kind is BodyChunk and event.with_end):
+                entry = session.active.get(kind)
+                if entry is None or (kind is BodyChunk and event.with_end):
                     if kind is bytes:
-                        wire.keep_macros(event)
+                        macros.keep(event)
                         continue
                     if kind is list:
                         yield from _header_fields(session, event)
@@ -110,18 +112,18 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                         continue
                     if session.handler is None and not session.made_handler(kind):
                         break
-                    ask = asks.get(kind)
-                    if ask is None:
-                        yield from cast(Any, handles[kind](session, event))
+                    find_entry = entry_for.get(kind)
+                    if find_entry is None:
+                        yield from cast(Any, HANDLES[kind](session, event))
                         if session.over:
                             break  # type: ignore[unreachable]
                         if wire.last_of_body:
                             batch.append(wire.end_of_message())  # the loop comes to it
                         continue
-                    step = ask(session, event)
-                    if step is None:
+                    entry = find_entry(session, event)
+                    if entry is None:
                         continue
-                callback, answer, session.callback, stage = step
+                callback, answer, session.callback, stage = entry
                 response = None
                 if callback is not None:
                     try:
@@ -156,7 +158,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                 if session.over:
                     break  # type: ignore[unreachable]
     except RemoteProtocolError as error:
-        session.tell_peer_error(PeerErrorKind.PROTOCOL, str(error))
+        report_peer_error(session, PeerErrorKind.PROTOCOL, str(error))
     yield from cast(Any, session.finish())
 
 
@@ -167,10 +169,10 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
     context = _new(Context)
     context._transaction = session.transaction
     rest = session.wire.fields = iter(fields)
-    step = session.active.get(Header)
+    entry = session.active.get(Header)
     response: Any
-    if step is not None:
-        callback, answer, session.callback, stage = step
+    if entry is not None:
+        callback, answer, session.callback, stage = entry
         handler = session.handler
         for event in rest:
             if debug:
@@ -187,7 +189,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
                 if session.suspended:
                     response = session.resumed(response)
                     if session.over:
-                        session.answer_step(stage, response, answer)
+                        session.answer_stage(stage, response, answer)
                         return
             if response is not None and response is not CONTINUE:
                 answering.answer(stage, response, answer)
@@ -197,7 +199,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
             return
         if debug:
             session.observer.tell(EventSeen(session.where(), event))
-        yield from cast(Any, session.handles[Header](session, event))
+        yield from cast(Any, HANDLES[Header](session, event))
 
 
 def _tell_kept(session: Session) -> bool:

@@ -5,18 +5,19 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from inspect import iscoroutine
 from typing import Any, ClassVar, Final
 
-from aiomilter._connection.answers import Cancelled, TimedOut, error_text, temporary_cause
+from aiomilter._connection.answers import Cancelled, TimedOut, cause_text, temporary_cause
 from aiomilter._connection.body import close_source, stream
-from aiomilter._connection.dispatch import Step
-from aiomilter._connection.session import STAGE_BY_COMMAND, Session
+from aiomilter._connection.dispatch import DispatchEntry, connection_callback
+from aiomilter._connection.reports import report_failure, report_limit, report_peer_error, report_stray
+from aiomilter._connection.session import Session
 from aiomilter._connection.suspension import OF_MESSAGE
 from aiomilter.context import Context
 from aiomilter.edits import Edits, body_packets
-from aiomilter.exceptions import NegotiationError, RemoteProtocolError, TemporaryFailure
+from aiomilter.exceptions import NegotiationError, RemoteProtocolError
 from aiomilter.handler import CALLBACKS, Handler, overrides
 from aiomilter.observe import Limit, PeerErrorKind, TemporaryFailed
 from aiomilter.wire.connection import OutOfOrder, Repeated
-from aiomilter.wire.constants import Stage
+from aiomilter.wire.constants import STAGE_OF_COMMAND, Stage
 from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
@@ -27,17 +28,22 @@ __all__ = ["MUCH", "NativeAnswering"]
 MUCH: Final = 65_536
 """Octets of answers that are not piled up any higher before the MTA has taken some."""
 _CONTINUE: Final = CONTINUE.packet
+_EDIT_LIMITS: Final[Mapping[str, tuple[Limit, str]]] = {
+    "max_edits": (Limit.EDITS, "edits"),
+    "max_edits_size": (Limit.EDITS_SIZE, "octets of edits"),
+    "max_new_body_size": (Limit.NEW_BODY_SIZE, "octets of a new body"),
+}
 
 
-def _end(session: Session, event: EndOfMessage) -> Step | None:
-    """Return the step that decides about the message; None if it was answered."""
+def _end(session: Session, event: EndOfMessage) -> DispatchEntry | None:
+    """Return the entry of the end of a message; None if it was answered."""
     transaction, dispatch = session.transaction, session.dispatch
     if (session.deferred is not None or not transaction.in_message) and session.give_deferred(Stage.EOM):
         return None
-    step = dispatch.envelope[EndOfMessage]
-    if step[0] is not None:
+    entry = dispatch.envelope[EndOfMessage]
+    if entry[0] is not None:
         session.edits = transaction.edits = Edits(*dispatch.edit_limits)
-    return step
+    return entry
 
 
 class NativeAnswering:
@@ -51,7 +57,7 @@ class NativeAnswering:
 
     __slots__ = ("_session",)
     rules: ClassVar[Rules] = NATIVE
-    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+    entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
         Mail: Session.mail,
         Rcpt: Session.rcpt,
         EndOfMessage: _end,
@@ -80,7 +86,7 @@ class NativeAnswering:
                 return None
             return session.agree(offer)
         except (NegotiationError, RemoteProtocolError) as error:
-            session.tell_peer_error(PeerErrorKind.NEGOTIATION, str(error))
+            report_peer_error(session, PeerErrorKind.NEGOTIATION, str(error))
             return None
 
     async def _call_negotiate(self, handler: Handler, offer: Negotiate) -> bool:
@@ -108,7 +114,7 @@ class NativeAnswering:
     async def call(self, stage: Stage, *args: object) -> Any:
         """Call the callback of a stage and return its answer, whatever happens."""
         session = self._session
-        callback = session.callback_for(stage)
+        callback = connection_callback(session.handler, stage)
         if callback is None:
             return None
         session.callback = CALLBACKS[stage]
@@ -148,11 +154,9 @@ class NativeAnswering:
         session.transaction.edits = None  # with a failure none is sent, whatever on_error says
         temporary = temporary_cause(error)
         if temporary is not None:
-            kind = "temporary failure" if isinstance(temporary, TemporaryFailure) else type(temporary).__name__
-            what = f"{kind}: {error_text(temporary)!a:.500}"
-            session.observer.tell(TemporaryFailed(session.where(), what, temporary))
+            session.observer.tell(TemporaryFailed(session.where(), cause_text(temporary), temporary))
         else:
-            session.tell_failure(f"{type(error).__name__} left the callback", error)
+            report_failure(session, f"{type(error).__name__} left the callback", error)
         response = session.on_error()
         # A failure that may soon be over must not bounce mail for good.
         return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
@@ -211,7 +215,7 @@ class NativeAnswering:
             else type(response).__name__
         )
         what = f"expected a verdict or Reply that this stage takes, or None, found {found:.100}{hint}"
-        session.tell_failure(what)
+        report_failure(session, what)
         return session.on_error()
 
     def defer(self, stage: Stage, response: Response) -> None:
@@ -226,7 +230,7 @@ class NativeAnswering:
     async def last_of_body(self, event: BodyChunk) -> None:
         """Handle octets of the body that come in the packet of the end; the one answer is the end's."""
         session = self._session
-        session.answer_step(Stage.BODY, await self.call(Stage.BODY, event.chunk), b"")
+        session.answer_stage(Stage.BODY, await self.call(Stage.BODY, event.chunk), b"")
         if session.over:
             session.out.append(session.on_error().packet)  # the end itself is not looked at any more
 
@@ -234,19 +238,19 @@ class NativeAnswering:
         """Handle an SMTP command that the MTA does not know."""
         session = self._session
         response = await self.call(Stage.UNKNOWN, event)
-        session.wire.forget_unknown()
-        session.answer_step(Stage.UNKNOWN, response, session.answers[Stage.UNKNOWN])
+        session.wire.macros.forget_unknown()
+        session.answer_stage(Stage.UNKNOWN, response, session.answers[Stage.UNKNOWN])
 
     async def repeated(self, event: Repeated) -> None:
         """Answer more of a message that was decided as before."""
         session = self._session
-        if session.answers[STAGE_BY_COMMAND[event.command]]:
+        if session.answers[STAGE_OF_COMMAND[event.command]]:
             session.out.append(session.decision.packet)
 
     async def out_of_order(self, event: OutOfOrder) -> None:
         """Answer what belongs to no message; one that it has broken up may not pass: the filter has not seen all of it."""
         session = self._session
-        stage = STAGE_BY_COMMAND[event.command]
+        stage = STAGE_OF_COMMAND[event.command]
         response: Response = CONTINUE
         broken, session.wire.broken = session.wire.broken, False
         if broken:
@@ -255,7 +259,7 @@ class NativeAnswering:
             session.wire.decide()
         if session.answers[stage]:
             session.out.append(response.packet)
-        session.tell_stray(event.command, "out of order" if broken else "outside a message", response)
+        report_stray(session, event.command, "out of order" if broken else "outside a message", response)
 
     # ------------------------------------------------------------------------------------------- the end of a message
 
@@ -271,8 +275,8 @@ class NativeAnswering:
         if edits is not None and (edits.count or edits.overflow or edits.sources):
             if not failed and (response is CONTINUE or response is ACCEPT):
                 if edits.overflow:
-                    most = session.options.max_edits
-                    session.tell_limit(Limit.EDITS, most, "more edits than allowed; none is sent")
+                    limit, what = _EDIT_LIMITS[edits.overflow]
+                    report_limit(session, limit, f"{what}; none is sent")
                     response = session.on_error()
                 else:
                     sent = edits

@@ -1,18 +1,17 @@
-"""What a connection has answered, named for observers: edits and answers by their packets, refused recipients."""
+"""What a connection has sent, named for observers: edits and answers by their packets."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from aiomilter._connection.answers import answer_text, reason_of
+from aiomilter._connection.answers import answer_text
 from aiomilter.edits import Edits
 from aiomilter.exceptions import RemoteProtocolError
-from aiomilter.observe import MOST_EDITS, MOST_REFUSED, Edit, EditKind, RefusedRecipient
+from aiomilter.observe import MOST_EDITS, Edit, EditKind
 from aiomilter.wire.constants import ReplyCode
-from aiomilter.wire.events import Rcpt
 from aiomilter.wire.replies import Reply, Verdict
 from aiomilter.wire.text import decode
 
-__all__ = ["Refusals", "ToldPackets", "answer_name", "sent_edits"]
+__all__ = ["ToldPackets", "answer_name", "sent_edits"]
 
 _KINDS: Final[dict[int, EditKind]] = {
     ReplyCode.ADDHEADER: "add_header",
@@ -29,35 +28,8 @@ _NUMBERED: Final = (ReplyCode.INSHEADER, ReplyCode.CHGHEADER)
 """Their payload begins with four octets of a position."""
 _CODE_AT: Final = 4
 _PAYLOAD_AT: Final = 5
-_ADDRESS_SIZE: Final = 320
-"""Characters of an address: 64 of a local part, 255 of a domain, and ``@`` (RFC 5321 section 4.5.3.1)."""
 _TEXT_SIZE: Final = 512
 """Characters of an answer."""
-_OBJECTS_SIZE: Final = 256
-"""Octets that a refusal takes besides its characters."""
-
-
-class Refusals:
-    """The recipients that a filter refused in one message, so many of them as an observer is told of."""
-
-    __slots__ = ("_found", "size")
-
-    def __init__(self) -> None:
-        self._found: list[RefusedRecipient] = []
-        self.size: int = 0
-        """Octets in memory."""
-
-    def add(self, recipient: Rcpt, response: Any) -> None:
-        """Keep a recipient, with the answer to it, unless enough are kept."""
-        if len(self._found) >= MOST_REFUSED:
-            return
-        address, answer = recipient.address[:_ADDRESS_SIZE], answer_text(response)[:_TEXT_SIZE]
-        self._found.append(RefusedRecipient(address, answer, reason_of(response)))
-        self.size += _OBJECTS_SIZE + len(address) + len(answer)
-
-    def __iter__(self) -> Any:
-        """Iterate over those that are kept."""
-        return iter(self._found)
 
 
 class ToldPackets(list[bytes]):

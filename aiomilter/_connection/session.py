@@ -1,160 +1,52 @@
-"""One connection's state, and what the events and answers of its conversation do to it.
+"""The state of one connection: its SMTP connection and message, the callback that runs, and the answers that are deferred.
 
-A session knows no transport: a :class:`Channel` writes, cancels and closes for it.  Events come from
-:mod:`aiomilter._connection.driver`, which calls the callbacks of the stages that are frequent; the callbacks of the others are
-called here.  What an answer means, and what a failure answers, is an :class:`Answering`'s to say: there is a native one and one
-for classic filters.
+A session knows no transport: a :class:`Channel` writes, cancels and closes for it.  :mod:`aiomilter._connection.driver` reads
+the events and calls the callbacks of the frequent stages; :mod:`aiomilter._connection.event_handling` handles the other
+events.  An :class:`Answering` defines what an answer means, and what a failure answers: there is a native one and one for
+classic filters.
 
-Whatever leaves a callback is its failure, so this package is where all exceptions are caught.
+Any exception that leaves a callback is a failure of that callback, so this package catches them all.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from inspect import CO_COROUTINE
-from itertools import islice
+from functools import partial
 from time import monotonic
-from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, cast
 
-from aiomilter._connection import suspension
-from aiomilter._connection.answers import TimedOut, answer_text, reason_of
-from aiomilter._connection.dispatch import CONTENT_STAGES, NOT_AGREED, Dispatch, DispatchTables, Step
-from aiomilter._connection.sent import Refusals, ToldPackets, answer_name, sent_edits
+from aiomilter._connection.answering import Answering, Channel
+from aiomilter._connection.answers import TimedOut
+from aiomilter._connection.dispatch import NOT_AGREED, Dispatch, DispatchEntry, DispatchTables
+from aiomilter._connection.recipients import RECIPIENT_SIZE, UNCOUNTED, Recipients
+from aiomilter._connection.reports import (
+    message_ended,
+    report_answer,
+    report_failure,
+    report_limit,
+    where_of,
+)
+from aiomilter._connection.sent import ToldPackets
 from aiomilter._connection.suspension import TURN, Reason, Suspension
-from aiomilter._serving.memory import MemoryLimit
 from aiomilter.context import Transaction
 from aiomilter.edits import Edits
 from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, STAGE_OF, Handler
-from aiomilter.observe import (
-    OPTION_OF,
-    AnswerSent,
-    CallbackFailed,
-    ClientRefused,
-    Limit,
-    LimitReached,
-    MessageEnded,
-    Misuse,
-    PeerError,
-    PeerErrorKind,
-    Where,
-)
+from aiomilter.observe import Limit, Misuse, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
-from aiomilter.wire.connection import Connection, OutOfOrder, Repeated, TooMany
-from aiomilter.wire.constants import Command, Stage
-from aiomilter.wire.events import (
-    Abort,
-    BodyChunk,
-    Connect,
-    Data,
-    EndOfHeaders,
-    Header,
-    Helo,
-    Mail,
-    Negotiate,
-    Quit,
-    QuitNewConnection,
-    Rcpt,
-    Unknown,
-)
+from aiomilter.wire.connection import Connection
+from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Abort, Mail, Negotiate, Quit, QuitNewConnection, Rcpt
 from aiomilter.wire.negotiation import Agreement
-from aiomilter.wire.reader import LARGE
 from aiomilter.wire.replies import CONTINUE, PASSING, TEMPFAIL, Refusal, Reply, Response, Verdict
-from aiomilter.wire.state import Rules, ends_message, is_legal
+from aiomilter.wire.state import ends_message, is_legal
 
-__all__ = ["STAGE_BY_COMMAND", "Answering", "Channel", "Session"]
+__all__ = ["Session"]
 
-STAGE_BY_COMMAND: Final = {stage.command: stage for stage in Stage}
-_RECIPIENT_SIZE: Final = 1024
-"""Octets that ``max_recipients`` allows for each, on average; a path has 256 (RFC 5321 section 4.5.3.1.3), ORCPT 500."""
-_TEXT_SIZE: Final = 64
-"""Octets that a short text takes besides its characters, with its place in a tuple: many small ESMTP parameters are dear."""
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
 _NOTHING: Final[Mapping[Any, Any]] = {}
 _ABORT: Final = Abort()
-
-
-class Channel(suspension.Channel, Protocol):
-    """What a session needs of the side that holds the transport."""
-
-    number: int
-    """Of the connection, for the log."""
-    peer: str
-    """Who is at the other end, for the log; "" if not known."""
-    listener: str
-    """The socket that accepted the connection; "" if none did."""
-    memory: MemoryLimit
-    """What all connections may keep."""
-
-    def kept(self) -> None:
-        """Take note of what is kept for longer than this batch."""
-
-    async def drain(self) -> None:
-        """Wait until the MTA has taken enough of what was written."""
-
-    async def turn(self) -> None:
-        """Write what is in ``Session.out``, and let others have their turn."""
-
-    def close(self) -> None:
-        """Close the connection once what was written has left."""
-
-
-class Answering(Protocol):
-    """What answers mean on one connection, and what failures answer."""
-
-    rules: ClassVar[Rules]
-    """The order of the conversation."""
-    asks: "ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]]"
-    """What says, for the events of the envelope and the end of a message, which step they bring; none if the event was
-    answered: ``Session.mail``, ``Session.rcpt``, and one of its own for the end."""
-
-    def begin(self) -> None:
-        """Take note of a new SMTP connection: its handler has been made."""
-
-    def filter_name(self) -> str:
-        """Return the class of the filter, for the observers; called from any thread."""
-        ...
-
-    async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
-        """Return what is agreed on, and the packet that says so; None to close the connection."""
-        ...
-
-    async def call(self, stage: Stage, *args: object) -> Any:
-        """Call the callback of a stage and return its answer, whatever happens."""
-
-    async def call_last(self, name: str) -> None:
-        """Call ``abort`` or ``close``; no answer is waited for."""
-
-    def failed(self, error: BaseException) -> Any:
-        """Turn what left a callback into its answer; for use in an ``except`` block."""
-
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
-        """Send an answer that is not CONTINUE, or defer it where the stage has none.
-
-        Args:
-            stage: The stage.
-            response: What the callback returned.
-            answer: What a CONTINUE would have sent, empty if the stage has no answer.
-        """
-
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
-        """Answer the end of the message; return what is left to be awaited where a body comes from an async iterator."""
-
-    async def last_of_body(self, event: BodyChunk) -> None:
-        """Handle octets of the body that come in the packet of the end of the message."""
-
-    async def unknown(self, event: Unknown) -> None:
-        """Handle an SMTP command that the MTA does not know."""
-
-    async def out_of_order(self, event: OutOfOrder) -> None:
-        """Handle a command where it means nothing."""
-
-    async def repeated(self, event: Repeated) -> None:
-        """Handle more of a message that was decided."""
-
-
-_Handle: TypeAlias = "Callable[[Session, Any], Coroutine[Any, Any, None]]"
 
 
 class Session:
@@ -164,24 +56,20 @@ class Session:
         make: Makes the handler of an SMTP connection.
         tables: Of the factory that makes them.
         options: Limits, time-outs and the answer to failures.
-        observer: Hears what happens.
+        observer: Gets the reports.
         channel: Writes, cancels and closes.
-        answering: Makes what says what answers mean.
+        answering: Makes the :class:`Answering`.
     """
 
     __slots__ = (
-        "_began",
         "_make",
-        "_measured",
-        "_most_recipients",
-        "_recipients_size",
-        "_refusals",
-        "_stray",
         "_suspension",
         "_tables",
+        "_uncounted",
         "active",
         "agreement",
         "answering",
+        "began",
         "callback",
         "channel",
         "congested",
@@ -197,14 +85,13 @@ class Session:
         "options",
         "out",
         "over",
+        "recipients",
+        "reported_stray",
         "streaming",
         "suspended",
         "transaction",
         "wire",
     )
-
-    handles: "ClassVar[Mapping[type, _Handle]]"
-    """What handles each event that has no step of its own."""
 
     def __init__(
         self,
@@ -220,13 +107,13 @@ class Session:
         self.options: Options = options
         self.observer: Guard = observer
         self.debug: bool = observer.debug
-        """Whether an observer wants to hear of each event, and of each answer."""
+        """Whether an observer wants a report of each event and of each answer."""
         self.channel: Channel = channel
         self.answering: Answering = answering(self)
         self.wire: Connection = Connection(
             options.max_frame_size, self.answering.rules, options.max_headers, options.max_headers_size
         )
-        self.out: list[bytes] = ToldPackets(self.tell_answer) if self.debug else []
+        self.out: list[bytes] = ToldPackets(partial(report_answer, self)) if self.debug else []
         self.over: bool = False
         self.draining: bool = False
         self.congested: bool = False
@@ -236,8 +123,8 @@ class Session:
         self.transaction: Transaction = Transaction(self)
         self.dispatch: Dispatch = NOT_AGREED
         """What the callbacks of a message are, and what CONTINUE is at each stage."""
-        self.active: Mapping[type, Step] = _NOTHING
-        """The steps of content; none while an answer is deferred or the body is skipped."""
+        self.active: Mapping[type, DispatchEntry] = _NOTHING
+        """The entries of content; none while an answer is deferred or the body is skipped."""
         self.callback: str = ""
         """The name of the one that runs, or ran last."""
         self.suspended: bool = False
@@ -253,13 +140,14 @@ class Session:
         """The new body has begun to leave: no PROGRESS may come in between (Postfix)."""
         self.edits: Edits | None = None
         """Of the end of message, also after a failure has taken them from the callback."""
-        self._stray = False
-        self._began = 0.0
-        # How many recipients this message may have, how many were looked at, and their octets.
-        self._most_recipients = options.max_recipients
-        self._measured = self._recipients_size = 0
-        # The recipients that were refused; none where none was, in most messages.
-        self._refusals: Refusals | None = None
+        self.reported_stray: bool = False
+        """Whether a packet out of order was reported."""
+        self.began: float = 0.0
+        """When the message began, by ``time.monotonic``."""
+        # The first recipients of a message, which need no look.
+        self._uncounted = min(UNCOUNTED, options.max_recipients)
+        self.recipients: Recipients | None = None
+        """Octets and refusals of the message's recipients; None as long as it has few and none was refused."""
 
     # ------------------------------------------------------------------------------------------- for the transport
 
@@ -275,34 +163,25 @@ class Session:
 
     @property
     def kept(self) -> int:
-        """Octets in memory that came and wait, or that are queued to be sent; macros and envelope where these are large."""
+        """Octets buffered here, received or to be sent; with macros and envelope where these are large."""
         size = self.wire.buffer.kept + (self.edits.kept if self.edits is not None else 0)
-        return size + self.wire.macros_size + self.transaction.size + self._measure() if self.wire.large else size
+        if self.wire.large:
+            size += self.wire.macros.size + self.transaction.size
+            if self.transaction.recipients or self.recipients is not None:
+                size += self._counted().size(self.transaction.recipients)
+        return size
 
     def let_go(self) -> None:
-        """Drop what came and its macros: the connection has ended, but may wait for the collector of cycles."""
+        """Drop received octets and macros: the connection has ended, but the garbage collector may come late."""
         self.wire.let_go()
 
     def where(self) -> Where:
         """Return where the session is, for the observer."""
-        return self._where(self.wire.macro("i") or None)
+        return where_of(self, self.wire.macros.value("i"))
 
     def seen_from_outside(self) -> Where:
         """Return where the session is: to another thread, so nothing may change."""
-        return self._where(self.wire.peek("i") or None)
-
-    def _where(self, queue_id: str | None) -> Where:
-        client, channel = self.transaction.client, self.channel
-        return Where(
-            connection=channel.number,
-            client=client.raw_address or client.hostname,
-            callback=self.callback,
-            queue_id=queue_id,
-            peer=channel.peer,
-            server=self.options.name,
-            listener=channel.listener,
-            filter="" if self.handler is None else self.answering.filter_name(),
-        )
+        return where_of(self, self.wire.macros.peek("i"))
 
     # ------------------------------------------------------------------------------------------- callbacks that wait
 
@@ -319,13 +198,13 @@ class Session:
         return self._suspension is not None and self._suspension.reason is not None
 
     def suspend(self) -> None:
-        """Take note that the callback waits for something: from here on it can be cancelled, and has to end in time."""
+        """Record that the callback waits for something: from now on it can be cancelled, and has a time limit."""
         if not self.suspended:
             self.suspended = True
             self.suspension.begin()
 
     def resumed(self, response: Any) -> Any:
-        """Take note that a callback that had suspended has ended, and return its answer."""
+        """Record that a callback that had suspended has ended, and return its answer."""
         self.suspended = False
         return response if self._suspension is None else self._suspension.resumed(response)
 
@@ -336,26 +215,26 @@ class Session:
             self._suspension.arrived(data)
 
     def caught_up(self) -> None:
-        """Take note that all that came was handled, after a callback had waited."""
+        """Record that all received octets are handled, after a callback had waited."""
         if self._suspension is not None:
             self._suspension.caught_up()
 
     def cancel(self, reason: Reason) -> None:
-        """Cancel the callback that waits, if there is one, and if it ends for this reason."""
+        """Cancel the callback that waits, if there is one and this reason cancels it."""
         if self._suspension is not None:
             self._suspension.cancel(reason)
 
     def hurry(self) -> None:
-        """Give ``abort`` and ``close`` no more than ``cancel_timeout`` from now on: the server ends."""
+        """Limit ``abort`` and ``close`` to ``cancel_timeout`` from now on: the server ends."""
         self.suspension.hurry()
 
     def stop_clock(self) -> None:
-        """Disarm what is armed: no callback waits, nor will."""
+        """Disarm the timer: no callback waits any more, and none will."""
         if self._suspension is not None:
             self._suspension.end()
 
     async def breathe(self) -> None:
-        """Write what was answered, let others have their turn, and wait until the MTA has taken enough of what it got."""
+        """Write the answers, let other connections have their turn, and wait until the MTA has read enough."""
         name, self.callback = self.callback, TURN
         with suppress(asyncio.CancelledError):
             await self.channel.turn()
@@ -367,7 +246,7 @@ class Session:
 
     def macro(self, name: str) -> str | None:
         """Return the value of a macro."""
-        return self.wire.macro(name)
+        return self.wire.macros.value(name)
 
     def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
@@ -378,49 +257,31 @@ class Session:
         return True
 
     def remark(self, what: str) -> None:
-        """Have something logged that the filter has done, and that will not do what it is meant to."""
+        """Report something that the filter did and that has no effect, or not the one it is meant to have."""
         self.observer.tell(Misuse(self.where(), what))
-
-    # ---------------------------------------------------------------------------------------------- for the observers
-
-    def tell_answer(self, octets: bytes) -> None:
-        """Tell of a packet that is to be sent."""
-        self.observer.tell(AnswerSent(self.where(), answer_name(octets)))
-
-    def tell_limit(self, limit: Limit, number: int, what: str) -> None:
-        """Tell that a limit was reached."""
-        self.observer.tell(LimitReached(self.where(), limit, number, OPTION_OF[limit], what))
-
-    def tell_peer_error(self, kind: PeerErrorKind, what: str) -> None:
-        """Tell what the peer did."""
-        self.observer.tell(PeerError(self.where(), kind, what))
-
-    def tell_failure(self, what: str, error: BaseException | None = None) -> None:
-        """Tell that a callback failed."""
-        self.observer.tell(CallbackFailed(self.where(), what, error))
 
     # ---------------------------------------------------------------------------------------------------- answering
 
     def on_error(self) -> Response:
-        """Return the answer to a failure, one that the stage takes."""
+        """Return the answer for a failure, one that the stage takes."""
         own = getattr(self.handler, "on_error", None)
         return self._by_policy(self.options.on_error if own is None else own)
 
     def on_timeout(self) -> Response:
-        """Return the answer for a callback whose time is up, one that the stage takes."""
+        """Return the answer for a callback that timed out, one that the stage takes."""
         own = getattr(self.handler, "on_timeout", None)
         policy = self.options.on_timeout if own is None else own
         return self.on_error() if policy is None else self._by_policy(policy)
 
     def _by_policy(self, policy: Any) -> Response:
-        """Return what a policy says of this client, or TEMPFAIL where the stage does not take that."""
+        """Return the answer of a policy for this client, or TEMPFAIL if the stage does not take that answer."""
         if isinstance(policy, FailurePolicy):
-            policy = policy.answer(self.transaction.client, bool(self.wire.macro("auth_authen")))
+            policy = policy.answer(self.transaction.client, bool(self.wire.macros.value("auth_authen")))
         if isinstance(policy, Verdict | Reply | Refusal) and is_legal(STAGE_OF.get(self.callback, Stage.EOM), policy):
             return cast(Response, policy)
         return TEMPFAIL
 
-    def answer_step(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer_stage(self, stage: Stage, response: Any, answer: bytes) -> None:
         """Send the answer of a stage, or defer it; see :meth:`Answering.answer`."""
         if response is None or response is CONTINUE:
             if answer:
@@ -429,20 +290,20 @@ class Session:
             self.answering.answer(stage, response, answer)
 
     def defer(self, stage: Stage, response: Response) -> None:
-        """Keep an answer of a stage that has none for the first packet that has one (P-095)."""
+        """Defer the answer of a no-reply stage to the first packet that has an answer (P-095)."""
         self.deferred = TEMPFAIL if stage is Stage.RCPT else response
         if stage in (Stage.CONNECT, Stage.HELO):
             self.connection_deferred = response
         self.active = _NOTHING
 
     def skip_body(self) -> None:
-        """Call no callback for content any more: nothing but body and end of message can follow."""
+        """Call no more callbacks for content: only body and end of message can follow."""
         self.active = _NOTHING
 
     def give_deferred(self, stage: Stage, recipient: Rcpt | None = None) -> bool:
-        """Return whether an answer is deferred; if this stage has an answer, give it.
+        """Return whether an answer is deferred; send it if this stage takes an answer.
 
-        A refusal given to a recipient does not end the message: it stays deferred for the next.
+        A refusal sent for a recipient does not end the message: it stays deferred for the next recipient.
         """
         if not self.transaction.in_message:
             self._begin_message(None)  # its MAIL was negotiated away
@@ -456,200 +317,10 @@ class Session:
                 self._refused(recipient, self.deferred)
         return True
 
-    # -------------------------------------------------------------------------------------------------- the message
-
-    def _begin_message(self, sender: Mail | None) -> None:
-        self.transaction.begin(sender)
-        self._began = monotonic()
-        if self.deferred is None:
-            self.active = self.dispatch.content
-
-    def decide(self, response: Response) -> None:
-        """End the message with an answer of ours."""
-        self.decision = response
-        self.end_message(response)
-        self.wire.decide()
-
-    def end_message(self, answer: Any, sent: Edits | Sequence[bytes] | None = None) -> None:
-        """Tell the observer, call what was registered with ``on_end``, and forget the message.
-
-        Args:
-            answer: What ended it; None for an ABORT.
-            sent: The edits that were sent, or their packets.
-        """
-        transaction = self.transaction
-        self.observer.message_ended(lambda: self._summary(answer, sent))
-        if transaction.endings is not None:
-            self.channel.flush()
-            for function, args in transaction.endings:
-                try:
-                    function(*args)
-                except BaseException as error:
-                    if isinstance(error, KeyboardInterrupt):
-                        raise
-                    self.tell_failure("a function given to on_end raised", error)
-        if transaction.refused:
-            self._refusals = None
-        transaction.end()
-        if self.channel.memory.messages:
-            self.channel.memory.messages.discard(self)
-        self.deferred = self.connection_deferred
-        self.streaming = False
-
-    def _summary(self, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded:
-        transaction = self.transaction
-        edits, edit_count, quarantine = sent_edits(sent)
-        declined = () if self.agreement is None else self.agreement.declined
-        asked = Stage.RCPT not in declined or transaction.recipients
-        return MessageEnded(
-            where=self.where(),
-            helo=transaction.helo,
-            sender=None if transaction.sender is None else transaction.sender.address,
-            recipients=tuple(rcpt.address for rcpt in transaction.recipients) if asked else None,
-            refused=tuple(self._refusals or ()),
-            refused_count=transaction.refused,
-            answer="abort" if answer is None else answer_text(answer),
-            reason=reason_of(answer),
-            edits=edits,
-            edit_count=edit_count,
-            quarantine=quarantine,
-            duration=monotonic() - self._began,
-        )
-
-    def mail(self, event: Mail) -> Step | None:
-        """Begin a message, and return its step; none if it was answered."""
-        self._begin_message(event)
-        if self.deferred is not None and self.give_deferred(Stage.MAIL):
-            return None
-        return self._fits() if self.channel.memory.busy else self.dispatch.envelope[Mail]
-
-    def _fits(self) -> Step | None:
-        """Return the step of a message if the server takes it in; else answer."""
-        step = self.dispatch.envelope[Mail]
-        self.callback = CALLBACKS[Stage.MAIL]
-        if self.channel.memory.full:
-            response = self.on_error()
-        elif not self.channel.memory.begin(self):
-            response = Reply(452, "4.3.2", "Too many messages at once")
-        else:
-            return step
-        if response is CONTINUE:
-            return step
-        self.answering.answer(Stage.MAIL, response if step[1] else TimedOut(response, sent=False), step[1])
-        return None
-
-    def rcpt(self, event: Rcpt) -> Step | None:
-        """Return the step of a recipient; none if it was answered."""
-        transaction = self.transaction
-        if (self.deferred is not None or not transaction.in_message) and self.give_deferred(Stage.RCPT, event):
-            return None
-        count = len(transaction.recipients) + transaction.refused
-        if not count:
-            self._most_recipients = self.options.max_recipients
-            self._measured = self._recipients_size = 0
-        if count < self._most_recipients and (count & 15 != 15 or self._measures(count)):
-            return self.dispatch.envelope[Rcpt]
-        if count == self._most_recipients:
-            self.tell_limit(Limit.RECIPIENTS, self.options.max_recipients, "more recipients than allowed")
-        response = Reply(452, "4.5.3", "Too many recipients")
-        self.recipient(event, response)
-        self.answer_step(Stage.RCPT, response, self.answers[Stage.RCPT])
-        return None
-
-    def _measures(self, count: int) -> bool:
-        """Look at the octets of recipients, now and then: only a hostile peer sends any that are not small."""
-        size = self._measure()
-        if size > 16 * LARGE:
-            self.wire.large = True
-        if size <= self.options.max_recipients * _RECIPIENT_SIZE:
-            return True
-        self._most_recipients = count
-        return False
-
-    def _measure(self) -> int:
-        """Return the octets that the recipients of the message take, each of which is looked at once."""
-        recipients = self.transaction.recipients
-        refused = 0 if self._refusals is None else self._refusals.size
-        if not recipients:
-            return refused
-        for rcpt in islice(recipients, self._measured, None):
-            self._recipients_size += _TEXT_SIZE + len(rcpt.path) + sum(map(len, rcpt.params))
-            self._recipients_size += _TEXT_SIZE * len(rcpt.params)
-        self._measured = len(recipients)
-        return self._recipients_size + refused
-
-    def recipient(self, event: Rcpt, response: Any) -> None:
-        """Take note of what became of a recipient."""
-        if response is not None and response is not CONTINUE and self._refuses(event, response):
-            return
-        # Else the MTA refuses it itself.
-        if not self.dispatch.sees_rejected or self.wire.macro("rcpt_mailer") != "error":
-            self.transaction.recipients.append(event)
-
-    def _refuses(self, event: Rcpt, response: Any) -> bool:
-        """Return whether an answer refuses a recipient, and take note of one that it does."""
-        if isinstance(response, TimedOut):
-            response = response.response
-        if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.RCPT, response):
-            response = self.on_error()  # what is answered for an answer that is none
-        if isinstance(response, Verdict) and response in PASSING:
-            return False
-        self._refused(event, response)
-        return True
-
-    def _refused(self, event: Rcpt, response: Any) -> None:
-        if self._refusals is None:
-            self._refusals = Refusals()
-        self.transaction.refused += 1
-        self._refusals.add(event, response)
-
-    async def _content(self, event: Header | BodyChunk | Data | EndOfHeaders) -> None:
-        """Handle content while an answer is deferred, or the body is skipped."""
-        stage = CONTENT_STAGES[type(event)]
-        if isinstance(event, BodyChunk) and event.with_end:
-            if self.active:
-                await self.answering.last_of_body(event)
-        elif not self.give_deferred(stage):
-            self.answer_step(stage, None, self.answers[stage])
-
-    async def _too_many(self, event: TooMany) -> None:
-        """Refuse a message with too many header fields, once."""
-        if not self.active:
-            if not self.give_deferred(Stage.HEADER):
-                self.answer_step(Stage.HEADER, None, self.answers[Stage.HEADER])
-            return
-        self.callback = CALLBACKS[Stage.HEADER]
-        self.tell_limit(Limit.HEADERS, self.options.max_headers, "more header fields than allowed")
-        response = Reply(552, "5.3.4", "Message header too large")
-        self.answering.answer(Stage.HEADER, response, self.answers[Stage.HEADER])
-
-    async def _unknown(self, event: Unknown) -> None:
-        await self.answering.unknown(event)
-
-    async def abort(self, event: Abort) -> None:
-        """End the message without an answer."""
-        await self.answering.call_last("abort")
-        self.callback = "abort"
-        self.end_message(None)
-        self.wire.end_message()
-
-    async def _repeated(self, event: Repeated) -> None:
-        await self.answering.repeated(event)
-
-    async def _out_of_order(self, event: OutOfOrder) -> None:
-        await self.answering.out_of_order(event)
-
-    def tell_stray(self, command: Command, place: str, response: Response) -> None:
-        """Tell once of what belongs to no message, or has broken one up."""
-        if not self._stray:
-            self._stray = True
-            what = f"{command.name} came {place}; answered {answer_text(response)}"
-            self.tell_peer_error(PeerErrorKind.ORDER, what)
-
     # ---------------------------------------------------------------------------------------------- the connection
 
     def made_handler(self, kind: type) -> bool:
-        """Make the handler of an SMTP connection at its first event; return whether the event is to be handled."""
+        """Make the handler of an SMTP connection at its first event; return whether to handle the event."""
         if kind in _NEEDS_NO_HANDLER:
             return True
         try:
@@ -657,7 +328,7 @@ class Session:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            self.tell_failure("the factory raised; closing", error)
+            report_failure(self, "the factory raised; closing", error)
             self.over = True
             return False
         if self.agreement is not None:
@@ -669,61 +340,20 @@ class Session:
         self.dispatch = self._tables.table(handler, agreement)
         self.active = self.dispatch.content
 
-    async def _negotiate(self, offer: Negotiate) -> None:
-        agreed = await self.answering.negotiate(offer)
-        if agreed is None:
-            self.over = True
-            return
-        self.agreement, octets = agreed
+    def agree_on(self, agreement: Agreement) -> None:
+        """Apply what was negotiated."""
         assert self.handler is not None
-        self.wire.agreed(self.agreement)
-        self._equip(self.handler, self.agreement)
-        self.out.append(octets)
+        self.agreement = agreement
+        self.wire.agreed(agreement)
+        self._equip(self.handler, agreement)
 
     def agree(self, offer: Negotiate) -> tuple[Agreement, bytes]:
-        """Return what the handler and the MTA agree on, and the packet that says so; errors as of :func:`agree`."""
+        """Return what handler and MTA agree on, and its packet; errors as of :func:`aiomilter.wire.negotiation.agree`."""
         assert self.handler is not None
         return self._tables.agree(self.handler.wants, offer)
 
-    async def _connect(self, event: Connect) -> None:
-        self.transaction.client = event
-        await self._ask_about_client(Stage.CONNECT, event)
-
-    async def _helo(self, event: Helo) -> None:
-        self.transaction.helo = event.name
-        await self._ask_about_client(Stage.HELO, event)
-
-    async def _ask_about_client(self, stage: Stage, event: Connect | Helo) -> None:
-        answer = self.answers[stage]
-        if self.deferred is not None:
-            if answer:
-                self.out.append(self.deferred.packet)
-                self.deferred = self.connection_deferred = None
-            return
-        response = await self.answering.call(stage, event)
-        self.answer_step(stage, response, answer)
-        if isinstance(response, TimedOut):
-            response = response.response
-        if isinstance(response, Verdict | Reply | Refusal) and response is not CONTINUE:
-            self.observer.tell(ClientRefused(self.where(), answer_text(response), reason_of(response)))
-
-    def callback_for(self, stage: Stage) -> Callable[..., Any] | None:
-        """Return the handler's callback for a stage; those that are called once a connection are not worth being kept."""
-        handler = self.handler
-        if handler is None or stage not in handler.wants.stages:
-            return None
-        return _coroutine_function(cast(Callable[..., Any], getattr(handler, CALLBACKS[stage])))
-
-    async def _quit(self, event: Quit) -> None:
-        self.over = True
-
-    async def _quit_new_connection(self, event: QuitNewConnection) -> None:
-        await self._end_connection()
-        self.wire.end_connection()
-        self.over = self.over or self.draining
-
-    async def _end_connection(self) -> None:
-        """Run the callbacks that a connection ends with; nothing if it never began, or has ended."""
+    async def end_connection(self) -> None:
+        """Call ``abort`` if a message is open, then ``close``; nothing if no SMTP connection is open."""
         if self.handler is None:
             return
         if self.wire.message_open:
@@ -735,38 +365,134 @@ class Session:
         self.transaction.leave()
 
     async def finish(self) -> None:
-        """End the connection: write what is left, run the callbacks it ends with, and close it."""
+        """End the connection: write what is left, call the last callbacks, and close it."""
         self.over = True
         self.channel.flush()
-        await self._end_connection()
+        await self.end_connection()
         self.channel.close()
         self.stop_clock()
 
+    # -------------------------------------------------------------------------------------------------- the message
 
-def _coroutine_function(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a callback that makes a coroutine, which the driver needs, whatever else may be awaited."""
-    if getattr(getattr(callback, "__code__", None), "co_flags", 0) & CO_COROUTINE:
-        return callback
+    def _begin_message(self, sender: Mail | None) -> None:
+        self.transaction.begin(sender)
+        self.began = monotonic()
+        if self.deferred is None:
+            self.active = self.dispatch.content
 
-    async def call(*args: object) -> Any:
-        return await callback(*args)
+    def decide(self, response: Response) -> None:
+        """End the message with an answer of ours."""
+        self.decision = response
+        self.end_message(response)
+        self.wire.decide()
 
-    return call
+    def end_message(self, answer: Any, sent: Edits | Sequence[bytes] | None = None) -> None:
+        """Report the message, call the functions registered with ``on_end``, and forget the message.
 
+        Args:
+            answer: What ended it; None for an ABORT.
+            sent: The edits that were sent, or their packets.
+        """
+        transaction = self.transaction
+        self.observer.message_ended(lambda: message_ended(self, answer, sent))
+        if transaction.endings is not None:
+            self.channel.flush()
+            for function, args in transaction.endings:
+                try:
+                    function(*args)
+                except BaseException as error:
+                    if isinstance(error, KeyboardInterrupt):
+                        raise
+                    report_failure(self, "a function given to on_end raised", error)
+        if self.recipients is not None:
+            self.recipients = None
+        transaction.end()
+        if self.channel.memory.messages:
+            self.channel.memory.messages.discard(self)
+        self.deferred = self.connection_deferred
+        self.streaming = False
 
-Session.handles = {
-    Negotiate: Session._negotiate,
-    Connect: Session._connect,
-    Helo: Session._helo,
-    Data: Session._content,
-    Header: Session._content,
-    EndOfHeaders: Session._content,
-    BodyChunk: Session._content,
-    Unknown: Session._unknown,
-    TooMany: Session._too_many,
-    Abort: Session.abort,
-    Repeated: Session._repeated,
-    OutOfOrder: Session._out_of_order,
-    Quit: Session._quit,
-    QuitNewConnection: Session._quit_new_connection,
-}
+    def mail(self, event: Mail) -> DispatchEntry | None:
+        """Begin a message, and return its entry; None if it was answered."""
+        self._begin_message(event)
+        if self.deferred is not None and self.give_deferred(Stage.MAIL):
+            return None
+        return self._admitted() if self.channel.memory.busy else self.dispatch.envelope[Mail]
+
+    def _admitted(self) -> DispatchEntry | None:
+        """Return the entry of a message if the limits of the server allow one more; if not, answer and return None."""
+        entry = self.dispatch.envelope[Mail]
+        _, answer, _, _ = entry
+        self.callback = CALLBACKS[Stage.MAIL]
+        if self.channel.memory.full:
+            response = self.on_error()
+        elif not self.channel.memory.begin(self):
+            response = Reply(452, "4.3.2", "Too many messages at once")
+        else:
+            return entry
+        if response is CONTINUE:
+            return entry
+        self.answering.answer(Stage.MAIL, response if answer else TimedOut(response, sent=False), answer)
+        return None
+
+    def rcpt(self, event: Rcpt) -> DispatchEntry | None:
+        """Return the entry of a recipient; None if it was answered."""
+        transaction = self.transaction
+        if (self.deferred is not None or not transaction.in_message) and self.give_deferred(Stage.RCPT, event):
+            return None
+        count = len(transaction.recipients) + transaction.refused
+        if count < self._uncounted or self._admits(count):
+            return self.dispatch.envelope[Rcpt]
+        response = Reply(452, "4.5.3", "Too many recipients")
+        self.recipient(event, response)
+        self.answer_stage(Stage.RCPT, response, self.answers[Stage.RCPT])
+        return None
+
+    def _admits(self, count: int) -> bool:
+        """Return whether a message with so many recipients may have one more; report the first that it may not."""
+        counted = self._counted()
+        admitted = counted.admits(count, self.transaction.recipients)
+        if counted.large:
+            self.wire.large = True
+        limit = None if admitted else counted.limit_reached(count)
+        if limit is Limit.RECIPIENTS:
+            report_limit(self, limit, "recipients")
+        elif limit is not None:
+            report_limit(self, limit, "octets of recipients", self.options.max_recipients * RECIPIENT_SIZE)
+        return admitted
+
+    def _counted(self) -> Recipients:
+        """Return :attr:`recipients`, made now if the message needs it for the first time."""
+        if self.recipients is None:
+            self.recipients = Recipients(self.options.max_recipients)
+        return self.recipients
+
+    def recipient(self, event: Rcpt, response: Any) -> None:
+        """Add a recipient to the message unless the filter or the MTA itself refuses it."""
+        if response is not None and response is not CONTINUE and self._refuses(event, response):
+            return
+        # Macro {rcpt_mailer} is "error" for a recipient that the MTA refuses.
+        if not self.dispatch.sees_rejected or self.wire.macros.value("rcpt_mailer") != "error":
+            self.transaction.recipients.append(event)
+
+    def _refuses(self, event: Rcpt, response: Any) -> bool:
+        """Return whether an answer refuses a recipient, and record that."""
+        if isinstance(response, TimedOut):
+            response = response.response
+        if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.RCPT, response):
+            response = self.on_error()  # which answers in place of something that is not an answer
+        if isinstance(response, Verdict) and response in PASSING:
+            return False
+        self._refused(event, response)
+        return True
+
+    def _refused(self, event: Rcpt, response: Any) -> None:
+        self.transaction.refused += 1
+        self._counted().refuse(event, response)
+
+    async def abort(self, event: Abort) -> None:
+        """Call ``abort`` and end the message without an answer."""
+        await self.answering.call_last("abort")
+        self.callback = "abort"
+        self.end_message(None)
+        self.wire.end_message()

@@ -1,4 +1,4 @@
-"""What may happen to a callback while it waits: it is cancelled, its time runs out, PROGRESS is sent for it."""
+"""A callback that waits: how it is cancelled, how it times out, how PROGRESS extends the wait of the MTA."""
 
 import enum
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Channel(Clock, Protocol):
         """Cancel what the callback waits for."""
 
     def uncancel(self) -> None:
-        """Take note that the cancellation has arrived."""
+        """Record that the cancellation has arrived."""
 
     def give_up(self) -> None:
         """Close the connection at once, and let nobody wait for the callback that does not end."""
@@ -148,13 +148,13 @@ class Suspension:
             self._deadlines.hurry()
 
     def arrived(self, data: bytes) -> None:
-        """Take note of octets that come while the callback waits."""
+        """Record octets that come while the callback waits."""
         found = self._deadlines.arrived(data)
         if found is not None:
             self._leaving(found)
 
     def resumed(self, response: Any) -> Any:
-        """Take note that the callback has ended, and return its answer."""
+        """Record that the callback has ended, and return its answer."""
         session = self._session
         self._deadlines.resumed()
         reason, self.reason = self.reason, None
@@ -168,7 +168,7 @@ class Suspension:
         return CANCELLED if reason in _EXPECTED else NOT_EXPECTED
 
     def caught_up(self) -> None:
-        """Take note that all that came was handled."""
+        """Record that all that came was handled."""
         self._deadlines.caught_up()
 
     def end(self) -> None:
@@ -196,14 +196,14 @@ class Suspension:
             self._deadlines.hurry()
 
     def _leaving(self, code: int) -> None:
-        """Take note of an ABORT, QUIT or QUIT_NC that waits behind the callback."""
+        """Cancel the callback for an ABORT, QUIT or QUIT_NC that waits behind it."""
         # Only after QUIT does the MTA not count answers any more.
         self.cancel(Reason.QUIT if code == Command.QUIT else Reason.ABORT)
 
     # ------------------------------------------------------------------------------------------------ from the clock
 
     def expire(self, limit: str, unanswered: bool) -> None:
-        """Answer for the callback that waits, at once, and cancel it; what it answers after all does not count.
+        """Answer for the callback that waits, at once, and cancel it; an answer that it still gives is ignored.
 
         Args:
             limit: What did not happen in time, a sentence.
@@ -244,7 +244,7 @@ class Suspension:
         session = self._session
         if session.over or session.streaming or self.reason not in (None, Reason.TIMEOUT):
             return False
-        return stage is Stage.EOM or (session.wire.macro("v") or "").startswith("Postfix")
+        return stage is Stage.EOM or (session.wire.macros.value("v") or "").startswith("Postfix")
 
     def tell_progress(self) -> None:
         """Send PROGRESS."""

@@ -26,13 +26,13 @@ class Owner(Protocol):
     """Its callbacks run in."""
 
     def suspended(self) -> None:
-        """Take note of a suspension, before it."""
+        """Record a suspension, before it."""
 
     def done(self) -> None:
-        """Take note that a batch that had suspended has ended."""
+        """Record that a batch that had suspended has ended."""
 
     def failed(self, error: BaseException) -> None:
-        """Take note that it has ended by a bug of ours, or by what nobody may catch."""
+        """Record that it has ended by a bug of ours, or by what nobody may catch."""
 
 
 class Continuation:

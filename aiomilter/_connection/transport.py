@@ -6,35 +6,34 @@ runs as that Task as far as asyncio can tell, and in its context, so ``asyncio.t
 """
 
 import asyncio
-import contextlib
 import contextvars
 import socket
 from asyncio.tasks import _enter_task, _leave_task, _unregister_task  # documented for those who extend asyncio
 from collections.abc import Callable
-from types import FrameType
 from typing import ClassVar, Final, cast
 
+from aiomilter._connection.acknowledging import acknowledge, can_acknowledge
+from aiomilter._connection.answering import Answering
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.native import NativeAnswering
-from aiomilter._connection.session import Answering, Session
+from aiomilter._connection.reports import report_peer_error
+from aiomilter._connection.session import Session
 from aiomilter._connection.suspension import Reason
-from aiomilter._connection.tasks import ConnectionTask, Continuation, Run
+from aiomilter._connection.tasks import ConnectionTask, Run
+from aiomilter._connection.writing import WriteTimeout, unwritten
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.handler import Handler
 from aiomilter.observe import InternalError, PeerErrorKind, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 
-__all__ = ["QUICK_ACK", "MilterProtocol", "connection_of"]
+__all__ = ["MilterProtocol"]
 
-_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _FIRST_PACKET: Final = 1.0
 """Seconds for a connection that was accepted as draining began to say something."""
 _MUCH_KEPT: Final = 16_384
 """Octets; the macros and envelope of a usual message take some two thousand."""
-QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
-"""Linux only."""
 
 
 class MilterProtocol(asyncio.Protocol):
@@ -59,7 +58,6 @@ class MilterProtocol(asyncio.Protocol):
         "_ended",
         "_given_up",
         "_kept",
-        "_left",
         "_looks",
         "_loop",
         "_lost",
@@ -74,7 +72,7 @@ class MilterProtocol(asyncio.Protocol):
         "_task",
         "_transport",
         "_writable",
-        "_write_timer",
+        "_write_timeout",
         "context",
         "idle",
         "listener",
@@ -127,9 +125,7 @@ class MilterProtocol(asyncio.Protocol):
         self._given_up = False
         self._reading = True
         self._writable: asyncio.Future[None] | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
-        # Octets that were to be written when it was armed.
-        self._left = 0
+        self._write_timeout: WriteTimeout | None = None
         self._transport: asyncio.Transport | None = None
         self._acknowledges = False
 
@@ -155,9 +151,7 @@ class MilterProtocol(asyncio.Protocol):
             self._transport.abort()  # it was ended before its TLS had begun
             return
         self._mute = False
-        sock = transport.get_extra_info("socket")
-        if QUICK_ACK is not None and sock is not None and sock.family in _TCP:
-            self._acknowledges = True
+        self._acknowledges = can_acknowledge(transport.get_extra_info("socket"))
         self._begin_run()
 
     def data_received(self, data: bytes) -> None:
@@ -207,15 +201,8 @@ class MilterProtocol(asyncio.Protocol):
                 self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Have the system acknowledge now what came and is not answered; an answer would do that.
-
-        MTAs write with Nagle's algorithm on, which holds back a packet until the one before is acknowledged, and that the
-        system does after 40 ms.  Sendmail writes the macros of a step and the step itself one after the other; so does Postfix
-        where another of its processes writes the step (``benchmarks postfix``).
-        """
         if self._transport is not None and not self._lost:
-            with contextlib.suppress(OSError):
-                self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+            acknowledge(self._transport.get_extra_info("socket"))
 
     def eof_received(self) -> bool:
         """Close: an MTA that sends no more waits for nothing."""
@@ -224,8 +211,8 @@ class MilterProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the callback that waits, then run those that a connection ends with."""
         self._lost = self._mute = True
-        if self._write_timer is not None:
-            self._write_timer.cancel()
+        if self._write_timeout is not None:
+            self._write_timeout.stop()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._end(Reason.LOST)
@@ -242,9 +229,8 @@ class MilterProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on."""
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+        if self._write_timeout is not None:
+            self._write_timeout.stop()
         if self._transport is not None and self._transport.is_closing() and self._unwritten():
             self._time_writing()  # less is left, but nothing is closed before that has gone, too
         if self._writable is not None and not self._writable.done():
@@ -262,7 +248,7 @@ class MilterProtocol(asyncio.Protocol):
         raise NotImplementedError
 
     def never_made(self) -> None:
-        """Take note that there will be no transport."""
+        """Record that there will be no transport."""
         if self._transport is None:
             self._tell_end()
 
@@ -381,7 +367,7 @@ class MilterProtocol(asyncio.Protocol):
             self._task.task.cancel()
 
     def uncancel(self) -> None:
-        """Take note that the cancellation has arrived."""
+        """Record that the cancellation has arrived."""
         if self._task is not None and self._task.task is not None:
             self._task.task.uncancel()
 
@@ -397,7 +383,8 @@ class MilterProtocol(asyncio.Protocol):
         """Close the connection once what was written has left, if that is not long."""
         if self._transport is not None:
             self._transport.close()
-            if self._write_timer is None and self._unwritten():
+            armed = self._write_timeout is not None and self._write_timeout.armed
+            if not self._lost and not armed and self._unwritten():
                 self._time_writing()
 
     def give_up(self) -> None:
@@ -493,34 +480,17 @@ class MilterProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _unwritten(self) -> int:
-        """Return how many octets wait to be written."""
-        if self._transport is None:
-            return 0
-        try:
-            return self._transport.get_write_buffer_size()
-        except AttributeError:
-            # Of TLS on asyncio, whose transport is closed when the one below it is gone.
-            return 0
+        """Return how many octets are left to be written."""
+        return 0 if self._transport is None else unwritten(self._transport)
 
     def _time_writing(self) -> None:
-        """Have the connection closed if the MTA takes nothing of what is left."""
-        self._left = self._unwritten()
-        self._write_timer = self._loop.call_later(self._options.write_timeout, self._write_timed_out)
+        """Have the connection closed if the MTA reads nothing of the octets that are left."""
+        if self._write_timeout is None:
+            seconds = self._options.write_timeout
+            self._write_timeout = WriteTimeout(self._loop, seconds, self._unwritten, self._write_timed_out)
+        self._write_timeout.start()
 
     def _write_timed_out(self) -> None:
-        if self._unwritten() < self._left:
-            self._time_writing()
-            return
-        what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-        self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
+        what = f"the MTA read nothing for {self._options.write_timeout:g} s; closing"
+        report_peer_error(self._session, PeerErrorKind.WRITE_TIMEOUT, what)
         self._abort()
-
-
-def connection_of(frame: FrameType) -> MilterProtocol | None:
-    """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is no such frame."""
-    if frame.f_code is MilterProtocol.data_received.__code__:
-        return cast(MilterProtocol | None, frame.f_locals.get("self"))
-    if frame.f_code is Continuation.__await__.__code__:
-        rest = frame.f_locals.get("self")
-        return None if rest is None else cast(MilterProtocol, rest.connection)
-    return None

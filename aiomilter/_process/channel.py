@@ -1,4 +1,4 @@
-"""What the supervisor and its workers say to one another: one octet a word, over a socket pair."""
+"""The words between the supervisor and a worker: one octet each, over a socket pair."""
 
 import contextlib
 import enum

@@ -1,4 +1,4 @@
-"""Forking a worker, and what the supervisor knows of it then."""
+"""Forking a worker, and the supervisor's view of it."""
 
 import contextlib
 import os

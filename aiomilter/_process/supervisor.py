@@ -30,7 +30,7 @@ from aiomilter.observe.guard import Guard
 __all__ = ["Backoff", "Supervisor"]
 
 _HURRY_TIMEOUT: Final = 10.0
-"""Least seconds for a worker to end after its time is over, or after it was told to hurry; then it is killed."""
+"""Least seconds for a worker to end after its time is over, or after the order to hurry; then it is killed."""
 
 
 class Backoff:
@@ -101,7 +101,7 @@ class Supervisor:
         # A worker may have ended right after it was looked at.
         self._child_ended = False
         self._stops = 0
-        # Of those that are about to end, those that may still accept; and whether the log says already that the others serve.
+        # Those that are about to end and may still accept; and whether the log has the record that the others serve.
         self._accepting: list[Worker] = []
         self._announced = False
         self._reload_again = False
@@ -137,7 +137,7 @@ class Supervisor:
         timers = [*self._restart_at, *self._deadlines()]
         timeout = max(0.0, min(timers) - now) if timers else None
         keys = [key for key, _ in self._selector.select(0.0 if self._child_ended else timeout)]
-        heard = [(key.data, self._read(key.data)) for key in keys if key.fileobj is not caught]
+        received = [(key.data, self._read(key.data)) for key in keys if key.fileobj is not caught]
         dead = [worker for worker in self._all() if worker.has_ended()]
         self._child_ended = False
         with contextlib.suppress(BlockingIOError):
@@ -146,8 +146,8 @@ class Supervisor:
                 # more: look again at once.
                 self._child_ended = self._child_ended or number == signal.SIGCHLD
                 self._signalled(number)
-        for worker, said in heard:
-            self._heed(worker, said)
+        for worker, words in received:
+            self._heed(worker, words)
         for worker in dead:
             self._heed(worker, self._read(worker))  # its last words
             self._reap(worker)
@@ -263,25 +263,25 @@ class Supervisor:
 
     def _read(self, worker: Worker) -> bytes:
         """Return the words that a worker has sent."""
-        said = worker.channel.receive()
+        words = worker.channel.receive()
         if worker.channel.ended:
             self._forget_channel(worker)  # it is about to end; SIGCHLD says when it has
-        return said
+        return words
 
-    def _heed(self, worker: Worker, said: bytes) -> None:
+    def _heed(self, worker: Worker, words: bytes) -> None:
         """React to the words of a worker."""
-        if not said:
+        if not words:
             return
         worker.seen = time.monotonic()
-        if News.CLOSED in said and worker in self._accepting:
+        if News.CLOSED in words and worker in self._accepting:
             self._accepting.remove(worker)
             self._serve_if_alone()
-        elif News.CLOSED in said and worker.ready and worker in self._serving:
+        elif News.CLOSED in words and worker.ready and worker in self._serving:
             # It has no such order, but its sessions may last: another accepts meanwhile.
             what = f"worker {worker.pid} accepts no more; {self._replace(worker)}"
             self._log(LifecycleKind.WORKER_ENDED, what, worker.pid)
             self._ending.append(worker)
-        if News.READY in said:
+        if News.READY in words:
             worker.ready = True
             if worker in self._serving:
                 present(self._counts, worker.place)

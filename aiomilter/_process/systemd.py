@@ -1,4 +1,4 @@
-"""What systemd hands a service in its environment, and what it is told in return, one datagram at a time.
+"""What systemd hands to a service in its environment, and the notifications that it gets in return, a datagram each.
 
 Source: systemd, sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 """
@@ -18,15 +18,15 @@ __all__ = ["Systemd"]
 _FIRST: Final = 3
 """The descriptor of the first socket: SD_LISTEN_FDS_START."""
 _SEND_TIMEOUT: Final = 1.0
-"""Seconds that a service manager may take to accept a datagram; it is not worth more of our time."""
+"""Seconds that a service manager may take to accept a datagram; after that the notification is lost."""
 
 
 class Systemd:
-    """The service manager, or nobody: then nothing is told to it and nothing is taken from it.
+    """The service manager; where there is none, notifications do nothing.
 
     Args:
-        notify: Path of the socket to tell, an abstract one with ``@`` in front; None to tell nothing.
-        watchdog: Seconds within which it wants a sign of life; None if it does not.
+        notify: Path of its socket, an abstract one with ``@`` in front; None for no notifications.
+        watchdog: Seconds within which it wants a sign of life; None if it wants none.
         handed: Descriptor and name of each listening socket it has handed over.
     """
 
@@ -39,7 +39,7 @@ class Systemd:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] | None = None) -> Self:
-        """Take what it has left for this process, and remove it: it is not for the processes that a filter starts.
+        """Read the variables for this process, and remove them: they are not for the processes that a filter starts.
 
         Args:
             environment: ``os.environ`` if None.
@@ -54,19 +54,19 @@ class Systemd:
         names = taken["LISTEN_FDNAMES"].split(":")
         handed = [(_FIRST + i, names[i] if i < len(names) else "") for i in range(count)]
         for fd, _ in handed:
-            with contextlib.suppress(OSError):  # whoever listens there will say what is wrong with it
+            with contextlib.suppress(OSError):  # listening on it reports what is wrong
                 os.set_inheritable(fd, False)
         notify = taken["NOTIFY_SOCKET"]
         return cls(notify if notify[:1] in ("/", "@") else None, watchdog / 1e6 or None, handed)
 
     def sockets(self, wanted: Iterable[str]) -> list[str]:
-        """Return where to listen: what is wanted, names of sockets replaced by their descriptors; if nothing is, all of ours.
+        """Return where to listen: names of sockets are replaced by their descriptors.
 
         Args:
-            wanted: See :mod:`aiomilter.addresses`.
+            wanted: See :mod:`aiomilter.addresses`; none means all sockets that were handed over.
 
         Raises:
-            AddressError: A text names no endpoint, or a socket that was not handed over.
+            AddressError: A text is not an endpoint, or names a socket that was not handed over.
         """
         texts: list[str] = []
         for text in wanted:
@@ -84,26 +84,26 @@ class Systemd:
         return texts or [f"fd:{fd}" for fd, _ in self.handed]
 
     def ready(self, status: str) -> None:
-        """Tell that the service serves, after its start or a reload.
+        """Notify that the service serves, after its start or a reload.
 
         Args:
             status: For ``systemctl status``, a line.
         """
-        self._tell("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
+        self._send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Tell that a reload has begun; :meth:`ready` ends it."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=Loading the filter anew")
+        """Notify that a reload has begun; :meth:`ready` ends it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=Loading the filter anew")
 
     def stopping(self) -> None:
-        """Tell that the end has begun."""
-        self._tell("STOPPING=1", "STATUS=Letting open SMTP sessions end")
+        """Notify that the end has begun."""
+        self._send("STOPPING=1", "STATUS=Letting open SMTP sessions end")
 
     def alive(self) -> None:
         """Give a sign of life."""
-        self._tell("WATCHDOG=1")
+        self._send("WATCHDOG=1")
 
-    def _tell(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         if self._notify is None:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

@@ -1,4 +1,4 @@
-"""Who may connect: networks for TCP, users and groups for UNIX-domain sockets; and who is who, to count them."""
+"""Access control: networks for TCP, users and groups for UNIX-domain sockets; and the names of peers, to count them."""
 
 import grp
 import ipaddress
@@ -25,34 +25,34 @@ __all__ = [
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SO_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
-"""Linux only: process, user and group as they were when the peer connected, told by the kernel."""
+"""Linux only: process, user and group of the peer when it connected, as the kernel reports them."""
 _SO_PEERGROUPS: Final[int | None] = getattr(
     socket, "SO_PEERGROUPS", None if os.uname().machine.startswith(("sparc", "parisc")) else 59
 )
-"""The same of its supplementary groups (Linux 4.13), where ``socket`` has no name for it as most machines have it
+"""The same for its supplementary groups (Linux 4.13); where ``socket`` has no name for it, the number of most machines
 (asm-generic/socket.h)."""
 _GROUP: Final = Struct("I")
 _MOST_OCTETS: Final = 1024
-"""Most that Python lets one ask for: 256 groups."""
+"""The most that Python can request: 256 groups."""
 _MAX_NUMBER: Final = 2**32 - 2
-"""Of users and groups; the one above means none."""
+"""Of users and groups; the number above it means none."""
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 """IPv4, written as IPv6."""
 _MAPPED_PREFIX: Final = "::ffff:"
 
 
 class Access:
-    """Who may connect.
+    """Decides which peers may connect.
 
     Args:
-        networks: Such as ``"10.0.0.0/8"`` or ``"2001:db8::1"``; None for everybody.
-        users: Names or numbers of users; with ``groups`` None for everybody whom the permissions let in.
-        groups: The same of groups: the one that the peer runs as, and its supplementary ones if they are 256 at most.
+        networks: Such as ``"10.0.0.0/8"`` or ``"2001:db8::1"``; None for all.
+        users: Names or numbers of users; None, with ``groups`` None, for all whom the permissions of the socket let in.
+        groups: The same for groups: the primary group of the peer, and its supplementary groups if there are at most 256.
 
     Raises:
-        TypeError: It is no sequence of texts, or of texts and numbers.
-        ValueError: A text is no network, a number is none of a user or group, or this machine does not know a name, or does
-            not tell who its peers are.
+        TypeError: An argument is not a sequence of texts, or of texts and numbers.
+        ValueError: A text is not a network, a number is out of range, this machine does not know a name, or it does not report
+            the users of peers.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Access:
         self._groups = numbers_of("allowed_groups", groups, group_number) if groups is not None else frozenset()
         self._by_credentials = users is not None or groups is not None
         if self._by_credentials and _SO_PEERCRED is None:
-            raise ValueError("allowed_users, allowed_groups: this system does not tell who connects")
+            raise ValueError("allowed_users, allowed_groups: this system does not report the users of peers")
 
     @property
     def by_network(self) -> bool:
@@ -74,7 +74,7 @@ class Access:
         return self._networks is not None
 
     def refusal(self, sock: socket.socket) -> str | None:
-        """Return why a connection that was accepted may not stay; None if it may."""
+        """Return why an accepted connection is refused; None if it is not."""
         if self._networks is None and not self._by_credentials:
             return None
         if sock.family == socket.AF_UNIX:
@@ -82,7 +82,7 @@ class Access:
                 return None
             found = credentials(sock)
             if found is None:
-                return "the system does not tell who it is"
+                return "the system does not report its user"
             _, user, group = found
             if user in self._users or group in self._groups:
                 return None
@@ -101,12 +101,12 @@ def user_number(option: str, user: object) -> int:
     """Return the number of a user, given its name or number.
 
     Args:
-        option: What it is for, in errors.
+        option: The name of the option, for errors.
         user: Name or number.
 
     Raises:
         TypeError: It is neither.
-        ValueError: This machine does not know the name, or there is no such number.
+        ValueError: This machine does not know the name, or the number is out of range.
     """
     return _number(option, user, lambda name: pwd.getpwnam(name).pw_uid)
 
@@ -117,7 +117,7 @@ def group_number(option: str, group: object) -> int:
 
 
 def peer_name(sock: socket.socket) -> str:
-    """Return who is at the other end: an address, or the user of a UNIX-domain socket; "" if nobody can tell."""
+    """Return the peer of a socket: an address, or the user of a UNIX-domain socket; "" if it is not known."""
     if sock.family == socket.AF_UNIX:
         found = credentials(sock)
         return f"user {found[1]}" if found is not None else ""
@@ -125,9 +125,9 @@ def peer_name(sock: socket.socket) -> str:
 
 
 def peer_network(sock: socket.socket) -> str:
-    """Return where the other end of a TCP connection is: its IPv4 address, or the /64 around an IPv6 one.
+    """Return the network of the peer of a TCP connection: its IPv4 address, or the /64 of an IPv6 one; "" if it has left.
 
-    One machine may use all addresses of a /64 (RFC 4291 section 2.5.4).  "" if it has left.
+    One machine may use all addresses of a /64 (RFC 4291 section 2.5.4).
     """
     address = _address(sock)
     if isinstance(address, ipaddress.IPv6Address):
@@ -136,11 +136,11 @@ def peer_network(sock: socket.socket) -> str:
 
 
 def peer_address(sock: socket.socket, name: Any) -> str:
-    """Return who is at the other end, as exactly as can be: address and port, or user and process; "" if nobody can tell.
+    """Return the peer of a socket in full: address and port, or user and process; "" if it is not known.
 
     Args:
         sock: The socket.
-        name: Its peer, as ``accept`` has it: the peer may have left by now.
+        name: Its peer, as ``accept`` returned it: the peer may have left by now.
     """
     if sock.family == socket.AF_UNIX:
         found = credentials(sock)
@@ -155,7 +155,7 @@ def _address(sock: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Addre
     except OSError:
         return None  # it has left already
     address = ipaddress.ip_address(text.partition("%")[0])
-    # A socket that was handed over may take both, and IPv4 then looks like this.
+    # A socket that was handed over may accept both, and IPv4 addresses then have this form.
     return getattr(address, "ipv4_mapped", None) or address
 
 
@@ -165,7 +165,7 @@ def _supplementary(sock: socket.socket) -> list[int]:
     try:
         octets = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_OCTETS)
     except OSError:
-        return []  # there are more, or the kernel does not tell
+        return []  # there are more, or the kernel does not report them
     return [group for (group,) in _GROUP.iter_unpack(octets)]
 
 
@@ -173,12 +173,12 @@ def networks_of(option: str, given: object) -> tuple[_Network, ...]:
     """Return networks, given as texts.
 
     Args:
-        option: What they are for, in errors.
+        option: The name of the option, for errors.
         given: Several texts, such as ``("10.0.0.0/8", "2001:db8::25")``.
 
     Raises:
-        TypeError: It is no sequence of texts.
-        ValueError: There is none, or one is no network.
+        TypeError: It is not a sequence of texts.
+        ValueError: It is empty, or a text is not a network.
     """
     found = []
     for text in _several(option, given):
@@ -214,7 +214,7 @@ def _number(option: str, given: object, look_up: Callable[[str], int]) -> int:
     try:
         number = look_up(given) if isinstance(given, str) else given
     except KeyError:
-        raise ValueError(f"{option}: this machine knows no {given!r}") from None
+        raise ValueError(f"{option}: this machine does not know {given!r}") from None
     if not 0 <= number <= _MAX_NUMBER:
         raise ValueError(f"{option}: expected 0 to {_MAX_NUMBER}, found {number}")
     return number
@@ -225,5 +225,5 @@ def _several(name: str, given: object) -> list[object]:
         raise TypeError(f"{name}: expected a sequence, found {given!r}")
     found = list(given)
     if not found:
-        raise ValueError(f"{name}: expected at least one, found none; nobody could connect")
+        raise ValueError(f"{name}: expected at least one, found none; every connection would be refused")
     return found

@@ -1,4 +1,4 @@
-"""How many connections there are, of all peers and of each, and what becomes of one more."""
+"""Limits on open connections, in total and per peer."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,22 +9,22 @@ __all__ = ["ConnectionLimits"]
 
 
 class ConnectionLimits:
-    """Counts connections: those that are served, and those above a limit, which are asked to come back.
+    """Counts connections: those that are served, and those above a limit, which are answered TEMPFAIL.
 
     Args:
         most: Connections that are served at once.
-        most_of_peer: Connections of one peer that are served at once; None for as many.
-        most_refused: Connections above that; then nobody is let in.
-        say: Is told which limit was reached, its value, and a line for the log.
+        most_of_peer: Connections of one peer that are served at once; None for ``most``.
+        most_refused: Connections above a limit that are open at once; after that none is accepted.
+        report: Hears which limit was reached, its value, and a line for the log.
     """
 
     def __init__(
-        self, most: int, most_of_peer: int | None, most_refused: int, say: Callable[[Limit, int, str], object]
+        self, most: int, most_of_peer: int | None, most_refused: int, report: Callable[[Limit, int, str], object]
     ) -> None:
         self._most = most
         self._most_of_peer = most_of_peer
         self._most_refused = most_refused
-        self._say = say
+        self._report = report
         self._served = 0
         self._refused: set[int] = set()
         # Kept only where peers are counted.
@@ -33,38 +33,44 @@ class ConnectionLimits:
 
     @property
     def counts_peers(self) -> bool:
-        """Whether it has to be known who a peer is."""
+        """Whether connections are counted per peer."""
         return self._most_of_peer is not None
 
     @property
     def full(self) -> bool:
-        """Whether there is room for nobody, not even to be refused."""
+        """Whether there is no room for another connection, not even to refuse it."""
         return self._served >= self._most and len(self._refused) >= self._most_refused
 
     def rejects(self, peer: str) -> bool:
-        """Return whether there is no room for another connection of a peer, not even to refuse it, but for those of others."""
+        """Return whether a connection is closed without an answer.
+
+        It is where its peer is at its limit, and as many connections as may be are refused already.
+        """
         if self.full or len(self._refused) < self._most_refused or not self.at_peer_limit(peer):
             return False
-        what = f"closing connections of {peer}: {self._most_refused} are refused already"
-        self._say(Limit.REFUSED_CONNECTIONS_PER_PEER, self._most_refused, what)
+        what = f"closing connections of {peer}: {self._most_refused} are refused already (--max-refused-connections)"
+        self._report(Limit.REFUSED_CONNECTIONS_PER_PEER, self._most_refused, what)
         return True
 
     def at_peer_limit(self, peer: str) -> bool:
         return bool(peer) and self._most_of_peer is not None and self._of_peer.get(peer, 0) >= self._most_of_peer
 
     def enter(self, number: int, peer: str) -> bool:
-        """Take note of a connection, and return whether it is to be served.
+        """Count a connection, and return whether it is served.
 
         Args:
             number: Of the connection.
-            peer: Who has made it; "" if nobody can tell, which counts as nobody's.
+            peer: Its peer; "" if it is not known, which no limit per peer counts.
         """
         if self._served >= self._most:
-            what = f"{self._most} connections are open; answering TEMPFAIL to more"
-            self._say(Limit.CONNECTIONS, self._most, what)
+            what = f"{self._most} connections are open; answering TEMPFAIL to more (--max-connections)"
+            self._report(Limit.CONNECTIONS, self._most, what)
         elif self.at_peer_limit(peer):
-            what = f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to more of it"
-            self._say(Limit.CONNECTIONS_PER_PEER, self._most_of_peer or 0, what)
+            what = (
+                f"{self._most_of_peer} connections of {peer} are open; answering TEMPFAIL to more of it"
+                " (--max-connections-per-peer)"
+            )
+            self._report(Limit.CONNECTIONS_PER_PEER, self._most_of_peer or 0, what)
         else:
             self._served += 1
             if peer and self._most_of_peer is not None:
@@ -73,12 +79,15 @@ class ConnectionLimits:
             return True
         self._refused.add(number)
         if self.full:
-            what = f"{self._most_refused} connections above the limit are open; accepting no more until one has ended"
-            self._say(Limit.REFUSED_CONNECTIONS, self._most_refused, what)
+            what = (
+                f"{self._most_refused} connections above the limit are open; accepting no more until one has ended"
+                " (--max-refused-connections)"
+            )
+            self._report(Limit.REFUSED_CONNECTIONS, self._most_refused, what)
         return False
 
     def leave(self, number: int) -> None:
-        """Take note of the end of a connection."""
+        """Count the end of a connection."""
         if number in self._refused:
             self._refused.discard(number)
             return

@@ -1,4 +1,4 @@
-"""What to say where a socket cannot be listened on: the cause, and what to do about it, in one line."""
+"""Errors of sockets that cannot be listened on: the cause, and the remedy, in one line."""
 
 import errno
 import ipaddress
@@ -15,13 +15,13 @@ __all__ = ["cannot_listen", "cannot_look_up"]
 
 _UNIX: Final[Mapping[int, str]] = {
     errno.ENOENT: "make the directory first",
-    errno.ENOTDIR: "the path goes through something that is no directory",
+    errno.ENOTDIR: "a part of the path is not a directory",
     errno.ELOOP: "the path goes through symbolic links in a circle",
     errno.EROFS: "choose a path on another file system, such as below /run",
     errno.ENOSPC: "make room there, or choose another path",
     errno.EDQUOT: "make room there, or choose another path",
     errno.ENAMETOOLONG: "choose a shorter path",
-    errno.EADDRINUSE: "something has been put there just now; choose another path",
+    errno.EADDRINUSE: "another process has just created a file there; choose another path",
     errno.EAFNOSUPPORT: "a sandbox forbids UNIX-domain sockets (RestrictAddressFamilies= of systemd?)",
 }
 _INHERITED: Final[Mapping[int, str]] = {
@@ -43,12 +43,12 @@ _IPV6_OFF: Final = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
 def cannot_listen(address: Address, error: OSError, at: str = "") -> OSError:
-    """Return an error that says where we cannot listen, why, and what to do about it.
+    """Return an error with the address that cannot be listened on, the cause, and the remedy.
 
     Args:
-        address: Where.
-        error: What the system has said, or an error with words of its own, which say what to do.
-        at: The IP address that was tried, of those that the host has.
+        address: The address.
+        error: The error of the system, or one whose text has the remedy already.
+        at: The IP address that was tried, one of those of the host.
     """
     cause = error.strerror or str(error)
     if error.errno is not None and cause == os.strerror(error.errno):
@@ -116,27 +116,27 @@ def _ipv6_is_off() -> bool:
 
 
 def _setting(path: str) -> str:
-    """Return what the kernel is set to."""
+    """Return a setting of the kernel."""
     with open(path, encoding="ascii") as file:
         return file.read().strip()
 
 
 def cannot_look_up(address: Inet, error: Exception) -> OSError:
-    """Return an error that says why the host of an address, to listen on, could not be found.
+    """Return an error with the cause why the host of an address to listen on could not be found.
 
     Args:
         address: With a host.
-        error: What ``getaddrinfo`` has raised: an OSError; a UnicodeError for what can be no name.
+        error: As ``getaddrinfo`` raised it: an OSError; a UnicodeError for a text that is not a name.
     """
     if not isinstance(error, OSError):
-        return OSError(errno.EINVAL, f"cannot listen on {address}: {address.host!r} can be no host name")
+        return OSError(errno.EINVAL, f"cannot listen on {address}: {address.host!r} is not a host name")
     cause = error.strerror or str(error)
     mend = _other_family(address, error.errno) or _LOOKED_UP.get(error.errno or 0)
     return OSError(error.errno, f"cannot listen on {address}: {cause}{f'; {mend}' if mend else ''}")
 
 
 def _other_family(address: Inet, number: int | None) -> str | None:
-    """Return what to write where the host is an address of the other family, or has only such ones."""
+    """Return what to write where the host is an address of the other family, or has only addresses of it."""
     other = socket.AF_INET if address.family == socket.AF_INET6 else socket.AF_INET6
     name = "IPv4" if other == socket.AF_INET else "IPv6"
     right = Inet(address.host, address.port, other)

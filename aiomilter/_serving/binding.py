@@ -17,16 +17,16 @@ __all__ = ["Bound", "Permissions", "bind", "bind_found", "query"]
 
 
 class Permissions:
-    """Who may connect to a UNIX-domain socket.
+    """The permissions of UNIX-domain sockets.
 
     Args:
         mode: Such as ``0o660``; None leaves it to the umask.
-        owner: Name or number; None for the user that binds it.
-        group: The same of a group.
+        owner: Name or number; None for the user of this process.
+        group: The same for a group.
 
     Raises:
         TypeError: A user or group is neither name nor number.
-        ValueError: This machine knows no such user or group.
+        ValueError: This machine does not know the user or group.
     """
 
     def __init__(self, mode: int | None, owner: str | int | None, group: str | int | None) -> None:
@@ -40,7 +40,7 @@ class Bound:
 
     Args:
         sock: The socket.
-        file: Of a UNIX-domain socket that we have made, and that is ours to remove.
+        file: Of a UNIX-domain socket that we have made, and will remove.
     """
 
     def __init__(self, sock: socket.socket, file: SocketFile | None = None) -> None:
@@ -49,7 +49,7 @@ class Bound:
 
     @property
     def name(self) -> str:
-        """What clients use to reach it."""
+        """The address that clients connect to."""
         return str(self._address)
 
     @property
@@ -67,17 +67,17 @@ class Bound:
 
     @property
     def exposed(self) -> bool:
-        """Whether other machines may reach it."""
+        """Whether other hosts may reach it."""
         if self.socket.family == socket.AF_UNIX:
             return False
         return not ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
 
     def listen(self, backlog: int) -> None:
-        """Listen; a socket that was handed over and listens already keeps the backlog it has.
+        """Listen; a socket that was handed over and listens already keeps its backlog.
 
         Raises:
-            OSError: It cannot, or its path is not ours any more: until now it looked like one that nobody serves, and another
-                process may have put its own in the place.
+            OSError: It cannot listen, or its path no longer leads to it: until now it looked stale, and another process may
+                have replaced it.
         """
         if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return
@@ -89,23 +89,23 @@ class Bound:
             raise cannot_listen(self._address, socket_file.replaced())
 
     def close(self) -> None:
-        """Close the socket, and remove its file if that is still ours: another process may listen there by now."""
+        """Close the socket, and remove its file, unless another process has replaced that."""
         if self._file is not None:
             self._file.remove()  # while the socket keeps its inode from being another's
         self.socket.close()
 
 
 def query(address: Inet) -> tuple[tuple[str, int], dict[str, Any]]:
-    """Return what to ask ``getaddrinfo`` about where to listen."""
+    """Return the arguments for ``getaddrinfo`` on an address to listen on."""
     everywhere = "::" if address.family == socket.AF_INET6 else "0.0.0.0"
     return (address.host or everywhere, address.port), {"family": address.family, "type": socket.SOCK_STREAM}
 
 
 def bind(address: Address, permissions: Permissions) -> list[Bound]:
-    """Bind what an address names; a host name may be looked up, which blocks.
+    """Bind the sockets of an address; a host name may be looked up, which blocks.
 
     Raises:
-        OSError: It cannot be bound.
+        OSError: One cannot be bound.
     """
     found: Iterable[Any] = ()
     if isinstance(address, Inet):
@@ -118,7 +118,7 @@ def bind(address: Address, permissions: Permissions) -> list[Bound]:
 
 
 def bind_found(address: Address, permissions: Permissions, found: Iterable[Any]) -> list[Bound]:
-    """Bind what an address names, given what ``getaddrinfo`` has found for it."""
+    """Bind the sockets of an address, given the result of ``getaddrinfo`` on it."""
     match address:
         case Inherited(int(fd)):
             return [Bound(_inherit(fd))]
@@ -160,7 +160,7 @@ def _is_connected(sock: socket.socket) -> bool:
 
 
 def _bind_unix(path: str, permissions: Permissions) -> Bound:
-    """Bind a UNIX-domain socket, in place of a stale one: a socket that nobody serves (P-132)."""
+    """Bind a UNIX-domain socket, in place of a stale one: a socket that no process serves (P-132)."""
     listening: socket.socket | None = None
     try:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -183,7 +183,7 @@ def _bind_inet(address: Inet, found: Iterable[Any]) -> list[Bound]:
     try:
         for where in dict.fromkeys(entry[4] for entry in found):
             at = where[0]
-            # With its protocol named: only then asyncio turns Nagle's algorithm off for what it accepts.
+            # With its protocol named: only then asyncio turns Nagle's algorithm off on accepted connections.
             listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""A factory of filters in use: entered, asked for filters, and left once the last of its connections is over."""
+"""A factory of filters in use: entered, called for each connection, and closed once the last of these has ended."""
 
 import asyncio
 import inspect
@@ -14,18 +14,23 @@ __all__ = ["Factory", "FactoryLifespan"]
 
 Make: TypeAlias = Callable[[], Handler]
 Factory: TypeAlias = Make | Callable[[], AbstractAsyncContextManager[Make]]
-"""What makes filters: a callable that returns one, a :class:`Milter` subclass above all; or an async context manager function
-that yields such a callable, entered once in the loop and left after its last connection."""
+"""Makes filters: a callable that returns one, such as a :class:`Milter` subclass; or an async context manager function that
+yields such a callable, entered once in the event loop and closed after its last connection."""
 
 
 class FactoryLifespan:
-    """A factory in use, entered and left in one task, since what it holds may insist on that."""
+    """The lifespan of one factory, entered and closed in one Task, as a TaskGroup or a timeout in it requires.
+
+    Args:
+        factory: See :data:`Factory`.
+        forget: Called once it has ended, with the exception that it raised.
+    """
 
     def __init__(self, factory: Factory, forget: "Callable[[FactoryLifespan, BaseException | None], None]") -> None:
         self.make: Make
         self.connections = 0
         self.broken = False
-        """It has let go of what it holds without being told to."""
+        """It has ended without a request to."""
         self._factory = factory
         self._forget = forget
         self._retired = False
@@ -46,7 +51,7 @@ class FactoryLifespan:
             raise RuntimeError("factory: expected it to wait until it is left, found it ended")
 
     def give_up(self) -> None:
-        """Have it end although it may not have started; see :meth:`end`."""
+        """Have it end, even if it has not started; see :meth:`end`."""
         self.release()
         self._task.cancel()
 
@@ -54,7 +59,7 @@ class FactoryLifespan:
         try:
             await self._enter()
         except SystemExit as error:
-            # A Task that raises it ends the event loop, and with it what serves well.
+            # A Task that raises it ends the event loop, and with it every other service there.
             raise RuntimeError(f"factory: it called sys.exit({error.code!r})") from error
 
     async def _enter(self) -> None:
@@ -86,42 +91,42 @@ class FactoryLifespan:
         return f"{named.__module__}.{named.__qualname__}"
 
     def retire(self) -> None:
-        """Let go of what the factory holds once the last of its connections is over."""
+        """Close the factory once the last of its connections has ended."""
         self._retired = True
         if not self.connections:
             self.release()
 
     def leave(self) -> None:
-        """Take note of the end of a connection."""
+        """Count the end of a connection."""
         self.connections -= 1
         if self._retired and not self.connections:
             self.release()
 
     def release(self) -> None:
-        """Let go of what the factory holds."""
+        """Close the factory."""
         self._released.set()
 
     async def ended(self) -> None:
-        """Wait until it has let go."""
+        """Wait until it is closed."""
         await asyncio.wait((self._task,))
 
     async def end(self, timeout: float, late: Callable[[str], object]) -> Exception | None:
-        """Have it let go, and return what it raised then.
+        """Close the factory, and return the exception that it raised.
 
         Args:
-            timeout: Seconds it has to do so; then it is cancelled, and has as many again.
-            late: Is told where it has not; a sentence.
+            timeout: Seconds that it has to end; then it is cancelled, and has as many again.
+            late: Hears a sentence where it takes longer.
         """
         self.release()
-        what = f"the factory {self.name} did not let go within {timeout:g} s (cancel_timeout)"
-        for then in ("; cancelled", " of its cancellation; left behind"):
+        what = f"the factory {self.name} did not end within {timeout:g} s (cancel_timeout)"
+        for then in ("; cancelled", " of its cancellation; abandoned"):
             await asyncio.wait((self._task,), timeout=timeout)
             if self._task.done():
                 break
             late(what + then)
             self._task.cancel()
         else:
-            # Whoever closes the event loop waits for all tasks that it knows of, and whoever starts it for its start.
+            # The end of the event loop waits for all Tasks that it knows of; a start() in progress waits for the Future.
             _unregister_task(self._task)
             self._started.cancel()
         error = None if not self._task.done() or self._task.cancelled() else self._task.exception()

@@ -1,8 +1,8 @@
-"""What a forked child must not keep of a server: its sockets, and its handlers of signals.
+"""Keeping a server's sockets and signal handlers from forked child processes.
 
-The child of a callback, or of a pool of processes, inherits them all.  While it holds a connection, the MTA does not hear that
-we have closed it; while it holds a listening socket, MTAs connect to a server that has ended.  A handler of ours would stop
-nothing there, and the signal be lost.
+The child of a callback, or of a pool of processes, inherits them all.  While it holds a connection, the MTA does not see that
+we have closed it; while it holds a listening socket, MTAs connect to a server that has ended.  A handler of ours has nothing to
+stop there, and the signal is lost.
 """
 
 import os
@@ -23,17 +23,17 @@ _sockets: Final[WeakSet[socket.socket]] = WeakSet()
 
 
 def keep_from_children(sock: socket.socket) -> None:
-    """Have a socket, for as long as it is open, not stay open in processes that are forked from here on."""
+    """Close a socket in every process that is forked from here on, for as long as it is open here."""
     _sockets.add(sock)
 
 
 def call_in_children(call: Callable[[], object]) -> None:
-    """Have a function called in every process that is forked from here on, before a signal can reach it that ends processes."""
+    """Call a function in every process that is forked from here on, before a signal that ends processes can reach it."""
     _calls.append(call)
 
 
 def _before() -> None:
-    """Keep signals waiting that come before the child has handlers of its own: Python forgets what came before these."""
+    """Block signals until the child has handlers of its own: Python forgets those that arrive before that."""
     _masks[threading.get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING))
 
 
@@ -51,9 +51,9 @@ def _in_child() -> None:
 
 
 def _heed_signals() -> None:
-    """Let the signals come that have waited.
+    """Unblock the signals that have waited.
 
-    What a handler raises here is lost, so a SIGINT that has waited ends the child at once, as its KeyboardInterrupt would.
+    An exception of a handler is lost here, so a SIGINT that has waited ends the child at once, as its KeyboardInterrupt would.
     """
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler:
@@ -67,8 +67,8 @@ def _heed_signals() -> None:
 def _let_go() -> None:
     """Close the sockets in the child.
 
-    Their numbers lead nowhere from here on: an event loop, or another object, that closes them once more must not hit a file
-    that has got the number since.
+    Their descriptors refer to nothing from here on: an event loop, or another object, may close them once more, and must not
+    hit a file that got the number since.
     """
     try:
         nowhere = os.open(os.devnull, os.O_RDWR)

@@ -1,4 +1,4 @@
-"""How many TLS handshakes are under way at once, and which peer begins the next."""
+"""A limit on TLS handshakes in progress, and whose turn it is next."""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -21,15 +21,15 @@ connections that had sent half a ClientHello; CPython 3.11, uvloop 0.23, OpenSSL
 
 
 class Handshakes:
-    """Bounds the handshakes under way, and counts what they take as memory that is kept.
+    """Bounds the handshakes in progress, and counts their memory as buffered data.
 
-    One more waits for its turn: its octets stay in the socket, and it takes no more than a connection without TLS.  Peers have
-    their turns one after the other, however many handshakes each of them wants.
+    One above the limit waits for its turn: its octets stay in the socket, and it takes no more memory than a connection without
+    TLS.  Peers take turns, no matter how many handshakes each of them wants.
 
     Args:
         loop: The event loop, on which the price depends.
-        max_memory: Octets that all connections may keep; handshakes may take a quarter of them.
-        change: Is told how many octets more are kept, or fewer.
+        max_memory: Octets that all connections may buffer; handshakes may take a quarter of them.
+        change: Gets the number of octets by which the memory in use grows; negative where it shrinks.
         patience: Seconds that one waits for its turn.
     """
 
@@ -41,7 +41,7 @@ class Handshakes:
         patience: float,
     ) -> None:
         price = _PRICE if isinstance(loop, asyncio.BaseEventLoop) else _PRICE_OF_UVLOOP
-        # Where the memory is not enough for one, one has to do nevertheless.
+        # One handshake is possible even where the memory is too small for it.
         self._price = max(1, min(price, max_memory // _PART))
         self.most: int = max(1, min(_MOST, max_memory // _PART // price))
         self.most_of_peer: int = max(1, self.most // _PART)
@@ -54,12 +54,12 @@ class Handshakes:
         self._waiting: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, peer: str, say: Callable[[Limit, int, str], object]) -> AsyncIterator[None]:
-        """Wait for a turn; the handshake is under way until the block is left.
+    async def turn(self, peer: str, report: Callable[[Limit, int, str], object]) -> AsyncIterator[None]:
+        """Wait for a turn; the handshake is in progress until the block is left.
 
         Args:
-            peer: Who wants it; "" if nobody can tell, which counts as one peer.
-            say: Is told if it has to wait: which limit was reached, its value, and a line for the log.
+            peer: Its peer; "" for all that are not known, which count as one.
+            report: Hears, if it has to wait, which limit was reached, its value, and a line for the log.
 
         Raises:
             TimeoutError: No turn came in time.
@@ -67,7 +67,7 @@ class Handshakes:
         if self._has_room(peer):
             self._begin(peer)
         else:
-            self._say_why(peer, say)
+            self._report_wait(peer, report)
             await self._wait(peer)
         try:
             yield
@@ -77,13 +77,17 @@ class Handshakes:
     def _has_room(self, peer: str) -> bool:
         return self._count < self.most and self._under_way[peer] < self.most_of_peer
 
-    def _say_why(self, peer: str, say: Callable[[Limit, int, str], object]) -> None:
+    def _report_wait(self, peer: str, report: Callable[[Limit, int, str], object]) -> None:
         if self._count >= self.most:
-            say(Limit.HANDSHAKES, self.most, f"{self._count} TLS handshakes are under way; more have to wait")
+            report(
+                Limit.HANDSHAKES,
+                self.most,
+                f"{self._count} TLS handshakes are in progress; others wait (--max-memory)",
+            )
         else:
             count = self._under_way[peer]
-            what = f"{count} TLS handshakes of {peer} are under way; more of it have to wait"
-            say(Limit.HANDSHAKES_PER_PEER, self.most_of_peer, what)
+            what = f"{count} TLS handshakes of {peer} are in progress; others of it wait (--max-memory)"
+            report(Limit.HANDSHAKES_PER_PEER, self.most_of_peer, what)
 
     async def _wait(self, peer: str) -> None:
         turn: asyncio.Future[None] = self._loop.create_future()

@@ -1,4 +1,4 @@
-"""Closing connections that send nothing, or nothing whole, for longer than they may."""
+"""Closing connections that send nothing, or no complete packet, for too long."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -17,7 +17,7 @@ class Idling(Protocol):
     """A connection that is looked at."""
 
     idle: int
-    """How many looks ago octets came last; counted here, set to 0 by the connection."""
+    """How many looks ago octets arrived last; counted here, set to 0 by the connection."""
 
     @property
     def waiting(self) -> bool:
@@ -33,7 +33,7 @@ class Idling(Protocol):
 
     @property
     def keeps_much(self) -> bool:
-        """Whether it keeps more than a usual connection does."""
+        """Whether it buffers more than a usual connection does."""
 
     def dribbled(self) -> int:
         """Return how many times in a row the same packet was found unfinished; 0 if all is well."""
@@ -48,13 +48,13 @@ class Idling(Protocol):
 class IdleTimeouts:
     """Looks at all connections of a server, a few times within each timeout.
 
-    A connection on which a callback is suspended is not idle.  Where all connections keep too much memory for as long as a
-    packet may take, those that keep much are closed after that time, too.
+    A connection on which a callback is suspended is not idle.  Where the memory is full for ``packet_timeout``, connections
+    that buffer much and send nothing for that time are closed, too.
 
     Args:
         connections: Those that are open.
-        memory: What they keep.
-        packet_timeout: Seconds that a packet may take to arrive whole, the first one included.
+        memory: The limit on their buffers.
+        packet_timeout: Seconds that a packet may take to arrive completely, the first one included.
         idle_timeout: Seconds without a packet; None for ever.
         report: Hears of each connection that is closed.
     """
@@ -74,7 +74,7 @@ class IdleTimeouts:
         self._report = report
         self._interval = min(packet_timeout, idle_timeout or packet_timeout) / _SWEEPS
         self._timer: asyncio.TimerHandle | None = None
-        # For how many looks too much memory is kept.
+        # For how many looks the memory has been full.
         self._pressed = 0
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class IdleTimeouts:
         self.start()
 
     def close_idle(self) -> None:
-        """Close the connections whose time is over, counted in looks."""
+        """Close the connections whose time is over, which is counted in looks."""
         self._pressed = self._pressed + 1 if self._memory.full else 0
         for connection in list(self._connections):
             if connection.waiting:
@@ -118,11 +118,11 @@ class IdleTimeouts:
             seconds = self._idle_timeout if patient else self._packet_timeout
             if connection.silent:
                 why = "as a mail client that waits for a greeting would"
-                return PeerErrorKind.SILENT, f"a connection said nothing within {seconds:g} s, {why}"
-            return PeerErrorKind.UNFINISHED, f"a connection brought no whole packet within {seconds:g} s"
+                return PeerErrorKind.SILENT, f"a connection sent nothing within {seconds:g} s, {why}"
+            return PeerErrorKind.UNFINISHED, f"a connection sent no complete packet within {seconds:g} s"
         if min(self._pressed, connection.idle) > unfinished and connection.keeps_much:
-            what = f"a connection that keeps much brought no packet for {self._packet_timeout:g} s"
+            what = f"a connection that has much buffered sent no packet for {self._packet_timeout:g} s"
             return PeerErrorKind.UNFINISHED, what
         if connection.idle > idle:
-            return PeerErrorKind.IDLE, f"a connection brought no packet for {self._idle_timeout:g} s"
+            return PeerErrorKind.IDLE, f"a connection sent no packet for {self._idle_timeout:g} s"
         return None

@@ -1,6 +1,6 @@
-"""What the kernel says of sockets (Linux): which file one is bound to, and who listens on a port or at the other end.
+"""What the kernel reports of sockets (Linux): the file that one is bound to, and the process on a port or at the other end.
 
-Elsewhere, and where a sandbox keeps it from saying so, the answer is that nothing is known.
+On other systems, and where a sandbox denies the question, the answer is "not known".
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 __all__ = ["Place", "bound_place", "credentials", "file_place", "listener_on", "process_name", "user_name"]
 
 Place: TypeAlias = tuple[int, int]
-"""Which file it is: the number of its file system and of its inode, as the kernel counts within.  ``st_dev`` may be another
+"""The identity of a file: the numbers of its file system and of its inode, as the kernel has them.  ``st_dev`` may be another
 number (overlayfs, btrfs)."""
 
 _NETLINK_SOCK_DIAG: Final = 4
@@ -39,7 +39,7 @@ _SO_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
 
 
 def bound_place(sock: socket.socket) -> Place | None:
-    """Return which file a UNIX-domain socket is bound to, whatever its path leads to by now; None if that is not known.
+    """Return the file that a UNIX-domain socket is bound to, even if its path leads to another; None if that is not known.
 
     Source: sock_diag(7), UNIX_DIAG_VFS.
     """
@@ -68,14 +68,14 @@ def bound_place(sock: socket.socket) -> Place | None:
 
 
 def file_place(fd: int) -> Place | None:
-    """Return which file a descriptor is of; None if that is not known.
+    """Return the file that a descriptor refers to; None if that is not known.
 
     Source: proc(5), /proc/PID/fdinfo and /proc/PID/mountinfo.
     """
     try:
-        said = dict(line.split(":", 1) for line in _lines(f"/proc/self/fdinfo/{fd}"))
-        inode = int(said["ino"]) if "ino" in said else os.fstat(fd).st_ino  # Linux 5.14 says it
-        mount = said["mnt_id"].strip()
+        fields = dict(line.split(":", 1) for line in _lines(f"/proc/self/fdinfo/{fd}"))
+        inode = int(fields["ino"]) if "ino" in fields else os.fstat(fd).st_ino  # since Linux 5.14
+        mount = fields["mnt_id"].strip()
         for line in _lines("/proc/self/mountinfo"):
             number, _, device, *_ = line.split(" ", 3)
             if number == mount:
@@ -104,11 +104,11 @@ def credentials(sock: socket.socket) -> tuple[int, int, int] | None:
 
 
 def listener_on(family: socket.AddressFamily, address: str, port: int) -> tuple[int | None, int] | None:
-    """Return process and user of whoever listens on a port; None for a process that is not known, or for all.
+    """Return the process and user that listen on a port; None for a process that is not known, and for an unknown listener.
 
     Args:
         family: ``AF_INET`` or ``AF_INET6``.
-        address: Where the port is wanted, an IP address.
+        address: The IP address on which the port is wanted.
         port: The port.
 
     Source: proc(5), /proc/net/tcp.
@@ -129,21 +129,21 @@ def listener_on(family: socket.AddressFamily, address: str, port: int) -> tuple[
 
 
 def _in_order(octets: bytes) -> bytes:
-    """Return an address as it is sent; the kernel prints words of 32 bits as this machine has them."""
+    """Return an address in network order; the kernel prints words of 32 bits in the order of this machine."""
     words = Struct(f"={len(octets) // 4}I").unpack(octets)
     return Struct(f">{len(words)}I").pack(*words)
 
 
 def _overlap(taken: bytes, wanted: bytes) -> bool:
-    """Return whether a socket that has one address may keep another from having the other, with the same port."""
+    """Return whether a socket on one address may keep another socket from the other address, on the same port."""
     taken = taken.removeprefix(_MAPPED)
     if len(taken) != len(wanted):
-        return len(taken) > len(wanted) and not any(taken)  # all of IPv6, and so perhaps of IPv4
+        return len(taken) > len(wanted) and not any(taken)  # all IPv6 addresses may include all IPv4 ones
     return taken == wanted or not any(taken) or not any(wanted)
 
 
 def _holder(inode: str) -> int | None:
-    """Return the process that has a socket, by the number of its inode, as far as this user may know."""
+    """Return the process that has a socket, by the number of its inode; None if this user may not see it."""
     for pid, fd in _descriptors():
         try:
             if os.readlink(fd) == f"socket:[{inode}]":
@@ -164,7 +164,7 @@ def _descriptors() -> Iterator[tuple[int, str]]:
 
 
 def process_name(pid: int) -> str:
-    """Return what a process is called; "" if that is not known."""
+    """Return the name of a process; "" if it is not known."""
     try:
         return "".join(each for each in "".join(_lines(f"/proc/{pid}/comm")) if each.isprintable())
     except OSError:
@@ -172,7 +172,7 @@ def process_name(pid: int) -> str:
 
 
 def user_name(number: int) -> str:
-    """Return the name of a user, or else its number."""
+    """Return the name of a user, or its number if it has none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

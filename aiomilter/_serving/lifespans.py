@@ -10,11 +10,11 @@ __all__ = ["FactoryLifespans"]
 
 
 class FactoryLifespans:
-    """Enters and leaves the factories of a server.
+    """Enters and closes the factories of a server.
 
     Args:
         cancel_timeout: Seconds that a factory has to end at the end; then it is cancelled.
-        failed: Hears what has failed, a sentence for the log, and the exception.
+        failed: Hears of a failure: a sentence for the log, and the exception.
         broke: Called with a factory that has ended while it was in use.
     """
 
@@ -25,7 +25,7 @@ class FactoryLifespans:
         broke: Callable[[FactoryLifespan], object],
     ) -> None:
         self.current: FactoryLifespan | None = None
-        """That of new connections; None before the start, and once the server lets go."""
+        """The factory of new connections; None before the start, and once the server closes it."""
         self.entered: set[FactoryLifespan] = set()
         self.broken: asyncio.Event = asyncio.Event()
         """Set while the factory in use has ended by itself."""
@@ -35,7 +35,7 @@ class FactoryLifespans:
         self._building: set[FactoryLifespan] = set()
 
     async def build(self, factory: Factory) -> FactoryLifespan:
-        """Enter a factory; cancelled meanwhile, leave it."""
+        """Enter a factory; a cancellation closes it."""
         lifespan = FactoryLifespan(factory, self._forget)
         self._building.add(lifespan)
         try:
@@ -71,7 +71,7 @@ class FactoryLifespans:
         old.retire()
 
     async def let_go(self) -> None:
-        """Have the factories let go, and wait until they have; what they raise is raised by :meth:`end`."""
+        """Close the factories, and wait until they have ended; :meth:`end` raises their exceptions."""
         self.current = None
         for lifespan in self.entered:
             lifespan.release()
@@ -82,7 +82,7 @@ class FactoryLifespans:
         """End all of them, also those that are about to start.
 
         Raises:
-            Exception: What a factory raised as it was left; several as an ExceptionGroup.
+            Exception: A factory raised it as it was closed; several are an ExceptionGroup.
         """
         self.current = None
         # Their start fails by that.
@@ -97,7 +97,7 @@ class FactoryLifespans:
         return await lifespan.end(self._cancel_timeout, lambda what: self._failed(what, None))
 
     def _forget(self, lifespan: FactoryLifespan, error: BaseException | None) -> None:
-        """Forget a factory that has let go, and report what it raised where :meth:`end` does not raise it.
+        """Forget a factory that has ended, and report its exception where :meth:`end` does not raise that.
 
         One that ended although it was in use, such as a TaskGroup of which a task has failed, serves no new SMTP session.  If
         it is the current one, none is served until a reload.

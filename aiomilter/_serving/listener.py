@@ -14,22 +14,22 @@ __all__ = ["Listener"]
 _AT_ONCE: Final = 64
 """Connections accepted before those that are open get their turn again."""
 _REST: Final = 1.0
-"""Seconds to let go by where the system has nothing left for another connection."""
+"""Seconds until the next attempt where the system lacks something for another connection."""
 _COURTESY: Final = 0.001
-"""Seconds for the other processes to accept what they should; they have been woken, too."""
+"""Seconds for the other processes to accept a connection that is theirs; they were woken, too."""
 
 
 class Listener:
-    """Accepts connections, a few at a time, so that the ones that are open are not held up by a crowd at the door.
+    """Accepts connections, a few at a time, so that many new ones do not delay those that are open.
 
     The event loop's own listener would take as many as ``backlog`` at once, or all (uvloop).
 
     Args:
-        bound: Where.
+        bound: The socket.
         accepted: Gets every new connection, and the address of its peer.
-        failing: Called with the error when the system has nothing left for another connection; then it is tried again every
-            second, and this called again.
-        share: If other processes accept from the same socket.
+        failing: Called with the error where the system lacks something for another connection; accepting is tried again every
+            second, and this is called again.
+        share: Balances with other processes that accept from the same socket; None if there are none.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Listener:
         self._rest = self._loop.call_later(delay, resume)
 
     def hold(self) -> None:
-        """Accept nobody until :meth:`go_on`; who comes meanwhile waits in the socket."""
+        """Accept no connection until :meth:`go_on`; until then they queue in the listen backlog."""
         if not self._held:
             self._held = True
             self._leave_alone()

@@ -1,8 +1,8 @@
-"""What a server as a whole may keep and have in work: octets for longer than it takes to handle them, and messages.
+"""Limits on the data that all connections of a server buffer, and on messages in progress.
 
-Only what is kept is counted: octets that wait behind a callback, unfinished packets, edits of a message that waits, answers
-that an MTA does not take, TLS handshakes under way, and macros and envelope where they are large.  What comes, is handled and
-gone within one read costs nothing here.
+Counted is data that outlasts one read: octets behind a suspended callback, unfinished packets, edits of a message that waits,
+answers that an MTA does not read, TLS handshakes in progress, and macros and envelope where they are large.  Data that is
+handled within one read costs nothing here.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from aiomilter.observe import Limit
 __all__ = ["MemoryLimit", "Reader"]
 
 _RELIEF: Final = 7 / 8
-"""Below this part of the limit things go on; a bit less than all, or each octet that leaves would let another in."""
+"""Below this part of the limit paused connections go on; at the limit itself each octet that leaves would let another in."""
 
 
 class Reader(Protocol):
-    """A connection that keeps octets."""
+    """A connection that buffers octets."""
 
     def relieved(self) -> None:
         """Read on."""
@@ -32,28 +32,28 @@ class MemoryLimit:
         say: Is told which limit was reached, its value, and a line for the log.
     """
 
-    __slots__ = ("_held", "_most", "_most_messages", "_say", "busy", "full", "messages", "used")
+    __slots__ = ("_held", "_most", "_most_messages", "_report", "busy", "full", "messages", "used")
 
-    def __init__(self, most: int, most_messages: int | None, say: Callable[[Limit, int, str], object]) -> None:
+    def __init__(self, most: int, most_messages: int | None, report: Callable[[Limit, int, str], object]) -> None:
         self._most = most
         self._most_messages = most_messages
-        self._say = say
+        self._report = report
         self._held: set[Reader] = set()
         self.used: int = 0
         self.messages: set[object] = set()
-        """Sessions with a message in work; filled only where these are limited."""
+        """Sessions with a message in progress; filled only where these are limited."""
         self.full: bool = False
-        """Whether too much is kept."""
+        """Whether too much is buffered."""
         self.busy: bool = most_messages is not None
-        """Whether a new message has to ask: for octets or for messages."""
+        """Whether a new message needs leave, for octets or for messages."""
 
     def change(self, octets: int) -> None:
-        """Take note that so many octets more are kept, or fewer."""
+        """Count that so many octets more are buffered; negative for fewer."""
         self.used += octets
         if not self.full and self.used >= self._most:
             self.full = self.busy = True
-            what = f"{self.used} octets wait (max_memory); reading no more from who waits, refusing new messages"
-            self._say(Limit.MEMORY, self._most, what)
+            what = f"{self.used} octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
+            self._report(Limit.MEMORY, self._most, what)
         elif self.full and self.used < self._most * _RELIEF:
             self.full, self.busy = False, self._most_messages is not None
             held, self._held = self._held, set()
@@ -61,11 +61,11 @@ class MemoryLimit:
                 reader.relieved()
 
     def hold(self, reader: Reader) -> None:
-        """Call a connection that reads no more when there is room again."""
+        """Note a paused connection, which is called when there is room again."""
         self._held.add(reader)
 
     def holds(self, reader: Reader) -> bool:
-        """Return whether a connection is not to read."""
+        """Return whether a connection is paused."""
         return reader in self._held
 
     def let_go(self, reader: Reader) -> None:
@@ -73,12 +73,12 @@ class MemoryLimit:
         self._held.discard(reader)
 
     def begin(self, session: object) -> bool:
-        """Take note of a message, and return whether it may begin."""
+        """Count a message, and return whether it may begin."""
         if self._most_messages is None:
             return True
         if len(self.messages) >= self._most_messages:
-            what = f"{self._most_messages} messages are in work; answering 452 to more"
-            self._say(Limit.MESSAGES, self._most_messages, what)
+            what = f"{self._most_messages} messages are in progress; answering 452 to more (--max-messages)"
+            self._report(Limit.MESSAGES, self._most_messages, what)
             return False
         self.messages.add(session)
         return True

@@ -12,13 +12,13 @@ __all__ = ["PLACES", "AcceptBalancer", "Turn", "absent", "present", "shared_coun
 PLACES: Final = 256
 """Most processes that accept from the same sockets."""
 _PATIENCE: Final = 20
-"""How many times as long a process is waited for that has not accepted anything meanwhile: a busy machine gives it its turn
-within about as many milliseconds."""
+"""How many times in a row a process is waited for that accepts nothing: a busy machine gives it its turn within about as many
+milliseconds."""
 _ABSENT: Final = 2**64 - 1
 
 
 def shared_counts() -> "memoryview[int]":
-    """Return how many connections each process has, in memory that all share who are forked from here on."""
+    """Return the number of connections of each process, in memory shared by all that are forked from here on."""
     counts = memoryview(mmap.mmap(-1, 8 * PLACES)).cast("Q")
     for place in range(PLACES):
         absent(counts, place)
@@ -26,21 +26,21 @@ def shared_counts() -> "memoryview[int]":
 
 
 def present(counts: "memoryview[int]", place: int) -> None:
-    """Have others leave connections to a process that is about to accept its first."""
+    """Mark a process that is about to accept, so that others leave connections to it."""
     counts[place] = 0
 
 
 def absent(counts: "memoryview[int]", place: int) -> None:
-    """Have nobody leave connections to a process that does not accept any."""
+    """Mark a process that accepts none, so that no other leaves connections to it."""
     counts[place] = _ABSENT
 
 
 class AcceptBalancer:
-    """What one of several processes has of the sockets that all of them accept from: its turn when it has the fewest.
+    """The part of one process in sockets that several accept from: its turn comes when it has the fewest connections.
 
-    Every process is woken by every new connection.  Those that have more than another leave it to that one for a
-    millisecond, and again, up to 20 of them.  One that has not taken it by then is held up, and until it takes something
-    nobody waits for it any more: the others take what is there, one a millisecond.
+    A new connection wakes every process.  Those that have more connections than another leave it to that one for a millisecond,
+    up to 20 times.  A process that has not accepted by then is held up.  Until it accepts something the others do not wait for
+    it, and accept the connections themselves, one a millisecond.
 
     Args:
         bound: The sockets.
@@ -60,11 +60,11 @@ class AcceptBalancer:
         self._ended: Callable[[], None] | None = None
 
     def when_told(self, begin: Callable[[], None]) -> None:
-        """Keep what begins to accept."""
+        """Set the function that begins to accept."""
         self._begin = begin
 
     def when_ended(self, ended: Callable[[], None]) -> None:
-        """Keep what wants to hear that no more is accepted."""
+        """Set the function to call once this process accepts no more."""
         self._ended = ended
 
     def begin(self) -> None:
@@ -75,14 +75,14 @@ class AcceptBalancer:
             self._begin()
 
     def end(self) -> None:
-        """Accept no more, so that nobody leaves a connection to us."""
+        """Accept no more, so that no other process leaves a connection to this one."""
         self._accepting = False
         absent(self._counts, self._place)
         if self._ended is not None:
             self._ended()
 
     def count(self, connections: int) -> None:
-        """Take note of how many connections are open."""
+        """Note how many connections are open."""
         self._connections = connections
         if self._accepting:
             self._counts[self._place] = connections
@@ -111,4 +111,4 @@ class Turn(enum.Enum):
     THEIRS = enum.auto()
     """Others have fewer."""
     ANYBODYS = enum.auto()
-    """Others have fewer, but do not take any."""
+    """Others have fewer, but accept none."""

@@ -1,4 +1,4 @@
-"""What is to be finished, although whoever waits for it is cancelled."""
+"""Finishing work although its caller is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,7 +13,8 @@ async def finish(work: "Coroutine[Any, Any, _T] | asyncio.Task[_T]") -> _T:
     """Do some work to its end, and return its result.
 
     Raises:
-        asyncio.CancelledError: This was cancelled meanwhile; once the work has ended, and with what that raised as its cause.
+        asyncio.CancelledError: The caller was cancelled.  It is raised once the work has ended, and its cause is the exception
+            of the work.
     """
     task: asyncio.Future[_T] = asyncio.ensure_future(work)
     try:
@@ -24,10 +25,10 @@ async def finish(work: "Coroutine[Any, Any, _T] | asyncio.Task[_T]") -> _T:
 
 
 async def settle(*tasks: "asyncio.Future[Any]") -> None:
-    """Wait until tasks have ended, however they do.
+    """Wait until tasks have ended, by a result, an exception or a cancellation.
 
     Raises:
-        asyncio.CancelledError: This was cancelled meanwhile; once they have ended.
+        asyncio.CancelledError: The caller was cancelled.  It is raised once they have ended.
     """
     cancelled: asyncio.CancelledError | None = None
     while not all(task.done() for task in tasks):

@@ -1,9 +1,9 @@
-"""The file of a UNIX-domain socket: made, given its owner and mode, and removed, whoever else may write to its directory.
+"""The file of a UNIX-domain socket: made, given its owner and mode, and removed, even where others may write to its directory.
 
-Who may do that can have the path lead elsewhere between any two looks at it.  So a file is held (``O_PATH``) before it is
-looked at, and what was seen of it is what is done to it; and nothing is given away before the kernel has said that our
-socket is bound to just that file.  Where the kernel does not say so (no netlink, no /proc, another system), owner and mode are
-set only where nobody but root and this user can change the path.
+Another user who may write there can have the path lead elsewhere between any two looks at it.  So a file is held (``O_PATH``)
+before it is looked at, and changed through that descriptor.  Owner and mode are set once the kernel has confirmed that our
+socket is bound to that very file.  Where the kernel cannot confirm it (no netlink, no /proc, another system), they are set only
+where no user except root and this one can change the path.
 """
 
 import contextlib
@@ -32,19 +32,19 @@ _KINDS: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_REPLACED: Final = "somebody has removed or replaced its file; does another daemon use it?"
+_REPLACED: Final = "its file was removed or replaced; does another daemon use it?"
 _IN_USE: Final = "Address already in use"
 
 
 def replaced() -> OSError:
-    """Return an error that says that a path does not lead to our file any more."""
+    """Return the error for a path that no longer leads to our file."""
     return OSError(errno.ESTALE, _REPLACED)
 
 
 class SocketFile:
     """The file that a socket of ours is bound to.
 
-    While the socket is open its inode is nobody else's, so that whatever has this number is this file.
+    While the socket is open no other file gets the number of its inode, so the number identifies the file.
 
     Args:
         path: As it was bound.
@@ -64,7 +64,7 @@ class SocketFile:
             return directory is not None
 
     def remove(self) -> None:
-        """Remove it, unless its path leads to another by now: another process may listen there."""
+        """Remove it, unless its path leads to another file by now: another process may listen there."""
         with self._found() as directory:
             if directory is not None:
                 with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ class SocketFile:
 
     @contextlib.contextmanager
     def _found(self) -> Iterator[int | None]:
-        """Hold the directory if the file is in it; in another, whatever has its name is none of ours."""
+        """Hold the directory if the file is in it; a file of that name in another directory is not ours."""
         with contextlib.ExitStack() as stack:
             try:
                 directory, name = stack.enter_context(_directory_of(self._path))
@@ -84,7 +84,7 @@ class SocketFile:
 
 
 class _Entry:
-    """What is at a name in a directory, held where the system can: what takes its place later is another."""
+    """The file at a name in a directory, held where the system can: a file that replaces it later is another."""
 
     def __init__(self, directory: int, name: str) -> None:
         self.directory = directory
@@ -103,7 +103,7 @@ class _Entry:
 
     @property
     def held(self) -> str | None:
-        """A path that leads to it whatever becomes of its name; None if there is no such path."""
+        """A path that leads to it even after a rename; None if there is no such path."""
         return f"{_HELD}/{self.fd}" if self.fd is not None and os.path.isdir(_HELD) else None
 
     @property
@@ -126,7 +126,7 @@ class _Entry:
             if mode is not None:
                 os.chmod(self.held, mode)
             return
-        # By its name: in a directory with the sticky bit its owner may replace it, so that comes last.
+        # By its name: in a directory with the sticky bit the owner of a file may replace it, so the owner comes last.
         if mode is not None:
             os.chmod(self.name, mode, dir_fd=self.directory)
         if given:
@@ -150,17 +150,17 @@ def _directory_of(path: str) -> Iterator[tuple[int, str]]:
 def bind(
     sock: socket.socket, path: str, *, mode: int | None = None, owner: int | None = None, group: int | None = None
 ) -> SocketFile:
-    """Bind a socket that does not listen yet, so that nobody can connect before its file is as it is to be.
+    """Bind a socket that does not listen yet, so that no process can connect before its file has its owner and mode.
 
     Args:
         sock: The socket.
-        path: Where; nothing may be there.
+        path: Where; no file may be there.
         mode: Permissions, which are never wider in between; None leaves them to the umask.
-        owner: Number of the user that the file is to belong to; None for this one.
-        group: The same of a group.
+        owner: Number of the user who gets the file; None for this one.
+        group: The same for a group.
 
     Raises:
-        OSError: It cannot be bound, or the file not be given away; then it is removed.
+        OSError: The socket cannot be bound, or the file cannot be given away; then it is removed.
     """
     given_away = owner is not None or group is not None
     if mode is not None:
@@ -196,10 +196,10 @@ def _check_ours(entry: _Entry, sock: socket.socket, parent: str, to_change: bool
         entry: The file.
         sock: The socket.
         parent: The path of their directory.
-        to_change: Whether it is to be changed, so that it has to be known.
+        to_change: Whether it will be changed, which needs certainty.
 
     Raises:
-        OSError: It is not, or that is not known and has to be.
+        OSError: It is another, or that is uncertain and certainty is needed.
     """
     bound = bound_place(sock)
     found = None if entry.fd is None else file_place(entry.fd)
@@ -207,13 +207,13 @@ def _check_ours(entry: _Entry, sock: socket.socket, parent: str, to_change: bool
     if not entry.is_socket or (known and bound != found):
         raise replaced()
     if to_change and not known and not _only_we_can_change(parent):
-        what = f"another user may replace what is in {parent}, and the system does not say which file is ours"
+        what = f"another user may replace files in {parent}, and the system does not report which file is ours"
         mend = "let only this user write there, or give no mode, owner or group"
         raise OSError(errno.EPERM, f"{what}; {mend}")
 
 
 def _only_we_can_change(directory: str) -> bool:
-    """Return whether nobody but root and this user can have the path of a directory lead elsewhere, or change what is in it."""
+    """Return whether only root and this user can have the path of a directory lead elsewhere, or change its files."""
     here, links = "/", 0
     rest = deque(os.path.join(os.getcwd(), directory).split("/"))
     try:
@@ -243,7 +243,7 @@ def _only_we_can_change(directory: str) -> bool:
 
 
 def _is_kept(status: os.stat_result) -> bool:
-    """Return whether only root and this user may change a link, or replace what they have put into a directory."""
+    """Return whether only root and this user may change a link, or replace their files in a directory."""
     if status.st_uid not in (0, os.geteuid()):
         return False
     free = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
@@ -254,11 +254,11 @@ def _is_kept(status: os.stat_result) -> bool:
 
 
 def make_way(path: str) -> None:
-    """Remove a socket that nobody serves (P-132).
+    """Remove a socket that no process serves (P-132).
 
     Raises:
         FileExistsError: There is another kind of file.
-        OSError: Somebody serves it, or it could not be tried, or not be removed; the message says which.
+        OSError: A process serves it, or it could not be tested or removed; the message has the reason.
     """
     with contextlib.ExitStack() as stack:
         directory, name = stack.enter_context(_directory_of(path))
@@ -269,7 +269,7 @@ def make_way(path: str) -> None:
         if not entry.is_socket:
             kind = _KINDS.get(stat.S_IFMT(entry.status.st_mode), "a file")
             mend = "name the socket itself, or" if kind == "a symbolic link" else "choose another path, or"
-            raise FileExistsError(errno.EEXIST, f"there is {kind} and no socket; {mend} remove it")
+            raise FileExistsError(errno.EEXIST, f"there is {kind}, not a socket; {mend} remove it")
         whose = user_name(entry.status.st_uid)
         _check_stale(entry.held or path, whose)
         try:
@@ -277,15 +277,15 @@ def make_way(path: str) -> None:
         except FileNotFoundError:
             pass
         except OSError as error:
-            what = f"a socket of user {whose} is left there that nobody serves, and this user may not remove it"
+            what = f"a socket of user {whose} is there that no process serves, and this user may not remove it"
             raise OSError(error.errno, f"{what} ({error.strerror}); remove it") from error
 
 
 def _check_stale(path: str, whose: str) -> None:
-    """Check that nobody serves a socket.
+    """Check that no process serves a socket.
 
     Raises:
-        OSError: Somebody does, or nobody can tell.
+        OSError: One does, or that is not known.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -296,9 +296,9 @@ def _check_stale(path: str, whose: str) -> None:
         except BlockingIOError:
             who = ""  # it listens, and has no room
         except PermissionError:
-            what = f"a socket of user {whose} is there, and could not be tried (permission denied): whether"
-            mend = "remove it, or give it to this user"
-            raise PermissionError(errno.EACCES, f"{what} anybody listens there is not known; {mend}") from None
+            what = f"a socket of user {whose} is there, and this user may not connect to it"
+            mend = "whether a process listens there is not known; remove it, or give it to this user"
+            raise PermissionError(errno.EACCES, f"{what}: {mend}") from None
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
                 raise
@@ -311,7 +311,7 @@ def _check_stale(path: str, whose: str) -> None:
 
 
 def holder(process: int | None, user: int) -> str:
-    """Return who has a socket, in parentheses, to be put behind "another process listens there"; "" if it is this process."""
+    """Return the process that has a socket, in parentheses, to follow "another process listens there"; "" if it is this one."""
     if process == os.getpid():
         return ""
     name = process_name(process) if process else ""
@@ -320,7 +320,7 @@ def holder(process: int | None, user: int) -> str:
 
 
 def remove_socket(path: str) -> None:
-    """Remove a socket, whether anybody serves it or not; what is none stays.
+    """Remove a socket, even one that a process serves; another kind of file stays.
 
     Raises:
         OSError: It cannot be removed.

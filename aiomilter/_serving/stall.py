@@ -1,11 +1,11 @@
-"""The loop-stall guard: who blocks the event loop, and where.
+"""Detecting a blocked event loop: which callback blocks it, and where.
 
-A callback that blocks holds up every SMTP session of the process, and no timer can say so, since timers fire in the loop that
-is blocked.  So a thread looks at the clock for it: the loop notes every now and then that it is alive, and when it has not done
-so for too long the thread reads off the stack of the loop's own thread where that is stuck.  No callback pays for it.
+A callback that blocks delays every SMTP session of the process, and no timer can report it, since timers fire in the loop that
+is blocked.  So a thread looks at the clock: the loop regularly notes that it is alive, and when it has not done so for too long
+the thread reads from the stack of the loop's own thread where that is stuck.  Callbacks pay nothing for it.
 
-Code that keeps the interpreter's lock, such as a regular expression that explodes, keeps this thread from looking, too; it
-looks as soon as the lock is free, which is before the callback goes on.
+Code that holds the GIL, such as a regular expression that explodes, also stops this thread.  It is reported once it releases
+the GIL, which is before the callback goes on.
 """
 
 import asyncio
@@ -25,22 +25,22 @@ from aiomilter.observe import SERVER, LoopStalled, Where
 __all__ = ["Watch", "watch"]
 
 _LOOKS: Final = 4
-"""How often within its time-out the loop notes that it is alive, and the thread looks whether it has."""
+"""How often within the timeout the loop notes that it is alive, and the thread checks that."""
 _FAR: Final = 86_400.0
-"""Seconds of time-out that the pace is set for at most, since no clock takes just any number."""
+"""The longest timeout, in seconds, that the interval is computed from: clocks have a limit."""
 _OURS: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _DEPTH: Final = 40
-"""So many frames of a stack are shown, the innermost."""
+"""How many frames of a stack are shown: the innermost."""
 
 
 class Watch(NamedTuple):
-    """What a server wants watched.
+    """How the event loop is watched for one server.
 
     Args:
         timeout: Seconds that the loop may be blocked.
-        claim: Return where a frame runs a callback, if it is one of this server's.  Called in another thread.
-        report: Take a stall: in another thread while it lasts, in the loop when it is over.
-        server: Where a stall is that no callback is to blame for.
+        claim: Returns where a frame runs a callback, if it is one of this server.  Called in another thread.
+        report: Hears of a stall: in another thread while it lasts, in the loop when it is over.
+        server: Where a stall is reported that no callback has caused.
     """
 
     timeout: float
@@ -50,7 +50,7 @@ class Watch(NamedTuple):
 
 
 def watch(watch: Watch) -> Callable[[], None]:
-    """Watch the running event loop for a server, and return what ends that.
+    """Watch the running event loop for a server, and return a function that ends that.
 
     All servers of a loop share one thread, which ends with the last of them.
     """
@@ -73,14 +73,14 @@ class _Guard:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        # When the loop has to note next that it is alive, and what it is called from when it does.
+        # When the loop has to note next that it is alive, and the code that calls it then.
         self._due = 0.0
         self._base: CodeType | None = None
-        # What was reported of the stall that lasts, to whom, and when the loop was due.
+        # The stall in progress: its report, the watch that got that, and when the loop was due.
         self._stalled: tuple[LoopStalled, Watch, float] | None = None
 
     def add(self, watch: Watch) -> Callable[[], None]:
-        """Watch for one more server."""
+        """Watch for another server."""
         self._watches.append(watch)
         self._restart()
 
@@ -91,7 +91,7 @@ class _Guard:
         return remove
 
     def _restart(self) -> None:
-        """Set the pace by the shortest time-out; end with the last watch."""
+        """Set the interval by the shortest timeout; end with the last watch."""
         if self._timer is not None:
             self._timer.cancel()
         if self._thread is not None:
@@ -137,7 +137,7 @@ class _Guard:
                 self._look(late)
 
     def _look(self, late: float) -> None:
-        """Report where the loop is stuck, if that is for longer than the server concerned lets it."""
+        """Report where the loop is stuck, if that takes longer than the timeout of the server."""
         frame = sys._current_frames().get(self._thread_id)
         if frame is None or frame.f_code is self._base or frame.f_code.co_filename.endswith("selectors.py"):
             return  # it has nothing to do: the whole process was stopped for a while
@@ -155,7 +155,7 @@ class _Guard:
         if late <= watch.timeout:
             return
         since = monotonic() - late
-        # From the callback inwards: what of ours has called it is no news, unless there is nothing else.
+        # From the callback inwards: our own frames that have called it are shown only if there are no others.
         shown = (
             list(dropwhile(lambda each: each.f_code.co_filename.startswith(_OURS), reversed(inside))) or inside[::-1]
         )
@@ -167,7 +167,7 @@ class _Guard:
 
 
 def _outwards(frame: FrameType | None, base: CodeType | None) -> Iterator[FrameType]:
-    """Yield frames from the innermost to what the loop has called."""
+    """Yield frames from the innermost to the one that the loop has called."""
     while frame is not None and frame.f_code is not base:
         yield frame
         frame = frame.f_back

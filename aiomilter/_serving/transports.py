@@ -146,7 +146,7 @@ async def _first_octets(sock: socket.socket) -> bytes:
         async with asyncio.timeout(_TLS_BEGINS):
             await readable.wait()
     except TimeoutError:
-        raise TimeoutError(f"said nothing within {_TLS_BEGINS:g} s, expected TLS") from None
+        raise TimeoutError(f"sent nothing within {_TLS_BEGINS:g} s, expected TLS") from None
     finally:
         loop.remove_reader(sock.fileno())
     return sock.recv(NEEDED, socket.MSG_PEEK)

@@ -162,7 +162,7 @@ def _kept(ours: tuple[str, ...]) -> Names:
 def occurrences(headers: Iterable[tuple[str, str]], name: str, forged: Callable[[str], bool]) -> list[int]:
     """Return which fields of a name are forged, from the last to the first; 1 is the first field of that name.
 
-    Blanks before the colon are no part of a name: MTAs take them away.
+    Blanks before the colon are not part of a name: MTAs remove them.
     """
     name = _field_name(name)
     values = (value for header, value in headers if _field_name(header) == name)
@@ -257,7 +257,7 @@ def _sections(text: str, cut: bool, *, nested: bool = True) -> Iterator[_Section
 
 
 def _without_comments(text: str) -> str:
-    """Return text without comments where a number of them is no limit; quotes mean nothing."""
+    """Return text without comments, however many there are; quotes have no meaning."""
     for _ in range(_MAX_DEPTH):
         text, found = _INNERMOST_COMMENT.subn(" ", text)
         if not found:
@@ -287,7 +287,7 @@ def _id_is_ours(section: _Section, text: str, ours: Names) -> bool:
     if _HEAD.fullmatch(section.bare):
         return _is_named(section.bare, ours) or _id_is_ours_otherwise(text, _is_named, ours)
     if _RESULT.match(section.bare):
-        # Many write no id.  Letters of ours that are scattered over the results are no claim.
+        # Many write no id.  Letters of ours that are scattered over the results are not a claim.
         return ours.stand_in(section.text) or _id_is_ours_otherwise(text, _is_named, ours)
     return (
         ours.mentioned_in(section.text)

@@ -7,7 +7,7 @@ from aiomilter.mail.domain import ascii_name
 __all__ = ["Reader", "comment", "quote", "visible"]
 
 _MAX_VALUE = 256
-# Deeper comments, and names in more pieces, are nobody's honest work.
+# Deeper comments, and names in more pieces, are not found in honest mail.
 _MAX_DEPTH = 16
 _MAX_PIECES = 32
 
@@ -178,7 +178,7 @@ class Reader:
         self._match(_SEMICOLONS)
 
     def skip_section(self) -> None:
-        """Go to the next semicolon that is no part of a comment or quoted-string, or to the end."""
+        """Go to the next semicolon that is not part of a comment or quoted-string, or to the end."""
         while not self.at_end_of_section():
             if not self._match(_SECTION_PART):
                 self.value()

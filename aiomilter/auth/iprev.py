@@ -10,8 +10,8 @@ from aiomilter.exceptions import ResolverError
 
 __all__ = ["IprevResult", "Result", "check_iprev"]
 
-Result: TypeAlias = Literal["pass", "fail", "temperror", "permerror"]
-"""The results of RFC 8601 section 2.7.3."""
+Result: TypeAlias = Literal["none", "pass", "fail", "temperror", "permerror"]
+"""The results of RFC 8601 section 2.7.3, and "none" for a check that was not made."""
 
 # As in RFC 7208 section 4.6.4: who holds an address may give it any number of names.
 _MAX_NAMES = 10
@@ -19,11 +19,11 @@ _MAX_NAMES = 10
 
 @dataclass(frozen=True, slots=True)
 class IprevResult:
-    """What the reverse name of a client is worth.
+    """The result of checking the reverse name of a client.
 
     Args:
         result: pass: a name leads back to the address; fail: no name does; permerror: the address has no name;
-            temperror: DNS could not say.
+            temperror: DNS did not answer; none: the check was not made.
         ip: The client's address.
         name: The first name that leads back; "" if none does.
         problem: Why the result is temperror or permerror; "" otherwise.
@@ -37,7 +37,7 @@ class IprevResult:
     problem: str = ""
 
     def method_result(self) -> MethodResult:
-        """Return the part that iprev has in an Authentication-Results header field."""
+        """Return the result as a part of an Authentication-Results header field."""
         properties = (Property("policy", "iprev", str(self.ip)),)
         return MethodResult("iprev", self.result, properties, self.problem, self.name)
 
@@ -49,7 +49,7 @@ async def check_iprev(ip: IPAddress | str, *, resolver: Resolver, timeout: float
 
     Args:
         ip: The client's address; IPv4-mapped IPv6 counts as IPv4.
-        resolver: Who answers the DNS questions.
+        resolver: Answers the DNS questions.
         timeout: Seconds for the whole; temperror after that.
     Returns:
         The result.

@@ -1,4 +1,4 @@
-"""Authentication-Results: build it, read other people's, and find those that claim to be ours."""
+"""Authentication-Results: writes it, reads that of others, and finds fields that claim to be ours."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from aiomilter.auth._structured import Reader, comment, quote, visible
 
 __all__ = ["AuthenticationResults", "MethodResult", "Property", "forged", "parse", "quote", "visible"]
 
-# Longer fields, and more of anything, are nobody's honest work.
+# Longer fields, and more of anything, are not found in honest mail.
 _MAX_SIZE = 16_384
 _MAX_RESULTS = 256
 _MAX_PROPERTIES = 64
@@ -35,7 +35,7 @@ class Property(NamedTuple):
 class MethodResult:
     """One method and its result, as one part of an Authentication-Results field.
 
-    Values, reason and comment may be any text: what a header cannot hold is replaced when they are written.
+    Values, reason and comment may be any text: characters that a header cannot hold are replaced when they are written.
 
     Args:
         method: ``"spf"``, ``"dkim"``, ``"iprev"``; a keyword.
@@ -83,11 +83,11 @@ class MethodResult:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationResults:
-    """What one host found out about one message.
+    """The results of one host for one message.
 
     Args:
         authserv_id: The name of the host, or of all hosts that trust each other; "" for a field that names none, which
-            is written as an empty quoted-string: nobody's name, and not the first method's.
+            is written as an empty quoted-string, so that the first method is not taken for a name.
         results: One for each method and identity; empty says that nothing was checked.
         unread: What :func:`parse` could not read, in order, each as visible text of 256 characters at most; no part of
             the value, and not written.
@@ -114,7 +114,7 @@ class AuthenticationResults:
 
         Source: RFC 8601 section 2.2; RFC 6532 section 3.
         """
-        # Unlike the value of a property it is no address.
+        # Unlike the value of a property it is not an address.
         authserv_id = quote(self.authserv_id, always="@" in self.authserv_id, smtputf8=smtputf8)
         if not self.results:
             return f"{authserv_id}; none"
@@ -122,7 +122,7 @@ class AuthenticationResults:
 
 
 def parse(value: str) -> AuthenticationResults | None:
-    """Read an Authentication-Results field as leniently as can be.
+    """Read an Authentication-Results field leniently.
 
     Comments, versions and the instance of an ARC-Authentication-Results field are skipped.  A field that begins with a
     result names no host.  What cannot be read is in ``unread``.  The values are as untrusted as the message they came
@@ -158,7 +158,7 @@ def forged(headers: Iterable[tuple[str, str]], *authserv_ids: str, name: str = "
     Returns:
         The occurrences to delete: 1 is the first field of that name.
     Raises:
-        ValueError: There is no authserv-id, or one that is no name.
+        ValueError: There is no authserv-id, or one that is not a name.
 
     Source: RFC 8601 section 5.
     """
@@ -182,6 +182,8 @@ class _Parser:
         results: list[MethodResult] = []
         for _ in range(_MAX_RESULTS):
             reader.skip_semicolons()
+            if reader.ended():
+                break
             result = self._result()
             if result is not None:
                 results.append(result)
@@ -259,7 +261,7 @@ class _Parser:
         return MethodResult(method, result, tuple(properties), reason)
 
     def _property(self) -> Property | None:
-        """Read a property or reason; None, and what is no property is behind us."""
+        """Read a property or reason; None if there is neither, and skip what was there."""
         reader = self._reader
         key = reader.words_around(".")
         if not reader.take("="):

@@ -1,4 +1,4 @@
-"""SPF: may this address send mail for this domain?  The whole of RFC 7208, without blocking and without exceptions."""
+"""SPF, the whole of RFC 7208: whether an address may send mail for a domain, without blocking or exceptions."""
 
 import asyncio
 import re
@@ -36,23 +36,23 @@ _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/
 _SENTENCES: dict[Result, str] = {
     "pass": "domain of {sender} designates {ip} as permitted sender",
     "fail": "domain of {sender} does not designate {ip} as permitted sender",
-    "softfail": "domain of {sender} rather does not designate {ip} as permitted sender",
-    "neutral": "domain of {sender} says neither yes nor no to {ip}",
-    "none": "domain of {sender} does not say who may send its mail",
-    "temperror": "the SPF policy of {domain} cannot be had now",
-    "permerror": "the SPF policy of {domain} cannot be understood",
+    "softfail": "domain of {sender} does not designate {ip} as permitted sender (softfail)",
+    "neutral": "domain of {sender} makes no assertion about {ip}",
+    "none": "domain of {sender} publishes no SPF policy",
+    "temperror": "a temporary error prevented looking up the SPF policy of {domain}",
+    "permerror": "the SPF policy of {domain} cannot be interpreted",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SpfResult:
-    """What SPF says of one client and one sender.
+    """The result of SPF for one client and one sender.
 
     Every text is printable on one line, of bounded length, whatever DNS and the sender held, and ASCII in all but one.
 
     Args:
         result: The result of RFC 7208.
-        domain: The domain that was checked, A-labels; as sent where it is no domain.
+        domain: The domain that was checked, A-labels; as sent if it is not a domain.
         identity: Whose domain that is: the envelope sender's, or the HELO name's when there is no sender.
         ip: The client's address.
         sender: The sender that was checked; ``postmaster@`` the HELO name when there is none.
@@ -73,6 +73,17 @@ class SpfResult:
     explanation: str = ""
     problem: str = ""
     utf8_sender: str = ""
+
+    @property
+    def authenticated_domain(self) -> str | None:
+        """The domain that passed, for the null sender that of the HELO name; None if the result is not pass.
+
+        DMARC compares it with the author's domain.  For that it must be the result for the envelope sender: if there is a
+        sender, the HELO name does not count.
+
+        Source: RFC 9989 section 4.4.2; RFC 7208 section 2.4.
+        """
+        return self.domain.lower() if self.result == "pass" else None
 
     def received_spf(self, *, receiver: str, smtputf8: bool = False) -> str:
         """Return the value of a Received-SPF header field, folded with LF and tab.
@@ -99,7 +110,7 @@ class SpfResult:
         return f"{self.result.capitalize()} {remark}\n\t" + ";\n\t".join(shown)
 
     def method_result(self) -> MethodResult:
-        """Return the part that SPF has in an Authentication-Results header field.
+        """Return the result as a part of an Authentication-Results header field.
 
         Source: RFC 8601 section 2.7.2.
         """
@@ -123,7 +134,7 @@ async def check_host(
     Whatever DNS or the sender does is a result, never an exception.  To check the HELO name by itself, pass "" as
     sender.
 
-    Local policy is the caller's: pass trusted relays before asking; and ``record`` evaluates a policy of your own in
+    Local policy is the caller's: accept trusted relays before asking; and ``record`` evaluates a policy of your own in
     place of the published one, such as a guess for domains that answer ``none`` (``"v=spf1 a/24 mx/24 ptr -all"``) or
     the forwarders you trust for those that answer ``fail`` (``"v=spf1 include:forwarders.example -all"``).
 
@@ -131,7 +142,7 @@ async def check_host(
         ip: The client's address; IPv4-mapped IPv6 counts as IPv4.
         sender: The envelope sender without brackets; "" for the null sender.
         helo: The HELO or EHLO name as sent.
-        resolver: Who answers the DNS questions; a :class:`~aiomilter.dns.CachingResolver`, shared by all sessions.
+        resolver: Answers the DNS questions; a :class:`~aiomilter.dns.CachingResolver`, shared by all sessions.
         receiver: The name of the host that checks, for ``%{r}`` in explanations.
         record: The policy to evaluate for the sender's domain, version included; None for the one it publishes.
         timeout: Seconds for the whole; temperror after that.  RFC 7208 wants 20 at least.
@@ -155,6 +166,11 @@ async def check_host(
         return check.result("temperror", problem=f"no result in {timeout:g} s")
 
 
+def unchecked(ip: IPAddress, sender: str, helo: str, resolver: Resolver, result: Result, problem: str) -> SpfResult:
+    """Return the result where nothing was checked, or not to its end."""
+    return _Check(ip, sender, helo, resolver, "", 0).result(result, problem=problem)
+
+
 def forged_received_spf(headers: Iterable[tuple[str, str]], *receivers: str, name: str = "Received-SPF") -> list[int]:
     """Find the Received-SPF fields that claim to come from us, in a message that comes from outside.
 
@@ -168,7 +184,7 @@ def forged_received_spf(headers: Iterable[tuple[str, str]], *receivers: str, nam
     Returns:
         The occurrences to delete, from the last to the first: 1 is the first field of that name.
     Raises:
-        ValueError: There is no receiver, or one that is no name.
+        ValueError: There is no receiver, or one that is not a name.
 
     Source: RFC 7208 section 9.1.
     """
@@ -191,7 +207,7 @@ class _Unmatchable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The outcome of one record: its result, the term that gave it, and where an explanation is to be found."""
+    """The outcome of one record: its result, the term that gave it, and where to find an explanation."""
 
     result: Result
     mechanism: str = ""
@@ -200,7 +216,7 @@ class _Found:
 
 
 class _Check:
-    """One evaluation: what it is about, and what it has used up of the limits."""
+    """One evaluation: its input, and how much of the limits it has used."""
 
     def __init__(
         self, ip: IPAddress, sender: str, helo: str, resolver: Resolver, receiver: str, max_void_lookups: int
@@ -250,7 +266,7 @@ class _Check:
         )
 
     async def run(self, record: bytes | None) -> SpfResult:
-        # RFC 7208 section 4.3; an address literal is no domain.
+        # RFC 7208 section 4.3; an address literal is not a domain.
         if "." not in self._domain or self._domain.startswith("[") or question_name(self._domain) is None:
             return self.result("none", problem=f"{visible(self._sent_domain, 60)!r} is not a domain name")
         try:

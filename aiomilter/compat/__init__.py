@@ -1,7 +1,16 @@
-"""Programs written for pymilter: ``import Milter`` and its like resolve to modules of this package, without libmilter.
+"""Programs written for pymilter, run without libmilter: ``import Milter`` gives them modules of this package.
 
-``aiomilter compat SCRIPT`` runs a program so; one that runs itself calls :func:`install` before its first ``import Milter``.
-Children that it starts by ``multiprocessing`` import the same (:mod:`aiomilter.compat.children`).
+``aiomilter compat SCRIPT`` runs such a program unchanged; one that is started otherwise calls :func:`install` before its first
+``import Milter``.  In reading order:
+
+- ``names``: which module of ours each import gives;
+- ``lowlevel`` (``milter``), ``callbacks``, ``context``: libmilter's interface, the callbacks that a program registers, and the
+  context that each of them gets;
+- ``classic`` (``Milter``), ``base``, ``decorators``, ``objects``: filters as classes, on top of it;
+- ``modules``: pymilter's utilities (``Milter.utils`` and others, ``mime``), with the HTML filters of ``scripts``;
+- ``handler``, ``answering``: one connection, how callbacks are called in it, and what their answers mean to the MTA;
+- ``threads``: the thread of each connection; ``service``, ``listening``: the server of a program, and its socket;
+- ``uncaught``, ``children``: what Python does with uncaught exceptions, and with child processes.
 """
 
 import importlib
@@ -26,8 +35,8 @@ __all__ = ["MODULES", "install", "limit", "serve"]
 def install() -> None:
     """Have ``import Milter``, ``milter``, ``mime`` and ``Milter.*`` give the modules of :data:`MODULES`, each when needed.
 
-    Where pymilter is installed it stays so, unseen by this process; what of it was imported before stays imported.  Children
-    that ``multiprocessing`` starts from here on, in any way, have it so from their beginning.
+    If pymilter is installed, this process no longer sees it, except for modules that were imported before.  The same holds for
+    child processes that ``multiprocessing`` starts from here on, in any way.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -36,13 +45,14 @@ def install() -> None:
 
 
 def limit(*, threads: int | None = None, drain_timeout: float | None = None, any_octets: bool = False) -> None:
-    """Set what a program cannot say itself, for all that it and its children serve from now on.
+    """Set options that programs have no words for; they hold for all servers of this process and its children from now on.
 
     Args:
-        threads: Callbacks at work at once; None for as many as there are connections.
-        drain_timeout: Seconds for open SMTP sessions at the end; None for the default of :func:`aiomilter.serve`.
-        any_octets: Whether names of hosts and headers and unknown commands that are no UTF-8 reach a program, with a surrogate
-            for each odd octet, and such text can be sent; otherwise the first are exceptions before the callback is called.
+        threads: The most callbacks that run at once; None for as many as there are connections.
+        drain_timeout: Seconds that open SMTP sessions have at the end; None for the default of :func:`aiomilter.serve`.
+        any_octets: Whether host names, header names and unknown commands may hold octets that are not UTF-8.  If so, a program
+            gets a surrogate for each such octet, and can send them; otherwise the answer is that to an exception, and the
+            callback is not called.
     """
     from aiomilter.compat.context import Text
     from aiomilter.compat.service import Limits
@@ -58,22 +68,22 @@ def serve(
     threads: int | None = None,
     **options: "Unpack[ServeOptions]",
 ) -> "Server":
-    """Serve a classic filter in a service that runs already: ``async with compat.serve(MyFilter, "inet:8890") as server: ...``.
+    """Serve a classic filter within a running event loop: ``async with compat.serve(MyFilter, "inet:8890") as server: ...``.
 
     Nothing global is touched, so several may be served side by side.
 
     Args:
-        factory: Makes the object of a connection, a subclass of ``Milter.Base`` above all.
+        factory: Makes the object of a connection; usually a subclass of ``Milter.Base``.
         sockets: Where to listen, as for :func:`aiomilter.serve`.
-        threads: Callbacks at work at once; None for as many as there are connections.
-        options: Those of :func:`aiomilter.serve` but ``ssl``.  ``name`` is also in the replies to exceptions, which have
-            "pymilter" without one.  The answer to failures is the classic one; limits of content are
-            higher than there unless given, since the MTA has them.
+        threads: The most callbacks that run at once; None for as many as there are connections.
+        options: Those of :func:`aiomilter.serve`, except ``ssl``.  ``name`` is also in the replies to exceptions; the default
+            there is "pymilter".  Failures are answered as pymilter answers them.  Limits of content are higher by default than
+            there, since the MTA has its own.
 
     Raises:
         AddressError: A text of ``sockets`` names no endpoint.
-        TypeError: There is no such option, or a value is not of its type.  Or ``ssl`` was given: a thread that owns its
-            socket reads no TLS.
+        TypeError: An option does not exist or has a value of the wrong type; or ``ssl`` was given, which the thread of a
+            connection cannot read.
         OSError: A socket cannot be listened on; on entering the block.
     """
     from aiomilter.compat.objects import callbacks_of, never_blocks
@@ -88,12 +98,12 @@ def serve(
 
 
 class _Finder(MetaPathFinder):
-    """Finds what programs import under pymilter's names, before anybody else does."""
+    """Finds the modules that programs import under pymilter's names, before any other finder."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return where a module is; None for those that are none of ours."""
+        """Return where a module is; None if it is not one of ours."""
         if fullname == children.SPAWN:
             return children.find_spawn(path)
         name = MODULES.get(fullname)
@@ -104,16 +114,16 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """Gives a module of ours under another name: the very object, so that what a program sets in it is set."""
+    """Gives a module of ours under another name: the same object, so that ours sees the names that a program sets."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the module, imported if need be, under the name that the program knows, and its classes.
+        """Return the module, which is imported if need be, and rename it and its classes as the program knows them.
 
-        Python looks for a submodule that ``from Milter import utils`` names below the package's own ``__name__``; what is
-        printed or pickled names a class by its module.
+        ``from Milter import utils`` looks for a submodule below the package's own ``__name__``, and a class is printed and
+        pickled with the name of its module.
         """
         module = importlib.import_module(self._name)
         for found in vars(module).values():
@@ -126,7 +136,7 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Have it know that a program imports it; it has run when it was imported under its own name."""
+        """Call its hook, if it has one; the module itself has run when it was imported under its own name."""
         imported = getattr(module, "_imported", None)
         if imported is not None:
             imported()

@@ -1,7 +1,6 @@
 """What the answers of a classic filter mean to the MTA, under libmilter's rules.
 
-The order of the conversation is data (:data:`aiomilter.wire.state.LIBMILTER`), and the driver is the native one; what stands
-here is what the answers of a classic filter mean, and what becomes of its failures.
+The order of the conversation is data (:data:`aiomilter.wire.state.LIBMILTER`), and the driver is that of native filters.
 """
 
 from asyncio import CancelledError
@@ -9,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
-from aiomilter._connection.dispatch import Step
+from aiomilter._connection.dispatch import DispatchEntry, connection_callback
 from aiomilter._connection.native import MUCH, NativeAnswering
 from aiomilter._connection.session import Session
 from aiomilter.compat.context import RawReply
@@ -18,17 +17,17 @@ from aiomilter.compat.uncaught import end_child
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import MIN_VERSION, V1_ACTIONS, V1_PROTOCOL, Stage
-from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
+from aiomilter.wire.events import BodyChunk, EndOfMessage, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer
 from aiomilter.wire.replies import CONTINUE, SKIP, Verdict
 from aiomilter.wire.state import LIBMILTER, Rules, ends_message
 
 __all__ = ["ClassicAnswering"]
 
 
-def _end(session: Session, event: EndOfMessage) -> Step | None:
-    """Return the step that decides about the message; None if it was answered."""
+def _end(session: Session, event: EndOfMessage) -> DispatchEntry | None:
+    """Return the entry of the end of a message; None if it was answered."""
     if session.give_deferred(Stage.EOM):
         return None
     cast(ClassicAnswering, session.answering).before_end = len(session.out)
@@ -44,7 +43,7 @@ class ClassicAnswering:
 
     __slots__ = ("before_end", "forked", "offered", "reply", "session")
     rules: ClassVar[Rules] = LIBMILTER
-    asks: ClassVar[Mapping[type, Callable[[Session, Any], Step | None]]] = {
+    entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
         Mail: Session.mail,
         Rcpt: Session.rcpt,
         EndOfMessage: _end,
@@ -53,16 +52,16 @@ class ClassicAnswering:
     def __init__(self, session: Session) -> None:
         self.session: Session = session
         self.offered: Negotiate | None = None
-        # What setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
+        # The reply that setreply() has set, until an answer uses it: even one to the next SMTP client of the connection.
         self.reply: RawReply | None = None
-        # Whether this is a copy, in a process that a callback has forked: it ends with the callback.
+        # Whether this is the copy in a process that a callback has forked, which ends with the callback.
         self.forked: bool = False
         # Packets that waited to leave when the end of the message came.
         self.before_end: int = 0
 
     def symbol(self, name: str) -> str | None:
         """Return the value of a macro by its exact name."""
-        return self.session.wire.symbol(name)
+        return self.session.wire.macros.symbol(name)
 
     def send(self, octets: bytes) -> None:
         """Have a packet leave with the next that is written."""
@@ -74,7 +73,7 @@ class ClassicAnswering:
 
     @property
     def settling(self) -> Settling:
-        """What runs coroutines."""
+        """The channel, which runs coroutines."""
         return cast(Settling, self.session.channel)
 
     @property
@@ -91,7 +90,7 @@ class ClassicAnswering:
         self._handler.begin(self, 0 if agreement is None else agreement.actions)
 
     async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
-        """Return what is agreed on, and the packet that says so; None to close the connection."""
+        """Return the agreement and its packet; None to close the connection."""
         if offer.version < MIN_VERSION:
             return None
         self.session.callback = "negotiate"
@@ -106,7 +105,7 @@ class ClassicAnswering:
         """Call the callback of a stage and return its answer."""
         session = self.session
         session.callback = CALLBACKS[stage]
-        callback = session.callback_for(stage)
+        callback = connection_callback(session.handler, stage)
         try:
             response = None if callback is None else await callback(None, *args)
         except CancelledError as error:
@@ -121,7 +120,7 @@ class ClassicAnswering:
         if self.forked:
             end_child()
         session.callback = name
-        # At the end of a server, a callback that waits is cancelled; the others that a connection ends with follow.
+        # A server that stops cancels a callback that waits; the other callbacks at the end of a connection follow.
         with suppress(CancelledError):
             await getattr(session.handler, name)(None)
         if self.forked:
@@ -130,12 +129,12 @@ class ClassicAnswering:
             session.resumed(None)
 
     def failed(self, error: BaseException) -> Any:
-        """Answer for a cancellation that was not asked for; nothing else leaves a :class:`ClassicHandler`."""
+        """Answer for a cancellation that nobody asked for; no other exception leaves a :class:`ClassicHandler`."""
         return self._native.failed(error)
 
     @property
     def _native(self) -> NativeAnswering:
-        """What a cancelled or late callback answers is the same as for native filters."""
+        """The policy of native filters, which answers for cancelled and late callbacks here as well."""
         return NativeAnswering(self.session)
 
     def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
@@ -155,7 +154,7 @@ class ClassicAnswering:
             self._native.defer(stage, response)
 
     def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
-        """Answer the end of the message; return what is left to be awaited where a lot was written."""
+        """Answer the end of the message; return what remains to be awaited if a lot was written."""
         session = self.session
         if self.forked:
             end_child()
@@ -175,7 +174,7 @@ class ClassicAnswering:
         return None
 
     async def last_of_body(self, event: BodyChunk) -> None:
-        """Handle octets of the body in the packet that ends the message: what they answer is the answer to that."""
+        """Handle octets of the body in the packet that ends the message: their answer is the answer to the message."""
         response = await self.call(Stage.BODY, event.chunk)
         if response is not None and response is not SKIP:
             self.session.deferred = response
@@ -184,10 +183,10 @@ class ClassicAnswering:
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
         session = self.session
-        session.answer_step(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
+        session.answer_stage(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
 
     async def out_of_order(self, event: OutOfOrder) -> None:
-        """Leave what came out of order without an answer."""
+        """Ignore a packet out of order: there is no answer to it."""
 
     async def repeated(self, event: Repeated) -> None:
-        """Leave it without an answer; under libmilter's rules there is none."""
+        """Ignore it: under libmilter's rules there is no answer."""

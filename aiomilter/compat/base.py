@@ -28,7 +28,7 @@ from aiomilter.compat.lowlevel import (
 __all__ = ["Base", "DisabledAction", "R"]
 
 R = re.compile("%+")
-# What a filter gets only if it says so: no-reply stages, recipients that were refused, the space after the colon.
+# A filter gets these only on request: no-reply stages, recipients that were rejected, the space after the colon.
 _ON_REQUEST: Final = sum(no_reply for no_reply, _ in OPTIONAL_CALLBACKS.values()) | P_RCPT_REJ | P_HDR_LEADSPC
 
 
@@ -39,7 +39,7 @@ class DisabledAction(RuntimeError):
 
 
 def _decoded(method: Any, *octets: bytes) -> list[Any]:
-    """Return arguments of a callback, decoded as its :func:`decode` says: all of them or, where one is no UTF-8, none."""
+    """Return arguments of a callback, decoded as its :func:`decode` says: all of them or, if one is not UTF-8, none."""
     strategy = getattr(method, "error_strategy", "surrogateescape")
     if strategy == "bytes":
         return list(octets)
@@ -55,8 +55,8 @@ class Base:
     """Base of filters: an object of it serves one SMTP connection.
 
     A callback returns ``CONTINUE``, ``ACCEPT``, ``REJECT``, ``TEMPFAIL``, ``DISCARD`` or ``SKIP``.  It may block, as it runs in
-    a thread of its connection; it may also be ``async def``, and then runs on the event loop.  What is not overridden is not
-    called.
+    a thread of its connection; it may also be ``async def``, and then runs on the event loop.  Methods that are not
+    overridden are not called.
     """
 
     __module__ = "Milter"
@@ -67,7 +67,7 @@ class Base:
     _protocol_mask: int
 
     def _setctx(self, ctx: Context | None) -> None:
-        """Take the context of a connection, or let go of it."""
+        """Set the context of a connection, or drop it."""
         self._ctx = ctx
         self._actions = CURR_ACTS
         self._protocol = 0
@@ -142,7 +142,7 @@ class Base:
         return CONTINUE
 
     def abort(self) -> Any:
-        """Clean up after a message that has ended without a decision."""
+        """Clean up after a message that was given up before a decision."""
         return CONTINUE
 
     def close(self) -> Any:
@@ -151,7 +151,7 @@ class Base:
 
     @classmethod
     def protocol_mask(cls) -> int:
-        """Return the bits of an offer that a class does not take, as its methods are marked."""
+        """Return the bits of an offer that a class declines, as its methods are marked."""
         try:
             return cls._protocol_mask
         except AttributeError:
@@ -174,7 +174,7 @@ class Base:
                     self.setsymlist(stage, *names)
             self._protocol = opts[1] = offered & ~self.protocol_mask()
             opts[2] = opts[3] = 0
-        except Exception:  # noqa: BLE001 - whatever it is, the whole offer can be taken
+        except Exception:  # noqa: BLE001 - whatever it is, the whole offer can be accepted
             return ALL_OPTS
         return CONTINUE
 
@@ -190,7 +190,7 @@ class Base:
         return self._ctx.setreply(rcode, xcode, msg, *ml)
 
     def setsymlist(self, stage: int, *macros: str) -> Any:
-        """Name the macros that a stage is to bring; while negotiating only."""
+        """Request macros for a stage; while negotiating only."""
         self._need(SETSYMLIST, "SETSYMLIST")
         return self._ctx.setsymlist(stage, " ".join(macros))
 
@@ -232,7 +232,7 @@ class Base:
         return self._ctx.quarantine(reason)
 
     def progress(self) -> Any:
-        """Tell the MTA that work goes on."""
+        """Have the MTA wait longer."""
         return self._ctx.progress()
 
     def _need(self, action: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a program registers with libmilter."""
+"""The callbacks that a program registers with libmilter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ __all__ = ["Callbacks"]
 
 @dataclass(slots=True)
 class Callbacks:
-    """What a program has registered: the callbacks by the names that libmilter's have, each called with a context first.
+    """The callbacks that a program has registered, under libmilter's names; the first argument of each is a context.
 
     Args:
-        name: Of the filter, for replies to exceptions.
-        actions: Bits of ``ADDHDRS`` and so on; used only where there is no ``negotiate``.
+        name: The name of the filter, for replies to exceptions.
+        actions: Bits of ``ADDHDRS`` and so on; used only without ``negotiate``.
         policy: The answer to an exception: ``CONTINUE``, ``REJECT``, ``TEMPFAIL`` or ``ACCEPT``.
     """
 

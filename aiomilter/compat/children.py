@@ -1,9 +1,9 @@
-"""Processes that a program starts: what they import is what the program imports.
+"""Child processes, which import the same modules as the program.
 
-A forked child has all of it.  One that ``multiprocessing`` starts by ``spawn`` or ``forkserver`` is a new Python, which is told
-first what the parent's path and main module are; here it is told before these that pymilter's names are ours.  Any other Python
-that the program starts, as ``[sys.executable, "other.py"]``, can only be reached by the environment: a directory of modules
-that look for pymilter, and give way to it where it is installed.
+A forked child has them already.  A child that ``multiprocessing`` starts by ``spawn`` or ``forkserver`` is a new Python, which
+gets the parent's path and main module first; here it installs our modules before these.  Any other Python that the program
+starts, as ``[sys.executable, "other.py"]``, can only be reached by the environment: a directory of modules that look for
+pymilter, and give way to it if it is installed.
 """
 
 import importlib.machinery
@@ -32,7 +32,7 @@ sys.path[:] = path
 for call, args, keywords in calls:
     call(*args, **keywords)
 """
-"""What a child runs as it reads what it is told: a text, since nothing of ours need be on its path yet."""
+"""Code that a child runs as it unpickles its instructions: a text, since our modules need not be on its path yet."""
 
 
 class _Call(NamedTuple):
@@ -54,19 +54,19 @@ def call_in_children(function: Callable[..., object], *args: Any, **keywords: An
     Args:
         function: What to call.
         args: Its arguments, which can be pickled.
-        keywords: The same of those with names.
+        keywords: Its keyword arguments, which can be pickled.
     """
     call = _Call(function.__module__, function.__qualname__, args, keywords)
     _calls[call.module, call.name] = call
 
 
 def leave_out(directory: str) -> None:
-    """Have a child not look in a directory for what aiomilter itself imports; afterwards it does."""
+    """Keep a directory off a child's path while it imports aiomilter."""
     _left_out.add(directory)
 
 
 class _Beginning:
-    """Is nothing but code that runs as it is unpickled."""
+    """Runs code as it is unpickled."""
 
     def __init__(self, path: Sequence[str]) -> None:
         self._path = list(path)
@@ -78,7 +78,7 @@ class _Beginning:
 
 
 def prepare() -> None:
-    """Have what ``multiprocessing`` tells a child begin with our calls, once a program imports it."""
+    """Put our calls first in the instructions of ``multiprocessing`` to a child, once a program imports it."""
     module = sys.modules.get(SPAWN)
     if module is not None:
         _change(module)
@@ -101,7 +101,7 @@ def _change(module: ModuleType) -> None:
 
 
 def find_spawn(path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
-    """Return where the module is that tells children what they are, which is changed as it is imported."""
+    """Return where the module is that writes the instructions for children; it is changed as it is imported."""
     spec = importlib.machinery.PathFinder.find_spec(SPAWN, path)
     if spec is not None and spec.loader is not None:
         spec.loader = _Changing(spec.loader)
@@ -109,17 +109,17 @@ def find_spawn(path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | N
 
 
 class _Changing(Loader):
-    """Loads a module as another loader does, and changes it then."""
+    """Loads a module as another loader does, then changes it."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """Return what the other returns."""
+        """Return the module of the other loader."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, and leave no trace of ours but the function."""
+        """Execute the module, and leave no trace of ours except the function."""
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
@@ -128,10 +128,10 @@ class _Changing(Loader):
 
 
 def pass_on(environment: MutableMapping[str, str]) -> None:
-    """Have any Python that is started with an environment find our modules where there is no pymilter.
+    """Have any Python that is started with an environment find our modules, unless pymilter is installed.
 
     Args:
-        environment: What is on its ``PYTHONPATH`` stays before ours.
+        environment: Our directory is added at the end of its ``PYTHONPATH``.
     """
     entries = [environment.get("PYTHONPATH", ""), str(_ELSEWHERE)]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, entries))

@@ -1,8 +1,8 @@
 """The package that programs know as ``Milter``: one object per connection, one method per stage.
 
-The class of filters is in :mod:`aiomilter.compat.base`, the decorators are in :mod:`aiomilter.compat.decorators`.  Here are the
-names that programs set, such as ``factory``, and what uses them; a function that looked them up in another module would not
-see what a program has set.
+The class of filters is in :mod:`aiomilter.compat.base`, the decorators are in :mod:`aiomilter.compat.decorators`.  This module
+has the names that programs set, such as ``factory`` and ``NOREPLY``, and the functions that read them, which would not see the
+new values from another module.
 
 Source: the documentation of pymilter, and its behaviour as observed.
 """
@@ -230,13 +230,13 @@ def decode_mask(bits: int, names: Iterable[str]) -> list[str]:
 
 
 def noreply(func: _F) -> _F:
-    """Mark a method that always returns CONTINUE, so that the MTA need not wait for it."""
+    """Mark a method that always returns CONTINUE, so that the MTA does not wait for it."""
     # A program's unit tests set Milter.NOREPLY, and so does Milter.test.
     return without_reply(func, lambda: NOREPLY)
 
 
 class Milter(Base):
-    """A filter that prints what it is told, and answers nothing before the end of the message."""
+    """A filter that prints its arguments, and gives no reply before the end of the message."""
 
     __module__ = "Milter"
 
@@ -286,7 +286,7 @@ class Milter(Base):
         return CONTINUE
 
     def abort(self) -> Any:
-        """Print that the message was given up."""
+        """Print that the message was aborted."""
         self.log("abort")
         return CONTINUE
 
@@ -297,7 +297,7 @@ class Milter(Base):
 
 
 factory: Callable[[], Any] = Milter
-"""What makes the object of a connection; programs set it."""
+"""Makes the object of a connection; programs set it."""
 
 
 def negotiate_callback(ctx: Context, opts: list[int]) -> Any:
@@ -311,13 +311,13 @@ def connect_callback(ctx: Context, hostname: str, family: int, hostaddr: Any, nr
 
 
 def dictfromlist(args: Iterable[str]) -> dict[str, str]:
-    """Return ESMTP parameters by keyword in upper case, those without value left out."""
+    """Return ESMTP parameters by keyword in upper case, without those that have no value."""
     pairs = (arg.partition("=") for arg in args)
     return {name.upper(): value for name, equals, value in pairs if equals and name}
 
 
 def param2dict(str: Iterable[str]) -> dict[str, str | None]:
-    """Return ESMTP parameters by keyword in upper case, None where there is no value."""
+    """Return ESMTP parameters by keyword in upper case; None for those that have no value."""
     pairs = (arg.partition("=") for arg in str)
     return {name.upper(): value if equals else None for name, equals, value in pairs}
 
@@ -335,14 +335,14 @@ def envcallback(c: Callable[..., Any], args: list[str]) -> Any:
 
 
 def runmilter(name: str, socketname: str, timeout: int = 0, rmsock: bool = True) -> None:
-    """Serve what ``factory`` makes until ``stop()`` or a signal.
+    """Serve the filters that ``factory`` makes, until ``stop()`` or a signal.
 
     Args:
-        name: Of the filter.
+        name: The name of the filter.
         socketname: As for ``setconn``.
         timeout: Seconds an MTA may pause inside of a packet, and ten minutes less than it may between two; 0 for the default
             of two hours.
-        rmsock: Whether a socket that is in the place of the new one is removed.
+        rmsock: Whether to remove a socket that is at the path of the new one.
 
     Raises:
         error: The socket cannot be listened on.

@@ -1,6 +1,6 @@
-"""The context that callbacks of the low-level interface get: what they may ask and change, checked as libmilter checks it.
+"""The context that low-level callbacks get, with libmilter's functions, which check their arguments as libmilter does.
 
-What it sends goes out in the order of the calls, with the answer of the callback at the latest.
+Packets go out in the order of the calls, at the latest with the answer of the callback.
 """
 
 import re
@@ -17,17 +17,17 @@ __all__ = ["Context", "Conversation", "RawReply", "Text", "error", "number", "st
 
 
 class error(Exception):
-    """What a method refuses at this stage, for this MTA, or with these values; ``milter.error`` to programs."""
+    """A call failed: not at this stage, not with this MTA, or not with these values; ``milter.error`` to programs."""
 
     __module__ = "milter"
 
 
 class RawReply(Reply):
-    """A reply that goes out as it was set, in the form that libmilter gives it.
+    """A reply that goes out as it was set, in libmilter's form.
 
     Args:
         code: Three digits.
-        text: Of the whole packet.
+        text: The text of the whole packet.
     """
 
     __slots__ = ("_packet",)
@@ -35,7 +35,7 @@ class RawReply(Reply):
 
     def __init__(self, code: str, text: str) -> None:
         self._set(int(code), None, (text,))
-        # Sendmail strips the high bit: U+010A would end the line, and begin another that the client takes for the next.
+        # Sendmail strips the high bit: U+010A would end the line, and the client would take the rest for the next reply.
         octets = text.encode("utf-8", "surrogateescape").translate(_SEVEN_BIT)
         object.__setattr__(self, "_packet", packet(ReplyCode.REPLYCODE, octets + b"\0"))
 
@@ -64,15 +64,15 @@ _DELETE_RECIPIENTS: Final = int(Action.DELETE_RECIPIENTS)
 _QUARANTINE: Final = int(Action.QUARANTINE)
 _SET_MACROS: Final = int(Action.SET_MACROS)
 _LAST_STAGE: Final = 6
-# A line end in a header's value that no blank follows would end the field, or the header section.
+# A line end in a header value without a blank after it would end the field, or the header section.
 _NO_FOLD: Final = re.compile(r"\r?\n(?![ \t])|\r(?!\n)")
 
 
 class Text:
-    """How text that is no UTF-8 is taken, for all of a process.
+    """How this process treats text that is not UTF-8.
 
     Attributes:
-        errors: "strict" refuses it, as pymilter does; "surrogateescape" hands its octets to the program, and sends them back.
+        errors: "strict" rejects it, as pymilter does; "surrogateescape" passes its octets to the program, and sends them back.
     """
 
     errors = "strict"
@@ -82,24 +82,24 @@ class Conversation(Protocol):
     """The conversation with an MTA that a context belongs to."""
 
     offered: Negotiate | None
-    """What the MTA has offered."""
+    """The MTA's offer."""
     reply: RawReply | None
-    """What :meth:`Context.setreply` has set, until an answer uses it."""
+    """The reply that :meth:`Context.setreply` has set, until an answer uses it."""
 
     def symbol(self, name: str) -> str | None:
         """Return the value of a macro by its exact name."""
 
     def send(self, octets: bytes) -> None:
-        """Have a packet leave with the next that is written."""
+        """Send a packet with the next write."""
 
     def flush(self) -> None:
-        """Write what waits to leave."""
+        """Write the packets that wait."""
 
 
 class Context:
-    """One SMTP connection as low-level callbacks see it.
+    """One SMTP connection, as low-level callbacks see it.
 
-    Its methods raise :class:`error` where libmilter's function of the same name fails, and from the end of the connection on.
+    Methods raise :class:`error` if libmilter's function of the same name fails, and after the end of the connection.
 
     Source: libmilter/docs/api.html, "Data Access Functions" and "Message Modification Functions".
     """
@@ -110,14 +110,14 @@ class Context:
     def __init__(self, session: Conversation, private: object = None) -> None:
         self._session: Conversation | None = session
         self._private = private
-        # What was agreed on; until then, nothing.
+        # The actions agreed on; none before.
         self._actions = 0
         self._at_end = False
         # The macro lists asked for.
         self.lists: dict[int, tuple[str, ...]] = {}
 
     def getpriv(self) -> Any:
-        """Return what :meth:`setpriv` was given; works for ever."""
+        """Return the object that :meth:`setpriv` was given, even after the end of the connection."""
         return self._private
 
     def setpriv(self, private: object, /) -> Any:
@@ -253,7 +253,7 @@ class Context:
         self._send(ReplyCode.QUARANTINE, _strings(reason), "cannot quarantine message")
 
     def progress(self) -> None:
-        """Tell the MTA that work goes on, after all that was asked so far.
+        """Have the MTA wait longer; packets that wait to leave go out before.
 
         Source: libmilter/docs/smfi_progress.html.
         """
@@ -262,7 +262,7 @@ class Context:
         session.flush()
 
     def setsymlist(self, stage: int, names: str, /) -> None:
-        """Name the macros wanted at a stage (``M_*``), once for each, while negotiating.
+        """Request macros for a stage (``M_*``), once for each, while negotiating.
 
         Source: libmilter/docs/smfi_setsymlist.html.
         """
@@ -280,15 +280,15 @@ class Context:
     # ------------------------------------------------------------------------------------------ for the session
 
     def agreed(self, actions: int) -> None:
-        """Take note of the actions in force."""
+        """Set the actions agreed on."""
         self._actions = actions
 
     def at_end(self, at_end: bool) -> None:
-        """Take note that the end of a message is at hand, or over."""
+        """Set whether a message is at its end, so that it can be changed."""
         self._at_end = at_end
 
     def die(self) -> None:
-        """End: from here on only :meth:`getpriv` and :meth:`setpriv` work."""
+        """End; only :meth:`getpriv` and :meth:`setpriv` work afterwards."""
         self._session = None
 
     def _alive(self) -> Conversation:
@@ -299,7 +299,7 @@ class Context:
     def _change(
         self, action: int, what: str, *, one_line: tuple[str, ...] = (), rest: str = "", folded: str = ""
     ) -> None:
-        """Check that a change may be asked for here, and its texts."""
+        """Check the texts of a change, and that it is allowed here."""
         self._alive()
         if not self._at_end or not self._actions & action:
             raise error(what)
@@ -319,10 +319,10 @@ _PROGRESS: Final = packet(ReplyCode.PROGRESS)
 
 
 def strict(text: str) -> str:
-    """Return a text of the MTA's.
+    """Return a text that the MTA sent.
 
     Raises:
-        UnicodeDecodeError: Its octets are no UTF-8.
+        UnicodeDecodeError: Its octets are not UTF-8.
     """
     if text.isascii() or Text.errors == "surrogateescape":
         return text
@@ -330,7 +330,7 @@ def strict(text: str) -> str:
 
 
 def text_of(function: str, number: int, text: object, expected: str = "str") -> str:
-    """Return what C takes as a string."""
+    """Return a text, with the checks of a string argument in C."""
     if not isinstance(text, str):
         found = "None" if text is None else type(text).__name__
         raise TypeError(f"{function}() argument {number} must be {expected}, not {found}")
@@ -342,7 +342,7 @@ def text_of(function: str, number: int, text: object, expected: str = "str") -> 
 
 
 def number(value: int) -> int:
-    """Return what C takes as an int."""
+    """Return a number, with the checks of an int argument in C."""
     found = whole(value)
     if not -(2**63) <= found < 2**63:
         raise OverflowError("Python int too large to convert to C long")

@@ -1,4 +1,4 @@
-"""The decorators of filters, and what they say about a callback: its bits in the protocol, its macros, its text.
+"""The decorators of filters: which bits of the protocol a callback needs, which macros, and how its text is decoded.
 
 Source: the documentation of pymilter, and its behaviour as observed.
 """
@@ -67,7 +67,7 @@ OPTIONAL_CALLBACKS = {
     "body": (P_NR_BODY, P_NOBODY),
     "header": (P_NR_HDR, P_NOHDRS),
 }
-"""The bits that say that a callback gives no reply, and that it is not to be called."""
+"""Two bits for each callback: it gives no reply; it is not called."""
 MACRO_CALLBACKS = {
     "connect": M_CONNECT,
     "hello": M_HELO,
@@ -88,17 +88,17 @@ def enable_protocols(klass: _C, mask: int) -> _C:
 
 
 def rejected_recipients(klass: _C) -> _C:
-    """Have a class be told of recipients that the MTA itself refuses, too."""
+    """Have a class see recipients that the MTA itself rejects, too."""
     return enable_protocols(klass, P_RCPT_REJ)
 
 
 def header_leading_space(klass: _C) -> _C:
-    """Have a class be given the space that follows the colon of a header field."""
+    """Have header values keep the space after the colon."""
     return enable_protocols(klass, P_HDR_LEADSPC)
 
 
 _wrappers: Final[WeakSet[Callable[..., Any]]] = WeakSet()
-"""What the decorators below have made; none of it blocks."""
+"""The functions that the decorators below have made; none of them blocks."""
 
 
 def _bits(decorator: str, function: Callable[..., Any]) -> tuple[int, int]:
@@ -109,7 +109,7 @@ def _bits(decorator: str, function: Callable[..., Any]) -> tuple[int, int]:
 
 
 def _continuing(decorator: str, name: str, answer: Any, given: int) -> Any:
-    """Return what is given for an answer that has to be CONTINUE; a coroutine gives it once it has been awaited."""
+    """Return another answer for one that has to be CONTINUE; if that is a coroutine, once it has been awaited."""
     if answer == CONTINUE and answer is not None:
         return given
     if iscoroutine(answer):
@@ -122,7 +122,7 @@ async def _continued(decorator: str, name: str, answer: Any, given: int) -> Any:
 
 
 def nocallback(func: _F) -> _F:
-    """Mark a method that is not to be called; one that is called all the same, by the program or its test, may only go on."""
+    """Mark a method that the MTA does not call; if the program or a test does, it has to return CONTINUE."""
     _, bit = _bits("nocallback", func)
     name = func.__name__
 
@@ -136,7 +136,7 @@ def nocallback(func: _F) -> _F:
 
 
 def without_reply(func: _F, answer: Callable[[], int]) -> _F:
-    """Mark a method that always returns CONTINUE, and have it give another answer where the MTA does not wait for one.
+    """Mark a method that always returns CONTINUE, and have it give another answer if the MTA does not wait for one.
 
     Args:
         func: The method.
@@ -156,7 +156,7 @@ def without_reply(func: _F, answer: Callable[[], int]) -> _F:
 
 
 def decode(strategy: str) -> Callable[[_F], _F]:
-    """Say how octets that are no UTF-8 reach a method: ``strict`` (as bytes), ``bytes`` (always), or an error handler."""
+    """Choose how a method gets octets that are not UTF-8: ``strict`` (as bytes), ``bytes`` (always), or an error handler."""
 
     def mark(func: _F) -> _F:
         func.error_strategy = strategy  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def decode(strategy: str) -> Callable[[_F], _F]:
 
 
 def symlist(*syms: str) -> Callable[[_F], _F]:
-    """Name the macros that a stage is to bring, at most five."""
+    """Request macros for a stage, at most five."""
 
     def mark(func: _F) -> _F:
         if func.__name__ not in MACRO_CALLBACKS:

@@ -1,4 +1,4 @@
-"""What calls the callbacks of a classic filter, and turns what they return or raise into answers."""
+"""Calling the callbacks of a classic filter, and making answers of what they return or raise."""
 
 import socket
 from asyncio import CancelledError
@@ -15,8 +15,8 @@ from aiomilter.compat.uncaught import end_child, show
 from aiomilter.handler import CALLBACKS
 from aiomilter.wire.constants import MAX_VERSION, NR_FLAGS, Stage
 from aiomilter.wire.constants import Protocol as Flag
-from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
-from aiomilter.wire.negotiation import Agreement, Wants
+from aiomilter.wire.events import Connect, Family, Header, Helo, Mail, Negotiate, Rcpt, Unknown
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Verdict
 
 __all__ = ["ClassicHandler", "CloseConnection", "Serving", "Settling"]
@@ -25,7 +25,7 @@ _NOREPLY: Final = 7
 _ALL_OPTS: Final = 10
 _VERDICTS: Final[dict[int, Verdict]] = {0: CONTINUE, 1: REJECT, 2: DISCARD, 3: ACCEPT, 4: TEMPFAIL, 8: SKIP}
 _UNOFFERED: Final = 0x70000000
-"""Bits of an offer that are no steps: sizes of data."""
+"""Bits of an offer that concern no stage: sizes of data."""
 _NAME_SIZE: Final = 40
 _STAGE_OF_LIST: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
 _AF: Final = {
@@ -36,38 +36,38 @@ _AF: Final = {
 
 
 class Settling(Protocol):
-    """What a channel adds for classic filters."""
+    """The channel of a session, as far as classic filters need more of it."""
 
     async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a callback that is a coroutine on the event loop and return its answer."""
 
 
 class CloseConnection:
-    """What a step answers that ends the connection without an answer."""
+    """The answer of a stage that ends the connection without an answer."""
 
 
 _CLOSE: Final = CloseConnection()
 
 
 class Serving(Conversation, Protocol):
-    """The conversation with an MTA that callbacks are called in."""
+    """The conversation with an MTA, in which callbacks are called."""
 
     forked: bool
-    """Whether this is a copy, in a process that a callback has forked: it ends with the callback."""
+    """Whether this is the copy in a process that a callback has forked, which ends with the callback."""
 
     @property
     def settling(self) -> Settling:
-        """What runs coroutines."""
+        """The channel, which runs coroutines."""
         ...
 
 
 class ClassicHandler:
     """Calls the callbacks of one SMTP connection, and turns what they return or raise into answers.
 
-    Its methods never raise but for a cancellation.
+    Its methods raise nothing except for a cancellation.
 
     Args:
-        callbacks: What is called; looked up for each call, so that a program may register others at any time.
+        callbacks: Looked up for each call, so that a program may register others at any time.
     """
 
     wants: Final = Wants(frozenset(Stage))
@@ -78,7 +78,7 @@ class ClassicHandler:
         self._callbacks = callbacks
         self._session: Serving
         self.context: Context
-        # The callbacks that do without a reply, whether the MTA knows of it or not.
+        # The callbacks that give no reply, whether the MTA knows of it or not.
         self._quiet: frozenset[str] = frozenset()
         # Whether the program knows of this connection.
         self._told = False
@@ -100,10 +100,10 @@ class ClassicHandler:
         """Do nothing: :meth:`agree` does."""
 
     async def agree(self, offer: Negotiate) -> Agreement | None:
-        """Return what is agreed on; None to close the connection."""
+        """Return the agreement; None to close the connection."""
         callbacks = self._callbacks
         shown = (offer.protocol | NR_FLAGS) & ~_UNOFFERED
-        # All that is offered, and every step, since pymilter gives libmilter a callback of its own for each.
+        # All offered actions and every stage, since pymilter gives libmilter a callback of its own for each.
         actions, protocol = offer.actions, int(Flag.SKIP) & offer.protocol
         if callbacks.negotiate is not None:
             self._told = True
@@ -123,7 +123,7 @@ class ClassicHandler:
                 elif answer != _ALL_OPTS:
                     return None
             except CancelledError:
-                return None  # at the end of the server
+                return None  # the server stops
             except BaseException as failure:  # noqa: BLE001 - whatever leaves a callback is its failure
                 if self._session.forked:
                     end_child(failure)
@@ -228,7 +228,7 @@ class ClassicHandler:
             self.context.die()
 
     def _leave(self, answer: Any) -> None:
-        """Keep a reply that nothing has used: the next answer of its class takes it."""
+        """Keep a reply that no answer has used: the next answer of its class takes it."""
         if isinstance(answer, RawReply):
             self._session.reply = answer
 
@@ -255,7 +255,7 @@ class ClassicHandler:
         return await self._answer(name, answer)
 
     async def _answer(self, name: str, answer: Any) -> Any:
-        """Return what a callback's answer means on the wire; None for CONTINUE."""
+        """Return the answer on the wire for that of a callback; None for CONTINUE."""
         if iscoroutine(answer):
             try:
                 answer = await self._session.settling.settle(answer)
@@ -277,24 +277,24 @@ class ClassicHandler:
         return verdict
 
     def _untrapped(self, failure: BaseException) -> Any:
-        """Show what left a callback, and return what the policy answers."""
+        """Print what left a callback, and return the answer of the exception policy."""
         if self._session.forked:
             end_child(failure)
         show(failure)
         policy = _VERDICTS[self._callbacks.policy]
         if policy is CONTINUE or policy is ACCEPT:
             return None if policy is CONTINUE else ACCEPT
-        # It takes the place of what was set, and is used up at once.
+        # It replaces the reply that was set, and is used at once.
         self._session.reply = None
         code = "554" if policy is REJECT else "451"
         name = self._callbacks.name.encode("utf-8", "surrogateescape")[:_NAME_SIZE].decode("utf-8", "surrogateescape")
         return RawReply(code, f"{code} {code[0]}.3.0 pymilter: untrapped exception in {name}")
 
 
-# Both are kept, since an operation on a flag costs as much as a call: without this a connection costs a third more.
+# Both are cached, since an operation on a flag costs as much as a call: without the caches a connection costs a third more.
 @lru_cache(maxsize=64)
 def _quiet(protocol: int) -> frozenset[str]:
-    """Return the names of the callbacks that do without a reply."""
+    """Return the names of the callbacks that give no reply."""
     return frozenset(name for stage, name in CALLBACKS.items() if stage.nr_flag & protocol)
 
 
@@ -302,7 +302,7 @@ def _quiet(protocol: int) -> frozenset[str]:
 def _agreement(
     offer: Negotiate, actions: int, protocol: int, lists: tuple[tuple[int, tuple[str, ...]], ...]
 ) -> Agreement:
-    """Return what is agreed on."""
+    """Make the agreement."""
     return Agreement(
         NegotiateAnswer(
             min(MAX_VERSION, offer.version),
@@ -321,10 +321,10 @@ def _octets(text: str) -> bytes:
 
 
 def _address(event: Connect) -> Any:
-    """Return the client's address as ``socket`` has it; None if there is none.
+    """Return the client's address in the form of module ``socket``; None if there is no address.
 
     Raises:
-        ValueError: It is none of its family.
+        ValueError: It is not an address of its family.
     """
     text = event.raw_address
     try:

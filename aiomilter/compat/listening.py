@@ -20,7 +20,7 @@ class Listening:
         self._file = file
 
     def close(self) -> None:
-        """Close it, and remove its file if it is still the one that was made."""
+        """Close it, and remove its file unless another has taken its place."""
         file, self._file = self._file, None
         if file is not None:
             file.remove()  # while the socket keeps its inode from being another's
@@ -38,7 +38,7 @@ def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:
 
     Raises:
         OSError: It cannot be listened on.
-        ValueError: The name means nothing.
+        ValueError: The name is not in one of these forms.
 
     Source: libmilter/docs/smfi_setconn.html, smfi_opensocket.html.
     """
@@ -56,7 +56,7 @@ def open_socket(name: str, *, remove: bool, backlog: int) -> Listening:
 
 
 def _no_name(name: str) -> ValueError:
-    """Return an error that says what a name should have been; Postfix's own way of writing it means nothing to libmilter."""
+    """Return an error that shows libmilter's form of a name, which may be written as Postfix writes it."""
     try:
         return ValueError(f"{name!r}: expected libmilter's form; write {parse(name)}")
     except AddressError as error:
@@ -70,7 +70,7 @@ def _open_unix(path: str, remove: bool, backlog: int) -> Listening:
     try:
         if remove:
             remove_socket(path)
-        # As libmilter does: permissions are what the program's umask says.
+        # As libmilter does: permissions follow the program's umask.
         file = bind(listening, path)
         listening.listen(backlog)
     except BaseException as error:
@@ -85,7 +85,7 @@ def _open_inet(name: str, rest: str, family: socket.AddressFamily, backlog: int)
     port, at, host = rest.partition("@")
     flags = 0
     if host.startswith("[") and host.endswith("]"):
-        host, flags = host[1:-1], socket.AI_NUMERICHOST  # what is no address is not asked for as a name
+        host, flags = host[1:-1], socket.AI_NUMERICHOST  # brackets hold an address, so do not look it up as a name
     if at and not host:
         raise _no_name(name)
     try:

@@ -156,13 +156,13 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _POLICIES: Final = frozenset({CONTINUE, REJECT, TEMPFAIL, ACCEPT})
 
 
-# A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.  What
-# must be known all the same, see LogObserver.
+# A program's stderr is its own: our records go where it has configured logging, not to Python's handler of last resort.  For
+# those that must be seen in any case, see LogObserver.
 logging.getLogger("aiomilter").addHandler(logging.NullHandler())
 
 
 def _spare(logger: str) -> None:
-    """Keep DEBUG records from those who set the root logger to DEBUG for their own sake; who sets this logger gets them."""
+    """Keep DEBUG records out of the log of a program that sets the root logger to DEBUG; it can set this logger instead."""
     if logging.getLogger(logger).level == logging.NOTSET:
         logging.getLogger(logger).setLevel(logging.INFO)
 
@@ -172,7 +172,7 @@ _spare("aiomilter")
 
 
 class _Program:
-    """What a program has set so far, and what runs of it."""
+    """The settings of a program so far, and its services that run."""
 
     def __init__(self) -> None:
         self.callbacks = Callbacks()
@@ -181,10 +181,10 @@ class _Program:
         self.timeout: int | None = None
         self.registered = False
         self.listening: Listening | None = None
-        # Since the socket was last about to be opened: what is to run on it need not begin.
+        # Whether stop() was called since opensocket(): then main() returns at once.
         self.stopped = False
         self.services: list[ThreadedService] = []
-        # The handlers of signals that are to be back when it no longer runs.
+        # The signal handlers to restore when it no longer runs.
         self.handlers: dict[signal.Signals, Any] = {}
         self.inline: Callable[[], bool] = lambda: False
 
@@ -193,7 +193,7 @@ _program: Final = _Program()
 
 
 def set_flags(flags: int, /) -> None:
-    """Say which actions the filter takes (``ADDHDRS`` and so on); without effect on what is negotiated, as in pymilter."""
+    """Set the actions of the filter (``ADDHDRS`` and so on); as in pymilter, without effect on negotiation."""
     _program.callbacks.actions = number(flags)
 
 
@@ -206,52 +206,52 @@ def _set(name: str, callback: Callback | None) -> Callback | None:
 
 
 def set_connect_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with context, host name, family and address; return what was set before, as all of these do."""
+    """Set the callback with context, host name, family and address; return the one before, as all of these functions do."""
     return _set("connect", callback)
 
 
 def set_helo_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with context and name."""
+    """Set the callback with context and name."""
     return _set("helo", callback)
 
 
 def set_envfrom_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with context, sender and parameters, all bytes."""
+    """Set the callback with context, sender and parameters, all bytes."""
     return _set("envfrom", callback)
 
 
 def set_envrcpt_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with context, recipient and parameters, all bytes."""
+    """Set the callback with context, recipient and parameters, all bytes."""
     return _set("envrcpt", callback)
 
 
 def set_header_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with context, name, and the value as bytes."""
+    """Set the callback with context, name, and the value as bytes."""
     return _set("header", callback)
 
 
 def set_eoh_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with the context at the end of the header section."""
+    """Set the callback at the end of the header section."""
     return _set("eoh", callback)
 
 
 def set_body_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with context and a piece of the body."""
+    """Set the callback with context and a piece of the body."""
     return _set("body", callback)
 
 
 def set_eom_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with the context at the end of the message."""
+    """Set the callback at the end of the message."""
     return _set("eom", callback)
 
 
 def set_abort_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with the context when a message ends without a decision."""
+    """Set the callback for a message that ends without a decision."""
     return _set("abort", callback)
 
 
 def set_close_callback(callback: Callback | None, /) -> Callback | None:
-    """Set what is called with the context at the end of the connection."""
+    """Set the callback at the end of the connection."""
     return _set("close", callback)
 
 
@@ -265,7 +265,7 @@ def set_exception_policy(policy: int, /) -> None:
 def register(
     name: str, unknown: Callback | None = None, data: Callback | None = None, negotiate: Callback | None = None
 ) -> None:
-    """Name the filter and set the callbacks that have no function of their own."""
+    """Set the name of the filter, and the callbacks that have no function of their own."""
     text_of("register", 1, name)
     _set("unknown", unknown)
     _set("data", data)
@@ -275,7 +275,7 @@ def register(
 
 
 def setconn(name: str, /) -> None:
-    """Say where to listen: ``unix:PATH``, ``inet:PORT@HOST``, ``inet6:PORT@HOST``."""
+    """Set where to listen: ``unix:PATH``, ``inet:PORT@HOST``, ``inet6:PORT@HOST``."""
     text_of("setconn", 1, name)
     if not name:
         raise error("cannot set connection")
@@ -283,29 +283,29 @@ def setconn(name: str, /) -> None:
 
 
 def settimeout(seconds: int, /) -> None:
-    """Set how long an MTA may pause inside of a packet before its connection is closed; below 0 it may take any time."""
+    """Set how long an MTA may pause within a packet before its connection is closed; below 0 there is no limit."""
     _program.timeout = number(seconds)
 
 
 def setbacklog(connections: int, /) -> None:
-    """Set how many connections the system may keep waiting."""
+    """Set how many connections may wait in the listen backlog."""
     if number(connections) <= 0:
         raise error("cannot set backlog")
     _program.backlog = connections
 
 
 def setdbg(level: int, /) -> None:
-    """Do nothing: the logger ``aiomilter`` tells what happens."""
+    """Do nothing: see the logger ``aiomilter`` instead."""
     number(level)
 
 
 def getdiag() -> tuple[int, int]:
-    """Return how many contexts were made, and how many of them have ended."""
+    """Return how many connections have begun, and how many of them have ended."""
     return threads.counted()
 
 
 def getversion() -> tuple[int, int, int]:
-    """Return libmilter's version that this behaves as."""
+    """Return the version of libmilter that this module reproduces."""
     return _VERSION_TRIPLE
 
 
@@ -313,7 +313,7 @@ def opensocket(rmsock: bool, /) -> None:
     """Listen, so that MTAs can connect and wait for :func:`main`.
 
     Args:
-        rmsock: Whether a socket that is in the place of the new one is removed.
+        rmsock: Whether to remove a socket that is at the path of the new one.
 
     Raises:
         error: It cannot be listened on.
@@ -332,9 +332,9 @@ def opensocket(rmsock: bool, /) -> None:
 
 
 def main() -> None:
-    """Serve until :func:`stop`, SIGTERM, SIGHUP or SIGINT; the signals count in the main thread only.
+    """Serve until :func:`stop`, SIGTERM, SIGHUP or SIGINT; signals work in the main thread only.
 
-    Open SMTP sessions may end in their own time; a second signal ends them now.
+    Open SMTP sessions may go on to their end; a second signal ends them at once.
 
     Raises:
         error: There is no socket to listen on.
@@ -356,7 +356,7 @@ def main() -> None:
     _program.listening = None
     if _program.stopped:
         service.stop()
-    # Of the event loop that the program knows nothing of.
+    # The program does not know that there is an event loop.
     _spare("asyncio")
     before = _program.handlers = {}
 
@@ -378,17 +378,17 @@ def main() -> None:
 
 def _set_back(handlers: dict[signal.Signals, Any]) -> None:
     for which, handler in handlers.items():
-        # None: it was set by no Python code, and cannot be set again by any.
+        # None: it was not set by Python code, which cannot set it again, either.
         signal.signal(which, signal.SIG_DFL if handler is None else handler)
     handlers.clear()
 
 
-# A child of the program's runs no service that a signal could stop: it ends, unless the program has set a handler.
+# A child process has no service for a signal to stop, so a signal ends it, unless the program has set a handler.
 call_in_children(lambda: _set_back(_program.handlers))
 
 
 def set_inline(inline: Callable[[], bool]) -> None:
-    """Say how to find out that no callback may block, so that a connection needs no thread."""
+    """Set the function that returns whether no callback blocks, so that a connection needs no thread."""
     _program.inline = inline
 
 

@@ -28,4 +28,4 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "mime": "aiomilter.compat.modules.mime",
     }
 )
-"""What programs import, and the module that they get."""
+"""Names that programs import, and the module that each gives."""

@@ -1,4 +1,4 @@
-"""The objects that a factory makes, one for each connection: how libmilter's callbacks reach their methods."""
+"""The objects that a factory makes, one for each connection, and libmilter's callbacks that call their methods."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ def made(ctx: Context, make: Callable[[], Any]) -> Any:
 
 
 def close_callback(ctx: Context) -> Any:
-    """Call ``close``, and part object and context."""
+    """Call ``close``, and take the context from the object."""
     serving = ctx.getpriv()
     if not serving:
         return CONTINUE
@@ -98,7 +98,7 @@ METHODS: Final = Callbacks(
     abort=_abort,
     close=close_callback,
 )
-"""What calls the methods of an object that was made; none of these makes one."""
+"""Callbacks that call the method of an object, once there is one."""
 
 
 def callbacks_of(make: Callable[[], Any], name: str) -> Callbacks:
@@ -106,7 +106,7 @@ def callbacks_of(make: Callable[[], Any], name: str) -> Callbacks:
 
     Args:
         make: The factory.
-        name: Of the filter.
+        name: The name of the filter.
     """
     return replace(
         METHODS,

@@ -1,4 +1,4 @@
-"""HTML documents written as they are, and without their scripts: what ``mime`` shows HTML to."""
+"""Filters of HTML documents, which ``mime`` uses: one writes a document as it is, the other without its scripts."""
 
 from typing import ClassVar, Protocol
 
@@ -28,7 +28,7 @@ class SGMLFilter(SGMLParser):
         self.out = out
 
     def write(self, buf: str) -> None:
-        """Take more of the document, as a file would."""
+        """Parse more of the document."""
         self.feed(buf)
 
     def handle_data(self, data: str) -> None:
@@ -48,7 +48,7 @@ class SGMLFilter(SGMLParser):
         self.handle_special(data)
 
     def handle_special(self, data: str) -> None:
-        """Write what is neither text nor tag."""
+        """Write markup that is neither text nor a tag."""
         self.handle_data(self.rawtext)
 
     def handle_entityref(self, ref: str) -> None:
@@ -84,16 +84,16 @@ class HTMLScriptFilter(SGMLFilter):
         self.modified: bool = False
 
     def start_script(self, unused: list[tuple[str, str]]) -> None:
-        """Write nothing from here on."""
+        """Write nothing until the script ends."""
         self.ignoring += 1
         self.modified = True
 
     def end_script(self) -> None:
-        """Write a warning in the script's place, and what follows."""
+        """Write a warning in place of the script, then the text after it."""
         self.ignoring = 0
         self.handle_data(self.msg)
 
     def handle_data(self, data: str) -> None:
-        """Write what is in no script."""
+        """Write text outside scripts."""
         if not self.ignoring:
             self.out.write(data)

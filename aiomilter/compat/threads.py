@@ -1,7 +1,7 @@
-"""Threads: each classic connection has one of its own, which reads, calls back and writes, and needs no event loop for it.
+"""Threads: each classic connection has its own, which reads, calls the callbacks and writes, without the event loop.
 
-The loop accepts connections and runs what is ``async def``.  The thread owns the socket outright, as libmilter's does: a batch
-of packets costs two system calls, and no hand-over between threads.
+The loop accepts connections and runs callbacks that are ``async def``.  The thread owns the socket outright, as libmilter's
+does: a batch of packets costs two system calls, and no hand-over between threads.
 """
 
 import asyncio
@@ -15,9 +15,12 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final, Unpack, cast
 
+from aiomilter._connection.acknowledging import acknowledge, can_acknowledge
+from aiomilter._connection.answering import Answering
 from aiomilter._connection.driver import MORE, drive
-from aiomilter._connection.session import Answering, Session
-from aiomilter._connection.transport import QUICK_ACK, MilterProtocol
+from aiomilter._connection.reports import report_peer_error
+from aiomilter._connection.session import Session
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter.compat.answering import ClassicAnswering
 from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.handler import ClassicHandler
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 _READ_SIZE: Final = 65_536
-"""Larger ones make Python map memory for every read, and give it back: 40 % more time in the kernel."""
+"""Octets.  For larger reads Python maps memory each time, and unmaps it: 40 % more time in the kernel."""
 _GLANCE: Final = 0.001
 """Seconds between looks at threads that are about to end."""
 _HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = contextvars.ContextVar("connection")
@@ -46,7 +49,7 @@ _HERE: Final[contextvars.ContextVar["ThreadConnection | LoopConnection"]] = cont
 
 
 class _Counted:
-    """How many contexts were made in this process, and how many have ended."""
+    """How many connections this process has begun, and how many of them have ended."""
 
     made = 0
     ended = 0
@@ -58,14 +61,14 @@ def counted() -> tuple[int, int]:
 
 
 def stop_here() -> None:
-    """Close the connection whose callback this is called in, without an answer; nothing elsewhere."""
+    """Close the connection whose callback calls this, without an answer; do nothing elsewhere."""
     connection = _HERE.get(None)
     if connection is not None:
         connection.hush()
 
 
 def _forked() -> None:
-    """In a process that a callback has forked: leave the connection to the one that serves it."""
+    """Leave the connection to the parent, in a process that a callback has forked."""
     connection = _HERE.get(None)
     if connection is not None:
         connection.hush()
@@ -85,7 +88,7 @@ class LoopConnection(MilterProtocol):
         super().__init__(*args)
         self._read_timeout = read_timeout
         self._packet_timer: asyncio.TimerHandle | None = None
-        # When there came octets that left a packet unfinished.
+        # When octets last came and left a packet unfinished.
         self._octets_at = 0.0
         self._loop_thread = threading.get_ident()
         self.context.run(_HERE.set, self)
@@ -96,9 +99,9 @@ class LoopConnection(MilterProtocol):
         return await coroutine
 
     def flush(self) -> None:
-        """Write what the session has to say, in one write; soon, if a thread that a callback waits for asks for it."""
+        """Write the answers that wait, in one write; if another thread asks for it, soon."""
         if threading.get_ident() != self._loop_thread:
-            with contextlib.suppress(RuntimeError):  # nobody waits any more, and the loop is gone
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the connection
                 self._loop.call_soon_threadsafe(self.flush)
         elif self._out:
             octets = _taken(self._out)
@@ -112,7 +115,7 @@ class LoopConnection(MilterProtocol):
         self._mute = True
 
     def kept(self) -> None:
-        """Also have the rest of a packet that is kept unfinished come in time."""
+        """Also limit the time until the rest of an unfinished packet comes."""
         super().kept()
         if self._read_timeout is not None and self._session.wire.buffer.unfinished:
             self._octets_at = self._loop.time()
@@ -125,7 +128,7 @@ class LoopConnection(MilterProtocol):
     def _look_at_packet(self, read_timeout: float) -> None:
         """Close the connection if no octet of a packet that has begun has come for too long."""
         self._packet_timer = None
-        if self._running or not self._session.wire.buffer.unfinished:
+        if self.waiting or not self._session.wire.buffer.unfinished:
             return  # kept() is called when there is something to wait for again
         wait = self._octets_at + read_timeout - self._loop.time()
         if self._writable is not None:
@@ -133,7 +136,7 @@ class LoopConnection(MilterProtocol):
         if wait > _EARLY:
             self._watch_packet(wait, read_timeout)
         else:
-            self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
+            report_peer_error(self._session, PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
             self.stop()
 
     def _tell_end(self) -> None:
@@ -144,7 +147,7 @@ class LoopConnection(MilterProtocol):
 
 
 def _taken(out: list[bytes]) -> bytes:
-    """Take what is there to be written, while other threads may add to it."""
+    """Remove and return the octets to be written, while other threads may add to them."""
     count = len(out)
     octets = b"".join(out[:count])
     del out[:count]
@@ -152,23 +155,23 @@ def _taken(out: list[bytes]) -> bytes:
 
 
 class _Leaving:
-    """The threads of a server's connections that have said their last words, but may still be at work.
+    """The threads of a server's connections that have ended, but may still run.
 
-    What a program keeps in ``threading.local`` is freed then, and that may take its time, or need the event loop.
+    They free the values of ``threading.local`` at the end, which may take a while, or need the event loop.
     """
 
     def __init__(self) -> None:
         self._threads: set[threading.Thread] = set()
 
     def add(self, thread: threading.Thread) -> None:
-        """Take note of a thread, and forget those that have ended."""
+        """Add a thread, and remove those that have ended."""
         self._threads = {thread, *filter(threading.Thread.is_alive, self._threads)}
 
     async def ended(self, timeout: float) -> None:
         """Wait until none is left, at most for a time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while any(map(threading.Thread.is_alive, self._threads)):  # noqa: ASYNC110 - none says that it has ended
+                while any(map(threading.Thread.is_alive, self._threads)):  # noqa: ASYNC110 - no event says that a thread has ended
                     await asyncio.sleep(_GLANCE)
 
 
@@ -195,11 +198,11 @@ class ThreadConnection(MilterProtocol):
         self._slots = slots
         self._socket: socket.socket
         self._thread: threading.Thread
-        # What the system calls it, once it runs.
+        # Its identifier, once it runs.
         self._thread_ident = 0
-        # Held to take what is to be written until it is: packets keep their order, and their octets together.
+        # Held while octets are taken and written, so that packets keep their order, and none is torn.
         self._writing = threading.Lock()
-        # Nobody reads, or is to read, what would be written.
+        # Nothing more may be written: the MTA has left, or must get no answer.
         self._hushed = False
         self._working = False
         self._quick_ack = False
@@ -211,32 +214,32 @@ class ThreadConnection(MilterProtocol):
 
     @property
     def waiting(self) -> bool:
-        """Whether a callback is at work."""
+        """Whether a callback runs."""
         return self._working
 
     def take(self, sock: socket.socket) -> None:
-        """Take the socket over, and begin the thread."""
+        """Take over the socket, and start the thread."""
         self._socket = sock
         sock.setblocking(True)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._quick_ack = QUICK_ACK is not None
+            self._quick_ack = can_acknowledge(sock)
         self._thread = threading.Thread(target=self._serve, name=f"milter-connection-{self.number}", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError as failure:  # there are as many as the system allows
+        except RuntimeError as failure:  # the system allows no more
             what = f"closing a new connection: {failure}"
-            self._observer.tell(ResourceExhausted(self._session.where(), "threads", what))
+            self._observer.tell(ResourceExhausted(self.where(), "threads", what))
             sock.close()
             self._tell_end()
 
     def stop(self) -> None:
-        """End the connection soon: an ``async def`` callback is cancelled, one that blocks is waited for, but not for long."""
+        """End the connection soon: an ``async def`` callback is cancelled; one that blocks has ``cancel_timeout``."""
         self._session.over = True
         # Behind a callback that the thread has already asked the loop for.
         self._loop.call_soon(self._cancel_settling)
         if self._stop_timer is None:
-            # What the callback answers can still be written.
+            # The answer of the callback can still be written.
             self._shut(socket.SHUT_RD)
             self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self.give_up)
 
@@ -245,7 +248,7 @@ class ThreadConnection(MilterProtocol):
             self._settling.cancel()
 
     def give_up(self) -> None:
-        """Let nobody wait for the callback that does not end."""
+        """Stop waiting for a callback that does not end."""
         self._shut(socket.SHUT_RDWR)
         self._tell_end()
 
@@ -256,7 +259,7 @@ class ThreadConnection(MilterProtocol):
             self.stop()
 
     def kept(self) -> None:
-        """Do nothing: a thread reads no more than what it handles next."""
+        """Do nothing: a thread reads only what it handles next."""
 
     def _shut(self, how: int) -> None:
         """Wake the thread up if it reads or writes."""
@@ -299,35 +302,34 @@ class ThreadConnection(MilterProtocol):
             pass
         except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
             what = "aiomilter has a bug here; closing the connection"
-            self._observer.tell(InternalError(self._session.where(), what, failure))
+            self._observer.tell(InternalError(self.where(), what, failure))
         finally:
             self._socket.close()
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
                 self._loop.call_soon_threadsafe(self._has_left)
 
     def _read(self) -> bytes:
-        """Return what comes; nothing if that is all, or if no octet of a packet that has begun comes for too long."""
+        """Return the octets that come; none at the end, or if a packet that has begun gets no octet for too long."""
         try:
             if self._read_timeout is not None and self._session.wire.buffer.unfinished:
                 poll = select.poll()
                 poll.register(self._socket, select.POLLIN)
                 if not poll.poll(min(self._read_timeout, _FAR) * 1000):
-                    self._session.tell_peer_error(PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
+                    report_peer_error(self._session, PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
                     return b""
             return self._socket.recv(_READ_SIZE)
         except OSError:
             return b""
 
     def _acknowledge(self) -> None:
-        """As :class:`MilterProtocol`'s."""
-        with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK or 0, 1)
+        """Do as :class:`MilterProtocol` does."""
+        acknowledge(self._socket)
 
     def flush(self) -> None:
-        """Write what the session has to say, in one write.
+        """Write the answers that wait, in one write.
 
-        Another thread, of the program's or the loop's, reports progress: it waits for nobody, and what it cannot write leaves
-        with the next answer.
+        Another thread, of the program or of the loop, may report progress.  It does not wait; octets that it cannot write
+        leave with the next answer.
         """
         out = self._out
         if self._hushed:
@@ -352,12 +354,12 @@ class ThreadConnection(MilterProtocol):
                 poll = select.poll()
                 poll.register(self._socket, select.POLLOUT)
                 if not poll.poll(self._options.write_timeout * 1000):
-                    what = f"the MTA took nothing for {self._options.write_timeout:g} s; closing"
-                    self._session.tell_peer_error(PeerErrorKind.WRITE_TIMEOUT, what)
+                    what = f"the MTA read nothing for {self._options.write_timeout:g} s; closing"
+                    report_peer_error(self._session, PeerErrorKind.WRITE_TIMEOUT, what)
                     raise
 
     async def turn(self) -> None:
-        """Write what the session has to say; other connections have threads of their own."""
+        """Write the answers that wait; other connections have threads of their own."""
         self.flush()
 
     def close(self) -> None:
@@ -368,9 +370,9 @@ class ThreadConnection(MilterProtocol):
         self._hushed = self._session.over = True
 
     async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a callback that is a coroutine on the event loop; this thread waits, and gives its slot away meanwhile.
+        """Run a callback that is a coroutine on the event loop; this thread waits, and another one may use its slot.
 
-        Context variables are those of the thread, and what the callback has set is set here afterwards.
+        The callback gets the context variables of the thread, and the thread those that the callback has set.
         """
         context = contextvars.copy_context()
         done: Future[Any] = Future()
@@ -393,7 +395,7 @@ class ThreadConnection(MilterProtocol):
         task = self._settling = self._loop.create_task(self._caught(coroutine), context=context)
         seconds, late = self._options.callback_timeout, False
         if self._options.callback_timeouts:
-            stage = STAGE_OF.get(self._session.where().callback)
+            stage = STAGE_OF.get(self.where().callback)
             seconds = seconds if stage is None else self._options.callback_timeouts.get(stage, seconds)
 
         def expire() -> None:
@@ -403,7 +405,7 @@ class ThreadConnection(MilterProtocol):
         def ended(task: "asyncio.Task[Any]") -> None:
             self._settling = None
             timer.cancel()
-            coroutine.close()  # it has not begun if it was cancelled at once
+            coroutine.close()  # if it was cancelled at once, it has not begun
             if task.cancelled() and late:
                 what = f"the callback did not end within {seconds:g} s (callback_timeout)"
                 done.set_exception(TimeoutError(what))
@@ -418,7 +420,7 @@ class ThreadConnection(MilterProtocol):
         task.add_done_callback(ended)
 
     async def _caught(self, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-        """Return a callback's answer, or what would end the event loop if a task raised it."""
+        """Return a callback's answer, or an exception that would end the event loop if a task raised it."""
         session = cast(ClassicAnswering, self._session.answering)
         answer: Any = None
         ending: BaseException | None = None
@@ -438,13 +440,13 @@ def _unfinished(seconds: float) -> str:
 
 
 WRITE_TIMEOUT: Final = 60.0
-"""Seconds an MTA may take nothing; libmilter's timeout if that is shorter."""
+"""Seconds for which an MTA may read nothing; libmilter's timeout if that is shorter."""
 _FAR: Final = 1_000_000.0
-"""Seconds that poll() and any event loop can wait."""
+"""Seconds, at most, that poll() and any event loop can wait."""
 _EARLY: Final = 0.001
-"""So many seconds before its time a timer may fire: uvloop counts milliseconds."""
+"""Seconds by which a timer may fire early: uvloop counts milliseconds."""
 _LIMITS: Final = {"max_headers": 1_000_000, "max_headers_size": 1 << 30, "max_recipients": 1_000_000}
-"""libmilter has none of these limits, the MTA has; of what they count nothing is kept."""
+"""libmilter has none of these limits; the MTA has, and nothing that they count is kept in memory."""
 
 
 def classic_server(
@@ -458,13 +460,14 @@ def classic_server(
     """Return a server of classic filters.
 
     Args:
-        callbacks: What it calls.
+        callbacks: The callbacks of the filter.
         sockets: As for :func:`aiomilter.serve`.
-        inline: Says, for each connection, whether no callback may block, so that it needs no thread.
-        threads: Callbacks at work at once; None for as many as there are connections.
-        read_timeout: Seconds until another octet of a packet that has begun has to come, >= 0; None for as long as
-            ``idle_timeout`` says.
-        options: As for :func:`aiomilter.serve`.  Without an observer, what the system lacks is said on stderr if no log has it.
+        inline: Returns, for each connection, whether none of its callbacks blocks, so that it needs no thread.
+        threads: The most callbacks that run at once; None for as many as there are connections.
+        read_timeout: Seconds within which the next octet of a packet that has begun has to come, >= 0; None for
+            ``idle_timeout``.
+        options: As for :func:`aiomilter.serve`.  Without an observer, a lack of threads or descriptors is printed on stderr
+            if no log handler reports it.
     """
     given: dict[str, Any] = {**_LIMITS, **options}
     if given.get("observer") is None:

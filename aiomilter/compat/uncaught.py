@@ -1,4 +1,4 @@
-"""What Python does where nothing catches an exception: it prints a traceback, and ends the process with a status."""
+"""Uncaught exceptions, as Python treats them: a traceback on stderr, and the end of the process with a status."""
 
 import atexit
 import gc
@@ -15,12 +15,12 @@ __all__ = ["end_child", "show", "status_of"]
 
 
 def end_child(failure: BaseException | None = None) -> NoReturn:
-    """End this process, which a callback has forked, as Python ends a program, but say nothing to the MTA.
+    """End this process, which a callback has forked, as Python ends a program, but send nothing to the MTA.
 
-    In pymilter ``sys.exit()`` does so; one that returns from its callback goes on as a second reader of the MTA's.
+    In pymilter ``sys.exit()`` does so; a process that returns from its callback goes on as a second reader of the connection.
 
     Args:
-        failure: What has left the callback.
+        failure: The exception that has left the callback, if one has.
     """
     status = 0
     try:
@@ -44,23 +44,23 @@ def status_of(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code
-    with suppress(AttributeError, OSError, ValueError):  # there is none, it is full, or closed
+    with suppress(AttributeError, OSError, ValueError):  # stderr is missing, full or closed
         sys.stderr.write(f"{code}\n")
     return 1
 
 
 def show(failure: BaseException) -> None:
-    """Print what left a callback on stderr, as Python does, without the frames that are not the program's."""
+    """Print an exception that left a callback on stderr, as Python does, without the frames that are not the program's."""
     traceback = failure.__traceback__
-    # The first frame is the one that has called; of the others the last one stays, whose ever it is.
+    # The first frame is ours, which has called the callback; the last one is always shown.
     traceback = traceback and traceback.tb_next
     while traceback is not None and traceback.tb_next is not None and _ours(traceback):
         traceback = traceback.tb_next
-    # Python prints the traceback that an exception holds, whatever it is given.
+    # Python prints the traceback that the exception holds, not the one that it is given.
     sys.excepthook(type(failure), failure.with_traceback(traceback), traceback)
 
 
 def _ours(traceback: TracebackType) -> bool:
-    # A callback on the event loop is waited for by a future of a thread's.  What a program imports has the name it is known by.
+    # A thread waits by a future for a callback on the event loop.  Modules that a program imports have pymilter's names.
     name = str(traceback.tb_frame.f_globals.get("__name__"))
     return name in MODULES or name.startswith(("aiomilter.", "concurrent.futures."))

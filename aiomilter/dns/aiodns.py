@@ -1,8 +1,7 @@
-"""The resolver on aiodns (c-ares): an extra that takes less CPU per question than the resolver that comes with aiomilter.
+"""The resolver on aiodns (c-ares): an extra that takes less CPU per question than the built-in resolver.
 
-c-ares hands out the records that it has found, and hides the rest of a message: RCODE, flags, the SOA of a zone.  So only
-its records are taken.  That there are none, and any trouble but silence, is asked again by our own resolver, which sees
-the whole answer.
+c-ares returns the records that it has found, and hides the rest of a message: RCODE, flags, the SOA of a zone.  So only its
+records are used.  If it reports none, or an error other than silence, our own resolver asks again and sees the whole answer.
 """
 
 import asyncio
@@ -62,7 +61,7 @@ class AiodnsResolver:
         nameservers: Address and port of each server, asked in this order; None takes those of the system's resolv.conf.
         timeout: Seconds until a question must be answered, waiting for its turn included.
         attempt_timeout: Seconds one server has for the first attempt; half a second at most, c-ares adapts it.
-        max_queries: Questions in flight at most; further ones wait for their turn.
+        max_queries: Questions in progress at most; others wait for their turn.
     Raises:
         ResolverFailure: The system's resolv.conf cannot be read or names no server.
     """
@@ -104,13 +103,13 @@ class AiodnsResolver:
             raise ResolverTimeout(f"no answer to {asked!r} {rdtype} in {self._timeout:g} s") from error
 
     async def close(self) -> None:
-        """Close the sockets; whoever waits for an answer gets ResolverTimeout."""
+        """Close the sockets; waiting lookups raise ResolverTimeout."""
         self._channel = None
         for channel in tuple(self._users):
             await channel.close()
 
     async def _records(self, name: str, rdtype: RdType) -> Answer | None:
-        """Return the records that c-ares finds; None for none, and for trouble that our own resolver may be spared."""
+        """Return the records that c-ares finds; None for none, and for errors after which our own resolver asks."""
         try:
             found = await self._ask(name, rdtype)
         except aiodns.error.DNSError as error:

@@ -1,4 +1,4 @@
-"""What a DNS question is answered with, in plain Python values, and who may answer it."""
+"""The answer to a DNS question, in plain Python values, and the interface of resolvers."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -80,7 +80,7 @@ class Answer:
 
 
 class Resolver(Protocol):
-    """Answers DNS questions without blocking the event loop: what every toolkit of aiomilter takes."""
+    """Answers DNS questions without blocking the event loop; every toolkit of aiomilter takes one."""
 
     async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
         """Answer one question.
@@ -92,9 +92,9 @@ class Resolver(Protocol):
             name: The name to ask for, with or without trailing dot, in any letter case; U-labels are converted.
             rdtype: The record type to ask for.
         Returns:
-            The answer; false when the name has no such records, with ``exists`` telling the two cases apart.
+            The answer; false when the name has no such records, and ``exists`` distinguishes the two cases.
         Raises:
             ResolverTimeout: No server answered in time.
-            ResolverFailure: The servers answered that they failed or refused, or in a way nobody can understand.
+            ResolverFailure: The servers reported a failure, refused, or sent malformed answers.
         """
         ...

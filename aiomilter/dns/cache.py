@@ -1,4 +1,4 @@
-"""One cache for all sessions: what one of them learns, a thousand know; what fifty ask at once is asked once."""
+"""One cache for all sessions: each question is asked once, however many sessions ask it."""
 
 import asyncio
 import time
@@ -25,12 +25,12 @@ _MAX_MESSAGE = 500
 
 @dataclass(slots=True)
 class Counters:
-    """What a :class:`CachingResolver` has done so far; read it, or take differences, at any time.
+    """Counters of a :class:`CachingResolver`; read them, or take differences, at any time.
 
     Args:
         hits: Answered from memory, remembered failures included.
         misses: Asked of the resolver below.
-        joined: Answered by a query that another session had under way.
+        joined: Answered by a query that another session had in progress.
         timeouts: Queries that ended in ResolverTimeout.
         failures: Queries that ended in ResolverFailure.
         stale: Answered with an expired answer because the servers failed.
@@ -73,7 +73,7 @@ class _Entry:
 
 @dataclass(eq=False, slots=True)
 class _Flight:
-    """One query under way and the sessions that wait for it."""
+    """One query in progress, and the sessions that wait for it."""
 
     task: asyncio.Task[_Outcome]
     waiters: set[asyncio.Future[_Outcome]] = field(default_factory=set)
@@ -82,12 +82,12 @@ class _Flight:
 class CachingResolver:
     """Remembers what another resolver answers, and asks it each question once at a time.
 
-    Questions asked while the same question is under way wait for that query: one session's cancellation does not
-    touch the others, and the query is cancelled when nobody waits for it any more.  An answer from memory does not
-    suspend the caller.  To be used from one event loop.
+    A question that is already in progress is not asked again: its caller waits for that query.  Cancelling one caller does not
+    affect the others; the query is cancelled when no caller waits for it any more.  An answer from memory does not suspend the
+    caller.  Use it from one event loop only.
 
     Args:
-        resolver: Who is asked; its own deadline bounds every query.
+        resolver: The resolver that is asked; its own deadline bounds every query.
         min_ttl: Seconds an answer is kept at least, >= 0.
         max_ttl: Seconds an answer with records is kept at most.
         max_negative_ttl: Seconds "no such name" and "no data" are kept at most; the zone's SOA bounds it too.
@@ -95,7 +95,7 @@ class CachingResolver:
         stale_ttl: Seconds an expired answer may still be served while its servers fail; 0 never serves one.
         max_entries: Entries kept at most, > 0; the least recently used goes first.
         max_size: Octets kept at most, estimated.
-        clock: Where the seconds come from.
+        clock: Returns the time in seconds.
 
     Source: RFC 2308 sections 5 and 7; RFC 8767 section 4.
     """
@@ -126,7 +126,7 @@ class CachingResolver:
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._size = 0
         self._flights: dict[_Key, _Flight] = {}
-        # Those that nobody waits for any more too, until they have ended.
+        # Also those that no caller waits for any more, until they have ended.
         self._tasks: set[asyncio.Task[_Outcome]] = set()
 
     def __len__(self) -> int:
@@ -163,12 +163,12 @@ class CachingResolver:
         return self._given(outcome, self._entries.get(key))
 
     def clear(self) -> None:
-        """Forget everything; queries under way go on."""
+        """Forget everything; queries in progress continue."""
         self._entries.clear()
         self._size = 0
 
     async def close(self) -> None:
-        """Cancel the queries under way (whoever waits for one gets ResolverFailure), and close the resolver below."""
+        """Cancel the queries in progress (lookups that wait for one raise ResolverFailure), and close the resolver below."""
         for flight in self._flights.values():
             flight.task.cancel()
         if self._tasks:

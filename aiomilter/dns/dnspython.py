@@ -1,4 +1,4 @@
-"""The resolver that comes with aiomilter: asks recursive nameservers, and needs no compiler and no other library.
+"""The built-in resolver: asks recursive name servers, and needs no compiler and no other library.
 
 ``backend="dnspython"`` is its name for those who choose a backend.
 """
@@ -28,7 +28,7 @@ _ANSWERS: Final = (Answer, Alias)
 
 
 class DnspythonResolver:
-    """Asks nameservers over UDP, and over TCP what does not fit; remembers nothing of what they answer.
+    """Asks name servers over UDP, and over TCP if the answer does not fit; has no cache.
 
     Each question has a socket, and so a port, of its own; datagrams with a wrong source, id or question are ignored.
 
@@ -40,7 +40,7 @@ class DnspythonResolver:
         nameservers: Address and port of each server, asked in this order; None takes those of the system's resolv.conf.
         timeout: Seconds until a question must be answered, waiting for its turn included.
         attempt_timeout: Seconds one server has for one attempt.
-        max_queries: Questions in flight at most; further ones wait for their turn.  Each holds one socket.
+        max_queries: Questions in progress at most; others wait for their turn.  Each holds one socket.
     Raises:
         ResolverFailure: The system's resolv.conf cannot be read or names no server.
 
@@ -101,7 +101,7 @@ class DnspythonResolver:
         return found if found.name == asked else replace(found, name=asked)
 
     async def _ask(self, asked: str, question: Question) -> Answer | Alias:
-        """Ask the servers in turn, and again those that were silent, until one has an answer."""
+        """Ask the servers in turn, silent ones again after the others, until one has an answer."""
         problems: list[str] = []
         servers = list(self._servers)
         first = True
@@ -120,7 +120,7 @@ class DnspythonResolver:
         raise _failure(asked, question.rdtype, problems)
 
     async def _ask_server(self, server: "_Asked", question: Question, first: bool) -> Reading | None:
-        """Ask one server, without EDNS where that may be in the way; None for silence."""
+        """Ask one server, without EDNS if that may be the cause of its failure; None for silence."""
         loop = asyncio.get_running_loop()
         takes_edns = server.takes_edns(loop.time())
         edns = takes_edns and first
@@ -171,7 +171,7 @@ class DnspythonResolver:
 
 
 class _Asked:
-    """A nameserver, and what is known of it."""
+    """A name server, and what is known about it."""
 
     def __init__(self, address: Server) -> None:
         self.address = address
@@ -180,11 +180,11 @@ class _Asked:
         self._plain_until = 0.0
 
     def takes_edns(self, now: float) -> bool:
-        """Tell whether it is worth trying."""
+        """Return whether to ask this server with EDNS."""
         return now >= self._plain_until
 
     def refused_edns(self, now: float) -> None:
-        """Take note that a question was answered without EDNS only."""
+        """Record that a question was answered without EDNS only."""
         self.lost = 0
         self._plain_until = now + _PLAIN_FOR
 

@@ -10,7 +10,7 @@ __all__ = ["Server", "ask_tcp", "ask_udp"]
 Server = tuple[str, int]
 """Address and port."""
 
-# Datagrams with a wrong id or question: who sends more than this is guessing, and we ask over TCP.
+# Datagrams with a wrong id or question: more than this means that ids are being guessed, and we ask over TCP.
 _MAX_STRAY: Final = 16
 
 
@@ -22,9 +22,10 @@ async def ask_udp(server: Server, query: bytes, timeout: float) -> bytes | None:
         query: The message.
         timeout: Seconds to wait.
     Returns:
-        The answer; b"" when somebody guesses ids, so that the question is better asked over TCP; None after silence.
+        The answer; b"" when the ids of answers are being guessed, so that the question is better asked over TCP; None after
+        silence.
     Raises:
-        OSError: The server's machine says that nobody listens there, or the network is down.
+        OSError: The server's port is closed, or the network is down.
 
     Source: RFC 5452 sections 4 and 9.
     """
@@ -79,7 +80,7 @@ class _Exchange(asyncio.DatagramProtocol):
         # uvloop's is a DatagramTransport in all but name.
         self._transport = cast(asyncio.DatagramTransport, transport)
         if self.answer.done():
-            # Whoever asked was cancelled before there was a socket to close.
+            # The caller was cancelled before there was a socket to close.
             self._transport.close()
             return
         self._transport.sendto(self._query)

@@ -1,4 +1,4 @@
-"""DNS messages: the octets of a question, and what the octets of an answer say to it.
+"""DNS messages: encodes a question, and decodes the answer to it.
 
 No socket, no clock.  A message comes from strangers, so reading one is bounded and linear: a name at an offset is read
 once, a pointer leads back, and labels, records and character-strings are counted.
@@ -113,7 +113,7 @@ class Question(NamedTuple):
 
 
 class Alias(NamedTuple):
-    """An answer that says what the name is an alias of, and nothing of that name.
+    """An answer that has only the alias of a name, and no records of its target.
 
     Args:
         question: The question to go on with.
@@ -165,7 +165,7 @@ class Fault(Enum):
 
 
 class Useless(NamedTuple):
-    """A message that answers nothing.
+    """A message without a usable answer.
 
     Args:
         fault: Why, as far as it decides what to do now.
@@ -180,7 +180,7 @@ Reading: TypeAlias = Answer | Alias | Refusal | Useless
 
 
 def belongs(octets: bytes, query: bytes) -> bool:
-    """Tell whether octets are an answer to a query: its id, and its question in any letter case.
+    """Return whether octets are an answer to a query: its id, and its question in any letter case.
 
     An answer that refuses may leave the question out, or be a header that has the counts of the query.
     """
@@ -197,9 +197,9 @@ def belongs(octets: bytes, query: bytes) -> bool:
 
 
 def read_answer(octets: bytes, question: Question) -> Reading:
-    """Return what a message says to a question that it belongs to (see :func:`belongs`).
+    """Return the answer in a message that belongs to a question (see :func:`belongs`).
 
-    That there are no records is believed of a whole message that can be understood and holds nothing else, and that is
+    The absence of records is believed only of a complete, well-formed message that holds nothing else, and if it is
     vouched for: by the SOA record of a zone that the name is in, or by a server with authority or recursion.
 
     Source: RFC 1035 section 4.1; RFC 2181 section 8; RFC 2308 sections 2 and 5; RFC 6604; RFC 6891 section 6.1.
@@ -392,7 +392,7 @@ class _Reader:
         return Answer(question.name, question.rdtype)
 
     def _doubt(self, name: str, passed: set[str], answers: list[_RR], others: list[_RR]) -> str:
-        """Return what speaks against the absence of records that a message seems to say; "" for nothing."""
+        """Return why a message without records is not proof of their absence; "" if it is."""
         wanted = _TYPES[self._question.rdtype]
         for record in answers:
             # A DNAME comes with the CNAME that it stands for, RRSIG with anything.
@@ -405,7 +405,7 @@ class _Reader:
         return ""
 
     def _soa_ttl(self, name: str, authority: list[_RR]) -> int | None:
-        """Return how long the zone that a name is in lets its absence be kept, in seconds; None without its SOA.
+        """Return how many seconds the absence of a name may be kept, by the SOA of its zone; None without one.
 
         Source: RFC 2308 sections 3 and 5.
         """

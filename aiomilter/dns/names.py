@@ -1,4 +1,4 @@
-"""Domain names and addresses as DNS wants them: normal form, limits, reverse names, escapes."""
+"""Domain names and addresses in the form that DNS uses: normal form, limits, reverse names, escapes."""
 
 import re
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ def question_name(name: str) -> str | None:
 
 
 def display_name(labels: Iterable[bytes]) -> str:
-    """Return labels from a DNS message as text that can carry nothing but a name.
+    """Return labels from a DNS message as printable text.
 
     Anything that is not a visible ASCII character, and a dot or backslash inside a label, becomes ``\\DDD``.
 
@@ -76,7 +76,7 @@ def client_address(ip: IPAddress | str) -> IPAddress:
 
 
 def reverse_name(ip: IPAddress, suffix: str = "") -> str:
-    """Return the name under which DNS keeps what it knows of an address.
+    """Return the name under which DNS keeps the records of an address.
 
     Args:
         ip: The address; a mapped one counts as IPv4.

@@ -18,7 +18,7 @@ _MAX_SIZE: Final = 64 * 1024
 _LINE: Final = re.compile(r"nameserver[ \t]+([^ \t]+)")
 _IPV4: Final = re.compile(r"[0-9A-Fa-fXx.]+")
 _SCOPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-# Lines that somebody means to name a server, whether or not the C library sees it.
+# Lines that are meant to name a server, whether or not the C library reads them as such.
 _MEANT: Final = re.compile(r"\s*name-?server", re.IGNORECASE)
 
 
@@ -26,7 +26,7 @@ def system_servers() -> list[tuple[str, int]]:
     """Return address and port of the nameservers that ``/etc/resolv.conf`` names, in its order.
 
     Lines that name no server are passed over, as the C library does; one RuntimeWarning names them.  The C library asks
-    127.0.0.1 where the file names no server or is missing; here that is a failure, which says so at the start.
+    127.0.0.1 if the file names no server or is missing; here that is a failure, reported at the start.
     Its other settings (``search``, ``options``) are not used: names are asked as they are, and how long and how often is
     the caller's.
 
@@ -78,7 +78,7 @@ def read_nameservers(text: str) -> tuple[list[str], list[tuple[int, str]]]:
 
 
 def _address(text: str) -> str | None:
-    """Return an address as the rest of the package takes it; None for what is none.
+    """Return an address as the rest of the package takes it; None if it is not one.
 
     IPv4 may have any form that inet_aton takes.  The scope of an IPv6 address counts where it is link-local.
     """

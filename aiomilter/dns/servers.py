@@ -1,4 +1,4 @@
-"""From a server's address to a resolver that is ready to use."""
+"""Makes resolvers that are ready to use."""
 
 import re
 from ipaddress import ip_address
@@ -26,7 +26,7 @@ def system_resolver(
     Args:
         timeout: Seconds until a question must be answered.
         attempt_timeout: Seconds one server has for one attempt.
-        max_queries: Questions in flight at most; further ones wait for their turn within their time.
+        max_queries: Questions in progress at most; others wait for their turn within their time.
         backend: Who asks; ``"aiodns"`` needs the extra of that name and takes less CPU for answers with records.
     Raises:
         ResolverFailure: resolv.conf cannot be read or names no server.
@@ -49,7 +49,7 @@ def resolver(
         servers: ``"127.0.0.1"``, ``"127.0.0.1:5353"``, ``"::1"``, ``"[::1]:5353"``; at least one.
         timeout: Seconds until a question must be answered.
         attempt_timeout: Seconds one server has for one attempt.
-        max_queries: Questions in flight at most; further ones wait for their turn within their time.
+        max_queries: Questions in progress at most; others wait for their turn within their time.
         backend: Who asks; ``"aiodns"`` needs the extra of that name and takes less CPU for answers with records.
     Raises:
         AddressError: A text is not the address of a server, or there is none.
@@ -63,7 +63,7 @@ def resolver(
 def _backend(
     servers: list[tuple[str, int]] | None, timeout: float, attempt_timeout: float, max_queries: int, backend: Backend
 ) -> Resolver:
-    # Imported here: who brings another Resolver pays for neither.
+    # Imported here: users of another Resolver import neither.
     if backend == "aiodns":
         from aiomilter.dns.aiodns import AiodnsResolver
 

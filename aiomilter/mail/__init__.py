@@ -1,4 +1,7 @@
-"""Mail as the RFCs write it: envelope paths and parameters, domains, header text; and senders rewritten for forwarding.
+"""Mail as the RFCs write it; for any program, without milters.
 
-``srs`` rewrites addresses, ``socketmap`` answers an MTA that asks for them.  Knows nothing of milters.
+:mod:`~aiomilter.mail.envelope` reads paths and ESMTP parameters, :mod:`~aiomilter.mail.domain` normalizes domains,
+:mod:`~aiomilter.mail.headers` is a header section octet for octet, and :mod:`~aiomilter.mail.encoded_words` decodes header
+values, with the charsets of :mod:`~aiomilter.mail.charsets`.  :mod:`~aiomilter.mail.srs` rewrites senders for forwarding, and
+:mod:`~aiomilter.mail.socketmap` answers an MTA that asks for them.
 """

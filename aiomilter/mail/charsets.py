@@ -1,7 +1,7 @@
-"""Names of charsets as mail has them, without a trace of each that is none.
+"""Names of charsets as mail has them, without keeping the unknown ones in memory.
 
-Python keeps every name that it was ever asked for, known or not, in whichever spelling, for the life of the process.  So it
-is only asked for names that it is known to have, in one spelling.
+Python keeps every name that it was ever asked for, known or not, in every spelling, for the life of the process.  So it is
+asked only for names that it is known to have, in one spelling.
 """
 
 import encodings
@@ -22,7 +22,7 @@ _MAX_NAME: Final = 64
 
 
 def codec_of(charset: str) -> str | None:
-    """Return Python's one name for a charset, whatever its spelling; None for what is none."""
+    """Return Python's one name for a charset, whatever its spelling; None for an unknown one."""
     if len(charset) > _MAX_NAME or not charset.isascii():
         return None
     name = encodings.normalize_encoding(charset).lower()
@@ -31,7 +31,7 @@ def codec_of(charset: str) -> str | None:
 
 @cache
 def _codecs() -> dict[str, str]:
-    """Return the names that Python has for its codecs, as it writes them; each with that of the module."""
+    """Return the names of Python's codecs, as Python writes them, with their modules."""
     modules = {module.name for module in pkgutil.iter_modules(encodings.__path__)}
     known = {name: name for name in modules} | aliases
     return {name: codec for name, codec in known.items() if codec in modules and codec not in _NO_CHARSETS}

@@ -1,4 +1,4 @@
-"""Domain names of mail addresses in the one form that can be compared and looked up.
+"""Domain names of mail addresses in the normal form, for comparing and lookups.
 
 Source: RFC 5890 section 2.3.2.1; RFC 5891 section 4.
 """

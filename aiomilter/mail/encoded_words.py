@@ -1,4 +1,4 @@
-"""Header values as a reader sees them: unfolded, encoded words decoded.
+"""Header values as a mail program displays them: unfolded, encoded words decoded.
 
 Reads leniently, as mail programs do: an encoded word may be long, hold blanks, or touch its neighbours.  Time is linear in the
 length of the value, whatever it holds.
@@ -41,7 +41,7 @@ def header_text(value: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Return a text with its encoded words decoded; blanks between two of them do not count."""
+    """Return a text with its encoded words decoded; blanks between two of them are dropped."""
     parts: list[str] = []
     # Words in a row of one charset are decoded as one: senders cut characters in two.
     run, codec, last = bytearray(), "", 0
@@ -62,7 +62,7 @@ def _decoded(text: str) -> str:
 
 
 def _words(text: str) -> Iterator[tuple[int, int, str, bytes]]:
-    """Yield of each encoded word that can be read: where it begins and ends, its codec, its octets."""
+    """Yield start, end, codec and octets of each valid encoded word."""
     position = 0
     while (beginning := _BEGINNING.search(text, position)) is not None:
         end = text.find("?=", beginning.end())

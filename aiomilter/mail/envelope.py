@@ -41,7 +41,7 @@ def bare_address(path: str) -> str:
 
 
 def local_part(path: str) -> str:
-    """Return what stands before the "@" of a path, without the quotes it may be written with; "" for the null path.
+    """Return the local-part of a path, without quotes; "" for the null path.
 
     ``"a b"@example.org`` and ``"alice"@example.org`` have the local-parts ``a b`` and ``alice``.  Letter case stays as sent.
 
@@ -53,7 +53,7 @@ def local_part(path: str) -> str:
 
 
 def domain(path: str) -> str:
-    """Return the domain of a path in the form to compare: lower case, A-labels, no trailing dot; "" where there is none.
+    """Return the domain of a path for comparing: lower case, A-labels, no trailing dot; "" if it has none.
 
     An address literal stays as it is, in lower case; so does a name that has no A-labels.
 
@@ -72,7 +72,7 @@ def _split(address: str) -> tuple[str, str]:
 
 
 def keywords(params: Iterable[str]) -> dict[str, str]:
-    """Return ESMTP parameters by keyword, in upper case; "" where a keyword has no value; the last of equals wins.
+    """Return ESMTP parameters by keyword, in upper case; "" for a keyword without value; the last of equal ones counts.
 
     The values of ``AUTH``, ``ENVID`` and ``ORCPT`` are xtext and come decoded.
 
@@ -87,7 +87,7 @@ def keywords(params: Iterable[str]) -> dict[str, str]:
 
 
 def xtext_decode(text: str) -> str:
-    """Return ``text`` with each ``+HH`` replaced by its octet; what is no xtext stays as it is.
+    """Return ``text`` with each ``+HH`` replaced by its octet; text that is not xtext stays as it is.
 
     Octets are read as UTF-8 with surrogateescape, so that any of them survives.
 

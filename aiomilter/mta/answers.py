@@ -11,7 +11,6 @@ from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.mta.content import Style
 from aiomilter.mta.results import Answer, EndOfMessageResult
 from aiomilter.wire.constants import Action, Protocol, ReplyCode, Stage
-from aiomilter.wire.events import NegotiateAnswer
 from aiomilter.wire.modifications import (
     AddHeader,
     AddRecipient,
@@ -23,6 +22,7 @@ from aiomilter.wire.modifications import (
     Quarantine,
     ReplaceBody,
 )
+from aiomilter.wire.negotiation import NegotiateAnswer
 from aiomilter.wire.replies import Reply, Verdict
 from aiomilter.wire.state import ANSWERS
 

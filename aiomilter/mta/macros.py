@@ -11,8 +11,8 @@ from typing import Final
 
 from aiomilter.mta.content import Style
 from aiomilter.wire.constants import Command, Stage
-from aiomilter.wire.events import Macros
 from aiomilter.wire.framing import packet
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.negotiation import canonical_macro
 from aiomilter.wire.text import pack_strings
 

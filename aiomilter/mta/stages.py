@@ -33,8 +33,8 @@ from aiomilter.wire.constants import (
     ReplyCode,
     Stage,
 )
-from aiomilter.wire.events import Family, Mail, Negotiate, NegotiateAnswer, Rcpt
-from aiomilter.wire.negotiation import check_answer
+from aiomilter.wire.events import Family, Mail, Negotiate, Rcpt
+from aiomilter.wire.negotiation import NegotiateAnswer, check_answer
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, PASSING, SKIP, Reply
 from aiomilter.wire.state import ends_message
 from aiomilter.wire.text import pack_strings

@@ -1,8 +1,9 @@
-"""What a server tells about itself while it works.
+"""Events of a server, for logs and metrics.
 
-:mod:`~aiomilter.observe.events` has the events, :mod:`~aiomilter.observe.observer` the base class of those who hear them,
-:mod:`~aiomilter.observe.log` the observer that writes log records; :mod:`~aiomilter.observe.guard` keeps one that raises from
-disturbing the mail.
+In reading order: :mod:`~aiomilter.observe.observer` has the base class of observers,
+:mod:`~aiomilter.observe.events` the events, :mod:`~aiomilter.observe.log` the observer that writes log records, with
+``seldom`` against floods and ``last_resort`` for records that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer
+that raises from disturbing the mail.  See ``aiomilter help metrics`` and ``aiomilter help log``.
 """
 
 from aiomilter.observe.events import (

@@ -263,7 +263,7 @@ class LoopStalled:
 
 
 class Limit(StrEnum):
-    """What there may be only so much of."""
+    """What was limited; those called ``_SIZE`` in octets, the others in number."""
 
     CONNECTIONS = "connections"
     CONNECTIONS_PER_PEER = "connections_per_peer"
@@ -274,8 +274,12 @@ class Limit(StrEnum):
     HANDSHAKES = "handshakes"
     HANDSHAKES_PER_PEER = "handshakes_per_peer"
     RECIPIENTS = "recipients"
+    RECIPIENTS_SIZE = "recipients_size"
     HEADERS = "headers"
+    HEADERS_SIZE = "headers_size"
     EDITS = "edits"
+    EDITS_SIZE = "edits_size"
+    NEW_BODY_SIZE = "new_body_size"
 
 
 OPTION_OF: Final = {
@@ -288,8 +292,12 @@ OPTION_OF: Final = {
     Limit.HANDSHAKES: "max_memory",
     Limit.HANDSHAKES_PER_PEER: "max_memory",
     Limit.RECIPIENTS: "max_recipients",
+    Limit.RECIPIENTS_SIZE: "max_recipients",
     Limit.HEADERS: "max_headers",
+    Limit.HEADERS_SIZE: "max_headers_size",
     Limit.EDITS: "max_edits",
+    Limit.EDITS_SIZE: "max_edits_size",
+    Limit.NEW_BODY_SIZE: "max_new_body_size",
 }
 """The option that sets each limit."""
 
@@ -301,7 +309,7 @@ class LimitReached:
     Args:
         where: On which connection; the server as a whole for those that all connections share.
         limit: Which.
-        number: Its value.  Header fields, recipients and edits are also limited in octets; the value is that of their number.
+        number: Its value, in octets for those called ``_SIZE``.
         option: The option that sets it.
         what: A sentence for the log.
     """

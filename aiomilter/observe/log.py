@@ -4,8 +4,9 @@ ERROR: a callback, a worker or a reload failed.  WARNING: the MTA broke the prot
 INFO: listeners, and a line per message.  DEBUG: what the MTA tells and what it is answered.  Text from outside appears as
 ``repr``; bodies and header values never.
 
-A line says who was at the other end of the connection, and which server it was where that has a name.  What any peer can bring
-about as often as it likes is a record once a minute a kind, with how many more there were; other observers hear all.
+A line says who was at the other end of the connection, which filter it is about, and which server where that has a name.
+What any peer can cause as often as it likes is a record once a minute a kind, with how many more there were; other observers
+hear all.
 """
 
 import logging
@@ -45,6 +46,10 @@ __all__ = ["LogObserver"]
 _LOGGER: Final = logging.getLogger("aiomilter")
 _SHOWN: Final = 10
 """Recipients, refused ones, and kinds of edits, that a line names."""
+_LENGTH: Final = 512
+"""Characters of a text from outside that a line shows; a cut one ends in how many there are."""
+_ALL: Final = ("filter", "peer", "server")
+_OF_EDITS: Final = frozenset({Limit.EDITS, Limit.EDITS_SIZE, Limit.NEW_BODY_SIZE})
 _LEVELS: Final = {
     LifecycleKind.RELOAD_FAILED: logging.ERROR,
     LifecycleKind.FACTORY_FAILED: logging.ERROR,
@@ -84,33 +89,31 @@ class LogObserver(Observer):
     def message_ended(self, event: MessageEnded) -> None:
         """Write the line of a message."""
         where = event.where
-        said = [f"client={where.client!r} helo={event.helo!r}"]
+        said = [f"client={_text(where.client)} helo={_text(event.helo)}"]
         if event.sender is not None:
-            said.append(f"sender={event.sender!r}")
+            said.append(f"sender={_text(event.sender)}")
         if event.recipients is not None:
-            said.append(f"recipients={list(event.recipients[:_SHOWN])}{_more(len(event.recipients))}")
+            recipients = ", ".join(map(_text, event.recipients[:_SHOWN]))
+            said.append(f"recipients=[{recipients}]{_more(len(event.recipients))}")
         if event.refused_count:
             refused = ", ".join(map(_refused, event.refused[:_SHOWN]))
             said.append(f"refused=[{refused}]{_more(event.refused_count)}")
-        said.append(f"queue_id={where.queue_id!r} {where.callback}: {event.answer}")
+        said.append(f"queue_id={_text(where.queue_id)} {where.callback}: {event.answer}")
         if event.reason:
             said.append(f"reason={event.reason}")
         said.append(f"edits={_kinds(event) or 'none'}")
         if event.quarantine is not None:
-            said.append(f"quarantine={event.quarantine!r}")
+            said.append(f"quarantine={_text(event.quarantine)}")
         said.append(f"time={event.duration:.3f}")
-        if where.peer:
-            said.append(f"peer={where.peer!r}")
-        if where.server:
-            said.append(f"server={where.server!r}")
+        said += [f"{name}={value!r}" for name in _ALL if (value := getattr(where, name))]
         self._logger.info("%s", " ".join(said), extra=_extra(where, event.reason))
 
     def client_refused(self, event: ClientRefused) -> None:
         """Write an answer that concerns a client, not a message."""
         where = event.where
         reason = f" reason={event.reason}" if event.reason else ""
-        text = "client=%r %s: %s%s%s"
-        args = where.client, where.callback, event.answer, reason, _ending(where)
+        text = "client=%s %s: %s%s%s"
+        args = _text(where.client), where.callback, event.answer, reason, _ending(where)
         self._logger.info(text, *args, extra=_extra(where, event.reason))
 
     def callback_failed(self, event: CallbackFailed) -> None:
@@ -135,7 +138,7 @@ class LogObserver(Observer):
 
     def limit_reached(self, event: LimitReached) -> None:
         """Write a warning, seldom; a message of a filter with too many edits failed, however often it happens."""
-        if event.limit is Limit.EDITS:
+        if event.limit in _OF_EDITS:
             self._error(event.where, event.what, None)
         else:
             self._seldom(f"{event.limit} {event.where.server}", event.what, event.where)
@@ -168,24 +171,26 @@ class LogObserver(Observer):
         elif isinstance(told, BodyChunk):
             shown = f"BodyChunk, {len(told.chunk)} octets"
         else:
-            shown = repr(told)
-        self._logger.debug("connection %d: %s%s", where.connection, shown, _ending(where), extra=_extra(where))
+            shown = _cut(repr(told))
+        self._logger.debug(
+            "connection %d: %s%s", where.connection, shown, _ending(where, "peer", "server"), extra=_extra(where)
+        )
 
     def answer_sent(self, event: AnswerSent) -> None:
         """Write what was answered."""
         where = event.where
         text = "connection %d: answered %s%s"
-        self._logger.debug(text, where.connection, event.answer, _ending(where), extra=_extra(where))
+        self._logger.debug(text, where.connection, event.answer, _ending(where, "peer", "server"), extra=_extra(where))
 
     def loop_stalled(self, event: LoopStalled) -> None:
         """Write who blocks the event loop, with the stack; and how long it took."""
         where = event.where
         if event.over:
-            text = "%s blocked the event loop for %.1f s in all, client=%r queue_id=%r%s"
+            text = "%s blocked the event loop for %.1f s in all, client=%s queue_id=%s%s"
         else:
-            text = "%s has blocked the event loop for %.1f s, client=%r queue_id=%r; all sessions wait%s"
+            text = "%s has blocked the event loop for %.1f s, client=%s queue_id=%s; all sessions wait%s"
         what = f"{where.filter}.{where.callback}" if where.callback else "something that is no callback of a filter"
-        args = (what, event.duration, where.client, where.queue_id, _ending(where))
+        args = (what, event.duration, _text(where.client), _text(where.queue_id), _ending(where, "peer", "server"))
         if self._logger.isEnabledFor(logging.WARNING):
             # Not self._logger.warning(): that has no way to say of whom the stack is.
             stack = None if event.over else f"Stack (most recent call last):\n{event.stack}"
@@ -203,10 +208,10 @@ class LogObserver(Observer):
             self._logger.error("%s%s", what, _ending(where), exc_info=error, extra=_extra(where))
             return
         self._logger.error(
-            "%s failed for client=%r queue_id=%r: %s%s",
+            "%s failed for client=%s queue_id=%s: %s%s",
             where.callback or "server",
-            where.client,
-            where.queue_id,
+            _text(where.client),
+            _text(where.queue_id),
             what,
             _ending(where),
             exc_info=error,
@@ -219,11 +224,12 @@ class LogObserver(Observer):
             self._logger.warning("%s%s", what, _ending(where), extra=_extra(where))
         elif where.peer and not (where.client or where.callback):
             # A stranger: more is not known.
-            self._logger.warning("peer=%r: %s%s", where.peer, what, _server(where), extra=_extra(where))
+            self._logger.warning("peer=%r: %s%s", where.peer, what, _ending(where, "server"), extra=_extra(where))
         else:
             peer = f"peer={where.peer!r} " if where.peer else ""
-            text = "%sclient=%r queue_id=%r %s: %s%s"
-            args = peer, where.client, where.queue_id, where.callback, what, _server(where)
+            text = "%sclient=%s queue_id=%s %s: %s%s"
+            ending = _ending(where, "filter", "server")
+            args = peer, _text(where.client), _text(where.queue_id), where.callback, what, ending
             self._logger.warning(text, *args, extra=_extra(where))
 
     def _insist(self, where: Where, what: str) -> None:
@@ -246,13 +252,20 @@ def _extra(where: Where, reason: str = "") -> dict[str, object]:
     }
 
 
-def _ending(where: Where) -> str:
-    """Return what a line ends in that does not begin with it."""
-    return (f", peer={where.peer!r}" if where.peer else "") + _server(where)
+def _ending(where: Where, *names: str) -> str:
+    """Return what a line ends in: which filter, peer and server it is about, or those of them that it does not name before."""
+    return "".join(f", {name}={value!r}" for name in names or _ALL if (value := getattr(where, name)))
 
 
-def _server(where: Where) -> str:
-    return f", server={where.server!r}" if where.server else ""
+def _text(text: str | None) -> str:
+    """Return a text from outside as a line shows it."""
+    if text is None or len(text) <= _LENGTH:
+        return repr(text)
+    return f"{text[:_LENGTH]!r}... ({len(text)} characters)"
+
+
+def _cut(shown: str) -> str:
+    return shown if len(shown) <= _LENGTH else f"{shown[:_LENGTH]}... ({len(shown)} characters)"
 
 
 def _more(count: int) -> str:
@@ -261,7 +274,7 @@ def _more(count: int) -> str:
 
 def _refused(recipient: RefusedRecipient) -> str:
     reason = f" ({recipient.reason})" if recipient.reason else ""
-    return f"{recipient.address!r}: {recipient.answer}{reason}"
+    return f"{_text(recipient.address)}: {recipient.answer}{reason}"
 
 
 def _kinds(event: MessageEnded) -> str:

@@ -1,7 +1,8 @@
-"""What to think of a client before it has said much, and what a single message cannot decide.
+"""Checks of a client before it has sent much, and decisions that need more than one message.
 
-``dnsbl`` asks DNS lists.  ``rates`` counts what logins, clients and domains send; ``greylist`` has strangers come back;
-``reputation``, ``known`` and ``traps`` remember; ``stores`` is where that is kept.
+:mod:`~aiomilter.policy.dnsbl` asks DNS lists.  :mod:`~aiomilter.policy.rates` counts what logins, clients and domains send,
+:mod:`~aiomilter.policy.greylist` has strangers come back; :mod:`~aiomilter.policy.reputation`,
+:mod:`~aiomilter.policy.known` and :mod:`~aiomilter.policy.traps` remember.  :mod:`~aiomilter.policy.stores` keeps their state.
 
 Each module serves any asyncio program and knows nothing of milters.  Nothing here imports the client of a database before a
 store that needs it is opened.

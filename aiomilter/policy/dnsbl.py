@@ -1,4 +1,4 @@
-"""DNS lists: is this address, or this domain, listed?  Several at once, with a deadline, errors told from listings."""
+"""DNS lists: asks several about an address or a domain at once, with a deadline, and reports errors apart from listings."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from aiomilter.exceptions import ResolverError
 __all__ = ["DnsList", "Listing", "check_address", "check_domain"]
 
 _LISTINGS = IPv4Network("127.0.0.0/8")
-# How lists say that they do not answer us: Spamhaus and others (127.255.255.0/24); URIBL, and RFC 5782 section 5
+# Lists report with these that they do not answer us: Spamhaus and others (127.255.255.0/24); URIBL, and RFC 5782 section 5
 # forbids it as a listing (127.0.0.1).
 _ERRORS = (IPv4Network("127.255.255.0/24"), IPv4Network("127.0.0.1/32"))
 _INVISIBLE = re.compile(r"[^ -~]+")
@@ -27,7 +27,7 @@ class DnsList:
     Args:
         zone: The name it is published under: ``"zen.example.org"``.
         codes: The answers that count as a listing; None for any that a list may give.
-        text: Also ask why, once something is listed.
+        text: Whether to ask for the reason of a listing, too.
     """
 
     zone: str
@@ -37,14 +37,14 @@ class DnsList:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one list says.
+    """The answer of one list.
 
     Args:
         zone: The list's zone.
         listed: Whether the address or domain is listed there.
-        codes: The answers that make it so, in numeric order.
-        text: What the list says about it; "" if not asked or nothing.  Printable ASCII on one line.
-        problem: Why the list said nothing of use; "" when it did.  A list with a problem lists nothing.
+        codes: The answers that mean a listing, in numeric order.
+        text: The reason that the list gives; "" if not asked for, or none.  Printable ASCII on one line.
+        problem: Why the list gave no usable answer; "" if it did.  A list with a problem lists nothing.
     """
 
     zone: str
@@ -65,8 +65,8 @@ async def check_address(
     Args:
         ip: The client's address; IPv4-mapped IPv6 counts as IPv4.
         lists: The lists, or just their zones.
-        resolver: Who answers the DNS questions.
-        timeout: Seconds for all of them; what the lists said by then counts.
+        resolver: Answers the DNS questions.
+        timeout: Seconds for all of them; answers up to then count.
     Returns:
         One listing for each list, in their order.
     Raises:
@@ -84,10 +84,10 @@ async def check_domain(
     """Ask DNS lists of domains about a domain, all at once.
 
     Args:
-        domain: The domain, in any form; what is no domain is listed nowhere.
+        domain: The domain, in any form; a text that is not a domain is not listed.
         lists: The lists, or just their zones.
-        resolver: Who answers the DNS questions.
-        timeout: Seconds for all of them; what the lists said by then counts.
+        resolver: Answers the DNS questions.
+        timeout: Seconds for all of them; answers up to then count.
     Returns:
         One listing for each list, in their order.
 
@@ -134,7 +134,7 @@ async def _ask_one(name: str, entry: DnsList, resolver: Resolver) -> Listing:
     codes = sorted({code for code in answer.addresses if isinstance(code, IPv4Address)}, key=int)[:_MAX_CODES]
     for code in codes:
         if any(code in network for network in _ERRORS) or code not in _LISTINGS:
-            return Listing(entry.zone, problem=f"answered {code}, which is no listing")
+            return Listing(entry.zone, problem=f"answered {code}, which is not a listing")
     if entry.codes is not None:
         codes = [code for code in codes if code in entry.codes]
     if not codes:

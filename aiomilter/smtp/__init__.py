@@ -4,7 +4,8 @@ It asks a filter at each stage, answers the SMTP client as Postfix would, applie
 listens on the loopback unless told otherwise; it relays nothing, knows no users, and its banner says so.
 
 ``front`` listens, ``session`` is the conversation with one SMTP client; it reads by ``input`` and ``syntax``, and asks by
-``asked``.  ``outcome`` is the result for one message, and storing it.
+``asked``.  ``client`` is the SMTP client as the filter is shown it, which XCLIENT may change; ``outcome`` is the result for one
+message, and storing it.
 """
 
 from aiomilter.smtp.front import Front, front, split_address

@@ -22,18 +22,14 @@ class AskedMilter:
     Args:
         address: Where it listens.
         timeout: Seconds it may take for an answer.
-        macros: Values by stage.
         on_lost: Called with what went wrong.
     """
 
-    def __init__(
-        self, address: str, timeout: float, macros: mta.MacroValues, on_lost: Callable[[Exception], None]
-    ) -> None:
+    def __init__(self, address: str, timeout: float, on_lost: Callable[[Exception], None]) -> None:
         self.asking: bool = False
         """Whether an answer is awaited."""
         self._address = address
         self._timeout = timeout
-        self._macros = macros
         self._on_lost = on_lost
         self._stack = contextlib.AsyncExitStack()
         self._session: mta.Session | None = None
@@ -59,9 +55,13 @@ class AskedMilter:
         """The name of the message; "" for none."""
         return self._session.queue_id if self._session is not None else ""
 
-    async def open(self) -> None:
-        """Connect; a filter that is not there counts as lost."""
-        connecting = mta.connect(self._address, timeout=self._timeout, macros=self._macros)
+    async def open(self, macros: mta.MacroValues) -> None:
+        """Connect, at first or after :meth:`close`; a filter that is not there counts as lost.
+
+        Args:
+            macros: Values by stage.
+        """
+        connecting = mta.connect(self._address, timeout=self._timeout, macros=macros)
         with contextlib.suppress(MilterLost):
             self._session = await self.ask(self._stack.enter_async_context(connecting))
 

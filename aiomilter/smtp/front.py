@@ -1,8 +1,10 @@
 """Listening for SMTP clients, in front of a filter."""
 
 import asyncio
+import ipaddress
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,6 +12,7 @@ from aiomilter.exceptions import AddressError
 from aiomilter.observe import Lifecycle, LifecycleKind, Observer, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
+from aiomilter.smtp.client import Client
 from aiomilter.smtp.outcome import Outcome
 from aiomilter.smtp.session import Limits, SMTPSession
 
@@ -22,6 +25,8 @@ def front(
     *,
     on_message: Callable[[Outcome], None] | None = None,
     hostname: str = "localhost",
+    client: str | None = None,
+    login: str | None = None,
     max_message_size: int = 10_240_000,
     max_recipients: int = 1000,
     max_sessions: int = 100,
@@ -38,6 +43,9 @@ def front(
         on_message: Called with each message that the filter has decided on.  If it raises, a message that would have been
             taken is answered 451.
         hostname: What to call itself, to SMTP clients and to the filter.
+        client: IP address that the filter is shown in place of that of each SMTP client; a client on this machine may choose
+            another with XCLIENT.
+        login: Name that the filter is told each SMTP client has logged in with; None if none has.
         max_message_size: Octets of a message; a larger one is answered 552.
         max_recipients: Recipients of a message; one more is answered 452.
         max_sessions: SMTP sessions at once; one more is answered 421.
@@ -47,12 +55,17 @@ def front(
         observer: As for :func:`aiomilter.serve`.
 
     Raises:
-        AddressError: ``address`` is not as described.
+        AddressError: ``address`` or ``client`` is not as described.
         OSError: It cannot be listened on; on entering the block.
     """
     host, port = split_address(address)
     limits = Limits(hostname, max_message_size, max_recipients, max_sessions, idle_timeout, milter_timeout)
-    return Front(host, port, milter, limits, on_message, drain_timeout, observer)
+    if client is not None:
+        try:
+            client = str(ipaddress.ip_address(client))
+        except ValueError:
+            raise AddressError(f"{client!r}: expected an IP address, as in 198.51.100.7") from None
+    return Front(host, port, milter, limits, on_message, drain_timeout, observer, client, login)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -86,6 +99,8 @@ class Front:
         on_message: Callable[[Outcome], None] | None,
         drain_timeout: float,
         observer: Observer | Sequence[Observer] | None,
+        client: str | None = None,
+        login: str | None = None,
     ) -> None:
         self.host: Final = host
         self.port: int = port
@@ -95,6 +110,8 @@ class Front:
         self.draining: bool = False
         self.on_message: Final = on_message
         self.observer: Final = Guard(LogObserver() if observer is None else observer)
+        self._shown = client
+        self._login = login
         self._listener: asyncio.Server | None = None
         self._sessions: dict[SMTPSession, asyncio.Task[None]] = {}
         self._number = 0
@@ -171,6 +188,12 @@ class Front:
             self._listener = None
             what = f"no longer listening on {self.address} for SMTP"
             self.observer.tell(Lifecycle(Where(listener=self.address), LifecycleKind.LISTENER_STOPPED, what))
+
+    def shown(self, client: Client) -> Client:
+        """Return the client that a filter is shown in place of one that has connected."""
+        if self._shown is not None:
+            client = Client(self._shown, client.port)
+        return client if self._login is None else replace(client, login=self._login, mechanism="PLAIN")
 
     def began(self, session: "SMTPSession", task: "asyncio.Task[None]") -> int:
         """Record a session, and return its number."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from aiomilter import mta
@@ -16,6 +16,7 @@ from aiomilter.mta.replies import smtp_reply
 from aiomilter.observe import CallbackFailed, InternalError, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.smtp.asked import AskedMilter, MilterLost
+from aiomilter.smtp.client import XCLIENT_NAMES, Client, XClientError, after_xclient
 from aiomilter.smtp.input import READ_SIZE, ClientInput
 from aiomilter.smtp.outcome import Outcome
 from aiomilter.smtp.syntax import path_argument, size_of
@@ -65,6 +66,10 @@ class Owner(Protocol):
     @property
     def milter(self) -> str:
         """Where the filter listens."""
+        ...
+
+    def shown(self, client: Client) -> Client:
+        """Return the client that a filter is shown in place of one that has connected."""
         ...
 
     @property
@@ -117,16 +122,11 @@ class SMTPSession(SMTP):
         self._front = owner
         self._limits = limits
         self._number = 0
-        self._client = ""
+        self._client = Client("")
         self._input = ClientInput(self._read)
-        macros = {
-            "j": limits.hostname,
-            "daemon_name": limits.hostname,
-            "daemon_addr": owner.host,
-            "daemon_port": str(owner.port),
-        }
-        self._milter = AskedMilter(owner.milter, limits.milter_timeout, {Stage.CONNECT: macros}, self._lost)
+        self._milter = AskedMilter(owner.milter, limits.milter_timeout, self._lost)
         self._errors = 0
+        self._may_xclient = False
         self._helo = ""
         self._mail_open = False
         self._accepted = 0
@@ -162,14 +162,14 @@ class SMTPSession(SMTP):
 
     async def _handle_client(self) -> None:
         peer = self.session.peer if self.session is not None else None
-        self._client = str(peer[0]) if isinstance(peer, tuple) else ""
-        port = int(peer[1]) if isinstance(peer, tuple) else 0
+        client = Client(str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else Client("")
+        self._may_xclient = client.is_local
+        self._client = self._front.shown(replace(client, name="localhost" if client.is_local else ""))
         with contextlib.suppress(_Hangup, ConnectionError):
             if self._front.full:
                 await self._hang_up(f"421 4.3.2 {self._limits.hostname} Error: too many sessions")
             try:
-                await self._milter.open()
-                await self._greet(port)
+                await self._greet()
                 while True:
                     await self._command(await self._line())
             finally:
@@ -190,7 +190,7 @@ class SMTPSession(SMTP):
         self._front.observer.tell(TemporaryFailed(self._where(), what, error))
 
     def _where(self) -> Where:
-        return Where(self._number, self._client, "smtp", self._milter.queue_id or None)
+        return Where(self._number, self._client.address, "smtp", self._milter.queue_id or None)
 
     # --------------------------------------------------------------------------------------------------- the client
 
@@ -236,11 +236,13 @@ class SMTPSession(SMTP):
 
     # ------------------------------------------------------------------------------------------------- the commands
 
-    async def _greet(self, port: int) -> None:
+    async def _greet(self) -> None:
+        """Begin with the filter, and with the client."""
+        await self._milter.open(self._macros())
         refused = False
         with contextlib.suppress(MilterLost):
-            name = "localhost" if self._client in ("127.0.0.1", "::1") else f"[{self._client}]"
-            answer = await self._milter.ask(self._milter.session.connect(name, self._client, port))
+            client = self._client
+            answer = await self._milter.ask(self._milter.session.connect(client.hostname, client.address, client.port))
             refused = answer is REJECT
             if isinstance(answer, Reply) and answer.code == 421:
                 await self._hang_up(str(answer))
@@ -248,6 +250,19 @@ class SMTPSession(SMTP):
             await self._say(f"554 {self._limits.hostname} ESMTP not accepting connections")
         else:
             await self._say(f"220 {self._limits.hostname} ESMTP aiomilter (to try a filter; relays nothing)")
+
+    def _macros(self) -> mta.MacroValues:
+        """Return the macros that belong to this server and to the login of the client."""
+        hostname, client = self._limits.hostname, self._client
+        server = {
+            "j": hostname,
+            "daemon_name": hostname,
+            "daemon_addr": self._front.host,
+            "daemon_port": str(self._front.port),
+        }
+        if not client.login:
+            return {Stage.CONNECT: server}
+        return {Stage.CONNECT: server, Stage.MAIL: {"{auth_authen}": client.login, "{auth_type}": client.mechanism}}
 
     async def _command(self, line: bytes) -> None:
         text = line.decode("utf-8", "surrogateescape")
@@ -283,6 +298,7 @@ class SMTPSession(SMTP):
         if extended:
             lines = [self._limits.hostname, "PIPELINING", f"SIZE {self._limits.max_message_size}"]
             lines += ["ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
+            lines += [" ".join(("XCLIENT", *XCLIENT_NAMES))] if self._may_xclient else []
             reply = "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
         with contextlib.suppress(MilterLost):
             answer = await self._milter.ask(self._milter.session.helo(name))
@@ -355,12 +371,29 @@ class SMTPSession(SMTP):
         reply = smtp_reply("postfix", result.stage, result.answer, at=Stage.EOM, queue_id=queue_id)
         if self._front.on_message is not None:
             try:
-                self._front.on_message(Outcome(queue_id, self._client, self._helo, result, reply))
+                self._front.on_message(Outcome(queue_id, self._client.address, self._helo, result, reply))
             except Exception as error:  # noqa: BLE001  # the owner's function; its failure must not lose the message
                 what = "the message could not be handed on"
                 self._front.observer.tell(CallbackFailed(self._where(), what, error))
                 return "451 4.3.0 Error: the message could not be stored" if result.answer in PASSING else reply
         return reply
+
+    async def _do_xclient(self, argument: str) -> None:
+        """Begin anew as another client."""
+        if not self._may_xclient:
+            await self._complain("550 5.7.0 Error: insufficient authorization")
+            return
+        if self._mail_open:
+            await self._complain("503 5.5.1 Error: MAIL transaction in progress")
+            return
+        try:
+            client = after_xclient(self._client, argument)
+        except XClientError as error:
+            await self._complain(str(error))
+            return
+        await self._milter.close()
+        self._client, self._helo = client, ""
+        await self._greet()
 
     async def _do_rset(self, argument: str) -> None:
         self._forget_message()
@@ -408,4 +441,5 @@ _COMMANDS: Final[Mapping[str, Callable[[SMTPSession, str], Awaitable[None]]]] = 
     "AUTH": SMTPSession._do_not,
     "EXPN": SMTPSession._do_not,
     "BDAT": SMTPSession._do_not,
+    "XCLIENT": SMTPSession._do_xclient,
 }

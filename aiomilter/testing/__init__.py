@@ -1,6 +1,7 @@
 """Tests of filters without an MTA: :func:`session` plays one in memory, over the code that serves real ones.
 
-The pytest plugin of the same name gives the fixture ``milter_session``.
+The pytest plugin gives the same function as the fixture ``milter_session``.  :mod:`~aiomilter.testing.resolver` answers DNS
+questions from a zone written in the test.  See ``aiomilter help testing``.
 """
 
 from collections.abc import AsyncIterator, Mapping

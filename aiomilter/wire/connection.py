@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import length_hint
-from sys import getsizeof
 from typing import Any, Final, TypeAlias
 
 from aiomilter.exceptions import RemoteProtocolError
@@ -28,11 +27,11 @@ from aiomilter.wire.events import (
     QuitNewConnection,
     Rcpt,
     Unknown,
-    macro_values,
 )
 from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
-from aiomilter.wire.negotiation import Agreement, canonical_macro
-from aiomilter.wire.reader import MACRO_STAGES, PLACES, read
+from aiomilter.wire.macros import AFTER_HELO, AFTER_RCPT, PLACES, MacroStore
+from aiomilter.wire.negotiation import Agreement
+from aiomilter.wire.reader import read
 from aiomilter.wire.state import NATIVE, Outcome, Rules, State, transitions
 
 __all__ = ["NO_EVENTS", "Connection", "Item", "OutOfOrder", "Repeated", "Row", "TooMany"]
@@ -78,28 +77,9 @@ _QUIT: Final = Quit()
 _QUIT_NEW_CONNECTION: Final = QuitNewConnection()
 
 _MACRO: Final = int(Command.MACRO)
-_MACRO_HEAD: Final = HEAD.size + 1
-"""Octets of a MACRO packet before the first name: length, code, and the stage's command."""
-_CONNECT: Final = int(Command.CONNECT)
 _MAIL: Final = int(Command.MAIL)
-_UNKNOWN: Final = int(Command.UNKNOWN)
-_STAGES: Final = MACRO_STAGES
-_LOOKUP: Final = tuple(range(1, _STAGES.index(b"C") + 2))
-_LOOKUP_IN_UNKNOWN: Final = (_STAGES.index(b"U") + 1, *_LOOKUP)
-# libmilter keeps none for header, body and unknown command (point 23 of its rules: observed).
-_LIBMILTER_LOOKUP: Final = tuple(_STAGES.index(stage) + 1 for stage in b"ENTRMHC")
-_CONNECT_PLACE: Final = PLACES[_CONNECT]
-_MAIL_PLACE: Final = PLACES[_MAIL]
-_UNKNOWN_PLACE: Final = PLACES[_UNKNOWN]
 _BEGINNINGS: Final = frozenset({int(Command.CONNECT), int(Command.HELO), _MAIL})
 _LEAVING: Final = frozenset({int(Command.QUIT), int(Command.QUIT_NC)})
-# What a command clears, the stages after its own (P-083): as much of the beginning of ``_STAGES``.
-_AFTER_RCPT: Final = (b"",) * _STAGES.index(b"R")
-_AFTER_MAIL: Final = (b"",) * _STAGES.index(b"M")
-_AFTER_HELO: Final = (b"",) * _STAGES.index(b"H")
-_AFTER_CONNECT: Final = (b"",) * _STAGES.index(b"C")
-_MESSAGE_STAGES: Final = _AFTER_HELO
-_ALL_STAGES: Final = (b"",) * len(_STAGES)
 # Looked up here once: an attribute of an Enum is a call in Python 3.11.
 _STATE_MAIL: Final = State.MAIL
 _STATE_RCPT: Final = State.RCPT
@@ -150,14 +130,8 @@ def _frames(item: object) -> int:
     return len(item) if isinstance(item, list) else 0 if isinstance(item, bytes) else 1
 
 
-def _macros_size(values: bytes | dict[str, str] | None) -> int:
-    if isinstance(values, dict):
-        return sum(getsizeof(name) + getsizeof(value) for name, value in values.items())
-    return len(values or b"")
-
-
 class Connection:
-    """What the MTA tells on one connection.
+    """The packets of an MTA on one connection, as events.
 
     Feed it with :meth:`receive_data`; take events with :func:`aiomilter.wire.reader.read`, many at once, or with
     :meth:`next_event`, one by one, until there are none.  What a command implies
@@ -177,13 +151,8 @@ class Connection:
 
     __slots__ = (
         "_connected",
-        "_in_unknown",
-        "_keep",
         "_rows",
         "_rules",
-        "_symbols",
-        "_used_connect",
-        "_used_mail",
         "answered",
         "batch",
         "broken",
@@ -192,12 +161,11 @@ class Connection:
         "fields",
         "headers_left",
         "headers_size_left",
-        "inert_above",
         "large",
         "last_of_body",
         "leading_space",
-        "macro_frame",
         "macros",
+        "macros_imply_up_to",
         "max_headers",
         "max_headers_size",
         "read_from",
@@ -227,27 +195,16 @@ class Connection:
         self.fields: Iterator[Header] = _NOTHING_LEFT
         # A large packet that is not content has come, so what is kept of macros and envelope has to be counted.
         self.large: bool = False
-        # A MACRO packet with a length above this only brings macros; others imply something, or bring nothing.
-        self.inert_above: int = _NO_LIMIT
+        # Up to this length a MACRO packet may imply an event, or bring nothing; a longer one only brings macros.
+        self.macros_imply_up_to: int = _NO_LIMIT
         self._rules = rules
         self._rows: dict[State, Row] | None = None
         # What each command means now.
         self.row: Row = {}
         self.state: State = State.IDLE
-        # By PLACES.  Whole packets as received until somebody reads a macro: decoding them all at once costs 39 %.
-        self.macros: list[bytes | dict[str, str]] = [b""] * (len(_STAGES) + 1)
-        # The last MACRO packet, whole, as long as what it brought is still there.
-        self.macro_frame: bytes = b""
+        self.macros: MacroStore = MacroStore(exact=rules.keeps_macros)
         # The end-of-message packet brought body, and its own event is still to come.
         self.last_of_body: bool = False
-        # The stage whose macros belong to what comes next, although they came before the end of what was.
-        self._keep: int | None = None
-        # The set that the last CONNECT and MAIL had: seen again at the next, nothing new came with that.
-        self._used_connect: bytes | dict[str, str] | None = None
-        self._used_mail: bytes | dict[str, str] | None = None
-        # What :meth:`symbol` has read, by stage, with the packet it is from.
-        self._symbols: dict[int, tuple[object, dict[str, str]]] | None = None
-        self._in_unknown = False
         self._connected = False
         # What was last out of order has broken up a message: what still comes of that may not pass unseen.
         self.broken: bool = False
@@ -268,15 +225,6 @@ class Connection:
     def message_open(self) -> bool:
         """Whether a message has begun and is neither over nor decided."""
         return self.state not in _NO_MESSAGE
-
-    @property
-    def macros_size(self) -> int:
-        """Octets that the macros of all stages take, as received or read."""
-        kept = [*self.macros, self._used_connect, self._used_mail]
-        if self._symbols is not None:
-            kept += [values for _, values in self._symbols.values()]
-        # A set may stand in several places.
-        return sum(map(_macros_size, {id(values): values for values in kept}.values()))
 
     @property
     def place(self) -> int:
@@ -303,12 +251,12 @@ class Connection:
         self.buffer.feed(data)
 
     def agreed(self, agreement: Agreement) -> None:
-        """Take note of what was negotiated; needed before any event after :class:`Negotiate`."""
+        """Record what was negotiated; needed before any event after :class:`Negotiate`."""
         rules = self._rules
         self.leading_space = agreement.leading_space and rules.splits_space
         if Stage.MAIL not in agreement.declined or not rules.tolerant:
-            # Longest one that changes nothing: without a stage, or under libmilter's rules without a macro.
-            self.inert_above = 2 if rules.keeps_macros else 1
+            # A packet without a stage is wrong; under libmilter's rules one without a macro changes nothing.
+            self.macros_imply_up_to = 2 if rules.keeps_macros else 1
         self.answered = _answered(agreement.silent)
         self._rows = _rows(agreement.declined, self.leading_space, rules)
         self._move(_STATE_IDLE)
@@ -351,75 +299,10 @@ class Connection:
         self.row, self.state = row, state
         return decode(payload)
 
-    def macro(self, name: str) -> str | None:
-        """Return the value of a macro, of the latest stage that has it; None if none has.
-
-        Source: aiomilter/help/protocol.rst, P-080 to P-085.
-        """
-        if self._rules.keeps_macros:
-            return self.symbol(name)
-        name = canonical_macro(name)
-        macros = self.macros
-        for place in _LOOKUP_IN_UNKNOWN if self._in_unknown else _LOOKUP:
-            values = macros[place]
-            if values:
-                if isinstance(values, bytes):
-                    pairs = reversed(macro_values(values[_MACRO_HEAD:]).items())
-                    read = {canonical_macro(key): value for key, value in pairs}
-                    if values is self._used_mail:
-                        self._used_mail = read
-                    elif values is self._used_connect:
-                        self._used_connect = read
-                    values = macros[place] = read
-                if name in values:
-                    return values[name]
-        return None
-
-    def symbol(self, name: str) -> str | None:
-        """Return the value of a macro as smfi_getsymval does: by its exact name, but for the braces around one letter.
-
-        Source: libmilter/docs/smfi_getsymval.html.
-        """
-        if self._symbols is None:
-            self._symbols = {}
-        other = f"{{{name}}}" if len(name) == 1 else ""
-        if len(name) == 3 and name[0] == "{" and name[2] == "}":
-            other = name[1]
-        for place in _LIBMILTER_LOOKUP:
-            frame = self.macros[place]
-            if frame:
-                known = self._symbols.get(place)
-                if known is None or known[0] is not frame:
-                    assert isinstance(frame, bytes)
-                    known = self._symbols[place] = frame, macro_values(frame[_MACRO_HEAD:])
-                values = known[1]
-                if name in values:
-                    return values[name]
-                if other and other in values:
-                    return values[other]
-        return None
-
-    def peek(self, name: str) -> str | None:
-        """Return what :meth:`macro` does, and keep nothing of it: for another thread."""
-        for place in _LOOKUP:
-            values = self.macros[place]
-            if isinstance(values, bytes):
-                pairs = reversed(macro_values(values[_MACRO_HEAD:]).items())
-                values = {canonical_macro(key): value for key, value in pairs}
-            if name in values:
-                return values[name]
-        return None
-
-    def forget_unknown(self) -> None:
-        """Drop the macros of an UNKNOWN command, once its callback has returned."""
-        self._in_unknown = False
-        self.macros[_UNKNOWN_PLACE] = b""
-        self.macro_frame = b""
-
     def decide(self) -> None:
         """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
         if self._rules.tolerant:
-            self._forget(_MESSAGE_STAGES)
+            self.macros.forget(AFTER_HELO)
             self._move(_STATE_DECIDED)
         else:
             self._move(_STATE_IDLE)
@@ -427,13 +310,12 @@ class Connection:
     def end_message(self) -> None:
         """Note that the message is over, its callbacks included; its macros are forgotten (P-084)."""
         if not self._rules.keeps_macros:
-            self._forget(_MESSAGE_STAGES)
+            self.macros.forget(AFTER_HELO)
         self._move(_STATE_IDLE)
 
     def end_connection(self) -> None:
         """Note that an SMTP connection is over and another may follow on the same socket (P-069)."""
-        self._forget(_ALL_STAGES)
-        self._used_connect = self._used_mail = self._symbols = None
+        self.macros.forget_connection()
         self._connected = False
         self._move(_STATE_IDLE)
 
@@ -442,9 +324,7 @@ class Connection:
         buffer = self.buffer
         buffer.data, buffer.pos, buffer.end, buffer.skip = b"", 0, 0, 0
         buffer.parts.clear()
-        self._keep = None
-        self._forget(_ALL_STAGES)
-        self._used_connect = self._used_mail = self._symbols = None
+        self.macros.clear()
 
     def lookahead(self, abort: bool, answered: frozenset[int]) -> Lookahead:
         """Return a walker over what waits to be read, that looks for the end of the connection.
@@ -466,26 +346,10 @@ class Connection:
         if self._rows is not None:
             self.row = self._rows[state]
 
-    def _forget(self, stages: tuple[bytes, ...]) -> None:
-        self.macro_frame = b""
-        if self._keep is None:
-            self.macros[1 : len(stages) + 1] = stages
-            return
-        keep, self._keep = PLACES[self._keep], None
-        kept = self.macros[keep]
-        self.macros[1 : len(stages) + 1] = stages
-        self.macros[keep] = kept
-
     def excess(self, row: Row, state: State) -> TooMany:
         """Return the event of a header field above the limits."""
         self.row, self.state = row, state
         return _TOO_MANY_HEADERS
-
-    def keep_macros(self, frame: bytes) -> None:
-        """Keep the macros of a whole MACRO packet that implies nothing."""
-        place = PLACES[frame[_MACRO_HEAD - 1]]
-        if place:
-            self.macros[place] = self.macro_frame = frame
 
     def _take_macros(self, payload: bytes, start: int) -> Event | None:
         """Keep the macros of a stage."""
@@ -493,18 +357,18 @@ class Connection:
             raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
         stage = payload[0]
         if PLACES[stage] and (len(payload) > 1 or not self._rules.keeps_macros):
-            self.macros[PLACES[stage]] = self.macro_frame = self.buffer.data[start : self.buffer.pos]
-        if stage == _MAIL and self.inert_above == _NO_LIMIT and self._mail_macros():
+            self.macros.keep(self.buffer.data[start : self.buffer.pos])
+        if stage == _MAIL and self.macros_imply_up_to == _NO_LIMIT and self._mail_macros():
             return _ABORT
         return None
 
     def _mail_macros(self) -> bool:
         """Handle the macros of a MAIL that was negotiated away: the only sign that another message begins (P-050)."""
         # The same set once more is still a sign.
-        self.macro_frame = b""
+        self.macros.last = b""
         if self.state is State.IDLE:
             return False
-        self._keep = _MAIL
+        self.macros.keep_mail()
         if self.state is State.DECIDED:
             self.end_message()
             return False
@@ -546,9 +410,7 @@ class Connection:
     def _first(self, implied: Event, code: int, start: int) -> Event:
         """Return what a command implies; the command itself, and its macros, wait until that was handled."""
         self.buffer.pos = start
-        used = self._used_mail if code == _MAIL else self._used_connect if code == _CONNECT else None
-        if not self._rules.keeps_macros and self.macros[PLACES[code]] is not used:
-            self._keep = code
+        self.macros.keep_for_next(code)
         return implied
 
     def _connects(self, code: int, row: Row, payload: bytes, start: int) -> Event | OutOfOrder:
@@ -557,30 +419,28 @@ class Connection:
         if self._connected:
             return self._first(_QUIT_NEW_CONNECTION, code, start)
         event = Connect.decode(payload)
-        self._used_connect = self.macros[_CONNECT_PLACE]
+        self.macros.use_for_connect()
         self._connected = True
-        self._forget(_AFTER_CONNECT)
         self._move(_STATE_IDLE)
         return event
 
     def _greets(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Helo.decode(payload)
         self._connected = self._connected or not self._rules.tolerant
-        self._forget(_AFTER_HELO)
+        self.macros.forget(AFTER_HELO)
         self._move(_STATE_IDLE)
         return event
 
     def _mails(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Mail.decode(payload)
         self._connected = self._connected or not self._rules.tolerant
-        self._used_mail = self.macros[_MAIL_PLACE]
-        self._forget(_AFTER_MAIL)
+        self.macros.use_for_mail()
         self.row, self.state = row, _STATE_MAIL
         return event
 
     def _rcpts(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         event = Rcpt.decode(payload)
-        self._forget(_AFTER_RCPT)
+        self.macros.forget(AFTER_RCPT)
         self.row, self.state = row, _STATE_RCPT
         return event
 
@@ -593,7 +453,7 @@ class Connection:
         return _END_OF_MESSAGE
 
     def _unknowns(self, code: int, row: Row, payload: bytes, start: int) -> Event:
-        self._in_unknown = True
+        self.macros.in_unknown = True
         if not self._rules.tolerant:
             self._connected = True
             self.row, self.state = row, State.UNKNOWN

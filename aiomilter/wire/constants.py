@@ -273,3 +273,4 @@ def stage_hint(given: object) -> str:
 
 SINCE_VERSION: Final[Mapping[Stage, int]] = {Stage.UNKNOWN: 3, Stage.DATA: 4}
 """The version of the protocol that a stage came with, where that is not version 2."""
+STAGE_OF_COMMAND: Final[Mapping[int, Stage]] = {int(stage.command): stage for stage in Stage}

@@ -9,14 +9,13 @@ Source: aiomilter/help/protocol.rst, "Commands" and "Negotiation"; libmilter/doc
 import enum
 import functools
 import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Final, NamedTuple, Self, TypeAlias
 
-from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
+from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.mail import envelope
-from aiomilter.wire.constants import Command, ReplyCode, Stage
+from aiomilter.wire.constants import Command
 from aiomilter.wire.text import decode, encode, pack_strings
 
 __all__ = [
@@ -30,20 +29,16 @@ __all__ = [
     "Family",
     "Header",
     "Helo",
-    "Macros",
     "Mail",
     "Negotiate",
-    "NegotiateAnswer",
     "Quit",
     "QuitNewConnection",
     "Rcpt",
     "Unknown",
-    "macro_values",
 ]
 
 _OFFER: Final = Struct(">III")
 _U16: Final = Struct(">H")
-_U32: Final = Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,103 +69,6 @@ class Negotiate:
         if len(payload) < _OFFER.size:
             raise RemoteProtocolError(f"OPTNEG packet: expected at least 12 octets, found {len(payload)}")
         return cls(*_OFFER.unpack_from(payload))
-
-
-@dataclass(frozen=True, slots=True)
-class NegotiateAnswer:
-    """What the filter asks for out of the offer (SMFIC_OPTNEG back to the MTA); final.
-
-    Args:
-        version: Version both will speak.
-        actions: Bits of :class:`Action`.
-        protocol: Bits of :class:`Protocol`.
-        macros: Names of macros, as they travel (``"i"``, ``"{mail_addr}"``), by stage; a list replaces the MTA's own.
-
-    Source: libmilter/docs/smfi_setsymlist.html; aiomilter/help/protocol.rst, "Negotiation" and "Macro lists".
-    """
-
-    CODE: ClassVar = ReplyCode.OPTNEG
-    version: int
-    actions: int
-    protocol: int
-    macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def payload(self) -> bytes:
-        """The payload."""
-        parts = [_OFFER.pack(self.version, self.actions, self.protocol)]
-        for stage, names in self.macros.items():
-            if stage.symlist is None:
-                raise LocalProtocolError(f"macro list: expected a stage the MTA keeps a list for, found {stage.name}")
-            parts.append(_U32.pack(stage.symlist) + pack_strings(" ".join(names)))
-        return b"".join(parts)
-
-    @classmethod
-    def decode(cls, payload: bytes) -> Self:
-        """Return the answer with its macro lists; a stage named twice counts as named last."""
-        if len(payload) < _OFFER.size:
-            raise RemoteProtocolError(f"OPTNEG answer: expected at least 12 octets, found {len(payload)}")
-        macros = {}
-        position = _OFFER.size
-        while position < len(payload):
-            end = payload.find(b"\0", position + _U32.size)
-            if end < 0:
-                raise RemoteProtocolError("OPTNEG answer: expected a macro list that ends in NUL")
-            number = _U32.unpack_from(payload, position)[0]
-            stage = _SYMLIST_STAGES.get(number)
-            if stage is None:
-                raise RemoteProtocolError(f"OPTNEG answer: expected a macro list for stage 0 to 6, found {number}")
-            macros[stage] = tuple(decode(payload[position + _U32.size : end]).replace(",", " ").split())
-            position = end + 1
-        version, actions, protocol = _OFFER.unpack_from(payload)
-        return cls(version, actions, protocol, macros)
-
-
-_SYMLIST_STAGES: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Macros:
-    """Values that the MTA sends for the stage that follows (SMFIC_MACRO); never answered.
-
-    Args:
-        command: Code octet of the stage they belong to; any octet is taken.
-        values: Value by name, braces as sent.
-
-    Source: libmilter/docs/smfi_getsymval.html; aiomilter/help/protocol.rst, "Macro values".
-    """
-
-    CODE: ClassVar = Command.MACRO
-    command: int
-    values: Mapping[str, str]
-
-    @property
-    def payload(self) -> bytes:
-        """The payload."""
-        pairs = [text for pair in self.values.items() for text in pair]
-        return bytes([self.command]) + pack_strings(*pairs)
-
-    @classmethod
-    def decode(cls, payload: bytes) -> Self:
-        """Return the set; no pairs are an empty set, a lone last name has no value (P-033, P-034)."""
-        if not payload:
-            raise RemoteProtocolError("MACRO packet: expected a command octet, found nothing")
-        return cls(payload[0], macro_values(payload[1:]))
-
-
-_MOST_MACROS: Final = 256
-
-
-def macro_values(octets: bytes) -> dict[str, str]:
-    """Return value by name of a MACRO payload without its first octet; the first of two equal names wins (P-034, P-081).
-
-    Of more than 256 names the rest is dropped: MTAs send some twenty, and decoded they take twenty times their octets.
-    """
-    values: dict[str, str] = {}
-    strings = iter(decode(octets).split("\0", 2 * _MOST_MACROS)[:-1])
-    for name, value in zip(strings, strings, strict=False):
-        values.setdefault(name, value)
-    return values
 
 
 class Family(enum.Enum):
@@ -272,30 +170,19 @@ class Helo:
         return cls(_first_string(payload, "HELO"))
 
 
-class _MailFields(NamedTuple):
+class _PathFields(NamedTuple):
     path: str
     params: tuple[str, ...] = ()
 
 
-class Mail(_MailFields):
-    """The envelope sender (SMFIC_MAIL).
-
-    A tuple, for its price, but equal to another ``Mail`` only.
-
-    Args:
-        path: Reverse-path as sent, angle brackets kept: ``"<alice@example.org>"``, ``"<>"`` for the null sender;
-            without brackets, and "" for the null sender, in mail that did not come over SMTP.
-        params: ESMTP parameters in the order sent: ``("SIZE=300", "BODY=8BITMIME")``; often empty.
-
-    Source: RFC 5321 section 4.1.1.2; libmilter/docs/xxfi_envfrom.html.
-    """
+class _EnvelopePath(_PathFields):
+    """A path with its ESMTP parameters: a tuple, for its price, but equal to one of its own class only."""
 
     __slots__ = ()
-    CODE: ClassVar = Command.MAIL
 
     def __eq__(self, other: object) -> bool:
-        """Compare path and parameters; a recipient is never equal."""
-        return type(other) is Mail and tuple.__eq__(self, other)
+        """Compare path and parameters; sender and recipient are never equal."""
+        return type(other) is type(self) and tuple.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
         """Compare as for equality."""
@@ -307,7 +194,7 @@ class Mail(_MailFields):
 
     @property
     def address(self) -> str:
-        """The sender without brackets and source route; "" for the null sender.
+        """The path without brackets and source route; "" for the null sender.
 
         Letter case is as sent: to compare domains use :attr:`domain`, never the end of an address.
         """
@@ -320,7 +207,7 @@ class Mail(_MailFields):
 
     @property
     def domain(self) -> str:
-        """The domain in lower case and A-labels, to compare with; "" for the null sender."""
+        """The domain in lower case and A-labels, to compare with; "" where there is none: ``<>``, ``<postmaster>``."""
         return envelope.domain(self.path)
 
     @property
@@ -333,21 +220,29 @@ class Mail(_MailFields):
         """The payload."""
         return pack_strings(self.path, *self.params)
 
+
+class Mail(_EnvelopePath):
+    """The envelope sender (SMFIC_MAIL).
+
+    Args:
+        path: Reverse-path as sent, angle brackets kept: ``"<alice@example.org>"``, ``"<>"`` for the null sender;
+            without brackets, and "" for the null sender, in mail that did not come over SMTP.
+        params: ESMTP parameters in the order sent: ``("SIZE=300", "BODY=8BITMIME")``; often empty.
+
+    Source: RFC 5321 section 4.1.1.2; libmilter/docs/xxfi_envfrom.html.
+    """
+
+    __slots__ = ()
+    CODE: ClassVar = Command.MAIL
+
     @staticmethod
     def decode(payload: bytes) -> "Mail":
         """Return sender and parameters; the last string may lack its NUL (P-042)."""
         return _new_tuple(Mail, _path(payload, "MAIL"))
 
 
-class _RcptFields(NamedTuple):
-    path: str
-    params: tuple[str, ...] = ()
-
-
-class Rcpt(_RcptFields):
+class Rcpt(_EnvelopePath):
     """One envelope recipient (SMFIC_RCPT).
-
-    A tuple, for its price, but equal to another ``Rcpt`` only.
 
     Args:
         path: Forward-path as sent, angle brackets kept: ``"<bob@example.org>"``.
@@ -358,46 +253,6 @@ class Rcpt(_RcptFields):
 
     __slots__ = ()
     CODE: ClassVar = Command.RCPT
-
-    def __eq__(self, other: object) -> bool:
-        """Compare path and parameters; a sender is never equal."""
-        return type(other) is Rcpt and tuple.__eq__(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        """Compare as for equality."""
-        return not self == other
-
-    def __hash__(self) -> int:
-        """Hash as a tuple does."""
-        return tuple.__hash__(self)
-
-    @property
-    def address(self) -> str:
-        """The recipient without brackets and source route.
-
-        Letter case is as sent: to compare domains use :attr:`domain`, never the end of an address.
-        """
-        return envelope.bare_address(self.path)
-
-    @property
-    def local_part(self) -> str:
-        """What stands before the "@", without quotes; letter case as sent."""
-        return envelope.local_part(self.path)
-
-    @property
-    def domain(self) -> str:
-        """The domain in lower case and A-labels, to compare with; "" where there is none, as for ``<postmaster>``."""
-        return envelope.domain(self.path)
-
-    @property
-    def keywords(self) -> dict[str, str]:
-        """The parameters by keyword in upper case, xtext decoded; "" where a keyword has no value."""
-        return envelope.keywords(self.params)
-
-    @property
-    def payload(self) -> bytes:
-        """The payload."""
-        return pack_strings(self.path, *self.params)
 
     @staticmethod
     def decode(payload: bytes) -> "Rcpt":

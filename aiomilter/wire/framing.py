@@ -60,10 +60,11 @@ class FrameBuffer:
     Source: aiomilter/help/protocol.rst, P-001 to P-007.
     """
 
-    __slots__ = ("data", "end", "looks", "max_size", "missing", "parts", "pos", "skip")
+    __slots__ = ("data", "end", "looks", "max_length", "missing", "parts", "pos", "skip")
 
     def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
-        self.max_size: int = max_size
+        # Most that the length of a frame may say: its payload and its code.
+        self.max_length: int = max_size + 1
         self.data: bytes = b""
         self.pos: int = 0
         self.end: int = 0
@@ -112,7 +113,7 @@ class FrameBuffer:
             pos, end = self.pos, self.end
             if end - pos >= 5:
                 length, code = HEAD.unpack_from(self.data, pos)
-                if not 0 < length <= self.max_size + 1:
+                if not 0 < length <= self.max_length:
                     raise self._refusal(length)
                 stop = pos + 4 + length
                 if stop <= end:
@@ -138,7 +139,7 @@ class FrameBuffer:
         need = 4
         if have >= 4:
             length = int.from_bytes(self.data[self.pos : self.pos + 4], "big")
-            if not 0 < length <= self.max_size + 1:
+            if not 0 < length <= self.max_length:
                 raise self._refusal(length)
             need = 4 + length
         waits = sum(map(len, self.parts)) - self.skip
@@ -158,7 +159,7 @@ class FrameBuffer:
         name = protocol_of(bytes(self.data[self.pos : self.pos + NEEDED]))
         if name not in (MILTER, None):
             return RemoteProtocolError(f"speaks {name}, not {MILTER}")
-        return RemoteProtocolError(f"frame: expected a length of 1 to {self.max_size + 1}, found {length}")
+        return RemoteProtocolError(f"frame: expected a length of 1 to {self.max_length}, found {length}")
 
     def _go_on(self, have: int, need: int, waits: int) -> None:
         """Look at what has come since: the frame that is whole now, or what follows the last.

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from struct import Struct
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final, Self
 
 from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError
 from aiomilter.wire.constants import (
@@ -20,12 +21,16 @@ from aiomilter.wire.constants import (
     V1_PROTOCOL,
     Action,
     Protocol,
+    ReplyCode,
     Stage,
 )
-from aiomilter.wire.events import Negotiate, NegotiateAnswer
+from aiomilter.wire.events import Negotiate
+from aiomilter.wire.text import decode, pack_strings
 
-__all__ = ["Agreement", "Wants", "agree", "canonical_macro", "check_answer", "macro_lists"]
+__all__ = ["Agreement", "NegotiateAnswer", "Wants", "agree", "canonical_macro", "check_answer", "macro_lists"]
 
+_ANSWER: Final = Struct(">III")
+_U32: Final = Struct(">I")
 _MACRO_NAME: Final = re.compile(r"[^\s\0,{}]+")
 # As ints: an operation on a flag costs a hundred times as much.
 _SKIP: Final = int(Protocol.SKIP)
@@ -57,6 +62,59 @@ USUAL_MACROS: Final[Mapping[Stage, tuple[str, ...]]] = MappingProxyType(
 
 Source: aiomilter/help/protocol.rst, "Usual macros".
 """
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiateAnswer:
+    """What the filter asks for out of the offer (SMFIC_OPTNEG back to the MTA); final.
+
+    Args:
+        version: Version both will speak.
+        actions: Bits of :class:`Action`.
+        protocol: Bits of :class:`Protocol`.
+        macros: Names of macros, as they travel (``"i"``, ``"{mail_addr}"``), by stage; a list replaces the MTA's own.
+
+    Source: libmilter/docs/smfi_setsymlist.html; aiomilter/help/protocol.rst, "Negotiation" and "Macro lists".
+    """
+
+    CODE: ClassVar = ReplyCode.OPTNEG
+    version: int
+    actions: int
+    protocol: int
+    macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+        parts = [_ANSWER.pack(self.version, self.actions, self.protocol)]
+        for stage, names in self.macros.items():
+            if stage.symlist is None:
+                raise LocalProtocolError(f"macro list: expected a stage the MTA keeps a list for, found {stage.name}")
+            parts.append(_U32.pack(stage.symlist) + pack_strings(" ".join(names)))
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the answer with its macro lists; a stage named twice counts as named last."""
+        if len(payload) < _ANSWER.size:
+            raise RemoteProtocolError(f"OPTNEG answer: expected at least 12 octets, found {len(payload)}")
+        macros = {}
+        position = _ANSWER.size
+        while position < len(payload):
+            end = payload.find(b"\0", position + _U32.size)
+            if end < 0:
+                raise RemoteProtocolError("OPTNEG answer: expected a macro list that ends in NUL")
+            number = _U32.unpack_from(payload, position)[0]
+            stage = _SYMLIST_STAGES.get(number)
+            if stage is None:
+                raise RemoteProtocolError(f"OPTNEG answer: expected a macro list for stage 0 to 6, found {number}")
+            macros[stage] = tuple(decode(payload[position + _U32.size : end]).replace(",", " ").split())
+            position = end + 1
+        version, actions, protocol = _ANSWER.unpack_from(payload)
+        return cls(version, actions, protocol, macros)
+
+
+_SYMLIST_STAGES: Final = {stage.symlist: stage for stage in Stage if stage.symlist is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,3 +382,7 @@ def test_a_field_made_to_keep_us_busy_is_read_in_bounded_steps(shape: str) -> No
         assert many < 2.1 * few + 1000
         assert many < 60_000
         assert parse((begin + shape * 20_000)[:16_385]) is None
+
+
+def test_a_short_field_is_read_in_few_steps() -> None:
+    assert steps(partial(parse, "mx.example.org; spf=pass smtp.mailfrom=alice@example.com; dkim=none")) < 1_000

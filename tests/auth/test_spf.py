@@ -36,6 +36,25 @@ async def test_a_result_says_who_was_checked_and_what_decided() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ("v=spf1 +all", "SPF pass: domain of alice@example.com designates 192.0.2.1 as permitted sender"),
+        ("v=spf1 -all", "SPF fail: domain of alice@example.com does not designate 192.0.2.1 as permitted sender"),
+        (
+            "v=spf1 ~all",
+            "SPF softfail: domain of alice@example.com does not designate 192.0.2.1 as permitted sender (softfail)",
+        ),
+        ("v=spf1 ?all", "SPF neutral: domain of alice@example.com makes no assertion about 192.0.2.1"),
+        ("none", "SPF none: domain of alice@example.com publishes no SPF policy"),
+        ("TIMEOUT", "SPF temperror: a temporary error prevented looking up the SPF policy of example.com"),
+        ("v=spf1 nonsense", "SPF permerror: the SPF policy of example.com cannot be interpreted"),
+    ],
+)
+async def test_an_explanation_is_worded_as_smtp_clients_know_it(policy: str, sentence: str) -> None:
+    assert (await check(policy)).explanation == sentence
+
+
 async def test_without_a_sender_the_helo_name_is_checked() -> None:
     resolver = ZoneResolver("client.example TXT v=spf1 -all")
 

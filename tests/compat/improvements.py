@@ -15,7 +15,7 @@ class Improvement(NamedTuple):
     """A block of the table.
 
     Args:
-        row: Begin of its row in the README's table.
+        row: Begin of its row in the table of ``aiomilter help pymilter``.
         pymilter: What it does.
         aiomilter: What we do instead.
         differences: Where that is seen: lines of a difference by name of what was played.

@@ -23,16 +23,15 @@ from aiomilter.wire.events import (
     Family,
     Header,
     Helo,
-    Macros,
     Mail,
     Negotiate,
-    NegotiateAnswer,
     Quit,
     QuitNewConnection,
     Rcpt,
     Unknown,
 )
 from aiomilter.wire.framing import FrameBuffer
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.modifications import (
     AddHeader,
     AddRecipient,
@@ -44,7 +43,7 @@ from aiomilter.wire.modifications import (
     Quarantine,
     ReplaceBody,
 )
-from aiomilter.wire.negotiation import Agreement, Wants, agree
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants, agree
 from aiomilter.wire.replies import Reply, Verdict
 from aiomilter.wire.state import ends_message
 from tests.conformance.capture import Conversation, Packet, conversations, of_libmilter, of_mtas
@@ -119,7 +118,7 @@ class Replay(Listener):
     def answer(self, stage: Stage) -> None:
         """Answer a step, unless it is silent; what an illegal answer means to a later step is the session's business."""
         if self.captured is not None and stage in self.captured.silent:
-            self.connection.forget_unknown()
+            self.connection.macros.forget_unknown()
             return
         super().answer(stage)
 

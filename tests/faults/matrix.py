@@ -206,7 +206,7 @@ FAULTS: Final = (
         options=("--max-messages", "3"),
         struck=("2", "4"),
         others=("2", "4"),
-        log={"3 messages are in work; answering 452 to more": False},
+        log={"3 messages are in progress; answering 452 to more": False},
     ),
     Fault(
         "memory budget reached",
@@ -214,7 +214,7 @@ FAULTS: Final = (
         options=("--max-memory", "150000"),
         struck=("2", "4"),
         others=("2", "4"),
-        log={r"octets wait \(max_memory\); reading no more from who waits, refusing new messages": False},
+        log={r"octets are buffered \(--max-memory\); pausing connections that hold some, refusing new messages": False},
     ),
     Fault(
         "no descriptors left",

@@ -16,7 +16,15 @@ from tests.faults.report import Report
 from tests.programs import need
 
 ROOT: Final = Path(__file__).parents[2]
-SHORT: Final = {"framing": 3000, "packets": 30_000, "replies": 6000, "sessions": 200, "edits": 2000}
+SHORT: Final = {
+    "framing": 3000,
+    "packets": 30_000,
+    "replies": 6000,
+    "sessions": 200,
+    "edits": 2000,
+    "dmarc": 6000,
+    "signatures": 3000,
+}
 """Inputs for each target in an ordinary run, some seconds each; the same every time, so that no load decides what is found."""
 LONG: Final = 600 // len(TARGETS)
 

@@ -96,21 +96,21 @@ HOSTILE: Final = (
         10,
         _flood(BEGUN + header("X", "y" * 900) * 8_000),
         512,
-        "more header fields than allowed",
+        "header fields (--max-headers",
     ),
     Hostile(
         "endless recipients",
         10,
         _flood(OPENING + mail("<n2@client.test>") + rcpt() * 20_000),
         RECIPIENTS,
-        "more recipients than allowed",
+        "recipients (--max-recipients",
     ),
     Hostile(
         "endless large recipients",
         10,
         _flood(OPENING + mail("<n2@client.test>") + rcpt("<" + "y" * 60_000 + "@x>") * 150),
         16 * 64 + RECIPIENTS,  # their size is looked at after every 16th
-        "more recipients than allowed",
+        "recipients (--max-recipients",
     ),
     Hostile(
         "frames of 1 MiB",

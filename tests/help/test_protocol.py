@@ -18,10 +18,9 @@ from aiomilter.wire.constants import (
     ReplyCode,
     Stage,
 )
-from aiomilter.wire.events import NegotiateAnswer
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import AddHeader
-from aiomilter.wire.negotiation import USUAL_MACROS
+from aiomilter.wire.negotiation import USUAL_MACROS, NegotiateAnswer
 from aiomilter.wire.state import ANSWERS, LIBMILTER, State
 from tests.conformance.rules import HELP, RULES, rules, titles
 from tests.wire.packets import EXAMPLE_FROM_MTA

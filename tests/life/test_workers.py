@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ from typing import Final
 
 import pytest
 
+from aiomilter._process.forking import fork_worker
 from aiomilter._process.supervisor import Backoff
+from aiomilter._process.worker import WorkerProgram
 from aiomilter._serving.binding import Bound
 from aiomilter._serving.sharing import PLACES, AcceptBalancer, Turn, shared_counts
 from aiomilter.mta import connect
@@ -670,7 +673,7 @@ async def milter():
     os.write(1, b"closed\\n")
 
 try:
-    run(milter, sys.argv[1], workers=2)
+    run(milter, sys.argv[1], workers=2, stall_timeout=None)  # a machine that is busy stalls any loop
 except ChildProcessError as error:
     print(error)
     raise SystemExit(3)
@@ -784,3 +787,18 @@ async def test_a_worker_that_ends_right_after_it_was_looked_at_is_replaced(tmp_p
             process.kill()
             await process.communicate()
     assert process.returncode == 0
+
+
+def test_a_fork_that_fails_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no signal blocked: the supervisor goes on, and tries again later."""
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    program = WorkerProgram(lambda share, later: pytest.fail("no"), lambda error, what: 1, None, None)
+    before = os.listdir("/proc/self/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    (share,) = sharing(0)
+    with pytest.raises(BlockingIOError):
+        fork_worker(program, share, 0, later=False, purpose="", close_rest=lambda: None)
+    assert (os.listdir("/proc/self/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == before

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiomilter.mta import Session
 from aiomilter.wire.constants import ReplyCode
-from aiomilter.wire.events import NegotiateAnswer
 from aiomilter.wire.framing import FrameBuffer, packet
+from aiomilter.wire.negotiation import NegotiateAnswer
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 

@@ -8,8 +8,9 @@ import pytest
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.mta import EndOfMessageResult, MessageResult, Session
 from aiomilter.wire.constants import Protocol
-from aiomilter.wire.events import Connect, Helo, Mail, Negotiate, NegotiateAnswer, Rcpt, Unknown
+from aiomilter.wire.events import Connect, Helo, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.framing import packet
+from aiomilter.wire.negotiation import NegotiateAnswer
 from aiomilter.wire.replies import CONTINUE, Reply, Verdict
 
 from .fakes import (

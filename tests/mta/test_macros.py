@@ -7,7 +7,7 @@ import pytest
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.mta import Style
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.events import Macros
+from aiomilter.wire.macros import Macros
 
 from .fakes import MemoryFilter, answers, negotiated, opened
 

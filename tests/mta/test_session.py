@@ -9,8 +9,9 @@ import pytest
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.mta import OFFER, Delivered, MessageResult, Session, Style
 from aiomilter.wire.constants import Action, Protocol, ReplyCode, Stage
-from aiomilter.wire.events import Family, Macros, Mail, Negotiate, Rcpt
+from aiomilter.wire.events import Family, Mail, Negotiate, Rcpt
 from aiomilter.wire.framing import packet
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.modifications import AddHeader, Quarantine, ReplaceBody
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Reply
 from aiomilter.wire.state import ANSWERS

@@ -32,7 +32,7 @@ async def test_an_answer_that_is_no_listing_is_a_problem(answer: str) -> None:
     listing = await ask(f"{NAME} A 127.0.0.2\n{NAME} A {answer}")
 
     assert not listing.listed
-    assert listing.problem == f"answered {answer}, which is no listing"
+    assert listing.problem == f"answered {answer}, which is not a listing"
 
 
 async def test_only_the_codes_asked_for_count() -> None:

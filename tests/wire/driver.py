@@ -109,7 +109,7 @@ class Listener:
         if not is_legal(stage, response):
             response = CONTINUE
         if stage is Stage.UNKNOWN:
-            self.connection.forget_unknown()
+            self.connection.macros.forget_unknown()
         elif stage is Stage.EOM:
             self.connection.end_message()
         elif ends_message(stage, response):

@@ -16,15 +16,14 @@ from aiomilter.wire.events import (
     Family,
     Header,
     Helo,
-    Macros,
     Mail,
     Negotiate,
-    NegotiateAnswer,
     Quit,
     QuitNewConnection,
     Rcpt,
     Unknown,
 )
+from aiomilter.wire.macros import Macros
 from aiomilter.wire.modifications import (
     AddHeader,
     AddRecipient,
@@ -36,7 +35,7 @@ from aiomilter.wire.modifications import (
     Quarantine,
     ReplaceBody,
 )
-from aiomilter.wire.negotiation import Wants
+from aiomilter.wire.negotiation import NegotiateAnswer, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Reply, Verdict
 from tests.wire.packets import FromFilter, FromMTA
 

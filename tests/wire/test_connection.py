@@ -20,17 +20,16 @@ from aiomilter.wire.events import (
     EndOfMessage,
     Header,
     Helo,
-    Macros,
     Mail,
     Negotiate,
-    NegotiateAnswer,
     Quit,
     QuitNewConnection,
     Rcpt,
     Unknown,
 )
 from aiomilter.wire.framing import packet
-from aiomilter.wire.negotiation import Agreement, Wants
+from aiomilter.wire.macros import Macros
+from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, TEMPFAIL, Reply, Verdict
 from tests.wire.driver import EVERYTHING, Listener, Seen, Sent, cut
 from tests.wire.packets import EXAMPLE_FROM_MTA
@@ -316,7 +315,7 @@ def test_repeated_aborts_are_one_and_none_comes_after_the_message() -> None:
 def test_abort_keeps_the_connection() -> None:
     """P-062."""
     listener = started(Sent.macro(b"H", "{tls_version}", "TLSv1.3"), Sent.HELO2, Sent.MAIL, Sent.ABORT)
-    assert listener.connection.macro("tls_version") == "TLSv1.3"
+    assert listener.connection.macros.value("tls_version") == "TLSv1.3"
     assert listener.feed(Sent.CONNECT)[0] == QuitNewConnection()
 
 
@@ -324,7 +323,7 @@ def test_helo_then_abort_as_postfix_sends_them_aborts_once() -> None:
     """P-070: inside a message Postfix sends HELO, then up to two ABORTs."""
     listener = started(Sent.MAIL, Sent.RCPT, Sent.macro(b"H", "{cipher}", "x"), Sent.HELO2, Sent.ABORT * 2)
     assert listener.seen[-2:] == [Abort(), EVENTS["H"]]
-    assert listener.connection.macro("cipher") == "x"
+    assert listener.connection.macros.value("cipher") == "x"
 
 
 @pytest.mark.parametrize("verdict", "rtad")
@@ -355,20 +354,20 @@ def test_the_connection_may_be_used_again_from_every_place(place: str) -> None:
         Sent.macro(b"C", "j", "mx"), PLACES[place], wants=wants, answers="r" if place == "decided" else ""
     )
     assert listener.feed(Sent.macro(b"M", "i", "Q") + Sent.QUIT_NC) == [QuitNewConnection()]
-    assert [listener.connection.macro(name) for name in ("j", "i")] == [None, None]
+    assert [listener.connection.macros.value(name) for name in ("j", "i")] == [None, None]
     assert not listener.connection.message_open
     message = MESSAGE.replace(Sent.HEADER, b"\0\0\0\x0dLSubject\0 hi\0")
     again = listener.feed(Sent.macro(b"C", "j", "mx2") + Sent.CONNECT + message)
     assert again == [EVENTS["C"], *MESSAGE_SEEN]
-    assert listener.connection.macro("j") == "mx2"
+    assert listener.connection.macros.value("j") == "mx2"
 
 
 def test_a_second_connect_implies_that_the_first_connection_is_over() -> None:
     """P-085: and its macros are those of the second."""
     listener = started(Sent.macro(b"H", "{cipher}", "x"), Sent.HELO2, Sent.macro(b"C", "j", "second"))
     assert listener.feed(Sent.CONNECT) == [QuitNewConnection(), EVENTS["C"]]
-    assert listener.connection.macro("j") == "second"
-    assert listener.connection.macro("cipher") is None
+    assert listener.connection.macros.value("j") == "second"
+    assert listener.connection.macros.value("cipher") is None
 
 
 @pytest.mark.parametrize("place", ["rcpt", "eoh", "body"])
@@ -447,10 +446,10 @@ def test_macros_of_mail_end_the_message_before_where_mail_was_declined() -> None
     listener = agreeing(Stage.MAIL)
     assert listener.feed(Sent.macro(b"M", "i", "Q1") + Sent.macro(b"R", "x", "1") + Sent.RCPT) == [RCPT_SEEN]
     assert listener.feed(Sent.macro(b"M", "i", "Q2")) == [Abort()]
-    assert listener.connection.macro("i") == "Q2"
-    assert listener.connection.macro("x") is None
+    assert listener.connection.macros.value("i") == "Q2"
+    assert listener.connection.macros.value("x") is None
     assert listener.feed(Sent.RCPT) == [RCPT_SEEN]
-    assert listener.connection.macro("i") == "Q2"
+    assert listener.connection.macros.value("i") == "Q2"
     assert listener.connection.message_open
 
 
@@ -464,7 +463,7 @@ def test_macros_of_mail_end_a_decided_message_silently_where_mail_was_declined()
         Repeated(Command.DATA),
     ]
     assert listener.feed(Sent.macro(b"M", "i", "Q2") + Sent.RCPT) == [RCPT_SEEN]
-    assert listener.connection.macro("i") == "Q2"
+    assert listener.connection.macros.value("i") == "Q2"
 
 
 def test_the_same_macros_of_mail_again_end_the_message_before_all_the_same() -> None:
@@ -479,7 +478,7 @@ def test_macros_of_mail_between_messages_mean_nothing_where_mail_was_declined() 
     listener = agreeing(Stage.MAIL)
     assert listener.feed(Sent.macro(b"M", "i", "Q1") + Sent.macro(b"M", "i", "Q2") + Sent.ABORT) == []
     listener.feed(Sent.RCPT)
-    assert listener.connection.macro("i") == "Q2"
+    assert listener.connection.macros.value("i") == "Q2"
 
 
 def test_macros_of_mail_inside_a_message_wait_for_its_mail() -> None:
@@ -487,7 +486,7 @@ def test_macros_of_mail_inside_a_message_wait_for_its_mail() -> None:
     listener = started(Sent.macro(b"M", "i", "Q1"), Sent.MAIL, Sent.RCPT, Sent.macro(b"M", "i", "Q2"))
     assert listener.connection.message_open
     assert listener.feed(Sent.MAIL2) == [Abort(), EVENTS["M"]]
-    assert listener.connection.macro("i") == "Q2"
+    assert listener.connection.macros.value("i") == "Q2"
 
 
 @pytest.mark.parametrize("step", "CHMRTLNBEU")
@@ -500,36 +499,36 @@ def test_macros_are_seen_in_their_step(step: str) -> None:
         Sent.macro(step.encode(), "i", "old") + Sent.macro(step.encode(), "x", "1") + PACKETS[step]
     )
     assert next(listener.take()) == EVENTS[step]
-    assert listener.connection.macro("x") == "1"
-    assert listener.connection.macro("i") is None
+    assert listener.connection.macros.value("x") == "1"
+    assert listener.connection.macros.value("i") is None
 
 
 def test_a_macro_is_found_with_and_without_braces() -> None:
     """P-082."""
     listener = started(Sent.macro(b"M", "i", "1", "{j}", "2", "{mail_addr}", "3", "plain", "4"), Sent.MAIL)
     for name, value in {"i": "1", "j": "2", "mail_addr": "3", "plain": "4"}.items():
-        assert listener.connection.macro(name) == listener.connection.macro(f"{{{name}}}") == value
+        assert listener.connection.macros.value(name) == listener.connection.macros.value(f"{{{name}}}") == value
     for name in ("", "{}", "{i", "i}", "k", "{{i}}"):
-        assert listener.connection.macro(name) is None
+        assert listener.connection.macros.value(name) is None
 
 
 def test_the_first_of_two_equal_names_wins_and_an_empty_value_is_a_value() -> None:
     """P-082."""
     listener = started(Sent.macro(b"M", "i", "1", "{i}", "2", "i", "3", "{e}", "", "e", "4"), Sent.MAIL)
-    assert listener.connection.macro("i") == "1"
-    assert listener.connection.macro("e") == ""
+    assert listener.connection.macros.value("i") == "1"
+    assert listener.connection.macros.value("e") == ""
 
 
 def test_a_lone_name_has_no_value() -> None:
     """P-034."""
     listener = started(b"\0\0\0\x0aDMi\0Q\0lon\0", Sent.MAIL)
-    assert (listener.connection.macro("i"), listener.connection.macro("lon")) == ("Q", None)
+    assert (listener.connection.macros.value("i"), listener.connection.macros.value("lon")) == ("Q", None)
 
 
 def test_an_empty_set_replaces_the_one_before() -> None:
     """P-033, P-080."""
     listener = started(Sent.macro(b"R", "i", "1"), Sent.macro(b"R"))
-    assert listener.connection.macro("i") is None
+    assert listener.connection.macros.value("i") is None
 
 
 @pytest.mark.parametrize("step", [b"\0", b"\xff", b"A", b"Q", b"K", b"O", b"D", b"x"])
@@ -537,7 +536,7 @@ def test_macros_for_what_has_none_are_taken_and_dropped(step: bytes) -> None:
     """P-032, P-035."""
     listener = started()
     assert listener.feed(Sent.macro(step, "i", "Q") + Sent.HELO2) == [EVENTS["H"]]
-    assert listener.connection.macro("i") is None
+    assert listener.connection.macros.value("i") is None
 
 
 def test_macros_for_a_step_that_never_comes_are_taken() -> None:
@@ -545,7 +544,7 @@ def test_macros_for_a_step_that_never_comes_are_taken() -> None:
     sent = [Sent.macro(b"R", "{rcpt_addr}", name) for name in ("first", "second")]
     listener = started(Sent.MAIL, sent[0], sent[1], Sent.RCPT)
     assert listener.seen[-2:] == [MAIL_SEEN, RCPT_SEEN]
-    assert listener.connection.macro("rcpt_addr") == "second"
+    assert listener.connection.macros.value("rcpt_addr") == "second"
 
 
 def test_macros_are_looked_up_from_the_latest_step_to_the_earliest() -> None:
@@ -555,10 +554,10 @@ def test_macros_are_looked_up_from_the_latest_step_to_the_earliest() -> None:
         listener.feed(Sent.macro(step.encode(), "x", value, "{only_" + step + "}", value))
     # END of message first; sets are dropped one by one to see which is next.
     for step, value in zip("EBNLTRMHC", "987654321", strict=True):
-        assert listener.connection.macro("x") == value
-        assert listener.connection.macro(f"only_{step}") == value
+        assert listener.connection.macros.value("x") == value
+        assert listener.connection.macros.value(f"only_{step}") == value
         listener.feed(Sent.macro(step.encode()))
-    assert listener.connection.macro("x") is None
+    assert listener.connection.macros.value("x") is None
 
 
 # What a command clears: the macros of these steps; in a place where it is processed.
@@ -587,7 +586,7 @@ def test_a_command_clears_the_macros_of_the_steps_behind_it(letter: str, place: 
     for step in steps:
         listener.feed(Sent.macro(step.encode(), f"{{of_{step}}}", "set"))
     listener.feed(PACKETS[letter])
-    assert {step for step in steps if listener.connection.macro(f"of_{step}") is None} == set(cleared)
+    assert {step for step in steps if listener.connection.macros.value(f"of_{step}") is None} == set(cleared)
 
 
 def test_the_macros_of_a_message_are_there_when_it_is_aborted_and_gone_after() -> None:
@@ -596,9 +595,9 @@ def test_the_macros_of_a_message_are_there_when_it_is_aborted_and_gone_after() -
     listener.connection.receive_data(Sent.ABORT)
     told = listener.take()
     assert next(told) == Abort()
-    assert listener.connection.macro("i") == "Q1"
+    assert listener.connection.macros.value("i") == "Q1"
     assert list(told) == []
-    assert listener.connection.macro("i") is None
+    assert listener.connection.macros.value("i") is None
 
 
 @pytest.mark.parametrize("end", ["E", "A", "H", "K", "", "decided"])
@@ -608,11 +607,11 @@ def test_the_macros_of_a_message_do_not_leak_into_the_next(end: str, read: bool)
     listener = started(answers="ccr" if end == "decided" else "")
     listener.feed(Sent.macro(b"M", "i", "Q1") + Sent.MAIL + Sent.macro(b"R", "{rcpt_addr}", "r") + Sent.RCPT)
     if read:
-        assert listener.connection.macro("i") == "Q1"
+        assert listener.connection.macros.value("i") == "Q1"
     listener.feed(Sent.macro(b"E", "{msg_id}", "m") if end == "E" else b"")
     listener.feed(Sent.DATA if end == "decided" else PACKETS.get(end, b""))
     listener.feed(Sent.MAIL2)
-    assert [listener.connection.macro(name) for name in ("i", "rcpt_addr", "msg_id")] == [None, None, None]
+    assert [listener.connection.macros.value(name) for name in ("i", "rcpt_addr", "msg_id")] == [None, None, None]
 
 
 @pytest.mark.parametrize("read", [False, True])
@@ -621,16 +620,16 @@ def test_the_macros_of_a_connection_do_not_leak_into_a_second(read: bool) -> Non
     listener = Listener(agreement=agreeing().agreement)
     listener.feed(Sent.macro(b"C", "j", "first") + Sent.CONNECT)
     if read:
-        assert listener.connection.macro("j") == "first"
+        assert listener.connection.macros.value("j") == "first"
     listener.feed(Sent.CONNECT)
-    assert listener.connection.macro("j") is None
+    assert listener.connection.macros.value("j") is None
 
 
 def test_macros_that_came_after_a_verdict_belong_to_the_message_that_follows() -> None:
     """P-084, P-085."""
     listener = started(Sent.MAIL, answers="r")
     listener.feed(Sent.macro(b"R", "x", "old") + Sent.RCPT + Sent.macro(b"M", "i", "Q2") + Sent.MAIL2)
-    assert (listener.connection.macro("i"), listener.connection.macro("x")) == ("Q2", None)
+    assert (listener.connection.macros.value("i"), listener.connection.macros.value("x")) == ("Q2", None)
 
 
 def test_the_macros_of_unknown_are_seen_in_its_callback_alone() -> None:
@@ -639,9 +638,9 @@ def test_the_macros_of_unknown_are_seen_in_its_callback_alone() -> None:
     listener.connection.receive_data(Sent.macro(b"U", "i", "U") + Sent.UNKNOWN)
     told = listener.take()
     assert next(told) == EVENTS["U"]
-    assert listener.connection.macro("i") == "U"
+    assert listener.connection.macros.value("i") == "U"
     assert list(told) == []
-    assert listener.connection.macro("i") == "Q1"
+    assert listener.connection.macros.value("i") == "Q1"
 
 
 def test_the_macros_of_a_second_unknown_are_seen_though_they_are_the_same() -> None:
@@ -651,7 +650,7 @@ def test_the_macros_of_a_second_unknown_are_seen_though_they_are_the_same() -> N
     listener.connection.receive_data(unknown + Sent.DATA + unknown)
     told = listener.take()
     assert [next(told), next(told), next(told)] == [EVENTS["U"], Data(), EVENTS["U"]]
-    assert listener.connection.macro("i") == "U"
+    assert listener.connection.macros.value("i") == "U"
 
 
 def test_the_macros_of_the_next_message_are_seen_though_they_are_the_same() -> None:
@@ -659,16 +658,16 @@ def test_the_macros_of_the_next_message_are_seen_though_they_are_the_same() -> N
     same = Sent.macro(b"L", "i", "Q")
     listener = started(PLACES["data"], same, Sent.HEADER, Sent.EOH, Sent.EOM)
     listener.feed(PLACES["data"] + Sent.HEADER + same + Sent.HEADER)
-    assert listener.connection.macro("i") == "Q"
+    assert listener.connection.macros.value("i") == "Q"
 
 
 def test_the_macros_of_unknown_hide_no_others_where_unknown_was_declined() -> None:
     """P-035, P-081: Postfix sends them all the same, and no callback of theirs comes to end them."""
     listener = started(wants=declining(Stage.UNKNOWN))
     listener.feed(Sent.macro(b"M", "i", "Q1") + Sent.MAIL + Sent.macro(b"U", "i", "stale"))
-    assert listener.connection.macro("i") == "Q1"
+    assert listener.connection.macros.value("i") == "Q1"
     listener.feed(MESSAGE[len(Sent.MAIL) :] + Sent.macro(b"M", "i", "Q2") + Sent.MAIL2)
-    assert listener.connection.macro("i") == "Q2"
+    assert listener.connection.macros.value("i") == "Q2"
 
 
 def test_two_filters_with_other_wishes_do_not_meet() -> None:
@@ -809,12 +808,12 @@ def test_macros_never_hold_more_than_the_last_set_of_each_step(
     for step, octets in sets:
         payload = b"D" + bytes([step]) + octets
         listener.feed(len(payload).to_bytes(4, "big") + payload)
-        listener.connection.macro("x")
+        listener.connection.macros.value("x")
         if chr(step) in "CHMRTLNBEU":
             last[step] = len(payload) + 4  # kept whole until read
-    held = sum(len(value) for value in listener.connection.macros)
+    held = sum(len(value) for value in listener.connection.macros.sets)
     assert held <= sum(last.values())
-    assert len(listener.connection.macros) == 11
+    assert len(listener.connection.macros.sets) == 11
 
 
 @pytest.mark.slow
@@ -859,12 +858,12 @@ def test_the_same_macros_again_are_still_there(between: str) -> None:
     same = Sent.macro(step, "i", "Q") + packet
     other = Sent.macro(between.encode(), "i", "other") if between else b""
     listener.feed(same * 3 + other + (Sent.UNKNOWN if between == "U" else b"") + same * 2)
-    assert listener.connection.macro("i") == "Q"
+    assert listener.connection.macros.value("i") == "Q"
     assert [type(event) for event in listener.seen].count(BodyChunk if between == "B" else Header) == 5
     listener.feed(Sent.macro(step, "i", "new") + packet + Sent.macro(step, "i", "Q")[:-1])
-    assert listener.connection.macro("i") == "new"
+    assert listener.connection.macros.value("i") == "new"
     listener.feed(b"\0" + packet)
-    assert listener.connection.macro("i") == "Q"
+    assert listener.connection.macros.value("i") == "Q"
 
 
 def test_verdicts_of_a_connection_decide_no_message() -> None:
@@ -897,5 +896,5 @@ def test_what_is_let_go_keeps_no_macros_not_even_those_of_a_message_to_come() ->
     connection.receive_data(packet(Command.MACRO, b"Mi\0NEXT\0") + packet(Command.MAIL, b"<>\0"))
     assert connection.next_event() == Abort()
     connection.let_go()
-    assert set(connection.macros) == {b""}
+    assert set(connection.macros.sets) == {b""}
     assert connection.buffer.kept == 0

@@ -17,16 +17,15 @@ from aiomilter.wire.events import (
     Family,
     Header,
     Helo,
-    Macros,
     Mail,
     Negotiate,
-    NegotiateAnswer,
     Quit,
     QuitNewConnection,
     Rcpt,
     Unknown,
-    macro_values,
 )
+from aiomilter.wire.macros import Macros, macro_values
+from aiomilter.wire.negotiation import NegotiateAnswer
 from tests.wire.packets import ASKED, EXAMPLE_FROM_FILTER, EXAMPLE_FROM_MTA, SAMPLES, Asked, FromMTA, Sample
 from tests.wire.strategies import EVENTS
 

@@ -139,7 +139,7 @@ def test_the_default_limit_is_65535_octets_of_payload() -> None:
     assert len(packet(ord("B"), bytes(65535))) == 65540
     with pytest.raises(LocalProtocolError):
         packet(ord("B"), bytes(65536))
-    assert FrameBuffer().max_size == 65535
+    assert FrameBuffer().max_length == 65536
 
 
 def test_a_broken_length_stays_broken() -> None:

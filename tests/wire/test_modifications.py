@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire import modifications
 from aiomilter.wire.constants import ReplyCode
-from aiomilter.wire.events import NegotiateAnswer
 from aiomilter.wire.modifications import (
     AddHeader,
     AddRecipient,
@@ -20,6 +19,7 @@ from aiomilter.wire.modifications import (
     Quarantine,
     ReplaceBody,
 )
+from aiomilter.wire.negotiation import NegotiateAnswer
 from tests.wire.packets import ASKED, Asked, FromFilter
 from tests.wire.strategies import REQUESTS
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from aiomilter.exceptions import LocalProtocolError, NegotiationError, RemoteProtocolError
 from aiomilter.wire import negotiation
 from aiomilter.wire.constants import Action, Protocol, Stage
-from aiomilter.wire.events import Negotiate, NegotiateAnswer
+from aiomilter.wire.events import Negotiate
 from aiomilter.wire.negotiation import (
     USUAL_MACROS,
+    NegotiateAnswer,
     Wants,
     agree,
     canonical_macro,

@@ -39,7 +39,7 @@ class OneByOne(Listener):
         if isinstance(event, TooMany):
             self.steps.append((event, (), connection.waiting))
             return
-        macros = tuple(connection.macro(name) for name in ("i", "v", "{a}", "_", "j", "{auth_authen}"))
+        macros = tuple(connection.macros.value(name) for name in ("i", "v", "{a}", "_", "j", "{auth_authen}"))
         self.steps.append((event, macros, connection.waiting))
         super().handle(event)
 
@@ -64,7 +64,7 @@ class InBatches(OneByOne):
             wire.events = iter(batch)
             for item in wire.events:
                 if isinstance(item, bytes):
-                    wire.keep_macros(item)
+                    wire.macros.keep(item)
                     continue
                 wire.fields = iter(item) if isinstance(item, list) else iter([item])
                 for event in wire.fields:
@@ -205,3 +205,13 @@ def test_large_packets_that_are_not_content_are_noticed(packet: bytes, large: bo
     listener = silent()
     listener.feed(packet)
     assert listener.connection.large is large
+
+
+def test_macros_behind_the_last_event_of_a_batch_wait() -> None:
+    """They are octets that nobody has handled, also where they change nothing."""
+    listener = silent()
+    listener.connection.receive_data(Sent.MAIL + Sent.RCPT + ID + FIELD + ID)
+    assert [read(listener.connection) for _ in range(3)][2] == [[Header("a", "b")]]
+    assert listener.connection.waiting == len(ID)
+    assert read(listener.connection) == []
+    assert listener.connection.waiting == 0

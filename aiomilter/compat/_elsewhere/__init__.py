@@ -1,4 +1,4 @@
-"""A directory for the ``PYTHONPATH`` of what a program starts: modules of pymilter's names, which look for pymilter.
+"""A directory for the ``PYTHONPATH`` of processes that a program starts: modules with pymilter's names.
 
-Where it is installed they give way to it; else they are aiomilter's.  Nothing in here is imported by aiomilter.
+If pymilter is installed they give way to it; otherwise they become aiomilter's.  Nothing in here is imported by aiomilter.
 """

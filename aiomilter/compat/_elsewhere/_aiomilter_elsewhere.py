@@ -1,4 +1,4 @@
-"""What the modules beside this one do: be pymilter's if that is installed, else aiomilter's."""
+"""What the modules beside this one do: become pymilter's if that is installed, otherwise aiomilter's."""
 
 import importlib.util
 import os
@@ -10,10 +10,10 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def give_way(name: str) -> None:
-    """Put another module in the place of one that is being imported.
+    """Replace a module that is being imported by pymilter's or aiomilter's.
 
     Args:
-        name: Of the module.
+        name: The name of the module.
 
     Raises:
         ImportError: There is neither pymilter nor aiomilter.

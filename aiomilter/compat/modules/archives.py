@@ -31,7 +31,7 @@ _ENTRY: Final = Struct("<4s4xHH8xLLHHH8xL")
 _ENTRY_MARK: Final = b"PK\1\2"
 _LOCAL: Final = Struct("<4s22xHH")
 _LOCAL_MARK: Final = b"PK\3\4"
-# Version, size of what follows, and that: three small numbers in one octet, and the size of the dictionary.
+# Version, size of the properties, and these: three small numbers in one octet, and the size of the dictionary.
 _LZMA: Final = Struct("<2xHBL")
 _FIELD64: Final = 1
 _IN_FIELD64: Final = 0xFFFFFFFF
@@ -42,7 +42,7 @@ _UTF8: Final = 0x800
 
 @dataclass(slots=True)
 class MemoryLimit:
-    """What may still be done for a message.
+    """The work that may still be done for a message.
 
     Args:
         names: Names that are found.
@@ -72,7 +72,7 @@ def names_in(octets: bytes, budget: MemoryLimit, depth: int = _MAX_DEPTH) -> Ite
 
     Args:
         octets: The file.
-        budget: What may be done; what is done is taken off.
+        budget: The work that may be done; reduced as it is done.
         depth: How deep to look into zip files inside of zip files.
     Raises:
         zipfile.BadZipFile: It is none.
@@ -109,7 +109,7 @@ def _entries(octets: bytes) -> Iterator[_Entry]:
         raw, field = directory[position : position + name], directory[position + name : position + name + extra]
         position += name + extra + comment
         packed, size, offset = _large(field, packed, size, offset)
-        # What follows a NUL is not shown.
+        # Text after a NUL is not shown.
         text = raw.decode("utf-8", "replace") if flags & _UTF8 else raw.decode("cp437")
         yield _Entry(text.partition("\0")[0], flags, method, packed, size, base + offset)
 
@@ -178,7 +178,7 @@ def _unfolded(octets: bytes, entry: _Entry, most: int) -> bytes:
 
 
 def _lzma(packed: memoryview, most: int) -> bytes:
-    """Return what LZMA has packed; its own header comes first.
+    """Return data unpacked by LZMA; its own header comes first.
 
     Source: APPNOTE.TXT section 5.8.8.
     """

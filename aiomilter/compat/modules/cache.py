@@ -17,7 +17,7 @@ _ENTRY_SIZE = 200
 class AddrCache:
     """Remembers addresses, each with a result, and domains for all their addresses; letter case does not count.
 
-    The file has a line for each address: the address, and when it was seen unless that is for ever.  Results other than
+    The file has a line for each address: the address, and when it was seen unless it never expires.  Results other than
     None and ``""`` are remembered for the life of the program only.
 
     Senders choose what is set, so at most 32 MiB of that are remembered: the addresses that were set first are forgotten
@@ -86,11 +86,11 @@ class AddrCache:
         return True
 
     def has_precise_key(self, sender: str | None) -> bool:
-        """Tell whether this very address is remembered."""
+        """Return whether exactly this address is in the cache."""
         return self._found(sender.lower()) if sender is not None else False
 
     def has_key(self, sender: str | None) -> bool:
-        """Tell whether an address, or its domain, is remembered."""
+        """Return whether an address, or its domain, is in the cache."""
         return self._key(sender) is not None
 
     def __contains__(self, sender: str | None) -> bool:
@@ -122,7 +122,7 @@ class AddrCache:
             self._append(f"{sender} {time.strftime(self.time_format, time.localtime())}")
 
     def addperm(self, sender: str, res: Any = None) -> None:
-        """Remember an address for ever.
+        """Add an address that never expires.
 
         Raises:
             OSError: The file cannot be written.

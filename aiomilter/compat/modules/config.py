@@ -9,7 +9,7 @@ __all__ = ["MilterConfigParser"]
 
 
 class MilterConfigParser(ConfigParser):
-    """:class:`configparser.ConfigParser` for which an option that is missing is no error, and with lists of addresses.
+    """:class:`configparser.ConfigParser` without an error for a missing option, and with lists of addresses.
 
     Args:
         defaults: Values of options that no section has; unlike ConfigParser's they belong to no section.
@@ -29,7 +29,7 @@ class MilterConfigParser(ConfigParser):
         Args:
             sect: Section; it may be missing.
             opt: Option.
-            fallback: What is returned if neither the section nor ``defaults`` has it.
+            fallback: The value if neither the section nor ``defaults`` has it.
             kwds: As ConfigParser.get takes them: ``raw``, ``vars``.
         """
         if not fallback:
@@ -67,7 +67,7 @@ class MilterConfigParser(ConfigParser):
         return found
 
     def getaddrdict(self, sect: str, opt: str, dir: str = "") -> dict[str, str]:
-        """Return what an option's names stand for: each address that an option of such a name lists, with that name.
+        """Return the addresses in the options that an option names, each with the name of its option.
 
         Args:
             sect: Section of both options.

@@ -15,12 +15,12 @@ from aiomilter.exceptions import ResolverError
 __all__ = ["MAX_CNAME", "DNSError", "DNSLookup", "Session"]
 
 DNSError = ResolverError
-"""What is raised when no server answers; under the name that py3dns has for it."""
+"""No server answers; py3dns has this name for it."""
 
 MAX_CNAME: Final = 10
 """Aliases in a row that are followed at most."""
 
-# Octets of what a session has asked and been answered, and what a name or a value takes besides its text.
+# Octets of a session's questions and answers, and those that a name or a value takes besides its text.
 _MAX_CACHE_SIZE: Final = 256 * 1024
 _VALUE_SIZE: Final = 100
 
@@ -71,7 +71,7 @@ def DNSLookup(name: str, qtype: str) -> _Result:
         DNSError: No server answered, or with an error; it is another type.
     """
     if qtype == "SPF":
-        return []  # RFC 7208 section 3.1: it is no more
+        return []  # RFC 7208 section 3.1: no longer in use
     if qtype not in get_args(RdType):
         raise DNSError(f"record type: expected one of {', '.join(get_args(RdType))}, found {qtype!r}")
     rdtype: RdType = qtype  # type: ignore[assignment]  # looked up right above

@@ -37,10 +37,10 @@ def send_dsn(
 
     Args:
         mailfrom: Envelope sender that is notified.
-        receiver: Name that we say HELO with.
+        receiver: Our name in HELO.
         msg: The notification; None only asks whether the server would take one.
         timeout: Seconds for all of it.
-        session: What asks for the sender's mail exchangers.
+        session: Looks up the sender's mail exchangers.
         ourfrom: Envelope sender of the notification: the null sender unless given.
     Returns:
         None if it was taken, else the code and text of a reply: the server's, or one of ours, 4xx where it is worth
@@ -100,7 +100,7 @@ def _converse(
             code, answer = smtp.rcpt(recipient.removeprefix("<").removesuffix(">"))
         if code in (250, 251) and octets is not None:
             code, answer = smtp.data(octets)
-        # What the server says to QUIT changes nothing any more.
+        # The answer to QUIT does not matter.
         with suppress(OSError, smtplib.SMTPException):
             smtp.quit()
     finally:
@@ -148,14 +148,14 @@ def create_msg(
         # What comes from a peer makes no header of its own.
         message[name] = _LINE_ENDS.sub(" ", value.strip() % values)
     if "Auto-Submitted" not in message:
-        # Nobody is to answer it (RFC 3834).
+        # Programs must not answer it (RFC 3834).
         message["Auto-Submitted"] = "auto-generated"
     message.set_payload(_readable(body % values))
     return message
 
 
 def _readable(text: str) -> str:
-    """Return a text that a message can hold: octets among other characters than ASCII are no text of any charset."""
+    """Return a text that a message can hold: octets mixed with non-ASCII characters are not text in any charset."""
     try:
         text.encode("ascii", "surrogateescape")
     except UnicodeEncodeError:

@@ -28,7 +28,7 @@ rehmac: Final = re.compile("|".join(hpats).replace("<3>", ip3.pattern), re.IGNOR
 
 
 def is_dynip(host: str, addr: str | None) -> bool:
-    """Tell whether a client's name looks as if it were made from its address.
+    """Return whether a client's name looks as if it were made from its address.
 
     A guess: a mail server that its provider named so is taken for a dialled-in client.
 

@@ -34,7 +34,7 @@ class _AsRead(Compat32):
     def fold_binary(self, name: str, value: Any) -> bytes:
         """Return a header as octets."""
         if isinstance(value, str) and not value.isascii() and self._as_read(value):
-            # What programs have set is no octets, and has to be encoded.
+            # Values that programs have set are text, and have to be encoded.
             with suppress(UnicodeEncodeError):
                 return self._lines(name, value).encode("ascii", "surrogateescape")
         return self.fold(name, value).encode("ascii", "surrogateescape")
@@ -58,7 +58,7 @@ AS_READ: Final = _AsRead()
 
 
 class MimeGenerator(BytesGenerator):
-    """Writes a message as it was read, but for what was changed.
+    """Writes a message as it was read, except for the parts that were changed.
 
     Args:
         outfp: File of octets.

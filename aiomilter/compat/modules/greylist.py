@@ -109,7 +109,7 @@ class Greylist:
             return self.conn.execute("delete from greylist where lastseen < ?", (oldest,)).rowcount
 
     def export_csv(self, fp: _Writable, timeinc: float = 0) -> None:
-        """Write the triples that are remembered as CSV, one a line: what :meth:`import_csv` reads.
+        """Write the triples that are remembered as CSV, one a line, for :meth:`import_csv`.
 
         Args:
             fp: Text file.
@@ -147,5 +147,5 @@ class Greylist:
 
 
 def _text(value: str | None) -> str | None:
-    """Return text that SQLite takes: octets that are no UTF-8 are written out."""
+    """Return text for SQLite: octets that are not UTF-8 are escaped."""
     return None if value is None else value.encode("utf-8", "backslashreplace").decode()

@@ -19,11 +19,11 @@ __all__ = ["Attributes", "Kind", "Markup", "Token", "attributes"]
 
 Kind: TypeAlias = Literal["text", "start", "end", "charref", "entityref", "comment", "decl", "pi"]
 Token: TypeAlias = tuple[Kind, str, str]
-"""What it is, its source, and its name (in lower case) or content."""
+"""Its kind, its source, and its name (in lower case) or content."""
 Attributes: TypeAlias = list[tuple[str, str]]
 
 _Construct: TypeAlias = tuple[int, Kind | None, str]
-"""Where a construct ends, what it is (None: text), and its name or content."""
+"""The end of a construct, its kind (None: text), and its name or content."""
 _OPEN: Final[_Construct] = (-1, None, "")
 """A construct whose end may be still to come."""
 _Skip: TypeAlias = Callable[[str, int], re.Match[str]]
@@ -37,7 +37,7 @@ _WORTHWHILE: Final = 4096
 _NAME: Final = r"[a-zA-Z][^\t\n\r\f />\x00]*+"
 # A NUL behind the name makes text of a start tag.
 _NOT_BROKEN: Final = r"""(?!(?<!['"\s])\x00)"""
-# Between attributes.  The slash of "/>" is no part of it.
+# Between attributes.  The slash of "/>" is not part of it.
 _GAP: Final = r"(?:\s|/(?!>))*+"
 _ATTRIBUTE_NAME: Final = r"[^\s/>][^\s/=>]*+"
 _BARE: Final = r"[^>\s]*+"
@@ -47,7 +47,7 @@ def _attributes(not_quoted: str = "") -> str:
     """Return a pattern for attributes with the gaps around them; it ends before one whose quote does not end.
 
     Args:
-        not_quoted: What may not be between quotes.
+        not_quoted: Characters that may not be between quotes.
     """
     value = rf"""'[^'{not_quoted}]*+'|"[^"{not_quoted}]*+"|(?!['"]){_BARE}"""
     return rf"""{_GAP}(?:(?<=['"\s/]){_ATTRIBUTE_NAME}(?:\s*+=++\s*+(?:{value})|(?!\s*+=)){_GAP})*+"""
@@ -140,8 +140,8 @@ class Markup:
         self._failed: set[int] = set()
 
     def feed(self, data: str) -> Iterator[Token]:
-        """Take more of the document; return what is whole."""
-        # Nothing else refers to the text meanwhile, so that it grows where it is.
+        """Take more of the document; return its complete constructs."""
+        # Nothing else refers to the text now, so that it grows in place.
         text, self._text = self._text, ""
         if self._at >= max(_WORTHWHILE, len(text) // 2):
             text = text[self._at :]
@@ -151,7 +151,7 @@ class Markup:
         return self._read() if self._awaited is None or self._awaited(data) is not None else iter(())
 
     def close(self) -> Iterator[Token]:
-        """Return what is left: there is no more to come."""
+        """Return the rest, at the end of the document."""
         self._closed = True
         return self._read()
 
@@ -359,7 +359,7 @@ def _open_end(text: str, begin: int, end: re.Pattern[str], character: str, twice
         text: Holds no whole end from ``begin`` on.
         begin: From where to look.
         end: Matches what may be the beginning of an end.
-        character: What an end begins with.
+        character: The first character of an end.
         twice: Whether with two of them.
     """
     position = text.rfind(character, begin)
@@ -372,13 +372,13 @@ def _open_end(text: str, begin: int, end: re.Pattern[str], character: str, twice
 
 @cache
 def _raw_end(name: str) -> re.Pattern[str]:
-    """Return what finds the end tag of an element."""
+    """Return the pattern of the end tag of an element."""
     return re.compile(rf"</\s*+{_any_case(name)}\s*+>")
 
 
 @cache
 def _others(only: tuple[str, ...], comments: bool | None, tries: bool) -> _Skip:
-    """Return what takes text and whole constructs, except some tags, and elements whose content is text.
+    """Return the pattern of text and whole constructs, except some tags, and elements whose content is text.
 
     Args:
         only: Names of the tags.

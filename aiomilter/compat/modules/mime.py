@@ -49,7 +49,7 @@ extlist: str = (
 """Extensions of names that Windows runs."""
 
 bad_extensions: list[str] = ["." + extension for extension in extlist.split(",")]
-"""What :func:`check_ext` finds; programs may change it."""
+"""The extensions that :func:`check_ext` finds; programs may change it."""
 
 virus_msg: str = (
     "This message appeared to contain a virus.\n"
@@ -57,14 +57,14 @@ virus_msg: str = (
     "A copy of your original message was saved as '%s:%s'.\n"
     "See your administrator.\n"
 )
-"""What takes the place of an attachment: its name, this host and the name of a copy go in."""
+"""The text that replaces an attachment; its name, this host and the name of a copy are filled in."""
 
 _MAX_NESTING: Final = 100
-"""Messages and multiparts inside of each other; what is deeper is text.  As Postfix has it: mime_nesting_limit."""
+"""Messages and multiparts within each other; deeper ones are text, as in Postfix (mime_nesting_limit)."""
 _MAX_BOUNDARY: Final = 998
 """Characters, as many as a line may have (RFC 5322 section 2.1.1): a pattern is made of it, and kept."""
 _READ_SIZE: Final = 8192
-# What follows the quotes does not count, as mail programs have it.
+# As in mail programs, text after the quotes does not count.
 _QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _FOLD: Final = re.compile(r"\r?\n[ \t]*")
@@ -75,7 +75,7 @@ Check = Callable[[str], object]
 
 
 def unquote(s: str) -> str:
-    """Return what is in the quotes, or the brackets, that a text begins with; a text without them as it is."""
+    """Return the content of the quotes or brackets at the start of a text; a text without them as it is."""
     if s.startswith("<") and s.endswith(">"):
         return s[1:-1]
     quoted = _QUOTED.match(s)
@@ -181,13 +181,13 @@ class MimeMessage(Message):
         names: list[tuple[str, str | None]] = list(self.getparams())
         names.append(("filename", self.getfilename()))
         if scan_zip and any((name or "").lower().endswith(".zip") for _, name in names):
-            # It may not be what its name says.
+            # Its content may be of another type than its name.
             with suppress(zipfile.BadZipFile):
                 names.extend(("zipname", name) for name in names_in(self.get_payload_decoded(), self._budget))
         return names
 
     def ismodified(self) -> bool:
-        """Tell whether this message, or a part of it, was changed."""
+        """Return whether this message, or a part of it, was changed."""
         parts = self.get_payload() if self.is_multipart() else []
         return self.modified or any(part.ismodified() for part in parts if isinstance(part, MimeMessage))
 
@@ -212,7 +212,7 @@ class MimeMessage(Message):
         Args:
             filt: Gets it; what parses HTML, for example.
         """
-        # What is no text in its charset is replaced: mail programs show the rest.
+        # Octets that are not text in its charset are replaced: mail programs show the rest.
         filt.write(self.get_payload_decoded().decode(self._text_charset(), "replace"))
 
     def get_payload_decoded(self) -> bytes:
@@ -282,11 +282,11 @@ else:
 
 
 class _Parser(_FeedParser):
-    """Reads a message, and takes what is nested too deep for text.
+    """Reads a message; parts that are nested too deep are text.
 
     Args:
         level: How deep the message itself is in others.
-        budget: What may be done for all of its parts.
+        budget: The work that may be done for all of its parts.
     """
 
     def __init__(self, level: int, budget: MemoryLimit) -> None:

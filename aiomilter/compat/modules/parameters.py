@@ -67,4 +67,4 @@ def collapsed(value: Value) -> str:
     try:
         return collapse_rfc2231_value((codec, language, text)) if codec or charset is None else unquote(text)
     except ValueError:
-        return text  # what it names is no charset of octets
+        return text  # its charset is not one of octets

@@ -64,7 +64,7 @@ class PLock:
         os.fchmod(descriptor, (before.st_mode | mode) & 0o777)
 
     def wlock(self, lockname: str | None = None) -> TextIO:
-        """Take the lock, waiting until nobody has it; see :meth:`lock`."""
+        """Take the lock, once it is free; see :meth:`lock`."""
         while True:
             try:
                 return self.lock(lockname)

@@ -1,4 +1,4 @@
-"""A parser that calls a method for each tag: ``Milter.sgmllib``, as Python 2 had it; what a tag is, ``markup`` says."""
+"""A parser that calls a method for each tag: ``Milter.sgmllib``, as in Python 2; ``markup`` finds the tags."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
@@ -13,7 +13,7 @@ class SGMLParseError(RuntimeError):
 
 
 class SGMLParser:
-    """Calls methods of derived classes for what is in a document.
+    """Calls methods of derived classes for the tags and text of a document.
 
     A tag calls ``start_TAG(attributes)``, or ``do_TAG(attributes)`` where it has no end, or :meth:`unknown_starttag`; its
     end ``end_TAG()`` or :meth:`unknown_endtag`.
@@ -36,7 +36,7 @@ class SGMLParser:
         self.stack: list[str] = []
         self.nomoretags: bool = False
         self.literal: bool = False
-        # What a class says of itself is not true of those derived from it.
+        # An attribute of a class itself does not hold for derived classes.
         self._only: Collection[str] | None = vars(type(self)).get("_only_tags")
         self._markup = Markup(self._only)
         self._start_tag = ""

@@ -25,7 +25,7 @@ def _imported() -> None:
 
 
 class TestBase(TestMessage):
-    """Comes first among the bases of a test's filter, and remembers what the filter asks for.
+    """Comes first among the bases of a test's filter, and records the changes that the filter requests.
 
     It offers all of the protocol, now and in the future, and calls every method, whatever the filter makes of that.
 
@@ -51,7 +51,7 @@ class TestBase(TestMessage):
         """Append a line to the log."""
         print(*msg, file=self.logfp)
 
-    # What a filter does.
+    # For the filter.
 
     def setsymval(self, name: str, val: str) -> None:
         """Set a macro, as the MTA does."""
@@ -81,7 +81,7 @@ class TestBase(TestMessage):
         self.log(f"chgfrom: sender={sender}")
         super().chgfrom(sender, params)
 
-    # What the MTA does.
+    # For the test, in place of the MTA.
 
     def connect(self, host: str = "localhost", helo: str = "spamrelay", ip: str = "1.2.3.4") -> int:
         """Connect and say HELO; returns the first answer that is not ``CONTINUE``, after which the filter is closed."""

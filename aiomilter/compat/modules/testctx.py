@@ -40,7 +40,7 @@ _LINE_END: Final = re.compile(rb"\r\n?|\n")
 
 
 def body_of(octets: bytes) -> bytes:
-    """Return what follows a message's first empty line, the first line where there are no headers; with LF for CRLF."""
+    """Return the body of a message, after its first empty line or, without headers, its first line; with LF for CRLF."""
     lines = _LINE_END.sub(b"\n", octets)
     return lines[1:] if lines[:1] == b"\n" else lines.partition(b"\n\n")[2]
 
@@ -49,7 +49,7 @@ def client_address(ip: str) -> tuple[int, tuple[Any, ...]]:
     """Return family and address of a client, as ``connect`` gets them.
 
     Raises:
-        ValueError: It is no address.
+        ValueError: It is not an address.
     """
     try:
         version = ip_address(ip).version
@@ -59,7 +59,7 @@ def client_address(ip: str) -> tuple[int, tuple[Any, ...]]:
 
 
 def any_address(ip: str) -> tuple[int, tuple[Any, ...]]:
-    """Return the same; for what is no address the family of UNIX-domain sockets."""
+    """Return the same; for other texts the family of UNIX-domain sockets."""
     try:
         return client_address(ip)
     except ValueError:
@@ -67,7 +67,7 @@ def any_address(ip: str) -> tuple[int, tuple[Any, ...]]:
 
 
 class TestCtx(TestMessage):
-    """Calls a filter, which ``Milter.factory`` makes, as a message would, and remembers what it asks for.
+    """Calls a filter, which ``Milter.factory`` makes, as a message would, and records the changes that it requests.
 
     See :class:`~aiomilter.compat.modules.testmessage.TestMessage` for the attributes that a test looks at; ``_addrcpt`` has the
     parameters as well.
@@ -86,10 +86,10 @@ class TestCtx(TestMessage):
         self._opts = list(self.default_opts)
         self._protocol: int
 
-    # What a context keeps.
+    # State of a context.
 
     def getpriv(self) -> Any:
-        """Return what :meth:`setpriv` kept: the filter."""
+        """Return the object of :meth:`setpriv`: the filter."""
         return self._priv
 
     def setpriv(self, priv: Any) -> Any:
@@ -97,7 +97,7 @@ class TestCtx(TestMessage):
         before, self._priv = self._priv, priv
         return before
 
-    # What the MTA does.
+    # For the test, in place of the MTA.
 
     def _negotiate(self) -> int:
         context: Any = self
@@ -111,7 +111,7 @@ class TestCtx(TestMessage):
         return CONTINUE if result == ALL_OPTS else result
 
     def _asks(self, declined: int, stage: int | None) -> bool:
-        """Tell whether the filter wants a callback, and enter its stage."""
+        """Return whether the filter wants a callback, and enter its stage."""
         self._stage = stage
         return not self._protocol & declined
 
@@ -121,7 +121,7 @@ class TestCtx(TestMessage):
         Returns:
             The first answer that is not ``CONTINUE``, after which the filter is closed, else that of ``hello``.
         Raises:
-            ValueError: ``ip`` is no address.
+            ValueError: ``ip`` is not an address.
         """
         self._body, self._bodyreplaced = None, False
         result: int = self._negotiate()
@@ -181,7 +181,7 @@ class TestCtx(TestMessage):
         return result
 
     def _abort(self) -> None:
-        """What Milter sets for abort_callback."""
+        """Call ``abort``, then ``close``."""
         self._priv.abort()
         self._close()
 

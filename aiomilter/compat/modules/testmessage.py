@@ -1,4 +1,4 @@
-"""What a filter's unit test sees of the message that it plays, and what the filter may do to it."""
+"""The message of a filter's unit test: the test looks at it, and the filter changes it."""
 
 import re
 from io import BytesIO
@@ -15,7 +15,7 @@ _STAGES: Final = 7
 
 
 class TestMessage:
-    """Remembers what a filter asks for.
+    """Records the changes that a filter requests.
 
     ``_msg`` is the message with its headers changed, ``_body`` a file of the message as it became, ``_bodyreplaced``,
     ``_headerschanged`` and ``_envfromchanged`` tell what changed, ``_sender``, ``_addrcpt`` and ``_delrcpt`` the envelope,

@@ -124,7 +124,7 @@ def cidr(i: int, n: int, mask: int = MASK) -> int:
 
 
 def iniplist(ipaddr: str, iplist: Iterable[str]) -> bool:
-    """Tell whether a client is in a list of clients.
+    """Return whether a client is in a list of clients.
 
     An IPv4 address inside an IPv6 one (``::ffff:192.0.2.1``) is the IPv4 address, in the client and in the list.
 
@@ -133,7 +133,7 @@ def iniplist(ipaddr: str, iplist: Iterable[str]) -> bool:
         iplist: Addresses, networks (``192.0.2.0/24``, ``2001:db8::/32``), glob patterns (``192.0.2.*``), which are held
             against the text of the address, and host names, alone or with the length of a network (``example.com/24``).
     Raises:
-        ValueError: The client's address is none; the length of a network is no number, or negative.
+        ValueError: The client's address is not one; the length of a network is not a number, or negative.
     """
     try:
         client = _unmapped(ip_address(ipaddr))
@@ -190,7 +190,7 @@ def parse_addr(t: str) -> list[str]:
     Args:
         t: The address as a callback gets it: ``"<@relay.example:alice@example.org>"``.
     Returns:
-        Local-part and domain; only the local-part where there is no domain, ``[""]`` for the null sender.
+        Local-part and domain; only the local-part if there is no domain, ``[""]`` for the null sender.
 
     Source: RFC 5321 section 4.1.2; observed of pymilter 1.0.5.
     """
@@ -245,9 +245,9 @@ def decode(s: str | bytes | None, convert_eols: str | None = None) -> str | byte
 
     Args:
         s: Base64; anything else in it is skipped. False values come back as they are.
-        convert_eols: What takes the place of each CRLF in the result; None leaves them.
+        convert_eols: The text that replaces each CRLF in the result; None leaves them.
     Raises:
-        binascii.Error: It is no Base64.
+        binascii.Error: It is not Base64.
     """
     if not s:
         return s

@@ -42,7 +42,7 @@ def parse_header(val: str) -> str:
 
 
 def _encoded_words(text: str) -> Iterator[tuple[int, int, _Word]]:
-    """Yield where each encoded word begins and ends, and what it is."""
+    """Yield each encoded word, with its start and end."""
     position = end = line = 0
     while (match := _BEGINNING.search(text, position)) is not None:
         if end < match.end():
@@ -109,7 +109,7 @@ def _decoded(octets: bytes, charset: str | None, latin: bool) -> str:
     if not octets:
         return ""
     if charset is None:
-        # What is outside of Latin-1 was written as escapes.
+        # Characters outside Latin-1 were written as escapes.
         return octets.decode("latin-1" if latin else "raw-unicode-escape")
     codec = codec_of(charset)
     if codec is not None:

@@ -38,8 +38,8 @@ class GuardedStore:
         on_change: Callable[[str], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.store: Final = store
-        self.keys: Final = keys
+        self.store: Final[Store] = store
+        self.keys: Final[Keys] = keys
         self._timeout = timeout
         self._on_change = on_change
         self._clock = clock
@@ -47,9 +47,9 @@ class GuardedStore:
         self._until = 0.0
         self._why = ""
         self._trying = False
-        self.steps = 0
+        self.steps: int = 0
         """Steps that were asked for."""
-        self.failures = 0
+        self.failures: int = 0
         """Steps that failed."""
 
     @property

@@ -25,7 +25,7 @@ class MemoryStore:
         self._clock = Clock() if clock is None else clock
         self._kinds: dict[bytes, OrderedDict[bytes, State]] = {}
         self._size = 0
-        self.evicted = 0
+        self.evicted: int = 0
         """Keys that have gone before their time."""
 
     async def step(self, op: Op, keys: Sequence[bytes], args: Sequence[int]) -> Sequence[int]:

@@ -11,10 +11,12 @@ from typing import Any, Final
 from aiomilter import ACCEPT, DISCARD, REJECT, SKIP, TEMPFAIL, Reply
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
-from aiomilter.wire import events, modifications
+from aiomilter.wire import events, macros, modifications, negotiation
 from aiomilter.wire.constants import ALL_ACTIONS, ReplyCode, Stage
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from aiomilter.wire.state import ANSWERS
+from tests.faults.fuzz.mail import dmarc
+from tests.faults.fuzz.signatures import signatures
 from tests.peer import (
     CALLBACKS,
     DATA,
@@ -69,8 +71,8 @@ def _frames(pieces: Sequence[bytes], max_size: int) -> list[object]:
 
 _KINDS: Final[Sequence[Any]] = (
     events.Negotiate,
-    events.NegotiateAnswer,
-    events.Macros,
+    negotiation.NegotiateAnswer,
+    macros.Macros,
     events.Connect,
     events.Helo,
     events.Mail,
@@ -293,5 +295,5 @@ def close() -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (framing, packets, replies, edits, sessions)
+    target.__name__: target for target in (framing, packets, replies, edits, sessions, dmarc, signatures)
 }

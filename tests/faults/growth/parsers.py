@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile
 
-from aiomilter._cli import check, terminal
+from aiomilter._cli import expect, messages, scenario, terminal
 from aiomilter._cli import parsing as arguments
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
@@ -36,7 +36,8 @@ from aiomilter.mail import domain, encoded_words, envelope
 from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
 from aiomilter.smtp import split_address
-from aiomilter.wire import events, foreign, modifications, replies, text
+from aiomilter.smtp.client import Client, XClientError, after_xclient
+from aiomilter.wire import events, foreign, macros, modifications, negotiation, replies, text
 from aiomilter.wire.constants import ALL_ACTIONS
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from tests.faults.growth.shapes import HOLE, NUMBER
@@ -340,6 +341,8 @@ PATH: Final = (
     "ORCPT=", "=", "NOTIFY=", ";",
     f"<{HOLE}>", f"\"{HOLE}\"", f"[{HOLE}]", f"@{HOLE}:",
 )  # fmt: skip
+XCLIENT: Final = ("ADDR=", "NAME=", "LOGIN=", "PORT=", "IPV6:", "::1", "+41", "+", "[UNAVAILABLE]", " ", "=", "0")
+MBOX: Final = ("From ", ">From ", "\n", "\n\n", "\r\n", " 12:00 2026", "12:00", "2026", "0", ">")
 REPLY: Final = (
     "550",
     "550-",
@@ -498,8 +501,8 @@ PARSERS: Final[Mapping[str, Parser]] = {
         f"packet, {kind.__name__}": Parser(decoder(kind), (*PACKET, *PATH), (RemoteProtocolError,))
         for kind in (
             events.Negotiate,
-            events.NegotiateAnswer,
-            events.Macros,
+            negotiation.NegotiateAnswer,
+            macros.Macros,
             events.Connect,
             events.Helo,
             events.Mail,
@@ -539,13 +542,16 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "names, shown": Parser(lambda text: names.display_name(octets(text).split(b".")), HOST, scale=0.3),
     "addresses": Parser(parse_address, (*ADDRESS, "inet:", "inet6:", "unix:", "fd:", "1@"), (AddressError,), scale=0.3),
     "addresses, SMTP": Parser(split_address, (*ADDRESS, "1@"), (AddressError,)),
+    "XCLIENT": Parser(lambda text: after_xclient(Client(""), text), XCLIENT, (XClientError,)),
     "arguments, seconds": Parser(
         arguments.seconds_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
     ),
     "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
     "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
-    "arguments, path": Parser(check._path, PATH, (ArgumentTypeError,)),
-    "arguments, macro": Parser(check._macro, PATH, (ArgumentTypeError,)),
+    "arguments, path": Parser(scenario._path, PATH, (ArgumentTypeError,)),
+    "arguments, macro": Parser(scenario._macro, PATH, (ArgumentTypeError,)),
+    "arguments, outcome": Parser(expect.expected, REPLY, (ArgumentTypeError,)),
+    "mbox": Parser(lambda text: list(messages._from_mbox("", octets(text))), MBOX),
     "terminal": Parser(terminal.safe, TEXT, scale=0.3),
 }

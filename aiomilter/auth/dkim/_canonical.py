@@ -1,0 +1,70 @@
+"""Canonicalisation: the form of a header that is hashed, and what the two forms have in common.
+
+Source: RFC 6376 section 3.4.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias
+
+from aiomilter.mail.headers import Field
+
+__all__ = ["Form", "canonical_field", "header_input", "one_blank", "without_value_of_b"]
+
+Form: TypeAlias = Literal["simple", "relaxed"]
+"""The two canonicalisations."""
+
+_FOLDING: Final = b" \t\r\n"
+_RUN: Final = b" " * 32
+
+
+def one_blank(octets: bytes) -> bytes:
+    """Return octets with each run of blanks as one space."""
+    octets = octets.replace(b"\t", b" ")
+    if b"  " not in octets:
+        return octets
+    # However long the runs are, these few passes do.
+    octets = octets.replace(_RUN, b" ").replace(_RUN, b" ")
+    while b"  " in octets:
+        octets = octets.replace(b"  ", b" ")
+    return octets
+
+
+def canonical_field(field: Field, form: Form) -> bytes:
+    """Return a header field as it is hashed, CRLF at its end.
+
+    Source: RFC 6376 sections 3.4.1 and 3.4.2.
+    """
+    if form == "simple":
+        return field.raw
+    value = field.octets
+    if b"\r\n" in value:
+        value = value.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
+    return b"%b:%b\r\n" % (field.key, one_blank(value).strip(b" "))
+
+
+def without_value_of_b(field: Field) -> Field:
+    """Return a signature field with nothing behind its ``b=``: neither value nor the blanks round it.
+
+    Source: RFC 6376 section 3.5 (b=) and section 3.7.
+    """
+    parts = field.octets.split(b";")
+    for place, part in enumerate(parts):
+        name, equals, _ = part.partition(b"=")
+        if equals and name.strip(_FOLDING) == b"b":
+            parts[place] = name + equals
+            break
+    begin = len(field.raw) - 2 - len(field.octets)
+    return Field(field.raw[:begin] + b";".join(parts) + b"\r\n")
+
+
+def header_input(fields: Iterable[bytes], signature: Field, form: Form) -> bytes:
+    """Return what the hash of a header is made of: fields in the order given, then the signature's without its CRLF.
+
+    Args:
+        fields: As :func:`canonical_field` returns them.
+        signature: The field whose signature it is.
+        form: The canonicalisation.
+
+    Source: RFC 6376 section 3.7.
+    """
+    return b"".join((*fields, canonical_field(without_value_of_b(signature), form)[:-2]))

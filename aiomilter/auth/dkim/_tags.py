@@ -1,0 +1,73 @@
+"""Tag lists: ``name=value`` with semicolons between, as signatures and key records are written.
+
+Source: RFC 6376 section 3.2; RFC 8616 section 4.
+"""
+
+import binascii
+import re
+from typing import Final
+
+__all__ = ["BLANKS", "base64_octets", "quoted_printable", "quoted_printable_text", "tag_list", "words"]
+
+BLANKS: Final = " \t\r\n"
+"""What may stand round names and values, and inside many values: blanks and folds."""
+
+# Anything but a semicolon and control characters; blanks and folds between.
+_VALUE: Final = re.compile("[^\0-\x08\x0b\x0c\x0e-\x1f\x7f;]*")
+_NAME: Final = re.compile("[A-Za-z][A-Za-z0-9_]*")
+_NO_BLANKS: Final = str.maketrans("", "", BLANKS)
+# Only upper case digits (RFC 6376 section 2.11); senders take lower case, too.
+_HEX: Final = re.compile(b"=([0-9A-Fa-f]{2})")
+# dkim-safe-char: visible, and neither ";" nor "=" nor "|", which stands between copied fields.
+_SAFE: Final = frozenset(range(0x21, 0x7F)) - frozenset(b";=|")
+
+
+def tag_list(text: str) -> dict[str, str] | None:
+    """Return the tags of a list in their order, values without the blanks at their ends; None for what is no tag list.
+
+    One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid.
+    """
+    parts = text.split(";")
+    if len(parts) > 1 and not parts[-1].strip(BLANKS):
+        parts.pop()
+    tags: dict[str, str] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        name = name.strip(BLANKS)
+        if not equals or name in tags or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            return None
+        tags[name] = value.strip(BLANKS)
+    return tags
+
+
+def words(value: str) -> list[str]:
+    """Return the parts of a value between colons, without blanks round them; empty ones are left out."""
+    return [word for part in value.split(":") if (word := part.strip(BLANKS))]
+
+
+def base64_octets(value: str) -> bytes | None:
+    """Return what a value holds in base64, in which blanks may stand anywhere; None if it is not base64."""
+    try:
+        return binascii.a2b_base64(value.translate(_NO_BLANKS).encode("ascii"), strict_mode=True)
+    except (UnicodeEncodeError, binascii.Error):
+        return None
+
+
+def quoted_printable_text(value: str) -> str:
+    """Return text of DKIM's own quoted-printable, in which blanks and folds do not count.
+
+    What is no such text stays as it is: it is shown, and proves nothing.
+
+    Source: RFC 6376 section 2.11.
+    """
+    octets = value.translate(_NO_BLANKS).encode("utf-8", "surrogateescape")
+    return _HEX.sub(lambda found: bytes.fromhex(found[1].decode()), octets).decode("utf-8", "surrogateescape")
+
+
+def quoted_printable(text: str) -> str:
+    """Return text as DKIM's own quoted-printable, in ASCII.
+
+    Source: RFC 6376 section 2.11.
+    """
+    octets = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(octet) if octet in _SAFE else f"={octet:02X}" for octet in octets)

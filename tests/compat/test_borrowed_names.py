@@ -1,0 +1,59 @@
+"""What compat takes of the core that has an underscore: only these names, and each for a reason."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from aiomilter._connection.session import Session
+from aiomilter._connection.transport import MilterProtocol
+from aiomilter.compat import threads
+from aiomilter.server import Server
+
+BORROWED: Final[Mapping[str, Mapping[str, str]]] = {
+    "LoopConnection": {
+        "_session _out _loop": "what a connection is made with",
+        "_transport _mute": "other threads add to what is to be written while flush() takes it",
+        "_writable": "an MTA that takes nothing need not send anything, either",
+        "_tell_end _ended": "the end of a connection, told once, is counted",
+    },
+    "ThreadConnection": {
+        "_session _out _loop _options _observer": "what a connection is made with",
+        "_acknowledge": "a socket of its own, not one of the transport's",
+        "_tell_end _ended": "the end of a connection, told once, is counted",
+    },
+}
+"""By class: names of ``MilterProtocol`` that it uses or has instead, and why."""
+
+
+def private(kind: type) -> set[str]:
+    """Return the names of a class with one underscore, those of its instances included."""
+    return {name for name in (*vars(kind), *getattr(kind, "__slots__", ())) if name[0] == "_" and name[1] != "_"}
+
+
+def touched(node: ast.AST, names: set[str]) -> Iterator[str]:
+    """Yield the attributes among some names that are used, or defined as a method."""
+    for each in ast.walk(node):
+        match each:
+            case ast.Attribute(attr=name) | ast.FunctionDef(name=name) if name in names:
+                yield name
+
+
+def test_a_connection_takes_of_the_core_what_the_table_says() -> None:
+    tree = ast.parse(Path(threads.__file__).read_text("utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for name, table in BORROWED.items():
+        assert {*touched(classes[name], private(MilterProtocol))} == {each for names in table for each in names.split()}
+
+
+def test_no_private_name_of_a_session_or_a_server_is_taken() -> None:
+    names = (private(Session) | private(Server)) - private(MilterProtocol)
+    found = []
+    for path in sorted(Path(threads.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Attribute(value=ast.Name(id="self")):
+                    pass
+                case ast.Attribute(attr=name) if name in names:
+                    found.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []

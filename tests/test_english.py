@@ -1,0 +1,121 @@
+"""Phrases that readers stumbled over do not come back: in the manual, in the package, and most of all where users look."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.help.pages import PAGES, ROOT, prose
+
+EVERYWHERE: Final = (
+    "what a filter keeps of a message on",
+    "sets anew",
+    "gives the filter up",
+    "may be away",
+    "may come never",
+    "the factory is left, which has",
+    "gives up what has not",
+    "serves nobody",
+    "accepted to be told so",
+    "for longer than it takes to handle it, on all",
+    "from who keeps some",
+    "it does not come to that",
+    "is told as soon as",
+    "rather does not designate",
+    "neither yes nor no",
+    "cannot be had now",
+    "to let go or to stop",
+    "what becomes of one more",
+    "a step without an answer",
+    "nothing says which",
+    "may block everybody",
+    "its own affair",
+    "as the filter was shown them",
+    "no limit of its own",
+)
+"""In no text of the package, in lower case; what to write instead is in the pages."""
+WHERE_USERS_LOOK: Final = (
+    r"\b(?:nobody|somebody|anybody)\b(?!`)",
+    r"\bbut for\b",
+    r"\btakes? note\b",
+    r"(?<![Tt]here )\bis no\b(?! longer| more)",
+    r"\bmeanwhile gives up\b",
+    r"\bwhose manners\b",
+    r"\bbegins? anew\b",
+    r"\bgives? .{0,30} up\b",
+    r"\bat every step\b",
+)
+"""In no prose of the manual, and in no docstring of ROOMS."""
+ROOMS: Final = [
+    "__init__",
+    "handler",
+    "context",
+    "edits",
+    "options",
+    "_option",
+    "_option_text",
+    "failures",
+    "exceptions",
+    "addresses",
+    "_address_hints",
+    "server",
+    "daemon",
+    "dns/__init__",
+    "dns/answers",
+    "dns/cache",
+    "dns/servers",
+    "dns/names",
+    "dns/message",
+    "dns/exchange",
+    "dns/dnspython",
+    "dns/aiodns",
+    "dns/resolv_conf",
+    "policy/__init__",
+    "policy/dnsbl",
+    "mail/__init__",
+    "mail/domain",
+    "mail/envelope",
+    "mail/encoded_words",
+    "mail/charsets",
+    "auth/__init__",
+    "auth/iprev",
+    "auth/results",
+    "auth/spf",
+    "observe/__init__",
+    "observe/observer",
+    *(
+        str(path.relative_to(ROOT / "aiomilter").with_suffix(""))
+        for room in ("_cli", "mta", "smtp", "testing")
+        for path in sorted((ROOT / "aiomilter" / room).glob("*.py"))
+    ),
+]
+
+
+def docstrings(text: str) -> Iterator[str]:
+    """Yield all docstrings of a module, each in one line."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield " ".join((ast.get_docstring(node) or "").split())
+
+
+def test_no_text_of_the_package_has_a_phrase_that_was_replaced() -> None:
+    paths = [ROOT / "README.rst", *(path for kind in ("py", "rst") for path in (ROOT / "aiomilter").rglob(f"*.{kind}"))]
+    texts = {path: " ".join(re.sub(r"\n *#", "\n", path.read_text("utf-8")).split()).lower() for path in paths}
+    found = [(path.name, phrase) for path, text in texts.items() for phrase in EVERYWHERE if phrase in text]
+    assert found == []
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"protocol"}))
+def test_a_page_says_nothing_in_words_of_its_own(page: str) -> None:
+    text = " ".join(prose(page).split())
+    assert [phrase for phrase in WHERE_USERS_LOOK if re.search(phrase, text)] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_users_look_up_says_nothing_in_words_of_its_own(room: str) -> None:
+    text = Path(ROOT / "aiomilter" / f"{room}.py").read_text("utf-8")
+    wrong = [(phrase, line) for line in docstrings(text) for phrase in WHERE_USERS_LOOK if re.search(phrase, line)]
+    assert wrong == []
