@@ -41,6 +41,9 @@ from aiomilter.mail import domain, encoded_words, envelope
 from aiomilter.mail.headers import Field, split_message
 from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
+from aiomilter.policy.greylist import general_sender
+from aiomilter.policy.stores import urls
+from aiomilter.policy.stores.keys import subject
 from aiomilter.smtp import split_address
 from aiomilter.smtp.client import Client, XClientError, after_xclient
 from aiomilter.wire import events, foreign, macros, modifications, negotiation, replies, text
@@ -531,6 +534,11 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "srs": Parser(REWRITER.forward, (*SIGNED, *PATH), (AddressError,)),
     "srs, reverse": Parser(lambda text: REWRITER.reverse(f"SRS0={text}@x.example"), (*SIGNED, *PATH), (AddressError,)),
     "srs, reverse again": Parser(lambda text: REWRITER.reverse(f"SRS1={text}@x.example"), SIGNED, (AddressError,)),
+    "store, URL": Parser(
+        urls.parse, (*ADDRESS, "redis://", "memory:?", "?sentinel=", "/", ",", "&", "="), (ValueError,)
+    ),
+    "greylist, sender": Parser(general_sender, (*SIGNED, *PATH, "12", "ab12", "#", "-", "prvs=x=")),
+    "subject": Parser(subject, (*PATH, *HOST)),
     "envelope": Parser(envelope.bare_address, PATH),
     "envelope, local part": Parser(envelope.local_part, PATH),
     "envelope, domain": Parser(envelope.domain, (*PATH, *HOST)),
