@@ -10,7 +10,7 @@ What it goes by:
   is empty, are for :mod:`aiomilter._connection.event_handling`.
 - A callback that does not suspend is finished where it is called: no Task, no future, no turn of the event loop.  One that
   does yields its future through the generator, to whoever drives it (``transport``, ``tasks``).
-- A context is used again for the next callback where nobody holds the last one, which the count of its references tells; it
+- A context is used again for the next callback where the filter kept no reference, which the count of its references tells; it
   saves 8 % of the instructions of a typical message, and 5 % of one that answers every packet.  One that was kept is
   dead from then on.
 

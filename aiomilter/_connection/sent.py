@@ -33,7 +33,7 @@ _TEXT_SIZE: Final = 512
 
 
 class ToldPackets(list[bytes]):
-    """What is to be sent, each packet told of when it is added; a plain list costs nothing where nobody listens.
+    """What is to be sent, each packet told of when it is added; where no observer listens, a plain list costs nothing.
 
     Args:
         tell: Is told of each packet.

@@ -10,7 +10,7 @@ __all__ = ["connection_of"]
 
 
 def connection_of(frame: FrameType) -> MilterProtocol | None:
-    """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is no such frame."""
+    """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is another frame."""
     if frame.f_code is MilterProtocol.data_received.__code__:
         return cast(MilterProtocol | None, frame.f_locals.get("self"))
     if frame.f_code is Continuation.__await__.__code__:

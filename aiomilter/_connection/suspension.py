@@ -56,7 +56,7 @@ class Channel(Clock, Protocol):
         """Record that the cancellation has arrived."""
 
     def give_up(self) -> None:
-        """Close the connection at once, and let nobody wait for the callback that does not end."""
+        """Close the connection at once, without waiting for the callback that does not end."""
 
 
 class Waiting(Protocol):

@@ -32,7 +32,7 @@ class Owner(Protocol):
         """Record that a batch that had suspended has ended."""
 
     def failed(self, error: BaseException) -> None:
-        """Record that it has ended by a bug of ours, or by what nobody may catch."""
+        """Record that it has ended by a bug of ours, or by an exception that must not be caught."""
 
 
 class Continuation:
@@ -101,7 +101,7 @@ class ConnectionTask:
         self.begin()
 
     def begin(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
-        """Have a new Task, which is the case for nobody but one whose Task somebody has cancelled."""
+        """Have a new Task, which happens only where a Task was cancelled from outside."""
         self.wake = self._loop.create_future()
         self.task = task = self._loop.create_task(self._keep(cancelled))
         task.add_done_callback(self._task_ended)
@@ -133,7 +133,7 @@ class ConnectionTask:
         """Go on with batches that have suspended, for as long as the connection lives.
 
         Somebody may cancel this Task who is none of us: a callback that cancels itself, or the end of the event loop.  Then
-        the batch at hand is finished, the Task ends, and the next batch gets another: nobody has to wait for it.
+        the batch at hand is finished, the Task ends, and the next batch gets another: no connection has to wait for it.
         """
         task = asyncio.current_task()
         assert task is not None

@@ -388,7 +388,7 @@ class MilterProtocol(asyncio.Protocol):
                 self._time_writing()
 
     def give_up(self) -> None:
-        """Close the connection at once, and let nobody wait for the callback that does not end."""
+        """Close the connection at once, without waiting for the callback that does not end."""
         self._given_up = True
         if self._task is not None and self._task.task is not None:
             _unregister_task(self._task.task)  # or whoever closes the event loop would wait for it

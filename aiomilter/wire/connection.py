@@ -228,7 +228,7 @@ class Connection:
 
     @property
     def place(self) -> int:
-        """Where in the buffer's data that begins which nobody has handled: behind the event at hand."""
+        """Where the unhandled data begins in the buffer: behind the event at hand."""
         ahead, fields = length_hint(self.events), length_hint(self.fields)
         if not ahead and not fields:
             return self.buffer.pos
@@ -243,7 +243,7 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """Octets that nobody has handled yet, read ahead or not."""
+        """Octets that are not handled yet, read ahead or not."""
         return len(self.buffer) + self.buffer.pos - self.place
 
     def receive_data(self, data: bytes) -> None:
@@ -320,7 +320,7 @@ class Connection:
         self._move(_STATE_IDLE)
 
     def let_go(self) -> None:
-        """Drop all octets, and all macros: nobody will ask any more."""
+        """Drop all octets, and all macros: no callback will ask for them any more."""
         buffer = self.buffer
         buffer.data, buffer.pos, buffer.end, buffer.skip = b"", 0, 0, 0
         buffer.parts.clear()

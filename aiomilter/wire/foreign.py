@@ -1,7 +1,7 @@
 """What a peer speaks that does not speak the milter protocol, told by its first octets.
 
-All of these begin with what would be a frame of more octets than any limit allows, so that nobody looks here who speaks the
-milter protocol.
+All of these begin with what would be a frame of more octets than any limit allows, so those of a milter client never
+get here.
 """
 
 import re

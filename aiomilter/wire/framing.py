@@ -155,7 +155,7 @@ class FrameBuffer:
         return False
 
     def _refusal(self, length: int) -> RemoteProtocolError:
-        """Return an error about what is at ``pos``, which is no frame."""
+        """Return an error about what is at ``pos``, which is not a frame."""
         name = protocol_of(bytes(self.data[self.pos : self.pos + NEEDED]))
         if name not in (MILTER, None):
             return RemoteProtocolError(f"speaks {name}, not {MILTER}")
@@ -193,7 +193,7 @@ class FrameBuffer:
 
 
 class Lookahead:
-    """Walks over frames that nobody has read yet, to see early whether one of some codes is among them.
+    """Walks over frames that are not read yet, to see early whether one of some codes is among them.
 
     Each octet is looked at once, however the peer splits them.
 

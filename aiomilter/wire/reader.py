@@ -56,7 +56,7 @@ class Wire(Protocol):
     read_from: int
 
     def take(self, code: int, payload: bytes, start: int) -> Any:
-        """Return the event of a packet that is in no row; None if it concerns nobody."""
+        """Return the event of a packet that is in no row; None if it has no effect."""
 
     def excess(self, row: Any, state: Any) -> Any:
         """Return the event of a header field above the limits."""

@@ -163,7 +163,7 @@ class Reply:
         reason: A word for logs and metrics, such as ``"spf_fail"``, see :class:`Refusal`; not sent, not compared; "" for none.
 
     Raises:
-        LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, there are more than 32, or the reason is no word.
+        LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, there are more than 32, or the reason is wrong.
 
     Source: RFC 5321 section 4.2; RFC 2034; libmilter/docs/smfi_setmlreply.html.
     """

@@ -116,7 +116,7 @@ class Rules:
             open message and is left without an answer, a second OPTNEG included.
         keeps_macros: Macros outlive their message, until those of another replace them; ``"{j}"`` and ``"j"`` are the same for
             a single letter only.
-        splits_space: The space after a header's colon is no part of its value, even where it was agreed that it comes.
+        splits_space: The space after a header's colon is not part of its value, even where it was agreed that it comes.
 
     Source: aiomilter/help/protocol.rst, "Packets out of order", for what is native; libmilter/engine.c, observed, for the
     other.
@@ -201,7 +201,7 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
     """Return the whole table of a connection: for each state, what each command means and where it leads.
 
     MACRO means nothing by itself, OPTNEG comes once and before all of this, QUIT and QUIT_NC end everything: they are in
-    no row, but for OPTNEG where a second one is out of order like anything else.  A command that is in no row is unknown.
+    no row, except for OPTNEG where a second one is out of order like anything else.  A command that is in no row is unknown.
 
     Args:
         declined: Steps the filter asked the MTA not to send.
