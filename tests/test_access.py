@@ -461,17 +461,17 @@ async def test_an_option_that_has_no_effect_is_said(
 
 def test_a_crowd_counts_all_and_each() -> None:
     said: list[tuple[str, str]] = []
-    crowd = ConnectionLimits(3, 2, 2, lambda limit, number, what: said.append((limit, what)))
-    assert [crowd.enter(number, "a") for number in (1, 2, 3)] == [True, True, False]
+    limits = ConnectionLimits(3, 2, 2, lambda limit, number, what: said.append((limit, what)))
+    assert [limits.enter(number, "a") for number in (1, 2, 3)] == [True, True, False]
     assert said == [
         (
             "connections_per_peer",
             "2 connections of a are open; answering TEMPFAIL to more of it (--max-connections-per-peer)",
         )
     ]
-    assert crowd.enter(4, "b")
-    assert (crowd.full, crowd.enter(5, "")) == (False, False)
-    full: list[bool] = [crowd.full]
+    assert limits.enter(4, "b")
+    assert (limits.full, limits.enter(5, "")) == (False, False)
+    full: list[bool] = [limits.full]
     assert said[1:] == [
         ("connections", "3 connections are open; answering TEMPFAIL to more (--max-connections)"),
         (
@@ -479,47 +479,47 @@ def test_a_crowd_counts_all_and_each() -> None:
             "2 connections above the limit are open; accepting no more until one has ended (--max-refused-connections)",
         ),
     ]
-    crowd.leave(3)
-    assert [*full, crowd.full] == [True, False]
-    crowd.leave(1)
-    assert crowd.enter(6, "a")
+    limits.leave(3)
+    assert [*full, limits.full] == [True, False]
+    limits.leave(1)
+    assert limits.enter(6, "a")
     for number in (2, 4, 5, 6):
-        crowd.leave(number)
-    assert (crowd._served, crowd._refused, crowd._peers, crowd._of_peer) == (0, set(), {}, {})
+        limits.leave(number)
+    assert (limits._served, limits._refused, limits._peers, limits._of_peer) == (0, set(), {}, {})
 
 
 def test_who_was_refused_keeps_nobody_out_when_there_is_room() -> None:
-    crowd = ConnectionLimits(1, None, 1, lambda limit, number, what: None)
-    assert [crowd.enter(number, "") for number in (1, 2)] == [True, False]
-    full = [crowd.full]
-    crowd.leave(1)
-    assert [*full, crowd.full] == [True, False]
-    assert crowd.enter(3, "")
-    assert crowd.full
+    limits = ConnectionLimits(1, None, 1, lambda limit, number, what: None)
+    assert [limits.enter(number, "") for number in (1, 2)] == [True, False]
+    full = [limits.full]
+    limits.leave(1)
+    assert [*full, limits.full] == [True, False]
+    assert limits.enter(3, "")
+    assert limits.full
 
 
 def test_one_peer_does_not_take_the_room_for_refusals_from_the_others() -> None:
     said: list[tuple[str, str]] = []
-    crowd = ConnectionLimits(5, 1, 1, lambda limit, number, what: said.append((limit, what)))
-    assert [crowd.rejects("a"), crowd.enter(1, "a"), crowd.rejects("a"), crowd.enter(2, "a")] == [
+    limits = ConnectionLimits(5, 1, 1, lambda limit, number, what: said.append((limit, what)))
+    assert [limits.rejects("a"), limits.enter(1, "a"), limits.rejects("a"), limits.enter(2, "a")] == [
         False,
         True,
         False,
         False,
     ]
-    assert [crowd.rejects(peer) for peer in ("a", "b", "")] == [True, False, False]
+    assert [limits.rejects(peer) for peer in ("a", "b", "")] == [True, False, False]
     assert said[-1] == (
         "refused_connections_per_peer",
         "closing connections of a: 1 are refused already (--max-refused-connections)",
     )
-    assert crowd.enter(3, "b")
-    crowd.leave(2)
-    assert not crowd.rejects("a")
+    assert limits.enter(3, "b")
+    limits.leave(2)
+    assert not limits.rejects("a")
 
 
 def test_nobody_in_particular_has_no_limit_of_its_own() -> None:
-    crowd = ConnectionLimits(5, 1, 1, lambda limit, number, what: None)
-    assert all(crowd.enter(number, "") for number in range(5))
+    limits = ConnectionLimits(5, 1, 1, lambda limit, number, what: None)
+    assert all(limits.enter(number, "") for number in range(5))
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -17,7 +17,7 @@ import pytest
 import aiomilter
 from aiomilter import DISCARD, REJECT, TEMPFAIL, Observer, Refusal, Reply, serve
 from aiomilter.compat.callbacks import Callbacks
-from aiomilter.compat.threads import classic_server
+from aiomilter.compat.serving import classic_server
 from aiomilter.observe import (
     OPTION_OF,
     AnswerSent,
@@ -569,7 +569,7 @@ async def test_the_refused_recipients_of_a_message_are_bounded() -> None:
     async with serving(filter_class({"envrcpt": Reply(550, "5.1.1", *["x" * 480] * 32)})) as scene:
         peer = await scene.opened()
         await peer.send(mail() + b"".join(rcpt(f"<{'a' * 1000}{number}@x>") for number in range(150)))
-        kept = peer.protocol._session.kept
+        kept = peer.protocol.session.kept
         await peer.send(ABORT + mail() + ABORT)
     first, second = scene.watcher.messages
     assert (len(first.refused), first.refused_count) == (100, 150)

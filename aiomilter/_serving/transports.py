@@ -39,7 +39,7 @@ class Accepted(Protocol):
     def where(self) -> Where:
         """Return where it is, for the observer."""
 
-    def never_made(self) -> None:
+    def transport_failed(self) -> None:
         """Note that there will be no transport."""
 
 
@@ -136,7 +136,7 @@ class Transports:
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
             return
-        connection.never_made()
+        connection.transport_failed()
         where = connection.where()
         if isinstance(error, RemoteProtocolError):
             self._report(PeerError(where, PeerErrorKind.PROTOCOL, str(error)))

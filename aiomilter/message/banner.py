@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final, Literal
 
-from aiomilter.mail.charsets import codec_of
 from aiomilter.message import transfer
 from aiomilter.message.parts import Part
 
@@ -98,8 +97,8 @@ class _Text:
 
 def _with_banner(octets: bytes, given: _Text, banner: Banner) -> _Text | str:
     """Return a text with a banner in it, or what kept it out."""
-    codec = codec_of(given.charset or "us-ascii")
-    if codec is None or codec == "idna":
+    codec = transfer.codec(given.charset or "us-ascii")
+    if codec is None:
         return "unknown_charset"
     if given.encoding == "base64" and transfer.broken_base64(octets):
         return "broken_base64"

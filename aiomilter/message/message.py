@@ -287,10 +287,11 @@ class Message:
                     around.before.append(new_part(banner.text + "\n", None, ""))
                 continue
             for part in [*targets(self._root)]:
+                coded = part.charset, part.encoding
                 why = await put_in(part, banner)
                 if why:
                     self._skipped.add(why)
-                elif part is self._root and self._around is None and self._root.headers.changed:
+                if part is self._root and (part.charset, part.encoding) != coded:
                     self._have_mime_version()
 
     async def new_body(self) -> AsyncIterator[bytes]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from aiomilter.mail.charsets import codec_of
 from aiomilter.mail.encoded_words import header_text
+from aiomilter.message.transfer import codec
 
 __all__ = ["Parametrized", "dangerous", "extension", "filenames", "read"]
 
@@ -100,7 +100,7 @@ def _continued(parameters: Iterable[tuple[str, str]], name: str) -> str | None:
         if number == 0 and encoded and value.count("'") >= 2:
             charset, _, value = value.split("'", 2)
         octets += unquote_to_bytes(value) if encoded else value.encode("utf-8", "surrogateescape")
-    return octets.decode(codec_of(charset) or "utf-8", "replace")
+    return octets.decode(codec(charset) or "utf-8", "replace")
 
 
 def filenames(values: Sequence[tuple[Parametrized, str]]) -> tuple[str, ...]:

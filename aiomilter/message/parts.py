@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from aiomilter.mail.charsets import codec_of
 from aiomilter.message import transfer
 from aiomilter.message.errors import ProtectedError, StructureError
 from aiomilter.message.headers import Field, Headers
@@ -203,7 +202,7 @@ class Part:
             limit: Octets that are read at most.
         """
         octets = await self.read(limit)
-        return octets.decode(codec_of(self.charset or "utf-8") or "ascii", "replace")
+        return octets.decode(transfer.codec(self.charset or "utf-8") or "ascii", "replace")
 
     async def zip_names(self) -> tuple[str, ...]:
         """Return the names in a zip file, those of zip files inside as well; :attr:`zip_problem` is known then."""

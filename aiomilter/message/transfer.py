@@ -10,7 +10,9 @@ from binascii import Error, a2b_base64, a2b_qp, b2a_base64, b2a_qp
 from collections.abc import AsyncIterator
 from typing import Final
 
-__all__ = ["broken_base64", "decoded", "decoded_whole", "encoded", "encoded_text"]
+from aiomilter.mail.charsets import codec_of
+
+__all__ = ["broken_base64", "codec", "decoded", "decoded_whole", "encoded", "encoded_text"]
 
 _NO_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _BLANKS: Final = b" \t\r\n"
@@ -48,6 +50,12 @@ async def decoded(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[
     else:
         async for piece in pieces:
             yield piece
+
+
+def codec(charset: str) -> str | None:
+    """Return Python's name for a charset; None for one that is not known, or that is a codec of Python but no charset."""
+    found = codec_of(charset)
+    return None if found == "idna" else found  # it raises, and is slow
 
 
 def _base64(octets: bytes) -> bytes:

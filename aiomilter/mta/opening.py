@@ -36,14 +36,16 @@ async def connect(
 ) -> AsyncIterator[Session]:
     """Connect to a filter and negotiate; leaving the block sends QUIT, or closes at once if it is left by an exception.
 
+    The SMTP client is not announced yet: :meth:`Session.connect` and :meth:`Session.helo` do that, before the first message.
+
     Args:
         address: Where the filter listens: ``inet:8890@127.0.0.1``, ``inet:127.0.0.1:8890``, ``inet6:8890@::1``,
             ``unix:/path``, ``/path``; without host the loopback is meant.
-        style: The MTA to behave as, see :class:`Session`.
-        offer: What to offer.
-        lenient: Let pass what Postfix lets pass.
+        style: The MTA to behave as, "postfix" or "sendmail"; see :class:`StageSession`.
+        offer: What to offer to the filter; that of a current MTA by default.
+        lenient: Let pass what Postfix lets pass, although it breaks the protocol; see :class:`StageSession`.
         timeout: Seconds for the connection, and for each packet.
-        macros: Values by stage.
+        macros: Values by stage, known from that stage on: ``{Stage.MAIL: {"{auth_authen}": "alice"}}``.
         max_answer_size: Octets of one stage's answer.
         ssl: A context of a client for a filter that speaks TLS, by TCP; None for no TLS.
 
