@@ -101,6 +101,16 @@ async def redis(clock: Moved, port: int, prefix: str) -> AsyncIterator[Store]:
     await store.aclose()
 
 
+@asynccontextmanager
+async def postgresql(clock: Moved, port: int, prefix: str) -> AsyncIterator[Store]:
+    from aiomilter.policy.stores.postgresql import PostgresqlStore
+
+    where = {"database": "postgres", "username": "filter", "prefix": prefix}
+    store = PostgresqlStore("127.0.0.1", port, clock=clock, timeout=300, max_connections=1, **where)
+    yield store
+    await store.aclose()
+
+
 async def answers(store: Store, clock: Moved, tried: list[Step]) -> list[list[int]]:
     """Return what a store answers to some steps."""
     found = []

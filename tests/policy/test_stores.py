@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy import Rate, RateLimit
+from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
 from aiomilter.policy.stores import Mode, Op, open_store, urls
 from aiomilter.policy.stores.clock import Clock
 from aiomilter.policy.stores.keys import Keys
@@ -188,6 +188,38 @@ async def test_a_file_is_kept_for_the_next_time_with_its_secret(tmp_path: Path) 
     assert b"bob" not in path.read_bytes()
 
 
+@pytest.mark.slow
+async def test_no_address_stands_in_a_file(tmp_path: Path) -> None:
+    """Of a thousand that all policies are told."""
+    async with open_store(f"sqlite:{tmp_path / 'state.db'}") as store:
+        policies = (
+            RateLimit(store, {"user": Rate(5, per=60)}),
+            Greylist(store),
+            KnownSenders(store),
+            Reputation(store),
+        )
+        for number in range(1000):
+            await tell(number, *policies)
+    octets = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert len(octets) > 100_000
+    assert planted(octets) == []
+
+
+async def tell(number: int, rates: RateLimit, greylist: Greylist, known: KnownSenders, reputation: Reputation) -> None:
+    """Tell policies of a planted login, client, sender and recipient."""
+    user, other, client = f"planted{number}@ours.example", f"planted{number}@theirs.example", f"203.0.{number % 256}.77"
+    await rates.hit("user", user)
+    await greylist.check(client, other, user, domain="theirs.example")
+    await known.note(user, [other])
+    await reputation.record("ip_net", client, True)
+    await reputation.record("domain", f"planted{number}.example", True)
+
+
+def planted(octets: bytes) -> list[bytes]:
+    """Return what was planted and can be read."""
+    return [word for word in (b"planted", b".example", b"203.0.") if word in octets]
+
+
 async def test_a_file_that_is_broken_is_moved_aside(tmp_path: Path) -> None:
     path, told = tmp_path / "state.db", list[str]()
     path.write_bytes(b"no database" * 1000)
@@ -267,13 +299,13 @@ async def test_a_step_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
 
 WORKER = """
 import asyncio, sys
-from aiomilter.policy import Rate, RateLimit
+from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
 from aiomilter.policy.stores import open_store
 
 async def main():
     async with open_store(sys.argv[1], keys=[b"k" * 16], timeout=300) as store:
         rates = RateLimit(store, {"user": Rate(100, per=86_400 * 300)}, on_failure="tempfail")
-        found = [state for _ in range(10) for state in await asyncio.gather(*(rates.hit("user", "bob") for _ in range(50)))]
+        found = [state for _ in range(4) for state in await asyncio.gather(*(rates.hit("user", "bob") for _ in range(50)))]
         print(sum(not state.exceeded for state in found), sum(bool(state.problem) for state in found))
 
 asyncio.run(main())
@@ -281,7 +313,7 @@ asyncio.run(main())
 
 
 def passed_in_processes(url: str, processes: int = 4) -> tuple[int, int]:
-    """Return what passes of a rate of 100 where processes try 500 times each; and how often the store failed."""
+    """Return what passes of a rate of 100 where processes try 200 times each; and how often the store failed."""
     running = [
         subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=-1, env={**os.environ}) for _ in range(processes)
     ]
@@ -293,4 +325,4 @@ def passed_in_processes(url: str, processes: int = 4) -> tuple[int, int]:
 def test_of_four_processes_with_a_file_exactly_the_limit_passes(tmp_path: Path) -> None:
     passed, failed = passed_in_processes(f"sqlite:{tmp_path / 'state.db'}")
     assert passed == 100
-    assert failed < 1000  # another process may have kept it locked for too long
+    assert failed < 400  # another process may have kept it locked for too long

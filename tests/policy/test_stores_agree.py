@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomilter.policy.stores.operations import Store
+from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
-from tests.policy.store_steps import Moved, Step, answers, memory, redis, sqlite, steps
+from tests.policy.store_steps import Moved, Step, answers, memory, postgresql, redis, sqlite, steps
 from tests.programs import need
 
 _NUMBERS = itertools.count()
@@ -24,6 +25,16 @@ def server() -> Iterator[RedisServer]:
     """Redis."""
     need(RedisServer.missing())
     running = RedisServer()
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresqlServer]:
+    """PostgreSQL."""
+    need(PostgresqlServer.missing())
+    running = PostgresqlServer()
     running.start()
     yield running
     running.stop()
@@ -53,5 +64,17 @@ def test_redis_answers_as_memory_does(server: RedisServer) -> None:
     def agrees(tried: list[Step]) -> None:
         clock = Moved()
         asyncio.run(both(tried, redis(clock, server.port, f"{next(_NUMBERS)}:"), clock))
+
+    agrees()
+
+
+@pytest.mark.interop
+@pytest.mark.slow
+def test_postgresql_answers_as_memory_does(database: PostgresqlServer) -> None:
+    @given(st.lists(steps(), max_size=30))
+    @settings(max_examples=60)
+    def agrees(tried: list[Step]) -> None:
+        clock = Moved()
+        asyncio.run(both(tried, postgresql(clock, database.port, f"{next(_NUMBERS)}:"), clock))
 
     agrees()

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from aiomilter.policy import Rate, RateLimit
+from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
 from aiomilter.policy.stores import GuardedStore, open_store
 from aiomilter.policy.stores.operations import SECOND
 from tests.interop.rigs.mta import free_port
 from tests.interop.rigs.redis import RedisServer
 from tests.listening import listening_ports
 from tests.patience import PATIENCE
-from tests.policy.test_stores import KEYS, note, passed_in_processes
+from tests.policy.test_stores import KEYS, note, passed_in_processes, planted, tell
 from tests.programs import need, program
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
@@ -67,6 +67,22 @@ async def test_keys_are_hashes_under_a_prefix_and_expire(server: RedisServer) ->
     assert key == f"gate:rate_user:{KEYS.of('rate_user', 'bob@example.org', '0')[0][-16:].hex()}"
     assert 0 < int(ask(server, "pttl", key)) <= 78_000
     assert "bob" not in ask(server, "get", key)
+
+
+async def test_no_address_stands_in_a_dump(server: RedisServer) -> None:
+    async with opened(server) as store:
+        policies = (
+            RateLimit(store, {"user": Rate(5, per=60)}),
+            Greylist(store),
+            KnownSenders(store),
+            Reputation(store),
+        )
+        for number in range(300):
+            await tell(number, *policies)
+    ask(server, "save")
+    octets = (server.directory / "dump.rdb").read_bytes()
+    assert len(octets) > 10_000
+    assert planted(octets) == []
 
 
 async def test_scripts_that_the_server_has_forgotten_are_sent_again(server: RedisServer) -> None:

@@ -103,6 +103,22 @@ def _opened(
             from aiomilter.policy.stores.sqlite import SqliteStore
 
             return SqliteStore(url.path, notify=notify)
+        case "postgresql":
+            try:
+                from aiomilter.policy.stores.postgresql import PostgresqlStore
+            except ModuleNotFoundError as error:
+                raise ImportError("a store in PostgreSQL needs asyncpg: pip install 'aiomilter[postgresql]'") from error
+            ((host, port),) = url.hosts
+            return PostgresqlStore(
+                host,
+                port,
+                database=url.path,
+                username=username,
+                password=password,
+                prefix=prefix,
+                timeout=timeout,
+                max_connections=max_connections,
+            )
         case _:
             try:
                 from aiomilter.policy.stores.redis import RedisStore

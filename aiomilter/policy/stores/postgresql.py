@@ -1,0 +1,268 @@
+"""A store in PostgreSQL, for several machines: a step is one function of the server, and time is the server's.
+
+Source: aiomilter/help/stores.rst.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
+
+import asyncpg  # type: ignore[import-untyped]  # it has no types; _Connection has those of what is used
+
+from aiomilter.exceptions import StoreError
+from aiomilter.policy.stores.operations import Op
+
+__all__ = ["PostgresqlStore"]
+
+_SWEEP: Final = 60.0
+_RATES, _STATE = "aiomilter_rates_1", "aiomilter_state_1"
+
+_TABLE: Final = """\
+create {unlogged} table if not exists {table}(
+    key bytea primary key, expiry bigint not null, a bigint not null, b bigint not null, c bigint not null);
+create index if not exists {table}_expiry on {table}(expiry);
+"""
+# The operations as aiomilter.policy.stores.operations has them; AT is the time, or 0.  Rows are there before they are read, so
+# that two steps never both find none; and they are locked in the order of their keys, so that no two wait for each other.
+_FUNCTION: Final = """\
+create or replace function {table}_step(op int, ks bytea[], args bigint[], at bigint) returns bigint[] language plpgsql as $$
+#variable_conflict use_variable
+declare
+  cap constant bigint := 2147483647;
+  now_ bigint := case when at > 0 then at else (extract(epoch from clock_timestamp()) * 1000000)::bigint end;
+  each int := args[1]; mode int := args[2]; subjects int := coalesce(array_length(ks, 1), 0) / each;
+  fe bigint[]; fa bigint[]; fb bigint[]; fc bigint[]; places int[];
+  me bigint[]; ma bigint[]; mb bigint[]; mc bigint[]; changed boolean[] := array_fill(false, array[subjects]);
+  before bigint[]; after bigint[]; ripe boolean[]; answer bigint[];
+  s int; k int; got int; wanted int; wait_ bigint; remaining bigint; first_ bigint; most bigint := 0; times bigint; rest bigint;
+  x bigint; y bigint; number int; passes bigint := 0; one record; client boolean; known boolean; any_ boolean := false;
+begin
+  if mode <> 0 and subjects > 0 then
+    select count(distinct u) into wanted from unnest(ks) u;
+    loop
+      insert into {table} select distinct u, 0, 0, 0, 0 from unnest(ks) u order by u on conflict do nothing;
+      select count(*) into got from (select 1 from {table} t where t.key = any(ks) order by t.key for update) locked;
+      exit when got = wanted;
+    end loop;
+  end if;
+  for s in 1 .. subjects loop
+    places[s] := 0;
+    for k in (s - 1) * each + 1 .. s * each loop
+      select * into one from {table} t where t.key = ks[k] and t.expiry > now_;
+      if found then
+        fe[s] := one.expiry; fa[s] := one.a; fb[s] := one.b; fc[s] := one.c; places[s] := k;
+        exit;
+      end if;
+    end loop;
+  end loop;
+  me := fe; ma := fa; mb := fb; mc := fc;
+  if op = 0 then
+    for s in 1 .. subjects loop
+      before[s] := case when places[s] > 0 then greatest(now_, fa[s]) else now_ end;
+      after[s] := before[s] + args[3] * args[2 * s + 2];
+      wait_ := greatest(coalesce(wait_, after[s] - args[2 * s + 3] - now_), after[s] - args[2 * s + 3] - now_);
+    end loop;
+    for s in 1 .. subjects loop
+      x := (args[2 * s + 3] - (case when wait_ <= 0 then after[s] else before[s] end - now_)) / args[2 * s + 2];
+      remaining := least(coalesce(remaining, x), x);
+      if wait_ <= 0 then
+        me[s] := after[s]; ma[s] := after[s]; mb[s] := 0; mc[s] := 0; changed[s] := true;
+      end if;
+    end loop;
+    answer := array[case when wait_ > 0 then 1 else 0 end, greatest(wait_, 0), greatest(remaining, 0)];
+  elsif op = 1 then
+    x := 0; y := 0;
+    if places[1] > 0 then
+      times := greatest(0, now_ / 1000000 - fc[1]) / args[3];
+      rest := greatest(0, now_ / 1000000 - fc[1]) % args[3];
+      x := fa[1] >> least(times, 40)::int; y := fb[1] >> least(times, 40)::int;
+      x := x - x * rest / (2 * args[3]); y := y - y * rest / (2 * args[3]);
+    end if;
+    x := least(x + args[5], cap); y := least(y + args[6], cap);
+    me[1] := now_ + args[4]; ma[1] := x; mb[1] := y; mc[1] := now_ / 1000000; changed[1] := true;
+    answer := array[x, y];
+  elsif op = 2 then
+    answer := array[]::bigint[];
+    for s in 1 .. subjects loop
+      x := case when places[s] > 0 then fa[s] else 0 end;
+      me[s] := now_ + args[3]; ma[s] := least(x + 1, cap); mb[s] := 0; mc[s] := 0; changed[s] := true;
+      answer := answer || x;
+    end loop;
+  else
+    number := args[7]; client := subjects > number;
+    if client and places[number + 1] > 0 then passes := fa[number + 1]; end if;
+    known := client and passes >= args[6];
+    for s in 1 .. number loop
+      if places[s] = 0 then
+        me[s] := now_ + args[4]; ma[s] := now_; mb[s] := 0; mc[s] := 0; changed[s] := true;
+      end if;
+      ripe[s] := mb[s] > 0 or now_ - ma[s] >= args[3];
+      any_ := any_ or ripe[s];
+      first_ := least(coalesce(first_, ma[s]), ma[s]);
+      wait_ := least(coalesce(wait_, ma[s] + args[3] - now_), ma[s] + args[3] - now_);
+    end loop;
+    if known or any_ then
+      for s in 1 .. number loop
+        if ripe[s] then
+          me[s] := now_ + args[5]; mb[s] := least(mb[s] + 1, cap); changed[s] := true;
+        end if;
+        most := greatest(most, mb[s]);
+      end loop;
+      if client then
+        s := number + 1;
+        me[s] := now_ + args[5]; ma[s] := least(passes + 1, cap); mb[s] := 0; mc[s] := 0; changed[s] := true;
+      end if;
+      answer := array[case when known then 2 else 1 end, 0, first_, most];
+    else
+      answer := array[0, wait_, first_, 0];
+    end if;
+  end if;
+  if mode = 2 then
+    delete from {table} t where t.key = any(ks);
+  elsif mode = 1 then
+    for s in 1 .. subjects loop
+      if changed[s] then
+        k := (s - 1) * each + 1;
+        update {table} t set expiry = me[s], a = ma[s], b = mb[s], c = mc[s] where t.key = ks[k];
+        if places[s] > 0 and places[s] <> k then delete from {table} t where t.key = ks[places[s]]; end if;
+      end if;
+    end loop;
+  end if;
+  return answer;
+end $$;
+"""
+_MAKE: Final = "select pg_advisory_xact_lock(5321);" + "".join(
+    part.format(table=table, unlogged=unlogged)
+    for table, unlogged in ((_RATES, "unlogged"), (_STATE, ""))
+    for part in (_TABLE, _FUNCTION)
+)
+_OLD: Final = """\
+delete from {table} where key in (select key from {table}
+    where expiry <= (extract(epoch from clock_timestamp()) * 1000000)::bigint limit 1000 for update skip locked)
+"""
+
+
+class _Connection(Protocol):
+    """What is used of asyncpg's connections."""
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """Return the one value of a query."""
+
+    async def execute(self, query: str) -> object:
+        """Do some statements."""
+
+    def terminate(self) -> None:
+        """Close it at once."""
+
+    def is_closed(self) -> bool:
+        """Return whether it is closed."""
+
+
+class PostgresqlStore:
+    """Keeps states in two tables, which it makes: rates in one that is not logged, everything else in one that is.
+
+    Args:
+        host: Of the server.
+        port: Of the server.
+        database: Its name; the user's if "".
+        username: None for that of the process.
+        password: None for none.
+        prefix: What its keys begin with.
+        timeout: Seconds that connecting may take.
+        max_connections: Steps at once; more wait for a connection.
+        clock: Replaces the server's time; microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        database: str = "",
+        username: str | None = None,
+        password: str | None = None,
+        prefix: str = "",
+        timeout: float = 0.5,
+        max_connections: int = 20,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._where: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "database": database or None,
+            "user": username,
+            "password": password,
+            "timeout": timeout,
+        }
+        self._prefix = prefix.encode("utf-8")
+        self._clock = clock
+        # Not asyncpg's own pool: a step that is cancelled waits there for a server that hangs.
+        self._idle: list[_Connection] = []
+        self._room = asyncio.Semaphore(max_connections)
+        self._closed = False
+        self._swept = time.monotonic()
+
+    async def step(self, op: Op, keys: Sequence[bytes], args: Sequence[int]) -> Sequence[int]:
+        """Do one step.
+
+        Raises:
+            StoreError: The server cannot be reached, or says why not.
+        """
+        table = _RATES if op is Op.GCRA else _STATE
+        names = [self._prefix + key for key in keys]
+        given = (int(op), names, [*map(int, args)], 0 if self._clock is None else self._clock())
+        query = f"select {table}_step($1, $2, $3, $4)"
+        try:
+            async with self._room:
+                return await self._ask(table, query, given)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise StoreError(_text(error)) from None
+
+    async def _ask(self, table: str, query: str, given: tuple[Any, ...]) -> list[int]:
+        """Do a step on a connection, which is closed if it was not done to its end."""
+        connection = await self._connection()
+        done = False
+        try:
+            try:
+                answer: list[int] = await connection.fetchval(query, *given)
+            except asyncpg.UndefinedFunctionError:
+                await connection.execute(_MAKE)
+                answer = await connection.fetchval(query, *given)
+            if time.monotonic() > self._swept + _SWEEP:
+                self._swept = time.monotonic()
+                await connection.execute(_OLD.format(table=table))
+            done = True
+        finally:
+            if done and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.terminate()
+        return answer
+
+    async def _connection(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return cast(_Connection, await asyncpg.connect(**self._where))
+
+    async def ready(self) -> str | None:
+        """Return what keeps it from working; None if nothing does."""
+        try:
+            await self.step(Op.PAIR, (), (1, 0, 0))
+        except StoreError as error:
+            return str(error)
+        return None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        for connection in self._idle:
+            connection.terminate()
+        self._idle.clear()
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(f"PostgreSQL: {error or type(error).__name__}".split())[:300]

@@ -1,0 +1,77 @@
+"""A private PostgreSQL (15 and later).  It refuses to be run by root, so it is nobody's."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.interop.rigs.mta import GLANCE, RigError, free_port
+from tests.listening import listening_ports
+from tests.patience import PATIENCE
+from tests.programs import program
+
+_VERSIONS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+
+class PostgresqlServer:
+    """One server on loopback, which takes whoever comes; its user is ``filter``, and so is its database ``postgres``."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self.directory.chmod(0o755)
+        self._data = self.directory / "data"
+        self._data.mkdir()
+        shutil.chown(self._data, "nobody", "nogroup")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://filter@127.0.0.1:{self.port}/postgres"
+
+    @staticmethod
+    def missing() -> str | None:
+        """What this machine lacks; None if nothing."""
+        if program("setpriv") is None or os.geteuid() != 0:
+            return "PostgreSQL is run as nobody, by setpriv as root"
+        return None if _VERSIONS else "PostgreSQL is not installed (Debian package postgresql)"
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        return [*user, str(_VERSIONS[-1] / name), "-D", str(self._data), *arguments]
+
+    def start(self) -> None:
+        """Return when it listens; the first time it is made."""
+        if not (self._data / "PG_VERSION").exists():
+            make = self._command("initdb", "-U", "filter", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
+            subprocess.run(make, check=True, capture_output=True, cwd="/")
+        options = ["-p", str(self.port), "-k", "", "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=120"]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command("postgres", *options), stdin=-3, stdout=log, stderr=-2, start_new_session=True, cwd="/"
+            )
+        deadline = time.monotonic() + PATIENCE
+        while self.port not in listening_ports():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RigError(f"postgres does not listen\n{(self.directory / 'log').read_text()}")
+            time.sleep(GLANCE)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Stop it with all its processes, have it go on, or end it."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in (*map(int, children), self._process.pid):
+            os.kill(pid, number)
+        if number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End it and remove its directory."""
+        if self._process is not None and self._process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+        shutil.rmtree(self.directory)
