@@ -98,7 +98,6 @@ class Edits:
     """
 
     __slots__ = (
-        "_actions",
         "_added",
         "_additions",
         "_changes",
@@ -111,17 +110,18 @@ class Edits:
         "_recipients",
         "_sender",
         "_size",
-        "_space",
+        "actions",
         "body",
         "count",
+        "leading_space",
         "missed",
         "overflow",
         "sources",
     )
 
     def __init__(self, actions: int, leading_space: bool, max_count: int, max_size: int, max_body_size: int) -> None:
-        self._actions = actions
-        self._space = " " if leading_space else ""
+        self.actions: int = actions
+        self.leading_space: bool = leading_space
         self._max_count = max_count
         self._max_size = max_size
         self._max_body_size = max_body_size
@@ -147,25 +147,32 @@ class Edits:
 
     def add_header(self, name: str, value: str) -> None:
         """Queue a field for the end of the header section."""
-        if not self._actions & _ADD_HEADERS:
+        if not self.actions & _ADD_HEADERS:
             self._need(_ADD_HEADERS)
         self._queue(self._additions, AddHeader.packed(name, self._value(value)))
 
-    def insert_header(self, name: str, value: str, index: int = 0) -> None:
-        """Queue a field for a position."""
+    def insert_header(self, name: str, value: str, index: int = 0, separator: str = " ") -> None:
+        """Queue a field for a position.
+
+        Args:
+            name: Of the field.
+            value: Without what stands between it and the colon.
+            index: The position.
+            separator: What stands between; without effect unless the leading space was agreed on.
+        """
         self._need(_ADD_HEADERS)
         first: object = name
         if isinstance(first, int):
             raise LocalProtocolError(f"insert_header: expected (name, value, index=0), found {first!r} as the name")
-        edit = InsertHeader(index, name, self._value(value))
+        edit = InsertHeader(index, name, self._value(value, separator))
         self._queue(self._insertions, packet(edit.CODE, edit.payload))
 
-    def change_header(self, name: str, occurrence: int, value: str) -> None:
-        """Queue a new value for a field; an empty one deletes it."""
+    def change_header(self, name: str, occurrence: int, value: str, separator: str = " ") -> None:
+        """Queue a new value for a field; an empty one deletes it.  ``separator`` is as for :meth:`insert_header`."""
         self._need(_CHANGE_HEADERS)
         if type(occurrence) is not int or occurrence < 1:
             raise LocalProtocolError(f"header occurrence: expected 1 or more, found {occurrence!r}")
-        edit = ChangeHeader(occurrence, name, self._value(value) if value != "" else "")
+        edit = ChangeHeader(occurrence, name, self._value(value, separator) if value != "" else "")
         octets = packet(edit.CODE, edit.payload)
         key = name.lower(), occurrence
         self._drop(self._changes.pop(key, None))
@@ -255,11 +262,11 @@ class Edits:
         return found
 
     def _need(self, action: int) -> None:
-        if not self._actions & action:
+        if not self.actions & action:
             raise NotNegotiatedError(f"the MTA does not offer {Action(action).name}, which this edit needs")
 
-    def _value(self, value: str) -> str:
-        return self._space + value if self._space and isinstance(value, str) else value
+    def _value(self, value: str, separator: str = " ") -> str:
+        return separator + value if self.leading_space and isinstance(value, str) else value
 
     def _queue(self, queue: list[bytes], octets: bytes) -> None:
         if self._room(octets):

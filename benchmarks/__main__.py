@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 ALL: Final = {
+    "probe": 0.0,
     "startup": 0.0,
     "memory": 0.0,
     "throughput": 0.45,
@@ -24,7 +25,7 @@ ALL: Final = {
 }
 """Each with its share of the time that is left after those that have no rounds."""
 FIXED: Final = 10.0
-"""Minutes that memory, startup and gates take together."""
+"""Minutes that probe, memory, startup and gates take together."""
 
 
 def everything(arguments: list[str]) -> int:

@@ -3,7 +3,8 @@
 Each contender serves the same filter in a process of its own; a generator in another sends the messages.  Rounds are
 interleaved, so that what else the machine does meets all alike; the table has medians, the spread between the quartiles,
 and the ratio to the first contender named in ``--base``.  The generator's own share of a processor is printed: near 1, it
-would be the bottleneck.
+would be the bottleneck.  A ratio holds for machines and interpreters of one kind, so what ``benchmarks probe`` finds is printed
+first.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from benchmarks import _contenders
+from benchmarks import _contenders, probe
 from benchmarks._contenders import Contender
 from benchmarks._goals import judged, rounds, spread
 
@@ -132,7 +133,13 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         taking = _contenders.prepare(Path(name), options.only)
         most, share = (1, 0.1) if options.quick else (options.rounds, 1.0)
-        found: dict[str, Any] = {"about": _contenders.about(taking)}
+        rounds_of_probe = 5 if options.quick else probe.ROUNDS
+        found: dict[str, Any] = {
+            "about": _contenders.about(taking),
+            "interpreter": probe.interpreter(),
+            "prices": probe.prices(rounds_of_probe),
+        }
+        print(*probe.lines(found["prices"], rounds_of_probe), sep="\n")
         chosen = options.scenarios or list(SCENARIOS)
         minutes = options.minutes and options.minutes / len(chosen)
         for scenario in chosen:

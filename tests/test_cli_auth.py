@@ -170,3 +170,23 @@ def test_without_cryptography_the_extra_is_named(auth: Command, monkeypatch: pyt
 
     assert auth("m", status=1) == []
     assert "pip install 'aiomilter[dkim]'" in auth.err
+
+
+def test_what_keygen_prints_is_a_zone_that_signatures_pass_with(
+    auth: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three commands: a key of each kind, a signature by both, and the check of these."""
+    auth.message("m", MESSAGE)
+    assert main(["dkim", "keygen", "example.com", "--selector", "s", "--both", "--print-dns", "bind"]) == 0
+    auth.message("zone", capsys.readouterr().out.encode())
+    keys = sorted(path.name for path in auth.directory.glob("*.pem"))
+    assert (
+        main(["dkim", "sign", "m", "--domain", "example.com", *(each for name in keys for each in ("--key", name))])
+        == 0
+    )
+    auth.message("signed", capsys.readouterr().out.encode())
+
+    lines = auth("signed")
+
+    assert len(keys) == 2
+    assert [line.split()[:2] for line in lines if line.startswith("dkim")] == [["dkim", "pass"]] * 2

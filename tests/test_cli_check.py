@@ -871,6 +871,11 @@ def test_a_file_may_import_what_lies_beside_it_and_have_any_name(check: Command)
         (["--helo", "a\nb"], "argument --helo: expected one line, found a line end or NUL"),
         (["--timeout", "0"], "argument --timeout: expected seconds above 0, as in 30 or 0.5, found '0'"),
         (["--nope"], "unknown argument: --nope"),
+        (["--sendr", "x"], "unknown argument: --sendr; did you mean --sender?"),
+        (
+            ["--mta", "sendmial"],
+            "argument --mta: expected one of postfix, sendmail, found 'sendmial'; did you mean sendmail?",
+        ),
         (
             ["--connect", "x:1"],
             "argument --connect: 'x:1': expected inet:PORT@HOST, inet:HOST:PORT, inet6:PORT@HOST, unix:/PATH or fd:NUMBER;"

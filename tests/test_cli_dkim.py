@@ -167,7 +167,7 @@ WRONG = [
     (["keygen", "exa mple"], 2, "aiomilter: domain: expected a domain name in ASCII, found 'exa mple'"),
     (["keygen", "example.com", "--selector", "../x"], 2, "aiomilter: selector: expected a domain name in ASCII"),
     (["keygen", "example.com", "--dir", "gone"], 1, "No such file or directory"),
-    (["keygen", "example.com", "--rsa", "512"], 2, "invalid choice: 512"),
+    (["keygen", "example.com", "--rsa", "512"], 2, "expected one of 1024, 2048, 3072, 4096, found 512"),
     (["dns", "example.com", "s", "--key", "gone.pem"], 2, "aiomilter: gone.pem: No such file or directory"),
     (["dns", "example.com", "s", "--key", "bad.toml"], 2, "aiomilter: bad.toml: expected a private key in PEM"),
     (["sign", "m", "--domain", "example.com"], 2, "--key"),

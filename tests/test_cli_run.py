@@ -136,7 +136,7 @@ def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
     subprocess.run([*command.split(), "-keyout", "k", "-out", "c"], cwd=tmp_path, check=True, capture_output=True)
     files = ("--tls-certificate", "c", "--tls-key", "k", "--tls-client-ca", "c")
     daemon = start("--listen", "inet:0", *files, "--max-connections-per-peer", "3")
-    port = int(daemon.until(r"listening on inet:(\d+)@127")[1])
+    port = int(daemon.until(r"listening on inet:(\d+) ")[1])
     context = ssl.create_default_context(cafile=str(tmp_path / "c"))
     context.check_hostname = False
     context.load_cert_chain(tmp_path / "c", tmp_path / "k")
@@ -567,6 +567,20 @@ def test_what_cannot_be_served_is_one_line(
             " write inet:8890@127.0.0.1",
         ),
         (["--nope"], "unknown argument: --nope"),
+        (["--lisen", "inet:1"], "unknown argument: --lisen; did you mean --listen?"),
+        (["-listen=inet:1"], "unknown argument: -listen=inet:1; did you mean --listen?"),
+        (["--socket-moed", "3", "--smtpp"], "unknown argument: --socket-moed --smtpp; did you mean --socket-mode?"),
+        (["--max-header", "3"], "unknown argument: --max-header; did you mean --max-headers?"),
+        (["--" + "x" * 9], f"unknown argument: --{'x' * 9}"),
+        (
+            ["--log-level", "inof"],
+            "argument --log-level: expected one of debug, info, warning, error, found 'inof'; did you mean info?",
+        ),
+        (
+            ["--on-error", "tempfal"],
+            "argument --on-error: expected one of tempfail, reject, accept, continue, or a reply as in"
+            " '451 4.3.0 Try again later', found 'tempfal'; did you mean tempfail?",
+        ),
         (["another.py"], "unknown argument: another.py; one filter a process: run each by a command of its own"),
     ],
 )
@@ -581,6 +595,13 @@ def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "aiomilter: expected a command, such as run or check; see 'aiomilter --help'\n",
     )
+
+
+@pytest.mark.parametrize(("word", "hint"), [("chekc", "; did you mean check?"), ("serve", ""), ("x" * 101, "")])
+def test_a_misspelt_command_is_one_line(capsys: pytest.CaptureFixture[str], word: str, hint: str) -> None:
+    assert main([word, "f.py"]) == 2
+    said = f"expected one of run, check, compat, auth, dkim, dmarc, srs, help, found {word!r}{hint}"
+    assert capsys.readouterr() == ("", f"aiomilter: argument COMMAND: {said}; see 'aiomilter --help'\n")
 
 
 @pytest.mark.parametrize("option", ["--listen", "--smtp"])

@@ -754,7 +754,7 @@ async def test_nothing_is_armed_for_callbacks_that_do_not_wait() -> None:
         armed = peer.timers()
         await peer.send(opening("postfix", OPENING) + MESSAGE + mail() + ABORT + MESSAGE)
         assert armed == []
-        assert peer.protocol._session._suspension is None
+        assert peer.protocol.session._suspension is None
 
 
 @on_clock
@@ -769,7 +769,7 @@ async def test_callbacks_that_wait_for_a_moment_share_one_timer() -> None:
         assert len(armed) == 1  # it found nothing to wait for
         await peer.send(MESSAGE + QUIT)
         assert len(armed) == 2
-        assert peer.protocol._session.suspension._deadlines._timer is None
+        assert peer.protocol.session.suspension._deadlines._timer is None
 
 
 @on_clock
@@ -779,7 +779,7 @@ async def test_a_peer_that_sends_single_octets_fills_no_memory() -> None:
         for _ in range(50):
             watch.peer.write(header("A", "x" * 100), size=1)
             await asyncio.sleep(0.01)
-        deadlines = watch.peer.protocol._session.suspension._deadlines
+        deadlines = watch.peer.protocol.session.suspension._deadlines
         assert len(deadlines._arrivals) <= 20
 
 

@@ -48,6 +48,20 @@ WHERE_USERS_LOOK: Final = (
     r"\bgives? .{0,30} up\b",
     r"\bat every step\b",
 )
+IN_THE_MIDDLE: Final = (
+    *WHERE_USERS_LOOK,
+    r"\bwho(?:ever)?\b",
+    r"\b(?:is|are|was) (?:told|no)\b(?! longer| more)",
+    r"\bhears?\b",
+    r"\bnotes? that\b",
+    r"\bwhat (?:comes|came|has come|was|is|it|they|still)\b",
+)
+"""In no docstring of the packages that authors of milters read first."""
+MIDDLE: Final = [
+    str(path.relative_to(ROOT / "aiomilter").with_suffix(""))
+    for room in ("_connection", "wire")
+    for path in sorted((ROOT / "aiomilter" / room).glob("*.py"))
+]
 """In no prose of the manual, and in no docstring of ROOMS."""
 ROOMS: Final = [
     "__init__",
@@ -88,7 +102,7 @@ ROOMS: Final = [
     "observe/observer",
     *(
         str(path.relative_to(ROOT / "aiomilter").with_suffix(""))
-        for room in ("_cli", "mta", "smtp", "testing")
+        for room in ("_cli", "_connection", "mta", "smtp", "testing", "wire")
         for path in sorted((ROOT / "aiomilter" / room).glob("*.py"))
     ),
 ]
@@ -118,4 +132,16 @@ def test_a_page_says_nothing_in_words_of_its_own(page: str) -> None:
 def test_what_users_look_up_says_nothing_in_words_of_its_own(room: str) -> None:
     text = Path(ROOT / "aiomilter" / f"{room}.py").read_text("utf-8")
     wrong = [(phrase, line) for line in docstrings(text) for phrase in WHERE_USERS_LOOK if re.search(phrase, line)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", MIDDLE)
+def test_the_middle_says_nothing_in_words_of_its_own(room: str) -> None:
+    text = Path(ROOT / "aiomilter" / f"{room}.py").read_text("utf-8")
+    wrong = [
+        (phrase, line)
+        for line in docstrings(text)
+        for phrase in IN_THE_MIDDLE
+        if re.search(phrase, line, re.IGNORECASE)
+    ]
     assert wrong == []

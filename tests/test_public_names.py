@@ -31,9 +31,12 @@ PROMISED: Final[Mapping[str, str]] = {
     "failures": "FailurePolicy",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
+    "mail.addresses": "MAX_ADDRESSES addresses",
+    "mail.encoding": "encoded_text",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
     "mail.socketmap": "Lookup Socketmap",
     "mail.srs": "Reason Rewriter SrsError read_secrets",
+    "message": "Body Changes Field Headers Message MessageMilter Part ProtectedError StructureError",
     "options": "Options ServeOptions",
     "policy": "Authenticated Caught Greylist Known KnownSenders Rate RateLimit RateState Reputation Seen Standing Traps",
     "policy.known": "Authenticated Known KnownSenders",
@@ -55,7 +58,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "wire.negotiation": "Agreement NegotiateAnswer Wants agree canonical_macro check_answer macro_lists",
     "wire.replies": "ACCEPT CONTINUE DISCARD PASSING REJECT SKIP TEMPFAIL BodyResponse ConnectionResponse Refusal Reply "
     "Response UnknownResponse Verdict",
-    "wire.state": "ANSWERS FOLLOWS LIBMILTER NATIVE Outcome Rules State Transition ends_message is_legal transitions without",
+    "wire.state": "ANSWERS Effect FOLLOWS LIBMILTER NATIVE Rules State Transition ends_message is_legal transitions without",
     "wire.text": "decode encode header_name header_value one_line pack_strings",
 }
 """What users import from where.  A name that only other rooms need stays out of ``__all__``."""

@@ -126,7 +126,12 @@ def _parse(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     if unknown := [text for text in rest if text.startswith("-") and text != "-"] or (
         rest if not hasattr(options, "arguments") else []
     ):
-        hint = "" if not unknown[0].endswith(".py") else "; one filter a process: run each by a command of its own"
+        is_filter = unknown[0].endswith(".py")
+        hint = (
+            "; one filter a process: run each by a command of its own"
+            if is_filter
+            else options.parser.option_hint(unknown[0])
+        )
         options.parser.error(f"unknown argument: {' '.join(unknown)}{hint}")
     if rest:
         options.arguments += rest

@@ -106,7 +106,7 @@ def _add_sign(ways: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # The library they need takes a tenth of a second to load, which no other command should wait for.
+    # Other commands do without the library that these need.
     from aiomilter._cli import dkim_keys
 
     try:

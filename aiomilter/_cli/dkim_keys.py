@@ -147,7 +147,7 @@ async def _check_all(options: argparse.Namespace, sources: list[KeySource]) -> i
             said = f"{source.domain} {source.selector}: {'; '.join(wrong) or 'signs'} ({where})"
             print(safe(said))
     if not sources:
-        print("no key that does not depend on the author")
+        print("every key depends on the author: none can be checked")
     return 0 if good else FAILED
 
 

@@ -2,9 +2,10 @@
 
 import argparse
 import contextlib
+import difflib
 import ipaddress
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from aiomilter._cli.terminal import safe
@@ -18,6 +19,7 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Re
 
 __all__ = [
     "Parser",
+    "did_you_mean",
     "file_mode",
     "group_number_of",
     "ip_address",
@@ -38,15 +40,35 @@ _ANSWERS: Final[Mapping[str, Response]] = {
     "accept": ACCEPT,
     "continue": CONTINUE,
 }
+_LONGEST: Final = 999_999_999
+"""Seconds, some thirty years."""
 _STAGES: Final[Mapping[str, Stage]] = {stage.name.lower(): stage for stage in Stage}
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return how an error goes on about a misspelt word: "; did you mean --listen?", or "" where nothing is like it."""
+    # The time grows with the square of the length.
+    alike = difflib.get_close_matches(word, known, 1, cutoff=0.7) if len(word) <= 100 else []
+    return f"; did you mean {alike[0]}?" if alike else ""
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help keeps its line breaks."""
+    """A parser whose errors are one line with the mend, and whose help keeps its line breaks."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def option_hint(self, word: str) -> str:
+        """Return how the error about an unknown option goes on, given the option with or without its value."""
+        return did_you_mean(word.partition("=")[0], self._option_string_actions)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # Python's own words differ from version to version, and suggest nothing before 3.14.
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            hint = did_you_mean(str(value), names)
+            raise argparse.ArgumentError(action, f"expected one of {', '.join(names)}, found {value!r}{hint}")
 
     def error(self, message: str) -> NoReturn:
         """Print the error, and where the help is."""
@@ -112,21 +134,22 @@ def _number_or_name(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else text
 
 
-def seconds(text: str, *, zero: bool = False) -> float:
-    """Return a number of seconds above 0, or 0 where that is allowed."""
+def seconds(text: str, *, zero: bool = False, maximum: int | None = None) -> float:
+    """Return a number of seconds above 0, or 0 where that is allowed, and at most ``maximum``."""
     try:
         number = float(text)
     except ValueError:
         number = -1
-    if not (0 < number < 1e9 or (zero and number == 0)):
+    if not (0 < number <= (_LONGEST if maximum is None else maximum) or (zero and number == 0)):
         what = "0 or more seconds" if zero else "seconds above 0"
+        what += "" if maximum is None else f", at most {maximum}"
         raise argparse.ArgumentTypeError(f"expected {what}, as in 30 or 0.5, found {text!r}")
     return number
 
 
-def seconds_or_off(text: str, *, zero: bool = False) -> float | None:
+def seconds_or_off(text: str, *, zero: bool = False, maximum: int | None = None) -> float | None:
     """Return a number of seconds as :func:`seconds` does; None for ``off``."""
-    return None if text == "off" else seconds(text, zero=zero)
+    return None if text == "off" else seconds(text, zero=zero, maximum=maximum)
 
 
 def seconds_by_stage(text: str, *, bare: bool = True, zero: bool = False) -> tuple[Stage | None, float]:
@@ -161,7 +184,7 @@ def verdict_or_reply(text: str) -> Response:
         return Reply(given.code, given.enhanced, *given.lines)
     except MilterError:
         what = f"expected one of {names}, or a reply as in '451 4.3.0 Try again later', found {text!r}"
-        raise argparse.ArgumentTypeError(what) from None
+        raise argparse.ArgumentTypeError(what + did_you_mean(text, _ANSWERS)) from None
 
 
 def file_mode(text: str) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiomilter.auth._authentication import Authentication
-    from aiomilter.auth._authenticator import Authenticator, ClientCheck, MessageCheck
+    from aiomilter.auth._authenticator import Authenticator
+    from aiomilter.auth._checks import ClientCheck, MessageCheck
 
 __all__ = ["Authentication", "Authenticator", "ClientCheck", "MessageCheck"]
 
@@ -21,6 +22,8 @@ def __getattr__(name: str) -> Any:
     """Import the classes that make all checks when they are asked for: a program that makes one check needs no other."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from aiomilter.auth import _authentication, _authenticator
+    from aiomilter.auth import _authentication, _authenticator, _checks
 
-    return getattr(_authentication if name == "Authentication" else _authenticator, name)
+    return next(
+        getattr(module, name) for module in (_authentication, _authenticator, _checks) if name in module.__all__
+    )

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 from aiomilter.dns import Answer, RdType, Resolver
 from aiomilter.exceptions import ResolverError
 
-__all__ = ["BoundedResolver", "Pending"]
+__all__ = ["BoundedResolver", "Pending", "until"]
 
 Found = TypeVar("Found")
 
@@ -51,6 +51,11 @@ class Pending(Generic[Found]):
         self.otherwise: Found = otherwise
         self._task = None if work is None else asyncio.get_running_loop().create_task(work)
 
+    @property
+    def task(self) -> "asyncio.Task[Found] | None":
+        """The task, if there is one that has not ended."""
+        return None if self._task is None or self._task.done() else self._task
+
     async def get(self) -> Found:
         """Wait for the result."""
         if self._task is not None:
@@ -68,3 +73,10 @@ class Pending(Generic[Found]):
         """Cancel the task."""
         if self._task is not None:
             self._task.cancel()
+
+
+async def until(end: float, *waited: Pending[Any]) -> None:
+    """Wait until all of some results are there, or a time of the event loop's clock has come."""
+    tasks = [each.task for each in waited if each.task is not None]
+    if tasks:
+        await asyncio.wait(tasks, timeout=max(0.0, end - asyncio.get_running_loop().time()))

@@ -1,6 +1,6 @@
 """A header section as it was sent: its fields in order, every octet kept.
 
-What stands here is read only: signatures cover these octets, and whoever changes a message needs to know what was there.
+Fields are read-only: signatures cover these octets, and an edit is made by comparing with what was there.
 Time is linear in the octets, and what is kept is bounded.
 
 Source: RFC 5322 sections 2.1 and 2.2.
@@ -20,11 +20,11 @@ MAX_SIZE: Final = 4_194_304
 """Octets of a section that are kept, unless told otherwise: as many as a session takes."""
 
 _BLANKS: Final = b" \t"
-# Where a field ends: at a line end that is no fold.
+# Where a field ends: at a line end that is not a fold.
 _END: Final = re.compile(rb"\r\n(?![ \t])")
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 _NAME: Final = re.compile(r"[!-9;-~]+")
-# A line end that is no fold, and what no field may hold.
+# A line end that is not a fold, and octets that no field may hold.
 _BREAK: Final = re.compile(r"\0|\r|\n(?![ \t])")
 
 

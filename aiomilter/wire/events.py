@@ -148,7 +148,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Helo:
-    """The name in HELO or EHLO (SMFIC_HELO); which of the two it was is not told.
+    """The name in HELO or EHLO (SMFIC_HELO); the MTA does not report which of the two it was.
 
     Args:
         name: As the client sent it, any text.
@@ -335,7 +335,7 @@ class Header(_HeaderFields):
     def text(self) -> str:
         """The value for rules, logs and databases: on one line, encoded words decoded (RFC 2047), U+FFFD for surrogates.
 
-        An encoded word that cannot be read stays as it is.  Decoded anew at each use.
+        An encoded word that cannot be read stays as it is.  Decoded at each use.
         """
         # Few filters ask.  It is 1.6 % of what the import of aiomilter costs (measured on 3.11).
         from aiomilter.mail.encoded_words import header_text
@@ -490,4 +490,4 @@ Event: TypeAlias = (
     | Quit
     | QuitNewConnection
 )
-"""What an MTA tells, macros apart."""
+"""The packets of an MTA, except macros."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiomilter.auth import Authentication, Authenticator, MessageCheck, arc, dkim, dmarc
 from aiomilter.auth._authentication import METHODS
-from aiomilter.auth._authenticator import _override
+from aiomilter.auth._checks import _override
 from aiomilter.auth.results import MethodResult, Property, parse
 from aiomilter.dns import Answer, RdType
 from aiomilter.mail.headers import split_message
@@ -208,6 +208,7 @@ async def test_the_null_sender_is_checked_by_its_helo_name() -> None:
     found = await made().check(MESSAGE, ip="192.0.2.1", helo="mx.example.com", sender="")
 
     assert "spf=pass smtp.helo=mx.example.com" in str(found.results())
+    assert found.helo_spf == found.spf
     assert found.dmarc.aligned == ("spf",)
     assert found.sender_domain == ""
 
@@ -250,6 +251,70 @@ async def test_what_hangs_is_a_temperror_at_the_deadline(name: str, rdtype: str,
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert tasks() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "aligned"), [("example.com", ("dkim",)), (KEY.name, ("spf",))])
+async def test_one_that_hangs_does_not_matter_where_another_is_aligned(name: str, aligned: tuple[str, ...]) -> None:
+    """M-051."""
+    resolver = zone()
+    resolver._records[name, "TXT"] = HANG
+    async with message_of(made(resolver, key_timeout=60.0)) as check:
+        feed(check, SIGNED)
+        found = await check.finish(timeout=1.0)
+
+    assert (found.dmarc.result, found.dmarc.aligned, found.temporary) == ("pass", aligned, True)
+
+
+class Unhurried(ZoneResolver):
+    """Lets others have their turn before it answers."""
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        await asyncio.sleep(0)
+        return await super().lookup(name, rdtype)
+
+
+@pytest.mark.slow
+async def test_what_hangs_leaves_dmarc_the_time_for_its_own_questions() -> None:
+    """It has to walk up from the domain that has signed."""
+    below = key("ed25519", domain="a.example.com")
+    resolver = Unhurried(ZONE)
+    resolver.add(below.name, "TXT", below.record())
+    resolver._records["example.com", "TXT"] = HANG
+    signature = await dkim.sign(MESSAGE, [below], now=NOW)
+    async with message_of(made(resolver)) as check:
+        feed(check, signature + MESSAGE)
+        found = await check.finish(timeout=2.0)
+
+    assert (found.spf.result, found.dmarc.result, found.dmarc.aligned) == ("temperror", "pass", ("dkim",))
+
+
+async def test_the_end_may_be_asked_for_again() -> None:
+    async with message_of(made()) as check:
+        feed(check, SIGNED)
+
+        assert await check.finish() is await check.finish()
+
+
+async def test_a_field_behind_the_header_is_a_mistake() -> None:
+    async with message_of(made()) as check:
+        check.end_of_headers()
+        with pytest.raises(RuntimeError, match="before end_of_headers"):
+            check.header(b"X: y\r\n")
+
+
+async def test_what_comes_for_a_message_given_up_asks_nothing() -> None:
+    before = tasks()
+    resolver = zone()
+    async with message_of(made(resolver, methods=["dkim", "arc", "dmarc"])) as check:
+        check.header(b"From: a@example.com\r\n")
+        check.cancel()
+        check.end_of_headers()
+        check.body(b"x\r\n")
+        found = await check.finish()
+
+    assert (resolver.queries, tasks()) == ([], before)
+    assert (found.dkim, found.arc.result, found.dmarc.result) == ((), "none", "none")
 
 
 @pytest.mark.parametrize("name", ["example.com", KEY.name, "_dmarc.example.com"])
@@ -385,13 +450,16 @@ async def test_fields_that_claim_to_be_ours_are_found(ids: tuple[str, ...], occu
 
 
 async def test_fields_are_found_where_the_header_is_too_large_to_keep() -> None:
-    async with message_of(made()) as check:
+    resolver = zone()
+    async with message_of(made(resolver)) as check:
+        check.header(b"From: alice@example.com\r\n")
         check.header(b"X: " + b"x" * 5_000_000 + b"\r\n")
         feed(check, FORGED + MESSAGE)
         found = await check.finish()
 
     assert found.forged == (3, 2)
     assert (found.dmarc.result, found.dkim[0].result) == ("temperror", "temperror")
+    assert not any(name.startswith("_dmarc.") for name, _ in resolver.queries)
 
 
 async def test_a_message_at_hand_with_too_large_a_header_is_a_temperror() -> None:
@@ -627,9 +695,10 @@ async def forwarded(
     change: Callable[[bytes], bytes] = bytes,
     trouble: Trouble | None = None,
     timeout: float = 10.0,
+    policy: str = "",
 ) -> Authentication:
     """Return what is found of a message that was sealed by example.org, and whose author's domain publishes p=reject."""
-    resolver = ZoneResolver(PUBLISHED)
+    resolver = ZoneResolver(PUBLISHED + policy)
     for name, text in FORWARDED.records.items():
         resolver.add(name, "TXT", trouble or text)
     auth = made(resolver, trusted_sealers=sealers, key_timeout=60.0)
@@ -665,6 +734,14 @@ async def test_any_other_chain_does_not(sealers: tuple[str, ...], change: Callab
     assert (found.dmarc.result, found.dmarc.disposition, found.dmarc.override) == ("fail", "reject", None)
 
 
+async def test_a_message_that_passes_needs_no_chain() -> None:
+    passing = "example.org TXT v=spf1 ip4:192.0.2.1 -all\n_dmarc.example.org TXT v=DMARC1;p=none\n"
+
+    found = await forwarded("example.org", policy=passing)
+
+    assert (found.dmarc.result, found.dmarc.override) == ("pass", None)
+
+
 @pytest.mark.parametrize(("said", "overrules"), [("dmarc=pass", True), ("spf=pass", True), ("dmarc=fail", False)])
 def test_a_sealer_that_saw_dmarc_fail_is_believed(said: str, overrules: bool) -> None:
     sealed = arc.ChainSet(1, "example.org", "s", "none", "example.org", f"i=1; example.org; {said}")
@@ -683,7 +760,7 @@ async def test_a_chain_whose_keys_hang_is_a_temporary_failure() -> None:
 async def test_a_trusted_chain_that_cannot_be_checked_rejects_nothing(sealer: str, result: str) -> None:
     found = await forwarded(sealer, trouble=TIMEOUT)
 
-    assert (found.arc.temporary, found.dmarc.result) == (True, result)
+    assert (found.arc.temporary, found.temporary, found.dmarc.result) == (True, True, result)
     assert (found.dmarc.disposition == "none") == (result == "temperror")
 
 

@@ -197,7 +197,7 @@ async def test_a_client_that_takes_its_time_between_many_recipients_and_data_is_
             assert accepted(await client.say(f"RCPT TO:<{'x' * 40}{number}@{domain}>"))
         for _ in range(20):  # what sees after 60 s, each time, that nothing whole has come since
             server._timeouts.close_idle()
-            halves += any(len(connection._session.wire.buffer) for connection in server._connections)
+            halves += any(len(connection.session.wire.buffer) for connection in server._connections)
             await asyncio.sleep(0)
         replies = [await client.say("DATA"), await client.content(b"Subject: hi\r\n\r\nHello\r\n")]
         assert [accepted(reply) for reply in replies] == [True, True], replies

@@ -9,7 +9,7 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMP
 from aiomilter.wire.state import (
     ANSWERS,
     FOLLOWS,
-    Outcome,
+    Effect,
     State,
     Transition,
     ends_message,
@@ -32,14 +32,14 @@ COLUMNS = {
     "A": Command.ABORT,
 }
 OUTCOMES = {
-    "p": Outcome.PROCESS,
-    "b": Outcome.BEGIN,
-    "i": Outcome.INTERRUPT,
-    "a": Outcome.ABORT,
-    "s": Outcome.STRAY,
-    "r": Outcome.REPEAT,
-    "f": Outcome.FORGET,
-    "-": Outcome.IGNORE,
+    "p": Effect.PROCESS,
+    "b": Effect.BEGIN,
+    "i": Effect.INTERRUPT,
+    "a": Effect.ABORT,
+    "s": Effect.STRAY,
+    "r": Effect.REPEAT,
+    "f": Effect.FORGET,
+    "-": Effect.IGNORE,
 }
 STATES = {
     "I": State.IDLE,
@@ -145,8 +145,8 @@ def test_a_message_without_header_is_a_message_where_end_of_header_was_declined(
     for letters in ("N", "TN", "NB", "TNB"):
         table = transitions(declined(letters))
         for row in (State.RCPT, State.DATA):
-            assert table[row][Command.BODYEOB] == Transition(Outcome.PROCESS, State.EOM)
-            assert table[row][Command.BODY] == Transition(Outcome.PROCESS, State.BODY)
+            assert table[row][Command.BODYEOB] == Transition(Effect.PROCESS, State.EOM)
+            assert table[row][Command.BODY] == Transition(Effect.PROCESS, State.BODY)
 
 
 MESSAGE = [
@@ -172,8 +172,8 @@ def test_whatever_is_declined_each_whole_message_is_processed(count: int) -> Non
             sent = [c for c in "MRRTLLNBBE" if c not in letters and c not in missing]
             row = State.IDLE
             for number, letter in enumerate(sent):
-                outcome, row = table[row][COLUMNS[letter]]
-                assert outcome is (Outcome.BEGIN if number == 0 else Outcome.PROCESS), (letters, sent, letter)
+                effect, row = table[row][COLUMNS[letter]]
+                assert effect is (Effect.BEGIN if number == 0 else Effect.PROCESS), (letters, sent, letter)
             assert row is State.EOM
 
 
@@ -186,20 +186,20 @@ def test_whatever_is_declined_the_other_rules_hold(count: int) -> None:
         for row, cells in table.items():
             message = row not in (State.IDLE, State.DECIDED)
             assert set(cells) == set(COLUMNS.values())
-            assert cells[Command.UNKNOWN] == Transition(Outcome.PROCESS, row)
+            assert cells[Command.UNKNOWN] == Transition(Effect.PROCESS, row)
             assert cells[Command.ABORT].state is State.IDLE
             for command in (Command.CONNECT, Command.HELO, Command.MAIL):
-                assert (cells[command].outcome is Outcome.INTERRUPT) is message
+                assert (cells[command].effect is Effect.INTERRUPT) is message
             for letter in CONTENT:
-                outcome, after = cells[COLUMNS[letter]]
+                effect, after = cells[COLUMNS[letter]]
                 if row is State.DECIDED:
-                    assert (outcome, after) == (Outcome.REPEAT, State.DECIDED)
+                    assert (effect, after) == (Effect.REPEAT, State.DECIDED)
                 elif row is State.IDLE:
-                    expected = Outcome.BEGIN if Stage.MAIL in steps else Outcome.STRAY
-                    assert outcome is expected
+                    expected = Effect.BEGIN if Stage.MAIL in steps else Effect.STRAY
+                    assert effect is expected
                 else:
-                    assert outcome in (Outcome.PROCESS, Outcome.INTERRUPT)
-                assert (after is State.IDLE) is (outcome in (Outcome.STRAY, Outcome.INTERRUPT))
+                    assert effect in (Effect.PROCESS, Effect.INTERRUPT)
+                assert (after is State.IDLE) is (effect in (Effect.STRAY, Effect.INTERRUPT))
 
 
 @pytest.mark.parametrize("count", range(10))

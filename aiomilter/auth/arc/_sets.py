@@ -51,7 +51,7 @@ class ArcSet:
 
     def claims(self) -> ChainSet:
         """Return what the set claims."""
-        seal, signature = claims(self.seal_tags), claims(self.signature_tags)
+        seal, signature = claims(_short(self.seal_tags)), claims(_short(self.signature_tags))
         status = self.status if self.status in ("none", "pass", "fail") else ""
         value = self.results.value
         return ChainSet(self.instance, seal.domain, seal.selector, status, signature.domain, value, seal.timestamp)
@@ -163,6 +163,11 @@ def seal_tags(tags: dict[str, str]) -> Tags:
     own = {"bh": "AA==", "h": ":", "c": "relaxed"}
     own |= {name: value for name, value in tags.items() if name in ("a", "b", "d", "s", "t")}
     return parse_signing_tags(own, needs_from=False)
+
+
+def _short(tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags that a set shows: the others may be long."""
+    return {name: tags[name] for name in ("d", "s", "t") if name in tags}
 
 
 def _instance(tags: dict[str, str] | None) -> int | None:

@@ -3,6 +3,8 @@
 Source: RFC 6376 section 6.1.
 """
 
+import asyncio
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -22,6 +24,8 @@ _GRACE: Final = 60
 _SKEW: Final = 300
 """Seconds that clocks of senders may be ahead (t=)."""
 _LEAST_BITS: Final = 512
+_TURN: Final = 131_072
+"""Octets that are hashed before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,27 @@ class CanonicalHeader:
         """
         fields = self.section.from_below(names, without=signature)
         return header_input([self.field(field, form) for field in fields], signature, form)
+
+    async def digest(self, algorithm: str, names: Iterable[str], signature: Field, form: Form) -> bytes:
+        """Return the hash that a signature is made of; in a large header others have their turn in between.
+
+        Args:
+            algorithm: Its name for :mod:`hashlib`.
+            names: See :meth:`input`, as the next two.
+            signature: Its own field.
+            form: The canonicalisation.
+        """
+        made = hashlib.new(algorithm, usedforsecurity=False)
+        waiting = 0
+        for field in self.section.from_below(names, without=signature):
+            octets = self.field(field, form)
+            made.update(octets)
+            waiting += len(octets)
+            if waiting > _TURN:
+                waiting = 0
+                await asyncio.sleep(0)
+        made.update(header_input((), signature, form))
+        return made.digest()
 
 
 def check_times(tags: Tags, policy: Policy, now: float) -> None:

@@ -58,7 +58,7 @@ def require() -> None:
 
 
 async def in_thread(function: Callable[[], _Returned]) -> _Returned:
-    """Call what takes longer than the event loop can wait; the library lets other threads run meanwhile."""
+    """Call a function in a thread: it takes longer than the event loop can wait, and releases the GIL."""
     return await asyncio.to_thread(function)
 
 
@@ -128,7 +128,7 @@ def load_public(key_type: KeyType, octets: bytes) -> PublicKey | str:
         return f"an RSA key of {key.key_size} bits, more than {MAX_BITS}"
     exponent = key.public_numbers().e
     if exponent < 3 or exponent % 2 == 0 or exponent.bit_length() > _MAX_EXPONENT_BITS:
-        return "an RSA key with an exponent that nobody uses"
+        return "an RSA key whose exponent is even, below 3 or over 64 bits"
     return PublicKey("rsa", key.key_size, key)
 
 

@@ -60,7 +60,7 @@ class KeyQuestions:
         return found
 
     def cancel(self) -> None:
-        """Ask no more: nobody waits for the answers."""
+        """Cancel the questions that are not answered yet."""
         for task in self._tasks.values():
             task.cancel()
 

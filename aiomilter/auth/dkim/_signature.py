@@ -194,7 +194,7 @@ def method_results(signatures: Sequence[Signature]) -> tuple[MethodResult, ...]:
 
 
 def domain_name(text: str) -> str | None:
-    """Return a domain name as it is compared, lower case and A-labels; None for what is no name.
+    """Return a domain name as it is compared, lower case and A-labels; None for other text.
 
     Source: RFC 6376 section 3.5 (d=, s=); RFC 8616 section 5.
     """
@@ -284,7 +284,7 @@ def parse_signing_tags(tags: dict[str, str], *, needs_from: bool = True) -> Tags
     if forms is None:
         raise Unusable("neutral", "the signature's canonicalization is unknown")
     if "q" in tags and "dns/txt" not in words(tags["q"]):
-        raise Unusable("neutral", "the signature's key is not to be had by DNS")
+        raise Unusable("neutral", "the signature's key is not in DNS (q=)")
     signature, body_hash = base64_octets(tags["b"]), base64_octets(tags["bh"])
     if not signature or not body_hash:
         raise Unusable("neutral", "the signature is not base64")

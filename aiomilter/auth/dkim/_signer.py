@@ -13,7 +13,7 @@ from typing import Final
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._canonical import Form
 from aiomilter.auth.dkim._checking import CanonicalHeader
-from aiomilter.auth.dkim._crypto import PrivateKey, digest_of, in_thread, require
+from aiomilter.auth.dkim._crypto import PrivateKey, in_thread, require
 from aiomilter.auth.dkim._key import Key
 from aiomilter.auth.dkim._layout import Layout
 from aiomilter.auth.dkim._problems import Problems
@@ -38,7 +38,7 @@ _CHANGING: Final = (
 SIGN: Final = tuple(_SIGN.split())
 """Names of the fields to sign, where a message has them (RFC 6376 section 5.4.1; RFC 8058 section 4)."""
 OVERSIGN: Final = tuple(_OVERSIGN.split())
-"""Names of the fields that nobody may add later: neither one more, nor one where there is none."""
+"""Names of the fields that must not be added later: a signature is broken by one more of them, or by the first."""
 
 _NEVER: Final = frozenset(_CHANGING.split())
 _NEVER_BEGINNING: Final = ("arc-", "x-spam-")
@@ -56,7 +56,7 @@ class Options:
     Args:
         canonicalization: Of header and body: ``relaxed`` or ``simple``, a slash between.
         headers: Names of the fields to sign where a message has them; each as often as it is there.
-        oversign: Names of the fields that nobody may add one of; signed, too.
+        oversign: Names of the fields to name once more than they are there: one that is added later breaks the signature.
         expire: Seconds that the signature holds, > 0; None for ever.
     Raises:
         ValueError: One of these is not what it should be, From is not signed, or a field that changes on its way is.
@@ -235,16 +235,13 @@ class Signing:
         layout.word(f"bh={b64encode(digest).decode()};")
         layout.word("b=")
         field = Field.made(_NAME, str(layout))
-        octets = header.input([name.lower() for name in names], field, self._header_form)
-        if len(octets) > _TURN:
-            await asyncio.sleep(0)
-        signature = await signed(key.private, digest_of("sha256", octets))
+        signature = await signed(key.private, await header.digest("sha256", names, field, self._header_form))
         layout.base64(b64encode(signature).decode())
         return str(layout)
 
 
 def names_to_sign(section: HeaderSection, headers: Sequence[str], oversign: Sequence[str]) -> list[str]:
-    """Return the names for ``h=``: of each field as often as it is there, and once more where nobody may add one.
+    """Return the names for ``h=``: of each field as often as it is there, and once more where none may be added.
 
     Args:
         section: The header.

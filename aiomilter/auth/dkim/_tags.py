@@ -23,7 +23,7 @@ _SAFE: Final = frozenset(range(0x21, 0x7F)) - frozenset(b";=|")
 
 
 def tag_list(text: str) -> dict[str, str] | None:
-    """Return the tags of a list in their order, values without the blanks at their ends; None for what is no tag list.
+    """Return the tags of a list in their order, values without the blanks at their ends; None for other text.
 
     One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid.
     """
@@ -56,7 +56,7 @@ def base64_octets(value: str) -> bytes | None:
 def quoted_printable_text(value: str) -> str:
     """Return text of DKIM's own quoted-printable, in which blanks and folds do not count.
 
-    What is no such text stays as it is: it is shown, and proves nothing.
+    Other text stays as it is: it is shown, and proves nothing.
 
     Source: RFC 6376 section 2.11.
     """

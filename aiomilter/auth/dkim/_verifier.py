@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
-from aiomilter.auth.dkim._checking import CanonicalHeader, Policy, check_body, check_key, check_times
+from aiomilter.auth.dkim._checking import CanonicalHeader, Policy, check_body, check_digest, check_times
 from aiomilter.auth.dkim._crypto import require
 from aiomilter.auth.dkim._questions import KeyQuestions
 from aiomilter.auth.dkim._signature import Signature, Tags, Unusable, claims, duplicates, parse_tags, read_tags
@@ -173,10 +173,8 @@ class Verifier:
             records = await self._questions.records(tags.domain, tags.selector)
         except Unusable as end:
             return replace(check.claim, result=end.result, problem=end.problem)
-        octets = header.input(tags.names, check.field, tags.header_form)
-        verdict = check_key(tags, octets, records, self._policy)
-        if len(octets) > _TURN:
-            await asyncio.sleep(0)
+        made = await header.digest(tags.hash_name, tags.names, check.field, tags.header_form)
+        verdict = check_digest(tags, made, records, self._policy)
         result, problem = verdict.result, verdict.problem
         if result == "fail" and check.claim.approximate:
             result, problem = "neutral", "the header's octets are not known exactly (no leading space)"

@@ -14,11 +14,12 @@ from aiomilter.dns import question_name
 
 __all__ = ["author_domains"]
 
-# Honest fields are far below these limits; each domain may cost an IDNA conversion.
+# Honest fields are far below these limits.
 _MAX_SIZE: Final = 65_536
-_MAX_TOKENS: Final = 4096
+_MAX_TOKENS: Final = 1024
 _MAX_DEPTH: Final = 16
-_MAX_DOMAINS: Final = 16
+# More than are ever evaluated; each may cost an IDNA conversion of some milliseconds.
+_MAX_DOMAINS: Final = 4
 
 _BLANKS: Final = r"[ \t\r\n]+"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
@@ -63,13 +64,18 @@ def author_domains(from_fields: Sequence[str]) -> tuple[str, ...] | str:
     if len(field) > _MAX_SIZE:
         return f"From field of more than {_MAX_SIZE} characters"
     try:
-        written = dict.fromkeys(_addresses([*_tokens(field), _END]))
+        written = dict.fromkeys(map(_ascii_lower, _addresses([*_tokens(field), _END])))
         if len(written) > _MAX_DOMAINS:
             return f"From addresses of more than {_MAX_DOMAINS} domains"
         domains = tuple(dict.fromkeys(map(_domain_name, written)))
     except _Unreadable as problem:
         return str(problem)
     return domains or "From field without an address"
+
+
+def _ascii_lower(written: str) -> str:
+    """Return a domain in lower case if it is ASCII, so that other spellings of one do not count as more."""
+    return written.lower().removesuffix(".") if written.isascii() else written
 
 
 def _domain_name(written: str) -> str:

@@ -277,6 +277,11 @@ class Discovery:
         if not self._problem:
             self._walks = await self._lookups.walk(self._authors)
 
+    @property
+    def walked(self) -> bool:
+        """Whether :meth:`walk` has returned, or has nothing to do."""
+        return bool(self._problem or self._walks)
+
     async def result(self, spf: SpfResult | None, dkim: Sequence[Signature]) -> DmarcResult:
         """Return the result, once :meth:`walk` has returned."""
         if self._problem:

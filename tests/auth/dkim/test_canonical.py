@@ -1,5 +1,7 @@
 """The header's canonicalisation, against a plain reading of RFC 6376."""
 
+import asyncio
+import hashlib
 import re
 from typing import Final
 
@@ -104,3 +106,23 @@ def test_a_signature_does_not_cover_itself_but_covers_others() -> None:
         assert header.input(["dkim-signature"] * 2, signature, "simple") == (
             b"DKIM-Signature: v=1; b=abc\r\nDKIM-Signature: v=1; b="
         )
+
+
+@pytest.mark.parametrize("form", ["simple", "relaxed"])
+async def test_in_a_large_header_others_have_their_turn(form: Form) -> None:
+    signature = Field(b"DKIM-Signature: v=1; b=abc\r\n")
+    header = CanonicalHeader(HeaderSection([signature, *[Field(b"A:" + b"x" * 60_000)] * 30]))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    digest = await header.digest("sha256", ["a"] * 30, signature, form)
+    counting.cancel()
+    assert digest == hashlib.sha256(header.input(["a"] * 30, signature, form)).digest()
+    # Every third field.
+    assert turns >= 9

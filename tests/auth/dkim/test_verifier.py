@@ -110,7 +110,7 @@ CLAIMS: list[tuple[dict[str, str | None], str, str]] = [
     ({"a": "rsa-sha1"}, "policy", "the signature is made with SHA-1"),
     ({"c": "relaxed/"}, "neutral", "the signature's canonicalization is unknown"),
     ({"c": "relaxed/relaxed/relaxed"}, "neutral", "the signature's canonicalization is unknown"),
-    ({"q": "dns/other"}, "neutral", "the signature's key is not to be had by DNS"),
+    ({"q": "dns/other"}, "neutral", "the signature's key is not in DNS (q=)"),
     ({"b": "!"}, "neutral", "the signature is not base64"),
     ({"bh": "YQ"}, "neutral", "the signature is not base64"),
     ({"d": "exa mple.com"}, "neutral", "the signature's d= or s= is not a domain name"),

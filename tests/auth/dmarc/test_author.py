@@ -37,6 +37,7 @@ AUTHORS: Final = [
     ("a@bücher。example", "xn--bcher-kva.example"),
     # M-061: one domain, several addresses.
     ("a@example.com, b@Example.COM", "example.com"),
+    (", ".join(f"a@{name}" for name in ("a.b", "A.b", "a.B", "A.B", "a.b.", "A.B.")), "a.b"),
     ("<a@example.com> b@example.com", "example.com"),
     # M-063: a second address, with or without a comma.
     ("a@example.com, b@bank.example", "example.com bank.example"),
@@ -80,8 +81,8 @@ PROBLEMS: Final = [
     ("<a@example.com, b@bank.example>", "does not end"),
     ("<a@example.com> bank", "text behind"),
     ('<a@example.com> "bank"', "text behind"),
-    (", ".join(f"a@{number}.example" for number in range(17)), "more than 16 domains"),
-    ("a@b, " * 2000, "more than 4096 parts"),
+    (", ".join(f"a@{number}.example" for number in range(5)), "more than 4 domains"),
+    ("a@b, " * 400, "more than 1024 parts"),
     ("a" * 65_537, "more than 65536 characters"),
 ]
 
@@ -135,4 +136,4 @@ def test_no_address_is_left_out(domains: list[str], between: str, form: str) -> 
 def test_a_hostile_from_field_takes_bounded_steps(piece: str) -> None:
     field = piece * (65_536 // len(piece))
 
-    assert steps(lambda: author_domains([field])) < 100_000
+    assert steps(lambda: author_domains([field])) < 20_000

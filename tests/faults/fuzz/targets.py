@@ -15,6 +15,7 @@ from aiomilter.wire import events, macros, modifications, negotiation
 from aiomilter.wire.constants import ALL_ACTIONS, ReplyCode, Stage
 from aiomilter.wire.framing import FrameBuffer, Lookahead
 from aiomilter.wire.state import ANSWERS
+from tests.faults.fuzz.chains import chains
 from tests.faults.fuzz.mail import dmarc
 from tests.faults.fuzz.signatures import signatures
 from tests.peer import (
@@ -295,5 +296,5 @@ def close() -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (framing, packets, replies, edits, sessions, dmarc, signatures)
+    target.__name__: target for target in (framing, packets, replies, edits, sessions, dmarc, signatures, chains)
 }
