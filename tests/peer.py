@@ -107,7 +107,7 @@ EOM: Final = packet(Command.BODYEOB)
 ABORT: Final = packet(Command.ABORT)
 QUIT: Final = packet(Command.QUIT)
 QUIT_NC: Final = packet(Command.QUIT_NC)
-STEPS: Final[Mapping[Stage, bytes]] = {
+STAGE_PACKETS: Final[Mapping[Stage, bytes]] = {
     Stage.CONNECT: connect(),
     Stage.HELO: helo(),
     Stage.MAIL: mail(),

@@ -129,7 +129,7 @@ class ClassicAnswering:
             session.resumed(None)
 
     def failed(self, error: BaseException) -> Any:
-        """Answer for a cancellation that nobody asked for; no other exception leaves a :class:`ClassicHandler`."""
+        """Answer for a cancellation that the server did not request; no other exception leaves a :class:`ClassicHandler`."""
         return self._native.failed(error)
 
     @property

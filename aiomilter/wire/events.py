@@ -176,7 +176,7 @@ class _PathFields(NamedTuple):
 
 
 class _EnvelopePath(_PathFields):
-    """A path with its ESMTP parameters: a tuple, for its price, but equal to one of its own class only."""
+    """A path with its ESMTP parameters: a tuple, the cheapest form; equal only to one of its own class."""
 
     __slots__ = ()
 
@@ -312,7 +312,7 @@ class _HeaderFields(NamedTuple):
 class Header(_HeaderFields):
     """One header field (SMFIC_HEADER).
 
-    A tuple, for its price: it is made for each field of each message (``benchmarks gates``).
+    A tuple, the cheapest form: it is made for each field of each message (``benchmarks gates``).
 
     Args:
         name: As in the message, without the colon.

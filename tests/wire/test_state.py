@@ -68,7 +68,7 @@ E    iI iI iI iI iI iI iI iI iI pE aI
 D    pI pI bM rD rD rD rD rD rD pD fI
 """
 
-# The rows that change where a step was declined; all others stay.
+# The rows that change where a stage was declined; all others stay.
 DECLINED = {
     "C": "",
     "H": "",
@@ -112,7 +112,7 @@ def read(text: str) -> dict[State, dict[Command, Transition]]:
 
 
 def declined(letters: str) -> frozenset[Stage]:
-    """Return the steps that letters stand for."""
+    """Return the stages that letters stand for."""
     return frozenset(LETTERS[letter] for letter in letters)
 
 
@@ -135,8 +135,8 @@ def test_the_table_has_a_row_for_each_state_and_no_cells_beyond() -> None:
 
 
 @pytest.mark.parametrize("letters", DECLINED)
-def test_a_declined_step_is_transparent(letters: str) -> None:
-    """P-017, P-050: each step alone, and what our own filters ask for."""
+def test_a_declined_stage_is_transparent(letters: str) -> None:
+    """P-017, P-050: each stage alone, and what our own filters ask for."""
     assert as_dict(transitions(declined(letters))) == read(TABLE) | read(DECLINED[letters])
 
 
@@ -161,7 +161,7 @@ MESSAGE = [
 
 @pytest.mark.parametrize("count", range(10))
 def test_whatever_is_declined_each_whole_message_is_processed(count: int) -> None:
-    """P-031, P-071: no message of a client that keeps to SMTP is ever stray, for any set of declined steps.
+    """P-031, P-071: no message of a client that keeps to SMTP is ever stray, for any set of declined stages.
 
     The message has one or two recipients, DATA or not (an old MTA), some header fields or none, a body or none.
     """
@@ -179,10 +179,10 @@ def test_whatever_is_declined_each_whole_message_is_processed(count: int) -> Non
 
 @pytest.mark.parametrize("count", range(10))
 def test_whatever_is_declined_the_other_rules_hold(count: int) -> None:
-    """P-047, P-049, P-050, P-060, P-063, P-068, P-071: for any set of declined steps."""
+    """P-047, P-049, P-050, P-060, P-063, P-068, P-071: for any set of declined stages."""
     for letters in combinations("CHMRTLNBU", count):
-        steps = declined("".join(letters))
-        table = transitions(steps)
+        stages = declined("".join(letters))
+        table = transitions(stages)
         for row, cells in table.items():
             message = row not in (State.IDLE, State.DECIDED)
             assert set(cells) == set(COLUMNS.values())
@@ -195,7 +195,7 @@ def test_whatever_is_declined_the_other_rules_hold(count: int) -> None:
                 if row is State.DECIDED:
                     assert (effect, after) == (Effect.REPEAT, State.DECIDED)
                 elif row is State.IDLE:
-                    expected = Effect.BEGIN if Stage.MAIL in steps else Effect.STRAY
+                    expected = Effect.BEGIN if Stage.MAIL in stages else Effect.STRAY
                     assert effect is expected
                 else:
                     assert effect in (Effect.PROCESS, Effect.INTERRUPT)
@@ -209,7 +209,7 @@ def test_declining_more_never_forbids_what_was_allowed(count: int) -> None:
         assert all(table[row] >= FOLLOWS[row] for row in FOLLOWS)
 
 
-def test_one_filters_declined_steps_leave_the_tables_of_others_alone() -> None:
+def test_one_filters_declined_stages_leave_the_tables_of_others_alone() -> None:
     """libmilter's marks are for the process, and never unset."""
     before = as_dict(transitions(frozenset()))
     assert as_dict(transitions(frozenset(Stage))) != before
