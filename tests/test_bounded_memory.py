@@ -119,6 +119,7 @@ KEPT: Final[Mapping[str, str]] = {
     "policy.rates.RateLimit._plans": PROGRAM,
     "policy.rates.RateLimit._on_failure": PROGRAM,
     "policy.stores.postgresql.PostgresqlStore._where": PROGRAM,
+    "policy.stores.redis.RedisStore._cancelled": "steps that were cancelled a moment ago",
     "policy.stores.memory.MemoryStore._kinds": "max_keys of open_store",
     "mail.socketmap.Socketmap._maps": PROGRAM,
     "mail.socketmap.Socketmap._open": "max_connections",

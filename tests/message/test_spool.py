@@ -1,13 +1,14 @@
 import asyncio
 import os
 import random
+import tempfile
 import threading
 from typing import Any
 
 import pytest
 
 from aiomilter import Context
-from aiomilter.message import Message, MessageMilter, spool
+from aiomilter.message import Message, MessageMilter
 from aiomilter.message.spool import BUDGET, Budget, Spool
 from aiomilter.testing import session
 
@@ -56,7 +57,7 @@ async def test_a_file_is_closed_once_its_thread_is_done(monkeypatch: pytest.Monk
     begun, go_on = threading.Event(), threading.Event()
     write = os.write
     files: list[Any] = []
-    make = spool.tempfile.TemporaryFile
+    make = tempfile.TemporaryFile
 
     def slow(descriptor: int, octets: bytes) -> int:
         begun.set()
@@ -67,8 +68,8 @@ async def test_a_file_is_closed_once_its_thread_is_done(monkeypatch: pytest.Monk
         files.append(make(**options))
         return files[-1]
 
-    monkeypatch.setattr(spool.os, "write", slow)
-    monkeypatch.setattr(spool.tempfile, "TemporaryFile", remember)
+    monkeypatch.setattr("aiomilter.message.spool.os.write", slow)
+    monkeypatch.setattr("aiomilter.message.spool.tempfile.TemporaryFile", remember)
     found = Spool(0, budget=Budget(10**9))
     found.add(b"x" * 100)
     task = asyncio.create_task(found.store())
