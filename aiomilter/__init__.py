@@ -23,7 +23,8 @@ What to read next, in this order:
 - :class:`Reply` and :class:`Verdict`: the answers.  :class:`TemporaryFailure`: what to raise if a dependency is down.
 - :func:`run` serves a filter as a program, :func:`serve` inside one; both list all options.
 - :mod:`aiomilter.testing` plays SMTP sessions in tests; :mod:`aiomilter.mta` to a filter that listens somewhere.
-- :mod:`aiomilter.dns`, :mod:`aiomilter.auth`, :mod:`aiomilter.policy`: DNS, SPF, DNS lists, for any asyncio program.
+- :mod:`aiomilter.dns`, :mod:`aiomilter.auth`, :mod:`aiomilter.policy`: DNS; SPF, DKIM, DMARC; DNS lists, rates, greylisting.
+  They know no milter: any asyncio program can use them, and :mod:`aiomilter.mail`.
 - :class:`Observer`: metrics.  :mod:`aiomilter.compat`: programs written for pymilter.
 
 The words used here, and in all names:

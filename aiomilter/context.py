@@ -128,7 +128,7 @@ class Source(Protocol):
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         ...
 
-    def remark(self, what: str) -> None:
+    def report_misuse(self, what: str) -> None:
         """Have something logged as a WARNING."""
 
 
@@ -451,7 +451,7 @@ class EndOfMessageContext(Context):
         edits.delete_recipient(address, transaction.recipients)
         if not missed < edits.missed == 1:
             return
-        transaction.source.remark(f"delete_recipient: the message has no recipient {address!a:.200}")
+        transaction.source.report_misuse(f"delete_recipient: the message has no recipient {address!a:.200}")
 
     def quarantine(self, reason: str) -> None:
         """Have the message held in the MTA's queue.

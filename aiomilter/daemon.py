@@ -20,7 +20,7 @@ from aiomilter._serving.sharing import PLACES, AcceptBalancer
 from aiomilter.addresses import parse_all
 from aiomilter.observe import Lifecycle, LifecycleKind, Where
 from aiomilter.observe.guard import Guard
-from aiomilter.observe.log import LogObserver
+from aiomilter.observe.log import LogObserver, hint_at_setup
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
@@ -46,7 +46,7 @@ def run(
 
     Under systemd (``Type=notify``) the service manager is notified of readiness, reloads and the end, and the event loop feeds
     its watchdog.  The variables that systemd has set are removed from the environment.  The program sets logging up:
-    ``logging.basicConfig(level=logging.INFO)`` shows one line per message.
+    ``logging.basicConfig(level=logging.INFO)`` shows one line per message.  Where it does not, one line on stderr says so.
 
     Args:
         factory: As for :func:`aiomilter.serve`.  If it ends while it is in use, open SMTP sessions end as after a signal, and
@@ -69,6 +69,8 @@ def run(
     """
     checked = Options.given_to(run, options)
     check_number("workers", workers, maximum=MAX_WORKERS)
+    if checked.observer is None:
+        hint_at_setup()
     systemd = Systemd.from_environment()
     if workers > 1:
 

@@ -95,9 +95,10 @@ class Options:
             Group.DEADLINES,
             "interval of the PROGRESS packets that keep an MTA waiting for an answer",
             details="Postfix takes them at any stage, any other MTA at end of message. It has to be less than the MTA's own "
-            "timeout.",
+            "timeout, which is usually 300 or less.",
             none="none are sent",
             off=True,
+            maximum=240,
         ),
     )
     cancel_timeout: float = option(

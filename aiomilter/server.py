@@ -10,6 +10,7 @@ from typing import Any, Final, Self, Unpack
 from weakref import WeakKeyDictionary
 
 from aiomilter._connection.dispatch import DispatchTables
+from aiomilter._connection.served import ServedConnection
 from aiomilter._connection.stack import connection_of
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter._option_text import documented
@@ -22,9 +23,10 @@ from aiomilter._serving.idle import IdleTimeouts
 from aiomilter._serving.lifespans import FactoryLifespans
 from aiomilter._serving.listeners import Listeners
 from aiomilter._serving.memory import MemoryLimit
+from aiomilter._serving.reach import COMMANDS, exposed, private, without_effect
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter._serving.shielded import finish, settle
-from aiomilter._serving.stall import Watch, watch
+from aiomilter._serving.stall import StallWatch, watch
 from aiomilter._serving.transports import Transports
 from aiomilter.addresses import parse_all
 from aiomilter.handler import Milter
@@ -81,7 +83,7 @@ class Server:
         factory: As for :func:`serve`.
         sockets: As for :func:`serve`.
         options: As for :func:`serve`.
-        connection_factory: Makes the protocol object of a connection.
+        connection_factory: Makes the object of a connection.
         on_closed: Awaited when the server closes, after the last connection has ended.
 
     Raises:
@@ -94,7 +96,7 @@ class Server:
         sockets: Sequence[str],
         options: Options,
         *,
-        connection_factory: Callable[..., MilterProtocol] = MilterProtocol,
+        connection_factory: Callable[..., ServedConnection] = MilterProtocol,
         on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         _check_factory(factory)
@@ -109,7 +111,7 @@ class Server:
         self.observer: Guard = Guard(LogObserver() if options.observer is None else options.observer)
         self._where = Where(server=options.name)
         self._lifespans = FactoryLifespans(options.cancel_timeout, self._factory_failed, self._factory_broke)
-        self._connections: dict[MilterProtocol, FactoryLifespan] = {}
+        self._connections: dict[ServedConnection, FactoryLifespan] = {}
         self._refusing = DispatchTables(options)
         self._tables: WeakKeyDictionary[FactoryLifespan, DispatchTables] = WeakKeyDictionary()
         self._count = 0
@@ -183,7 +185,7 @@ class Server:
                 await self._listen()
                 if self._options.stall_timeout is not None:
                     self._unwatch = watch(
-                        Watch(self._options.stall_timeout, self._claim, self.observer.tell, self._where)
+                        StallWatch(self._options.stall_timeout, self._claim, self.observer.tell, self._where)
                     )
         except BaseException:
             self._stop_listening()
@@ -246,7 +248,7 @@ class Server:
             async with asyncio.timeout(timeout):
                 await self._transports.all_made()
                 for connection in self._connections:
-                    connection.drain_off()
+                    connection.begin_drain()
                 await self._idle.wait()
                 async with asyncio.timeout(self.drain_timeout):
                     await self._lifespans.let_go()
@@ -287,8 +289,8 @@ class Server:
             connection.stop_in_time()
         await self._idle.wait()
 
-    def accept(self, peer: str = "") -> MilterProtocol:
-        """Return the protocol object of a new connection.
+    def accept(self, peer: str = "") -> ServedConnection:
+        """Return the object of a new connection.
 
         Args:
             peer: The peer, for ``max_connections_per_peer``; "" to leave the connection out of that count.
@@ -330,7 +332,7 @@ class Server:
             tables = self._tables[lifespan] = DispatchTables(self._options)
         return tables
 
-    def _ended(self, connection: MilterProtocol) -> None:
+    def _ended(self, connection: ServedConnection) -> None:
         self._connections.pop(connection).leave()
         self._count_connections()
         self._limits.leave(connection.number)
@@ -342,7 +344,7 @@ class Server:
     def _claim(self, frame: FrameType) -> Where | None:
         """Return where a frame runs a callback of this server; None if it does not."""
         connection = connection_of(frame)
-        return connection.at_work() if connection in self._connections and connection is not None else None
+        return connection.peek_where() if connection in self._connections and connection is not None else None
 
     # ----------------------------------------------------------------------------------------------------- the factory
 
@@ -359,7 +361,7 @@ class Server:
     def _factory_broke(self, lifespan: FactoryLifespan) -> None:
         for connection, its in list(self._connections.items()):
             if its is lifespan:
-                connection.drain_off()
+                connection.begin_drain()
 
     # -------------------------------------------------------------------------------------------------------- sockets
 
@@ -380,25 +382,18 @@ class Server:
         self._warn_of_no_effect()
 
     def _warn(self, bound: Bound) -> None:
-        """Warn that any host may connect, where that is so: a peer may claim that mail comes from anywhere."""
+        """Warn where any host may connect, or only one user."""
         options = self._options
         known = self._access.by_network or (options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED)
-        if bound.exposed and not known:
-            what = "reachable from other hosts without access control; set allowed_networks or ssl"
-            self.observer.tell(Misuse(self._where, f"{bound.name}: {what}"))
+        what = exposed(bound) if bound.exposed and not known else private(bound, options.socket_mode)
+        if what is not None:
+            self.observer.tell(Misuse(self._where, what))
 
     def _warn_of_no_effect(self) -> None:
-        """Warn of options on access that have no effect, since no socket is of their kind."""
-        options = self._options
-        local = [listener.bound.socket.family == socket.AF_UNIX for listener in self._listeners]
-        for name, given, kind, there in (
-            ("allowed_networks", options.allowed_networks, "TCP", not all(local)),
-            ("allowed_users", options.allowed_users, "UNIX-domain", any(local)),
-            ("allowed_groups", options.allowed_groups, "UNIX-domain", any(local)),
-            ("ssl", options.ssl, "TCP", not all(local)),
-        ):
-            if given is not None and not there:
-                self.observer.tell(Misuse(self._where, f"{name} has no effect: there is no {kind} socket"))
+        """Warn of options on access that have no effect."""
+        given = [name for name in COMMANDS if getattr(self._options, name) is not None]
+        for what in without_effect(given, [listener.bound for listener in self._listeners]):
+            self.observer.tell(Misuse(self._where, what))
 
     def _accepted(self, sock: socket.socket, name: Any, listener: str) -> None:
         """Have the event loop make a transport of a new connection, unless it is refused."""
@@ -421,10 +416,7 @@ class Server:
             return
         connection = self.accept(peer)
         self._count_connections()
-        if connection.owns_socket:
-            connection.take(sock)
-        else:
-            self._transports.make(connection, sock)
+        connection.serve(sock, self._transports)
 
     def _count_connections(self) -> None:
         if self._listeners.share is not None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from aiomilter import Milter, serve
 from aiomilter._connection.transport import MilterProtocol
@@ -47,7 +47,7 @@ async def _served(filter_: type[Milter], action: Callable[[MilterProtocol, _Tran
     """Run a function with a new connection, as the callback of the loop that brings a connection's octets."""
     server = serve(filter_, "inet:0@127.0.0.1")
     await server.start(listen=False)
-    protocol, transport = server.accept(), _Transport()
+    protocol, transport = cast(MilterProtocol, server.accept()), _Transport()
     protocol.connection_made(transport)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()

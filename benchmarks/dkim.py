@@ -144,7 +144,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks dkim", description=__doc__)
     parser.add_argument("contenders", nargs="*", choices=[[], *CONTENDERS], metavar="CONTENDER")
     parser.add_argument("--count", type=int, default=50, help="messages of 2 kB at once; fewer of larger ones")
-    parser.add_argument("--instructions", action="store_true", help="count instructions, with valgrind")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count instructions, with valgrind: minutes a figure"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--quick", action="store_true", help="shows whether all run")
     parser.add_argument("--once", choices=("sign", "verify"), help=argparse.SUPPRESS)

@@ -53,7 +53,7 @@ MILLISECONDS: Final = 10.0
 """The most that a message may take with one of OURS, over TCP in one session."""
 
 
-class Scene(NamedTuple):
+class Setting(NamedTuple):
     """What stays the same while contenders take turns."""
 
     mta: str
@@ -61,7 +61,7 @@ class Scene(NamedTuple):
     stages: str
 
 
-SCENES: Final = {"-".join(each): Scene(*each) for each in product(MTAS, SOCKETS, FILTERS)}
+SETTINGS: Final = {"-".join(each): Setting(*each) for each in product(MTAS, SOCKETS, FILTERS)}
 
 
 def contenders(folder: Path, names: list[str] | None) -> _contenders.Field:
@@ -87,7 +87,7 @@ def where(rig: Rig, number: int, kind: str) -> str:
 
 
 class Cast(NamedTuple):
-    """What takes part in a scene: the MTA, and the process that sends."""
+    """What takes part in a setting: the MTA, and the process that sends."""
 
     rig: Rig
     client: "subprocess.Popen[str]"
@@ -108,16 +108,16 @@ class Cast(NamedTuple):
 
 
 @contextmanager
-def played(taking: _contenders.Field, scene: Scene) -> Iterator[Cast]:
+def played(taking: _contenders.Field, setting: Setting) -> Iterator[Cast]:
     """Run the MTA, every contender where the port of its name asks, and the client."""
     with ExitStack() as stack:
-        rig = MTAS[scene.mta]()
+        rig = MTAS[setting.mta]()
         stack.callback(rig.stop)
-        at = {each.name: where(rig, number, scene.socket) for number, each in enumerate(taking.contenders)}
+        at = {each.name: where(rig, number, setting.socket) for number, each in enumerate(taking.contenders)}
         rig.ask({NONE: ()} | {name: (address,) for name, address in at.items()})
         for contender in taking.contenders:
-            stack.enter_context(_contenders.serving(contender, FILTERS[scene.stages], at[contender.name]))
-            if scene.socket == "unix":
+            stack.enter_context(_contenders.serving(contender, FILTERS[setting.stages], at[contender.name]))
+            if setting.socket == "unix":
                 Path(at[contender.name].removeprefix("unix:")).chmod(0o666)
         rig.start()
         command = [sys.executable, "-m", "benchmarks._smtp_sessions"]
@@ -144,7 +144,7 @@ def measure(cast: Cast, most: int, minutes: float | None, quick: bool) -> dict[i
     return seen
 
 
-def table(name: str, judging: Scene | None, sessions: int, seen: dict[str, list[float]]) -> dict[str, Any]:
+def table(name: str, judging: Setting | None, sessions: int, seen: dict[str, list[float]]) -> dict[str, Any]:
     """Print the row of each contender, and return it with the goals that were missed, unless nothing is to be judged."""
     print(f"\n{name}, {sessions} at a time: {len(next(iter(seen.values())))} interleaved rounds")
     print(f"{'':20}{'ms':>8}{'spread':>8}{'ratio':>8}{'spread':>8}")
@@ -161,12 +161,12 @@ def table(name: str, judging: Scene | None, sessions: int, seen: dict[str, list[
     return rows
 
 
-def goals_missed(scene: Scene, sessions: int, row: dict[str, Any]) -> list[str]:
+def goals_missed(setting: Setting, sessions: int, row: dict[str, Any]) -> list[str]:
     """Return each goal that a row is to reach and does not."""
     missed = []
     if row.get("ratio", 0.0) > RATIO:
         missed.append(f"ratio: {judged(row['ratio'], RATIO)}")
-    if scene.socket == "tcp" and sessions == 1 and row["ms"] > MILLISECONDS:
+    if setting.socket == "tcp" and sessions == 1 and row["ms"] > MILLISECONDS:
         missed.append(f"ms: {judged(row['ms'], MILLISECONDS)}")
     return missed
 
@@ -175,7 +175,7 @@ def summary(found: dict[str, Any]) -> None:
     """Print which rows miss a goal."""
     rows = [
         (f"{name}, {sessions} at a time, {who}", row["missed"])
-        for name in SCENES
+        for name in SETTINGS
         for sessions, by_name in found.get(name, {}).items()
         for who, row in by_name.items()
         if who in OURS
@@ -188,20 +188,20 @@ def summary(found: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure the scenes that are named, or all."""
+    """Measure the settings that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks postfix", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(SCENES))
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(SETTINGS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--minutes", type=float, help="as many rounds as fit, instead of --rounds")
     parser.add_argument("--quick", action="store_true", help="one short round of some rows, to see that it works")
     parser.add_argument("--only", action="append", metavar="CONTENDER")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args(arguments)
-    if unknown := set(options.rows) - SCENES.keys():
-        parser.error(f"expected {', '.join(SCENES)}, found {', '.join(sorted(unknown))}")
+    if unknown := set(options.rows) - SETTINGS.keys():
+        parser.error(f"expected {', '.join(SETTINGS)}, found {', '.join(sorted(unknown))}")
     missing = {name: reason for name, kind in MTAS.items() if (reason := kind.missing())}
-    asked = options.rows or [name for name, scene in SCENES.items() if scene.stages == "eom" or not options.quick]
-    chosen = [name for name in asked if SCENES[name].mta not in missing]
+    asked = options.rows or [name for name, setting in SETTINGS.items() if setting.stages == "eom" or not options.quick]
+    chosen = [name for name in asked if SETTINGS[name].mta not in missing]
     interrupts = Interrupts()
     failed = not chosen
     with interrupts.held(), tempfile.TemporaryDirectory() as folder:
@@ -212,14 +212,14 @@ def main(arguments: list[str]) -> int:
         minutes = options.minutes and options.minutes / max(1, len(chosen))
         for name in chosen:
             try:
-                with played(taking, SCENES[name]) as cast, interrupts.allowed():
+                with played(taking, SETTINGS[name]) as cast, interrupts.allowed():
                     found["about"]["versions"][cast.rig.name] = ".".join(map(str, cast.rig.version))
                     seen = measure(cast, 1 if options.quick else options.rounds, minutes, options.quick)
             except RuntimeError as error:
                 print(f"\n{name}: failed, {error}", flush=True)
                 failed = True
                 continue
-            judging = None if options.quick else SCENES[name]
+            judging = None if options.quick else SETTINGS[name]
             found[name] = {sessions: table(name, judging, sessions, each) for sessions, each in seen.items()}
     if not options.quick:
         summary(found)

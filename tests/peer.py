@@ -7,7 +7,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from aiomilter import Milter, no_reply, serve
 from aiomilter._connection.transport import MilterProtocol
@@ -107,7 +107,7 @@ EOM: Final = packet(Command.BODYEOB)
 ABORT: Final = packet(Command.ABORT)
 QUIT: Final = packet(Command.QUIT)
 QUIT_NC: Final = packet(Command.QUIT_NC)
-STEPS: Final[Mapping[Stage, bytes]] = {
+STAGE_PACKETS: Final[Mapping[Stage, bytes]] = {
     Stage.CONNECT: connect(),
     Stage.HELO: helo(),
     Stage.MAIL: mail(),
@@ -427,7 +427,7 @@ class Peer:
 
     def __init__(self, server: Server) -> None:
         self.wire = Wire()
-        self.wire.protocol = self.protocol = server.accept()
+        self.wire.protocol = self.protocol = cast(MilterProtocol, server.accept())
         self._loop = asyncio.get_running_loop()
         self._pending = 1
         self._loop.call_soon(self._made)

@@ -35,7 +35,7 @@ PROGRAM: Final = "what the program asks for"
 KEPT: Final[Mapping[str, str]] = {
     # Caches of functions: the test below fills them.
     "wire.connection._answered": "this",
-    "_connection.answers.answers_of": "this",
+    "_connection.answers.continue_packets_for": "this",
     "compat.handler._agreement": "this",
     "compat.handler._quiet": "this",
     "wire.connection._rows": "this",
@@ -67,7 +67,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_serving.admission.ConnectionLimits._refused": CONNECTIONS,
     "_serving.sharing.AcceptBalancer._waited": "workers",
     "_serving.stall._GUARDS": "event loops",
-    "compat.threads._Leaving._threads": CONNECTIONS,
+    "compat.threads.EndingThreads._threads": CONNECTIONS,
     "compat.lowlevel._Program.handlers": "signals",
     "observe.guard.Guard._skipped": OURS,
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
@@ -103,6 +103,12 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dmarc._evaluation.Discovery._walks": "the authors of one message",
     "auth.dmarc._evaluation._Author._walks": "the identifiers of one message",
     "auth.dmarc._walk.Lookups._levels": "the questions of one message",
+    # Of a whole message.
+    "message.zips._Limits.names": "1,000 names",
+    "message.parts.zip_problem": OURS,
+    "message.structure._Finder._next": "the boundaries of 32 levels",
+    "message.structure.Node.defects": OURS,
+    "message.message.Message._skipped": OURS,
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dkim._crypto._checked": "the private keys that were loaded last",
@@ -112,6 +118,8 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dkim._tables._Patterns.rows": "key files",
     "policy.rates.RateLimit._plans": PROGRAM,
     "policy.rates.RateLimit._on_failure": PROGRAM,
+    "policy.stores.postgresql.PostgresqlStore._where": PROGRAM,
+    "policy.stores.redis.RedisStore._cancelled": "steps that were cancelled a moment ago",
     "policy.stores.memory.MemoryStore._kinds": "max_keys of open_store",
     "mail.socketmap.Socketmap._maps": PROGRAM,
     "mail.socketmap.Socketmap._open": "max_connections",
@@ -261,9 +269,9 @@ FILLS: Final[Mapping[str, tuple[Callable[[], object], Callable[[], int], int, fl
         64,
         0.2,
     ),
-    "_connection.answers.answers_of": (
-        lambda: answers.answers_of(_stages()),
-        lambda: answers.answers_of.cache_info().currsize,
+    "_connection.answers.continue_packets_for": (
+        lambda: answers.continue_packets_for(_stages()),
+        lambda: answers.continue_packets_for.cache_info().currsize,
         64,
         0.2,
     ),

@@ -136,7 +136,7 @@ def test_tls_is_an_option(start: Start, tmp_path: Path) -> None:
     subprocess.run([*command.split(), "-keyout", "k", "-out", "c"], cwd=tmp_path, check=True, capture_output=True)
     files = ("--tls-certificate", "c", "--tls-key", "k", "--tls-client-ca", "c")
     daemon = start("--listen", "inet:0", *files, "--max-connections-per-peer", "3")
-    port = int(daemon.until(r"listening on inet:(\d+)@127")[1])
+    port = int(daemon.until(r"listening on inet:(\d+) ")[1])
     context = ssl.create_default_context(cafile=str(tmp_path / "c"))
     context.check_hostname = False
     context.load_cert_chain(tmp_path / "c", tmp_path / "k")

@@ -1,4 +1,4 @@
-"""What a callback sees: of this connection, of this message, of this step, and of nothing else."""
+"""What a callback sees: of this connection, of this message, of this stage, and of nothing else."""
 
 import contextvars
 import ipaddress
@@ -64,17 +64,17 @@ async def macro_values(name: str, octets: bytes) -> list[tuple[str, str | None]]
     return seen
 
 
-async def test_a_macro_set_replaces_the_one_of_its_step() -> None:
+async def test_a_macro_set_replaces_the_one_of_its_stage() -> None:
     """P-080."""
     octets = macros("M", a="1", b="1") + macros("M", a="2") + mail()
     assert (await macro_values("b", octets))[0] == ("envfrom", None)
     assert (await macro_values("a", octets))[0] == ("envfrom", "2")
 
 
-async def test_the_latest_step_wins() -> None:
+async def test_the_latest_stage_wins() -> None:
     """P-081."""
-    steps = (("C", connect()), ("H", helo()), ("M", mail()), ("R", rcpt()), ("T", DATA), ("N", EOH), ("E", EOM))
-    seen = await macro_values("x", b"".join(macros(code, x=code) + octets for code, octets in steps))
+    stages = (("C", connect()), ("H", helo()), ("M", mail()), ("R", rcpt()), ("T", DATA), ("N", EOH), ("E", EOM))
+    seen = await macro_values("x", b"".join(macros(code, x=code) + octets for code, octets in stages))
     assert [value for _, value in seen[:7]] == ["C", "H", "M", "R", "T", "N", "E"]
 
 
@@ -187,7 +187,7 @@ ODD_MACROS: Final = [
     pytest.param(b"!i\0Q1\0", None, id="an unknown command (P-032)"),
     pytest.param(b"Di\0Q1\0", None, id="the command MACRO (P-032)"),
     pytest.param(b"\0i\0Q1\0", None, id="the command NUL (P-032)"),
-    pytest.param(b"Ri\0Q1\0", None, id="a step that comes later or never (P-035)"),
+    pytest.param(b"Ri\0Q1\0", None, id="a stage that comes later or never (P-035)"),
 ]
 
 
@@ -590,7 +590,7 @@ async def test_a_context_kept_by_a_closure_or_a_method_is_dead_too() -> None:
             call()
 
 
-async def test_a_context_that_is_kept_shows_nothing_of_a_later_step() -> None:
+async def test_a_context_that_is_kept_shows_nothing_of_a_later_stage() -> None:
     kept: list[Any] = []
     shown: list[Any] = []
 

@@ -33,7 +33,7 @@ from .peer import (
     OPENING,
     QUIT,
     QUIT_NC,
-    STEPS,
+    STAGE_PACKETS,
     Gate,
     Peer,
     Scene,
@@ -60,7 +60,7 @@ BEFORE_END: Final = [stage for stage in Stage if stage is not Stage.EOM]
 
 
 def opening(mta: str, upto: bytes) -> bytes:
-    """What comes before a step, from one MTA or the other."""
+    """What comes before a stage, from one MTA or the other."""
     return upto.replace(connect(), MTAS[mta] + connect())
 
 
@@ -106,12 +106,12 @@ class Stopwatch:
 
 
 async def asked(scene: Scene, mta: str, stage: Stage) -> Stopwatch:
-    """A peer that has just asked for the answer of a step, on a watch."""
+    """A peer that has just asked for the answer of a stage, on a watch."""
     # Of CONNECT the macros come first, too.
     upto = TO[stage] + (MTAS[mta] if stage is Stage.CONNECT else b"")
     peer = await scene.opened(opening(mta, upto))
     watch = Stopwatch(peer)
-    peer.write(STEPS[stage])
+    peer.write(STAGE_PACKETS[stage])
     return watch
 
 
@@ -241,7 +241,7 @@ async def test_progress_comes_as_often_as_the_option_says() -> None:
 )
 @on_clock
 async def test_what_is_answered_when_time_is_up(options: dict[str, Any], stage: Stage, answer: Any) -> None:
-    """P-091, P-096: on_timeout, else on_error, where the step takes it."""
+    """P-091, P-096: on_timeout, else on_error, where the stage takes it."""
     filter_ = filter_class({NAME_OF[stage]: forever})
     async with serving(filter_, answer_timeout=1, **options) as scene:
         watch = await asked(scene, "sendmail", stage)
@@ -265,7 +265,7 @@ async def test_edits_are_not_sent_with_the_answer_to_a_time_out() -> None:
 
 
 @on_clock
-async def test_a_refused_step_is_refused_as_if_the_filter_had_done_so() -> None:
+async def test_a_refused_stage_is_refused_as_if_the_filter_had_done_so() -> None:
     """P-063, P-068, P-071: the message is decided, one recipient refused, and no abort follows an answer of our own."""
     filter_ = filter_class({"envfrom": forever})
     async with serving(filter_) as scene:
@@ -325,7 +325,7 @@ async def test_what_a_callback_answers_after_its_time_does_not_count(answer: Any
             peer = await scene.opened(opening(mta, TO[stage]))
             filter_.play = {NAME_OF[stage]: swallows}
             watch = Stopwatch(peer)
-            peer.write(STEPS[stage])
+            peer.write(STAGE_PACKETS[stage])
             await asyncio.sleep(250)
             assert "".join(code for _, code in watch.read()).lstrip("p") == "t"
 
@@ -406,7 +406,7 @@ async def test_a_cancelled_callback_may_have_more_time_than_the_answer_behind_it
 
 @on_clock
 async def test_every_callback_has_its_own_time() -> None:
-    """The same step of a later message, too."""
+    """The same stage of a later message, too."""
     async with serving(filter_class({"envfrom": lasting(4)}), callback_timeout=5) as scene:
         peer = await scene.opened(opening("sendmail", OPENING))
         for _ in range(3):
@@ -453,7 +453,7 @@ async def test_what_comes_while_a_callback_waits_counts_from_when_it_came() -> N
         assert watch.read() == [(7.0, "c"), (13.0, "t")]
 
 
-# Steps without an answer
+# Stages without an answer
 
 
 @on_clock
@@ -475,7 +475,7 @@ async def test_a_callback_that_nobody_waits_for_has_its_own_time_only() -> None:
 
 
 @on_clock
-async def test_queued_steps_without_an_answer_count_against_the_one_that_has_it() -> None:
+async def test_queued_stages_without_an_answer_count_against_the_one_that_has_it() -> None:
     """MAIL and RCPT ask for nothing; the time of DATA runs from its arrival, whoever spends it."""
     filter_ = filter_class(dict.fromkeys(("envfrom", "envrcpt", "data"), lasting(4)), silent=["envfrom", "envrcpt"])
     async with serving(filter_) as scene:
@@ -491,8 +491,8 @@ async def test_queued_steps_without_an_answer_count_against_the_one_that_has_it(
 
 
 @on_clock
-async def test_one_batch_of_steps_without_an_answer_has_one_time() -> None:
-    """At 8 s the callback that waits is cancelled; its answer is given at the first step that has one."""
+async def test_one_batch_of_stages_without_an_answer_has_one_time() -> None:
+    """At 8 s the callback that waits is cancelled; its answer is given at the first stage that has one."""
     silent = ["envfrom", "envrcpt", "data", "header", "eoh", "body"]
     filter_ = filter_class(dict.fromkeys(("envfrom", "envrcpt"), lasting(5)), silent=silent)
     async with serving(filter_, answer_timeouts={Stage.EOM: 8}, progress_interval=None) as scene:
@@ -544,7 +544,7 @@ async def test_the_last_piece_of_a_body_is_answered_with_the_end() -> None:
 
 
 @on_clock
-async def test_an_abort_in_the_way_of_a_step_may_not_take_its_time() -> None:
+async def test_an_abort_in_the_way_of_a_stage_may_not_take_its_time() -> None:
     """MAIL inside a message implies an abort: the MTA waits for MAIL."""
     filter_ = filter_class({"abort": forever})
     async with serving(filter_) as scene:
@@ -754,7 +754,7 @@ async def test_nothing_is_armed_for_callbacks_that_do_not_wait() -> None:
         armed = peer.timers()
         await peer.send(opening("postfix", OPENING) + MESSAGE + mail() + ABORT + MESSAGE)
         assert armed == []
-        assert peer.protocol._session._suspension is None
+        assert peer.protocol.session._suspension is None
 
 
 @on_clock
@@ -769,7 +769,7 @@ async def test_callbacks_that_wait_for_a_moment_share_one_timer() -> None:
         assert len(armed) == 1  # it found nothing to wait for
         await peer.send(MESSAGE + QUIT)
         assert len(armed) == 2
-        assert peer.protocol._session.suspension._deadlines._timer is None
+        assert peer.protocol.session.suspension._deadlines._timer is None
 
 
 @on_clock
@@ -779,7 +779,7 @@ async def test_a_peer_that_sends_single_octets_fills_no_memory() -> None:
         for _ in range(50):
             watch.peer.write(header("A", "x" * 100), size=1)
             await asyncio.sleep(0.01)
-        deadlines = watch.peer.protocol._session.suspension._deadlines
+        deadlines = watch.peer.protocol.session.suspension._deadlines
         assert len(deadlines._arrivals) <= 20
 
 

@@ -90,7 +90,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
-        "import threading": "observe.seldom compat.threads compat.service policy.stores.sqlite _serving.stall "
+        "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
         "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
         "import multiprocessing": "",
@@ -105,7 +105,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
-        "_connection.acknowledging "
+        "_connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
         "call fork": "_process.forking",

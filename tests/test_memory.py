@@ -41,7 +41,7 @@ LIMIT: Final = 100_000
 FULL: Final = "octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
 
 
-class Keeper:
+class Reader:
     def __init__(self) -> None:
         self.called = 0
 
@@ -51,17 +51,17 @@ class Keeper:
 
 def test_a_budget_is_full_from_its_limit_to_a_bit_below() -> None:
     said: list[tuple[str, str]] = []
-    budget = MemoryLimit(800, None, lambda limit, number, what: said.append((limit, what)))
-    keeper, gone = Keeper(), Keeper()
+    memory = MemoryLimit(800, None, lambda limit, number, what: said.append((limit, what)))
+    reader, gone = Reader(), Reader()
     states = []
     for octets in (799, 1, 100, -200, 1, -1, -700):
-        budget.change(octets)
-        states.append((budget.full, budget.busy))
-        if budget.full:
-            budget.hold(keeper)
-            budget.hold(gone)
-            budget.let_go(gone)
-            assert budget.holds(keeper)
+        memory.change(octets)
+        states.append((memory.full, memory.busy))
+        if memory.full:
+            memory.hold(reader)
+            memory.hold(gone)
+            memory.let_go(gone)
+            assert memory.holds(reader)
     assert states == [
         (False, False),
         (True, True),
@@ -71,7 +71,7 @@ def test_a_budget_is_full_from_its_limit_to_a_bit_below() -> None:
         (True, True),
         (False, False),
     ]
-    assert (keeper.called, gone.called, budget.used, budget.holds(keeper)) == (1, 0, 0, False)
+    assert (reader.called, gone.called, memory.used, memory.holds(reader)) == (1, 0, 0, False)
     assert said == [("memory", f"800 {FULL}")]
 
 
@@ -83,17 +83,17 @@ async def test_who_waits_is_read_no_more_when_all_keep_too_much() -> None:
     filter_ = filter_class({"envfrom": gate()})
     async with serving(filter_, max_memory=LIMIT, max_waiting_size=10 * LIMIT) as scene:
         one, two = await scene.opened(), await scene.opened()
-        budget = scene.server._memory
+        memory = scene.server._memory
         one.write(mail())
         two.write(mail())
         await gate.reached.wait()
         two.write(rcpt())
         one.write(body(b"x" * 60_000))
-        while budget.used < 60_000:
+        while memory.used < 60_000:
             await asyncio.sleep(0)
         assert one.wire.reading
         one.write(body(b"x" * 50_000))
-        while not budget.full:
+        while not memory.full:
             await asyncio.sleep(0)
         # Who adds nothing is left alone; the next octet of anybody who keeps some is the last.
         assert (one.wire.reading, two.wire.reading) == (False, True)
@@ -105,7 +105,7 @@ async def test_who_waits_is_read_no_more_when_all_keep_too_much() -> None:
         await two.quiet()
         for _ in range(3):
             await asyncio.sleep(0)
-        assert (budget.used, one.wire.reading, two.wire.reading) == (0, True, True)
+        assert (memory.used, one.wire.reading, two.wire.reading) == (0, True, True)
         assert await two.send(ABORT + MESSAGE) == "ccccccc"
         assert [said.endswith(FULL) for said in scene.watcher.remarks].count(True) == 1
 
@@ -159,17 +159,17 @@ async def test_an_unfinished_packet_counts_until_it_is_whole() -> None:
     chunk = body(b"x" * 50_000)
     async with serving(filter_) as scene:
         peer = await scene.opened()
-        budget = scene.server._memory
+        memory = scene.server._memory
         await peer.send(MESSAGE.removesuffix(EOM) + chunk[:10])
-        first = budget.used
+        first = memory.used
         assert first >= 10
         await peer.send(chunk[10:40_000])
-        assert budget.used == first + 39_990
+        assert memory.used == first + 39_990
         assert await peer.send(chunk[40_000:] + EOM) == "cc"
-        assert budget.used == 0
+        assert memory.used == 0
         # A few octets do not keep the whole read that brought them.
         await peer.send(mail() + body(b"x" * 60_000) + chunk[:10])
-        assert budget.used == 10
+        assert memory.used == 10
 
 
 async def test_half_packets_of_many_fill_the_budget_and_their_end_frees_it() -> None:
@@ -235,17 +235,24 @@ async def test_half_packets_that_nobody_ends_give_way_in_time() -> None:
 WIDE: Final = "\N{SNOWMAN}" * 19_000
 
 
-def lent(command: str, size: int = 57_000) -> bytes:
+def macros_of(command: str, size: int = 57_000) -> bytes:
     return macros(command, x="y" * size)
 
 
 @pytest.mark.parametrize(
     ("octets", "least", "afterwards"),
     [
-        (lent("C"), 57_000, 57_000),
-        (lent("H") + helo(), 57_000, 57_000),
+        (macros_of("C"), 57_000, 57_000),
+        (macros_of("H") + helo(), 57_000, 57_000),
         (
-            lent("C") + lent("H") + lent("M") + mail() + lent("R") + rcpt() + lent("T") + lent("N"),
+            macros_of("C")
+            + macros_of("H")
+            + macros_of("M")
+            + mail()
+            + macros_of("R")
+            + rcpt()
+            + macros_of("T")
+            + macros_of("N"),
             6 * 57_000,
             3 * 57_000,
         ),
@@ -264,13 +271,13 @@ async def test_macros_and_envelope_count_where_they_are_large(
 ) -> None:
     async with serving(filter_class()) as scene:
         peer = await scene.opened()
-        budget = scene.server._memory
+        memory = scene.server._memory
         await peer.send(octets, size=size)
-        assert least <= budget.used < 1.2 * least + 2000
+        assert least <= memory.used < 1.2 * least + 2000
         await peer.send(ABORT + ABORT)
-        assert afterwards <= budget.used < 1.2 * afterwards + 2000
+        assert afterwards <= memory.used < 1.2 * afterwards + 2000
         await peer.send(QUIT_NC)
-        assert budget.used < 2000
+        assert memory.used < 2000
 
 
 @pytest.mark.parametrize("rules", ["native", "classic"])
@@ -282,7 +289,7 @@ async def test_macros_that_were_read_count_as_what_they_take(rules: str) -> None
     async with serving(filter_) as scene:
         peer = await scene.opened()
         if rules == "classic":
-            peer.protocol._session.wire._rules = LIBMILTER
+            peer.protocol.session.wire._rules = LIBMILTER
         octets = mail()
         await peer.send(macros("M", x=WIDE) + octets)
         assert 38_000 < scene.server._memory.used < 110_000
@@ -299,7 +306,7 @@ async def test_a_usual_conversation_counts_nothing() -> None:
 
 async def test_a_new_message_is_refused_while_macros_fill_the_budget() -> None:
     async with serving(filter_class(), max_memory=LIMIT) as scene:
-        greedy = [await scene.opened(OPENING + lent("C")) for _ in range(2)]
+        greedy = [await scene.opened(OPENING + macros_of("C")) for _ in range(2)]
         honest = await scene.opened()
         assert await honest.send(mail()) == "t"
         await greedy[0].send(QUIT_NC + connect())
@@ -311,7 +318,7 @@ async def test_who_keeps_much_and_says_nothing_gives_way_in_time() -> None:
     async with serving(filter_class(), max_memory=LIMIT, packet_timeout=30) as scene:
         greedy = [scene.peer() for _ in range(3)]
         for peer in greedy:
-            peer.write(OPENING + lent("M") + mail())
+            peer.write(OPENING + macros_of("M") + mail())
         honest = scene.peer()
         honest.write(OPENING + mail() + rcpt())
         await asyncio.sleep(1)

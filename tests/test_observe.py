@@ -4,6 +4,8 @@ import ast
 import asyncio
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from inspect import isfunction, signature
@@ -15,7 +17,7 @@ import pytest
 import aiomilter
 from aiomilter import DISCARD, REJECT, TEMPFAIL, Observer, Refusal, Reply, serve
 from aiomilter.compat.callbacks import Callbacks
-from aiomilter.compat.threads import classic_server
+from aiomilter.compat.serving import classic_server
 from aiomilter.observe import (
     OPTION_OF,
     AnswerSent,
@@ -42,6 +44,7 @@ from aiomilter.options import Options
 from aiomilter.server import Server
 from aiomilter.wire.events import BodyChunk, Header, Helo
 
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     DATA,
@@ -253,6 +256,31 @@ def test_nothing_is_made_for_nobody(caplog: pytest.LogCaptureFixture) -> None:
         assert not guard.debug
         guard.message_ended(lambda: pytest.fail("made an event for nobody"))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("set_up", "said"),
+    [
+        ("", "messages are not logged: call logging.basicConfig(level=logging.INFO) for a line per message\n"),
+        ("logging.basicConfig()", ""),
+        ("logging.getLogger('aiomilter').addHandler(logging.NullHandler())", ""),
+        ("OPTIONS['observer'] = Observer()", ""),
+    ],
+)
+def test_a_program_that_sets_up_no_logging_is_told_once_how(set_up: str, said: str) -> None:
+    """By run(), which would print nothing at all; here it ends at once, as it finds no address."""
+    program = f"""
+import logging
+from aiomilter import Milter, Observer, run
+OPTIONS = {{}}
+{set_up}
+try:
+    run(Milter, "inet:0@192.0.2.1", **OPTIONS)
+except OSError:
+    pass
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert (ran.stdout, ran.stderr) == ("", said)
 
 
 def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:
@@ -541,7 +569,7 @@ async def test_the_refused_recipients_of_a_message_are_bounded() -> None:
     async with serving(filter_class({"envrcpt": Reply(550, "5.1.1", *["x" * 480] * 32)})) as scene:
         peer = await scene.opened()
         await peer.send(mail() + b"".join(rcpt(f"<{'a' * 1000}{number}@x>") for number in range(150)))
-        kept = peer.protocol._session.kept
+        kept = peer.protocol.session.kept
         await peer.send(ABORT + mail() + ABORT)
     first, second = scene.watcher.messages
     assert (len(first.refused), first.refused_count) == (100, 150)

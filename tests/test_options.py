@@ -413,6 +413,7 @@ async def test_a_server_takes_what_serves_a_connection_and_what_ends_with_it() -
     server = Server(Milter, ["inet:0@127.0.0.1"], Options(), connection_factory=Own, on_closed=closed)
     async with server:
         connection = server.accept()
-        connection.never_made()
+        assert isinstance(connection, Own)
+        connection.transport_failed()
         assert ended == []
     assert (type(connection), ended) == (Own, ["closed"])

@@ -620,7 +620,7 @@ async def test_a_bug_of_ours_closes_one_connection_and_is_logged(form: str, monk
         other = await scene.opened()
         for broken in (OPENING, OPENING + mail()):
             peer = await scene.opened(broken)
-            monkeypatch.setattr(type(peer.protocol._session), "recipient", None)
+            monkeypatch.setattr(type(peer.protocol.session), "add_recipient", None)
             await peer.send(mail() + rcpt())
             monkeypatch.undo()
             assert peer.wire.aborted

@@ -58,7 +58,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "wire.negotiation": "Agreement NegotiateAnswer Wants agree canonical_macro check_answer macro_lists",
     "wire.replies": "ACCEPT CONTINUE DISCARD PASSING REJECT SKIP TEMPFAIL BodyResponse ConnectionResponse Refusal Reply "
     "Response UnknownResponse Verdict",
-    "wire.state": "ANSWERS FOLLOWS LIBMILTER NATIVE Outcome Rules State Transition ends_message is_legal transitions without",
+    "wire.state": "ANSWERS Effect FOLLOWS LIBMILTER NATIVE Rules State Transition ends_message is_legal transitions without",
     "wire.text": "decode encode header_name header_value one_line pack_strings",
 }
 """What users import from where.  A name that only other rooms need stays out of ``__all__``."""

@@ -45,7 +45,7 @@ def test_the_readme_is_short() -> None:
 
 def test_the_line_of_a_message_in_the_readme_is_one_that_the_log_writes(caplog: pytest.LogCaptureFixture) -> None:
     (shown,) = (line for block in literal("README") for line in block.text.splitlines() if "eom: continue" in line)
-    where = Where(1, "192.0.2.1", "eom", "4XyZ", "127.0.0.1:40312")
+    where = Where(1, "192.0.2.1", "eom", "4XyZ", "127.0.0.1:40312", filter="first_filter.Welcome")
     envelope = ("h", "alice@example.org", ("bob@example.net",), (), 0)
     edits = (Edit("add_header", "X-Seen"),)
     with caplog.at_level("INFO", logger="aiomilter"):

@@ -1,4 +1,4 @@
-"""What is answered to each step: every answer, in every form a callback can have."""
+"""What is answered to each stage: every answer, in every form a callback can have."""
 
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from .peer import (
     OPENING,
     QUIT,
     REPLY,
-    STEPS,
+    STAGE_PACKETS,
     Peer,
     body,
     codes,
@@ -51,7 +51,7 @@ TO: Final = {
     Stage.EOM: OPENING + mail() + rcpt() + DATA + header() + EOH + body(),
     Stage.UNKNOWN: OPENING,
 }
-"""What comes before each step."""
+"""What comes before each stage."""
 
 
 def expected(stage: Stage, response: Any) -> bytes:
@@ -65,14 +65,14 @@ def expected(stage: Stage, response: Any) -> bytes:
 @pytest.mark.parametrize("form", ["inline", "suspended"])
 @pytest.mark.parametrize("response", RESPONSES, ids=repr)
 @pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.name)
-async def test_each_answer_to_each_step_is_sent_once_or_refused(stage: Stage, response: Any, form: str) -> None:
+async def test_each_answer_to_each_stage_is_sent_once_or_refused(stage: Stage, response: Any, form: str) -> None:
     """P-031, P-090, P-091, P-092, P-097."""
     name = NAME_OF[stage]
     filter_ = filter_class({name: response if form == "inline" else later(response)})
     async with serving(filter_) as scene:
         peer = await scene.opened(TO[stage])
         before = len(peer.octets)
-        await peer.send(STEPS[stage])
+        await peer.send(STAGE_PACKETS[stage])
         found = peer.octets[before:]
 
     assert found == expected(stage, response)
@@ -82,13 +82,13 @@ async def test_each_answer_to_each_step_is_sent_once_or_refused(stage: Stage, re
 
 @pytest.mark.parametrize("form", ["inline", "suspended"])
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.EOM], ids=lambda stage: stage.name)
-async def test_a_step_without_reply_is_answered_with_nothing(stage: Stage, form: str) -> None:
+async def test_a_stage_without_reply_is_answered_with_nothing(stage: Stage, form: str) -> None:
     """P-018, P-031."""
     name = NAME_OF[stage]
     filter_ = filter_class({name: None if form == "inline" else later()}, silent=[name])
     async with serving(filter_) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == ""
+        assert await peer.send(STAGE_PACKETS[stage]) == ""
 
     assert names(filter_).count(name) == 1
     assert Protocol(int.from_bytes(frames(peer.octets)[0][1][8:12], "big")) & stage.nr_flag
@@ -96,30 +96,30 @@ async def test_a_step_without_reply_is_answered_with_nothing(stage: Stage, form:
 
 @pytest.mark.parametrize("form", ["inline", "suspended"])
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.EOM], ids=lambda stage: stage.name)
-async def test_a_step_without_reply_is_answered_for_the_filter_where_the_mta_waits(stage: Stage, form: str) -> None:
+async def test_a_stage_without_reply_is_answered_for_the_filter_where_the_mta_waits(stage: Stage, form: str) -> None:
     """P-019."""
     name = NAME_OF[stage]
     filter_ = filter_class({name: None if form == "inline" else later()}, silent=[name])
     async with serving(filter_) as scene:
         peer = await scene.opened(offer(protocol=ALL_PROTOCOL & ~stage.nr_flag) + TO[stage][len(offer()) :])
-        assert await peer.send(STEPS[stage]) == "c"
+        assert await peer.send(STAGE_PACKETS[stage]) == "c"
 
     assert names(filter_).count(name) == 1
 
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.EOM], ids=lambda stage: stage.name)
-async def test_an_answer_of_a_step_without_reply_is_given_where_the_mta_waits(stage: Stage) -> None:
-    """P-095: emulated, a declared no-reply step has a reply all the same, and its answer is given there."""
+async def test_an_answer_of_a_stage_without_reply_is_given_where_the_mta_waits(stage: Stage) -> None:
+    """P-095: emulated, a declared no-reply stage has a reply all the same, and its answer is given there."""
     name = NAME_OF[stage]
     filter_ = filter_class({name: REJECT}, silent=[name])
     async with serving(filter_) as scene:
         peer = await scene.opened(offer(protocol=ALL_PROTOCOL & ~stage.nr_flag) + TO[stage][len(offer()) :])
-        assert await peer.send(STEPS[stage]) == "r"
+        assert await peer.send(STAGE_PACKETS[stage]) == "r"
 
 
 @pytest.mark.parametrize("protocol", [ALL_PROTOCOL, ONLY_BASIC], ids=["all offered", "none offered"])
 @pytest.mark.parametrize("missing", [*(name for name in NAME_OF.values() if name != "eom"), "eom"])
-async def test_a_callback_that_is_not_overridden_leaves_no_step_unanswered(missing: str, protocol: int) -> None:
+async def test_a_callback_that_is_not_overridden_leaves_no_stage_unanswered(missing: str, protocol: int) -> None:
     """P-017: DATA and content are not sent, CONNECT to RCPT get no reply; where the MTA offers neither, CONTINUE is sent."""
     filter_ = filter_class(callbacks=[name for name in CALLBACKS[1:] if name != missing])
     conversation = [
@@ -135,15 +135,15 @@ async def test_a_callback_that_is_not_overridden_leaves_no_step_unanswered(missi
         body(),
         EOM,
     ]
-    steps = ["", *map(str, [*NAME_OF.values()][:2]), "unknown", *[*NAME_OF.values()][2:9]]
+    stages = ["", *map(str, [*NAME_OF.values()][:2]), "unknown", *[*NAME_OF.values()][2:9]]
     async with serving(filter_) as scene:
         peer = scene.peer()
-        for octets, step in zip(conversation, steps, strict=True):
+        for octets, stage in zip(conversation, stages, strict=True):
             declined = missing in ("data", "header", "eoh", "body", "unknown")
-            if step == missing and protocol == ALL_PROTOCOL and declined:
+            if stage == missing and protocol == ALL_PROTOCOL and declined:
                 continue  # the MTA does not send it
-            silent = step == missing and protocol == ALL_PROTOCOL and missing != "eom"
-            assert await peer.send(octets) == ("O" if not step else "" if silent else "c"), step
+            silent = stage == missing and protocol == ALL_PROTOCOL and missing != "eom"
+            assert await peer.send(octets) == ("O" if not stage else "" if silent else "c"), stage
 
     assert missing not in names(filter_)
     assert not scene.watcher.failures
@@ -213,10 +213,10 @@ async def test_end_of_message_with_octets_is_body_then_end_and_one_answer(answer
     assert names(filter_).count("eom") == (2 if answer in (None, SKIP) else 1)
 
 
-# What a step without reply answered (P-095)
+# What a stage without reply answered (P-095)
 
 SILENT_STEPS: Final = [
-    # The steps without reply; what they answer; the codes answered to connect, helo, and each step of two messages.
+    # The stages without reply; what they answer; the codes answered to connect, helo, and each stage of two messages.
     pytest.param(["header"], {"header": REJECT}, "cc" + "cccrrr" * 2, id="REJECT of header at end of headers"),
     pytest.param(
         ["header", "eoh", "body"], {"header": REJECT}, "cc" + "cccr" * 2, id="REJECT of header at end of message"
@@ -332,7 +332,7 @@ async def test_after_an_answer_that_ends_the_message_nothing_of_it_reaches_the_f
     code = codes(response.packet)
     async with serving(filter_) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == code
+        assert await peer.send(STAGE_PACKETS[stage]) == code
         seen = len(filter_.told)
         if stage is not Stage.EOM:
             assert await peer.send(rcpt() + DATA + header() + EOH + body() + EOM) == code * 6

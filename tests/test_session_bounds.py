@@ -68,7 +68,7 @@ async def test_a_connection_that_has_ended_keeps_no_octets() -> None:
         peer = await scene.opened()
         await peer.send(packet(Command.MACRO, b"Hj\0" + b"x" * 60_000 + b"\0") + helo() + QUIT)
         await peer.quiet()
-        wire = peer.protocol._session.wire
+        wire = peer.protocol.session.wire
         assert [set(wire.macros.sets), wire.macros.last, wire.buffer.data] == [{b""}, b"", b""]
 
 
@@ -146,7 +146,7 @@ async def test_a_connection_that_is_stopped_while_others_have_their_turn_calls_n
     async with serving(filter_) as scene:
         peer = scene.peer()
         peer.write(OPENING + mail() + rcpt() * 5000)
-        while not peer.protocol._session.suspended:
+        while not peer.protocol.session.suspended:
             await asyncio.sleep(0)
         told = len(filter_.told)
         peer.protocol._end(Reason.STOP)

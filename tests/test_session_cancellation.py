@@ -19,7 +19,7 @@ from .peer import (
     OPENING,
     QUIT,
     QUIT_NC,
-    STEPS,
+    STAGE_PACKETS,
     Gate,
     Peer,
     Scene,
@@ -42,9 +42,9 @@ OF_CONNECTION: Final = [Stage.CONNECT, Stage.HELO, Stage.UNKNOWN]
 
 
 async def waiting(scene: Scene, gate: Gate, stage: Stage) -> Peer:
-    """A peer whose callback of a step waits."""
+    """A peer whose callback of a stage waits."""
     peer = scene.peer()
-    peer.write(TO[stage] + STEPS[stage])
+    peer.write(TO[stage] + STAGE_PACKETS[stage])
     await gate.reached.wait()
     return peer
 
@@ -136,7 +136,7 @@ async def test_quit_nc_cancels_what_waits_and_it_is_answered_for(stage: Stage) -
         peer = await waiting(scene, gate, stage)
         assert await peer.send(QUIT_NC) == "t"
         filter_.play = {}
-        assert await peer.send(STEPS[Stage.CONNECT] + MESSAGE) == "cccccccc"
+        assert await peer.send(STAGE_PACKETS[Stage.CONNECT] + MESSAGE) == "cccccccc"
 
     assert gate.left == ["CancelledError"]
     assert names(filter_).count("close") == 2
@@ -239,7 +239,7 @@ async def test_a_callback_may_take_its_time_to_end_and_the_next_waits_for_it() -
         (ABORT[:4], False),
         (b"\0\0\0\0" + ABORT, False),
     ],
-    ids=["ABORT", "QUIT", "an answered step before", "half a step", "half a head", "half an ABORT", "length 0"],
+    ids=["ABORT", "QUIT", "an answered stage before", "half a packet", "half a head", "half an ABORT", "length 0"],
 )
 @pytest.mark.parametrize("size", [0, 1], ids=["at once", "octet by octet"])
 async def test_what_waits_behind_a_callback_is_looked_at(behind: bytes, cancels: bool, size: int) -> None:
@@ -275,7 +275,7 @@ async def test_an_abort_that_was_read_together_with_its_message_cancels_too(at_o
     assert "eom" not in names(filter_)
 
 
-async def test_quit_is_seen_behind_steps_that_get_no_answer() -> None:
+async def test_quit_is_seen_behind_stages_that_get_no_answer() -> None:
     gate = Gate()
     filter_ = filter_class({"envfrom": gate()}, silent=["envfrom", "envrcpt", "header"])
     async with serving(filter_) as scene:
@@ -426,7 +426,7 @@ async def test_draining_waits_for_open_sessions_then_ends_them() -> None:
     assert sorted(names(filter_)[-3:]) == ["abort", "close", "close"]
 
 
-async def test_a_suspended_callback_at_every_step_of_many_messages() -> None:
+async def test_a_suspended_callback_at_every_stage_of_many_messages() -> None:
     """P-067, P-135."""
     filter_ = filter_class({name: later() for name in CALLBACKS})
     async with serving(filter_) as scene:

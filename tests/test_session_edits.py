@@ -432,7 +432,7 @@ async def test_progress_is_sent_where_the_mta_takes_it() -> None:
 
         return callback
 
-    steps = (
+    stages = (
         "connect",
         "helo",
         "envfrom",
@@ -447,12 +447,12 @@ async def test_progress_is_sent_where_the_mta_takes_it() -> None:
         "close",
     )
     for mta, expected in (
-        ("Postfix 3.7.11", set(steps) - {"abort", "close", "envrcpt"}),
+        ("Postfix 3.7.11", set(stages) - {"abort", "close", "envrcpt"}),
         ("8.17.1", {"eom"}),
         ("", {"eom"}),
     ):
         possible.clear()
-        filter_ = filter_class({name: asks(name) for name in steps}, silent=["envrcpt"])
+        filter_ = filter_class({name: asks(name) for name in stages}, silent=["envrcpt"])
         async with serving(filter_) as scene:
             peer = scene.peer()
             start = offer() + (macros("C", v=mta) if mta else b"")

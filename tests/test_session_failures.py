@@ -20,7 +20,7 @@ from .peer import (
     MESSAGE,
     OPENING,
     QUIT,
-    STEPS,
+    STAGE_PACKETS,
     Scripted,
     Watcher,
     codes,
@@ -114,7 +114,7 @@ async def test_a_failure_is_one_answer_and_one_record_and_the_connection_lives(s
     filter_ = filter_class({name: failure})
     async with serving(filter_) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == "t"
+        assert await peer.send(STAGE_PACKETS[stage]) == "t"
         filter_.play = {}
         assert await peer.send(ABORT + MESSAGE) == "ccccccc"
 
@@ -148,7 +148,7 @@ ON_ERRORS: Final = [CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, Reply(450, "4.7
 )
 @pytest.mark.parametrize("on_error", ON_ERRORS, ids=repr)
 @pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.name)
-async def test_on_error_is_the_answer_where_the_step_takes_it(stage: Stage, on_error: Any, failure: Any) -> None:
+async def test_on_error_is_the_answer_where_the_stage_takes_it(stage: Stage, on_error: Any, failure: Any) -> None:
     """P-091, P-096: TEMPFAIL where it does not; one record either way."""
     takes = {
         Stage.CONNECT: on_error is not DISCARD,
@@ -159,7 +159,7 @@ async def test_on_error_is_the_answer_where_the_step_takes_it(stage: Stage, on_e
     async with serving(filter_, on_error=on_error) as scene:
         peer = await scene.opened(TO[stage])
         before = len(peer.octets)
-        await peer.send(STEPS[stage])
+        await peer.send(STAGE_PACKETS[stage])
 
     assert peer.octets[before:] == (on_error if takes else TEMPFAIL).packet
     assert len(scene.watcher.failures) == 1
@@ -208,7 +208,7 @@ async def test_what_a_filter_depends_on_may_fail_without_a_traceback(
     filter_ = filter_class({name: error if form == "inline" else later(error)})
     async with serving(filter_, on_error=REJECT) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == ("r" if record is None else "t")
+        assert await peer.send(STAGE_PACKETS[stage]) == ("r" if record is None else "t")
         filter_.play = {}
         assert await peer.send(ABORT + MESSAGE) == "ccccccc"
 
@@ -352,7 +352,7 @@ async def test_on_end_outside_a_message_is_an_error(name: str) -> None:
         ctx.on_end(print)
 
     async with serving(filter_class({name: callback})) as scene:
-        await scene.opened(OPENING + STEPS[Stage.UNKNOWN] + QUIT)
+        await scene.opened(OPENING + STAGE_PACKETS[Stage.UNKNOWN] + QUIT)
 
     ((_, _, error),) = scene.watcher.failures
     assert isinstance(error, LocalProtocolError)
@@ -392,7 +392,7 @@ async def test_a_callback_that_takes_too_long_is_cancelled_and_answered_for(stag
     filter_ = filter_class({NAME_OF[stage]: never_ends})
     async with serving(filter_, callback_timeout=0.002) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == "t"
+        assert await peer.send(STAGE_PACKETS[stage]) == "t"
         filter_.play = {}
         assert await peer.send(ABORT + MESSAGE) == "ccccccc"
 
@@ -546,7 +546,7 @@ async def test_a_cancellation_that_we_did_not_ask_for_is_a_failure(stage: Stage,
     filter_ = filter_class({name: cancel})
     async with serving(filter_) as scene:
         peer = await scene.opened(TO[stage])
-        assert await peer.send(STEPS[stage]) == "t"
+        assert await peer.send(STAGE_PACKETS[stage]) == "t"
         filter_.play = {"envfrom": later(), "eom": later()}
         assert await peer.send(ABORT) == ""
         assert await peer.send(MESSAGE) == "ccccccc"

@@ -141,7 +141,7 @@ def run(scenario: Any) -> None:
 
 
 def due(order: str, silent: frozenset[Stage]) -> list[Stage]:
-    """The steps that are due an answer."""
+    """The stages that are due an answer."""
     found = [STAGE_OF.get("E" if letter == "e" else letter) for letter in order]
     return [stage for stage in found if stage is not None and stage not in silent]
 
@@ -166,7 +166,7 @@ def check_pairs(filter_: type[Scripted]) -> None:
     size=st.sampled_from([0, 0, 1, 3, 7, 50]),
     silent=st.sets(st.sampled_from(range(8))),
 )
-def test_any_conversation_one_step_at_a_time(order: str, seed: int, size: int, silent: set[int]) -> None:
+def test_any_conversation_one_packet_at_a_time(order: str, seed: int, size: int, silent: set[int]) -> None:
     """P-004, P-005, P-030, P-031, P-066, P-096, P-097, P-135, P-136: an MTA that waits for each answer gets exactly one."""
     quiet = frozenset(Stage(number) for number in silent) | {Stage(9)} if 0 in silent else frozenset(map(Stage, silent))
     quiet = frozenset(stage for stage in quiet if stage is not Stage.EOM)
@@ -211,8 +211,8 @@ def test_any_conversation_all_at_once(order: str, seed: int, size: int, end: str
 
     async def scenario() -> None:
         chance = Chance(seed)
-        steps = [NAME_OF[stage] for stage in Stage if stage is not Stage.EOM] if silent else []
-        filter_ = filter_class(play_of(chance), silent=steps)
+        stages = [NAME_OF[stage] for stage in Stage if stage is not Stage.EOM] if silent else []
+        filter_ = filter_class(play_of(chance), silent=stages)
         async with serving(filter_) as scene:
             peer = scene.peer()
             octets = OPENING + b"".join(PACKETS[letter] for letter in order)

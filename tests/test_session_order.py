@@ -416,7 +416,7 @@ async def test_decided_packets_are_answered_where_an_answer_is_due() -> None:
 
 
 async def test_macros_of_mail_end_a_message_where_mail_is_not_sent() -> None:
-    """P-050: its steps are sent although nobody wants them, and answered."""
+    """P-050: its stages are sent although nobody wants them, and answered."""
     filter_ = filter_class(callbacks=["connect"])
     async with serving(filter_) as scene:
         peer = await scene.opened(offer(protocol=0x3F) + C)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -402,6 +403,14 @@ async def test_a_filter_may_word_the_reply_to_an_unknown_command() -> None:
 
 
 # ----------------------------------------------------------------------------------------------- clients that do wrong
+
+
+async def test_the_log_offers_no_login_that_the_server_does_not_offer(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="mail.log")
+    async with scene(Note) as played, connected(played.smtp) as client:
+        assert "AUTH" not in await client.say("EHLO me.example")
+    (available,) = [text for each in caplog.records if (text := each.getMessage()).startswith("Available AUTH")]
+    assert available.endswith("mechanisms: ")
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def test_what_keeps_the_interpreters_lock_is_said_as_soon_as_it_lets_go(loop: st
 
 def test_a_loop_that_was_closed_under_its_servers_is_watched_no_more() -> None:
     async def main() -> None:
-        stall.watch(stall.Watch(TIMEOUT, lambda frame: None, lambda stall: None))
+        stall.watch(stall.StallWatch(TIMEOUT, lambda frame: None, lambda stall: None))
 
     asyncio.run(main())
     for thread in guards():

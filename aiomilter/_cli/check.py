@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -26,6 +27,7 @@ from aiomilter._cli.play_json import schema
 from aiomilter._cli.play_text import DETAILED, report
 from aiomilter._cli.scenario import add_scenario, scenario_of
 from aiomilter._cli.target import Target, load, own_traceback, start_trouble
+from aiomilter._cli.tls_client import add_tls, client_tls, hint, tls_refused
 from aiomilter._cli.trouble import FAILED, MISSING, UNEXPECTED, USAGE, Trouble
 from aiomilter._cli.watch import Watch
 from aiomilter.exceptions import MilterError, RemoteProtocolError
@@ -52,6 +54,7 @@ examples:
   aiomilter check filter.py spam/ --expect reject                for CI: exit code 3 if one is not rejected
   aiomilter check filter.py message.eml --output delivered.eml
   aiomilter check --connect inet:8891@127.0.0.1 message.eml      ask a running milter, of any make
+  aiomilter check --connect inet:8891@127.0.0.1 --tls-ca ca.pem  ask one that speaks TLS
   aiomilter check filter.py - --json < message.eml | jq .messages[0].decided
 
 In the report, (not sent) marks a stage that the filter has no callback for, (no reply) one whose answer the MTA does not wait
@@ -102,6 +105,7 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--connect", metavar="SOCKET", type=socket_text, help="ask the milter that runs there instead of TARGET"
     )
+    add_tls(parser)
     parser.add_argument(
         "--expect",
         metavar="OUTCOME",
@@ -136,6 +140,7 @@ def command(options: argparse.Namespace) -> int:
         name = next(iter(serve_options)).replace("_", "-")
         raise Trouble(f"--{name} is for TARGET; a filter that runs has its own", status=USAGE)
     names = options.arguments[options.connect is None :]
+    context = client_tls(options)
     found = messages(names) if names else iter([Message("", _SAMPLE)])
     play = Play(scenario_of(options), options.connect or options.arguments[0])
     if options.expect is not None:
@@ -143,7 +148,7 @@ def command(options: argparse.Namespace) -> int:
     with stdout_to_stderr():
         run = _Run(play, found, options.expect, keep=options.json or options.verbose, output=options.output)
         if options.connect is not None:
-            _ask_running(run, options.connect)
+            _ask_running(run, options, context)
         else:
             _ask_target(run, serve_options)
     lines = [json.dumps(json_report(play), indent=2)] if options.json else report(play, verbose=options.verbose)
@@ -176,6 +181,8 @@ class _Run:
         self, play: Play, found: Iterator[Message], expect: Expected | None, *, keep: bool, output: str | None
     ) -> None:
         self.play: Final = play
+        self.hint = ""
+        """Follows the error of a negotiation that fails."""
         self._messages = found
         self._expect = expect
         self._keep = keep
@@ -209,7 +216,7 @@ class _Run:
             try:
                 opened = await stack.enter_async_context(opening())
             except (RemoteProtocolError, TimeoutError) as error:
-                self.play.failures.append(Failure("", str(error)))
+                self.play.failures.append(Failure("", f"{error}{self.hint}"))
                 break
             except Exception as error:  # noqa: BLE001  # the user's factory
                 if not self.play.messages:
@@ -273,11 +280,17 @@ def _write(output: str, path: Path, octets: bytes) -> None:
         raise Trouble(f"{output!r} cannot be written: {error.strerror}", status=MISSING) from None
 
 
-def _ask_running(run: _Run, address: str) -> None:
+def _ask_running(run: _Run, options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
+    address = options.connect
     scenario = run.play.scenario
-    opening = partial(mta.connect, address, style=scenario.style, timeout=scenario.timeout, macros=scenario.macros)
+    opening = partial(
+        mta.connect, address, style=scenario.style, timeout=scenario.timeout, macros=scenario.macros, ssl=context
+    )
+    run.hint = hint(options)
 
     def trouble(error: Exception) -> Trouble:
+        if isinstance(error, ssl.SSLError) or (context is not None and isinstance(error, ConnectionResetError)):
+            return tls_refused(address, error)
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number and number > 0 else str(error)
         what = f"cannot connect to {address}: {reason}; does the milter run, and listen there?"

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiomilter._cli.aside import Aside
 from aiomilter._cli.beside import look_in
 from aiomilter._cli.parsing import seconds, whole
-from aiomilter._cli.trouble import FAILED, USAGE, Trouble
+from aiomilter._cli.trouble import FAILED, MISSING, Trouble
 from aiomilter.compat import children, install, limit
 from aiomilter.compat.uncaught import status_of
 from aiomilter.options import Options
@@ -68,7 +68,7 @@ def _compat(options: argparse.Namespace) -> int:
         with io.open_code(path) as file:
             source = file.read()
     except OSError as error:
-        raise Trouble(f"cannot run {options.script!r}: {error.strerror}", status=USAGE) from None
+        raise Trouble(f"cannot run {options.script!r}: {error.strerror}", status=MISSING) from None
     aside = Aside("aiomilter", "asyncio")
     install()
     limit(threads=options.threads, drain_timeout=options.drain_timeout, any_octets=options.any_octets)

@@ -101,7 +101,7 @@ class _Form(NamedTuple):
 
 def _read_seconds(option: Option) -> Callable[[str], Any]:
     read = seconds_or_off if option.off else seconds
-    return lambda text: read(text, zero=option.zero)
+    return lambda text: read(text, zero=option.zero, maximum=option.maximum)
 
 
 def _read_by_stage(option: Option) -> Callable[[str], tuple[Stage | None, float | None]]:

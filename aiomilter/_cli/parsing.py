@@ -40,6 +40,8 @@ _ANSWERS: Final[Mapping[str, Response]] = {
     "accept": ACCEPT,
     "continue": CONTINUE,
 }
+_LONGEST: Final = 999_999_999
+"""Seconds, some thirty years."""
 _STAGES: Final[Mapping[str, Stage]] = {stage.name.lower(): stage for stage in Stage}
 
 
@@ -132,21 +134,22 @@ def _number_or_name(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else text
 
 
-def seconds(text: str, *, zero: bool = False) -> float:
-    """Return a number of seconds above 0, or 0 where that is allowed."""
+def seconds(text: str, *, zero: bool = False, maximum: int | None = None) -> float:
+    """Return a number of seconds above 0, or 0 where that is allowed, and at most ``maximum``."""
     try:
         number = float(text)
     except ValueError:
         number = -1
-    if not (0 < number < 1e9 or (zero and number == 0)):
+    if not (0 < number <= (_LONGEST if maximum is None else maximum) or (zero and number == 0)):
         what = "0 or more seconds" if zero else "seconds above 0"
+        what += "" if maximum is None else f", at most {maximum}"
         raise argparse.ArgumentTypeError(f"expected {what}, as in 30 or 0.5, found {text!r}")
     return number
 
 
-def seconds_or_off(text: str, *, zero: bool = False) -> float | None:
+def seconds_or_off(text: str, *, zero: bool = False, maximum: int | None = None) -> float | None:
     """Return a number of seconds as :func:`seconds` does; None for ``off``."""
-    return None if text == "off" else seconds(text, zero=zero)
+    return None if text == "off" else seconds(text, zero=zero, maximum=maximum)
 
 
 def seconds_by_stage(text: str, *, bare: bool = True, zero: bool = False) -> tuple[Stage | None, float]:

@@ -9,14 +9,14 @@ from aiomilter._cli import logs
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
-from aiomilter._cli.tls import Files, load_tls, tls
+from aiomilter._cli.tls import Files, load_tls, tls, warning
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
 from aiomilter._process.composite import Composite
 from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
 from aiomilter._process.systemd import Systemd
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
-from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
+from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, ServeOptions
@@ -214,6 +214,12 @@ class _FilterServer(Server):
         except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
             raise start_trouble(self._settings.target, error) from None
         logs.go_on(self._settings.options.log_level)
+        self._warn_of_certificate()
+
+    def _warn_of_certificate(self) -> None:
+        what = warning(self._context, self._settings.tls_files)
+        if what is not None:
+            self.observer.tell(Misuse(SERVER, what))
 
     async def reload(self, factory: Factory | None = None) -> None:
         """Reload the filter and the certificate for new connections; a factory that is given is used as it is.
@@ -246,3 +252,4 @@ class _FilterServer(Server):
         if self._context is not None:
             tls(self._settings.tls_files)
             load_tls(self._context, self._settings.tls_files)
+            self._warn_of_certificate()

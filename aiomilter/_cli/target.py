@@ -120,8 +120,7 @@ def _from_file(place: str, file: Path) -> ModuleType:
         what = f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME"
         raise Trouble(what, status=MISSING)
     if file.is_dir():
-        what = f"{shown!r} is a directory; name a file in it, as in {Path(place) / 'filter.py'}"
-        raise Trouble(what, status=MISSING)
+        raise _directory_trouble(shown)
     # As with `python FILE.py`: neighbours of the file can be imported.
     look_in(str(file.resolve().parent))
     name = module_name(file)
@@ -147,10 +146,17 @@ class _AsScript(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
+def _directory_trouble(place: str) -> Trouble:
+    what = f"{place!r} is a directory; name a file in it, as in {Path(place) / 'filter.py'}"
+    return Trouble(what, status=MISSING)
+
+
 def _from_module(name: str, directory: str) -> ModuleType:
     here = Path(directory).resolve()
     look_in(str(here))
     if not all(part.isidentifier() for part in name.split(".")):
+        if (here / name).is_dir():
+            raise _directory_trouble(name)
         raise Trouble(f"{name!r} is not a module; write FILE.py, FILE.py:NAME or MODULE:NAME")
     if is_taken(name) and (here / f"{name}.py").exists():
         raise Trouble(f"{name!r} is {whose(name)} module; for the file here write its path, as in ./{name}.py")
@@ -173,7 +179,9 @@ def _import(place: str, path: Path, action: Callable[[], object]) -> None:
     try:
         action()
     except SyntaxError as error:
-        raise Trouble(f"{error.filename}:{error.lineno}: {error.msg}") from None
+        # A text that is none at all, as one with a NUL, has no line.
+        at = f"{error.filename}:{error.lineno}" if error.filename is not None else place
+        raise Trouble(f"{at}: {error.msg}") from None
     except OSError as error:
         if error.filename is not None and str(error.filename) in (place, str(path)):
             raise Trouble(f"{place!r} cannot be read: {error.strerror}", status=MISSING) from None

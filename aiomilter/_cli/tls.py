@@ -1,13 +1,15 @@
 """TLS as the options of a command ask for it."""
 
 import ssl
+from collections.abc import Callable
 from typing import NoReturn
 
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import absolute
+from aiomilter._cli.tls_trouble import cannot_trust, cannot_use, expiry
 from aiomilter._cli.trouble import USAGE, Trouble
 
-__all__ = ["Files", "load_tls", "tls"]
+__all__ = ["Files", "load_authorities", "load_certificate", "load_tls", "tls", "warning"]
 
 
 class Files:
@@ -49,19 +51,49 @@ def load_tls(context: ssl.SSLContext, files: Files) -> None:
     Raises:
         Trouble: That failed; the context may be of no use any more.
     """
-    name = files.certificate
-    assert name is not None, "without one there is no context"
-    key = files.key or name
+    assert files.certificate is not None, "without one there is no context"
+    load_certificate(context, files.path, files.certificate, files.key)
+    if files.client_ca is not None:
+        load_authorities(context, files.path, files.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+
+
+def load_certificate(context: ssl.SSLContext, path: Callable[[str], str], certificate: str, key: str | None) -> None:
+    """Have a context use a certificate.
+
+    Args:
+        context: The context.
+        path: Returns where a file is that the user names.
+        certificate: The file with the certificate.
+        key: The file with its private key; None if it is in the same.
+
+    Raises:
+        Trouble: That failed.
+    """
+    key_path = path(key) if key is not None else None
     try:
-        context.load_cert_chain(
-            files.path(name), files.path(files.key) if files.key is not None else None, lambda: _no_pass_phrase(key)
-        )
-        if files.client_ca is not None:
-            name = files.client_ca
-            context.load_verify_locations(files.path(name))
-            context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(path(certificate), key_path, lambda: _no_pass_phrase(key or certificate))
     except OSError as error:  # an SSLError is one
-        raise Trouble(f"cannot use {name!r} for TLS: {error.strerror or error}") from None
+        raise cannot_use(error, path, certificate, key) from None
+
+
+def load_authorities(context: ssl.SSLContext, path: Callable[[str], str], name: str) -> None:
+    """Have a context trust the certificates in a file.
+
+    Raises:
+        Trouble: That failed.
+    """
+    try:
+        context.load_verify_locations(path(name))
+    except OSError as error:
+        raise cannot_trust(error, path(name), name) from None
+
+
+def warning(context: ssl.SSLContext | None, files: Files) -> str | None:
+    """Return what is wrong with the certificate of a context that can be used nevertheless; None if nothing is."""
+    if context is None or files.certificate is None:
+        return None
+    return expiry(context, files.path(files.certificate), files.certificate)
 
 
 def _no_pass_phrase(key: str) -> NoReturn:

@@ -8,8 +8,7 @@ from types import FrameType
 from aiomilter._cli.play import Failure, Play
 from aiomilter._cli.target import own_traceback
 from aiomilter._connection.stack import connection_of
-from aiomilter._serving.stall import Watch as _StallWatch
-from aiomilter._serving.stall import watch
+from aiomilter._serving.stall import StallWatch, watch
 from aiomilter.observe import (
     CallbackFailed,
     CallbackTimedOut,
@@ -83,7 +82,7 @@ class Watch(Observer):
     @contextlib.contextmanager
     def of_stalls(self, timeout: float | None) -> Iterator[None]:
         """Hear of stalls of the running event loop, of more than so many seconds; None for of none."""
-        end = None if timeout is None else watch(_StallWatch(timeout, _callback_of, self.loop_stalled))
+        end = None if timeout is None else watch(StallWatch(timeout, _callback_of, self.loop_stalled))
         try:
             yield
         finally:
@@ -97,4 +96,4 @@ class Watch(Observer):
 def _callback_of(frame: FrameType) -> Where | None:
     """Return where a frame runs a callback, if it does."""
     connection = connection_of(frame)
-    return connection.at_work() if connection is not None else None
+    return connection.peek_where() if connection is not None else None

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Protocol
 
-from aiomilter._connection import suspension
 from aiomilter._connection.dispatch import DispatchEntry
+from aiomilter._connection.suspension import SuspensionChannel
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.wire.connection import OutOfOrder, Repeated
 from aiomilter.wire.constants import Stage
@@ -15,7 +15,7 @@ from aiomilter.wire.state import Rules
 __all__ = ["Answering", "Channel"]
 
 
-class Channel(suspension.Channel, Protocol):
+class Channel(SuspensionChannel, Protocol):
     """What a session needs of the side that holds the transport."""
 
     number: int
@@ -25,29 +25,29 @@ class Channel(suspension.Channel, Protocol):
     listener: str
     """The socket that accepted the connection; "" if none did."""
     memory: MemoryLimit
-    """What all connections may keep."""
+    """The limit on the data that all connections buffer."""
 
     def kept(self) -> None:
-        """Record what is kept for longer than this batch."""
+        """Count the octets that stay buffered after this batch."""
 
     async def drain(self) -> None:
-        """Wait until the MTA has taken enough of what was written."""
+        """Wait until the MTA has read enough of the octets written."""
 
     async def turn(self) -> None:
-        """Write what is in ``Session.out``, and let others have their turn."""
+        """Write the packets in ``Session.out``, and let other connections run."""
 
     def close(self) -> None:
-        """Close the connection once what was written has left."""
+        """Close the connection once all octets are written."""
 
 
 class Answering(Protocol):
-    """What answers mean on one connection, and what failures answer."""
+    """Applies the answers of callbacks on one connection, and answers for failures."""
 
     rules: ClassVar[Rules]
     """The order of the conversation."""
     entry_for: ClassVar[Mapping[type, Callable[[Any, Any], DispatchEntry | None]]]
-    """What finds, given session and event, the entry of an event of the envelope or of the end of a message; None if it
-    has answered the event itself.  ``Session.mail``, ``Session.rcpt``, and one of its own for the end."""
+    """By kind of event of the envelope and of the end of a message: a function of session and event that returns the entry,
+    or None if it has answered the event itself.  ``Session.mail_entry``, ``Session.rcpt_entry``, and its own for the end."""
 
     def begin(self) -> None:
         """Record a new SMTP connection: its handler has been made."""
@@ -57,7 +57,7 @@ class Answering(Protocol):
         ...
 
     async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
-        """Return what is agreed on, and the packet that says so; None to close the connection."""
+        """Return the agreement and its packet; None to close the connection."""
         ...
 
     async def call(self, stage: Stage, *args: object) -> Any:
@@ -67,19 +67,19 @@ class Answering(Protocol):
         """Call ``abort`` or ``close``; no answer is waited for."""
 
     def failed(self, error: BaseException) -> Any:
-        """Turn what left a callback into its answer; for use in an ``except`` block."""
+        """Turn an exception that left a callback into its answer; for use in an ``except`` block."""
 
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send an answer that is not CONTINUE, or defer it where the stage has none.
 
         Args:
             stage: The stage.
             response: What the callback returned.
-            answer: What a CONTINUE would have sent, empty if the stage has no answer.
+            continue_packet: The packet that CONTINUE would have sent; empty at a no-reply stage.
         """
 
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
-        """Answer the end of the message; return what is left to be awaited where a body comes from an async iterator."""
+    def answer_end(self, response: Any) -> Coroutine[Any, Any, None] | None:
+        """Answer the end of the message; return a coroutine if that takes longer: a body from an async iterator, a slow MTA."""
 
     async def last_of_body(self, event: BodyChunk) -> None:
         """Handle octets of the body that come in the packet of the end of the message."""
@@ -88,7 +88,7 @@ class Answering(Protocol):
         """Handle an SMTP command that the MTA does not know."""
 
     async def out_of_order(self, event: OutOfOrder) -> None:
-        """Handle a command where it means nothing."""
+        """Handle a command that comes out of order."""
 
     async def repeated(self, event: Repeated) -> None:
-        """Handle more of a message that was decided."""
+        """Handle a packet of a message that was decided."""

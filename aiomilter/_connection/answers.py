@@ -16,8 +16,8 @@ __all__ = [
     "Cancelled",
     "TimedOut",
     "answer_text",
-    "answers_of",
     "cause_text",
+    "continue_packets_for",
     "error_text",
     "reason_of",
     "temporary_cause",
@@ -60,7 +60,7 @@ class TimedOut:
 
 
 @lru_cache(maxsize=64)
-def answers_of(silent: frozenset[Stage]) -> dict[Stage, bytes]:
+def continue_packets_for(silent: frozenset[Stage]) -> dict[Stage, bytes]:
     """Return what CONTINUE is at each stage: nothing where no answer was agreed on."""
     return {stage: b"" if stage in silent else _CONTINUE for stage in Stage}
 

@@ -1,32 +1,29 @@
-"""When a callback that waits has to end, and when PROGRESS packets extend the wait of the MTA.
+"""The deadlines of suspended callbacks, and the PROGRESS packets that extend the wait of the MTA.
 
 A connection has one timer, armed only while a callback waits, and re-armed lazily: it fires at the earliest moment at which
-something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here;
-one that does seldom costs a timer.
+something may be due, looks, and is armed again if anything still waits.  A callback that does not suspend costs nothing here,
+and one that does rarely needs a new timer.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from aiomilter._serving.timers import EARLY, LONGEST_DELAY
 from aiomilter.options import Options
 from aiomilter.wire.constants import STAGE_OF_COMMAND, Command, Stage
 from aiomilter.wire.framing import Lookahead
 
-__all__ = ["Clock", "Deadlines", "Waiting"]
+__all__ = ["Clock", "DeadlineActions", "Deadlines"]
 
 _EOM_TIMEOUT: Final = 240.0
 _PATIENT_TIMEOUT: Final = 60.0
 _TIMEOUT: Final = 8.0
-"""Seconds until an answer leaves unless an option says otherwise: at end of message, where PROGRESS keeps the MTA waiting, and
-where it does not.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message
+"""Seconds until an answer is sent unless an option sets another time: at end of message, at stages where PROGRESS extends the
+wait of the MTA, and at others.  Sendmail waits 10 s for any answer, and 5 min for the one at end of message
 (aiomilter/help/protocol.rst, "How long the MTA waits")."""
 _GRAIN: Final = 0.05
 """Octets that come within so many seconds count as one arrival: a peer that sends them one by one fills no memory."""
-_EARLY: Final = 0.001
-"""So many seconds before its time a timer may fire: uvloop counts milliseconds."""
-_FAR: Final = 86_400.0
-"""So many seconds ahead at most the timer is armed, since no loop takes just any number; it is then armed again."""
 
 
 class Clock(Protocol):
@@ -41,14 +38,14 @@ class Clock(Protocol):
         ...
 
 
-class Waiting(Protocol):
+class DeadlineActions(Protocol):
     """The session whose callback waits."""
 
     def takes_progress(self, stage: Stage) -> bool:
         """Return whether the MTA, which waits for the answer of a stage, takes PROGRESS now."""
         ...
 
-    def tell_progress(self) -> None:
+    def send_progress(self) -> None:
         """Send PROGRESS."""
         ...
 
@@ -56,7 +53,7 @@ class Waiting(Protocol):
         """Answer for the callback and cancel it.
 
         Args:
-            limit: What did not happen in time, a sentence.
+            limit: The deadline that was missed, a sentence.
             unanswered: Whether the MTA still waits for the answer of its packet.
         """
         ...
@@ -66,15 +63,15 @@ class Waiting(Protocol):
         ...
 
 
-class _Asked(NamedTuple):
-    """What the MTA waits for: the answer of a stage, and since when its packet is here."""
+class _Awaited(NamedTuple):
+    """The answer that the MTA waits for: its stage, and when its packet arrived."""
 
     stage: Stage
     since: float
 
 
 class Deadlines:
-    """The time that the callbacks of one connection have; made when the first of them suspends.
+    """The deadlines of one connection's callbacks; made when the first of them suspends.
 
     Places in what the MTA has sent are counted in octets, from anywhere but the same until :meth:`caught_up`.
 
@@ -87,7 +84,7 @@ class Deadlines:
     __slots__ = (
         "_armed_for",
         "_arrivals",
-        "_asked",
+        "_awaited",
         "_behind",
         "_callback",
         "_clock",
@@ -106,7 +103,7 @@ class Deadlines:
         "_walked_from",
     )
 
-    def __init__(self, waiting: Waiting, options: Options, clock: Clock) -> None:
+    def __init__(self, waiting: DeadlineActions, options: Options, clock: Clock) -> None:
         self._waiting = waiting
         self._options = options
         self._clock = clock
@@ -123,12 +120,12 @@ class Deadlines:
         self._limit = ""
         # It was cancelled, and has to end by then.
         self._spent = False
-        # No callback waits, but the session for other connections or for the MTA to take what was written.
+        # No callback waits: the session does, for other connections or for a slow MTA.
         self._turn = False
-        # What the MTA waits for: the answer of the packet at hand, or else of the first behind it that has one.
-        self._asked: _Asked | None = None
-        self._behind: _Asked | None = None
-        # Walks over what is behind, from a place on that may be before this callback's.
+        # The MTA waits for the answer of the packet at hand, or else of the first behind it that has one.
+        self._awaited: _Awaited | None = None
+        self._behind: _Awaited | None = None
+        # Walks over the packets behind, from a place on that may be before this callback's.
         self._lookahead: Lookahead | None = None
         self._walked_from = 0
         self._told = float("-inf")
@@ -136,9 +133,9 @@ class Deadlines:
     # ------------------------------------------------------------------------------------------------ from the session
 
     def walker(self, abort: bool, until: frozenset[int], left: int) -> Lookahead | None:
-        """Return what has walked ahead for the callback before, if it looks for the same and what it found is still ahead.
+        """Return the lookahead of the callback before, if it looks for the same codes and its find is still ahead.
 
-        Or each of many small packets that wait would be walked over once for every callback that suspends before it.
+        Without it, many small packets that wait would all be walked over again for every callback that suspends.
         """
         walk = self._lookahead
         if walk is None or walk.until != until or (Command.ABORT in walk.codes) is not abort:
@@ -147,15 +144,15 @@ class Deadlines:
         return None if behind else walk
 
     def suspended(
-        self, callback: str, seconds: float | None, asked: Stage | None, lookahead: Lookahead, left: int
+        self, callback: str, seconds: float | None, awaited: Stage | None, lookahead: Lookahead, left: int
     ) -> int | None:
         """Record that a callback waits, and return the code behind it that ends it, if one is there.
 
         Args:
             callback: Its name.
             seconds: The time it may take; None for a turn of others, which has nothing to answer and cannot be late.
-            asked: The stage whose answer its packet brings; None if that has none.
-            lookahead: Walks over what is behind its packet.
+            awaited: The stage whose answer the MTA waits for; None at a no-reply stage.
+            lookahead: Walks over the packets behind it.
             left: How many octets are there.
         """
         now = self._clock.time()
@@ -175,10 +172,10 @@ class Deadlines:
             # The same callback still, whose time was up: the source of its body closes.
             self._ends_at = now + self._options.cancel_timeout
             self._limit = f"the callback did not end within {self._ends_at - now:g} s (cancel_timeout)"
-            asked = None
+            awaited = None
         self._callback, self._place = callback, place
         self._waits, self._spent = True, False
-        self._asked = None if asked is None else _Asked(asked, self._arrivals[0][1])
+        self._awaited = None if awaited is None else _Awaited(awaited, self._arrivals[0][1])
         self._behind = None
         if self._lookahead is not lookahead:
             self._lookahead, self._walked_from = lookahead, place
@@ -203,14 +200,14 @@ class Deadlines:
         self._waits = False
 
     def cancelled(self) -> None:
-        """Record that the callback was told to end."""
+        """Record that the callback was cancelled."""
         now = self._clock.time()
         self._spent = True
         self._ends_at = now + self._options.cancel_timeout
         self._arm(now, self._ends_at)
 
     def hurry(self) -> None:
-        """Leave the callback that waits no more time than one has that was cancelled."""
+        """Limit the callback that waits to ``cancel_timeout``."""
         now = self._clock.time()
         by = now + self._options.cancel_timeout
         if self._waits and not self._spent and by < self._ends_at:
@@ -220,7 +217,7 @@ class Deadlines:
             self._arm(now, by)
 
     def caught_up(self) -> None:
-        """Record that all that came was handled."""
+        """Record that all received octets are handled."""
         self._arrivals.clear()
         self._callback, self._place = "", -1
         self._lookahead = None
@@ -235,7 +232,7 @@ class Deadlines:
     # ------------------------------------------------------------------------------------------------------- the timer
 
     def _look(self, data: bytes) -> int | None:
-        """Walk on over what came, and note the first packet that has an answer."""
+        """Walk on over received packets, and record the first that has an answer."""
         walk = self._lookahead
         if walk is None or self._behind is not None:
             return None
@@ -243,7 +240,7 @@ class Deadlines:
         if found is None and walk.found is not None:
             place = self._walked_from + walk.walked
             since = next(when for end, when in self._arrivals if place <= end)
-            self._behind = _Asked(STAGE_OF_COMMAND[walk.found], since)
+            self._behind = _Awaited(STAGE_OF_COMMAND[walk.found], since)
         return found
 
     def _arm(self, now: float, due: float) -> None:
@@ -253,15 +250,15 @@ class Deadlines:
                 return
             self._timer.cancel()
         self._armed_for = due
-        self._timer = self._clock.call_later(min(max(0.0, due - now), _FAR), self._fired)
+        self._timer = self._clock.call_later(min(max(0.0, due - now), LONGEST_DELAY), self._fired)
 
     def _arm_early(self, now: float) -> None:
-        """Arm the timer for the earliest moment that could matter: what the MTA is would have to be looked up."""
+        """Arm the timer for the earliest moment that could matter, without looking up which MTA it is."""
         due = self._ends_at
-        asked = self._asked or self._behind
-        if asked is not None:
-            limit = self._answer_option(asked.stage) or _TIMEOUT
-            due = min(due, asked.since + min(limit, self._options.progress_interval or limit))
+        awaited = self._awaited or self._behind
+        if awaited is not None:
+            limit = self._answer_option(awaited.stage) or _TIMEOUT
+            due = min(due, awaited.since + min(limit, self._options.progress_interval or limit))
         self._arm(now, due)
 
     def _answer_option(self, stage: Stage) -> float | None:
@@ -273,27 +270,29 @@ class Deadlines:
             return
         waiting, options = self._waiting, self._options
         now = self._clock.time()
-        late = now + _EARLY
-        asked = self._asked or self._behind
-        patient = asked is not None and options.progress_interval is not None and waiting.takes_progress(asked.stage)
+        late = now + EARLY
+        awaited = self._awaited or self._behind
+        patient = (
+            awaited is not None and options.progress_interval is not None and waiting.takes_progress(awaited.stage)
+        )
         answer_by, limit = float("inf"), 0.0
-        if asked is not None:
-            default = _EOM_TIMEOUT if asked.stage is Stage.EOM else _PATIENT_TIMEOUT if patient else _TIMEOUT
-            limit = self._answer_option(asked.stage) or default
-            answer_by = float("inf") if self._turn else asked.since + limit
+        if awaited is not None:
+            default = _EOM_TIMEOUT if awaited.stage is Stage.EOM else _PATIENT_TIMEOUT if patient else _TIMEOUT
+            limit = self._answer_option(awaited.stage) or default
+            answer_by = float("inf") if self._turn else awaited.since + limit
         if late >= self._ends_at and self._spent:
             self._waits = False
             waiting.stuck()
             return
         if late >= min(self._ends_at, answer_by) and not self._spent:
-            unanswered, self._asked = self._asked is not None, None
+            unanswered, self._awaited = self._awaited is not None, None
             why = self._limit if late >= self._ends_at else f"the answer was due after {limit:g} s (answer_timeout)"
             waiting.expire(why, unanswered)
             return
         due = self._ends_at if self._spent else min(self._ends_at, answer_by)
-        if asked is not None and patient and options.progress_interval is not None:
-            if late >= max(asked.since, self._told) + options.progress_interval:
-                waiting.tell_progress()
+        if awaited is not None and patient and options.progress_interval is not None:
+            if late >= max(awaited.since, self._told) + options.progress_interval:
+                waiting.send_progress()
                 self._told = now
-            due = min(due, max(asked.since, self._told) + options.progress_interval)
+            due = min(due, max(awaited.since, self._told) + options.progress_interval)
         self._arm(now, due)

@@ -1,4 +1,4 @@
-"""Which callback each event of a message goes to, and what CONTINUE is there: one table for all connections that agree."""
+"""Dispatch tables: the callback of each event of a message, and the packet that CONTINUE sends; shared by connections."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from inspect import CO_COROUTINE, getattr_static
 from types import FunctionType
 from typing import Any, Final, TypeAlias, cast
 
-from aiomilter._connection.answers import answers_of
+from aiomilter._connection.answers import continue_packets_for
 from aiomilter.handler import CALLBACKS, Handler
 from aiomilter.options import Options
 from aiomilter.wire.constants import Protocol as Flag
@@ -18,7 +18,7 @@ from aiomilter.wire.negotiation import Agreement, NegotiateAnswer, Wants, agree
 __all__ = ["CONTENT_STAGES", "NOT_AGREED", "Dispatch", "DispatchEntry", "DispatchTables", "connection_callback"]
 
 DispatchEntry: TypeAlias = tuple[Callable[..., Any] | None, bytes, str, Stage]
-"""Callback, to be given the handler first; what CONTINUE is; the callback's name; the stage."""
+"""Callback, whose first argument is the handler; the packet of CONTINUE, empty at a no-reply stage; callback's name; stage."""
 
 CONTENT_STAGES: Final[Mapping[type, Stage]] = {
     Header: Stage.HEADER,
@@ -26,7 +26,7 @@ CONTENT_STAGES: Final[Mapping[type, Stage]] = {
     Data: Stage.DATA,
     EndOfHeaders: Stage.EOH,
 }
-"""The events of a message whose callbacks need nothing but their answer sent."""
+"""The events of content: for their callbacks nothing is to be done except sending the answer."""
 _ENVELOPE_STAGES: Final = {Mail: Stage.MAIL, Rcpt: Stage.RCPT, EndOfMessage: Stage.EOM}
 _REJECTED_RECIPIENTS: Final = int(Flag.REJECTED_RECIPIENTS)
 _MOST_KNOWN: Final = 64
@@ -37,18 +37,17 @@ _MOST_KNOWN: Final = 64
 class Dispatch:
     """How the events of a message are handled on all connections of one class of handlers that have agreed on the same.
 
-    One for all, since a method looked up for each connection would be an object for each, and so would the tables: 1.4 KiB a
-    connection.
+    Shared, since a bound method and a table for each connection would take 1.4 KiB a connection.
 
     Args:
-        answers: What CONTINUE is at each stage; nothing where it has no answer.
+        continue_packets: What CONTINUE is at each stage; empty at a no-reply stage.
         envelope: Of each event of the envelope, and of the end of the message.
         content: Of each event in between.
         edit_limits: The arguments of :class:`aiomilter.edits.Edits`.
-        sees_rejected: Whether recipients come that the MTA itself refuses.
+        sees_rejected: Whether the MTA also sends the recipients that it refuses itself.
     """
 
-    answers: Mapping[Stage, bytes]
+    continue_packets: Mapping[Stage, bytes]
     envelope: Mapping[type, DispatchEntry]
     content: Mapping[type, DispatchEntry]
     edit_limits: tuple[int, bool, int, int, int]
@@ -60,7 +59,7 @@ NOT_AGREED: Final = Dispatch({}, {}, {}, (0, False, 1, 1, 1), sees_rejected=Fals
 
 
 class DispatchTables:
-    """The tables of one factory: what was found out for one connection holds for the next that wants and agrees on the same.
+    """The tables of one factory: connections with the same needs and the same agreement share one.
 
     Args:
         options: The limits of edits.
@@ -74,7 +73,7 @@ class DispatchTables:
         self._tables: dict[object, tuple[Wants, Dispatch]] = {}
 
     def agree(self, wants: Wants, offer: Negotiate) -> tuple[Agreement, bytes]:
-        """Return what is agreed on, and the packet that says so.
+        """Return the agreement and its packet.
 
         Raises:
             NegotiationError: The MTA does not offer what the filter requires.
@@ -89,7 +88,7 @@ class DispatchTables:
         return found[1], found[2]
 
     def table(self, handler: Handler, agreement: Agreement) -> Dispatch:
-        """Return how the events of a message go to a handler."""
+        """Return the table of a handler."""
         kind: type | None = type(handler)
         table = self._table(kind, handler.wants, agreement)
         if _has_own(handler, table):
@@ -100,19 +99,19 @@ class DispatchTables:
         key = kind, agreement.silent, agreement.answer.actions, agreement.answer.protocol
         found = self._tables.get(key)
         if found is None or (found[0] is not wants and found[0] != wants):
-            found = wants, self._made(kind, wants, agreement)
+            found = wants, self._build(kind, wants, agreement)
             _keep(self._tables, key, found)
         return found[1]
 
-    def _made(self, kind: type | None, wants: Wants, agreement: Agreement) -> Dispatch:
-        answers = answers_of(agreement.silent)
+    def _build(self, kind: type | None, wants: Wants, agreement: Agreement) -> Dispatch:
+        packets = continue_packets_for(agreement.silent)
 
         def entry(stage: Stage) -> DispatchEntry:
             callback = _method(kind, CALLBACKS[stage]) if stage in wants.stages else None
-            return callback, answers[stage], CALLBACKS[stage], stage
+            return callback, packets[stage], CALLBACKS[stage], stage
 
         return Dispatch(
-            answers=answers,
+            continue_packets=packets,
             envelope={event: entry(stage) for event, stage in _ENVELOPE_STAGES.items()},
             content={event: entry(stage) for event, stage in CONTENT_STAGES.items()},
             edit_limits=(agreement.actions, agreement.leading_space, *self._limits),
@@ -127,7 +126,7 @@ def _keep(kept: dict[object, Any], key: object, value: object) -> None:
 
 
 def _method(kind: type | None, name: str) -> Callable[..., Any]:
-    """Return what makes a coroutine of a callback, given the handler first: the method of its class if it is a plain one.
+    """Return a function that calls a callback, with the handler as first argument: the method itself if it is ``async def``.
 
     Args:
         kind: The class of the handlers; None if their callbacks have to be looked up for each call.
@@ -144,7 +143,7 @@ def _method(kind: type | None, name: str) -> Callable[..., Any]:
 
 
 def connection_callback(handler: Handler | None, stage: Stage) -> Callable[..., Any] | None:
-    """Return a callback that is called once a connection, which no table is worth; None if the handler does not want it."""
+    """Return a callback that is called once a connection, so not worth a table; None if the handler does not want it."""
     if handler is None or stage not in handler.wants.stages:
         return None
     callback = cast(Callable[..., Any], getattr(handler, CALLBACKS[stage]))
@@ -158,7 +157,7 @@ def connection_callback(handler: Handler | None, stage: Stage) -> Callable[..., 
 
 
 def _has_own(handler: Handler, table: Dispatch) -> bool:
-    """Return whether a handler has callbacks of its own in the place of its class's."""
+    """Return whether callbacks were set on the handler itself, in place of those of its class."""
     for callback, _, name, _ in (*table.envelope.values(), *table.content.values()):
         if callback is not None and getattr(getattr(handler, name), "__func__", None) is not callback:
             return True

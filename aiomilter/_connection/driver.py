@@ -1,18 +1,18 @@
 """The loop that handles a connection's events and calls the callbacks of its messages.
 
-What it goes by:
+How it works:
 
-- :func:`aiomilter.wire.reader.read` brings events in batches: all of a batch but the last are of stages without an answer.  In
+- :func:`aiomilter.wire.reader.read` brings events in batches: all of a batch except the last are of no-reply stages.  In
   a batch, header fields that follow one another are a list, and MACRO packets are ``bytes``.
-- A :data:`aiomilter._connection.dispatch.DispatchEntry` says what to do with an event: callback, what CONTINUE is on the wire,
+- A :data:`aiomilter._connection.dispatch.DispatchEntry` is how to handle an event: callback, packet of CONTINUE,
   the callback's name, the stage.  The entries of content are in ``Session.active``; those of the envelope and of the end of a
-  message are asked for, since the session may have answered by itself.  Events without an entry, and content while ``active``
-  is empty, are for :mod:`aiomilter._connection.event_handling`.
+  message are looked up by a function, since the session may answer by itself.  Events without an entry, and content while
+  ``active`` is empty, are for :mod:`aiomilter._connection.event_handling`.
 - A callback that does not suspend is finished where it is called: no Task, no future, no turn of the event loop.  One that
-  does yields its future through the generator, to whoever drives it (``transport``, ``tasks``).
-- A context is used again for the next callback where nobody holds the last one, which the count of its references tells; it
-  saves 8 % of the instructions of a typical message, and 5 % of one that answers every packet.  One that was kept is
-  dead from then on.
+  does yields its future through the generator, to its driver (``transport``, ``tasks``).
+- A context is used again for the next callback unless the last one has kept it, which its reference count shows.  This
+  saves 8 % of the instructions of a typical message, and 5 % of one that answers every packet.  A context that
+  a callback has kept is dead from then on.
 
 Source: ``benchmarks gates`` counts what a message costs.
 """
@@ -36,9 +36,9 @@ from aiomilter.wire.replies import CONTINUE
 __all__ = ["MORE", "drive"]
 
 MORE: Final = object()
-"""What :func:`drive` gives when it has handled all that has come."""
+"""Yielded by :func:`drive` when it has handled all received octets."""
 _MOST_AT_ONCE: Final = 500
-"""Batches after which others have their turn; MTAs send no more together than a message has recipients."""
+"""Batches after which other connections run; MTAs send no more together than a message has recipients."""
 _AnyContext = TypeVar("_AnyContext", bound=Context)
 _new = Context.__new__
 
@@ -49,16 +49,16 @@ def _alone() -> int:
 
 
 _ALONE: Final = _alone()
-"""What ``getrefcount`` says of a context that nobody but one local name holds."""
+"""The ``getrefcount`` of a context that only one local name holds."""
 
 
 @coroutine
 def drive(session: Session) -> Generator[Any, bytes, None]:
     """Handle what the MTA sends, for as long as the connection lives; end when it is over.
 
-    A generator that awaits the callbacks and gives :data:`MORE` whenever it needs more octets, which are then sent into it.  It
-    lives as long as the connection, since to begin and end a coroutine for each batch of packets, with its locals, would cost
-    as much as all else that a batch does.
+    A generator that awaits the callbacks and yields :data:`MORE` when it needs more octets, which are then sent into it.  It
+    lives as long as the connection, since a coroutine for each batch of packets, with its locals, would double the cost of a
+    batch.
 
     One function, of 104 lines: one more call for each event, of a function that does nothing, costs 3 % of a typical message.
     """
@@ -72,13 +72,13 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
     response: Any
     # An unfinished packet is kept.
     kept = False
-    # Batches since others had their turn.
+    # Batches since other connections ran.
     batches = 0
     try:
         while not session.over:
             batch = read(wire) if buffer.pos < buffer.end or buffer.parts else None
             if not batch:
-                # An idle connection keeps nothing of what it has read, nor a filter whose client has left.
+                # An idle connection keeps neither octets that it has read nor the filter of a client that has left.
                 event = entry = response = callback = None
                 batches = 0
                 if batch is None and not kept and not wire.large:
@@ -86,13 +86,13 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                     buffer.data = data = yield MORE
                     buffer.pos, buffer.end, data = 0, len(data), b""
                 else:
-                    kept = _tell_kept(session)
+                    kept = _report_kept(session)
                     buffer.feed((yield MORE))
                 continue
             batches += 1
             if batches > _MOST_AT_ONCE:
                 batches = 0
-                yield from cast(Any, session.breathe())
+                yield from cast(Any, session.give_way())
                 if session.over:
                     break  # type: ignore[unreachable]
             wire.events = iter(batch)
@@ -110,7 +110,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                         if session.over:
                             break  # type: ignore[unreachable]
                         continue
-                    if session.handler is None and not session.made_handler(kind):
+                    if session.handler is None and not session.ensure_handler(kind):
                         break
                     find_entry = entry_for.get(kind)
                     if find_entry is None:
@@ -123,7 +123,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                     entry = find_entry(session, event)
                     if entry is None:
                         continue
-                callback, answer, session.callback, stage = entry
+                callback, continue_packet, session.callback, stage = entry
                 response = None
                 if callback is not None:
                     try:
@@ -138,23 +138,23 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                     except BaseException as error:
                         response = answering.failed(error)
                     if getrefcount(context) > _ALONE:
-                        context = _another(session, context)
+                        context = _new_context(session, context)
                     if session.suspended:
                         response = session.resumed(response)
                 if kind is EndOfMessage:
                     if getrefcount(editing) > _ALONE:
-                        editing = _another(session, editing)
-                    rest = answering.decided(response)
+                        editing = _new_context(session, editing)
+                    rest = answering.answer_end(response)
                     if rest is not None:
                         yield from cast(Any, rest)
                     continue
                 if kind is Rcpt:
-                    session.recipient(event, response)
+                    session.add_recipient(event, response)
                 if response is None or response is CONTINUE:
-                    if answer:
-                        out.append(answer)
+                    if continue_packet:
+                        out.append(continue_packet)
                 else:
-                    answering.answer(stage, response, answer)
+                    answering.answer(stage, response, continue_packet)
                 if session.over:
                     break  # type: ignore[unreachable]
     except RemoteProtocolError as error:
@@ -164,7 +164,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
 
 @coroutine
 def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any, None]:
-    """Handle header fields that have come together, none of which has an answer."""
+    """Handle header fields that arrived together, at a no-reply stage."""
     debug, answering = session.debug, session.answering
     context = _new(Context)
     context._transaction = session.transaction
@@ -172,7 +172,7 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
     entry = session.active.get(Header)
     response: Any
     if entry is not None:
-        callback, answer, session.callback, stage = entry
+        callback, continue_packet, session.callback, stage = entry
         handler = session.handler
         for event in rest:
             if debug:
@@ -185,14 +185,14 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
                 except BaseException as error:
                     response = answering.failed(error)
                 if getrefcount(context) > _ALONE:
-                    context = _another(session, context)
+                    context = _new_context(session, context)
                 if session.suspended:
                     response = session.resumed(response)
                     if session.over:
-                        session.answer_stage(stage, response, answer)
+                        session.answer_stage(stage, response, continue_packet)
                         return
             if response is not None and response is not CONTINUE:
-                answering.answer(stage, response, answer)
+                answering.answer(stage, response, continue_packet)
                 break
     for event in rest:
         if session.over:
@@ -202,8 +202,8 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
         yield from cast(Any, HANDLES[Header](session, event))
 
 
-def _tell_kept(session: Session) -> bool:
-    """Tell what is kept until more octets come; return whether that is an unfinished packet."""
+def _report_kept(session: Session) -> bool:
+    """Report the octets buffered until more arrive; return whether they are an unfinished packet."""
     buffer = session.wire.buffer
     unfinished = buffer.pos < buffer.end or bool(buffer.parts)
     if not unfinished:
@@ -213,8 +213,8 @@ def _tell_kept(session: Session) -> bool:
     return unfinished
 
 
-def _another(session: Session, context: _AnyContext) -> _AnyContext:
-    """Return a context for the callbacks that follow: the last one has kept its own, which is dead from now on."""
+def _new_context(session: Session, context: _AnyContext) -> _AnyContext:
+    """Return another context for the next callbacks: the last one has kept its own, which is dead from now on."""
     context._transaction = None
     context = _new(type(context))
     context._transaction = session.transaction

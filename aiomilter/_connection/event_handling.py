@@ -1,7 +1,7 @@
-"""What a session does about the events that the driver calls no callback for itself.
+"""Handling of the events for which the driver does not call a callback itself.
 
-They are those of the connection, those that end something or stand where they mean nothing, and content while no callback is
-called for it: an answer is deferred, the body is skipped, or the message was decided.
+These are the events of the connection, ABORT and QUIT, packets out of order, and content while no callback is called for it: an
+answer is deferred, the body is skipped, or the message was decided.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -39,7 +39,7 @@ async def _negotiate(session: Session, offer: Negotiate) -> None:
         session.over = True
         return
     agreement, octets = agreed
-    session.agree_on(agreement)
+    session.apply_agreement(agreement)
     session.out.append(octets)
 
 
@@ -54,14 +54,14 @@ async def _helo(session: Session, event: Helo) -> None:
 
 
 async def _ask_about_client(session: Session, stage: Stage, event: Connect | Helo) -> None:
-    answer = session.answers[stage]
+    continue_packet = session.continue_packets[stage]
     if session.deferred is not None:
-        if answer:
+        if continue_packet:
             session.out.append(session.deferred.packet)
             session.deferred = session.connection_deferred = None
         return
     response = await session.answering.call(stage, event)
-    session.answer_stage(stage, response, answer)
+    session.answer_stage(stage, response, continue_packet)
     if isinstance(response, TimedOut):
         response = response.response
     if isinstance(response, Verdict | Reply | Refusal) and response is not CONTINUE:
@@ -74,19 +74,19 @@ async def _content(session: Session, event: Header | BodyChunk | Data | EndOfHea
         if session.active:
             await session.answering.last_of_body(event)
     else:
-        _pass(session, CONTENT_STAGES[type(event)])
+        _answer_without_callback(session, CONTENT_STAGES[type(event)])
 
 
-def _pass(session: Session, stage: Stage) -> None:
+def _answer_without_callback(session: Session, stage: Stage) -> None:
     """Answer without a callback."""
     if not session.give_deferred(stage):
-        session.answer_stage(stage, None, session.answers[stage])
+        session.answer_stage(stage, None, session.continue_packets[stage])
 
 
 async def _too_many(session: Session, event: TooMany) -> None:
     """Refuse a message with too many header fields, once."""
     if not session.active:
-        _pass(session, Stage.HEADER)
+        _answer_without_callback(session, Stage.HEADER)
         return
     session.callback = CALLBACKS[Stage.HEADER]
     if session.wire.headers_left:
@@ -94,11 +94,15 @@ async def _too_many(session: Session, event: TooMany) -> None:
     else:
         report_limit(session, Limit.HEADERS, "header fields")
     response = Reply(552, "5.3.4", "Message header too large")
-    session.answering.answer(Stage.HEADER, response, session.answers[Stage.HEADER])
+    session.answering.answer(Stage.HEADER, response, session.continue_packets[Stage.HEADER])
 
 
 async def _unknown(session: Session, event: Unknown) -> None:
     await session.answering.unknown(event)
+
+
+async def _abort(session: Session, event: Abort) -> None:
+    await session.abort()
 
 
 async def _repeated(session: Session, event: Repeated) -> None:
@@ -129,10 +133,10 @@ HANDLES: Final[Mapping[type, Callable[[Session, Any], Coroutine[Any, Any, None]]
     BodyChunk: _content,
     Unknown: _unknown,
     TooMany: _too_many,
-    Abort: Session.abort,
+    Abort: _abort,
     Repeated: _repeated,
     OutOfOrder: _out_of_order,
     Quit: _quit,
     QuitNewConnection: _quit_new_connection,
 }
-"""What handles each of them."""
+"""By kind of event."""

@@ -1,4 +1,4 @@
-"""What the answers of a :class:`aiomilter.Milter` mean, and what its failures answer."""
+"""Applying the answers of a :class:`aiomilter.Milter`, and answering for its failures."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
@@ -23,10 +23,10 @@ from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.replies import ACCEPT, CONTINUE, SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
 from aiomilter.wire.state import NATIVE, Rules, ends_message, is_legal
 
-__all__ = ["MUCH", "NativeAnswering"]
+__all__ = ["MOST_UNWRITTEN", "NativeAnswering"]
 
-MUCH: Final = 65_536
-"""Octets of answers that are not piled up any higher before the MTA has taken some."""
+MOST_UNWRITTEN: Final = 65_536
+"""Octets of answers that may pile up before the session waits for the MTA to read some."""
 _CONTINUE: Final = CONTINUE.packet
 _EDIT_LIMITS: Final[Mapping[str, tuple[Limit, str]]] = {
     "max_edits": (Limit.EDITS, "edits"),
@@ -58,8 +58,8 @@ class NativeAnswering:
     __slots__ = ("_session",)
     rules: ClassVar[Rules] = NATIVE
     entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
-        Mail: Session.mail,
-        Rcpt: Session.rcpt,
+        Mail: Session.mail_entry,
+        Rcpt: Session.rcpt_entry,
         EndOfMessage: _end,
     }
 
@@ -77,7 +77,7 @@ class NativeAnswering:
     # ------------------------------------------------------------------------------------------------- negotiation
 
     async def negotiate(self, offer: Negotiate) -> tuple[Agreement, bytes] | None:
-        """Return what is agreed on, and the packet that says so; None to close the connection."""
+        """Return the agreement and its packet; None to close the connection."""
         session = self._session
         handler = session.handler
         assert handler is not None
@@ -145,13 +145,13 @@ class NativeAnswering:
             session.resumed(None)
 
     def failed(self, error: BaseException) -> Any:
-        """Turn what left a callback into its answer; for use in an ``except`` block."""
+        """Turn an exception that left a callback into its answer; for use in an ``except`` block."""
         session = self._session
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             raise error
         if session.cancelling and isinstance(error, asyncio.CancelledError):
-            return None  # what we asked for; resumed() knows why
-        session.transaction.edits = None  # with a failure none is sent, whatever on_error says
+            return None  # we have cancelled it; resumed() knows why
+        session.transaction.edits = None  # after a failure none is sent, even if on_error accepts
         temporary = temporary_cause(error)
         if temporary is not None:
             session.observer.tell(TemporaryFailed(session.where(), cause_text(temporary), temporary))
@@ -163,11 +163,11 @@ class NativeAnswering:
 
     # --------------------------------------------------------------------------------------------------- answering
 
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send an answer that is not CONTINUE, or defer it where the stage has none."""
         session = self._session
         if isinstance(response, Cancelled):
-            self._answer_cancelled(response, answer)
+            self._answer_cancelled(response, continue_packet)
             return
         if isinstance(response, TimedOut):
             if response.sent:
@@ -179,31 +179,31 @@ class NativeAnswering:
         if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(stage, response):
             response = self._not_an_answer(response)
         if response is CONTINUE:
-            if answer:
-                session.out.append(answer)
+            if continue_packet:
+                session.out.append(continue_packet)
         elif response is SKIP:
-            if answer:
+            if continue_packet:
                 skips = session.agreement is not None and session.agreement.skip
-                session.out.append(SKIP.packet if skips else answer)
+                session.out.append(SKIP.packet if skips else continue_packet)
             session.skip_body()
-        elif not answer:
+        elif not continue_packet:
             self.defer(stage, response)
         else:
             session.out.append(response.packet)
             if ends_message(stage, response):
                 session.decide(response)
 
-    def _answer_cancelled(self, response: Cancelled, answer: bytes) -> None:
+    def _answer_cancelled(self, response: Cancelled, continue_packet: bytes) -> None:
         session = self._session
-        if answer and response.expected:
+        if continue_packet and response.expected:
             session.out.append(session.on_error().packet)
         if session.callback in OF_MESSAGE:
-            # Only stages without answer can come before what has cancelled it; they do not reach the filter.
+            # Only no-reply stages can precede the packet that has cancelled it; they do not reach the filter.
             session.deferred = TEMPFAIL
             session.skip_body()
 
     def _not_an_answer(self, response: Any) -> Response:
-        """Tell of an answer that is none, or none that this stage takes, and return what to answer instead."""
+        """Report a value that is not an answer of this stage, and return the answer in its place."""
         session = self._session
         hint = ""
         if iscoroutine(response):
@@ -219,36 +219,36 @@ class NativeAnswering:
         return session.on_error()
 
     def defer(self, stage: Stage, response: Response) -> None:
-        """Defer the answer of a stage that has none, and say so."""
+        """Defer the answer of a no-reply stage, and report that."""
         session = self._session
-        if stage is Stage.UNKNOWN:  # the command fails anyway, and what comes next is none of its concern
-            session.remark("answered a stage that gets no reply; the answer is dropped")
+        if stage is Stage.UNKNOWN:  # the command fails anyway, and the next one is another matter
+            session.report_misuse("answered a stage that gets no reply; the answer is dropped")
             return
-        session.remark("answered a stage that gets no reply; given at the next that does")
+        session.report_misuse("answered a stage that gets no reply; given at the next that does")
         session.defer(stage, response)
 
     async def last_of_body(self, event: BodyChunk) -> None:
-        """Handle octets of the body that come in the packet of the end; the one answer is the end's."""
+        """Handle octets of the body in the packet of the end; the only answer is the end's."""
         session = self._session
         session.answer_stage(Stage.BODY, await self.call(Stage.BODY, event.chunk), b"")
         if session.over:
-            session.out.append(session.on_error().packet)  # the end itself is not looked at any more
+            session.out.append(session.on_error().packet)  # the end itself is not handled any more
 
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
         session = self._session
         response = await self.call(Stage.UNKNOWN, event)
         session.wire.macros.forget_unknown()
-        session.answer_stage(Stage.UNKNOWN, response, session.answers[Stage.UNKNOWN])
+        session.answer_stage(Stage.UNKNOWN, response, session.continue_packets[Stage.UNKNOWN])
 
     async def repeated(self, event: Repeated) -> None:
-        """Answer more of a message that was decided as before."""
+        """Answer another packet of a decided message as before."""
         session = self._session
-        if session.answers[STAGE_OF_COMMAND[event.command]]:
+        if session.continue_packets[STAGE_OF_COMMAND[event.command]]:
             session.out.append(session.decision.packet)
 
     async def out_of_order(self, event: OutOfOrder) -> None:
-        """Answer what belongs to no message; one that it has broken up may not pass: the filter has not seen all of it."""
+        """Answer a packet outside a message; one that it has broken up must not pass: the filter has not seen all of it."""
         session = self._session
         stage = STAGE_OF_COMMAND[event.command]
         response: Response = CONTINUE
@@ -257,14 +257,14 @@ class NativeAnswering:
             session.callback = CALLBACKS[stage]
             session.decision = response = session.on_error()
             session.wire.decide()
-        if session.answers[stage]:
+        if session.continue_packets[stage]:
             session.out.append(response.packet)
         report_stray(session, event.command, "out of order" if broken else "outside a message", response)
 
     # ------------------------------------------------------------------------------------------- the end of a message
 
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
-        """Send edits and verdict; return what is left to be awaited where a body comes from an async iterator."""
+    def answer_end(self, response: Any) -> Coroutine[Any, Any, None] | None:
+        """Send edits and verdict; return a coroutine if that takes longer: a body from an async iterator, a slow MTA."""
         session = self._session
         transaction = session.transaction
         edits, session.edits = session.edits, None
@@ -284,15 +284,17 @@ class NativeAnswering:
                     if isinstance(edits.body, bytes):
                         session.out += body_packets(edits.body)
             if edits.sources:
-                return self._decided_later(edits, response, sent)
-        self._end_decided(response, sent)
-        # A small packet can bring on a large answer: a new body, above all.
+                return self._answer_end_later(edits, response, sent)
+        self._finish_message(response, sent)
+        # A small packet can have a large answer: a new body, above all.
         return (
-            session.breathe() if session.congested or (sent is not None and sum(map(len, session.out)) > MUCH) else None
+            session.give_way()
+            if session.congested or (sent is not None and sum(map(len, session.out)) > MOST_UNWRITTEN)
+            else None
         )
 
-    async def _decided_later(self, edits: Edits, response: Any, sent: Edits | None) -> None:
-        """Send the body that comes piece by piece, if it is to be sent, close all other sources, and answer."""
+    async def _answer_end_later(self, edits: Edits, response: Any, sent: Edits | None) -> None:
+        """Stream the new body, if it is to be sent, close all other sources, and answer."""
         session = self._session
         body = edits.body
         if sent is not None and isinstance(body, AsyncIterable):
@@ -316,7 +318,7 @@ class NativeAnswering:
             if session.suspended:
                 resumed = session.resumed(None)
                 response = resumed if isinstance(resumed, TimedOut) and resumed.sent else response
-        self._end_decided(response, sent)
+        self._finish_message(response, sent)
 
     async def _send_piece(self, octets: bytes) -> None:
         session = self._session
@@ -325,14 +327,14 @@ class NativeAnswering:
         session.channel.flush()
         await session.channel.drain()
 
-    def _end_decided(self, response: Any, sent: Edits | None) -> None:
+    def _finish_message(self, response: Any, sent: Edits | None) -> None:
         """Answer the end of the message, after the edits that were sent, and end it."""
         session = self._session
         if response is CONTINUE:
             session.out.append(_CONTINUE)
         elif isinstance(response, Cancelled):
             if response.expected:
-                # Half a new body may have left: whatever on_error says, that may not pass.
+                # Half a new body may have been sent: that must not pass, even if on_error accepts.
                 session.out.append((TEMPFAIL if sent is not None else session.on_error()).packet)
             return  # the message is still open, for abort
         elif isinstance(response, TimedOut):

@@ -1,4 +1,4 @@
-"""The recipients of a message that need a look: many of them, large ones, and those that were refused."""
+"""The recipients of a message where they are many, large, or refused."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -16,7 +16,7 @@ RECIPIENT_SIZE: Final = 1024
 _BETWEEN: Final = 16
 """Recipients after which their octets are counted: only a hostile peer sends any that are not small."""
 UNCOUNTED: Final = _BETWEEN - 1
-"""So many recipients of a message need no look."""
+"""So many recipients of a message are not counted at all."""
 _LARGE: Final = 16 * LARGE
 _STRING_SIZE: Final = 64
 """Octets that a short text takes besides its characters, with its place in a tuple: many small ESMTP parameters are dear."""
@@ -28,7 +28,7 @@ _ANSWER_LENGTH: Final = 512
 
 
 class Recipients:
-    """What is known of the recipients of one message besides their list.
+    """The size of one message's recipients, and those refused.
 
     Args:
         most: Recipients that the message may have.
@@ -40,15 +40,15 @@ class Recipients:
         self._option = most
         # Fewer, once those that came are too large.
         self._most = most
-        # How many were looked at, and their octets.
+        # How many are counted, and their octets.
         self._counted = self._counted_size = 0
         self._refused_size = 0
         self.refused: list[RefusedRecipient] = []
-        """Those that the filter refused, as many as an observer is told of."""
+        """Those that the filter refused, as many as are reported."""
 
     @property
     def large(self) -> bool:
-        """Whether their octets have to be counted as memory that is kept."""
+        """Whether their octets have to be counted as buffered."""
         return self._counted_size + self._refused_size > _LARGE
 
     def admits(self, count: int, recipients: Sequence[Rcpt]) -> bool:
@@ -70,7 +70,7 @@ class Recipients:
         return Limit.RECIPIENTS if self._most == self._option else Limit.RECIPIENTS_SIZE
 
     def size(self, recipients: Sequence[Rcpt]) -> int:
-        """Return the octets that the recipients take in memory; each is looked at once.
+        """Return the octets that the recipients take in memory; each is counted once.
 
         Args:
             recipients: Those that were not refused.

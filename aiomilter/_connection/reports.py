@@ -1,4 +1,4 @@
-"""What a session reports to observers, built from its state at that moment."""
+"""The reports of a session to observers, built from its state at that moment."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -102,7 +102,7 @@ def report_limit(session: Reporting, limit: Limit, what: str, number: int | None
     Args:
         session: The session.
         limit: Which.
-        what: What there is too much of, a plural, and after a semicolon what follows from that: ``"recipients"``.
+        what: The things counted, a plural, and after a semicolon the effect: ``"recipients"``.
         number: Its value; None if that is the option's.
     """
     option = OPTION_OF[limit]
@@ -114,7 +114,7 @@ def report_limit(session: Reporting, limit: Limit, what: str, number: int | None
 
 
 def report_peer_error(session: Reporting, kind: PeerErrorKind, what: str) -> None:
-    """Report what the peer did."""
+    """Report an error of the peer."""
     session.observer.tell(PeerError(session.where(), kind, what))
 
 
@@ -141,7 +141,7 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
 
     Args:
         session: The session, which has not forgotten the message yet.
-        answer: What ended it; None for an ABORT.
+        answer: The answer that ended it; None for an ABORT.
         sent: The edits that were sent, or their packets.
     """
     transaction, recipients = session.transaction, session.recipients

@@ -1,4 +1,4 @@
-"""What a connection has sent, named for observers: edits and answers by their packets."""
+"""Names for observers of the packets that a connection sends: edits and answers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Self
@@ -11,7 +11,7 @@ from aiomilter.wire.constants import ReplyCode
 from aiomilter.wire.replies import Reply, Verdict
 from aiomilter.wire.text import decode
 
-__all__ = ["ToldPackets", "answer_name", "sent_edits"]
+__all__ = ["ReportedPackets", "answer_name", "sent_edits"]
 
 _KINDS: Final[dict[int, EditKind]] = {
     ReplyCode.ADDHEADER: "add_header",
@@ -32,21 +32,21 @@ _TEXT_SIZE: Final = 512
 """Characters of an answer."""
 
 
-class ToldPackets(list[bytes]):
-    """What is to be sent, each packet told of when it is added; a plain list costs nothing where nobody listens.
+class ReportedPackets(list[bytes]):
+    """The packets to be sent, each reported when it is added; without an observer a plain list is used.
 
     Args:
-        tell: Is told of each packet.
+        report: Called with each packet.
     """
 
-    def __init__(self, tell: Callable[[bytes], object]) -> None:
+    def __init__(self, report: Callable[[bytes], object]) -> None:
         super().__init__()
-        self._tell = tell
+        self._report = report
 
     def append(self, packet: bytes, /) -> None:
         """Add a packet."""
         super().append(packet)
-        self._tell(packet)
+        self._report(packet)
 
     def __iadd__(self, packets: Iterable[bytes], /) -> Self:  # type: ignore[override,misc]  # a list takes any iterable, too
         """Add packets."""
@@ -102,12 +102,12 @@ def _quarantine(packets: Iterable[bytes]) -> str | None:
 
 
 def answer_name(octets: bytes) -> str:
-    """Return what a packet that is sent to the MTA is, in one line, without the values of header fields."""
+    """Return a packet sent to the MTA as one line of text, without the values of header fields."""
     code = octets[_CODE_AT]
     if code == ReplyCode.REPLYCODE:
         try:
             return answer_text(Reply.decode(octets[_PAYLOAD_AT:]))
-        except RemoteProtocolError:  # a classic filter's own form
+        except RemoteProtocolError:  # of a form that only a classic filter sends
             return repr(decode(octets[_PAYLOAD_AT:-1])[:_TEXT_SIZE])
     if code in _KINDS:
         name = _edit_name(octets) if not _is_body(octets) else ""

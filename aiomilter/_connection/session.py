@@ -26,7 +26,7 @@ from aiomilter._connection.reports import (
     report_limit,
     where_of,
 )
-from aiomilter._connection.sent import ToldPackets
+from aiomilter._connection.sent import ReportedPackets
 from aiomilter._connection.suspension import TURN, Reason, Suspension
 from aiomilter.context import Transaction
 from aiomilter.edits import Edits
@@ -46,7 +46,6 @@ __all__ = ["Session"]
 
 _NEEDS_NO_HANDLER: Final = frozenset({Abort, Quit, QuitNewConnection})
 _NOTHING: Final[Mapping[Any, Any]] = {}
-_ABORT: Final = Abort()
 
 
 class Session:
@@ -113,38 +112,38 @@ class Session:
         self.wire: Connection = Connection(
             options.max_frame_size, self.answering.rules, options.max_headers, options.max_headers_size
         )
-        self.out: list[bytes] = ToldPackets(partial(report_answer, self)) if self.debug else []
+        self.out: list[bytes] = ReportedPackets(partial(report_answer, self)) if self.debug else []
         self.over: bool = False
         self.draining: bool = False
         self.congested: bool = False
-        """The MTA does not take what was written."""
+        """The MTA does not read our answers."""
         self.handler: Handler | None = None
         self.agreement: Agreement | None = None
         self.transaction: Transaction = Transaction(self)
         self.dispatch: Dispatch = NOT_AGREED
-        """What the callbacks of a message are, and what CONTINUE is at each stage."""
+        """The callbacks of a message, and the packet of CONTINUE at each stage."""
         self.active: Mapping[type, DispatchEntry] = _NOTHING
-        """The entries of content; none while an answer is deferred or the body is skipped."""
+        """The entries of content; empty while an answer is deferred or the body is skipped."""
         self.callback: str = ""
         """The name of the one that runs, or ran last."""
         self.suspended: bool = False
         """The callback that runs has suspended at least once."""
         self._suspension: Suspension | None = None
         self.deferred: Response | None = None
-        """What a stage without an answer answered, for the first packet that has one."""
+        """The answer of a no-reply stage, for the first packet that has an answer."""
         self.connection_deferred: Response | None = None
         """The same of ``connect`` or ``helo``, for every message."""
         self.decision: Response = CONTINUE
-        """How the message was decided."""
+        """The answer that has decided the message."""
         self.streaming: bool = False
         """The new body has begun to leave: no PROGRESS may come in between (Postfix)."""
         self.edits: Edits | None = None
-        """Of the end of message, also after a failure has taken them from the callback."""
+        """The edits of the end of message; kept here even after a failure has dropped them from the transaction."""
         self.reported_stray: bool = False
         """Whether a packet out of order was reported."""
         self.began: float = 0.0
         """When the message began, by ``time.monotonic``."""
-        # The first recipients of a message, which need no look.
+        # How many recipients of a message are accepted without counting.
         self._uncounted = min(UNCOUNTED, options.max_recipients)
         self.recipients: Recipients | None = None
         """Octets and refusals of the message's recipients; None as long as it has few and none was refused."""
@@ -152,18 +151,18 @@ class Session:
     # ------------------------------------------------------------------------------------------- for the transport
 
     @property
-    def answers(self) -> Mapping[Stage, bytes]:
-        """What CONTINUE is at each stage; nothing where it has no answer."""
-        return self.dispatch.answers
+    def continue_packets(self) -> Mapping[Stage, bytes]:
+        """The packet of CONTINUE at each stage; empty at a no-reply stage."""
+        return self.dispatch.continue_packets
 
     @property
     def idle(self) -> bool:
-        """Whether no SMTP connection is open: none has begun yet, or another may follow a QUIT_NC."""
+        """Whether no SMTP connection is open: before the first, or after a QUIT_NC."""
         return self.handler is None
 
     @property
     def kept(self) -> int:
-        """Octets buffered here, received or to be sent; with macros and envelope where these are large."""
+        """Octets buffered here, received or to be sent; with macros and envelope if these are large."""
         size = self.wire.buffer.kept + (self.edits.kept if self.edits is not None else 0)
         if self.wire.large:
             size += self.wire.macros.size + self.transaction.size
@@ -171,23 +170,19 @@ class Session:
                 size += self._counted().size(self.transaction.recipients)
         return size
 
-    def let_go(self) -> None:
-        """Drop received octets and macros: the connection has ended, but the garbage collector may come late."""
-        self.wire.let_go()
-
     def where(self) -> Where:
         """Return where the session is, for the observer."""
         return where_of(self, self.wire.macros.value("i"))
 
-    def seen_from_outside(self) -> Where:
-        """Return where the session is: to another thread, so nothing may change."""
+    def peek_where(self) -> Where:
+        """Return where the session is, for another thread: nothing changes."""
         return where_of(self, self.wire.macros.peek("i"))
 
     # ------------------------------------------------------------------------------------------- callbacks that wait
 
     @property
     def suspension(self) -> Suspension:
-        """What may happen to a callback that waits."""
+        """Ends callbacks that wait; made at first use."""
         if self._suspension is None:
             self._suspension = Suspension(self)
         return self._suspension
@@ -233,8 +228,8 @@ class Session:
         if self._suspension is not None:
             self._suspension.end()
 
-    async def breathe(self) -> None:
-        """Write the answers, let other connections have their turn, and wait until the MTA has read enough."""
+    async def give_way(self) -> None:
+        """Write the answers, let other connections run, and wait until the MTA has read enough."""
         name, self.callback = self.callback, TURN
         with suppress(asyncio.CancelledError):
             await self.channel.turn()
@@ -251,13 +246,18 @@ class Session:
     def progress(self) -> bool:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         stage = STAGE_OF.get(self.callback)
-        if stage is None or self.cancelling or not self.answers[stage] or not self.suspension.takes_progress(stage):
+        if (
+            stage is None
+            or self.cancelling
+            or not self.continue_packets[stage]
+            or not self.suspension.takes_progress(stage)
+        ):
             return False
-        self.suspension.tell_progress()
+        self.suspension.send_progress()
         return True
 
-    def remark(self, what: str) -> None:
-        """Report something that the filter did and that has no effect, or not the one it is meant to have."""
+    def report_misuse(self, what: str) -> None:
+        """Report a call of the filter that has no effect, or another than intended."""
         self.observer.tell(Misuse(self.where(), what))
 
     # ---------------------------------------------------------------------------------------------------- answering
@@ -281,13 +281,13 @@ class Session:
             return cast(Response, policy)
         return TEMPFAIL
 
-    def answer_stage(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer_stage(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send the answer of a stage, or defer it; see :meth:`Answering.answer`."""
         if response is None or response is CONTINUE:
-            if answer:
-                self.out.append(answer)
+            if continue_packet:
+                self.out.append(continue_packet)
         else:
-            self.answering.answer(stage, response, answer)
+            self.answering.answer(stage, response, continue_packet)
 
     def defer(self, stage: Stage, response: Response) -> None:
         """Defer the answer of a no-reply stage to the first packet that has an answer (P-095)."""
@@ -309,7 +309,7 @@ class Session:
             self._begin_message(None)  # its MAIL was negotiated away
         if self.deferred is None:
             return False
-        if self.answers[stage]:
+        if self.continue_packets[stage]:
             self.out.append(self.deferred.packet)
             if ends_message(stage, self.deferred):
                 self.decide(self.deferred)
@@ -319,7 +319,7 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------- the connection
 
-    def made_handler(self, kind: type) -> bool:
+    def ensure_handler(self, kind: type) -> bool:
         """Make the handler of an SMTP connection at its first event; return whether to handle the event."""
         if kind in _NEEDS_NO_HANDLER:
             return True
@@ -332,20 +332,20 @@ class Session:
             self.over = True
             return False
         if self.agreement is not None:
-            self._equip(self.handler, self.agreement)
+            self._set_dispatch(self.handler, self.agreement)
         self.answering.begin()
         return True
 
-    def _equip(self, handler: Handler, agreement: Agreement) -> None:
+    def _set_dispatch(self, handler: Handler, agreement: Agreement) -> None:
         self.dispatch = self._tables.table(handler, agreement)
         self.active = self.dispatch.content
 
-    def agree_on(self, agreement: Agreement) -> None:
-        """Apply what was negotiated."""
+    def apply_agreement(self, agreement: Agreement) -> None:
+        """Apply an agreement."""
         assert self.handler is not None
         self.agreement = agreement
         self.wire.agreed(agreement)
-        self._equip(self.handler, agreement)
+        self._set_dispatch(self.handler, agreement)
 
     def agree(self, offer: Negotiate) -> tuple[Agreement, bytes]:
         """Return what handler and MTA agree on, and its packet; errors as of :func:`aiomilter.wire.negotiation.agree`."""
@@ -357,7 +357,7 @@ class Session:
         if self.handler is None:
             return
         if self.wire.message_open:
-            await self.abort(_ABORT)
+            await self.abort()
         await self.answering.call_last("close")
         self.handler = None
         self.active = _NOTHING
@@ -365,7 +365,7 @@ class Session:
         self.transaction.leave()
 
     async def finish(self) -> None:
-        """End the connection: write what is left, call the last callbacks, and close it."""
+        """End the connection: write the answers, call ``abort`` and ``close``, and close the transport."""
         self.over = True
         self.channel.flush()
         await self.end_connection()
@@ -390,7 +390,7 @@ class Session:
         """Report the message, call the functions registered with ``on_end``, and forget the message.
 
         Args:
-            answer: What ended it; None for an ABORT.
+            answer: The answer that ended it; None for an ABORT.
             sent: The edits that were sent, or their packets.
         """
         transaction = self.transaction
@@ -404,25 +404,24 @@ class Session:
                     if isinstance(error, KeyboardInterrupt):
                         raise
                     report_failure(self, "a function given to on_end raised", error)
-        if self.recipients is not None:
-            self.recipients = None
+        self.recipients = None
         transaction.end()
         if self.channel.memory.messages:
             self.channel.memory.messages.discard(self)
         self.deferred = self.connection_deferred
         self.streaming = False
 
-    def mail(self, event: Mail) -> DispatchEntry | None:
+    def mail_entry(self, event: Mail) -> DispatchEntry | None:
         """Begin a message, and return its entry; None if it was answered."""
         self._begin_message(event)
         if self.deferred is not None and self.give_deferred(Stage.MAIL):
             return None
-        return self._admitted() if self.channel.memory.busy else self.dispatch.envelope[Mail]
+        return self._limited_entry() if self.channel.memory.busy else self.dispatch.envelope[Mail]
 
-    def _admitted(self) -> DispatchEntry | None:
+    def _limited_entry(self) -> DispatchEntry | None:
         """Return the entry of a message if the limits of the server allow one more; if not, answer and return None."""
         entry = self.dispatch.envelope[Mail]
-        _, answer, _, _ = entry
+        _, continue_packet, _, _ = entry
         self.callback = CALLBACKS[Stage.MAIL]
         if self.channel.memory.full:
             response = self.on_error()
@@ -432,23 +431,25 @@ class Session:
             return entry
         if response is CONTINUE:
             return entry
-        self.answering.answer(Stage.MAIL, response if answer else TimedOut(response, sent=False), answer)
+        # At a no-reply stage it is deferred without a report: the filter has not answered.
+        deferred = TimedOut(response, sent=False)
+        self.answering.answer(Stage.MAIL, response if continue_packet else deferred, continue_packet)
         return None
 
-    def rcpt(self, event: Rcpt) -> DispatchEntry | None:
+    def rcpt_entry(self, event: Rcpt) -> DispatchEntry | None:
         """Return the entry of a recipient; None if it was answered."""
         transaction = self.transaction
         if (self.deferred is not None or not transaction.in_message) and self.give_deferred(Stage.RCPT, event):
             return None
         count = len(transaction.recipients) + transaction.refused
-        if count < self._uncounted or self._admits(count):
+        if count < self._uncounted or self._recipient_allowed(count):
             return self.dispatch.envelope[Rcpt]
         response = Reply(452, "4.5.3", "Too many recipients")
-        self.recipient(event, response)
-        self.answer_stage(Stage.RCPT, response, self.answers[Stage.RCPT])
+        self.add_recipient(event, response)
+        self.answer_stage(Stage.RCPT, response, self.continue_packets[Stage.RCPT])
         return None
 
-    def _admits(self, count: int) -> bool:
+    def _recipient_allowed(self, count: int) -> bool:
         """Return whether a message with so many recipients may have one more; report the first that it may not."""
         counted = self._counted()
         admitted = counted.admits(count, self.transaction.recipients)
@@ -467,15 +468,15 @@ class Session:
             self.recipients = Recipients(self.options.max_recipients)
         return self.recipients
 
-    def recipient(self, event: Rcpt, response: Any) -> None:
+    def add_recipient(self, event: Rcpt, response: Any) -> None:
         """Add a recipient to the message unless the filter or the MTA itself refuses it."""
-        if response is not None and response is not CONTINUE and self._refuses(event, response):
+        if response is not None and response is not CONTINUE and self._record_refusal(event, response):
             return
         # Macro {rcpt_mailer} is "error" for a recipient that the MTA refuses.
         if not self.dispatch.sees_rejected or self.wire.macros.value("rcpt_mailer") != "error":
             self.transaction.recipients.append(event)
 
-    def _refuses(self, event: Rcpt, response: Any) -> bool:
+    def _record_refusal(self, event: Rcpt, response: Any) -> bool:
         """Return whether an answer refuses a recipient, and record that."""
         if isinstance(response, TimedOut):
             response = response.response
@@ -490,7 +491,7 @@ class Session:
         self.transaction.refused += 1
         self._counted().refuse(event, response)
 
-    async def abort(self, event: Abort) -> None:
+    async def abort(self) -> None:
         """Call ``abort`` and end the message without an answer."""
         await self.answering.call_last("abort")
         self.callback = "abort"

@@ -1,4 +1,4 @@
-"""Which connection a stack frame belongs to."""
+"""Finding the connection that a stack frame belongs to."""
 
 from types import FrameType
 from typing import cast
@@ -10,7 +10,7 @@ __all__ = ["connection_of"]
 
 
 def connection_of(frame: FrameType) -> MilterProtocol | None:
-    """Return the connection whose callbacks a frame has begun, inline or in the Task; None if it is no such frame."""
+    """Return the connection whose callbacks a frame has begun, inline or in the Task; None if the frame has not begun any."""
     if frame.f_code is MilterProtocol.data_received.__code__:
         return cast(MilterProtocol | None, frame.f_locals.get("self"))
     if frame.f_code is Continuation.__await__.__code__:

@@ -1,4 +1,4 @@
-"""A callback that waits: how it is cancelled, how it times out, how PROGRESS extends the wait of the MTA."""
+"""A suspended callback: its cancellation, its time-out, and the PROGRESS packets that extend the wait of the MTA."""
 
 import enum
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from aiomilter.wire.connection import Connection
 from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.replies import TEMPFAIL, Response
 
-__all__ = ["OF_MESSAGE", "TURN", "Reason", "Suspension"]
+__all__ = ["OF_MESSAGE", "TURN", "Reason", "Suspension", "SuspensionChannel"]
 
 TURN: Final = "turn"
 """In the place of a callback's name while other connections have their turn."""
@@ -43,23 +43,23 @@ _ENDS_CONNECTION: Final = frozenset({Reason.LOST, Reason.STOP})
 _EXPECTED: Final = frozenset({Reason.ABORT, Reason.STOP})
 
 
-class Channel(Clock, Protocol):
-    """What cancels, writes and closes for a callback that waits."""
+class SuspensionChannel(Clock, Protocol):
+    """Cancels, writes and closes for a session whose callback waits."""
 
     def flush(self) -> None:
-        """Write what is in ``Waiting.out`` now."""
+        """Write the packets in ``SuspendedSession.out`` now."""
 
     def cancel(self) -> None:
-        """Cancel what the callback waits for."""
+        """Cancel the callback."""
 
     def uncancel(self) -> None:
         """Record that the cancellation has arrived."""
 
     def give_up(self) -> None:
-        """Close the connection at once, and let nobody wait for the callback that does not end."""
+        """Close the connection at once, and stop waiting for the callback."""
 
 
-class Waiting(Protocol):
+class SuspendedSession(Protocol):
     """The session whose callback waits."""
 
     callback: str
@@ -69,13 +69,13 @@ class Waiting(Protocol):
     out: list[bytes]
 
     @property
-    def answers(self) -> Mapping[Stage, bytes]:
-        """What CONTINUE is at each stage; nothing where it has no answer."""
+    def continue_packets(self) -> Mapping[Stage, bytes]:
+        """What CONTINUE is at each stage; empty at a no-reply stage."""
         ...
 
     @property
     def wire(self) -> Connection:
-        """What has come, and where the conversation stands."""
+        """The received octets, and the state of the conversation."""
         ...
 
     @property
@@ -85,17 +85,17 @@ class Waiting(Protocol):
 
     @property
     def observer(self) -> Guard:
-        """Hears what happens."""
+        """Gets the reports."""
         ...
 
     @property
-    def channel(self) -> Channel:
+    def channel(self) -> SuspensionChannel:
         """Cancels, writes and closes."""
         ...
 
     @property
     def transaction(self) -> Transaction:
-        """Has the edits that a failure takes away."""
+        """Has the edits, which a failure drops."""
         ...
 
     def on_timeout(self) -> Response:
@@ -116,32 +116,32 @@ class Suspension:
 
     __slots__ = ("_deadlines", "_hurries", "_session", "_timed_out", "reason")
 
-    def __init__(self, session: Waiting) -> None:
+    def __init__(self, session: SuspendedSession) -> None:
         self._session = session
         self._deadlines = Deadlines(self, session.options, session.channel)
         # ``abort`` and ``close`` have no more than ``cancel_timeout``.
         self._hurries = False
-        # Why the callback was cancelled, and what was answered for it then.
+        # Why the callback was cancelled, and the answer given for it then.
         self.reason: Reason | None = None
         self._timed_out: TimedOut | None = None
 
     def begin(self) -> None:
-        """Have the callback end in time, from here on, and cancel it if what has come ends it."""
+        """Set the deadline of the callback, and cancel it if a packet that ends it is already here."""
         session = self._session
         name, wire, options = session.callback, session.wire, session.options
         stage = STAGE_OF.get(name)
         seconds = None if name == TURN else options.callback_timeout
-        asked = None
+        awaited = None
         if stage is not None:
             seconds = (options.callback_timeouts or {}).get(stage, seconds)
             if name == "body" and wire.last_of_body:
-                asked = Stage.EOM  # it came in the packet of the end
-            elif session.answers[stage]:
-                asked = stage
+                awaited = Stage.EOM  # it came in the packet of the end
+            elif session.continue_packets[stage]:
+                awaited = stage
         until = frozenset() if session.over else wire.answered
         abort, left = name in OF_MESSAGE, wire.waiting
         lookahead = self._deadlines.walker(abort, until, left) or wire.lookahead(abort, until)
-        found = self._deadlines.suspended(name, seconds, asked, lookahead, left)
+        found = self._deadlines.suspended(name, seconds, awaited, lookahead, left)
         if found is not None:
             self._leaving(found)
         if self._hurries and name in _LAST:
@@ -168,11 +168,11 @@ class Suspension:
         return CANCELLED if reason in _EXPECTED else NOT_EXPECTED
 
     def caught_up(self) -> None:
-        """Record that all that came was handled."""
+        """Record that all received octets are handled."""
         self._deadlines.caught_up()
 
     def end(self) -> None:
-        """Disarm what is armed: no callback waits, nor will."""
+        """Disarm the timer: no callback waits any more, and none will."""
         self._deadlines.end()
 
     # -------------------------------------------------------------------------------------------------- cancellation
@@ -206,14 +206,14 @@ class Suspension:
         """Answer for the callback that waits, at once, and cancel it; an answer that it still gives is ignored.
 
         Args:
-            limit: What did not happen in time, a sentence.
+            limit: The deadline that was missed, a sentence.
             unanswered: Whether the MTA still waits for the answer of its packet.
         """
         session = self._session
         transaction, name = session.transaction, session.callback
-        # Edits, or some of a new body, may have left: whatever on_timeout says, that may not pass.
+        # Edits, or part of a new body, may have been sent: that must not pass, even if on_timeout accepts.
         response = TEMPFAIL if name == "eom" and transaction.edits is None else session.on_timeout()
-        transaction.edits = None  # with a failure none is sent, whatever on_timeout says
+        transaction.edits = None  # after a failure none is sent, even if on_timeout accepts
         sent = unanswered and not (name == "body" and session.wire.last_of_body)
         self._timed_out = TimedOut(response, sent)
         if sent:
@@ -236,8 +236,8 @@ class Suspension:
     def takes_progress(self, stage: Stage) -> bool:
         """Return whether the MTA, which waits for the answer of a stage, takes PROGRESS now.
 
-        Postfix takes it anywhere but inside a new body; any other MTA counts as Sendmail, which takes it after it has sent the
-        end of the message.
+        Postfix takes it anywhere except inside a new body; any other MTA counts as Sendmail, which takes it once it has sent
+        the end of the message.
 
         Source: aiomilter/help/protocol.rst, "PROGRESS", P-093 and P-120.
         """
@@ -246,7 +246,7 @@ class Suspension:
             return False
         return stage is Stage.EOM or (session.wire.macros.value("v") or "").startswith("Postfix")
 
-    def tell_progress(self) -> None:
+    def send_progress(self) -> None:
         """Send PROGRESS."""
         self._session.out.append(PROGRESS_PACKET)
         self._session.channel.flush()

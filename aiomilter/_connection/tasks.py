@@ -1,7 +1,8 @@
 """The Task that a connection's batches of packets run as, and go on in once a callback has suspended.
 
-A batch begins inline, where its octets came, which is cheaper than to wake a Task for it (``benchmarks gates``).  And yet a
-callback has to find a current Task there: the very one that goes on with it after a suspension.  So a Task stands by.
+A batch begins inline, where its octets came, which is cheaper than to wake a Task for it (``benchmarks gates``).  But a
+callback needs a current Task from its beginning: the one that continues it after a suspension.  So each connection has a
+Task in reserve.
 """
 
 import asyncio
@@ -12,18 +13,18 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from aiomilter._connection.driver import MORE
 
-__all__ = ["ConnectionTask", "Continuation", "Owner", "Run"]
+__all__ = ["ConnectionTask", "Continuation", "Run", "TaskOwner"]
 
 Run: TypeAlias = Generator[Any, Any, None]
 _TAKES_BACK: Final = sys.version_info >= (3, 13)
 """Whether ``uncancel()`` takes back a cancellation that was not yet raised."""
 
 
-class Owner(Protocol):
-    """The connection whose Task it is."""
+class TaskOwner(Protocol):
+    """The connection that a Task belongs to."""
 
     context: contextvars.Context
-    """Its callbacks run in."""
+    """Its callbacks run in it."""
 
     def suspended(self) -> None:
         """Record a suspension, before it."""
@@ -32,22 +33,22 @@ class Owner(Protocol):
         """Record that a batch that had suspended has ended."""
 
     def failed(self, error: BaseException) -> None:
-        """Record that it has ended by a bug of ours, or by what nobody may catch."""
+        """Record that a batch has ended by a bug of ours, or by an exception that must not be caught."""
 
 
 class Continuation:
     """The rest of a batch that ran inline up to its first suspension on ``future``, awaited by a Task.
 
     Args:
-        connection: Is told before each suspension; the batch runs in its context.
+        connection: Notified before each suspension; the batch runs in its context.
         run: The coroutine.
-        future: What it has yielded.
+        future: The future that it has yielded.
         cancelled: The cancellation that came before the Task could take over, if one did.
     """
 
     __slots__ = ("_cancelled", "_future", "_run", "connection")
 
-    def __init__(self, connection: Owner, run: Run, future: Any, cancelled: asyncio.CancelledError | None) -> None:
+    def __init__(self, connection: TaskOwner, run: Run, future: Any, cancelled: asyncio.CancelledError | None) -> None:
         self.connection = connection
         self._run = run
         self._future = future
@@ -57,8 +58,8 @@ class Continuation:
         run, future, within = self._run, self._future, self.connection.context.run
         try:
             if self._cancelled is not None and (future is None or not future.cancel()):
-                # There is nothing to wait for, a bare yield as of asyncio.sleep(0) or a future that is done: tell the
-                # coroutine now.
+                # There is nothing to wait for, a bare yield as of asyncio.sleep(0) or a future that is done: raise it
+                # in the coroutine now.
                 if future is not None:
                     future._asyncio_future_blocking = False
                 future = within(run.throw, self._cancelled)
@@ -90,18 +91,18 @@ class ConnectionTask:
 
     __slots__ = ("_handed", "_loop", "_owner", "task", "wake")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: TaskOwner) -> None:
         self._loop = loop
         self._owner = owner
-        # What to go on with.
+        # The batch to go on with.
         self._handed: tuple[Run, Any] | None = None
         self.wake: asyncio.Future[None] | None = None
-        """Wakes the Task; done where somebody has cancelled it while it waited, even if that was taken back."""
+        """Wakes the Task; done if the Task was cancelled while it waited, even if that was taken back."""
         self.task: asyncio.Task[None] | None = None
         self.begin()
 
     def begin(self, cancelled: asyncio.CancelledError | None = None) -> "asyncio.Task[None]":
-        """Have a new Task, which is the case for nobody but one whose Task somebody has cancelled."""
+        """Make a new Task: the first one, or another after a cancellation from outside."""
         self.wake = self._loop.create_future()
         self.task = task = self._loop.create_task(self._keep(cancelled))
         task.add_done_callback(self._task_ended)
@@ -123,7 +124,7 @@ class ConnectionTask:
             task.cancel()
 
     def _task_ended(self, task: "asyncio.Task[None]") -> None:
-        """Have another Task go on with a batch that this one was given but, cancelled before its first step, never saw."""
+        """Have another Task go on with a batch that this one was given but, cancelled before it first ran, never saw."""
         if self.task is task:
             self.task = None
             if self._handed is not None:
@@ -132,8 +133,8 @@ class ConnectionTask:
     async def _keep(self, cancelled: asyncio.CancelledError | None) -> None:
         """Go on with batches that have suspended, for as long as the connection lives.
 
-        Somebody may cancel this Task who is none of us: a callback that cancels itself, or the end of the event loop.  Then
-        the batch at hand is finished, the Task ends, and the next batch gets another: nobody has to wait for it.
+        Code that is not ours may cancel this Task: a callback that cancels itself, or the end of the event loop.  Then the
+        batch at hand is finished, the Task ends, and the next batch gets another Task.
         """
         task = asyncio.current_task()
         assert task is not None

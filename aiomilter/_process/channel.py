@@ -5,7 +5,7 @@ import enum
 import socket
 from typing import Final
 
-__all__ = ["Channel", "News", "Order", "channel_pair"]
+__all__ = ["News", "Order", "WorkerChannel", "channel_pair"]
 
 _READ_SIZE: Final = 4096
 
@@ -32,7 +32,7 @@ class News(enum.IntEnum):
     """It accepts no more connections."""
 
 
-class Channel:
+class WorkerChannel:
     """One end of a connection between the supervisor and a worker.  It never blocks.
 
     Args:
@@ -70,11 +70,11 @@ class Channel:
         self._socket.close()
 
 
-def channel_pair() -> tuple[Channel, Channel]:
+def channel_pair() -> tuple[WorkerChannel, WorkerChannel]:
     """Return both ends of a new channel.
 
     Raises:
         OSError: The process has too many descriptors open.
     """
     one, other = socket.socketpair()
-    return Channel(one), Channel(other)
+    return WorkerChannel(one), WorkerChannel(other)

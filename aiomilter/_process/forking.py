@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from aiomilter._process.channel import Channel, Order, channel_pair
+from aiomilter._process.channel import Order, WorkerChannel, channel_pair
 from aiomilter._process.worker import SIGNALS, WorkerProgram, flush
 from aiomilter._serving.sharing import AcceptBalancer
 
@@ -27,7 +27,7 @@ class Worker:
         place: Its place among those that accept from the same sockets.
     """
 
-    def __init__(self, pid: int, channel: Channel, place: int) -> None:
+    def __init__(self, pid: int, channel: WorkerChannel, place: int) -> None:
         self.pid = pid
         self.channel = channel
         self.place = place

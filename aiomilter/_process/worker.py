@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from aiomilter._process import lifecycle
-from aiomilter._process.channel import Channel, News, Order
+from aiomilter._process.channel import News, Order, WorkerChannel
 from aiomilter._process.lifecycle import Control, MainService
 from aiomilter._serving.sharing import AcceptBalancer
 
@@ -41,7 +41,7 @@ class WorkerProgram:
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
     watchdog: float | None
 
-    def run(self, channel: Channel, share: AcceptBalancer, *, later: bool, purpose: str) -> int:
+    def run(self, channel: WorkerChannel, share: AcceptBalancer, *, later: bool, purpose: str) -> int:
         """Serve in this process, which was just forked with :data:`SIGNALS` blocked, and return its exit status.
 
         Args:
@@ -95,7 +95,7 @@ class _SupervisorLink:
         watchdog: Seconds within which the supervisor wants a sign of life.
     """
 
-    def __init__(self, channel: Channel, watchdog: float | None) -> None:
+    def __init__(self, channel: WorkerChannel, watchdog: float | None) -> None:
         # Twice as often as systemd wants it: the supervisor's own delay comes on top.
         self.watchdog = watchdog / 2 if watchdog is not None else None
         self.was_ready = False

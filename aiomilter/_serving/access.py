@@ -88,13 +88,13 @@ class Access:
                 return None
             if self._groups and not self._groups.isdisjoint(_supplementary(sock)):
                 return None
-            return f"user {user} with group {group} is not in allowed_users or allowed_groups"
+            return f"user {user} with group {group} is not in allowed_users (--allow-user) or allowed_groups (--allow-group)"
         if self._networks is None:
             return None
         address = _address(sock)
         if address is not None and any(address in network for network in self._networks):
             return None
-        return f"{address} is not in allowed_networks"
+        return f"{address} is not in allowed_networks (--allow-network)"
 
 
 def user_number(option: str, user: object) -> int:

@@ -61,6 +61,24 @@ class Bound:
         return Inet(host, name[1], self.socket.family)
 
     @property
+    def label(self) -> str:
+        """The address as the log has it: without a host where it is all addresses of the machine."""
+        address = self._address
+        return str(
+            Inet(None, address.port, address.family) if self.everywhere and isinstance(address, Inet) else address
+        )
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a UNIX-domain socket."""
+        return self.socket.family == socket.AF_UNIX
+
+    @property
+    def path(self) -> str | None:
+        """The path of a UNIX-domain socket whose file we have made; None for other sockets."""
+        return None if self._file is None else os.fsdecode(self.socket.getsockname())
+
+    @property
     def everywhere(self) -> bool:
         """Whether it listens on all addresses of the machine."""
         return self.socket.family != socket.AF_UNIX and self.socket.getsockname()[0] in ("0.0.0.0", "::")

@@ -35,7 +35,7 @@ class Idling(Protocol):
     def keeps_much(self) -> bool:
         """Whether it buffers more than a usual connection does."""
 
-    def dribbled(self) -> int:
+    def unfinished_looks(self) -> int:
         """Return how many times in a row the same packet was found unfinished; 0 if all is well."""
 
     def where(self) -> Where:
@@ -114,7 +114,7 @@ class IdleTimeouts:
         idle = float("inf") if self._idle_timeout is None else self._idle_timeout / self._interval
         unfinished = self._packet_timeout / self._interval
         patient = connection.begun and self._pressed <= unfinished
-        if connection.dribbled() > (idle if patient else unfinished):
+        if connection.unfinished_looks() > (idle if patient else unfinished):
             seconds = self._idle_timeout if patient else self._packet_timeout
             if connection.silent:
                 why = "as a mail client that waits for a greeting would"

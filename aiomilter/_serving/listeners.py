@@ -84,8 +84,10 @@ class Listeners:
         return bind_found(address, self._permissions, found)
 
     def _listener(self, bound: Bound) -> Listener:
+        label = bound.label
+
         def accepted(sock: socket.socket, peer: Any) -> None:
-            self._accept(sock, peer, bound.name)
+            self._accept(sock, peer, label)
 
         return Listener(bound, accepted, self._cannot_accept, self.share)
 
@@ -97,10 +99,10 @@ class Listeners:
         """
         for listener in self._listeners:
             listener.start(self._backlog)
-            name = listener.bound.name
-            self.addresses = (*self.addresses, name)
-            what = f"listening on {name}{' (all addresses)' if listener.bound.everywhere else ''}"
-            self._report_on(name, LifecycleKind.LISTENER_STARTED, what)
+            label = listener.bound.label
+            self.addresses = (*self.addresses, listener.bound.name)
+            what = f"listening on {label}{' (all addresses)' if listener.bound.everywhere else ''}"
+            self._report_on(label, LifecycleKind.LISTENER_STARTED, what)
             self._listening(listener.bound)
 
     def hold(self) -> None:
@@ -115,12 +117,13 @@ class Listeners:
 
     def close(self) -> None:
         """Stop listening."""
+        labels = [listener.bound.label for listener in self._listeners] if self.addresses else []
         for listener in self._listeners:
             listener.close()
         if self.share is not None:
             self.share.end()
-        for name in self.addresses if self._listeners else ():
-            self._report_on(name, LifecycleKind.LISTENER_STOPPED, f"no longer listening on {name}")
+        for label in labels:
+            self._report_on(label, LifecycleKind.LISTENER_STOPPED, f"no longer listening on {label}")
         self._listeners.clear()
 
     def _cannot_accept(self, error: OSError) -> None:

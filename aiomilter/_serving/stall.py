@@ -20,20 +20,19 @@ from time import monotonic
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
+from aiomilter._serving.timers import LONGEST_DELAY
 from aiomilter.observe import SERVER, LoopStalled, Where
 
-__all__ = ["Watch", "watch"]
+__all__ = ["StallWatch", "watch"]
 
 _LOOKS: Final = 4
 """How often within the timeout the loop notes that it is alive, and the thread checks that."""
-_FAR: Final = 86_400.0
-"""The longest timeout, in seconds, that the interval is computed from: clocks have a limit."""
 _OURS: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _DEPTH: Final = 40
 """How many frames of a stack are shown: the innermost."""
 
 
-class Watch(NamedTuple):
+class StallWatch(NamedTuple):
     """How the event loop is watched for one server.
 
     Args:
@@ -49,7 +48,7 @@ class Watch(NamedTuple):
     server: Where = SERVER
 
 
-def watch(watch: Watch) -> Callable[[], None]:
+def watch(watch: StallWatch) -> Callable[[], None]:
     """Watch the running event loop for a server, and return a function that ends that.
 
     All servers of a loop share one thread, which ends with the last of them.
@@ -68,7 +67,7 @@ class _Guard:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread_id = threading.get_ident()
-        self._watches: list[Watch] = []
+        self._watches: list[StallWatch] = []
         self._interval = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -77,9 +76,9 @@ class _Guard:
         self._due = 0.0
         self._base: CodeType | None = None
         # The stall in progress: its report, the watch that got that, and when the loop was due.
-        self._stalled: tuple[LoopStalled, Watch, float] | None = None
+        self._stalled: tuple[LoopStalled, StallWatch, float] | None = None
 
-    def add(self, watch: Watch) -> Callable[[], None]:
+    def add(self, watch: StallWatch) -> Callable[[], None]:
         """Watch for another server."""
         self._watches.append(watch)
         self._restart()
@@ -103,7 +102,7 @@ class _Guard:
             with _LOCK:
                 _GUARDS.pop(self._loop, None)
             return
-        self._interval = min(_FAR, *(each.timeout for each in self._watches)) / _LOOKS
+        self._interval = min(LONGEST_DELAY, *(each.timeout for each in self._watches)) / _LOOKS
         self._stop = threading.Event()
         self._due = monotonic() + self._interval
         self._timer = self._loop.call_later(0, self._alive)
@@ -151,7 +150,7 @@ class _Guard:
             inside.append(each)
         self._found(self._watches[0], self._watches[0].server, inside, late)
 
-    def _found(self, watch: Watch, where: Where, inside: list[FrameType], late: float) -> None:
+    def _found(self, watch: StallWatch, where: Where, inside: list[FrameType], late: float) -> None:
         if late <= watch.timeout:
             return
         since = monotonic() - late

@@ -23,13 +23,23 @@ _TLS_WAITS: Final = 30.0
 """Seconds that a handshake waits for its turn; Postfix waits as long for a milter that does not answer a connection."""
 
 
+_TLS_CAUSES: Final = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it has no certificate, and clients need one here",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it finds that our certificate has expired",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it refuses our certificate",
+    "UNSUPPORTED_PROTOCOL": "it speaks an old version of TLS",
+    "NO_SHARED_CIPHER": "we have no cipher in common",
+}
+
+
 class Accepted(Protocol):
     """A connection that gets a transport; an :class:`asyncio.BaseProtocol`, too."""
 
     def where(self) -> Where:
         """Return where it is, for the observer."""
 
-    def never_made(self) -> None:
+    def transport_failed(self) -> None:
         """Note that there will be no transport."""
 
 
@@ -126,15 +136,24 @@ class Transports:
         error = None if task.cancelled() else task.exception()
         if error is None and not task.cancelled():
             return
-        connection.never_made()
+        connection.transport_failed()
         where = connection.where()
         if isinstance(error, RemoteProtocolError):
             self._report(PeerError(where, PeerErrorKind.PROTOCOL, str(error)))
         elif isinstance(error, OSError):  # every failure of TLS is one
-            what = f"a new connection is lost: {type(error).__name__}: {error}"
+            what = f"a new connection is lost: {_cause(error)}"
             self._report(PeerError(where, PeerErrorKind.LOST, what))
         elif error is not None:
             self._report(InternalError(self._where, "a new connection is lost", error))
+
+
+def _cause(error: OSError) -> str:
+    """Return why a connection is lost; of TLS without the names and line numbers of OpenSSL."""
+    if isinstance(error, tls.SSLCertVerificationError):
+        return f"TLS failed: its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, tls.SSLError) and error.reason is not None:
+        return f"TLS failed: {_TLS_CAUSES.get(error.reason) or error.reason.lower().replace('_', ' ')}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 async def _first_octets(sock: socket.socket) -> bytes:

@@ -9,7 +9,8 @@
 - ``classic`` (``Milter``), ``base``, ``decorators``, ``objects``: filters as classes, on top of it;
 - ``modules``: pymilter's utilities (``Milter.utils`` and others, ``mime``), with the HTML filters of ``scripts``;
 - ``handler``, ``answering``: one connection, how callbacks are called in it, and what their answers mean to the MTA;
-- ``threads``: the thread of each connection; ``service``, ``listening``: the server of a program, and its socket;
+- ``threads``: the thread of each connection; ``serving``: their server; ``service``, ``listening``: the server of a program,
+  and its socket;
 - ``uncaught``, ``children``: what Python does with uncaught exceptions, and with child processes.
 """
 
@@ -87,7 +88,7 @@ def serve(
         OSError: A socket cannot be listened on; on entering the block.
     """
     from aiomilter.compat.objects import callbacks_of, never_blocks
-    from aiomilter.compat.threads import classic_server
+    from aiomilter.compat.serving import classic_server
     from aiomilter.options import Options
 
     Options.given_to(serve, options)

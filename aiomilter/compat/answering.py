@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 from aiomilter._connection.dispatch import DispatchEntry, connection_callback
-from aiomilter._connection.native import MUCH, NativeAnswering
+from aiomilter._connection.native import MOST_UNWRITTEN, NativeAnswering
 from aiomilter._connection.session import Session
 from aiomilter.compat.context import RawReply
 from aiomilter.compat.handler import ClassicHandler, CloseConnection, Settling
@@ -44,8 +44,8 @@ class ClassicAnswering:
     __slots__ = ("before_end", "forked", "offered", "reply", "session")
     rules: ClassVar[Rules] = LIBMILTER
     entry_for: ClassVar[Mapping[type, Callable[[Session, Any], DispatchEntry | None]]] = {
-        Mail: Session.mail,
-        Rcpt: Session.rcpt,
+        Mail: Session.mail_entry,
+        Rcpt: Session.rcpt_entry,
         EndOfMessage: _end,
     }
 
@@ -129,7 +129,7 @@ class ClassicAnswering:
             session.resumed(None)
 
     def failed(self, error: BaseException) -> Any:
-        """Answer for a cancellation that nobody asked for; no other exception leaves a :class:`ClassicHandler`."""
+        """Answer for a cancellation that the server did not request; no other exception leaves a :class:`ClassicHandler`."""
         return self._native.failed(error)
 
     @property
@@ -137,7 +137,7 @@ class ClassicAnswering:
         """The policy of native filters, which answers for cancelled and late callbacks here as well."""
         return NativeAnswering(self.session)
 
-    def answer(self, stage: Stage, response: Any, answer: bytes) -> None:
+    def answer(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send an answer that is not CONTINUE, or defer it where the stage has none."""
         session = self.session
         if self.forked:
@@ -145,15 +145,15 @@ class ClassicAnswering:
         if isinstance(response, CloseConnection):
             session.over = True
         elif not isinstance(response, Verdict | RawReply):
-            self._native.answer(stage, response, answer)
-        elif answer:
+            self._native.answer(stage, response, continue_packet)
+        elif continue_packet:
             session.out.append(response.packet)
             if response is not SKIP and ends_message(stage, response, LIBMILTER):
                 session.decide(response)
         elif response is not SKIP:
             self._native.defer(stage, response)
 
-    def decided(self, response: Any) -> Coroutine[Any, Any, None] | None:
+    def answer_end(self, response: Any) -> Coroutine[Any, Any, None] | None:
         """Answer the end of the message; return what remains to be awaited if a lot was written."""
         session = self.session
         if self.forked:
@@ -165,8 +165,8 @@ class ClassicAnswering:
             session.out.append(response.packet)
             session.end_message(response, edits)
             session.wire.end_message()
-            if session.congested or (len(edits) > 1 and sum(map(len, session.out)) > MUCH):
-                return session.breathe()
+            if session.congested or (len(edits) > 1 and sum(map(len, session.out)) > MOST_UNWRITTEN):
+                return session.give_way()
         elif isinstance(response, CloseConnection):
             session.over = True
         else:
@@ -183,7 +183,9 @@ class ClassicAnswering:
     async def unknown(self, event: Unknown) -> None:
         """Handle an SMTP command that the MTA does not know."""
         session = self.session
-        session.answer_stage(Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.answers[Stage.UNKNOWN])
+        session.answer_stage(
+            Stage.UNKNOWN, await self.call(Stage.UNKNOWN, event), session.continue_packets[Stage.UNKNOWN]
+        )
 
     async def out_of_order(self, event: OutOfOrder) -> None:
         """Ignore a packet out of order: there is no answer to it."""

@@ -13,7 +13,8 @@ from aiomilter._process.lifecycle import Control, NoManager
 from aiomilter._serving.forked import keep_from_children
 from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.listening import Listening
-from aiomilter.compat.threads import WRITE_TIMEOUT, classic_server
+from aiomilter.compat.serving import classic_server
+from aiomilter.compat.threads import WRITE_TIMEOUT
 from aiomilter.options import Options
 from aiomilter.server import Server
 

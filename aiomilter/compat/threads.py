@@ -13,33 +13,33 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
-from typing import Any, ClassVar, Final, Unpack, cast
+from typing import Any, ClassVar, Final, cast
 
 from aiomilter._connection.acknowledging import acknowledge, can_acknowledge
 from aiomilter._connection.answering import Answering
 from aiomilter._connection.driver import MORE, drive
 from aiomilter._connection.reports import report_peer_error
+from aiomilter._connection.served import ServedConnection
 from aiomilter._connection.session import Session
 from aiomilter._connection.transport import MilterProtocol
+from aiomilter._serving.timers import EARLY, LONGEST_DELAY
+from aiomilter._serving.transports import Transports
 from aiomilter.compat.answering import ClassicAnswering
-from aiomilter.compat.callbacks import Callbacks
-from aiomilter.compat.handler import ClassicHandler
 from aiomilter.compat.uncaught import end_child
 from aiomilter.handler import STAGE_OF
 from aiomilter.observe import InternalError, PeerErrorKind, ResourceExhausted
-from aiomilter.observe.log import LogObserver
-from aiomilter.options import Options, ServeOptions
-from aiomilter.server import Server
 
 __all__ = [
     "WRITE_TIMEOUT",
+    "EndingThreads",
     "LoopConnection",
     "ThreadConnection",
-    "classic_server",
     "counted",
     "stop_here",
 ]
 
+WRITE_TIMEOUT: Final = 60.0
+"""Seconds for which an MTA may read nothing; libmilter's timeout if that is shorter."""
 _READ_SIZE: Final = 65_536
 """Octets.  For larger reads Python maps memory each time, and unmaps it: 40 % more time in the kernel."""
 _GLANCE: Final = 0.001
@@ -72,7 +72,7 @@ def _forked() -> None:
     connection = _HERE.get(None)
     if connection is not None:
         connection.hush()
-        cast(ClassicAnswering, connection._session.answering).forked = True
+        cast(ClassicAnswering, connection.session.answering).forked = True
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -102,48 +102,49 @@ class LoopConnection(MilterProtocol):
         """Write the answers that wait, in one write; if another thread asks for it, soon."""
         if threading.get_ident() != self._loop_thread:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the connection
-                self._loop.call_soon_threadsafe(self.flush)
-        elif self._out:
-            octets = _taken(self._out)
+                self.loop.call_soon_threadsafe(self.flush)
+        elif self.out:
+            octets = _taken(self.out)
             if not self._mute:
                 self._transport.write(octets)  # type: ignore[union-attr]  # not mute: there is one
 
     def hush(self) -> None:
         """End the connection without an answer."""
-        self._session.over = True
-        self._out.clear()
+        self.session.over = True
+        self.out.clear()
         self._mute = True
 
     def kept(self) -> None:
         """Also limit the time until the rest of an unfinished packet comes."""
         super().kept()
-        if self._read_timeout is not None and self._session.wire.buffer.unfinished:
-            self._octets_at = self._loop.time()
+        if self._read_timeout is not None and self.session.wire.buffer.unfinished and not self.ended:
+            self._octets_at = self.loop.time()
             if self._packet_timer is None:
                 self._watch_packet(self._read_timeout, self._read_timeout)
 
     def _watch_packet(self, wait: float, read_timeout: float) -> None:
-        self._packet_timer = self._loop.call_later(min(wait, _FAR), self._look_at_packet, read_timeout)
+        self._packet_timer = self.loop.call_later(min(wait, LONGEST_DELAY), self._look_at_packet, read_timeout)
 
     def _look_at_packet(self, read_timeout: float) -> None:
         """Close the connection if no octet of a packet that has begun has come for too long."""
         self._packet_timer = None
-        if self.waiting or not self._session.wire.buffer.unfinished:
+        if self.waiting or not self.session.wire.buffer.unfinished:
             return  # kept() is called when there is something to wait for again
-        wait = self._octets_at + read_timeout - self._loop.time()
+        wait = self._octets_at + read_timeout - self.loop.time()
         if self._writable is not None:
             wait = max(read_timeout, WRITE_TIMEOUT)
-        if wait > _EARLY:
+        if wait > EARLY:
             self._watch_packet(wait, read_timeout)
         else:
-            report_peer_error(self._session, PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
+            report_peer_error(self.session, PeerErrorKind.UNFINISHED, _unfinished(read_timeout))
             self.stop()
 
-    def _tell_end(self) -> None:
+    def on_end(self) -> None:
+        """Also stop the timer."""
+        super().on_end()
         if self._packet_timer is not None:
             self._packet_timer.cancel()
-        _Counted.ended += self._ended is not None
-        super()._tell_end()
+        _Counted.ended += 1
 
 
 def _taken(out: list[bytes]) -> bytes:
@@ -154,7 +155,7 @@ def _taken(out: list[bytes]) -> bytes:
     return octets
 
 
-class _Leaving:
+class EndingThreads:
     """The threads of a server's connections that have ended, but may still run.
 
     They free the values of ``threading.local`` at the end, which may take a while, or need the event loop.
@@ -175,19 +176,18 @@ class _Leaving:
                     await asyncio.sleep(_GLANCE)
 
 
-class ThreadConnection(MilterProtocol):
+class ThreadConnection(ServedConnection):
     """Serves a filter whose callbacks may block: in a thread that begins with the connection and ends with it.
 
     Source: observed of pymilter 1.0.5 on libmilter 8.17.1.9: a connection has one thread of its own for all callbacks.
     """
 
     answering: ClassVar[Callable[[Session], Answering]] = ClassicAnswering
-    owns_socket: ClassVar[bool] = True
 
     def __init__(
         self,
         *args: Any,
-        leaving: _Leaving,
+        leaving: EndingThreads,
         slots: threading.Semaphore | None = None,
         read_timeout: float | None = None,
     ) -> None:
@@ -217,7 +217,12 @@ class ThreadConnection(MilterProtocol):
         """Whether a callback runs."""
         return self._working
 
-    def take(self, sock: socket.socket) -> None:
+    @property
+    def keeps_much(self) -> bool:
+        """False: a thread reads only the octets that it handles next."""
+        return False
+
+    def serve(self, sock: socket.socket, transports: Transports) -> None:
         """Take over the socket, and start the thread."""
         self._socket = sock
         sock.setblocking(True)
@@ -229,19 +234,19 @@ class ThreadConnection(MilterProtocol):
             self._thread.start()
         except RuntimeError as failure:  # the system allows no more
             what = f"closing a new connection: {failure}"
-            self._observer.tell(ResourceExhausted(self.where(), "threads", what))
+            self.observer.tell(ResourceExhausted(self.where(), "threads", what))
             sock.close()
-            self._tell_end()
+            self.notify_end()
 
     def stop(self) -> None:
         """End the connection soon: an ``async def`` callback is cancelled; one that blocks has ``cancel_timeout``."""
-        self._session.over = True
+        self.session.over = True
         # Behind a callback that the thread has already asked the loop for.
-        self._loop.call_soon(self._cancel_settling)
+        self.loop.call_soon(self._cancel_settling)
         if self._stop_timer is None:
             # The answer of the callback can still be written.
             self._shut(socket.SHUT_RD)
-            self._stop_timer = self._loop.call_later(self._options.cancel_timeout, self.give_up)
+            self._stop_timer = self.loop.call_later(self.options.cancel_timeout, self.give_up)
 
     def _cancel_settling(self) -> None:
         if self._settling is not None:
@@ -250,16 +255,22 @@ class ThreadConnection(MilterProtocol):
     def give_up(self) -> None:
         """Stop waiting for a callback that does not end."""
         self._shut(socket.SHUT_RDWR)
-        self._tell_end()
+        self.notify_end()
 
-    def drain_off(self) -> None:
+    def begin_drain(self) -> None:
         """End the connection at its next QUIT or QUIT_NC, or now if no SMTP connection is open on it."""
-        self._session.draining = True
-        if not self._working and self._session.idle:
+        self.session.draining = True
+        if not self._working and self.session.idle:
             self.stop()
 
     def kept(self) -> None:
-        """Do nothing: a thread reads only what it handles next."""
+        """Do nothing: a thread reads only the octets that it handles next."""
+
+    def cancel(self) -> None:
+        """Do nothing: for the session no callback of a thread suspends."""
+
+    def uncancel(self) -> None:
+        """Do nothing, as :meth:`cancel`."""
 
     def _shut(self, how: int) -> None:
         """Wake the thread up if it reads or writes."""
@@ -268,20 +279,20 @@ class ThreadConnection(MilterProtocol):
 
     def _has_left(self) -> None:
         self._leaving.add(self._thread)
-        self._tell_end()
+        self.notify_end()
 
-    def _tell_end(self) -> None:
+    def on_end(self) -> None:
+        """Stop the timer."""
         if self._stop_timer is not None:
             self._stop_timer.cancel()
-        _Counted.ended += self._ended is not None
-        super()._tell_end()
+        _Counted.ended += 1
 
     # ----------------------------------------------------------------------------------------------- in the thread
 
     def _serve(self) -> None:
         self._thread_ident = threading.get_ident()
         _HERE.set(self)
-        run: Generator[Any, Any, None] = drive(self._session)
+        run: Generator[Any, Any, None] = drive(self.session)
         slots, work = self._slots, contextlib.nullcontext()
         try:
             next(run)
@@ -289,41 +300,37 @@ class ThreadConnection(MilterProtocol):
                 data = b"" if self._hushed else self._read()
                 self.idle = 0
                 if not data:
-                    self._session.over = True
+                    self.session.over = True
                 self._working = True
                 with slots or work:
                     found = run.send(data)
                 assert found is MORE, "a callback of a thread has suspended"
                 self._working = False
-                if self._quick_ack and not self._out:
-                    self._acknowledge()
+                if self._quick_ack and not self.out:
+                    acknowledge(self._socket)
                 self.flush()
         except StopIteration:
             pass
         except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
             what = "aiomilter has a bug here; closing the connection"
-            self._observer.tell(InternalError(self.where(), what, failure))
+            self.observer.tell(InternalError(self.where(), what, failure))
         finally:
             self._socket.close()
             with contextlib.suppress(RuntimeError):  # the loop may be gone, if a callback has outlived its time
-                self._loop.call_soon_threadsafe(self._has_left)
+                self.loop.call_soon_threadsafe(self._has_left)
 
     def _read(self) -> bytes:
         """Return the octets that come; none at the end, or if a packet that has begun gets no octet for too long."""
         try:
-            if self._read_timeout is not None and self._session.wire.buffer.unfinished:
+            if self._read_timeout is not None and self.session.wire.buffer.unfinished:
                 poll = select.poll()
                 poll.register(self._socket, select.POLLIN)
-                if not poll.poll(min(self._read_timeout, _FAR) * 1000):
-                    report_peer_error(self._session, PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
+                if not poll.poll(min(self._read_timeout, LONGEST_DELAY) * 1000):
+                    report_peer_error(self.session, PeerErrorKind.UNFINISHED, _unfinished(self._read_timeout))
                     return b""
             return self._socket.recv(_READ_SIZE)
         except OSError:
             return b""
-
-    def _acknowledge(self) -> None:
-        """Do as :class:`MilterProtocol` does."""
-        acknowledge(self._socket)
 
     def flush(self) -> None:
         """Write the answers that wait, in one write.
@@ -331,14 +338,14 @@ class ThreadConnection(MilterProtocol):
         Another thread, of the program or of the loop, may report progress.  It does not wait; octets that it cannot write
         leave with the next answer.
         """
-        out = self._out
+        out = self.out
         if self._hushed:
             out.clear()
         elif out and self._writing.acquire(blocking=threading.get_ident() == self._thread_ident):
             try:
                 self._write_all(_taken(out))
             except OSError:
-                self._hushed = self._session.over = True
+                self._hushed = self.session.over = True
             finally:
                 self._writing.release()
 
@@ -349,25 +356,28 @@ class ThreadConnection(MilterProtocol):
                 rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 if threading.get_ident() != self._thread_ident:
-                    self._out.insert(0, bytes(rest))
+                    self.out.insert(0, bytes(rest))
                     return
                 poll = select.poll()
                 poll.register(self._socket, select.POLLOUT)
-                if not poll.poll(self._options.write_timeout * 1000):
-                    what = f"the MTA read nothing for {self._options.write_timeout:g} s; closing"
-                    report_peer_error(self._session, PeerErrorKind.WRITE_TIMEOUT, what)
+                if not poll.poll(self.options.write_timeout * 1000):
+                    what = f"the MTA read nothing for {self.options.write_timeout:g} s; closing"
+                    report_peer_error(self.session, PeerErrorKind.WRITE_TIMEOUT, what)
                     raise
 
     async def turn(self) -> None:
         """Write the answers that wait; other connections have threads of their own."""
         self.flush()
 
+    async def drain(self) -> None:
+        """Do nothing: :meth:`flush` has waited until the MTA has read enough."""
+
     def close(self) -> None:
         """Do nothing: the thread closes when it ends."""
 
     def hush(self) -> None:
         """End the connection without an answer."""
-        self._hushed = self._session.over = True
+        self._hushed = self.session.over = True
 
     async def settle(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a callback that is a coroutine on the event loop; this thread waits, and another one may use its slot.
@@ -376,7 +386,7 @@ class ThreadConnection(MilterProtocol):
         """
         context = contextvars.copy_context()
         done: Future[Any] = Future()
-        self._loop.call_soon_threadsafe(self._begin_settling, coroutine, context, done)
+        self.loop.call_soon_threadsafe(self._begin_settling, coroutine, context, done)
         if self._slots is not None:
             self._slots.release()
         try:
@@ -392,11 +402,11 @@ class ThreadConnection(MilterProtocol):
         self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, done: "Future[Any]"
     ) -> None:
         """Begin a callback as a task of the loop."""
-        task = self._settling = self._loop.create_task(self._caught(coroutine), context=context)
-        seconds, late = self._options.callback_timeout, False
-        if self._options.callback_timeouts:
+        task = self._settling = self.loop.create_task(self._caught(coroutine), context=context)
+        seconds, late = self.options.callback_timeout, False
+        if self.options.callback_timeouts:
             stage = STAGE_OF.get(self.where().callback)
-            seconds = seconds if stage is None else self._options.callback_timeouts.get(stage, seconds)
+            seconds = seconds if stage is None else self.options.callback_timeouts.get(stage, seconds)
 
         def expire() -> None:
             nonlocal late
@@ -416,12 +426,12 @@ class ThreadConnection(MilterProtocol):
             else:
                 done.set_result(task.result()[0])
 
-        timer = self._loop.call_later(seconds, expire)
+        timer = self.loop.call_later(seconds, expire)
         task.add_done_callback(ended)
 
     async def _caught(self, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
         """Return a callback's answer, or an exception that would end the event loop if a task raised it."""
-        session = cast(ClassicAnswering, self._session.answering)
+        session = cast(ClassicAnswering, self.session.answering)
         answer: Any = None
         ending: BaseException | None = None
         try:
@@ -437,54 +447,3 @@ class ThreadConnection(MilterProtocol):
 
 def _unfinished(seconds: float) -> str:
     return f"no octet of a packet that has begun came for {seconds:g} s; closing"
-
-
-WRITE_TIMEOUT: Final = 60.0
-"""Seconds for which an MTA may read nothing; libmilter's timeout if that is shorter."""
-_FAR: Final = 1_000_000.0
-"""Seconds, at most, that poll() and any event loop can wait."""
-_EARLY: Final = 0.001
-"""Seconds by which a timer may fire early: uvloop counts milliseconds."""
-_LIMITS: Final = {"max_headers": 1_000_000, "max_headers_size": 1 << 30, "max_recipients": 1_000_000}
-"""libmilter has none of these limits; the MTA has, and nothing that they count is kept in memory."""
-
-
-def classic_server(
-    callbacks: Callbacks,
-    *sockets: str,
-    inline: Callable[[], bool],
-    threads: int | None = None,
-    read_timeout: float | None = None,
-    **options: Unpack[ServeOptions],
-) -> Server:
-    """Return a server of classic filters.
-
-    Args:
-        callbacks: The callbacks of the filter.
-        sockets: As for :func:`aiomilter.serve`.
-        inline: Returns, for each connection, whether none of its callbacks blocks, so that it needs no thread.
-        threads: The most callbacks that run at once; None for as many as there are connections.
-        read_timeout: Seconds within which the next octet of a packet that has begun has to come, >= 0; None for
-            ``idle_timeout``.
-        options: As for :func:`aiomilter.serve`.  Without an observer, a lack of threads or descriptors is printed on stderr
-            if no log handler reports it.
-    """
-    given: dict[str, Any] = {**_LIMITS, **options}
-    if given.get("observer") is None:
-        given["observer"] = LogObserver(insists=True)
-    checked = Options(**given)
-    slots = threading.Semaphore(threads) if threads is not None else None
-    leaving = _Leaving()
-
-    def serve_one(*args: Any) -> MilterProtocol:
-        if inline():
-            return LoopConnection(*args, read_timeout=read_timeout)
-        return ThreadConnection(*args, leaving=leaving, slots=slots, read_timeout=read_timeout)
-
-    return Server(
-        lambda: ClassicHandler(callbacks),
-        sockets,
-        checked,
-        connection_factory=serve_one,
-        on_closed=lambda: leaving.ended(checked.cancel_timeout),
-    )

@@ -152,7 +152,7 @@ class CachingResolver:
         if entry is not None and self._clock() < entry.expires:
             self._entries.move_to_end(key)
             self.counters.hits += 1
-            return self._given(entry.outcome, entry)
+            return self._answer_of(entry.outcome, entry)
         flight = self._flights.get(key)
         if flight is None:
             self.counters.misses += 1
@@ -160,7 +160,7 @@ class CachingResolver:
         else:
             self.counters.joined += 1
         outcome = await self._wait(key, flight)
-        return self._given(outcome, self._entries.get(key))
+        return self._answer_of(outcome, self._entries.get(key))
 
     def clear(self) -> None:
         """Forget everything; queries in progress continue."""
@@ -185,7 +185,7 @@ class CachingResolver:
     ) -> None:
         await self.close()
 
-    def _given(self, outcome: _Outcome, entry: _Entry | None) -> Answer:
+    def _answer_of(self, outcome: _Outcome, entry: _Entry | None) -> Answer:
         if isinstance(outcome, Answer):
             return outcome
         if entry is not None and entry.stale is not None and self._clock() < entry.stale_until:

@@ -26,7 +26,7 @@ _DIGITS: Final = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 
 class _Malformed(Exception):
-    """What has come is no netstring, or a larger one than we take."""
+    """The octets are not a netstring, or a larger one than we take."""
 
 
 class Socketmap:

@@ -78,7 +78,7 @@ class Rewriter:
         clock: Returns seconds since 1970.
 
     Raises:
-        AddressError: ``domain``, or one of ``own_domains``, is no domain.
+        AddressError: ``domain``, or one of ``own_domains``, is not a domain.
         ValueError: Another argument is not as described.
 
     Source: aiomilter/help/srs.rst.

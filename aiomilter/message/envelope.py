@@ -1,7 +1,7 @@
 """The envelope of a message, as it is and as it is to be."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, overload
 
 from aiomilter.edits import Edits
 from aiomilter.wire.constants import ALL_ACTIONS
@@ -81,7 +81,11 @@ class Recipients(Sequence[Rcpt]):
         """Return them in order."""
         return iter(self._envelope.given)
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]  # as a sequence has it
+    @overload
+    def __getitem__(self, place: int) -> Rcpt: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Rcpt, ...]: ...
+    def __getitem__(self, place: int | slice) -> Rcpt | tuple[Rcpt, ...]:
         """Return one, or some."""
         return self._envelope.given[place]
 

@@ -229,7 +229,7 @@ def _queue_edits(ctx: EndOfMessageContext, message: Message) -> None:
         queue(asked, edits)
         for field in asked.misplaced:
             what = f"header field {field.name!a:.80} is above all others: fields below its place cannot be moved on this MTA"
-            ctx._live().source.remark(what)
+            ctx._live().source.report_misuse(what)
     if message.body_changed:
         edits.replace_body(message.new_body())
     message.queue_envelope().queue(edits)

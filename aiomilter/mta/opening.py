@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl as tls
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -31,33 +32,39 @@ async def connect(
     timeout: float = 30.0,
     macros: MacroValues = MappingProxyType({}),
     max_answer_size: int = 64 << 20,
+    ssl: tls.SSLContext | None = None,
 ) -> AsyncIterator[Session]:
     """Connect to a filter and negotiate; leaving the block sends QUIT, or closes at once if it is left by an exception.
+
+    The SMTP client is not announced yet: :meth:`Session.connect` and :meth:`Session.helo` do that, before the first message.
 
     Args:
         address: Where the filter listens: ``inet:8890@127.0.0.1``, ``inet:127.0.0.1:8890``, ``inet6:8890@::1``,
             ``unix:/path``, ``/path``; without host the loopback is meant.
-        style: The MTA to behave as, see :class:`Session`.
-        offer: What to offer.
-        lenient: Let pass what Postfix lets pass.
+        style: The MTA to behave as, "postfix" or "sendmail"; see :class:`StageSession`.
+        offer: What to offer to the filter; that of a current MTA by default.
+        lenient: Let pass what Postfix lets pass, although it breaks the protocol; see :class:`StageSession`.
         timeout: Seconds for the connection, and for each packet.
-        macros: Values by stage.
+        macros: Values by stage, known from that stage on: ``{Stage.MAIL: {"{auth_authen}": "alice"}}``.
         max_answer_size: Octets of one stage's answer.
+        ssl: A context of a client for a filter that speaks TLS, by TCP; None for no TLS.
 
     Raises:
-        AddressError: The text is not an address that can be connected to.
-        OSError: Nothing listens there; TimeoutError if nothing answers.
+        AddressError: The text is not an address that can be connected to, or not by TLS.
+        OSError: Nothing listens there; TimeoutError if nothing answers.  ssl.SSLError if TLS cannot be agreed on.
         RemoteProtocolError: The filter's answer to the offer is one that an MTA would not take.
     """
     where = parse(address)
     try:
         async with asyncio.timeout(timeout):
             match where:
+                case Unix() if ssl is not None:
+                    raise AddressError(f"milter to connect to by TLS: expected a port, found {address!r}")
                 case Unix(path):
                     reader, writer = await asyncio.open_unix_connection(path)
                 case Inet(host, port, family):
                     loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-                    reader, writer = await asyncio.open_connection(host or loopback, port, family=family)
+                    reader, writer = await asyncio.open_connection(host or loopback, port, family=family, ssl=ssl)
                 case _:
                     raise AddressError(f"milter to connect to: expected a path or a port, found {address!r}")
     except TimeoutError:

@@ -244,7 +244,7 @@ class InternalError:
 
 @dataclass(frozen=True, slots=True)
 class LoopStalled:
-    """The event loop is blocked, and every session with it; told twice, while it lasts and when it is over.
+    """The event loop is blocked, and every session with it; reported twice, while it lasts and when it is over.
 
     Args:
         where: The connection whose callback blocks it; without a callback if no filter does.

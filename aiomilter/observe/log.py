@@ -41,7 +41,7 @@ from aiomilter.observe.observer import Observer
 from aiomilter.observe.seldom import Seldom
 from aiomilter.wire.events import BodyChunk, Header
 
-__all__ = ["LogObserver"]
+__all__ = ["LogObserver", "hint_at_setup"]
 
 _LOGGER: Final = logging.getLogger("aiomilter")
 _SHOWN: Final = 10
@@ -56,6 +56,15 @@ _LEVELS: Final = {
     LifecycleKind.WORKER_FAILED: logging.ERROR,
     LifecycleKind.RELOAD_CANCELLED: logging.WARNING,
 }
+
+
+def hint_at_setup() -> None:
+    """Log, where nothing takes the records of the logger, how a program sets that up; Python writes this one to stderr.
+
+    A handler of any kind, even a ``NullHandler``, makes it silent.
+    """
+    if not _LOGGER.hasHandlers():
+        _LOGGER.warning("messages are not logged: call logging.basicConfig(level=logging.INFO) for a line per message")
 
 
 class LogObserver(Observer):

@@ -14,7 +14,7 @@ from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.smtp.client import Client
 from aiomilter.smtp.outcome import Outcome
-from aiomilter.smtp.session import Limits, SMTPSession
+from aiomilter.smtp.session import SMTPLimits, SMTPSession
 
 __all__ = ["Front", "front", "split_address"]
 
@@ -59,7 +59,7 @@ def front(
         OSError: It cannot be listened on; on entering the block.
     """
     host, port = split_address(address)
-    limits = Limits(hostname, max_message_size, max_recipients, max_sessions, idle_timeout, milter_timeout)
+    limits = SMTPLimits(hostname, max_message_size, max_recipients, max_sessions, idle_timeout, milter_timeout)
     if client is not None:
         try:
             client = str(ipaddress.ip_address(client))
@@ -95,7 +95,7 @@ class Front:
         host: str,
         port: int,
         milter: str,
-        limits: Limits,
+        limits: SMTPLimits,
         on_message: Callable[[Outcome], None] | None,
         drain_timeout: float,
         observer: Observer | Sequence[Observer] | None,

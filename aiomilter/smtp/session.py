@@ -30,7 +30,7 @@ except ModuleNotFoundError as _error:
         "aiomilter.smtp needs aiosmtpd: pip install 'aiomilter[smtp]'", name=_error.name
     ) from _error
 
-__all__ = ["Limits", "SMTPSession"]
+__all__ = ["SMTPLimits", "SMTPSession"]
 
 
 _MAX_ERRORS: Final = 20
@@ -40,7 +40,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SMTPLimits:
     """Limits of an SMTP client, as the arguments of :func:`aiomilter.smtp.front` say."""
 
     hostname: str
@@ -73,7 +73,7 @@ class Owner(Protocol):
         ...
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> SMTPLimits:
         """What an SMTP client may do."""
         ...
 
@@ -117,6 +117,8 @@ class SMTPSession(SMTP):
             timeout=limits.idle_timeout,
             data_size_limit=limits.max_message_size,
             enable_SMTPUTF8=True,
+            # None is offered; the log names those that are left.
+            auth_exclude_mechanism=("LOGIN", "PLAIN"),
             loop=asyncio.get_running_loop(),
         )
         self._front = owner

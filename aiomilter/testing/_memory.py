@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter.options import Options
@@ -40,7 +40,7 @@ class MemoryServer:
     def connect(self) -> tuple[asyncio.StreamReader, "MemoryWriter"]:
         """Return both directions of a new connection."""
         reader = asyncio.StreamReader()
-        protocol = self._server.accept()
+        protocol = cast(MilterProtocol, self._server.accept())
         transport = _MemoryTransport(protocol, reader)
         transport.loop.call_soon(protocol.connection_made, transport)
         return reader, MemoryWriter(transport)

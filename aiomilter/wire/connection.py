@@ -1,6 +1,6 @@
 """The filter's view of one connection: octets in, events out, in an order that the rest may rely on.
 
-The meaning of every packet is here; :mod:`aiomilter.wire.reader` cuts what has come into packets and looks up what they mean.
+The meaning of every packet is here; :mod:`aiomilter.wire.reader` cuts received octets into packets and looks up their meaning.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.macros import AFTER_HELO, AFTER_RCPT, PLACES, MacroStore
 from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.reader import read
-from aiomilter.wire.state import NATIVE, Outcome, Rules, State, transitions
+from aiomilter.wire.state import NATIVE, Effect, Rules, State, transitions
 
 __all__ = ["NO_EVENTS", "Connection", "Item", "OutOfOrder", "Repeated", "Row", "TooMany"]
 
@@ -89,7 +89,7 @@ _STATE_DECIDED: Final = State.DECIDED
 _NO_MESSAGE: Final = frozenset({State.IDLE, State.DECIDED, State.UNKNOWN})
 
 
-def _plain(leading_space: bool) -> dict[Command, _Decode]:
+def _decoders(leading_space: bool) -> dict[Command, _Decode]:
     return {
         Command.DATA: lambda payload: _DATA,
         Command.HEADER: Header.decode_leading if leading_space else Header.decode,
@@ -105,16 +105,16 @@ def _rows(declined: frozenset[Stage], leading_space: bool, rules: Rules) -> dict
 
     A cell with a decoder brings its event and leads to the next row; one without is for the method it names.
     """
-    plain = _plain(leading_space)
+    decoders = _decoders(leading_space)
     table = transitions(declined, rules)
     rows: dict[State, Row] = {state: {} for state in table}
     for state, cells in table.items():
-        for command, (outcome, reached) in cells.items():
-            decode = plain.get(command) if outcome is Outcome.PROCESS else None
-            if outcome in (Outcome.PROCESS, Outcome.BEGIN):
+        for command, (effect, reached) in cells.items():
+            decode = decoders.get(command) if effect is Effect.PROCESS else None
+            if effect in (Effect.PROCESS, Effect.BEGIN):
                 special = _PROCESS.get(command, Connection._begins)
             else:
-                special = _OUTCOMES[outcome]
+                special = _EFFECTS[effect]
             rows[state][int(command)] = (decode, rows[reached], reached, special)
     return rows
 
@@ -138,7 +138,7 @@ class Connection:
     comes as an event of its own before it: :class:`Abort` before a MAIL or HELO inside a message,
     :class:`QuitNewConnection` before a second CONNECT.
 
-    The caller says what became of each event: :meth:`agreed` after :class:`Negotiate`; :meth:`end_message` after
+    The caller reports the end of each event: :meth:`agreed` after :class:`Negotiate`; :meth:`end_message` after
     :class:`Abort` and after the answer to :class:`EndOfMessage`; :meth:`decide` after any other answer that ends the message;
     :meth:`end_connection` after :class:`QuitNewConnection`.
 
@@ -188,12 +188,12 @@ class Connection:
         self.headers_size_left: int = max_headers_size
         # The commands that take an answer.
         self.answered: frozenset[int] = frozenset()
-        # What :meth:`read` has brought last, from which place in the buffer on; and what of it was not handled yet.
+        # The last batch of :func:`read`, the place in the buffer where it begins, and the part that is not handled yet.
         self.batch: list[Any] = NO_EVENTS
         self.read_from: int = 0
         self.events: Iterator[Any] = _NOTHING_LEFT
         self.fields: Iterator[Header] = _NOTHING_LEFT
-        # A large packet that is not content has come, so what is kept of macros and envelope has to be counted.
+        # A large packet that is not content has come, so the memory of macros and envelope has to be counted.
         self.large: bool = False
         # Up to this length a MACRO packet may imply an event, or bring nothing; a longer one only brings macros.
         self.macros_imply_up_to: int = _NO_LIMIT
@@ -206,7 +206,7 @@ class Connection:
         # The end-of-message packet brought body, and its own event is still to come.
         self.last_of_body: bool = False
         self._connected = False
-        # What was last out of order has broken up a message: what still comes of that may not pass unseen.
+        # The last packet out of order has broken up a message: the rest of that message must not pass unseen.
         self.broken: bool = False
         # Header values come with the space that follows the colon.
         self.leading_space: bool = False
@@ -218,7 +218,7 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Whether the MTA has told of an SMTP client."""
+        """Whether the MTA has named an SMTP client."""
         return self._connected
 
     @property
@@ -228,7 +228,7 @@ class Connection:
 
     @property
     def place(self) -> int:
-        """Where in the buffer's data that begins which nobody has handled: behind the event at hand."""
+        """Where in the buffer's data the unhandled octets begin: behind the event at hand."""
         ahead, fields = length_hint(self.events), length_hint(self.fields)
         if not ahead and not fields:
             return self.buffer.pos
@@ -243,7 +243,7 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """Octets that nobody has handled yet, read ahead or not."""
+        """Unhandled octets, read ahead or not."""
         return len(self.buffer) + self.buffer.pos - self.place
 
     def receive_data(self, data: bytes) -> None:
@@ -251,7 +251,7 @@ class Connection:
         self.buffer.feed(data)
 
     def agreed(self, agreement: Agreement) -> None:
-        """Record what was negotiated; needed before any event after :class:`Negotiate`."""
+        """Record the agreement; needed before any event after :class:`Negotiate`."""
         rules = self._rules
         self.leading_space = agreement.leading_space and rules.splits_space
         if Stage.MAIL not in agreement.declined or not rules.tolerant:
@@ -276,7 +276,7 @@ class Connection:
         return event[0] if isinstance(event, list) else event
 
     def take(self, code: int, payload: bytes, start: int) -> Event | OutOfOrder | Repeated | None:
-        """Return what a frame means; None if nothing that concerns the caller.
+        """Return the event of a frame; None if it has none for the caller.
 
         Args:
             code: Its code.
@@ -300,7 +300,7 @@ class Connection:
         return decode(payload)
 
     def decide(self) -> None:
-        """Note that an answer of ours has ended the message; what still comes of it is :class:`Repeated`."""
+        """Record that an answer of ours has ended the message; later packets of it are :class:`Repeated`."""
         if self._rules.tolerant:
             self.macros.forget(AFTER_HELO)
             self._move(_STATE_DECIDED)
@@ -308,19 +308,19 @@ class Connection:
             self._move(_STATE_IDLE)
 
     def end_message(self) -> None:
-        """Note that the message is over, its callbacks included; its macros are forgotten (P-084)."""
+        """Record that the message is over, its callbacks included; its macros are forgotten (P-084)."""
         if not self._rules.keeps_macros:
             self.macros.forget(AFTER_HELO)
         self._move(_STATE_IDLE)
 
     def end_connection(self) -> None:
-        """Note that an SMTP connection is over and another may follow on the same socket (P-069)."""
+        """Record that an SMTP connection is over and another may follow on the same socket (P-069)."""
         self.macros.forget_connection()
         self._connected = False
         self._move(_STATE_IDLE)
 
     def let_go(self) -> None:
-        """Drop all octets, and all macros: nobody will ask any more."""
+        """Drop all octets and all macros; the connection has ended."""
         buffer = self.buffer
         buffer.data, buffer.pos, buffer.end, buffer.skip = b"", 0, 0, 0
         buffer.parts.clear()
@@ -375,7 +375,7 @@ class Connection:
         return True
 
     def _outside(self, code: int) -> Event:
-        """Handle what is in no row: the ends of a connection, and what does not belong here."""
+        """Handle a command without a row: the end of a connection, or an error."""
         if code == Command.QUIT:
             return _QUIT
         if code == Command.QUIT_NC:
@@ -462,7 +462,7 @@ class Connection:
     def _begins(self, code: int, row: Row, payload: bytes, start: int) -> Event:
         """Begin a message whose MAIL was negotiated away."""
         self._connected = self._connected or not self._rules.tolerant
-        event = _plain(self.leading_space)[Command(code)](payload)
+        event = _decoders(self.leading_space)[Command(code)](payload)
         self.row = row
         self.state = next(state for state, found in (self._rows or {}).items() if found is row)
         return event
@@ -484,11 +484,11 @@ _PROCESS: Final[dict[Command, _Special]] = {
     Command.BODYEOB: Connection._ends,
     Command.UNKNOWN: Connection._unknowns,
 }
-_OUTCOMES: Final[dict[Outcome, _Special]] = {
-    Outcome.INTERRUPT: Connection._interrupts,
-    Outcome.ABORT: Connection._aborts,
-    Outcome.REPEAT: Connection._repeats,
-    Outcome.STRAY: Connection._strays,
-    Outcome.FORGET: Connection._forgets,
-    Outcome.IGNORE: Connection._ignores,
+_EFFECTS: Final[dict[Effect, _Special]] = {
+    Effect.INTERRUPT: Connection._interrupts,
+    Effect.ABORT: Connection._aborts,
+    Effect.REPEAT: Connection._repeats,
+    Effect.STRAY: Connection._strays,
+    Effect.FORGET: Connection._forgets,
+    Effect.IGNORE: Connection._ignores,
 }

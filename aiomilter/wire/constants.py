@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MIN_VERSION: Final = 2
-"""Oldest version that anybody still speaks (Sendmail 8.11)."""
+"""Oldest version still in use (Sendmail 8.11)."""
 
 MAX_VERSION: Final = 6
 """SMFI_PROT_VERSION: Sendmail 8.14 and Postfix 2.6."""

@@ -148,7 +148,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Helo:
-    """The name in HELO or EHLO (SMFIC_HELO); which of the two it was is not told.
+    """The name in HELO or EHLO (SMFIC_HELO); the MTA does not report which of the two it was.
 
     Args:
         name: As the client sent it, any text.
@@ -176,7 +176,7 @@ class _PathFields(NamedTuple):
 
 
 class _EnvelopePath(_PathFields):
-    """A path with its ESMTP parameters: a tuple, for its price, but equal to one of its own class only."""
+    """A path with its ESMTP parameters: a tuple, the cheapest form; equal only to one of its own class."""
 
     __slots__ = ()
 
@@ -312,7 +312,7 @@ class _HeaderFields(NamedTuple):
 class Header(_HeaderFields):
     """One header field (SMFIC_HEADER).
 
-    A tuple, for its price: it is made for each field of each message (``benchmarks gates``).
+    A tuple, the cheapest form: it is made for each field of each message (``benchmarks gates``).
 
     Args:
         name: As in the message, without the colon.
@@ -335,7 +335,7 @@ class Header(_HeaderFields):
     def text(self) -> str:
         """The value for rules, logs and databases: on one line, encoded words decoded (RFC 2047), U+FFFD for surrogates.
 
-        An encoded word that cannot be read stays as it is.  Decoded anew at each use.
+        An encoded word that cannot be read stays as it is.  Decoded at each use.
         """
         # Few filters ask.  It is 1.6 % of what the import of aiomilter costs (measured on 3.11).
         from aiomilter.mail.encoded_words import header_text
@@ -490,4 +490,4 @@ Event: TypeAlias = (
     | Quit
     | QuitNewConnection
 )
-"""What an MTA tells, macros apart."""
+"""The packets of an MTA, except macros."""

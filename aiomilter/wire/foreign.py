@@ -1,7 +1,7 @@
-"""What a peer speaks that does not speak the milter protocol, told by its first octets.
+"""The protocol of a peer that does not speak milter, recognised by its first octets.
 
-All of these begin with what would be a frame of more octets than any limit allows, so that nobody looks here who speaks the
-milter protocol.
+Read as a frame, the beginning of each of these has a length above any limit, so a peer that speaks milter is never
+looked at here.
 """
 
 import re
@@ -16,9 +16,9 @@ NEEDED: Final = 16
 MILTER: Final = "the milter protocol"
 """Named where something else is expected, such as TLS."""
 
-# By what comes first; letters of either case.
+# By the first octets; letters of either case.
 _FIRST: Final[Mapping[str, bytes]] = {
-    # RFC 9110 section 9, RFC 9113 section 3.4; and what a server answers, for those who have connected to one.
+    # RFC 9110 section 9, RFC 9113 section 3.4; and the answers of a server, for a socket that is connected to one.
     "HTTP": rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH|CONNECT|PRI)(?: |\Z)|HTTP/",
     # RFC 5321 sections 4.1.1 and 4.2, RFC 2033 section 4.1; a server speaks first.
     "SMTP": rb"(?:EHLO|HELO|LHLO|MAIL|RCPT|VRFY|QUIT|NOOP|RSET|HELP|STARTTLS|XCLIENT)(?: |\r?\n|\Z)|[245][0-9][0-9][ -]",
@@ -39,7 +39,7 @@ def protocol_of(octets: bytes) -> str | None:
     """Return which protocol a peer speaks, to be read behind "speaks"; None if that is not known.
 
     Args:
-        octets: What came first, :data:`NEEDED` octets or fewer.
+        octets: The first octets, :data:`NEEDED` of them or fewer.
     """
     if re.match(_OFFER, octets, re.DOTALL):
         return MILTER

@@ -63,7 +63,7 @@ class FrameBuffer:
     __slots__ = ("data", "end", "looks", "max_length", "missing", "parts", "pos", "skip")
 
     def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
-        # Most that the length of a frame may say: its payload and its code.
+        # The largest length of a frame: its payload and its code.
         self.max_length: int = max_size + 1
         self.data: bytes = b""
         self.pos: int = 0
@@ -87,12 +87,12 @@ class FrameBuffer:
 
     @property
     def kept(self) -> int:
-        """Octets in memory, with those already read that stay as long as what came with them."""
+        """Octets in memory, including octets already read that arrived together with unread ones."""
         return len(self.data) + sum(map(len, self.parts))
 
     def feed(self, data: bytes) -> None:
         """Take octets from the peer."""
-        # What was read stays until refill() lets go of it: whoever is about to read on has its place in it.
+        # Octets already read stay until refill() drops them: a caller that reads on has its place in them.
         if not self.end and not self.parts:
             self.data, self.end, self.missing = data, len(data), 0
             return
@@ -123,7 +123,7 @@ class FrameBuffer:
                 return None
 
     def refill(self) -> bool:
-        """Say what is missing after the frame at ``pos`` was found unfinished; return whether there is more to look at.
+        """Record how much the unfinished frame at ``pos`` lacks; return whether there is more to look at.
 
         Raises:
             RemoteProtocolError: The length is 0 or above the limit.
@@ -133,7 +133,7 @@ class FrameBuffer:
             return False
         have = self.end - self.pos
         if not have and not self.parts:
-            # Let go of what was read: an idle connection need not keep it.
+            # Drop the octets already read: an idle connection need not keep them.
             self.data, self.pos, self.end = b"", 0, 0
             return False
         need = 4
@@ -155,14 +155,14 @@ class FrameBuffer:
         return False
 
     def _refusal(self, length: int) -> RemoteProtocolError:
-        """Return an error about what is at ``pos``, which is no frame."""
+        """Return the error of the octets at ``pos``, which are not a frame."""
         name = protocol_of(bytes(self.data[self.pos : self.pos + NEEDED]))
         if name not in (MILTER, None):
             return RemoteProtocolError(f"speaks {name}, not {MILTER}")
         return RemoteProtocolError(f"frame: expected a length of 1 to {self.max_length}, found {length}")
 
     def _go_on(self, have: int, need: int, waits: int) -> None:
-        """Look at what has come since: the frame that is whole now, or what follows the last.
+        """Look at newly received octets: the frame that is complete now, or the octets behind the last.
 
         Args:
             have: Octets of that frame in ``data``.
@@ -193,7 +193,7 @@ class FrameBuffer:
 
 
 class Lookahead:
-    """Walks over frames that nobody has read yet, to see early whether one of some codes is among them.
+    """Walks over unread frames, to find early whether one of some codes is among them.
 
     Each octet is looked at once, however the peer splits them.
 

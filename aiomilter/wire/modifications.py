@@ -1,4 +1,4 @@
-"""The packets of a filter that are no answers: modifications and PROGRESS.
+"""The packets of a filter that are not answers: modifications and PROGRESS.
 
 Their text is checked when they are made and raises :class:`LocalProtocolError`.  The answers are in
 :mod:`aiomilter.wire.replies`, the answer to the offer in :mod:`aiomilter.wire.events`.
@@ -42,7 +42,7 @@ def _from_peer(payload: bytes, name: str, least: int, most: int) -> list[str]:
 
 
 def _checked(name: str, make: Callable[..., _T], *fields: Any) -> _T:
-    """Return what a peer asks for; what is refused to our own side is the peer's error here."""
+    """Return the modification that a peer asks for; a value that we may not send is the peer's error here."""
     try:
         return make(*fields)
     except LocalProtocolError as error:
@@ -288,4 +288,4 @@ class Progress:
 Modification: TypeAlias = (
     AddHeader | InsertHeader | ChangeHeader | ReplaceBody | AddRecipient | DeleteRecipient | ChangeSender | Quarantine
 )
-"""What may be asked of the MTA at end of message."""
+"""The changes that a filter may request at end of message."""

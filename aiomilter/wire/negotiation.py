@@ -1,4 +1,4 @@
-"""What the MTA offers and the filter wants, and what comes of it: pure functions on values.
+"""The offer of the MTA, the needs of the filter, and their agreement: pure functions on values.
 
 Source: aiomilter/help/protocol.rst, "Negotiation"; libmilter/engine.c, st_optionneg.
 """
@@ -35,7 +35,7 @@ _MACRO_NAME: Final = re.compile(r"[^\s\0,{}]+")
 # As ints: an operation on a flag costs a hundred times as much.
 _SKIP: Final = int(Protocol.SKIP)
 _LEADING_SPACE: Final = int(Protocol.LEADING_SPACE)
-# Steps that tell later callbacks who is speaking; they are asked for even where nobody overrides their callback.
+# Stages that identify the client to later callbacks; requested even if the filter does not override their callback.
 _CONTEXT_STAGES: Final = (Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT)
 
 USUAL_MACROS: Final[Mapping[Stage, tuple[str, ...]]] = MappingProxyType(
@@ -146,7 +146,7 @@ class Agreement:
 
     Args:
         answer: The packet for the MTA.
-        offer: What it offered.
+        offer: The offer of the MTA.
         silent: Steps that get no reply.
         declined: Steps that are not sent.
     """
@@ -173,7 +173,7 @@ class Agreement:
 
 
 def agree(offer: Negotiate, wants: Wants) -> Agreement:
-    """Return what to answer an offer, and what it means.
+    """Return the agreement on an offer.
 
     Raises:
         RemoteProtocolError: The MTA speaks a version that is too old.
@@ -260,8 +260,8 @@ def check_answer(offer: Negotiate, answer: NegotiateAnswer, *, lenient: bool = F
     """Check a filter's answer as the MTA does.
 
     Args:
-        offer: What was offered.
-        answer: What came back.
+        offer: The offer that was sent.
+        answer: The answer to it.
         lenient: Let pass what Postfix lets pass: old versions and protocol bits that were not offered.
 
     Raises:

@@ -2,15 +2,15 @@
 
 Each state of a conversation has a row (:func:`aiomilter.wire.state.transitions`), and in it a cell for each command that may
 come: ``(decode, reached, state, special)``.  A cell with ``decode`` is a plain stage: its event is read, and the row
-``reached`` holds from there on.  A cell without has a method of :class:`Connection` in ``special``, for what implies another
-event, has macros that have to go, or means nothing here.
+``reached`` holds from there on.  A cell without has a method of :class:`Connection` in ``special``, for a command that implies
+another event, ends the life of macros, or means nothing here.
 
-:func:`read` takes as many events at once as can be handled without looking at the tables in between: up to the first that the
-MTA waits for an answer to, since the answer decides what comes next means, and not beyond the first cell with a method.  So a
-batch is either one event of such a cell, or some of plain stages, all without an answer but the last.  MACRO packets stand
-among them where they change something; MTAs send the same again before each header field.
+:func:`read` takes as many events at once as can be handled without looking at the tables in between: up to the first whose
+answer the MTA waits for, since the answer decides the meaning of the next packet, and not beyond the first cell with a method.
+So a batch is either one event of such a cell, or some of plain stages, all without an answer except the last.  MACRO packets
+are among them if they change something; MTAs send the same again before each header field.
 
-Source: libmilter/engine.c for the order.  What it costs is counted by ``benchmarks gates``.
+Source: libmilter/engine.c for the order.  ``benchmarks gates`` counts its instructions.
 """
 
 from typing import Any, Final, Protocol
@@ -24,7 +24,7 @@ from aiomilter.wire.macros import PLACES, MacroStore
 __all__ = ["LARGE", "MOST", "read"]
 
 MOST: Final = 64
-"""Events of a batch, so that what is read ahead stays small."""
+"""Events of a batch, so that little is read ahead."""
 LARGE: Final = 1024
 """Octets of a packet; above, those that are not content make :attr:`Connection.large` true."""
 _HEADER: Final = int(Command.HEADER)
@@ -35,7 +35,7 @@ _new_tuple: Final = tuple.__new__
 
 
 class Wire(Protocol):
-    """What is read from: a :class:`Connection`, with where the conversation stands."""
+    """A :class:`Connection` as it is read: octets, and the state of the conversation."""
 
     buffer: FrameBuffer
     row: Any
@@ -56,7 +56,7 @@ class Wire(Protocol):
     read_from: int
 
     def take(self, code: int, payload: bytes, start: int) -> Any:
-        """Return the event of a packet that is in no row; None if it concerns nobody."""
+        """Return the event of a packet that is in no row; None if it has none."""
 
     def excess(self, row: Any, state: Any) -> Any:
         """Return the event of a header field above the limits."""
@@ -84,7 +84,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
         most: How many events are enough, > 0; MACRO packets among them count, too.
 
     Raises:
-        RemoteProtocolError: What comes next breaks the protocol; nothing after it may be read.
+        RemoteProtocolError: The next packet breaks the protocol; nothing after it may be read.
     """
     buffer, macros = wire.buffer, wire.macros
     batch: list[Any] = []
@@ -145,7 +145,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
                         most -= len(event) - 1
             except RemoteProtocolError:
                 if batch:
-                    break  # once what came before it was handled
+                    break  # it is raised once the events before it are handled
                 raise
             pos = taken = stop
             if reached is not row:
@@ -155,7 +155,7 @@ def read(wire: Wire, most: int = MOST) -> list[Any]:
             most -= 1
             if code in wire.answered or most < 1:
                 break
-        # The macros behind the last event wait with what they belong to.
+        # The macros behind the last event wait for the packet that they belong to.
         buffer.pos = taken if batch else pos
         if batch or not buffer.refill():
             wire.batch, wire.read_from = batch, start
@@ -169,7 +169,7 @@ def _fields(wire: Wire, decode: Any, pos: int, macro_prefix: bytes, most: int) -
 
     Args:
         wire: Where they come from.
-        decode: Reads an odd one.
+        decode: Reads an unusual one.
         pos: Where the first begins; it is whole.
         macro_prefix: The MACRO packet that may have come right before it, and may come before each.
         most: How many are enough.
@@ -195,7 +195,7 @@ def _fields(wire: Wire, decode: Any, pos: int, macro_prefix: bytes, most: int) -
         if found != lead or code != _HEADER or stop > bound:
             break
         try:
-            # As Header.decode does, for what is neither odd nor wrong.
+            # As Header.decode does, for a usual field.
             name, value, _ = data[start + 1 : stop].decode().split("\0", 2)
         except ValueError:
             name = ""
@@ -206,7 +206,7 @@ def _fields(wire: Wire, decode: Any, pos: int, macro_prefix: bytes, most: int) -
                 add(decode(data[start + 1 : stop]))
             except RemoteProtocolError:
                 if fields:
-                    break  # once what came before it was handled
+                    break  # it is raised once the events before it are handled
                 raise
         pos = stop
     wire.headers_left -= len(fields)

@@ -59,7 +59,7 @@ class Verdict(enum.Enum):
     def code(self) -> int | None:
         """The SMTP reply code it stands for: 250 for CONTINUE, ACCEPT and DISCARD, 550 for REJECT, 451 for TEMPFAIL.
 
-        None for SKIP, which no client is told of.
+        None for SKIP, which is not sent to a client.
         """
         return _CODES[self]
 
@@ -124,7 +124,7 @@ class Refusal:
         return self.verdict is other if isinstance(other, Verdict) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash what is compared."""
+        """Hash the fields that are compared."""
         return hash(self.verdict)
 
     def __repr__(self) -> str:
@@ -163,7 +163,8 @@ class Reply:
         reason: A word for logs and metrics, such as ``"spf_fail"``, see :class:`Refusal`; not sent, not compared; "" for none.
 
     Raises:
-        LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, there are more than 32, or the reason is no word.
+        LocalProtocolError: The codes do not fit, a line holds CR, LF or NUL, there are more than 32, or the reason is not one
+            word.
 
     Source: RFC 5321 section 4.2; RFC 2034; libmilter/docs/smfi_setmlreply.html.
     """
@@ -206,7 +207,7 @@ class Reply:
         return (self.code, self.enhanced, self.lines) == (other.code, other.enhanced, other.lines)
 
     def __hash__(self) -> int:
-        """Hash what is compared."""
+        """Hash the fields that are compared."""
         return hash((self.code, self.enhanced, self.lines))
 
     def __repr__(self) -> str:
@@ -286,7 +287,7 @@ Response: TypeAlias = (
 ConnectionResponse: TypeAlias = (
     Literal[Verdict.CONTINUE, Verdict.ACCEPT, Verdict.REJECT, Verdict.TEMPFAIL] | Reply | Refusal
 )
-"""What ``connect`` and ``helo`` answer: there is no message to discard (Sendmail would switch the filter off)."""
+"""The answers of ``connect`` and ``helo``: there is no message to discard (Sendmail would switch the filter off)."""
 
 BodyResponse: TypeAlias = Response | Literal[Verdict.SKIP]
 """What ``body`` answers."""

@@ -20,7 +20,7 @@ __all__ = [
     "FOLLOWS",
     "LIBMILTER",
     "NATIVE",
-    "Outcome",
+    "Effect",
     "Rules",
     "State",
     "Transition",
@@ -48,7 +48,7 @@ class State(enum.IntEnum):
     """The last command was one that the MTA does not know: a state in libmilter only, and there outside of a message."""
 
 
-class Outcome(enum.IntEnum):
+class Effect(enum.IntEnum):
     """What a command means in a state."""
 
     PROCESS = enum.auto()
@@ -56,11 +56,11 @@ class Outcome(enum.IntEnum):
     BEGIN = enum.auto()
     """A message begins; call its callback."""
     INTERRUPT = enum.auto()
-    """The open message is aborted first; then the command means what it means between messages."""
+    """The open message is aborted first; then the command is handled as between messages."""
     ABORT = enum.auto()
     """The open message is aborted."""
     STRAY = enum.auto()
-    """There is no message it could belong to: answer CONTINUE, call nothing."""
+    """It belongs to no message: answer CONTINUE, call nothing."""
     REPEAT = enum.auto()
     """The message was decided: the same answer again, call nothing."""
     FORGET = enum.auto()
@@ -72,7 +72,7 @@ class Outcome(enum.IntEnum):
 class Transition(NamedTuple):
     """One cell of the table."""
 
-    outcome: Outcome
+    effect: Effect
     state: State
 
 
@@ -100,26 +100,26 @@ FOLLOWS: Final[Mapping[State, frozenset[Command]]] = MappingProxyType(
         State.EOM: frozenset(),
     }
 )
-"""What may follow each stage of a message; UNKNOWN and ABORT may follow all of them."""
+"""The commands that may follow each stage of a message; UNKNOWN and ABORT may follow all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rules:
-    """Where two ways to keep the order of a conversation differ; a session has one of them for its whole life.
+    """The differences between the order of native filters and that of libmilter; a session has one for its whole life.
 
     Args:
-        follows: What may follow each stage, before what was declined is taken into account.  With a row for UNKNOWN that is a
-            state of its own, after which an ABORT is always one.
+        follows: The commands that may follow each stage if no stage is declined.  With a row for UNKNOWN, UNKNOWN is a state
+            of its own, after which an ABORT always counts as one.
         unknown_follows: The stages of a message that an UNKNOWN may follow without aborting it.
-        tolerant: A message needs no MAIL, header field or second CONNECT where the MTA may have left these out, and one
-            that was decided is remembered until the MTA has told of its end.  Otherwise whatever comes out of order ends the
-            open message and is left without an answer, a second OPTNEG included.
-        keeps_macros: Macros outlive their message, until those of another replace them; ``"{j}"`` and ``"j"`` are the same for
-            a single letter only.
-        splits_space: The space after a header's colon is no part of its value, even where it was agreed that it comes.
+        tolerant: If true, a message needs no MAIL, header field or second CONNECT where the MTA may have left these out, and
+            a decided message is remembered until the MTA has ended it.  If false, any packet out of order, a second OPTNEG
+            included, ends the open message and gets no answer.
+        keeps_macros: Macros outlive their message until those of another replace them, and ``"{j}"`` and ``"j"`` are the same
+            for a single letter only.
+        splits_space: The space after a header's colon is not part of its value, even where it was agreed to send it.
 
-    Source: aiomilter/help/protocol.rst, "Packets out of order", for what is native; libmilter/engine.c, observed, for the
-    other.
+    Source: aiomilter/help/protocol.rst, "Packets out of order", for the native rules; libmilter/engine.c, observed, for the
+    others.
     """
 
     follows: Mapping[State, frozenset[Command]]
@@ -134,7 +134,7 @@ _IN_MESSAGE: Final = frozenset(State) - {State.IDLE, State.DECIDED, State.UNKNOW
 NATIVE: Final = Rules(
     follows=FOLLOWS, unknown_follows=_IN_MESSAGE, tolerant=True, keeps_macros=False, splits_space=True
 )
-"""Those of :class:`aiomilter.Milter`: no message passes unseen, no answer is missing."""
+"""The rules of :class:`aiomilter.Milter`: no message passes unseen, no answer is missing."""
 
 LIBMILTER: Final = Rules(
     follows=MappingProxyType(
@@ -149,7 +149,7 @@ LIBMILTER: Final = Rules(
     keeps_macros=True,
     splits_space=False,
 )
-"""Those of filters that were written for libmilter."""
+"""The rules of filters that were written for libmilter."""
 
 _REACHED: Final = {
     Command.CONNECT: State.IDLE,
@@ -163,7 +163,7 @@ _REACHED: Final = {
     Command.BODYEOB: State.EOM,
 }
 _ABORTS: Final = {
-    state: Outcome.IGNORE if state is State.IDLE else Outcome.FORGET if state is State.DECIDED else Outcome.ABORT
+    state: Effect.IGNORE if state is State.IDLE else Effect.FORGET if state is State.DECIDED else Effect.ABORT
     for state in State
 }
 _STATE_OF: Final = {
@@ -201,7 +201,7 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
     """Return the whole table of a connection: for each state, what each command means and where it leads.
 
     MACRO means nothing by itself, OPTNEG comes once and before all of this, QUIT and QUIT_NC end everything: they are in
-    no row, but for OPTNEG where a second one is out of order like anything else.  A command that is in no row is unknown.
+    no row, except OPTNEG where a second one is out of order like anything else.  A command that is in no row is unknown.
 
     Args:
         declined: Steps the filter asked the MTA not to send.
@@ -218,28 +218,28 @@ def transitions(declined: frozenset[Stage], rules: Rules = NATIVE) -> Mapping[St
             continue
         open_message = state in _IN_MESSAGE
         row = {
-            Command.UNKNOWN: Transition(Outcome.PROCESS, State.UNKNOWN if State.UNKNOWN in follows else state),
+            Command.UNKNOWN: Transition(Effect.PROCESS, State.UNKNOWN if State.UNKNOWN in follows else state),
             Command.ABORT: Transition(_ABORTS[state], State.IDLE),
         }
         if open_message and state not in rules.unknown_follows:
-            row[Command.UNKNOWN] = Transition(Outcome.INTERRUPT, State.IDLE)
+            row[Command.UNKNOWN] = Transition(Effect.INTERRUPT, State.IDLE)
         if not rules.tolerant:
-            row[Command.OPTNEG] = Transition(Outcome.INTERRUPT if open_message else Outcome.STRAY, State.IDLE)
+            row[Command.OPTNEG] = Transition(Effect.INTERRUPT if open_message else Effect.STRAY, State.IDLE)
         for command, reached in _REACHED.items():
             if open_message and command not in follows[state]:
-                row[command] = Transition(Outcome.INTERRUPT, State.IDLE)
+                row[command] = Transition(Effect.INTERRUPT, State.IDLE)
             elif command in (Command.CONNECT, Command.HELO):
-                row[command] = Transition(Outcome.PROCESS, State.IDLE)
+                row[command] = Transition(Effect.PROCESS, State.IDLE)
             elif open_message or (state is State.UNKNOWN and command in follows[state]):
-                row[command] = Transition(Outcome.PROCESS, reached)
+                row[command] = Transition(Effect.PROCESS, reached)
             elif command is Command.MAIL:
-                row[command] = Transition(Outcome.BEGIN, reached)
+                row[command] = Transition(Effect.BEGIN, reached)
             elif state is State.DECIDED:
-                row[command] = Transition(Outcome.REPEAT, State.DECIDED)
+                row[command] = Transition(Effect.REPEAT, State.DECIDED)
             elif command in begins:
-                row[command] = Transition(Outcome.BEGIN, reached)
+                row[command] = Transition(Effect.BEGIN, reached)
             else:
-                row[command] = Transition(Outcome.STRAY, State.IDLE)
+                row[command] = Transition(Effect.STRAY, State.IDLE)
         table[state] = row
     return table
 

@@ -11,7 +11,7 @@ from aiomilter.exceptions import LocalProtocolError
 
 __all__ = ["decode", "encode", "header_name", "header_value", "one_line", "pack_strings"]
 
-# What is left of a line end once folds are written as LF and blank.
+# The rest of a line end once folds are written as LF and blank.
 _BROKEN_FOLD: Final = re.compile(r"\n(?![ \t])")
 
 

@@ -21,7 +21,8 @@ from aiomilter.compat.context import Text
 from aiomilter.compat.listening import open_socket
 from aiomilter.compat.objects import callbacks_of, never_blocks
 from aiomilter.compat.service import program_service
-from aiomilter.compat.threads import ThreadConnection, classic_server, counted
+from aiomilter.compat.serving import classic_server
+from aiomilter.compat.threads import LoopConnection, ThreadConnection, counted
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
@@ -321,6 +322,7 @@ async def test_the_loop_alone_writes_where_a_thread_that_a_callback_waits_for_re
     async with serve(Working, f"unix:{tmp_path}/sock") as server, client(server.addresses[0]) as peer:
         assert await peer.ask(offer()) == "O"
         (connection,) = server._connections
+        assert isinstance(connection, LoopConnection)
         connection._transport = instead = Instead(connection._transport)  # type: ignore[assignment]
 
         def write(octets: bytes) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomilter.compat.modules import archives
-from aiomilter.compat.modules.archives import MemoryLimit, names_in
+from aiomilter.compat.modules.archives import UnpackingLimit, names_in
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 
@@ -28,8 +28,8 @@ def zipped(*files: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED, commen
     return made.getvalue()
 
 
-def found(octets: bytes, budget: MemoryLimit | None = None) -> list[str]:
-    return list(names_in(octets, budget or MemoryLimit()))
+def found(octets: bytes, limit: UnpackingLimit | None = None) -> list[str]:
+    return list(names_in(octets, limit or UnpackingLimit()))
 
 
 def calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
@@ -125,11 +125,11 @@ def test_a_broken_file_raises_one_error_at_most(octets: bytes, changes: list[tup
 def test_names_beyond_the_bound_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     octets = zipped(*((f"{number}", b"") for number in range(1000)))
     read = calls(monkeypatch, "_large")
-    budget = MemoryLimit(names=10)
-    assert len(found(octets, budget)) == 10
-    assert budget.names == 0
+    limit = UnpackingLimit(names=10)
+    assert len(found(octets, limit)) == 10
+    assert limit.names == 0
     assert len(read) == 11
-    assert found(octets, budget) == []
+    assert found(octets, limit) == []
     assert len(read) == 12
 
 
@@ -137,14 +137,14 @@ def test_files_inside_beyond_the_bound_are_not_unfolded(monkeypatch: pytest.Monk
     inner = zipped(("a.exe", b""))
     octets = zipped(*((f"{number}.zip", inner) for number in range(100)))
     unfolded = calls(monkeypatch, "_unfolded")
-    assert found(octets, MemoryLimit(archives=3)).count("a.exe") == 3
+    assert found(octets, UnpackingLimit(archives=3)).count("a.exe") == 3
     assert len(unfolded) == 3
 
 
 def test_a_file_that_says_that_it_is_too_large_is_not_unfolded(monkeypatch: pytest.MonkeyPatch) -> None:
     octets = zipped(("bomb.zip", bytes(100_000)), ("inner.zip", zipped(("a.exe", b""))))
     unfolded = calls(monkeypatch, "_unfolded")
-    assert found(octets, MemoryLimit(octets=50_000)) == ["bomb.zip", "inner.zip", "a.exe"]
+    assert found(octets, UnpackingLimit(octets=50_000)) == ["bomb.zip", "inner.zip", "a.exe"]
     assert len(unfolded) == 1
 
 
@@ -157,15 +157,15 @@ def test_a_file_that_says_that_it_is_small_is_unfolded_up_to_the_bound(
     entry = octets.rindex(b"PK\1\2")
     octets[entry + 24 : entry + 28] = pack("<L", 100)
     unfolded = calls(monkeypatch, "_unfolded")
-    budget = MemoryLimit(octets=1 << 20)
+    limit = UnpackingLimit(octets=1 << 20)
     tracemalloc.start()
     try:
-        assert found(bytes(octets), budget) == ["bomb.zip"]
+        assert found(bytes(octets), limit) == ["bomb.zip"]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert [len(inner) for inner in unfolded] == [1 << 20]
-    assert budget.octets == 0
+    assert limit.octets == 0
     assert peak < 4 << 20
 
 
@@ -187,7 +187,7 @@ def test_a_file_that_holds_the_same_many_times_is_unfolded_within_the_bounds(mon
         octets = octets[:start] + entries + octets[end : end + 12] + pack("<L", len(entries)) + octets[end + 16 :]
     assert len(octets) < 2000
     unfolded = calls(monkeypatch, "_unfolded")
-    names = found(octets, MemoryLimit(names=5000, archives=200))
+    names = found(octets, UnpackingLimit(names=5000, archives=200))
     assert len(unfolded) == 200
     assert len(names) <= 5000
 

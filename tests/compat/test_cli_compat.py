@@ -195,7 +195,7 @@ def test_a_script_that_does_not_exist_is_one_line() -> None:
     found = subprocess.run(
         [sys.executable, "-m", "aiomilter", "compat", "/nowhere.py"], capture_output=True, text=True, timeout=PATIENCE
     )
-    assert (found.returncode, found.stdout) == (2, "")
+    assert (found.returncode, found.stdout) == (4, "")
     assert found.stderr == "aiomilter: cannot run '/nowhere.py': No such file or directory\n"
 
 

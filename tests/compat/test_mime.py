@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiomilter.compat.lowlevel import CONTINUE, REJECT
 from aiomilter.compat.modules import mime
-from aiomilter.compat.modules.archives import MemoryLimit
+from aiomilter.compat.modules.archives import UnpackingLimit
 from aiomilter.compat.modules.sgmllib import SGMLParser
 from aiomilter.compat.modules.words import parse_header
 from tests.compat.plays import play
@@ -432,9 +432,9 @@ def test_encoded_messages_are_decoded_as_often_as_they_are_looked_into(monkeypat
     read: list[int] = []
     real = mime._parse
 
-    def parse(fp: Any, level: int, budget: Any) -> mime.MimeMessage:
+    def parse(fp: Any, level: int, limit: Any) -> mime.MimeMessage:
         read.append(level)
-        return real(fp, level, budget)
+        return real(fp, level, limit)
 
     monkeypatch.setattr(mime, "_parse", parse)
     whole = message(NESTED["encoded messages"](5000) + PROGRAM)
@@ -447,7 +447,7 @@ def test_encoded_messages_are_decoded_as_often_as_they_are_looked_into(monkeypat
 def test_all_parts_of_a_message_share_what_may_be_done_for_zip_files(monkeypatch: pytest.MonkeyPatch) -> None:
     content = base64.encodebytes(zipped(inner_zip=zipped(a_txt=b"")))
     part = b"--X\nContent-Type: application/zip; name=z.zip\nContent-Transfer-Encoding: base64\n\n" + content
-    monkeypatch.setattr(mime, "MemoryLimit", lambda: MemoryLimit(names=5, archives=10))
+    monkeypatch.setattr(mime, "UnpackingLimit", lambda: UnpackingLimit(names=5, archives=10))
     read = message(b"Content-Type: multipart/mixed; boundary=X\n\n" + part * 4 + b"--X--\n")
     parts: Any = read.get_payload()
     seen = [[name for kind, name in each.getnames(scan_zip=True) if kind == "zipname"] for each in parts]

@@ -98,7 +98,7 @@ class Replay(Listener):
 
     Args:
         conversation: What was captured.
-        answers: What the filter answers, one for each step that was not agreed to be silent.
+        answers: What the filter answers, one for each stage that was not agreed to be silent.
     """
 
     def __init__(self, conversation: Conversation, answers: Iterable[Verdict | Reply] | None = None) -> None:
@@ -116,7 +116,7 @@ class Replay(Listener):
             super().handle(event)
 
     def answer(self, stage: Stage) -> None:
-        """Answer a step, unless it is silent; what an illegal answer means to a later step is the session's business."""
+        """Answer a stage, unless it is silent; what an illegal answer means to a later stage is the session's business."""
         if self.captured is not None and stage in self.captured.silent:
             self.connection.macros.forget_unknown()
             return
@@ -175,7 +175,7 @@ def test_the_captures_are_there() -> None:
 
 @pytest.mark.parametrize("name", of_mtas())
 def test_each_packet_of_an_mta_brings_the_event_it_means(name: str) -> None:
-    """P-030, P-031, P-032, P-061, P-070, P-148: fed packet by packet; one answer for each step that had one."""
+    """P-030, P-031, P-032, P-061, P-070, P-148: fed packet by packet; one answer for each stage that had one."""
     conversation = conversations()[name]
     assert played(conversation, [packet.octets for packet in conversation.sent("M")]) == meant(conversation)
 
@@ -211,7 +211,7 @@ def test_single_octets_bring_the_same_events(name: str) -> None:
 
 @pytest.mark.parametrize("name", of_mtas())
 def test_an_answer_comes_before_the_mta_goes_on(name: str) -> None:
-    """P-005, P-031: so the captures prove which steps take an answer, and that no other does."""
+    """P-005, P-031: so the captures prove which stages take an answer, and that no other does."""
     conversation = conversations()[name]
     agreed = agreement(conversation)
     assert agreed is not None
@@ -312,7 +312,7 @@ GREETED: Final = "helo 'client.example.net'"
 # that are not here are equal.
 DIFFERENCES: Final = {
     "c11": Difference(
-        "A verdict in a step without reply leaves the message where it is, so that the steps after it are seen and its "
+        "A verdict in a stage without reply leaves the message where it is, so that the stages after it are seen and its "
         "end is answered; libmilter leaves the message by itself, and the MTA waits in vain (4.7, P-095).",
         {6: 1},
         [CONNECTED, "helo 'mail=1'", MAILED, NAMED, "eom", "close"],
@@ -413,7 +413,7 @@ def due(event: Seen, silent: frozenset[Stage]) -> int:
 
 
 def stage_of(command: Command) -> Stage:
-    """Return the step of a command that takes an answer."""
+    """Return the stage of a command that takes an answer."""
     return next(stage for stage in Stage if stage.command is command)
 
 
@@ -429,8 +429,8 @@ def callback(event: Seen) -> str | None:
         case Helo(name):
             return f"helo '{name}'"
         case Mail(path, params) | Rcpt(path, params):
-            step = "mail" if isinstance(event, Mail) else "rcpt"
-            return " ".join([step, *(f"[{text}]" for text in (path, *params))])
+            stage = "mail" if isinstance(event, Mail) else "rcpt"
+            return " ".join([stage, *(f"[{text}]" for text in (path, *params))])
         case Header(name, value):
             return f"header [{name}] [{value}]"
         case BodyChunk(chunk):
@@ -509,7 +509,7 @@ def test_an_offer_that_libmilter_refuses_is_refused(number: int, error: type[Exc
 
 
 def test_a_filter_without_early_callbacks_is_told_who_speaks_where_libmilter_is_not() -> None:
-    """P-017: libmilter declines every step without callback; ours come without reply, for those who look at ``ctx``."""
+    """P-017: libmilter declines every stage without callback; ours come without reply, for those who look at ``ctx``."""
     conversation = conversations()["libmilter-8.17-filter c9"]
     theirs = NegotiateAnswer.decode(conversation.sent("F")[0].payload)
     agreed = agree(Negotiate.decode(conversation.sent("M")[0].payload), Wants(frozenset({Stage.EOM}), ends=True))

@@ -5,7 +5,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +13,7 @@ import pytest
 
 from aiomilter import ACCEPT, CONTINUE, REJECT, Reply, mta
 from aiomilter.testing import session
+from aiomilter.testing.resolver import ZoneResolver
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 MESSAGE = b"From: a@x.example\r\nSubject: Hello\r\n\r\nbody\r\n"
@@ -178,3 +179,34 @@ async def test_a_forwarder_rewrites_senders_and_sends_bounces_back(
         await s.mail("<>")
         forged = address.replace("alice", "eve")
         assert await s.rcpt(f"<{forged}>") == Reply(550, "5.7.1", "Not an address for bounces: forged")
+
+
+async def test_a_user_has_a_rate_that_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load("user_rates")
+    monkeypatch.setenv("STORE", f"sqlite:{tmp_path / 'state.db'}")
+    found = []
+    for _ in range(2):
+        async with session(example.milter, macros={"auth_authen": "Bob"}) as s:
+            await s.mail("<bob@example.org>")
+            found += [await s.rcpt(f"<user{number}@example.net>") for number in range(30)]
+    assert [answer.code for answer in found].count(250) in (50, 51)  # a minute may have gone by
+    assert isinstance(found[-1], Reply)
+    assert found[-1].code == 450
+    async with session(example.milter) as s:
+        await s.mail("<carol@example.org>")
+        assert await s.rcpt("<user@example.net>") is CONTINUE
+
+
+async def test_strangers_and_bounces_have_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load("greylisting")
+    monkeypatch.setattr(example, "system_resolver", lambda: nullcontext(ZoneResolver("")))
+    async with session(example.milter) as s:
+        await s.mail("<alice@example.com>")
+        assert await s.rcpt("<bob@example.net>") == Reply(451, "4.7.1", "Greylisted, come back in 300 s")
+        await s.mail("<>")
+        assert await s.rcpt("<bob@example.net>") is CONTINUE
+        bounce = await s.message(MESSAGE)
+        assert bounce.answer == Reply(451, "4.7.1", "Greylisted, come back in 300 s")
+    async with session(example.milter, macros={"auth_authen": "bob"}) as s:
+        await s.mail("<alice@example.com>")
+        assert await s.rcpt("<bob@example.net>") is CONTINUE

@@ -21,7 +21,7 @@ SHOWN: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "A callback returns something that is not an answer there": ("callback returns nonsense",),
     "A callback takes longer than the mail server waits": (
-        "tests/interop/test_deadlines.py::test_postfix_waits_for_the_filter_at_every_step",
+        "tests/interop/test_deadlines.py::test_postfix_waits_for_the_filter_at_every_stage",
     ),
     "A callback hangs": (
         "callback hangs",

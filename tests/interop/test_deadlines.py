@@ -17,7 +17,7 @@ pytestmark = pytest.mark.interop
 LONG = 1.5 * HASTE
 """Seconds that a look-up takes."""
 FOUND = "550 5.7.7 found after all"
-STEPS = ("connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "edits", "unknown")
+STAGES = ("connect", "helo", "envfrom", "envrcpt", "data", "header", "eoh", "body", "eom", "edits", "unknown")
 """Where one is made; ``edits`` is the end of a message, too, which then passes."""
 BEFORE_END = [stage for stage in Stage if stage is not Stage.EOM]
 PATIENT: dict[str, Any] = {"progress_interval": HASTE / 4}
@@ -35,30 +35,30 @@ class Plan:
 
 
 class Slow(Milter):
-    """Looks something up at one step, once: ``connect`` of the first client, of the others the one in the HELO name."""
+    """Looks something up at one stage, once: ``connect`` of the first client, of the others the one in the HELO name."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.step = ""
+        self.stage = ""
 
-    async def at(self, step: str) -> Reply | None:
-        if step != self.step:
+    async def at(self, stage: str) -> Reply | None:
+        if stage != self.stage:
             return None
-        self.step = ""
-        self.plan.begun.append(step)
+        self.stage = ""
+        self.plan.begun.append(stage)
         try:
             await asyncio.sleep(LONG)
         except asyncio.CancelledError:
-            self.plan.cancelled.append(step)
+            self.plan.cancelled.append(stage)
             raise
         return Reply(550, "5.7.7", "found after all")
 
     async def connect(self, ctx: Context, connect: Connect) -> Any:
-        self.step = "" if self.plan.begun else "connect"
+        self.stage = "" if self.plan.begun else "connect"
         return await self.at("connect")
 
     async def helo(self, ctx: Context, helo: Helo) -> Any:
-        self.step = helo.name.partition(".")[0].removeprefix("connect")
+        self.stage = helo.name.partition(".")[0].removeprefix("connect")
         return await self.at("helo")
 
     async def envfrom(self, ctx: Context, mail: Mail) -> Any:
@@ -98,22 +98,22 @@ async def message(client: Client) -> str:
     return await client.content(b"Subject: x\r\n\r\nHello\r\n")
 
 
-async def session(scene: Scene, step: str) -> tuple[str, str]:
-    """Be a client at whose step the filter is slow; return what its command or message is told, and its next message."""
+async def session(scene: Scene, stage: str) -> tuple[str, str]:
+    """Be a client at whose stage the filter is slow; return what its command or message is told, and its next message."""
     async with scene.connect(None) as client:
-        await client.say(f"EHLO {step}.test")
-        first = await client.say("XYZZY") if step == "unknown" else await message(client)
+        await client.say(f"EHLO {stage}.test")
+        first = await client.say("XYZZY") if stage == "unknown" else await message(client)
         await client.say("RSET")
         return first, await message(client)
 
 
 async def sessions(scene: Scene, plan: Plan) -> dict[str, tuple[str, str]]:
-    """A client for each step, all at once; for ``connect`` the one that comes first."""
+    """A client for each stage, all at once; for ``connect`` the one that comes first."""
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(session(scene, "connect"))
         await scene.rig.until(lambda: bool(plan.begun), PATIENCE, "connection")
-        others = [tasks.create_task(session(scene, step)) for step in STEPS[1:]]
-    return dict(zip(STEPS, [task.result() for task in (first, *others)], strict=True))
+        others = [tasks.create_task(session(scene, stage)) for stage in STAGES[1:]]
+    return dict(zip(STAGES, [task.result() for task in (first, *others)], strict=True))
 
 
 def untouched(told: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
@@ -122,10 +122,10 @@ def untouched(told: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
     def plain(reply: str) -> str:
         return "250" if accepted(reply) else reply
 
-    return {step: (plain(first), plain(second)) for step, (first, second) in told.items()}
+    return {stage: (plain(first), plain(second)) for stage, (first, second) in told.items()}
 
 
-async def test_postfix_waits_for_the_filter_at_every_step(hasty_postfix: Scene) -> None:
+async def test_postfix_waits_for_the_filter_at_every_stage(hasty_postfix: Scene) -> None:
     """P-093: each look-up takes longer than milter_command_timeout, and ends as the filter decided."""
     plan = Plan()
     async with hasty_postfix.filters(plan, **PATIENT):
@@ -134,13 +134,13 @@ async def test_postfix_waits_for_the_filter_at_every_step(hasty_postfix: Scene) 
 
     once, always = (FOUND, "250"), (FOUND, FOUND)
     assert untouched(told) == {
-        **dict.fromkeys(STEPS, once),
+        **dict.fromkeys(STAGES, once),
         "connect": always,
         "helo": always,
         "edits": ("250", "250"),
     }
     assert plan.cancelled == []
-    assert [delivery.values("X-Looked-Up") for delivery in deliveries] == [[" yes"]] * (len(STEPS) - 1)
+    assert [delivery.values("X-Looked-Up") for delivery in deliveries] == [[" yes"]] * (len(STAGES) - 1)
 
 
 async def test_sendmail_waits_at_the_end_of_a_message_and_has_its_answer_in_time_before(hasty_sendmail: Scene) -> None:
@@ -152,14 +152,14 @@ async def test_sendmail_waits_at_the_end_of_a_message_and_has_its_answer_in_time
 
     later = "451 4.3.2 Please try again later"
     assert untouched(told) == {
-        **dict.fromkeys(STEPS, (later, "250")),
+        **dict.fromkeys(STAGES, (later, "250")),
         "connect": (later, later),
         "helo": (later, later),
         "eom": (FOUND, "250"),
         "edits": ("250", "250"),
     }
-    assert sorted(plan.cancelled) == sorted(set(STEPS) - {"eom", "edits"})
-    assert [delivery.values("X-Looked-Up") for delivery in deliveries] == [[" yes"]] * (len(STEPS) - 1)
+    assert sorted(plan.cancelled) == sorted(set(STAGES) - {"eom", "edits"})
+    assert [delivery.values("X-Looked-Up") for delivery in deliveries] == [[" yes"]] * (len(STAGES) - 1)
 
 
 @pytest.mark.parametrize("mta", ["postfix", "sendmail"])
@@ -173,8 +173,8 @@ async def test_without_either_the_mta_gives_the_filter_up(request: pytest.Fixtur
         plan = Plan()
         async with scene.filters(plan, answer_timeout=60, progress_interval=None):
             told = await sessions(scene, plan)
-        assert told == dict.fromkeys(STEPS, (later[mta], later[mta]))
-        assert sorted(plan.cancelled) == sorted(STEPS)
+        assert told == dict.fromkeys(STAGES, (later[mta], later[mta]))
+        assert sorted(plan.cancelled) == sorted(STAGES)
         assert await scene.deliveries() == []
 
 
@@ -197,7 +197,7 @@ async def test_a_client_that_takes_its_time_between_many_recipients_and_data_is_
             assert accepted(await client.say(f"RCPT TO:<{'x' * 40}{number}@{domain}>"))
         for _ in range(20):  # what sees after 60 s, each time, that nothing whole has come since
             server._timeouts.close_idle()
-            halves += any(len(connection._session.wire.buffer) for connection in server._connections)
+            halves += any(len(connection.session.wire.buffer) for connection in server._connections)
             await asyncio.sleep(0)
         replies = [await client.say("DATA"), await client.content(b"Subject: hi\r\n\r\nHello\r\n")]
         assert [accepted(reply) for reply in replies] == [True, True], replies

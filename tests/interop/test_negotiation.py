@@ -29,7 +29,7 @@ BOB, CAROL = RECIPIENTS
 
 
 async def test_a_filter_that_only_decides_knows_the_whole_envelope(scene: Scene) -> None:
-    """P-017: steps without a callback are asked for without answer where a later callback may want to know them."""
+    """P-017: stages without a callback are asked for without answer where a later callback may want to know them."""
     told: list[Any] = []
 
     class Deciding(Milter):
@@ -127,8 +127,8 @@ async def test_a_filter_that_answers_at_the_end_only_sees_everything_in_order(sc
 
 
 @pytest.mark.parametrize("where", ["envfrom", "envrcpt", "header", "body"])
-async def test_a_failure_in_a_step_without_answer_refuses_the_message_later(scene: Scene, where: str) -> None:
-    """P-095: given at the next step that has an answer; the next message passes."""
+async def test_a_failure_in_a_stage_without_answer_refuses_the_message_later(scene: Scene, where: str) -> None:
+    """P-095: given at the next stage that has an answer; the next message passes."""
     failures = [where]
 
     class Failing(Silent):
@@ -222,7 +222,7 @@ async def test_recipients_that_the_mta_refuses_are_shown_on_request(postfix: Sce
 
 
 async def test_progress_keeps_either_mta_waiting(scene: Scene) -> None:
-    """P-093: at any step to Postfix, at end of message to Sendmail, and never where it would do harm."""
+    """P-093: at any stage to Postfix, at end of message to Sendmail, and never where it would do harm."""
     sent: list[bool] = []
 
     class Working(Milter):

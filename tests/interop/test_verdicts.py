@@ -43,7 +43,7 @@ VERDICTS: dict[str, Answer] = {
 FAILURES = ("failure", "nonsense")
 """A filter's own; they are answered like TEMPFAIL and logged once."""
 
-STEPS = {
+STAGES = {
     "envfrom": "MAIL",
     "envrcpt": FIRST,
     "data": "DATA",
@@ -83,7 +83,7 @@ def refusal(mta: str, stage: str, verdict: str) -> str:
 
 def refusals(replies: dict[str, str]) -> dict[str, str]:
     """What was not a yes."""
-    return {step: reply for step, reply in replies.items() if not accepted(reply)}
+    return {stage: reply for stage, reply in replies.items() if not accepted(reply)}
 
 
 WHOLE = ["envfrom", "envrcpt", "envrcpt", "data", "header", "eoh", "body", "eom"]
@@ -97,7 +97,7 @@ def shown(stage: str, verdict: str) -> list[str]:
 
 
 @pytest.mark.parametrize("verdict", list(VERDICTS))
-@pytest.mark.parametrize("stage", list(STEPS))
+@pytest.mark.parametrize("stage", list(STAGES))
 async def test_a_verdict_on_a_message_reaches_the_client_and_spares_the_next(
     scene: Scene, stage: str, verdict: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,7 +110,7 @@ async def test_a_verdict_on_a_message_reaches_the_client_and_spares_the_next(
         second = await client.send()
     delivered = [sorted(delivery.recipients) for delivery in await scene.deliveries()]
 
-    refused = {} if verdict in ("accept", "discard") else {STEPS[stage]: refusal(scene.name, stage, verdict)}
+    refused = {} if verdict in ("accept", "discard") else {STAGES[stage]: refusal(scene.name, stage, verdict)}
     assert refusals(first) == refused
     assert second == {"MAIL": ""} if verdict == "421" else not refusals(second)
     everybody, after = sorted(RECIPIENTS), [*WHOLE, "close"]
@@ -178,7 +178,7 @@ CONNECTION = {
     ("sendmail", "helo", "5xx"): {"MAIL": TWO_LINES},
     ("sendmail", "helo", "421"): {"EHLO": "421 4.7.8 bye", "MAIL": ""},
 }
-"""What is refused by step when the answer to CONNECT or HELO is ...; the rest is said yes to."""
+"""What is refused by stage when the answer to CONNECT or HELO is ...; the rest is said yes to."""
 
 
 @pytest.mark.parametrize("verdict", list(VERDICTS))

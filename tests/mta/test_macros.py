@@ -15,7 +15,7 @@ MESSAGE = b"A: 1\r\nMessage-Id: <m@example.org>\r\n\r\nbody\r\n"
 
 
 def told(memory: MemoryFilter) -> list[tuple[str, dict[str, str]]]:
-    """Step and values of each MACRO packet."""
+    """Stage and values of each MACRO packet."""
     sets = [Macros.decode(payload) for code, payload in memory.received if code == "D"]
     return [(chr(macros.command), dict(macros.values)) for macros in sets]
 
@@ -186,7 +186,7 @@ async def test_given_values_are_added_and_override(style: Style) -> None:
 
 
 @pytest.mark.parametrize("style", ["postfix", "sendmail"])
-async def test_a_given_value_is_known_at_later_steps_to_a_filter_that_asks_for_it(style: Style) -> None:
+async def test_a_given_value_is_known_at_later_stages_to_a_filter_that_asks_for_it(style: Style) -> None:
     macros = {Stage.CONNECT: {"{extra}": "x"}, Stage.HELO: {"{cipher}": "AES", "{mail_addr}": "z"}}
     asked = {Stage.CONNECT: ("j",), Stage.RCPT: ("{extra}", "{cipher}"), Stage.EOH: ("{extra}", "{cipher}")}
     _, sets = await played(style, macros=macros, asked=asked)

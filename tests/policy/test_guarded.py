@@ -111,6 +111,21 @@ async def test_many_that_fail_at_once_are_one_failure_of_the_store() -> None:
 
 
 @on_clock
+async def test_what_was_under_way_when_another_step_succeeded_says_nothing_of_the_store() -> None:
+    """Else a crowd at the start, some of whom wait too long, would have it up and down by turns."""
+    fake = Fake("hang")
+    told: list[str] = []
+    store = guarded(fake, told)
+    crowd = [asyncio.create_task(outcome(store)) for _ in range(50)]
+    await asyncio.sleep(0.4)
+    fake.how = "answer"
+    assert await outcome(store) == ""
+    assert await asyncio.gather(*crowd) == ["no answer in 0.5 s"] * 50
+    assert store.problem == ""
+    assert told == []
+
+
+@on_clock
 async def test_a_success_between_failures_keeps_it_asked() -> None:
     fake = Fake()
     store = guarded(fake)

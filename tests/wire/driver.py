@@ -144,7 +144,7 @@ class Sent:
     QUIT_NC: Final = b"\0\0\0\x01K"
 
     @staticmethod
-    def macro(step: bytes, *texts: str) -> bytes:
+    def macro(stage: bytes, *texts: str) -> bytes:
         """Return a MACRO packet."""
-        payload = b"D" + step + b"".join(text.encode() + b"\0" for text in texts)
+        payload = b"D" + stage + b"".join(text.encode() + b"\0" for text in texts)
         return len(payload).to_bytes(4, "big") + payload

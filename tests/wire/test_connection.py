@@ -65,12 +65,12 @@ def feed_all(listener: Listener, pieces: list[bytes]) -> None:
 
 
 def declining(*stages: Stage) -> Wants:
-    """Return what a filter wants that has no use for some steps, nor for those before them."""
+    """Return what a filter wants that has no use for some stages, nor for those before them."""
     return Wants(frozenset(Stage) - set(stages))
 
 
 def agreeing(*declined: Stage) -> Listener:
-    """Return a listener at the start of a connection that has declined some steps, MAIL among them perhaps."""
+    """Return a listener at the start of a connection that has declined some stages, MAIL among them perhaps."""
     bits = sum(stage.no_flag for stage in declined)
     agreement = Agreement(
         NegotiateAnswer(6, 0, bits), Negotiate(6, 0x1FF, 0x1FFFFF), silent=frozenset(), declined=frozenset(declined)
@@ -431,7 +431,7 @@ BEGINNINGS = ["R", "T", "L", "N", "B", "E"]
 
 @pytest.mark.parametrize("first", BEGINNINGS)
 def test_a_message_without_mail_begins_with_what_comes(first: str) -> None:
-    """P-050: MAIL declined, and all the steps before what comes."""
+    """P-050: MAIL declined, and all the stages before what comes."""
     stages = [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.HEADER, Stage.EOH, Stage.BODY][: 1 + BEGINNINGS.index(first)]
     listener = agreeing(*stages)
     rest = BEGINNINGS[BEGINNINGS.index(first) :]
@@ -489,16 +489,16 @@ def test_macros_of_mail_inside_a_message_wait_for_its_mail() -> None:
     assert listener.connection.macros.value("i") == "Q2"
 
 
-@pytest.mark.parametrize("step", "CHMRTLNBEU")
-def test_macros_are_seen_in_their_step(step: str) -> None:
-    """P-032, P-080, P-085: already when the event is told, for each step that any MTA sends them for."""
-    place = {"R": "mail", "T": "rcpt", "L": "data", "N": "data", "B": "eoh", "E": "body"}.get(step, "idle")
+@pytest.mark.parametrize("stage", "CHMRTLNBEU")
+def test_macros_are_seen_in_their_stage(stage: str) -> None:
+    """P-032, P-080, P-085: already when the event is told, for each stage that any MTA sends them for."""
+    place = {"R": "mail", "T": "rcpt", "L": "data", "N": "data", "B": "eoh", "E": "body"}.get(stage, "idle")
     listener = agreeing()
     listener.feed(PLACES[place])
     listener.connection.receive_data(
-        Sent.macro(step.encode(), "i", "old") + Sent.macro(step.encode(), "x", "1") + PACKETS[step]
+        Sent.macro(stage.encode(), "i", "old") + Sent.macro(stage.encode(), "x", "1") + PACKETS[stage]
     )
-    assert next(listener.take()) == EVENTS[step]
+    assert next(listener.take()) == EVENTS[stage]
     assert listener.connection.macros.value("x") == "1"
     assert listener.connection.macros.value("i") is None
 
@@ -531,15 +531,15 @@ def test_an_empty_set_replaces_the_one_before() -> None:
     assert listener.connection.macros.value("i") is None
 
 
-@pytest.mark.parametrize("step", [b"\0", b"\xff", b"A", b"Q", b"K", b"O", b"D", b"x"])
-def test_macros_for_what_has_none_are_taken_and_dropped(step: bytes) -> None:
+@pytest.mark.parametrize("stage", [b"\0", b"\xff", b"A", b"Q", b"K", b"O", b"D", b"x"])
+def test_macros_for_what_has_none_are_taken_and_dropped(stage: bytes) -> None:
     """P-032, P-035."""
     listener = started()
-    assert listener.feed(Sent.macro(step, "i", "Q") + Sent.HELO2) == [EVENTS["H"]]
+    assert listener.feed(Sent.macro(stage, "i", "Q") + Sent.HELO2) == [EVENTS["H"]]
     assert listener.connection.macros.value("i") is None
 
 
-def test_macros_for_a_step_that_never_comes_are_taken() -> None:
+def test_macros_for_a_stage_that_never_comes_are_taken() -> None:
     """P-035: Sendmail sends them for a recipient it then refuses."""
     sent = [Sent.macro(b"R", "{rcpt_addr}", name) for name in ("first", "second")]
     listener = started(Sent.MAIL, sent[0], sent[1], Sent.RCPT)
@@ -547,20 +547,20 @@ def test_macros_for_a_step_that_never_comes_are_taken() -> None:
     assert listener.connection.macros.value("rcpt_addr") == "second"
 
 
-def test_macros_are_looked_up_from_the_latest_step_to_the_earliest() -> None:
+def test_macros_are_looked_up_from_the_latest_stage_to_the_earliest() -> None:
     """P-081."""
     listener = started(PLACES["body"])
-    for step, value in zip("CHMRTLNBE", "123456789", strict=True):
-        listener.feed(Sent.macro(step.encode(), "x", value, "{only_" + step + "}", value))
+    for stage, value in zip("CHMRTLNBE", "123456789", strict=True):
+        listener.feed(Sent.macro(stage.encode(), "x", value, "{only_" + stage + "}", value))
     # END of message first; sets are dropped one by one to see which is next.
-    for step, value in zip("EBNLTRMHC", "987654321", strict=True):
+    for stage, value in zip("EBNLTRMHC", "987654321", strict=True):
         assert listener.connection.macros.value("x") == value
-        assert listener.connection.macros.value(f"only_{step}") == value
-        listener.feed(Sent.macro(step.encode()))
+        assert listener.connection.macros.value(f"only_{stage}") == value
+        listener.feed(Sent.macro(stage.encode()))
     assert listener.connection.macros.value("x") is None
 
 
-# What a command clears: the macros of these steps; in a place where it is processed.
+# What a command clears: the macros of these stages; in a place where it is processed.
 CLEARS = [
     ("C", "idle", "HMRTLNBE"),
     ("H", "idle", "MRTLNBE"),
@@ -578,15 +578,15 @@ CLEARS = [
 
 
 @pytest.mark.parametrize(("letter", "place", "cleared"), CLEARS)
-def test_a_command_clears_the_macros_of_the_steps_behind_it(letter: str, place: str, cleared: str) -> None:
+def test_a_command_clears_the_macros_of_the_stages_behind_it(letter: str, place: str, cleared: str) -> None:
     """P-062, P-067, P-083, P-084: and the end of a message those of the message."""
     listener = Listener(agreement=agreeing().agreement)
     listener.feed(PLACES[place])
-    steps = "CHMRTLNBE"
-    for step in steps:
-        listener.feed(Sent.macro(step.encode(), f"{{of_{step}}}", "set"))
+    stages = "CHMRTLNBE"
+    for stage in stages:
+        listener.feed(Sent.macro(stage.encode(), f"{{of_{stage}}}", "set"))
     listener.feed(PACKETS[letter])
-    assert {step for step in steps if listener.connection.macros.value(f"of_{step}") is None} == set(cleared)
+    assert {stage for stage in stages if listener.connection.macros.value(f"of_{stage}") is None} == set(cleared)
 
 
 def test_the_macros_of_a_message_are_there_when_it_is_aborted_and_gone_after() -> None:
@@ -799,18 +799,18 @@ def test_messages_never_overlap(octets: bytes, wants: Wants, answers: list[Verdi
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=30)), max_size=30), st.lists(VERDICTS, max_size=3))
-def test_macros_never_hold_more_than_the_last_set_of_each_step(
+def test_macros_never_hold_more_than_the_last_set_of_each_stage(
     sets: list[tuple[int, bytes]], verdicts: list[Verdict]
 ) -> None:
-    """P-032, P-080: any octets, for any step."""
+    """P-032, P-080: any octets, for any stage."""
     listener = started()
     last: dict[int, int] = {}
-    for step, octets in sets:
-        payload = b"D" + bytes([step]) + octets
+    for stage, octets in sets:
+        payload = b"D" + bytes([stage]) + octets
         listener.feed(len(payload).to_bytes(4, "big") + payload)
         listener.connection.macros.value("x")
-        if chr(step) in "CHMRTLNBEU":
-            last[step] = len(payload) + 4  # kept whole until read
+        if chr(stage) in "CHMRTLNBEU":
+            last[stage] = len(payload) + 4  # kept whole until read
     held = sum(len(value) for value in listener.connection.macros.sets)
     assert held <= sum(last.values())
     assert len(listener.connection.macros.sets) == 11
@@ -853,14 +853,14 @@ def test_an_idle_connection_keeps_nothing_of_what_it_has_read(last: bytes) -> No
 @pytest.mark.parametrize("between", ["", "L", "B", "U", "M"])
 def test_the_same_macros_again_are_still_there(between: str) -> None:
     """P-080, P-085: Postfix sends them before each header field and each piece of body; something else may come between."""
-    step, place, packet = (b"B", "eoh", Sent.BODY) if between == "B" else (b"L", "data", Sent.HEADER)
+    stage, place, packet = (b"B", "eoh", Sent.BODY) if between == "B" else (b"L", "data", Sent.HEADER)
     listener = started(PLACES[place])
-    same = Sent.macro(step, "i", "Q") + packet
+    same = Sent.macro(stage, "i", "Q") + packet
     other = Sent.macro(between.encode(), "i", "other") if between else b""
     listener.feed(same * 3 + other + (Sent.UNKNOWN if between == "U" else b"") + same * 2)
     assert listener.connection.macros.value("i") == "Q"
     assert [type(event) for event in listener.seen].count(BodyChunk if between == "B" else Header) == 5
-    listener.feed(Sent.macro(step, "i", "new") + packet + Sent.macro(step, "i", "Q")[:-1])
+    listener.feed(Sent.macro(stage, "i", "new") + packet + Sent.macro(stage, "i", "Q")[:-1])
     assert listener.connection.macros.value("i") == "new"
     listener.feed(b"\0" + packet)
     assert listener.connection.macros.value("i") == "Q"

@@ -115,8 +115,8 @@ def test_each_bit_is_answered_only_if_it_is_offered(stage: Stage) -> None:
         assert answered(wants, Negotiate(6, 0, 0x1FFFFF & ~bit)) == whole & ~bit
 
 
-# Steps with a callback; expected NO bits; expected NR bits.
-STEPS: list[tuple[str, str, str]] = [
+# Stages with a callback; expected NO bits; expected NR bits.
+STAGES: list[tuple[str, str, str]] = [
     ("", "C H M R T L N B U", ""),
     ("C", "H M R T L N B U", ""),
     ("H", "M R T L N B U", "C"),
@@ -136,14 +136,14 @@ STEPS: list[tuple[str, str, str]] = [
 
 
 def stages(letters: str) -> frozenset[Stage]:
-    """Return the steps that letters stand for."""
+    """Return the stages that letters stand for."""
     by_letter = dict(zip("CHMRTLNBEU", (C, H, M, R, T, L, N, B, E, U), strict=True))
     return frozenset(by_letter[letter] for letter in letters.split())
 
 
-@pytest.mark.parametrize(("handled", "declined", "silent"), STEPS)
-def test_steps_without_callback_are_declined_or_come_without_reply(handled: str, declined: str, silent: str) -> None:
-    """P-017: who speaks is known to every later callback, whether or not its own step has one."""
+@pytest.mark.parametrize(("handled", "declined", "silent"), STAGES)
+def test_stages_without_callback_are_declined_or_come_without_reply(handled: str, declined: str, silent: str) -> None:
+    """P-017: who speaks is known to every later callback, whether or not its own stage has one."""
     agreed = agree(ALL, Wants(stages(handled)))
     assert agreed.declined == stages(declined)
     assert agreed.silent == stages(silent)
@@ -154,14 +154,14 @@ def test_steps_without_callback_are_declined_or_come_without_reply(handled: str,
 
 
 def test_a_filter_of_ends_alone_is_told_whose_end_it_is() -> None:
-    """P-017: ``abort`` and ``close`` come later than every step."""
+    """P-017: ``abort`` and ``close`` come later than every stage."""
     agreed = agree(ALL, Wants(frozenset(), ends=True))
     assert agreed.silent == stages("C H M R")
     assert agreed.declined == stages("T L N B U")
 
 
-def test_where_no_reply_is_not_offered_the_steps_come_and_are_answered() -> None:
-    """P-017, P-019: the answer is ours to send, so the step is not silent."""
+def test_where_no_reply_is_not_offered_the_stages_come_and_are_answered() -> None:
+    """P-017, P-019: the answer is ours to send, so the stage is not silent."""
     agreed = agree(Negotiate(2, 0x3F, 0x7F), Wants(stages("M L E"), stages("M L")))
     assert agreed.silent == frozenset()
     assert agreed.declined == stages("N B")

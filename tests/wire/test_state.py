@@ -9,7 +9,7 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMP
 from aiomilter.wire.state import (
     ANSWERS,
     FOLLOWS,
-    Outcome,
+    Effect,
     State,
     Transition,
     ends_message,
@@ -32,14 +32,14 @@ COLUMNS = {
     "A": Command.ABORT,
 }
 OUTCOMES = {
-    "p": Outcome.PROCESS,
-    "b": Outcome.BEGIN,
-    "i": Outcome.INTERRUPT,
-    "a": Outcome.ABORT,
-    "s": Outcome.STRAY,
-    "r": Outcome.REPEAT,
-    "f": Outcome.FORGET,
-    "-": Outcome.IGNORE,
+    "p": Effect.PROCESS,
+    "b": Effect.BEGIN,
+    "i": Effect.INTERRUPT,
+    "a": Effect.ABORT,
+    "s": Effect.STRAY,
+    "r": Effect.REPEAT,
+    "f": Effect.FORGET,
+    "-": Effect.IGNORE,
 }
 STATES = {
     "I": State.IDLE,
@@ -68,7 +68,7 @@ E    iI iI iI iI iI iI iI iI iI pE aI
 D    pI pI bM rD rD rD rD rD rD pD fI
 """
 
-# The rows that change where a step was declined; all others stay.
+# The rows that change where a stage was declined; all others stay.
 DECLINED = {
     "C": "",
     "H": "",
@@ -112,7 +112,7 @@ def read(text: str) -> dict[State, dict[Command, Transition]]:
 
 
 def declined(letters: str) -> frozenset[Stage]:
-    """Return the steps that letters stand for."""
+    """Return the stages that letters stand for."""
     return frozenset(LETTERS[letter] for letter in letters)
 
 
@@ -135,8 +135,8 @@ def test_the_table_has_a_row_for_each_state_and_no_cells_beyond() -> None:
 
 
 @pytest.mark.parametrize("letters", DECLINED)
-def test_a_declined_step_is_transparent(letters: str) -> None:
-    """P-017, P-050: each step alone, and what our own filters ask for."""
+def test_a_declined_stage_is_transparent(letters: str) -> None:
+    """P-017, P-050: each stage alone, and what our own filters ask for."""
     assert as_dict(transitions(declined(letters))) == read(TABLE) | read(DECLINED[letters])
 
 
@@ -145,8 +145,8 @@ def test_a_message_without_header_is_a_message_where_end_of_header_was_declined(
     for letters in ("N", "TN", "NB", "TNB"):
         table = transitions(declined(letters))
         for row in (State.RCPT, State.DATA):
-            assert table[row][Command.BODYEOB] == Transition(Outcome.PROCESS, State.EOM)
-            assert table[row][Command.BODY] == Transition(Outcome.PROCESS, State.BODY)
+            assert table[row][Command.BODYEOB] == Transition(Effect.PROCESS, State.EOM)
+            assert table[row][Command.BODY] == Transition(Effect.PROCESS, State.BODY)
 
 
 MESSAGE = [
@@ -161,7 +161,7 @@ MESSAGE = [
 
 @pytest.mark.parametrize("count", range(10))
 def test_whatever_is_declined_each_whole_message_is_processed(count: int) -> None:
-    """P-031, P-071: no message of a client that keeps to SMTP is ever stray, for any set of declined steps.
+    """P-031, P-071: no message of a client that keeps to SMTP is ever stray, for any set of declined stages.
 
     The message has one or two recipients, DATA or not (an old MTA), some header fields or none, a body or none.
     """
@@ -172,34 +172,34 @@ def test_whatever_is_declined_each_whole_message_is_processed(count: int) -> Non
             sent = [c for c in "MRRTLLNBBE" if c not in letters and c not in missing]
             row = State.IDLE
             for number, letter in enumerate(sent):
-                outcome, row = table[row][COLUMNS[letter]]
-                assert outcome is (Outcome.BEGIN if number == 0 else Outcome.PROCESS), (letters, sent, letter)
+                effect, row = table[row][COLUMNS[letter]]
+                assert effect is (Effect.BEGIN if number == 0 else Effect.PROCESS), (letters, sent, letter)
             assert row is State.EOM
 
 
 @pytest.mark.parametrize("count", range(10))
 def test_whatever_is_declined_the_other_rules_hold(count: int) -> None:
-    """P-047, P-049, P-050, P-060, P-063, P-068, P-071: for any set of declined steps."""
+    """P-047, P-049, P-050, P-060, P-063, P-068, P-071: for any set of declined stages."""
     for letters in combinations("CHMRTLNBU", count):
-        steps = declined("".join(letters))
-        table = transitions(steps)
+        stages = declined("".join(letters))
+        table = transitions(stages)
         for row, cells in table.items():
             message = row not in (State.IDLE, State.DECIDED)
             assert set(cells) == set(COLUMNS.values())
-            assert cells[Command.UNKNOWN] == Transition(Outcome.PROCESS, row)
+            assert cells[Command.UNKNOWN] == Transition(Effect.PROCESS, row)
             assert cells[Command.ABORT].state is State.IDLE
             for command in (Command.CONNECT, Command.HELO, Command.MAIL):
-                assert (cells[command].outcome is Outcome.INTERRUPT) is message
+                assert (cells[command].effect is Effect.INTERRUPT) is message
             for letter in CONTENT:
-                outcome, after = cells[COLUMNS[letter]]
+                effect, after = cells[COLUMNS[letter]]
                 if row is State.DECIDED:
-                    assert (outcome, after) == (Outcome.REPEAT, State.DECIDED)
+                    assert (effect, after) == (Effect.REPEAT, State.DECIDED)
                 elif row is State.IDLE:
-                    expected = Outcome.BEGIN if Stage.MAIL in steps else Outcome.STRAY
-                    assert outcome is expected
+                    expected = Effect.BEGIN if Stage.MAIL in stages else Effect.STRAY
+                    assert effect is expected
                 else:
-                    assert outcome in (Outcome.PROCESS, Outcome.INTERRUPT)
-                assert (after is State.IDLE) is (outcome in (Outcome.STRAY, Outcome.INTERRUPT))
+                    assert effect in (Effect.PROCESS, Effect.INTERRUPT)
+                assert (after is State.IDLE) is (effect in (Effect.STRAY, Effect.INTERRUPT))
 
 
 @pytest.mark.parametrize("count", range(10))
@@ -209,7 +209,7 @@ def test_declining_more_never_forbids_what_was_allowed(count: int) -> None:
         assert all(table[row] >= FOLLOWS[row] for row in FOLLOWS)
 
 
-def test_one_filters_declined_steps_leave_the_tables_of_others_alone() -> None:
+def test_one_filters_declined_stages_leave_the_tables_of_others_alone() -> None:
     """libmilter's marks are for the process, and never unset."""
     before = as_dict(transitions(frozenset()))
     assert as_dict(transitions(frozenset(Stage))) != before

@@ -22,7 +22,6 @@ _MAX_LOOKED_AT: Final = 32_768
 """Octets of Authentication-Results fields of this host that are read."""
 _MAX_NAME: Final = 1_000
 """Octets that the name of a host is looked for in."""
-_WIDTH: Final = 76
 
 
 def aar_value(
@@ -86,10 +85,8 @@ def _parts(value: str) -> list[str]:
 
 def _folded(part: str) -> str:
     """Return a result on as many lines as it needs; blanks and folds are the same to a seal."""
-    if len(part) <= _WIDTH:
-        return part
     layout = Layout("")
-    for word in part.split(" "):
+    for word in part.split():
         layout.word(word)
     return str(layout)
 

@@ -8,10 +8,12 @@ from typing import Final, Literal, TypeAlias
 
 from aiomilter.mail.headers import Field
 
-__all__ = ["Form", "canonical_field", "header_input", "one_blank", "without_value_of_b"]
+__all__ = ["FORMS", "Form", "canonical_field", "header_input", "one_blank", "without_value_of_b"]
 
 Form: TypeAlias = Literal["simple", "relaxed"]
 """The two canonicalisations."""
+FORMS: Final[tuple[Form, Form]] = ("simple", "relaxed")
+"""Both."""
 
 _FOLDING: Final = b" \t\r\n"
 _RUN: Final = b" " * 32

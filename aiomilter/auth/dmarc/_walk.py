@@ -143,14 +143,14 @@ class Lookups:
     async def _ask(self, domains: Iterable[str]) -> None:
         unknown = [domain for domain in dict.fromkeys(domains) if domain not in self._levels]
         if len(unknown) == 1:
-            found = [await self._asked(unknown[0])]
+            found = [await self._looked_up(unknown[0])]
         else:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._asked(domain)) for domain in unknown]
+                tasks = [group.create_task(self._looked_up(domain)) for domain in unknown]
             found = [task.result() for task in tasks]
         self._levels.update(zip(unknown, found, strict=True))
 
-    async def _asked(self, domain: str) -> Level:
+    async def _looked_up(self, domain: str) -> Level:
         try:
             answer = await self.lookup(f"_dmarc.{domain}", "TXT")
         except ResolverError as error:

@@ -16,7 +16,7 @@ from struct import error as StructError
 from typing import Final
 from zipfile import BadZipFile
 
-__all__ = ["MemoryLimit", "names_in"]
+__all__ = ["UnpackingLimit", "names_in"]
 
 _MAX_DEPTH: Final = 8
 """Zip files inside of zip files: one may hold itself."""
@@ -41,7 +41,7 @@ _UTF8: Final = 0x800
 
 
 @dataclass(slots=True)
-class MemoryLimit:
+class UnpackingLimit:
     """The work that may still be done for a message.
 
     Args:
@@ -67,28 +67,28 @@ class _Entry:
     offset: int
 
 
-def names_in(octets: bytes, budget: MemoryLimit, depth: int = _MAX_DEPTH) -> Iterator[str]:
+def names_in(octets: bytes, limit: UnpackingLimit, depth: int = _MAX_DEPTH) -> Iterator[str]:
     """Yield the names in a zip file, those in a zip file inside of it behind its own.
 
     Args:
         octets: The file.
-        budget: The work that may be done; reduced as it is done.
+        limit: The work that may be done; reduced as it is done.
         depth: How deep to look into zip files inside of zip files.
     Raises:
         zipfile.BadZipFile: It is none.
     """
     for entry in _entries(octets):
-        if budget.names <= 0:
+        if limit.names <= 0:
             return
-        budget.names -= 1
+        limit.names -= 1
         yield entry.name
-        if not entry.name.lower().endswith(".zip") or not depth or not budget.archives or entry.size > budget.octets:
+        if not entry.name.lower().endswith(".zip") or not depth or not limit.archives or entry.size > limit.octets:
             continue
-        budget.archives -= 1
+        limit.archives -= 1
         try:
-            inner = _unfolded(octets, entry, budget.octets)
-            budget.octets -= len(inner)
-            yield from names_in(inner, budget, depth - 1)
+            inner = _unfolded(octets, entry, limit.octets)
+            limit.octets -= len(inner)
+            yield from names_in(inner, limit, depth - 1)
         except (BadZipFile, StructError, ValueError, EOFError, OSError, MemoryError, zlib.error, lzma.LZMAError):
             # Damaged, or encrypted: its own name is all there is to know.
             continue

@@ -108,7 +108,7 @@ class Markup:
         "_failed",
         "_gt",
         "_only",
-        "_plain",
+        "_pattern",
         "_raw",
         "_resume",
         "_skip",
@@ -131,7 +131,7 @@ class Markup:
         self._comments: bool | None = None
         self._tries = True
         # What goes over text, and over other constructs where they count as text.
-        self._plain = _NO_REFERENCE if only is None else _NO_TAG
+        self._pattern = _NO_REFERENCE if only is None else _NO_TAG
         self._skip = self._skipping()
         # The first ">" from where constructs are looked for, the size of the text where there was none.
         self._gt = -1
@@ -167,7 +167,7 @@ class Markup:
             if not self._raw and not self._resume:
                 if self._gt < at:
                     self._gt = self._first_gt(at)
-                match = (self._skip if self._gt < len(text) else self._plain)(text, at)
+                match = (self._skip if self._gt < len(text) else self._pattern)(text, at)
                 at, name = match.end(1), match[3]
             if name:
                 stop, kind, value = match.end(), "end" if match[2] else "start", name.lower()
@@ -200,7 +200,7 @@ class Markup:
         return gt if gt >= 0 else len(self._text)
 
     def _skipping(self) -> _Skip:
-        return self._plain if self._only is None else _others(self._only, self._comments, self._tries)
+        return self._pattern if self._only is None else _others(self._only, self._comments, self._tries)
 
     def _end_of_raw(self, at: int) -> tuple[int, int, Kind | None, str]:
         """Return the end tag of the element whose content is text."""

@@ -16,7 +16,7 @@ from io import BytesIO, StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from aiomilter.compat.lowlevel import CONTINUE
-from aiomilter.compat.modules.archives import MemoryLimit, names_in
+from aiomilter.compat.modules.archives import UnpackingLimit, names_in
 from aiomilter.compat.modules.generator import MimeGenerator
 from aiomilter.compat.modules.parameters import collapsed, parse_parameters
 from aiomilter.compat.modules.parameters import split_parameters as _parseparam  # noqa: F401  # programs look at it
@@ -94,7 +94,7 @@ def zipnames(txt: bytes) -> list[tuple[str, str]]:
     Raises:
         zipfile.BadZipFile: It is none.
     """
-    return [("zipname", name) for name in names_in(txt, MemoryLimit())]
+    return [("zipname", name) for name in names_in(txt, UnpackingLimit())]
 
 
 class MimeMessage(Message):
@@ -117,7 +117,7 @@ class MimeMessage(Message):
         self.modified: bool = False
         # How deep it is in others, and what may be done to look into zip files, for all parts of a message.
         self._level = 0
-        self._budget = MemoryLimit()
+        self._limit = UnpackingLimit()
         if fp is not None:
             read = message_from_file(fp)
             self._headers: list[tuple[str, Any]] = list(read.raw_items())
@@ -183,7 +183,7 @@ class MimeMessage(Message):
         if scan_zip and any((name or "").lower().endswith(".zip") for _, name in names):
             # Its content may be of another type than its name.
             with suppress(zipfile.BadZipFile):
-                names.extend(("zipname", name) for name in names_in(self.get_payload_decoded(), self._budget))
+                names.extend(("zipname", name) for name in names_in(self.get_payload_decoded(), self._limit))
         return names
 
     def ismodified(self) -> bool:
@@ -260,7 +260,7 @@ class MimeMessage(Message):
             parsed: Any = self.get_payload()
             encoded.set_payload(parsed[0].as_bytes().decode("latin-1"))
             decoded: Any = encoded.get_payload(decode=True)
-            self.submsg = _parse(BytesIO(decoded), self._level + 1, self._budget)
+            self.submsg = _parse(BytesIO(decoded), self._level + 1, self._limit)
         if self.submsg is not None or not self.is_multipart():
             return self.submsg
         payload: Any = self.get_payload()
@@ -286,13 +286,13 @@ class _Parser(_FeedParser):
 
     Args:
         level: How deep the message itself is in others.
-        budget: The work that may be done for all of its parts.
+        limit: The work that may be done for all of its parts.
     """
 
-    def __init__(self, level: int, budget: MemoryLimit) -> None:
+    def __init__(self, level: int, limit: UnpackingLimit) -> None:
         # Before its own, which begins to read.
         self._level = level
-        self._budget = budget
+        self._limit = limit
         self.parts: list[MimeMessage] = []
         super().__init__(MimeMessage)
 
@@ -300,7 +300,7 @@ class _Parser(_FeedParser):
         super()._new_message()  # type: ignore[misc]
         part: MimeMessage = self._cur  # type: ignore[attr-defined]
         part._level = self._level + len(self._msgstack) - 1  # type: ignore[attr-defined]
-        part._budget = self._budget
+        part._limit = self._limit
         self.parts.append(part)
 
     def _parsegen(self) -> Iterator[object]:
@@ -316,11 +316,11 @@ class _Parser(_FeedParser):
 
 def message_from_file(fp: BinaryIO) -> MimeMessage:
     """Return the message in a file of octets."""
-    return _parse(fp, 0, MemoryLimit())
+    return _parse(fp, 0, UnpackingLimit())
 
 
-def _parse(fp: BinaryIO, level: int, budget: MemoryLimit) -> MimeMessage:
-    parser = _Parser(level, budget)
+def _parse(fp: BinaryIO, level: int, limit: UnpackingLimit) -> MimeMessage:
+    parser = _Parser(level, limit)
     text = TextIOWrapper(fp, encoding="ascii", errors="surrogateescape")
     try:
         while data := text.read(_READ_SIZE):

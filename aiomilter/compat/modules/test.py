@@ -113,7 +113,7 @@ class TestBase(TestMessage):
         octets = fp.read()
         self._begin_message()
         message = message_from_file(BytesIO(octets))
-        for result in self._steps(message, octets, sender, (rcpt, *rcpts)):
+        for result in self._stages(message, octets, sender, (rcpt, *rcpts)):
             if result not in _GOES_ON:
                 return result
         filtering: Any = self
@@ -124,7 +124,7 @@ class TestBase(TestMessage):
         filtering.close()
         return answer
 
-    def _steps(self, message: MimeMessage, octets: bytes, sender: str, recipients: tuple[str, ...]) -> Iterator[int]:
+    def _stages(self, message: MimeMessage, octets: bytes, sender: str, recipients: tuple[str, ...]) -> Iterator[int]:
         """Play what comes before the end of a message."""
         filtering: Any = self
         self._sender = f"<{sender}>"

@@ -110,7 +110,7 @@ class TestCtx(TestMessage):
         self._stage = None
         return CONTINUE if result == ALL_OPTS else result
 
-    def _asks(self, declined: int, stage: int | None) -> bool:
+    def _wants(self, declined: int, stage: int | None) -> bool:
         """Return whether the filter wants a callback, and enter its stage."""
         self._stage = stage
         return not self._protocol & declined
@@ -125,7 +125,7 @@ class TestCtx(TestMessage):
         """
         self._body, self._bodyreplaced = None, False
         result: int = self._negotiate()
-        if result != CONTINUE or not self._asks(P_NOCONNECT, M_CONNECT):
+        if result != CONTINUE or not self._wants(P_NOCONNECT, M_CONNECT):
             return result
         context: Any = self
         result = classic.connect_callback(context, host, *client_address(ip))
@@ -135,7 +135,7 @@ class TestCtx(TestMessage):
         return result
 
     def _helo(self, helo: str) -> int:
-        result: int = self._priv.hello(helo) if self._asks(P_NOHELO, M_HELO) else CONTINUE
+        result: int = self._priv.hello(helo) if self._wants(P_NOHELO, M_HELO) else CONTINUE
         if result != CONTINUE:
             self._close()
         return result
@@ -143,18 +143,18 @@ class TestCtx(TestMessage):
     def _envfrom(self, *s: str) -> int:
         self._sender = s[0]
         result: int = CONTINUE
-        if self._asks(P_NOMAIL, M_ENVFROM):
+        if self._wants(P_NOMAIL, M_ENVFROM):
             result = self._priv.envfrom_bytes(*(text.encode("utf-8", "surrogateescape") for text in s))
         return result
 
     def _envrcpt(self, *s: str) -> int:
         result: int = CONTINUE
-        if self._asks(P_NORCPT, M_ENVRCPT):
+        if self._wants(P_NORCPT, M_ENVRCPT):
             result = self._priv.envrcpt_bytes(*(text.encode("utf-8", "surrogateescape") for text in s))
         return result
 
     def _data(self) -> int:
-        result: int = self._priv.data() if self._asks(P_NODATA, M_DATA) else CONTINUE
+        result: int = self._priv.data() if self._wants(P_NODATA, M_DATA) else CONTINUE
         return result
 
     def _header(self, fld: str, val: str) -> int:
@@ -163,11 +163,11 @@ class TestCtx(TestMessage):
         return result
 
     def _eoh(self) -> int:
-        result: int = self._priv.eoh() if self._asks(P_NOEOH, M_EOH) else CONTINUE
+        result: int = self._priv.eoh() if self._wants(P_NOEOH, M_EOH) else CONTINUE
         return result
 
     def _feed_body(self, bfp: BinaryIO) -> int:
-        while self._asks(P_NOBODY, None) and (chunk := bfp.read(BLOCK)):
+        while self._wants(P_NOBODY, None) and (chunk := bfp.read(BLOCK)):
             result: int = self._priv.body(chunk)
             if result != CONTINUE:
                 return result

@@ -47,6 +47,7 @@ class GuardedStore:
         self._until = 0.0
         self._why = ""
         self._trying = False
+        self._successes = 0
         self.steps: int = 0
         """Steps that were asked for."""
         self.failures: int = 0
@@ -71,7 +72,7 @@ class GuardedStore:
                 self.failures += 1
                 raise StoreError(f"the store is down: {self._why}")
             self._trying = True
-        why = ""
+        why, before = "", self._successes
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self.store.step(op, keys, args)
@@ -83,16 +84,17 @@ class GuardedStore:
             if down:
                 self._trying = False
         if why:
-            self._fail(why, down)
+            self.failures += 1
+            # What was under way when the store was found to be down, or when another step succeeded, says nothing new.
+            if down or (self._failed < _FAILURES and before == self._successes):
+                self._fail(why)
             raise StoreError(why)
+        self._successes += 1
         if self._failed:
             self._succeed()
         return answer
 
-    def _fail(self, why: str, probe: bool) -> None:
-        self.failures += 1
-        if self._failed >= _FAILURES and not probe:
-            return  # one of those that were under way
+    def _fail(self, why: str) -> None:
         self._failed += 1
         self._why = why
         if self._failed >= _FAILURES:

@@ -3,11 +3,12 @@
 Source: aiomilter/help/stores.rst.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, Sentinel, SentinelConnectionPool
+from redis.asyncio import ConnectionPool, Redis, Sentinel, SentinelConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -184,22 +185,20 @@ class RedisStore:
         elif path is not None:
             from redis.asyncio import UnixDomainSocketConnection
 
-            pool = BlockingConnectionPool(
-                max_connections, timeout, connection_class=UnixDomainSocketConnection, path=path, **options
-            )
+            pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **options)
         else:
             from redis.asyncio import Connection, SSLConnection
 
             ((host, port),) = hosts
-            pool = BlockingConnectionPool(
-                max_connections,
-                timeout,
+            pool = ConnectionPool(
                 connection_class=SSLConnection if tls else Connection,
                 host=host,
                 port=port,
                 **options,
             )
         self._client = Redis.from_pool(pool)
+        self._room = asyncio.Semaphore(max_connections)
+        self._cancelled: set[asyncio.Task[Any]] = set()
 
     async def step(self, op: Op, keys: Sequence[bytes], args: Sequence[int]) -> Sequence[int]:
         """Do one step.
@@ -220,7 +219,20 @@ class RedisStore:
         return answer
 
     async def _call(self, *command: Any) -> Any:
-        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+        """Do a command; one that is cancelled ends now for its caller, whatever the client still does about it."""
+        task = asyncio.ensure_future(self._execute(*command))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # The client was seen to connect for as long again, after that.
+            self._cancelled.add(task)
+            task.add_done_callback(self._cancelled.discard)
+            task.cancel()
+            raise
+
+    async def _execute(self, *command: Any) -> Any:
+        async with self._room:
+            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
 
     async def ready(self) -> str | None:
         """Return what keeps it from working; None if nothing does."""
@@ -236,6 +248,10 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for task in self._cancelled:
+            task.cancel()
+        if self._cancelled:
+            await asyncio.wait(self._cancelled)
         await self._client.aclose(close_connection_pool=True)
         for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
             await sentinel.aclose(close_connection_pool=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from aiomilter.auth import arc, dkim
+from aiomilter.auth.arc import _recorded
 from aiomilter.auth.arc._sealer import _with_signature
 from aiomilter.auth.dkim._layout import Layout
 from aiomilter.auth.results import AuthenticationResults, MethodResult, Property, forged, parse
@@ -267,6 +268,22 @@ async def test_a_seal_is_of_now_unless_told_otherwise() -> None:
     fields = await arc.seal(MESSAGE, LIST, chain=NONE, authserv_id=ID)
     made = int(fields[0].rpartition("t=")[2])
     assert before <= made <= time.time()
+
+
+async def test_few_of_many_fields_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A-024."""
+    read: list[str] = []
+
+    def noted(value: str) -> AuthenticationResults | None:
+        read.append(value)
+        return parse(value)
+
+    monkeypatch.setattr(_recorded, "parse", noted)
+    for field in (b"Authentication-Results: mx.example.org; x=y\r\n", b"Authentication-Results: mx.example.org;\r\n"):
+        read.clear()
+        await seal(field * 3_000 + MESSAGE)
+        assert 0 < sum(map(len, read)) <= 32_768
+        assert len(read) <= 101 or b"x=y" not in field
 
 
 @pytest.mark.slow

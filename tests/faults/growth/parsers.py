@@ -22,6 +22,11 @@ from aiomilter._cli import parsing as arguments
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
 from aiomilter.auth import results, spf
+from aiomilter.auth.dkim import _canonical as dkim_canonical
+from aiomilter.auth.dkim import _record as dkim_record
+from aiomilter.auth.dkim import _signature as dkim_signature
+from aiomilter.auth.dkim import _tags as dkim_tags
+from aiomilter.auth.dkim._body import BodyHashes
 from aiomilter.compat import classic
 from aiomilter.compat.modules import dsn, dynip, markup, mime, pyip6, sgmllib, unsign, utils
 from aiomilter.compat.modules.cache import AddrCache
@@ -33,8 +38,12 @@ from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
 from aiomilter.mail import domain, encoded_words, envelope
+from aiomilter.mail.headers import Field, split_message
 from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
+from aiomilter.policy.greylist import general_sender
+from aiomilter.policy.stores import urls
+from aiomilter.policy.stores.keys import subject
 from aiomilter.smtp import split_address
 from aiomilter.smtp.client import Client, XClientError, after_xclient
 from aiomilter.wire import events, foreign, macros, modifications, negotiation, replies, text
@@ -399,6 +408,42 @@ RESULTS: Final = (
     "\uff0e", "xn--", "\\(", '"(', "client-ip=1.2.3.4;", "(mx.example: ", "Pass ",
     f"i={HOLE}1;", f"({HOLE})", f"\"{HOLE}\"", f"mx.example {HOLE};", f"spf{HOLE}=pass",
 )  # fmt: skip
+DKIM: Final = (
+    "v=1", "a=rsa-sha256", "b=", "bh=", "d=example.com", "s=s", "h=from", ":", "from:", "l=1", "t=1", "x=2",
+    "i=@example.com", "=20", "=", ";", "; ", "\r\n ", "\r\n\t", "YQ==", "z=|", f"a{NUMBER}=", "v=DKIM1", "p=", "k=rsa",
+    f"b={HOLE};", f"h={HOLE};", f"i={HOLE}@example.com", f"{HOLE}=1;", f"{HOLE};",
+)  # fmt: skip
+BODY: Final = ("\r\n", "\r", "\n", " ", "  ", "\t", " \r\n", "\r\n\r\n", "a", f"a{HOLE}b", f"{HOLE}\r\n", f"\r\n{HOLE}")
+
+
+def signed(text: str) -> None:
+    field = Field(b"DKIM-Signature: v=1; a=rsa-sha256; d=a.b; s=c; h=from; bh=YQ==; b=YQ==; " + octets(text))
+    tags = dkim_signature.read_tags(field)
+    str(dkim_signature.claims(tags or {}).method_result())
+    dkim_signature.parse_tags(tags)
+
+
+def canonical(text: str) -> None:
+    field = Field(b"A:" + octets(text))
+    for form in dkim_canonical.FORMS:
+        dkim_canonical.canonical_field(field, form)
+        dkim_canonical.header_input([], field, form)
+
+
+def hashed(text: str, size: int) -> None:
+    body, hashes = octets(text), BodyHashes(2)
+    for form in dkim_canonical.FORMS:
+        hashes.want("sha256", form)
+    for at in range(0, len(body), size):
+        hashes.update(body[at : at + size])
+    hashes.finish()
+
+
+def sectioned(text: str) -> None:
+    section, _ = split_message(octets(text))
+    section.from_below([field.name for field in section] * 2)
+    for field in section:
+        repr((field.value, field.unfolded, field.text))
 
 
 def expanded(text: str) -> None:
@@ -489,6 +534,11 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "srs": Parser(REWRITER.forward, (*SIGNED, *PATH), (AddressError,)),
     "srs, reverse": Parser(lambda text: REWRITER.reverse(f"SRS0={text}@x.example"), (*SIGNED, *PATH), (AddressError,)),
     "srs, reverse again": Parser(lambda text: REWRITER.reverse(f"SRS1={text}@x.example"), SIGNED, (AddressError,)),
+    "store, URL": Parser(
+        urls.parse, (*ADDRESS, "redis://", "memory:?", "?sentinel=", "/", ",", "&", "="), (ValueError,)
+    ),
+    "greylist, sender": Parser(general_sender, (*SIGNED, *PATH, "12", "ab12", "#", "-", "prvs=x=")),
+    "subject": Parser(subject, (*PATH, *HOST)),
     "envelope": Parser(envelope.bare_address, PATH),
     "envelope, local part": Parser(envelope.local_part, PATH),
     "envelope, domain": Parser(envelope.domain, (*PATH, *HOST)),
@@ -537,6 +587,14 @@ PARSERS: Final[Mapping[str, Parser]] = {
         RESULTS,
     ),
     "results, quoted": Parser(quoted, RESULTS),
+    "headers": Parser(sectioned, (*MAIL, "=?utf-8?q?a?=")),
+    "dkim, tags": Parser(dkim_tags.tag_list, DKIM),
+    "dkim, quoted-printable": Parser(dkim_tags.quoted_printable_text, DKIM),
+    "dkim, signature": Parser(signed, DKIM, (dkim_signature.Unusable,), weight=2),
+    "dkim, record": Parser(lambda text: dkim_record.parse_record(octets("v=DKIM1; " + text)), DKIM),
+    "dkim, header": Parser(canonical, (*DKIM, *BODY)),
+    "dkim, body": Parser(lambda text: hashed(text, 65_535), BODY),
+    "dkim, body in pieces": Parser(lambda text: hashed(text, 1), BODY, scale=0.1),
     "names": Parser(names.question_name, HOST),
     "names, IDNA": Parser(domain.ascii_name, HOST),
     "names, shown": Parser(lambda text: names.display_name(octets(text).split(b".")), HOST, scale=0.3),

@@ -1,4 +1,4 @@
-"""Answers that a step does not take."""
+"""Answers that a stage does not take."""
 
 from aiomilter import (
     ACCEPT,

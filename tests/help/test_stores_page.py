@@ -1,4 +1,4 @@
-"""The pages on rates, greylisting, reputation and stores: their code runs."""
+"""The page on stores: its program prints what it should, and leaves a file."""
 
 import asyncio
 import re
@@ -16,20 +16,6 @@ def names_of(page: str) -> dict[str, Any]:
     for block in re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", text, re.MULTILINE):
         exec(re.sub("^    ", "", block, flags=re.MULTILINE), names)
     return names
-
-
-def test_the_example_of_rates_does_what_it_says() -> None:
-    names = names_of("rates")
-    asyncio.run(names["test_the_fifty_first_recipient_has_to_wait"]())
-
-
-def test_the_example_of_a_greylist_does_what_it_says() -> None:
-    names = names_of("greylist")
-    asyncio.run(names["test_a_stranger_has_to_come_back"]())
-
-
-def test_the_example_of_reputation_does_what_it_says() -> None:
-    asyncio.run(names_of("reputation")["test_what_is_remembered"]())
 
 
 def test_the_example_of_stores_does_what_it_says(
