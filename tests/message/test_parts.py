@@ -4,6 +4,7 @@ import email
 import email.policy
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from email.message import EmailMessage
 from typing import Any, cast
@@ -333,6 +334,27 @@ def test_zip_bombs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = zip_names(many)
     assert (len(found.names), found.problem) == (MAX_NAMES, "too many")
     assert zip_names(b"PK\3\4" * 100_000).problem != ""
+
+
+def test_no_more_is_unpacked_than_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the headers in the file say of its size."""
+    unpacked: list[int] = []
+    make = zlib.decompressobj
+
+    class Recording:
+        def __init__(self, bits: int) -> None:
+            self._unpacker = make(bits)
+
+        def decompress(self, data: bytes, most: int = 0) -> bytes:
+            octets = self._unpacker.decompress(data, most)
+            unpacked.append(len(octets))
+            return octets
+
+    monkeypatch.setattr("aiomilter.message.zips.MAX_SIZE", 100_000)
+    bomb = zipped(("bomb.zip", zipped(("x", b"\0" * 5_000_000), method=zipfile.ZIP_STORED)))
+    monkeypatch.setattr("aiomilter.message.zips.zlib.decompressobj", Recording)
+    zip_names(bomb)
+    assert max(unpacked) <= 100_001
 
 
 async def test_a_zip_part_tells_its_names() -> None:
