@@ -227,8 +227,7 @@ class Message:
         Raises:
             StructureError: The structure of the message is ambiguous, or not all of it is known.
         """
-        _ = self.root
-        self._content.check(force=False)
+        self.root._content.check(force=False)
         self._banners.append((Banner(text, html, place), signed))
 
     def add_part(
