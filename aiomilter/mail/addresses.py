@@ -18,7 +18,7 @@ _TOKEN: Final = re.compile(
     r'(?P<quoted>"(?:[^"\\]|\\.)*+(?:"|\\?\Z))|(?P<angle><[^<>]*+(?:>|\Z))|(?P<mark>[(),:;>])|(?P<text>[^"<>(),:;\\]++|\\.?)',
     re.DOTALL,
 )
-_PLAIN: Final = re.compile(r'"(?:[^"\\]|\\.)*"@\S+|[^\s"]+')
+_PLAIN: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"@\S+|"?)|[^\s"]+', re.DOTALL)
 _ROUTE: Final = re.compile(r"\A@[^:]*:")
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 
@@ -58,7 +58,7 @@ def _keep(found: list[str], angle: str, plain: str) -> None:
     if angle:
         mailbox = _ROUTE.sub("", angle.strip("<>").strip())
     else:
-        words = [word for word in _PLAIN.findall(plain) if "@" in word]
+        words = [word for word in _PLAIN.findall(plain) if ('"@' if word.startswith('"') else "@") in word]
         mailbox = words[-1] if words else ""
     if mailbox:
         found.append(mailbox)

@@ -166,7 +166,7 @@ class Message:
         A part whose type or encoding mail programs disagree on is one, too.
         """
         for part in [*self.parts()]:
-            if part.removed or part.is_multipart:
+            if part.gone or part.is_multipart:
                 continue
             shown = part.content_type in ("text/plain", "text/html") and part.disposition in ("", "inline")
             doubted = not {"content_type_conflict", "content_encoding_conflict"}.isdisjoint(part.defects)
@@ -227,8 +227,7 @@ class Message:
         Raises:
             StructureError: The structure of the message is ambiguous, or not all of it is known.
         """
-        _ = self.root
-        self._content.check(force=False)
+        self.root._content.check(force=False)
         self._banners.append((Banner(text, html, place), signed))
 
     def add_part(

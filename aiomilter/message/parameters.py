@@ -20,12 +20,17 @@ __all__ = ["Parametrized", "dangerous", "extension", "filenames", "read"]
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 _COMMENT: Final = re.compile(r'("(?:[^"\\]|\\.)*+"?)|\([^()]*+\)')
 _MAIN: Final = re.compile(r"[^;\s(]+")
-_PARAMETER: Final = re.compile(r';[\s;]*+([^\s=;"]*+)\s*+=\s*+("(?:[^"\\]|\\.)*+"?[^;]*+|[^;]*+)')
+# Semicolons are taken with or without a parameter: each of them would look at all that follow it.
+_PARAMETER: Final = re.compile(r';[\s;]*+(?:([^\s=;"]*+)\s*+=\s*+("(?:[^"\\]|\\.)*+"?[^;]*+|[^;]*+))?')
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _SECTION: Final = re.compile(r"(.+?)(?:\*([0-9]{1,4}))?(\*)?")
-_MOST: Final = 1_000
+_MOST: Final = 200
 """Parameters of a value."""
+_MAX_VALUE: Final = 16_384
+"""Characters of a value that are read; readers disagree on a longer one."""
+_MAX_NAME: Final = 1_000
+"""Characters of a file's name, from its end, where the extension is."""
 
 # Bidirectional controls, zero-width characters, and other controls: a reader does not see them.
 _UNSEEN: Final = re.compile("[\x01-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -62,10 +67,12 @@ class Parametrized:
 
 def read(value: str) -> Parametrized:
     """Return a value with its parameters."""
-    text = _COMMENT.sub(lambda match: match[1] or " ", _FOLD.sub("", value))
+    text = _COMMENT.sub(lambda match: match[1] or " ", _FOLD.sub("", value[:_MAX_VALUE]))
     main = _MAIN.match(text.lstrip())
     found: list[tuple[str, str]] = []
     for match in _PARAMETER.finditer(text):
+        if match[2] is None:
+            continue
         found.append((match[1].lower(), match[2].strip()))
         if len(found) >= _MOST:
             break
@@ -74,7 +81,7 @@ def read(value: str) -> Parametrized:
     return Parametrized(
         main[0].lower() if main else "",
         tuple(found),
-        len(set(names)) < len(names) or not plain.isdisjoint(names),
+        len(value) > _MAX_VALUE or len(set(names)) < len(names) or not plain.isdisjoint(names),
     )
 
 
@@ -117,7 +124,7 @@ def filenames(values: Sequence[tuple[Parametrized, str]]) -> tuple[str, ...]:
                 visible = _UNSEEN.sub("", text.replace("\0", ""))
                 for candidate in (visible, re.split(r"[/\\]", visible)[-1]):
                     if clean := candidate.strip().rstrip(". "):
-                        found[clean[:1000]] = None
+                        found[clean[-_MAX_NAME:]] = None
     paths = [name for name in found if "/" in name or "\\" in name]
     return tuple(sorted((name for name in found if name not in paths), key=_harmless)) + tuple(paths)
 
@@ -129,9 +136,10 @@ def _readings(value: Parametrized, name: str) -> Iterable[str]:
             quoted = _QUOTED.match(written)
             if quoted:
                 texts += [quoted[1], written[quoted.end() :]]
-            for text in texts:
+            for text in dict.fromkeys(texts):
                 yield text
-                yield header_text(text)
+                if "=?" in text:
+                    yield header_text(text)
     continued = _continued(value.parameters, name)
     if continued is not None:
         yield continued

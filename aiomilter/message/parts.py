@@ -158,6 +158,14 @@ class Part:
         return _ZIP.match(self.content_type) is not None or any(extension(name) == "zip" for name in names)
 
     @property
+    def gone(self) -> bool:
+        """Whether it was removed, or is in a part that was."""
+        part: Part | None = self
+        while part is not None and not part.removed:
+            part = part.parent
+        return part is not None
+
+    @property
     def defects(self) -> frozenset[str]:
         """What is wrong with it."""
         return frozenset(self._node.defects)

@@ -4,6 +4,7 @@ import email
 import email.policy
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from email.message import EmailMessage
 from typing import Any, cast
@@ -220,6 +221,22 @@ async def test_a_banner_stands_in_every_alternative() -> None:
     assert message.changes.parts == 2
 
 
+async def test_an_empty_text_gets_a_banner_and_its_neighbours_stay() -> None:
+    """Its header section ends where the next delimiter begins."""
+    message = made(MIXED + b"\r\n--b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n")
+    message.banner("Banner")
+    assert await body_of(message) == b"--b\r\n\r\nBanner\r\n\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n"
+
+
+async def test_what_is_in_a_removed_part_is_no_attachment() -> None:
+    message = made(
+        MIXED + b"\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nContent-Type: a/b\r\n\r\nx\r\n--b\r\n\r\n\r\n--b--\r\n"
+    )
+    assert [part.content_type for part in message.attachments()] == ["a/b"]
+    message.root.children[0].remove()
+    assert list(message.attachments()) == []
+
+
 async def test_a_charset_that_cannot_hold_the_banner_becomes_utf_8() -> None:
     message = made(text("text/plain; charset=us-ascii; format=flowed", "7bit", b"Hello\r\n"))
     message.banner("Gr\u00fc\u00dfe \u4f60")
@@ -317,6 +334,27 @@ def test_zip_bombs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = zip_names(many)
     assert (len(found.names), found.problem) == (MAX_NAMES, "too many")
     assert zip_names(b"PK\3\4" * 100_000).problem != ""
+
+
+def test_no_more_is_unpacked_than_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the headers in the file say of its size."""
+    unpacked: list[int] = []
+    make = zlib.decompressobj
+
+    class Recording:
+        def __init__(self, bits: int) -> None:
+            self._unpacker = make(bits)
+
+        def decompress(self, data: bytes, most: int = 0) -> bytes:
+            octets = self._unpacker.decompress(data, most)
+            unpacked.append(len(octets))
+            return octets
+
+    monkeypatch.setattr("aiomilter.message.zips.MAX_SIZE", 100_000)
+    bomb = zipped(("bomb.zip", zipped(("x", b"\0" * 5_000_000), method=zipfile.ZIP_STORED)))
+    monkeypatch.setattr("aiomilter.message.zips.zlib.decompressobj", Recording)
+    zip_names(bomb)
+    assert max(unpacked) <= 100_001
 
 
 async def test_a_zip_part_tells_its_names() -> None:

@@ -68,8 +68,8 @@ async def test_a_file_is_closed_once_its_thread_is_done(monkeypatch: pytest.Monk
         files.append(make(**options))
         return files[-1]
 
-    monkeypatch.setattr("aiomilter.message.spool.os.write", slow)
-    monkeypatch.setattr("aiomilter.message.spool.tempfile.TemporaryFile", remember)
+    monkeypatch.setattr(os, "write", slow)
+    monkeypatch.setattr(tempfile, "TemporaryFile", remember)
     found = Spool(0, budget=Budget(10**9))
     found.add(b"x" * 100)
     task = asyncio.create_task(found.store())
