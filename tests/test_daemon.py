@@ -23,7 +23,7 @@ from .patience import PATIENCE
 from .peer import Watcher, filter_class, names
 
 PROGRAM: Final = """
-import asyncio, signal, sys, time
+import asyncio, logging, signal, sys, time
 from contextlib import asynccontextmanager
 from aiomilter import Milter, run
 
@@ -61,6 +61,7 @@ async def milter():
             pass
     print("left", flush=True)
 
+logging.basicConfig(format="%(message)s", level=logging.ERROR)
 if sys.argv[3:] == ["blocked"]:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 cancel_timeout = float(sys.argv[4]) if sys.argv[4:] else 60

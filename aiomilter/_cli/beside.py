@@ -35,6 +35,10 @@ LIBRARIES: Final = frozenset(
         "cffi",
         "pycparser",
         "typing_extensions",
+        # dkim, redis, postgresql
+        "cryptography",
+        "redis",
+        "asyncpg",
     }
 )
 """Names of what aiomilter and its extras need, directly or not."""

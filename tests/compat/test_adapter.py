@@ -684,7 +684,7 @@ async def test_a_connection_that_gets_no_thread_is_closed_with_one_warning(
         assert counted() == (made + 1, ended + 1)
         async with client(server.addresses[0]) as peer:
             assert await greet(peer) == "c"
-    (record,) = caplog.records
+    (record,) = (each for each in caplog.records if "may connect" not in each.getMessage())
     assert (record.levelname, record.name.partition(".")[0]) == ("WARNING", "aiomilter")
     assert record.getMessage().endswith("closing a new connection: can't start new thread")
 

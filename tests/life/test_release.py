@@ -340,7 +340,7 @@ async def test_a_certificate_that_breaks_during_a_reload_is_told_apart(tmp_path:
         lead_to(tmp_path, "2")
         daemon.send(signal.SIGHUP)
         await daemon.logged(
-            "ERROR aiomilter: reloaded the filter alone: cannot use 'c' for TLS: .*; TLS goes on as before"
+            "ERROR aiomilter: reloaded the filter alone: cannot use 'k' for TLS: .*; TLS goes on as before"
         )
         assert (await deliver(str(tmp_path / "s")))[0] == "filter 2, helper 2"
     assert not any(RELOADED in line for line in daemon.log)

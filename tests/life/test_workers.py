@@ -655,9 +655,11 @@ async def test_a_restart_by_socket_activation_loses_nothing(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------------------ run
 
 PROGRAM: Final = """
-import os, sys
+import logging, os, sys
 from contextlib import asynccontextmanager
 from aiomilter import Milter, run
+
+logging.basicConfig(level=logging.ERROR)
 
 class Version(Milter):
     async def eom(self, ctx):

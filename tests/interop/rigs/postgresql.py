@@ -1,5 +1,6 @@
 """A private PostgreSQL (15 and later).  It refuses to be run by root, so it is nobody's."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -64,7 +65,8 @@ class PostgresqlServer:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (*map(int, children), self._process.pid):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # some end with a connection, or with one another
+                os.kill(pid, number)
         if number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
             self._process.wait()
 
