@@ -32,6 +32,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",
+    "mail.display": "MAX_SHOWN visible",
     "mail.encoding": "encoded_text",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
     "mail.socketmap": "Lookup Socketmap",

@@ -12,13 +12,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from aiomilter.auth._structured import visible
 from aiomilter.auth.dmarc._evaluation import MAX_LOOKUPS, DmarcResult, Override
 from aiomilter.auth.dmarc._record import Disposition, Record, is_record, read
 from aiomilter.auth.dmarc._walk import Lookups
 from aiomilter.auth.spf import Result as SpfWord
 from aiomilter.dns import IPAddress, Resolver, question_name
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = [
     "Destination",
