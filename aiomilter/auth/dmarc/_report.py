@@ -40,7 +40,8 @@ _MAX_SIGNATURES: Final = 100
 _REPORT_ID: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+(?:@[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)?", re.ASCII)
 _NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MAILTO: Final = re.compile(r"mailto:([^?]+)", re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9_.-]+", re.ASCII)
+# The first sign does not make an option of it, where a program gets it as an argument.
+_ADDRESS: Final = re.compile(r"(?!-)[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9_.-]+", re.ASCII)
 _DKIM_WORDS: Final = frozenset({"none", "pass", "fail", "policy", "neutral", "temperror", "permerror"})
 
 
