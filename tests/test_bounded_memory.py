@@ -102,6 +102,7 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dkim._questions.KeyQuestions._tasks": "ten questions a message (D-070)",
     "auth.dmarc._evaluation.Discovery._walks": "the authors of one message",
     "auth.dmarc._evaluation._Author._walks": "the identifiers of one message",
+    "auth.dmarc._store.DayRecords._places": "eight octets a record, as max_size of the day's file allows",
     "auth.dmarc._walk.Lookups._levels": "the questions of one message",
     # Of a whole message.
     "message.zips._Limits.names": "1,000 names",

@@ -14,9 +14,9 @@ PROMISED: Final[Mapping[str, str]] = {
     "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
     "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
-    "auth.dmarc": "Alignment Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override OverrideType "
-    "Policy Psd PublicSuffixes Record Result Signature SignatureResult Walk aggregate_xml evaluate organizational_domain "
-    "parse report_destinations report_name walk",
+    "auth.dmarc": "Alignment DayRecords Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override "
+    "OverrideType Policy Psd PublicSuffixes Record ReportStore Result Signature SignatureResult Walk aggregate_xml evaluate "
+    "organizational_domain parse report_destinations report_name walk",
     "auth.iprev": "IprevResult Result check_iprev",
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
@@ -32,6 +32,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",
+    "mail.display": "MAX_SHOWN visible",
     "mail.encoding": "encoded_text",
     "mail.headers": "MAX_FIELDS MAX_SIZE Field HeaderSection split_message",
     "mail.socketmap": "Lookup Socketmap",

@@ -30,6 +30,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "help": "manual",
 }
 """Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""
+_WITHIN: Final[Mapping[tuple[str, ...], str]] = {("dmarc", "report"): "dmarc_report"}
+"""Modules of second words; what else follows the first one is its argument."""
 _DESCRIPTION: Final = """\
 Mail filters (milters) for Postfix and Sendmail.
 
@@ -99,8 +101,9 @@ def _parser(words: Sequence[str] = ()) -> Parser:
     parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
-    for command in words[:1] if alone else _COMMANDS:
-        import_module(f"{__name__}.{_COMMANDS[command]}").add_parser(commands)
+    within = _WITHIN.get(tuple(words[:2]))
+    for module in [within] if within else [_COMMANDS[words[0]]] if alone else _COMMANDS.values():
+        import_module(f"{__name__}.{module}").add_parser(commands)
     return parser
 
 

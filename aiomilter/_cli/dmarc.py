@@ -23,6 +23,7 @@ examples:
   aiomilter dmarc news.example.com
   aiomilter dmarc news.example.com --nameserver 192.0.2.53
   aiomilter dmarc news.example.com --zone records.txt      before you publish them
+  aiomilter dmarc report --help                            reports to domains about their mail
 
 exit codes: 0 done, also where there is no policy; 1 DNS did not answer, or the policy cannot be used; 2 wrong usage
 """

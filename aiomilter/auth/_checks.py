@@ -14,13 +14,13 @@ from aiomilter.auth import dmarc as dmarc_room
 from aiomilter.auth._authentication import Authentication
 from aiomilter.auth._claims import Names, claims_id
 from aiomilter.auth._received import Origin, origin
-from aiomilter.auth._structured import visible
 from aiomilter.auth._waiting import BoundedResolver, Pending, until
 from aiomilter.auth.dmarc._evaluation import Discovery
 from aiomilter.auth.iprev import IprevResult, check_iprev
 from aiomilter.auth.spf import Result as SpfWord
 from aiomilter.auth.spf import SpfResult, check_host, unchecked
 from aiomilter.dns import IPAddress, Resolver
+from aiomilter.mail.display import visible
 from aiomilter.mail.envelope import domain as domain_of
 from aiomilter.mail.headers import Field, HeaderSection
 

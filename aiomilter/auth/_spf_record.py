@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 from urllib.parse import quote
 
-from aiomilter.auth.results import visible
+from aiomilter.mail.display import visible
 
 __all__ = ["MAX_TERMS", "Directive", "MacroString", "Mechanism", "Record", "parse_explanation", "parse_record"]
 

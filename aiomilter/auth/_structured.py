@@ -2,11 +2,11 @@
 
 import re
 
+from aiomilter.mail.display import MAX_SHOWN, visible
 from aiomilter.mail.domain import ascii_name
 
-__all__ = ["Reader", "comment", "quote", "visible"]
+__all__ = ["Reader", "comment", "quote"]
 
-_MAX_VALUE = 256
 # Deeper comments, and names in more pieces, are not found in honest mail.
 _MAX_DEPTH = 16
 _MAX_PIECES = 32
@@ -14,15 +14,6 @@ _MAX_PIECES = 32
 # RFC 2045 tokens, and addresses, may stand without quotes; addresses in SMTPUTF8 mail with letters of any script.
 _BARE_TEXT = r"[!#$%&'*+.^_`{|}~A-Za-z0-9-]+|[!#$%&'*+/=?^_`{|}~.\w-]*@[\w.-]+"
 _BARE = {False: re.compile(_BARE_TEXT, re.ASCII), True: re.compile(_BARE_TEXT)}
-# Not in SMTPUTF8 mail either: control characters, line separators, what turns the direction of text round, surrogates
-# (octets that are not UTF-8), what Unicode has set aside as no character.
-_INVISIBLE = {
-    False: re.compile(r"[^ -~]+"),
-    True: re.compile(
-        r"[^ -~\u00a0-\u061b\u061d-\u200d\u2010-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufefe\uff00-\uffef"
-        r"\ufffc\ufffd\U00010000-\U000dffff\U000e0100-\U000e01ef\U000f0000-\U000ffffd\U00100000-\U0010fffd]+"
-    ),
-}
 _PARENTHESES = re.compile(r"([()\\])")
 _BLANK = re.compile(r"[ \t\r\n]+")
 # Comments in comments, and escapes, are rare.
@@ -37,22 +28,6 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PTYPES = frozenset({"smtp", "header", "body", "policy", "dns"})
 
 
-def visible(text: str, limit: int = _MAX_VALUE, *, smtputf8: bool = False) -> str:
-    """Return text as printable ASCII on one line, cut to ``limit`` octets; runs of anything else become ``?``.
-
-    Args:
-        text: Any text.
-        limit: Octets of the result at most.
-        smtputf8: Keep what is not ASCII but can be seen, as UTF-8: for SMTPUTF8 mail.
-    """
-    if len(text) <= limit and text.isascii() and text.isprintable():
-        return text
-    octets = _INVISIBLE[smtputf8].sub("?", text[: limit + 1]).encode()
-    if len(octets) > limit:
-        octets = octets[: limit - 3] + b"..."
-    return octets.decode("utf-8", "ignore")
-
-
 def quote(text: str, *, always: bool = False, smtputf8: bool = False) -> str:
     """Return text as a value in a structured header field: bare where that is safe, else as a quoted-string.
 
@@ -65,7 +40,7 @@ def quote(text: str, *, always: bool = False, smtputf8: bool = False) -> str:
     """
     if not text.isascii():
         text = visible(text if smtputf8 else _with_a_labels(text), smtputf8=smtputf8)
-    if not always and len(text) <= _MAX_VALUE and _BARE[smtputf8].fullmatch(text):
+    if not always and len(text) <= MAX_SHOWN and _BARE[smtputf8].fullmatch(text):
         return text
     return '"' + visible(text, smtputf8=smtputf8).replace("\\", "\\\\").replace('"', '\\"') + '"'
 

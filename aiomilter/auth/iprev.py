@@ -4,9 +4,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from aiomilter.auth.results import MethodResult, Property, visible
+from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import IPAddress, RdType, Resolver, client_address, reverse_name
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = ["IprevResult", "Result", "check_iprev"]
 

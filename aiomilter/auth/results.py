@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiomilter.auth._claims import claims_id, names, occurrences
-from aiomilter.auth._structured import Reader, comment, quote, visible
+from aiomilter.auth._structured import Reader, comment, quote
+from aiomilter.mail.display import visible
 
 __all__ = ["AuthenticationResults", "MethodResult", "Property", "forged", "parse", "quote", "visible"]
 

@@ -10,10 +10,11 @@ from typing import Literal, TypeAlias
 
 from aiomilter.auth._claims import claims_receiver, names, occurrences
 from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record, parse_explanation, parse_record
-from aiomilter.auth._structured import comment, quote, visible
+from aiomilter.auth._structured import comment, quote
 from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import Answer, IPAddress, RdType, Resolver, client_address, question_name, reverse_name
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 from aiomilter.mail.domain import ascii_name
 
 __all__ = ["Identity", "Result", "SpfResult", "check_host", "forged_received_spf"]

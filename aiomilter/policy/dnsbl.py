@@ -1,13 +1,13 @@
 """DNS lists: asks several about an address or a domain at once, with a deadline, and reports errors apart from listings."""
 
 import asyncio
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from aiomilter.dns import IPAddress, Resolver, client_address, question_name, reverse_name
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = ["DnsList", "Listing", "check_address", "check_domain"]
 
@@ -15,8 +15,6 @@ _LISTINGS = IPv4Network("127.0.0.0/8")
 # Lists report with these that they do not answer us: Spamhaus and others (127.255.255.0/24); URIBL, and RFC 5782 section 5
 # forbids it as a listing (127.0.0.1).
 _ERRORS = (IPv4Network("127.255.255.0/24"), IPv4Network("127.0.0.1/32"))
-_INVISIBLE = re.compile(r"[^ -~]+")
-_MAX_TEXT = 256
 _MAX_CODES = 32
 
 
@@ -130,7 +128,7 @@ async def _ask_one(name: str, entry: DnsList, resolver: Resolver) -> Listing:
     try:
         answer = await resolver.lookup(name, "A")
     except ResolverError as error:
-        return Listing(entry.zone, problem=_visible(str(error)))
+        return Listing(entry.zone, problem=visible(str(error)))
     codes = sorted({code for code in answer.addresses if isinstance(code, IPv4Address)}, key=int)[:_MAX_CODES]
     for code in codes:
         if any(code in network for network in _ERRORS) or code not in _LISTINGS:
@@ -145,9 +143,5 @@ async def _ask_one(name: str, entry: DnsList, resolver: Resolver) -> Listing:
             texts = (await resolver.lookup(name, "TXT")).texts
         except ResolverError:
             texts = ()
-        text = _visible(texts[0].decode("latin-1")) if texts else ""
+        text = visible(texts[0].decode("latin-1")) if texts else ""
     return Listing(entry.zone, True, tuple(codes), text)
-
-
-def _visible(text: str) -> str:
-    return _INVISIBLE.sub("?", text[:_MAX_TEXT])

@@ -90,11 +90,6 @@ def test_a_comment_cannot_be_left() -> None:
     assert comment("ü)", smtputf8=True) == "(ü\\))"
 
 
-def test_visible_text_is_cut() -> None:
-    assert visible("x" * 20, 10) == "x" * 7 + "..."
-    assert visible("x" * 10, 10) == "x" * 10
-
-
 @pytest.mark.parametrize(
     ("value", "results"),
     [

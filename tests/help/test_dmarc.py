@@ -1,12 +1,16 @@
 """What the help topic on DMARC shows is so."""
 
 import gzip
+import sys
+from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiomilter import Reply
-from aiomilter.auth.dmarc import DmarcRecord
+from aiomilter.auth import Authenticator
+from aiomilter.auth.dmarc import DmarcRecord, ReportStore
 from aiomilter.testing.resolver import ZoneResolver
 from tests.auth.dmarc.identities import IP
 from tests.help.test_pages import run_page
@@ -38,6 +42,36 @@ async def test_a_report_is_made() -> None:
 
     assert gzip.decompress(octets).startswith(b"<?xml")
     assert (name, addresses) == ("example.net!example.com!1!2.xml.gz", ["d@example.com"])
+
+
+async def test_records_are_stored(tmp_path: Path) -> None:
+    recorder = run_page("dmarc")["Recorder"](tmp_path / "records")
+    authenticator = Authenticator(ZoneResolver(ZONE), authserv_ids=["mx.example.net"], methods={"spf", "dmarc"})
+    found = await authenticator.check(b"From: a@example.com\r\n\r\n", ip="192.0.2.2", sender="a@example.com")
+
+    assert recorder.record(found, "quarantine") == ""
+
+    (day,) = ReportStore(tmp_path / "records", clock=lambda: 2e9).due()
+    assert day.domains() == ["example.com"]
+    (record,) = day.records("example.com")
+    assert (record.disposition, record.spf, record.envelope_from) == ("quarantine", "fail", "example.com")
+
+
+async def test_a_report_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sendmail = tmp_path / "sendmail"
+    sendmail.write_text(f"#!/bin/sh\ncat >{tmp_path}/sent\n")
+    sendmail.chmod(0o755)
+    (tmp_path / "a.xml.gz").write_bytes(b"report")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DMARC_SUBJECT", "Report Domain: example.com")
+    monkeypatch.setattr(sys, "argv", ["send-report", str(tmp_path / "a.xml.gz"), "d@example.com", "e@example.com"])
+
+    run_page("dmarc")["main"]()
+
+    sent = message_from_bytes((tmp_path / "sent").read_bytes(), policy=policy.default)
+    (attached,) = sent.iter_attachments()
+    assert (sent["To"], sent["Subject"]) == ("d@example.com, e@example.com", "Report Domain: example.com")
+    assert (attached.get_filename(), attached.get_content()) == ("a.xml.gz", b"report")
 
 
 async def test_organizations_are_compared() -> None:

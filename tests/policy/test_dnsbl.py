@@ -51,6 +51,14 @@ async def test_a_list_says_why_if_asked() -> None:
     assert why.text == "listed?X: y ?"
 
 
+async def test_a_long_reason_is_seen_to_be_cut() -> None:
+    resolver = ZoneResolver({NAME: {"A": "127.0.0.2", "TXT": b"x" * 400}})
+
+    (listing,) = await check_address(IP, [DnsList("bl.example", text=True)], resolver=resolver)
+
+    assert listing.text == "x" * 253 + "..."
+
+
 async def test_a_list_that_cannot_say_why_still_lists() -> None:
     listing = await ask(f"{NAME} A 127.0.0.2\n{NAME} TXT TIMEOUT", DnsList("bl.example", text=True))
 

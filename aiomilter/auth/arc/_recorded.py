@@ -7,7 +7,8 @@ from typing import Final
 
 from aiomilter.auth._structured import Reader
 from aiomilter.auth.dkim._layout import Layout
-from aiomilter.auth.results import AuthenticationResults, MethodResult, parse, quote, visible
+from aiomilter.auth.results import AuthenticationResults, MethodResult, parse, quote
+from aiomilter.mail.display import visible
 from aiomilter.mail.domain import ascii_name
 from aiomilter.mail.headers import HeaderSection
 

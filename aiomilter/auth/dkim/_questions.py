@@ -8,9 +8,9 @@ from typing import Final
 
 from aiomilter.auth.dkim._record import KeyRecord, key_records
 from aiomilter.auth.dkim._signature import Unusable
-from aiomilter.auth.results import visible
 from aiomilter.dns import Resolver
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = ["KeyQuestions"]
 

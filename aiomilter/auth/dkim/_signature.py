@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias
 from aiomilter.auth.dkim._canonical import Form
 from aiomilter.auth.dkim._crypto import KeyType
 from aiomilter.auth.dkim._tags import base64_octets, quoted_printable_text, tag_list, words
-from aiomilter.auth.results import MethodResult, Property, visible
+from aiomilter.auth.results import MethodResult, Property
+from aiomilter.mail.display import visible
 from aiomilter.mail.domain import MAX_NAME, ascii_name
 from aiomilter.mail.headers import Field
 

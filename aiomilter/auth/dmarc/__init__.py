@@ -2,7 +2,8 @@
 
 - :func:`evaluate`: the result for one message, from its From fields and the results of SPF and DKIM.
 - :func:`organizational_domain`, :func:`walk`: the tree walk by itself; :func:`parse`: one record.
-- :class:`DmarcRecord`, :func:`aggregate_xml`, :func:`report_destinations`: reports to domains about their mail.
+- :class:`DmarcRecord`, :func:`aggregate_xml`, :func:`report_destinations`: reports to domains about their mail;
+  :class:`ReportStore` keeps records until a report is due.
 """
 
 from aiomilter.auth.dmarc._evaluation import (
@@ -27,10 +28,12 @@ from aiomilter.auth.dmarc._report import (
     report_destinations,
     report_name,
 )
+from aiomilter.auth.dmarc._store import DayRecords, ReportStore
 from aiomilter.auth.dmarc._walk import Level, Walk
 
 __all__ = [
     "Alignment",
+    "DayRecords",
     "Destination",
     "Disposition",
     "DispositionDone",
@@ -43,6 +46,7 @@ __all__ = [
     "Psd",
     "PublicSuffixes",
     "Record",
+    "ReportStore",
     "Result",
     "Signature",
     "SignatureResult",

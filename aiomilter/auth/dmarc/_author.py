@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from aiomilter.auth._structured import visible
 from aiomilter.dns import question_name
+from aiomilter.mail.display import visible
 
 __all__ = ["author_domains"]
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
-from aiomilter.auth._structured import visible
 from aiomilter.auth.dmarc._author import author_domains
 from aiomilter.auth.dmarc._record import Alignment, Disposition, Record
 from aiomilter.auth.dmarc._walk import Level, Lookups, Walk
@@ -16,6 +15,7 @@ from aiomilter.auth.results import MethodResult, Property
 from aiomilter.auth.spf import SpfResult
 from aiomilter.dns import Resolver, question_name
 from aiomilter.exceptions import AddressError, ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = [
     "MAX_LOOKUPS",

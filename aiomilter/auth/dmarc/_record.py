@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast, get_args
 
-from aiomilter.auth._structured import visible
+from aiomilter.mail.display import visible
 
 __all__ = ["Alignment", "Disposition", "Psd", "Record", "is_record", "parse", "read"]
 

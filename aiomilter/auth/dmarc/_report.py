@@ -12,13 +12,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from aiomilter.auth._structured import visible
 from aiomilter.auth.dmarc._evaluation import MAX_LOOKUPS, DmarcResult, Override
 from aiomilter.auth.dmarc._record import Disposition, Record, is_record, read
 from aiomilter.auth.dmarc._walk import Lookups
 from aiomilter.auth.spf import Result as SpfWord
 from aiomilter.dns import IPAddress, Resolver, question_name
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = [
     "Destination",
@@ -40,7 +40,8 @@ _MAX_SIGNATURES: Final = 100
 _REPORT_ID: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+(?:@[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)?", re.ASCII)
 _NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MAILTO: Final = re.compile(r"mailto:([^?]+)", re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9_.-]+", re.ASCII)
+# The first sign does not make an option of it, where a program gets it as an argument.
+_ADDRESS: Final = re.compile(r"(?!-)[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9_.-]+", re.ASCII)
 _DKIM_WORDS: Final = frozenset({"none", "pass", "fail", "policy", "neutral", "temperror", "permerror"})
 
 

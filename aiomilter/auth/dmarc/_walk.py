@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from aiomilter.auth._structured import visible
 from aiomilter.auth.dmarc._record import Record, is_record, read
 from aiomilter.dns import Answer, RdType, Resolver
 from aiomilter.exceptions import ResolverError
+from aiomilter.mail.display import visible
 
 __all__ = ["Level", "Lookups", "Walk", "parent"]
 

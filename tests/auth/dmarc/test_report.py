@@ -259,6 +259,7 @@ DESTINATIONS: Final = [
     ("mailto:d%0d%0aX@example.com", "", "", "not an address"),
     ("mailto:d@example.com%2Ce@other.example", "", "", "not an address"),
     ("mailto:%3Cd@example.com%3E", "", "", "not an address"),
+    ("mailto:-oQx@example.com", "", "", "not an address"),
 ]
 
 

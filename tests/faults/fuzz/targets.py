@@ -17,6 +17,7 @@ from aiomilter.wire.framing import FrameBuffer, Lookahead
 from aiomilter.wire.state import ANSWERS
 from tests.faults.fuzz.chains import chains
 from tests.faults.fuzz.mail import dmarc
+from tests.faults.fuzz.senders import senders
 from tests.faults.fuzz.signatures import signatures
 from tests.peer import (
     CALLBACKS,
@@ -296,5 +297,6 @@ def close() -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (framing, packets, replies, edits, sessions, dmarc, signatures, chains)
+    target.__name__: target
+    for target in (framing, packets, replies, edits, sessions, dmarc, signatures, chains, senders)
 }
