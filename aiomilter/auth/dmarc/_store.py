@@ -62,7 +62,7 @@ class ReportStore:
         if keep < 1:
             raise ValueError(f"keep: expected 1 day or more, found {keep}")
         self.directory: Final = Path(directory)
-        self.dropped = 0
+        self.dropped: int = 0
         """Records that could not be kept."""
         self._max_size = max_size
         self._keep = keep
@@ -158,7 +158,7 @@ class DayRecords:
         start = datetime.strptime(path.stem, "%Y-%m-%d").replace(tzinfo=UTC)
         self.begin: Final = int(start.timestamp())
         self.end: Final = int((start + timedelta(days=1)).timestamp())
-        self.unread = 0
+        self.unread: int = 0
         self._path = path
         self._reported = path.with_suffix(".reported")
         self._places: dict[str, array[int]] = {}
@@ -171,7 +171,8 @@ class DayRecords:
         Raises:
             OSError: The file cannot be read.
         """
-        self._places, self.unread = {}, 0
+        self._places = {}
+        self.unread = 0
         with open(self._path, "rb") as file:
             for at, line in _lines(file):
                 record = decoded(line)
