@@ -234,7 +234,7 @@ def test_a_domain_too_long_for_a_file_name_gets_no_report(tmp_path: Path, run: R
 def test_a_second_run_waits_for_no_other(tmp_path: Path, run: Run) -> None:
     records = stored(tmp_path, RECORD)
     directory = os.open(records, os.O_RDONLY)
-    fcntl.flock(directory, fcntl.LOCK_EX)
+    fcntl.flock(directory, fcntl.LOCK_SH)
     try:
         found = run("--dry-run")
     finally:
