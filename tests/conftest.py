@@ -1,5 +1,6 @@
 """What concerns all tests: one MTA of each kind, the part of the suite that runs, and how long each room took."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, TypeVar
@@ -78,6 +79,17 @@ def _running(kind: type[SomeRig]) -> Iterator[SomeRig]:
         yield rig
     finally:
         rig.stop()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take away the handlers that a command has set up: one that stays writes to a descriptor that others have by then."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    for handler in [each for each in root.handlers if each not in handlers]:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
