@@ -88,13 +88,17 @@ class Socketmap:
             with contextlib.suppress(TimeoutError, OSError):
                 async with asyncio.timeout(self._request_timeout):
                     await writer.wait_closed()
+        except asyncio.CancelledError:
+            # By close() it is no error; asyncio's streams log one for a task that ends cancelled.
+            if task in self._open:
+                raise
         finally:
             self._open.discard(task)
             writer.transport.abort()
 
     async def close(self) -> None:
         """End all connections."""
-        ended = [*self._open]
+        ended, self._open = self._open, set()
         for task in ended:
             task.cancel()
         if ended:

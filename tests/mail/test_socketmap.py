@@ -285,8 +285,24 @@ async def test_a_flood_of_one_connection_lets_others_have_their_turn() -> None:
     await asyncio.sleep(1)
     assert answered.octets == netstring("OK B")
     await tables.close()
-    assert flood_task.cancelled()
-    assert other_task.cancelled()
+    assert flood_task.done()
+    assert other_task.done()
+    await asyncio.gather(flood_task, other_task)
+
+
+async def test_closing_with_open_connections_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as connect:
+        assert await (await connect()).ask("upper a") == "OK A"
+    assert caplog.messages == []
+
+
+async def test_a_task_that_others_cancel_is_cancelled() -> None:
+    _, writer, task = Slow(MAPS).connect()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert writer.closed
 
 
 async def test_a_unix_domain_socket_serves_as_well(tmp_path: Path) -> None:
