@@ -22,7 +22,7 @@ from aiomilter.observe import Lifecycle, LifecycleKind, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver, hint_at_setup
 from aiomilter.options import Options, ServeOptions
-from aiomilter.server import Factory, Server
+from aiomilter.server import Factory, Server, warn_of_reach
 
 __all__ = ["run"]
 
@@ -123,6 +123,7 @@ def run_workers(
     try:
         for address in parse_all(sockets):
             bound += bind(address, permissions)
+        warn_of_reach(bound, options, observer)
         supervisor = Supervisor(
             WorkerProgram(make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog),
             workers,

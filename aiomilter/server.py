@@ -23,7 +23,7 @@ from aiomilter._serving.idle import IdleTimeouts
 from aiomilter._serving.lifespans import FactoryLifespans
 from aiomilter._serving.listeners import Listeners
 from aiomilter._serving.memory import MemoryLimit
-from aiomilter._serving.reach import COMMANDS, exposed, private, without_effect
+from aiomilter._serving.reach import COMMANDS, reach_warnings
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter._serving.shielded import finish, settle
 from aiomilter._serving.stall import StallWatch, watch
@@ -134,7 +134,7 @@ class Server:
         )
         permissions = Permissions(options.socket_mode, options.socket_owner, options.socket_group)
         self._listeners = Listeners(
-            wanted, permissions, options.backlog, self._accepted, self._warn, self.observer.tell, self._where
+            wanted, permissions, options.backlog, self._accepted, self.observer.tell, self._where
         )
         self._transports = Transports(options.ssl, self.observer.tell, self._report_limit, self._where)
         self._timeouts = IdleTimeouts(
@@ -379,21 +379,8 @@ class Server:
 
     def _begin_to_accept(self) -> None:
         self._listeners.start()
-        self._warn_of_no_effect()
-
-    def _warn(self, bound: Bound) -> None:
-        """Warn where any host may connect, or only one user."""
-        options = self._options
-        known = self._access.by_network or (options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED)
-        what = exposed(bound) if bound.exposed and not known else private(bound, options.socket_mode)
-        if what is not None:
-            self.observer.tell(Misuse(self._where, what))
-
-    def _warn_of_no_effect(self) -> None:
-        """Warn of options on access that have no effect."""
-        given = [name for name in COMMANDS if getattr(self._options, name) is not None]
-        for what in without_effect(given, [listener.bound for listener in self._listeners]):
-            self.observer.tell(Misuse(self._where, what))
+        if self._listeners.share is None:  # of shared ones, the process that has bound them warns
+            warn_of_reach([listener.bound for listener in self._listeners], self._options, self.observer)
 
     def _accepted(self, sock: socket.socket, name: Any, listener: str) -> None:
         """Have the event loop make a transport of a new connection, unless it is refused."""
@@ -439,6 +426,16 @@ class Server:
         self._stopped = True
         self._lifespans.give_up()
         self._listeners.close()
+
+
+def warn_of_reach(bound: Sequence[Bound], options: Options, observer: Guard) -> None:
+    """Warn of sockets that any host may connect to, or only one user, and of options on access that have no effect."""
+    known = options.allowed_networks is not None or (
+        options.ssl is not None and options.ssl.verify_mode == tls.CERT_REQUIRED
+    )
+    given = [name for name in COMMANDS if getattr(options, name) is not None]
+    for what in reach_warnings(bound, known=known, mode=options.socket_mode, given=given):
+        observer.tell(Misuse(Where(server=options.name), what))
 
 
 def _check_factory(factory: object) -> None:

@@ -754,6 +754,39 @@ async def test_a_reload_that_outlives_the_server_is_undone() -> None:
         assert pool.names == ["enter", "leave"]
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_reload_that_is_about_to_end_does_not_fail_the_drain(turns: int) -> None:
+    """Its factory is entered already, or is just being entered, when the drain begins."""
+    ready = asyncio.Event()
+    held: list[str] = []
+
+    @asynccontextmanager
+    async def old() -> AsyncIterator[type[Milter]]:
+        yield Milter
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def new() -> AsyncIterator[type[Milter]]:
+        held.append("new")
+        try:
+            await ready.wait()
+            yield Milter
+        finally:
+            held.remove("new")
+
+    async with serve(old, "inet:0@127.0.0.1") as server:
+        reloading = asyncio.ensure_future(server.reload(new))
+        while not held:
+            await asyncio.sleep(0)
+        ready.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.drain()
+        await asyncio.gather(reloading, return_exceptions=True)
+        assert held == []
+
+
 async def test_an_old_factory_that_raises_at_its_end_is_logged() -> None:
     @asynccontextmanager
     async def factory() -> AsyncIterator[type[Milter]]:

@@ -68,11 +68,6 @@ class Access:
         if self._by_credentials and _SO_PEERCRED is None:
             raise ValueError("allowed_users, allowed_groups: this system does not report the users of peers")
 
-    @property
-    def by_network(self) -> bool:
-        """Whether only some networks may connect."""
-        return self._networks is not None
-
     def refusal(self, sock: socket.socket) -> str | None:
         """Return why an accepted connection is refused; None if it is not."""
         if self._networks is None and not self._by_credentials:

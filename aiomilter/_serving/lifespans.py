@@ -73,9 +73,10 @@ class FactoryLifespans:
     async def let_go(self) -> None:
         """Close the factories, and wait until they have ended; :meth:`end` raises their exceptions."""
         self.current = None
-        for lifespan in self.entered:
+        entered = list(self.entered)  # a reload may end meanwhile; it closes its own
+        for lifespan in entered:
             lifespan.release()
-        for lifespan in self.entered:
+        for lifespan in entered:
             await lifespan.ended()
 
     async def end(self) -> None:

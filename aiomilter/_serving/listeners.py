@@ -27,7 +27,6 @@ class Listeners:
         permissions: Of UNIX-domain sockets.
         backlog: Connections that the system may keep waiting.
         accept: See :data:`Accept`.
-        listening: Called with each socket once it listens.
         report: Hears of each socket, and of what the system lacks.
         where: Of the server.
     """
@@ -38,7 +37,6 @@ class Listeners:
         permissions: Permissions,
         backlog: int,
         accept: Accept,
-        listening: Callable[[Bound], object],
         report: Callable[[Lifecycle | ResourceExhausted], object],
         where: Where = SERVER,
     ) -> None:
@@ -50,7 +48,6 @@ class Listeners:
         self._permissions = permissions
         self._backlog = backlog
         self._accept = accept
-        self._listening = listening
         self._report = report
         self._where = where
         self._listeners: list[Listener] = []
@@ -103,7 +100,6 @@ class Listeners:
             self.addresses = (*self.addresses, listener.bound.name)
             what = f"listening on {label}{' (all addresses)' if listener.bound.everywhere else ''}"
             self._report_on(label, LifecycleKind.LISTENER_STARTED, what)
-            self._listening(listener.bound)
 
     def hold(self) -> None:
         """Accept none for now."""

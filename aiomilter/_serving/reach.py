@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from aiomilter._serving.binding import Bound
 from aiomilter._serving.kernel import user_name
 
-__all__ = ["COMMANDS", "exposed", "private", "without_effect"]
+__all__ = ["COMMANDS", "reach_warnings"]
 
 COMMANDS = {
     "allowed_networks": "--allow-network",
@@ -18,13 +18,29 @@ COMMANDS = {
 """The options on access as the command line has them."""
 
 
-def exposed(bound: Bound) -> str:
+def reach_warnings(bound: Sequence[Bound], *, known: bool, mode: int | None, given: Sequence[str]) -> Iterator[str]:
+    """Yield the warnings for the sockets of a server.
+
+    Args:
+        bound: All sockets; those of paths have their files.
+        known: Whether only known hosts are let in by TCP.
+        mode: The permissions that were asked for; None for those of the umask.
+        given: The names of the options on access that were given.
+    """
+    for each in bound:
+        what = _exposed(each) if each.exposed and not known else _private(each, mode)
+        if what is not None:
+            yield what
+    yield from _without_effect(given, bound)
+
+
+def _exposed(bound: Bound) -> str:
     """Return the warning for a TCP socket that any host may connect to; such a peer may claim that mail comes from anywhere."""
     mend = "set allowed_networks (--allow-network), or ssl with client certificates (--tls-client-ca)"
     return f"{bound.label}: reachable from other hosts without access control; {mend}"
 
 
-def private(bound: Bound, mode: int | None) -> str | None:
+def _private(bound: Bound, mode: int | None) -> str | None:
     """Return the warning for a UNIX-domain socket that only one user can connect to; None if others can.
 
     A mail server usually has a user of its own.  It answers 4xx to all mail if it cannot connect, and of that the filter sees
@@ -42,18 +58,15 @@ def private(bound: Bound, mode: int | None) -> str | None:
         closed = next(_closed_directories(path), None)
     except OSError:
         return None
-    owner = user_name(status.st_uid)
-    who = "root" if status.st_uid == 0 else f"user {owner} and root"
-    if mode is None and status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    user = os.geteuid()
+    kept = mode is None and status.st_uid == user and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not kept and closed is None:
+        return None
+    who = "root" if user == 0 else f"user {user_name(user)} and root"
+    if kept:
         mend = "socket_mode and socket_group (--socket-mode, --socket-group) let a mail server in that has its own user"
         return f"{bound.label}: only {who} may connect; {mend}"
-    if closed is not None:
-        me = user_name(os.geteuid())
-        who = "root" if os.geteuid() == 0 else f"user {me} and root"
-        return (
-            f"{bound.label}: only {who} may enter {closed}; let in the user of the mail server, or choose another path"
-        )
-    return None
+    return f"{bound.label}: only {who} may enter {closed}; let in the user of the mail server, or choose another path"
 
 
 def _closed_directories(path: str) -> Iterator[str]:
@@ -68,7 +81,7 @@ def _closed_directories(path: str) -> Iterator[str]:
         directory = above
 
 
-def without_effect(given: Sequence[str], bound: Sequence[Bound]) -> Iterator[str]:
+def _without_effect(given: Sequence[str], bound: Sequence[Bound]) -> Iterator[str]:
     """Yield a warning for each option on access that has no effect, since no socket is of its kind.
 
     Args:

@@ -706,6 +706,23 @@ async def test_run_with_workers_that_cannot_start_raises(tmp_path: Path) -> None
     assert daemon.out == ["a worker could not start or did not end well; it has written why"]
 
 
+async def test_who_can_reach_the_sockets_of_workers_is_said_once(tmp_path: Path) -> None:
+    """Not by each worker, and not again after a reload."""
+    write_filter(tmp_path / "f.py", "1")
+    path = str(tmp_path / "s")
+    tmp_path.chmod(0o700)
+    command = (*TWO, "--listen", "inet:0", "--listen", path, "--socket-mode", "666")
+    async with running(*command, directory=tmp_path) as daemon:
+        await serving(daemon)
+        daemon.send(signal.SIGHUP)
+        await daemon.logged("reloaded: ")
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    said = [line for line in daemon.log if "reachable from" in line or "may enter" in line]
+    assert len(said) == 2
+    assert f"unix:{path}: only" in said[1]
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 async def test_a_worker_that_does_not_end_is_killed(signals: int, tmp_path: Path) -> None:
     """Its event loop is stuck, so it hears nothing: it has the time for open sessions, or little if it is to hurry."""
