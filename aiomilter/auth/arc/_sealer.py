@@ -17,6 +17,7 @@ from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._canonical import canonical_field, header_input
 from aiomilter.auth.dkim._checking import CanonicalHeader
 from aiomilter.auth.dkim._crypto import digest_of, require
+from aiomilter.auth.dkim._incoming import Incoming
 from aiomilter.auth.dkim._key import Key
 from aiomilter.auth.dkim._layout import Layout
 from aiomilter.auth.dkim._problems import Problems
@@ -86,7 +87,7 @@ class Sealer:
         return Sealing(self, section, chain, results, now)
 
 
-class Sealing:
+class Sealing(Incoming):
     """One message that is being sealed: takes its header, then its body in chunks, and keeps no body.
 
     A seal is of the message as it leaves: :meth:`delete_headers` and :meth:`insert_header` say what else is done to it.
@@ -101,14 +102,12 @@ class Sealing:
         results: AuthenticationResults | None,
         now: float | None,
     ) -> None:
-        self.headers: HeaderSection = section
-        """The header, as far as it has come."""
+        super().__init__(section, BodyHashes(1))
         self._sealer = sealer
         self._chain = chain
         self._results = results
         self._now = now
         self._problems = Problems()
-        self._hashes = BodyHashes(1)
         self._digest: BodyDigest | None = None
 
     @property
@@ -116,20 +115,9 @@ class Sealing:
         """What may break the seal on its way, or has kept it from being made; complete after :meth:`finish`."""
         return self._problems.found()
 
-    def header(self, raw: bytes) -> None:
-        """Take the next header field.
-
-        Args:
-            raw: Its octets, folds as CRLF, as :attr:`aiomilter.Header.raw` has them.
-        Raises:
-            RuntimeError: The header has ended.
-        """
-        if self._digest is not None:
-            raise RuntimeError("expected header() before end_of_headers()")
-        self.headers.append(raw)
-
     def end_of_headers(self) -> None:
         """Take it that the header has ended."""
+        super().end_of_headers()
         self._digest = self._hashes.want("sha256", "relaxed")
         self._problems.header(self.headers)
 
@@ -139,9 +127,7 @@ class Sealing:
         Raises:
             RuntimeError: The header has not ended.
         """
-        if self._digest is None:
-            raise RuntimeError("expected end_of_headers() before body()")
-        self._hashes.update(chunk)
+        super().body(chunk)
         self._problems.body(chunk)
 
     def delete_headers(self, name: str, occurrences: Iterable[int]) -> None:
@@ -189,8 +175,7 @@ class Sealing:
 
         Source: RFC 8617 section 5.1.
         """
-        if self._digest is None:
-            raise RuntimeError("expected end_of_headers() before finish()")
+        self._expect_ended("finish")
         chain, results = chain or self._chain, results or self._results
         authserv_id = self._sealer.authserv_id or (results.authserv_id if results is not None else "")
         if chain is None:
@@ -319,8 +304,5 @@ async def seal(
     sealer = Sealer(key, authserv_id=authserv_id, headers=headers)
     section, begin = split_message(message)
     sealing = Sealing(sealer, section, chain, results, now)
-    sealing.end_of_headers()
-    for at in range(begin, len(message), _TURN):
-        sealing.body(message[at : at + _TURN])
-        await asyncio.sleep(0)
+    await sealing._take(section, message, begin)
     return [f"{name}: {value}" for name, value in await sealing.finish()]

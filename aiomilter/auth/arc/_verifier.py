@@ -24,6 +24,7 @@ from aiomilter.auth.dkim._checking import (
     check_times,
 )
 from aiomilter.auth.dkim._crypto import require
+from aiomilter.auth.dkim._incoming import Incoming
 from aiomilter.auth.dkim._questions import KeyQuestions
 from aiomilter.auth.dkim._signature import Tags, Unusable
 from aiomilter.dns import Resolver
@@ -35,7 +36,7 @@ _MAX_QUESTIONS: Final = 20
 _MAX_BODY_HASHES: Final = 3
 _MAX_SIGNATURES: Final = 10
 """Signatures of the message (not seals) that are verified, from the newest on."""
-# Octets that are hashed, and signatures that are verified, before others have their turn.
+# Octets of a header that are hashed, and signatures that are verified, before others have their turn.
 _TURN: Final = 262_144
 _AT_ONCE: Final = 4
 _NO_POLICY: Final = Policy()
@@ -50,7 +51,7 @@ class _Check:
     digest: BodyDigest
 
 
-class Verifier:
+class Verifier(Incoming):
     """Verifies the chain of one message: takes its header, then its body in chunks, and keeps no body.
 
     DNS is asked for all keys at the end of the header, and awaited by :meth:`finish` alone.
@@ -84,41 +85,28 @@ class Verifier:
         max_header_size: int = MAX_SIZE,
     ) -> None:
         require()
-        self.headers: HeaderSection = HeaderSection(max_fields=max_fields, max_size=max_header_size)
-        """The header, as far as it has come."""
+        headers = HeaderSection(max_fields=max_fields, max_size=max_header_size)
+        super().__init__(headers, BodyHashes(_MAX_BODY_HASHES))
         self._policy = policy
         self._oldest_pass = oldest_pass
         self._leading_space = leading_space
         self._now = now
         self._questions = KeyQuestions(resolver, timeout=key_timeout, limit=_MAX_QUESTIONS)
-        self._hashes = BodyHashes(_MAX_BODY_HASHES)
-        self._sets: Sets | None = None
+        self._sets = Sets()
         self._end: Unusable | None = None
         # From the newest on: the signatures of the message, and the seals of all sets.
         self._signatures: list[_Check] = []
         self._seals: list[Tags] = []
-
-    def header(self, raw: bytes) -> None:
-        """Take the next header field.
-
-        Args:
-            raw: Its octets, folds as CRLF, as :attr:`aiomilter.Header.raw` has them.
-        Raises:
-            RuntimeError: The header has ended.
-        """
-        if self._sets is not None:
-            raise RuntimeError("expected header() before end_of_headers()")
-        self.headers.append(raw)
 
     def end_of_headers(self) -> None:
         """Take it that the header has ended: read the sets, and ask for their keys.
 
         To be called in a running event loop.
         """
+        super().end_of_headers()
         if self._now is None:
             self._now = time.time()
         if not self.headers.complete:
-            self._sets = Sets()
             self._end = Unusable("temperror", "the header is too large")
             return
         self._sets = read_sets(self.headers)
@@ -137,10 +125,8 @@ class Verifier:
         Raises:
             RuntimeError: The header has not ended.
         """
-        if self._sets is None:
-            raise RuntimeError("expected end_of_headers() before body()")
         if self._end is None:
-            self._hashes.update(chunk)
+            super().body(chunk)
 
     async def finish(self) -> Chain:
         """Wait for the keys and return what the chain is worth; once.
@@ -150,8 +136,7 @@ class Verifier:
         Raises:
             RuntimeError: The header has not ended.
         """
-        if self._sets is None:
-            raise RuntimeError("expected end_of_headers() before finish()")
+        self._expect_ended("finish")
         sets = tuple([each.claims() for each in self._sets.complete])
         highest = self._sets.highest
         if not sets and self._end is None:
@@ -327,12 +312,8 @@ async def verify(
     """
     section, begin = split_message(message)
     verifier = Verifier(resolver, policy=policy, oldest_pass=oldest_pass, key_timeout=key_timeout, now=now)
-    verifier.headers = section
-    verifier.end_of_headers()
     try:
-        for at in range(begin, len(message), _TURN):
-            verifier.body(message[at : at + _TURN])
-            await asyncio.sleep(0)
+        await verifier._take(section, message, begin)
         return await verifier.finish()
     finally:
         verifier.cancel()

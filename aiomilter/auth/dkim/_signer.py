@@ -14,6 +14,7 @@ from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._canonical import Form
 from aiomilter.auth.dkim._checking import CanonicalHeader
 from aiomilter.auth.dkim._crypto import PrivateKey, in_thread, require
+from aiomilter.auth.dkim._incoming import Incoming
 from aiomilter.auth.dkim._key import Key
 from aiomilter.auth.dkim._layout import Layout
 from aiomilter.auth.dkim._problems import Problems
@@ -46,7 +47,6 @@ _NAME: Final = "DKIM-Signature"
 # RSA takes long: so many signatures at once, of at most so many bits, before others have their turn.
 _INLINE_BITS: Final = 2_048
 _INLINE: Final = 4
-_TURN: Final = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class Signer:
         return Signing(self.keys, self.options, section, now=now, leading_space=leading_space)
 
 
-class Signing:
+class Signing(Incoming):
     """One message that is being signed: takes its header, then its body in chunks, and keeps no body."""
 
     def __init__(
@@ -148,8 +148,7 @@ class Signing:
         now: float | None,
         leading_space: bool,
     ) -> None:
-        self.headers: HeaderSection = section
-        """The header, as far as it has come."""
+        super().__init__(section, BodyHashes(1))
         self._keys = keys
         self._options = options
         self._now = now
@@ -158,7 +157,6 @@ class Signing:
         if self._header_form == "simple" and not leading_space:
             self._header_form = "relaxed"
             self._problems.add("the header's octets are not known exactly: it is signed relaxed")
-        self._hashes = BodyHashes(1)
         self._digest: BodyDigest | None = None
 
     @property
@@ -166,20 +164,9 @@ class Signing:
         """What may break the signatures on their way, or has kept them from being made; complete after :meth:`finish`."""
         return self._problems.found()
 
-    def header(self, raw: bytes) -> None:
-        """Take the next header field.
-
-        Args:
-            raw: Its octets, folds as CRLF, as :attr:`aiomilter.Header.raw` has them.
-        Raises:
-            RuntimeError: The header has ended.
-        """
-        if self._digest is not None:
-            raise RuntimeError("expected header() before end_of_headers()")
-        self.headers.append(raw)
-
     def end_of_headers(self) -> None:
         """Take it that the header has ended."""
+        super().end_of_headers()
         self._digest = self._hashes.want("sha256", self._body_form)
         self._problems.header(self.headers)
 
@@ -189,9 +176,7 @@ class Signing:
         Raises:
             RuntimeError: The header has not ended.
         """
-        if self._digest is None:
-            raise RuntimeError("expected end_of_headers() before body()")
-        self._hashes.update(chunk)
+        super().body(chunk)
         self._problems.body(chunk)
 
     async def finish(self) -> list[str]:
@@ -205,8 +190,7 @@ class Signing:
         Raises:
             RuntimeError: The header has not ended.
         """
-        if self._digest is None:
-            raise RuntimeError("expected end_of_headers() before finish()")
+        self._expect_ended("finish")
         if not self.headers.complete:
             return []
         self._hashes.finish()
@@ -216,7 +200,9 @@ class Signing:
             self._problems.add(f"more than {MAX_NAMES} fields to sign: the others are not signed")
         header = CanonicalHeader(self.headers)
         now = int(time.time() if self._now is None else self._now)
-        return [await self._value(key, names, header, now, self._digest.digest()) for key in self._keys]
+        assert self._digest is not None
+        bh = self._digest.digest()
+        return [await self._value(key, names, header, now, bh) for key in self._keys]
 
     async def _value(self, key: Key, names: Sequence[str], header: CanonicalHeader, now: int, digest: bytes) -> str:
         layout = Layout(_NAME)
@@ -296,8 +282,5 @@ async def sign(
     signer = Signer(keys, options)
     section, begin = split_message(message)
     signing = Signing(signer.keys, options, section, now=now, leading_space=True)
-    signing.end_of_headers()
-    for at in range(begin, len(message), _TURN):
-        signing.body(message[at : at + _TURN])
-        await asyncio.sleep(0)
+    await signing._take(section, message, begin)
     return b"".join([Field.made(_NAME, value).raw for value in await signing.finish()])

@@ -3,7 +3,6 @@
 Source: RFC 6376 section 6.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._checking import CanonicalHeader, Policy, check_body, check_digest, check_times
 from aiomilter.auth.dkim._crypto import require
+from aiomilter.auth.dkim._incoming import Incoming
 from aiomilter.auth.dkim._questions import KeyQuestions
 from aiomilter.auth.dkim._signature import Signature, Tags, Unusable, claims, duplicates, parse_tags, read_tags
 from aiomilter.dns import Resolver
@@ -20,8 +20,6 @@ __all__ = ["Verifier", "verify"]
 
 _MAX_QUESTIONS: Final = 10
 _MAX_BODY_HASHES: Final = 3
-# Octets that are hashed before others have their turn.
-_TURN: Final = 262_144
 _NO_POLICY: Final = Policy()
 
 
@@ -35,7 +33,7 @@ class _Check:
     digest: BodyDigest | None = None
 
 
-class Verifier:
+class Verifier(Incoming):
     """Verifies the signatures of one message: takes its header, then its body in chunks, and keeps no body.
 
     DNS is asked for all keys at the end of the header, and awaited by :meth:`finish` alone.
@@ -68,32 +66,20 @@ class Verifier:
         max_header_size: int = MAX_SIZE,
     ) -> None:
         require()
-        self.headers: HeaderSection = HeaderSection(max_fields=max_fields, max_size=max_header_size)
-        """The header, as far as it has come."""
+        headers = HeaderSection(max_fields=max_fields, max_size=max_header_size)
+        super().__init__(headers, BodyHashes(_MAX_BODY_HASHES))
         self._policy = policy
         self._leading_space = leading_space
         self._now = now
         self._questions = KeyQuestions(resolver, timeout=key_timeout, limit=_MAX_QUESTIONS)
-        self._hashes = BodyHashes(_MAX_BODY_HASHES)
-        self._checks: list[_Check] | None = None
-
-    def header(self, raw: bytes) -> None:
-        """Take the next header field.
-
-        Args:
-            raw: Its octets, folds as CRLF, as :attr:`aiomilter.Header.raw` has them.
-        Raises:
-            RuntimeError: The header has ended.
-        """
-        if self._checks is not None:
-            raise RuntimeError("expected header() before end_of_headers()")
-        self.headers.append(raw)
+        self._checks: list[_Check] = []
 
     def end_of_headers(self) -> None:
         """Take it that the header has ended: read the signatures, and ask for their keys.
 
         To be called in a running event loop.
         """
+        super().end_of_headers()
         if self._now is None:
             self._now = time.time()
         self._checks = []
@@ -107,16 +93,6 @@ class Verifier:
                 claim = Signature("policy", "too many signatures", duplicates=repeated)
                 self._checks.append(_Check(field, claim))
 
-    def body(self, chunk: bytes) -> None:
-        """Take the next octets of the body, cut anywhere; line ends are CRLF.
-
-        Raises:
-            RuntimeError: The header has not ended.
-        """
-        if self._checks is None:
-            raise RuntimeError("expected end_of_headers() before body()")
-        self._hashes.update(chunk)
-
     async def finish(self) -> tuple[Signature, ...]:
         """Wait for the keys and return what each signature is worth, from top to bottom; once.
 
@@ -128,8 +104,7 @@ class Verifier:
         Raises:
             RuntimeError: The header has not ended.
         """
-        if self._checks is None:
-            raise RuntimeError("expected end_of_headers() before finish()")
+        self._expect_ended("finish")
         if not self.headers.complete:
             return (Signature("temperror", "the header is too large"),)
         self._hashes.finish()
@@ -212,12 +187,8 @@ async def verify(
     """
     section, begin = split_message(message)
     verifier = Verifier(resolver, policy=policy, key_timeout=key_timeout, now=now)
-    verifier.headers = section
-    verifier.end_of_headers()
     try:
-        for at in range(begin, len(message), _TURN):
-            verifier.body(message[at : at + _TURN])
-            await asyncio.sleep(0)
+        await verifier._take(section, message, begin)
         return await verifier.finish()
     finally:
         verifier.cancel()
