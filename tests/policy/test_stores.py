@@ -231,6 +231,15 @@ async def test_a_file_that_is_broken_is_moved_aside(tmp_path: Path) -> None:
     assert str(aside) in told[0]
 
 
+async def test_what_becomes_of_a_file_is_told_in_the_loop(tmp_path: Path) -> None:
+    """Not in the thread: what asyncio programs call is not for threads, and an error there would end it."""
+    path, told = tmp_path / "state.db", list[asyncio.AbstractEventLoop]()
+    path.write_bytes(b"no database" * 1000)
+    async with open_store(f"sqlite:{path}", on_change=lambda what: told.append(asyncio.get_running_loop())) as store:
+        assert await store.ready() is None
+    assert told == [asyncio.get_running_loop()]
+
+
 async def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     connection = sqlite3.connect(path)
