@@ -106,9 +106,7 @@ def _opened(
     match url.scheme:
         case "memory":
             text = url.query.get("max_keys", "100000")
-            if not (
-                text.isascii() and text.isdigit() and 0 < int(text[:10]) == int(text[:10] or "0") and len(text) <= 9
-            ):
+            if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
                 raise ValueError(f"memory: expected a number for max_keys, found {text[:20]!r}")
             return MemoryStore(max_keys=int(text))
         case "sqlite":
