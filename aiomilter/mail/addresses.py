@@ -18,6 +18,8 @@ _TOKEN: Final = re.compile(
     r'(?P<quoted>"(?:[^"\\]|\\.)*+(?:"|\\?\Z))|(?P<angle><[^<>]*+(?:>|\Z))|(?P<mark>[(),:;>])|(?P<text>[^"<>(),:;\\]++|\\.?)',
     re.DOTALL,
 )
+# In a comment quotes and angle brackets are text.
+_IN_COMMENT: Final = re.compile(r"(?P<mark>[()])|[^()\\]++|\\.?", re.DOTALL)
 _PLAIN: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"@\S+|"?)|[^\s"]+', re.DOTALL)
 _ROUTE: Final = re.compile(r"\A@[^:]*:")
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
@@ -31,7 +33,9 @@ def addresses(value: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     depth, plain, angle = 0, "", ""
-    for token in _TOKEN.finditer(_FOLD.sub("", value)):
+    text, position = _FOLD.sub("", value), 0
+    while (token := (_IN_COMMENT if depth else _TOKEN).search(text, position)) is not None:
+        position = token.end()
         mark = token["mark"]
         if mark == "(":
             depth += 1

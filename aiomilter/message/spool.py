@@ -132,6 +132,7 @@ class Spool:
             yield octets
         self._end_tail()
         while start < stop:
+            self._check_open()
             at = bisect_right(self._starts, start) - 1
             begin = start - self._starts[at]
             octets = self._pieces[at][begin : begin + stop - start]
@@ -139,13 +140,17 @@ class Spool:
             yield octets
 
     async def _read_file(self, start: int, stop: int) -> bytes:
+        self._check_open()
         file = self._file
-        if file is None or self._closed:
-            raise ValueError("expected a message that has not ended, found one that has")
+        assert file is not None
         octets = await asyncio.to_thread(_pread, os.dup(file.fileno()), stop - start, start)
         if not octets:
             raise OSError("expected the octets that were written, found the end of the file")
         return octets
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("expected a message that has not ended, found one that has")
 
     def close(self) -> None:
         """Forget all octets, and close the file, whatever a thread does with it."""

@@ -119,27 +119,29 @@ class Greylist:
             domain: The one that SPF or DKIM passed for, if any did.
             stage: Where this is: at ``data`` also for what is sent in several messages.
         """
-        client = None if ip is None else address(ip)
-        if client is None or client.is_loopback or (not sender and not self._checks_null(stage)):
-            return Seen("pass")
-        return await self._step(Mode.DO, client, sender, recipient, domain)
+        return await self._step(Mode.DO, ip, sender, recipient, domain, stage)
 
     async def look(
-        self, ip: IPv4Address | IPv6Address | str, sender: str, recipient: str, *, domain: str | None = None
+        self,
+        ip: IPv4Address | IPv6Address | str | None,
+        sender: str,
+        recipient: str,
+        *,
+        domain: str | None = None,
+        stage: Literal["rcpt", "data"] = "rcpt",
     ) -> Seen:
         """Return what :meth:`check` would, and note nothing."""
-        client = address(ip)
-        return Seen("pass") if client is None else await self._step(Mode.LOOK, client, sender, recipient, domain)
+        return await self._step(Mode.LOOK, ip, sender, recipient, domain, stage)
 
     async def forget(
-        self, ip: IPv4Address | IPv6Address | str, sender: str, recipient: str, *, domain: str | None = None
+        self, ip: IPv4Address | IPv6Address | str | None, sender: str, recipient: str, *, domain: str | None = None
     ) -> None:
         """Forget what was noted.
 
         Raises:
             StoreError: The store has no answer.
         """
-        if client := address(ip):
+        if client := None if ip is None else address(ip):
             names, args = self._subjects(Mode.FORGET, client, sender, recipient, domain)
             await self._store.step(Op.GREY, names, args)
 
@@ -160,8 +162,17 @@ class Greylist:
         return names, (keys.each, mode, *self._times, ways)
 
     async def _step(
-        self, mode: Mode, client: IPv4Address | IPv6Address, sender: str, recipient: str, domain: str | None
+        self,
+        mode: Mode,
+        ip: IPv4Address | IPv6Address | str | None,
+        sender: str,
+        recipient: str,
+        domain: str | None,
+        stage: str,
     ) -> Seen:
+        client = None if ip is None else address(ip)
+        if client is None or client.is_loopback or (not sender and not self._checks_null(stage)):
+            return Seen("pass")
         names, args = self._subjects(mode, client, sender, recipient, domain)
         try:
             verdict, wait, first, count = await self._store.step(Op.GREY, names, args)

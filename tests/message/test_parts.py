@@ -3,6 +3,7 @@
 import email
 import email.policy
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ import pytest
 
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.mail.charsets import _codecs
-from aiomilter.message import Message, ProtectedError, StructureError
+from aiomilter.message import Message, ProtectedError, StructureError, banner
 from aiomilter.message.transfer import codec
 from aiomilter.message.zips import MAX_NAMES, zip_names
 from tests.message.made import body_of, made, octets_of
@@ -289,11 +290,34 @@ async def test_a_signed_message_is_wrapped_and_not_touched() -> None:
         message.root.children[0].replace("x")
 
 
-async def test_hostile_html_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for piece in (b"<body", b"<!--", b"<script", b"<body a='", b"</body", b"<title>"):
-        message = made(text(HTML, "7bit", piece * 20_000))
-        message.banner("Banner")
-        await body_of(message)
+class Counted:
+    """A pattern that counts the characters it looks at."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self.looked = 0
+
+    def _count(self, found: re.Match[str] | None, text: str, position: int) -> re.Match[str] | None:
+        self.looked += (found.end() if found else len(text)) - position
+        return found
+
+    def search(self, text: str, position: int) -> re.Match[str] | None:
+        return self._count(self._pattern.search(text, position), text, position)
+
+    def match(self, text: str, position: int) -> re.Match[str] | None:
+        return self._count(self._pattern.match(text, position), text, position)
+
+
+@pytest.mark.parametrize("piece", [b"<body", b"<!--", b"<script", b"<body a='", b"</body", b"<title>"])
+async def test_hostile_html_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
+    tag, rest = Counted(banner._TAG), Counted(banner._REST_OF_TAG)
+    monkeypatch.setattr(banner, "_TAG", tag)
+    monkeypatch.setattr(banner, "_REST_OF_TAG", rest)
+    octets = piece * 4_000
+    message = made(text(HTML, "7bit", octets))
+    message.banner("Banner")
+    assert await body_of(message) == b"<p>Banner</p>" + octets
+    assert 0 < tag.looked + rest.looked <= len(octets) + 10
 
 
 # --------------------------------------------------------------------------------------------------------------- zips

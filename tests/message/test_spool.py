@@ -86,8 +86,9 @@ async def test_a_file_is_closed_once_its_thread_is_done(monkeypatch: pytest.Monk
     assert files[0].closed
 
 
-async def test_a_message_that_has_ended_cannot_be_read() -> None:
-    found = await filled(b"x" * 100, 10, 0, Budget(10**9))
+@pytest.mark.parametrize("memory_size", [0, 1000])
+async def test_a_message_that_has_ended_cannot_be_read(memory_size: int) -> None:
+    found = await filled(b"x" * 100, 10, memory_size, Budget(10**9))
     found.close()
     with pytest.raises(ValueError, match="has not ended"):
         _ = [piece async for piece in found.read(0, 100)]

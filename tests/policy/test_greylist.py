@@ -145,6 +145,16 @@ async def test_the_null_sender_waits_at_data(greylist: Make, how: Any, rcpt: str
     assert (await grey.check("192.0.2.1", "", "bob@example.net", stage="data")).verdict == data
 
 
+@pytest.mark.parametrize("ip", [None, "127.0.0.1", "::1", "192.0.2.1"])
+@pytest.mark.parametrize("stage", ["rcpt", "data"])
+@pytest.mark.parametrize("sender", ["", "alice@example.com"])
+async def test_to_look_says_what_the_check_would(greylist: Make, ip: Any, stage: Any, sender: str) -> None:
+    grey = greylist()
+    seen = await grey.look(ip, sender, "bob@example.net", stage=stage)
+    assert await grey.check(ip, sender, "bob@example.net", stage=stage) == seen
+    await grey.forget(ip, sender, "bob@example.net")
+
+
 async def test_to_look_notes_nothing_and_to_forget_all(greylist: Make, clock: Moved) -> None:
     grey = greylist()
     assert await grey.look(*TRIPLE) == Seen("wait", 300.0, BEGAN)

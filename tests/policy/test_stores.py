@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,42 @@ async def test_a_file_that_is_broken_is_moved_aside(tmp_path: Path) -> None:
     assert aside.read_bytes() == b"no database" * 1000
     assert len(told) == 1
     assert str(aside) in told[0]
+
+
+async def test_a_new_file_is_not_moved_aside_by_who_has_seen_the_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several workers find it broken at once."""
+    path = tmp_path / "state.db"
+    path.write_bytes(b"no database" * 1000)
+    first, second = SqliteStore(str(path)), SqliteStore(str(path))
+    opened, seen, renewed = second._opened, threading.Event(), threading.Event()
+
+    def late() -> sqlite3.Connection:
+        try:
+            return opened()
+        finally:
+            seen.set()
+            renewed.wait()
+
+    monkeypatch.setattr(second, "_opened", late)
+    step = asyncio.create_task(second.step(*note("a")))
+    await asyncio.to_thread(seen.wait)
+    assert await first.step(*note("a")) == (0,)
+    renewed.set()
+    assert await step == (1,)
+    assert len([*tmp_path.glob("*.broken")]) == 1
+    await first.aclose()
+    await second.aclose()
+
+
+async def test_what_becomes_of_a_file_is_told_in_the_loop(tmp_path: Path) -> None:
+    """Not in the thread: what asyncio programs call is not for threads, and an error there would end it."""
+    path, told = tmp_path / "state.db", list[asyncio.AbstractEventLoop]()
+    path.write_bytes(b"no database" * 1000)
+    async with open_store(f"sqlite:{path}", on_change=lambda what: told.append(asyncio.get_running_loop())) as store:
+        assert await store.ready() is None
+    assert told == [asyncio.get_running_loop()]
 
 
 async def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ it; ``keys`` makes keys, in which no address can be read; ``guarded`` gives up i
 store that needs it is opened.
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -52,7 +53,7 @@ async def open_store(
             in front.  Without any, one is made: for ``memory:`` each time, for ``sqlite:`` once, in the file PATH.key.
         timeout: Seconds that a step may take.
         max_connections: To a server, at once.
-        on_change: Told in a sentence when the store is found to be down, is back, or has lost what it kept.
+        on_change: Told in a sentence when the store is found to be down, is back, or has lost what it kept; called in the loop.
 
     Raises:
         ImportError: The client library is not installed; the message names the extra.
@@ -69,7 +70,7 @@ async def open_store(
     else:
         given = given or (_made_secret(url),)
         access = (username or url.username or None, password or url.password or None)
-        store = _opened(url, prefix, access, timeout, max_connections, on_change or _nothing)
+        store = _opened(url, prefix, access, timeout, max_connections, _in_loop(on_change or _nothing))
     waits = url is None or url.scheme != "memory"
     guarded = GuardedStore(store, Keys(given), timeout=timeout if waits else None, on_change=on_change)
     try:
@@ -80,6 +81,17 @@ async def open_store(
 
 def _nothing(what: str) -> None:
     """Tell nobody."""
+
+
+def _in_loop(notify: Callable[[str], object]) -> Callable[[str], None]:
+    """Return what has the running loop tell, and may be called in a thread, which an error of the other would end."""
+    loop = asyncio.get_running_loop()
+
+    def tell(what: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            loop.call_soon_threadsafe(notify, what)
+
+    return tell
 
 
 def _opened(
@@ -94,9 +106,7 @@ def _opened(
     match url.scheme:
         case "memory":
             text = url.query.get("max_keys", "100000")
-            if not (
-                text.isascii() and text.isdigit() and 0 < int(text[:10]) == int(text[:10] or "0") and len(text) <= 9
-            ):
+            if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
                 raise ValueError(f"memory: expected a number for max_keys, found {text[:20]!r}")
             return MemoryStore(max_keys=int(text))
         case "sqlite":

@@ -8,7 +8,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.asyncio import ConnectionPool, Redis, Sentinel, SentinelConnectionPool
+from redis.asyncio import (
+    Connection,
+    ConnectionPool,
+    Redis,
+    Sentinel,
+    SentinelConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -183,12 +191,8 @@ class RedisStore:
             options["ssl"] = tls
             pool = SentinelConnectionPool(service, self._sentinel, max_connections=max_connections, **options)  # type: ignore[no-untyped-call]  # nor here
         elif path is not None:
-            from redis.asyncio import UnixDomainSocketConnection
-
             pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **options)
         else:
-            from redis.asyncio import Connection, SSLConnection
-
             ((host, port),) = hosts
             pool = ConnectionPool(
                 connection_class=SSLConnection if tls else Connection,

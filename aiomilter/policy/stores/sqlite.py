@@ -7,6 +7,7 @@ Source: aiomilter/help/stores.rst.
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import queue
 import sqlite3
@@ -151,6 +152,19 @@ class SqliteStore:
                 self._connection = self._opened()
             except sqlite3.OperationalError:
                 raise  # locked, or cannot be opened: it may be good
+            except sqlite3.DatabaseError:
+                self._connection = self._renewed()
+        return self._connection
+
+    def _renewed(self) -> sqlite3.Connection:
+        """Move a broken file aside, and begin with an empty one; of several processes only one does."""
+        directory = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            try:
+                return self._opened()  # another process has been here meanwhile
+            except sqlite3.OperationalError:
+                raise
             except sqlite3.DatabaseError as error:
                 aside = f"{self._path}.{time.time_ns()}.broken"
                 os.replace(self._path, aside)
@@ -158,8 +172,9 @@ class SqliteStore:
                     if os.path.exists(self._path + log):
                         os.replace(self._path + log, aside + log)
                 self._notify(f"{self._path} cannot be used ({error}): moved to {aside}, beginning with an empty one")
-                self._connection = self._opened()
-        return self._connection
+                return self._opened()
+        finally:
+            os.close(directory)
 
     def _opened(self) -> sqlite3.Connection:
         # Ours alone from the beginning: sqlite would make it as the umask says.
