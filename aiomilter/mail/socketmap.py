@@ -6,6 +6,7 @@ Source: socketmap_table(5); Sendmail's cf/README, "socket map"; aiomilter/help/s
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -79,17 +80,25 @@ class Socketmap:
             return
         self._open.add(task)
         try:
-            while await self._answer_one(reader, writer):
-                pass
-        except (TimeoutError, OSError, EOFError, _Malformed):
-            pass  # hung up on below
+            with contextlib.suppress(TimeoutError, OSError, EOFError, _Malformed):
+                while await self._answer_one(reader, writer):
+                    pass
+            # The last answers may still be read, but nobody keeps a connection open by not reading them.
+            writer.close()
+            with contextlib.suppress(TimeoutError, OSError):
+                async with asyncio.timeout(self._request_timeout):
+                    await writer.wait_closed()
+        except asyncio.CancelledError:
+            # By close() it is no error; asyncio's streams log one for a task that ends cancelled.
+            if task in self._open:
+                raise
         finally:
             self._open.discard(task)
-            writer.close()
+            writer.transport.abort()
 
     async def close(self) -> None:
         """End all connections."""
-        ended = [*self._open]
+        ended, self._open = self._open, set()
         for task in ended:
             task.cancel()
         if ended:

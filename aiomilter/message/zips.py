@@ -13,6 +13,8 @@ MAX_NAMES: Final = 1_000
 MAX_SIZE: Final = 33_554_432
 """Octets of a zip file that are looked into, and octets that all files in it are unpacked to: 32 MiB each."""
 _MAX_LEVEL: Final = 2
+_SLICE: Final = 256
+"""Octets that are unpacked at once: what comes of them before an error, 264 KB at most, is not counted."""
 _MARK: Final = re.compile(rb"PK(?:\x01\x02|\x03\x04)")
 _ENCRYPTED: Final = 0x1
 _UTF8: Final = 0x800
@@ -93,15 +95,32 @@ def _look_inside(octets: bytes, start: int, method: int, size: int, name: str, l
         if level >= _MAX_LEVEL:
             limits.fail("too deep")
             return
-        inner = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limits.octets + 1)
+        inner = _unpacked(packed, limits)
     except zlib.error:
         limits.fail("broken")
         return
-    if len(inner) > limits.octets:
+    if limits.octets < 0:
         limits.fail("too deep")
         return
-    limits.octets -= len(inner)
     _read(inner, limits, level + 1)
+
+
+def _unpacked(packed: memoryview, limits: _Limits) -> bytes:
+    """Return a file unpacked, or some of it where it is too much.
+
+    All that comes of it is counted, however it ends: many files may share their octets, each to be unpacked again.
+
+    Raises:
+        zlib.error: It is broken.
+    """
+    unpacker, found = zlib.decompressobj(-zlib.MAX_WBITS), []
+    for at in range(0, len(packed), _SLICE):
+        octets = unpacker.decompress(packed[at : at + _SLICE], max(limits.octets, 0) + 1)
+        found.append(octets)
+        limits.octets -= max(len(octets), _SLICE)
+        if unpacker.eof or limits.octets < 0:
+            break
+    return b"".join(found)
 
 
 def _number(octets: bytes, at: int, size: int) -> int:

@@ -159,6 +159,36 @@ async def test_connections_above_the_limit_are_closed_at_once() -> None:
             answer = await third.reader.read(1)
 
 
+async def test_an_answer_that_nobody_reads_keeps_no_connection_open() -> None:
+    waiting = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
+
+    def look_up(key: str) -> str:
+        if key == "9":
+            waiting.set()
+        return "x" * 4000
+
+    class Watched(Socketmap):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            await super().serve(reader, writer)
+
+    tables = Watched({"m": look_up})
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
+        # So few octets fit between them that the server keeps some of nine answers.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server = await tables.listen(listening)
+        client.connect(listening.getsockname())
+        client.sendall(b"".join(netstring(f"m {number}") for number in range(100)))
+        async with asyncio.timeout(PATIENCE):
+            await waiting.wait()
+            assert writers[0].transport.get_write_buffer_size() > 0
+            server.close()
+            await tables.close()
+            await writers[0].wait_closed()
+
+
 class Slow(Socketmap):
     """Is asked over streams of the test's own, on a clock of its own."""
 
@@ -174,6 +204,7 @@ class Written:
         self.octets = b""
         self.closed = False
         self.stuck = stuck
+        self.transport = self
 
     def write(self, octets: bytes) -> None:
         self.octets += octets
@@ -183,6 +214,12 @@ class Written:
             await asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
+        self.closed = True
+
+    async def wait_closed(self) -> None:
+        await self.drain()
+
+    def abort(self) -> None:
         self.closed = True
 
 
@@ -248,8 +285,24 @@ async def test_a_flood_of_one_connection_lets_others_have_their_turn() -> None:
     await asyncio.sleep(1)
     assert answered.octets == netstring("OK B")
     await tables.close()
-    assert flood_task.cancelled()
-    assert other_task.cancelled()
+    assert flood_task.done()
+    assert other_task.done()
+    await asyncio.gather(flood_task, other_task)
+
+
+async def test_closing_with_open_connections_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as connect:
+        assert await (await connect()).ask("upper a") == "OK A"
+    assert caplog.messages == []
+
+
+async def test_a_task_that_others_cancel_is_cancelled() -> None:
+    _, writer, task = Slow(MAPS).connect()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert writer.closed
 
 
 async def test_a_unix_domain_socket_serves_as_well(tmp_path: Path) -> None:

@@ -66,9 +66,23 @@ async def test_old_rows_are_swept_away(server: PostgresqlServer, monkeypatch: py
     async with opened(server, prefix="sweep:") as store:
         await store.step(*note("a", "b"))
         await ask(server, "update aiomilter_state_1 set expiry = 1 where key like 'sweep:%'")
-        monkeypatch.setattr(store.store, "_swept", -1e9)
+        monkeypatch.setattr(store.store, "_swept", {"aiomilter_state_1": -1e9})
         await store.step(*note("c"))
     assert await ask(server, "select count(*) from aiomilter_state_1 where key like 'sweep:%'") == [(1,)]
+
+
+async def test_a_sweep_of_many_goes_on_with_the_next_step(
+    server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rows would come faster than they go."""
+    async with opened(server, prefix="many:") as store:
+        await store.step(*note("a"))
+        many = "select convert_to('many:' || n, 'UTF8'), 1, 0, 0, 0 from generate_series(1, 1500) n"
+        await ask(server, f"insert into aiomilter_state_1 {many}")
+        monkeypatch.setattr(store.store, "_swept", {"aiomilter_state_1": -1e9})
+        for _ in range(2):
+            await store.step(*note("a"))
+    assert await ask(server, "select count(*) from aiomilter_state_1 where key like 'many:%'") == [(1,)]
 
 
 @pytest.mark.parametrize("stop", ["hang", "end"])

@@ -14,7 +14,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, BinaryIO, Final, get_args
@@ -137,7 +137,11 @@ class ReportStore:
 
     def _files(self) -> list[tuple[str, Path]]:
         names = sorted(os.listdir(self.directory))
-        return [(found[1], self.directory / name) for name in names if (found := _NAME.fullmatch(name))]
+        return [
+            (found[1], self.directory / name)
+            for name in names
+            if (found := _NAME.fullmatch(name)) and _is_day(found[1])
+        ]
 
 
 class DayRecords:
@@ -327,6 +331,14 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         at += len(line)
         while not line.endswith(b"\n") and (line := file.readline(_MAX_LINE)):
             at += len(line)
+
+
+def _is_day(name: str) -> bool:
+    try:
+        date.fromisoformat(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _day(seconds: float) -> str:

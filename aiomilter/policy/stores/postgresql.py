@@ -4,6 +4,7 @@ Source: aiomilter/help/stores.rst.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
@@ -16,6 +17,7 @@ from aiomilter.policy.stores.operations import Op
 __all__ = ["PostgresqlStore"]
 
 _SWEEP: Final = 60.0
+_SWEPT: Final = 1000
 _RATES, _STATE = "aiomilter_rates_1", "aiomilter_state_1"
 
 _TABLE: Final = """\
@@ -137,9 +139,9 @@ _MAKE: Final = "select pg_advisory_xact_lock(5321);" + "".join(
     for table, unlogged in ((_RATES, "unlogged"), (_STATE, ""))
     for part in (_TABLE, _FUNCTION)
 )
-_OLD: Final = """\
-delete from {table} where key in (select key from {table}
-    where expiry <= (extract(epoch from clock_timestamp()) * 1000000)::bigint limit 1000 for update skip locked)
+_OLD: Final = f"""\
+delete from {{table}} where key in (select key from {{table}}
+    where expiry <= (extract(epoch from clock_timestamp()) * 1000000)::bigint limit {_SWEPT} for update skip locked)
 """
 
 
@@ -149,8 +151,8 @@ class _Connection(Protocol):
     async def fetchval(self, query: str, *args: Any) -> Any:
         """Return the one value of a query."""
 
-    async def execute(self, query: str) -> object:
-        """Do some statements."""
+    async def execute(self, query: str) -> str:
+        """Do some statements, and return what the last one says of itself."""
 
     def terminate(self) -> None:
         """Close it at once."""
@@ -201,7 +203,7 @@ class PostgresqlStore:
         self._idle: list[_Connection] = []
         self._room = asyncio.Semaphore(max_connections)
         self._closed = False
-        self._swept = time.monotonic()
+        self._swept = dict.fromkeys((_RATES, _STATE), time.monotonic())
 
     async def step(self, op: Op, keys: Sequence[bytes], args: Sequence[int]) -> Sequence[int]:
         """Do one step.
@@ -229,9 +231,11 @@ class PostgresqlStore:
             except asyncpg.UndefinedFunctionError:
                 await connection.execute(_MAKE)
                 answer = await connection.fetchval(query, *given)
-            if time.monotonic() > self._swept + _SWEEP:
-                self._swept = time.monotonic()
-                await connection.execute(_OLD.format(table=table))
+            if time.monotonic() > self._swept[table] + _SWEEP:
+                self._swept[table] = time.monotonic()
+                if await connection.execute(_OLD.format(table=table)) == f"DELETE {_SWEPT}":
+                    # There may be more: the next step goes on, so that they go as fast as they come.
+                    self._swept[table] = -math.inf
             done = True
         finally:
             if done and not self._closed:

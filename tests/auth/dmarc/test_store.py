@@ -168,6 +168,17 @@ def test_a_directory_that_cannot_be_written_is_a_problem_and_no_exception(tmp_pa
         assert store.dropped == 1
 
 
+@pytest.mark.parametrize("name", ["0000-00-00.jsonl", "2024-02-30.jsonl", "2024-09-01.txt", "2024-09-01.jsonl.gz"])
+def test_a_file_whose_name_is_no_day_is_passed_over(name: str, tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / name).write_text("")
+    store = ReportStore(tmp_path, clock=clock)
+    assert store.add(RECORD) == ""
+    clock.now += DAY
+    assert [day.name for day in store.due()] == ["2024-10-04"]
+    assert (tmp_path / name).exists()
+    store.close()
+
+
 def test_a_file_that_was_removed_is_made_again(tmp_path: Path, clock: Clock) -> None:
     store = ReportStore(tmp_path, clock=clock)
     store.add(RECORD)

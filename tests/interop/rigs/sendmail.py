@@ -91,13 +91,14 @@ exec "$@"
 
 
 class Sendmail(Rig):
-    """See ``Rig``."""
+    """See ``Rig``; before it starts, ``settings`` takes more lines of sendmail.mc."""
 
     name = "sendmail"
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = self.directory / "mqueue"
+        self.settings = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._command: list[str] = []
 
@@ -151,6 +152,7 @@ class Sendmail(Rig):
             if filters:
                 options += f", InputMailFilters={filters}"
             lines.append(f"DAEMON_OPTIONS(`{options}')dnl\n")
+        lines.append(self.settings)
         lines.append("MAILER(`local')dnl\nMAILER(`smtp')dnl\n")
         source = self.directory / "sendmail.mc"
         source.write_text("".join(lines))
