@@ -123,7 +123,6 @@ def run_workers(
     try:
         for address in parse_all(sockets):
             bound += bind(address, permissions)
-        warn_of_reach(bound, options, observer)
         supervisor = Supervisor(
             WorkerProgram(make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog),
             workers,
@@ -134,6 +133,7 @@ def run_workers(
             systemd=systemd,
             observer=observer,
             name=options.name,
+            listening=lambda: warn_of_reach(bound, options, observer),
         )
         return supervisor.run()
     finally:

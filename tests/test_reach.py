@@ -77,6 +77,12 @@ async def test_a_directory_that_only_its_owner_can_enter_is_a_warning(
     assert await remarks(str(path), socket_mode=0o666) == expected
 
 
+async def test_a_directory_of_its_owner_alone_is_none_where_the_socket_is_to_be_that_as_well(directory: Path) -> None:
+    """As ``/run/user/1000`` is, where all programs run as one user."""
+    directory.chmod(0o700)
+    assert await remarks(str(directory / "sock"), socket_mode=0o600) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 async def test_a_socket_or_directory_of_the_mail_servers_own_is_none(directory: Path) -> None:
     """As Postfix's ``private`` is, or a socket that was given to its user."""

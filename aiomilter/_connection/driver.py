@@ -60,7 +60,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
     lives as long as the connection, since a coroutine for each batch of packets, with its locals, would double the cost of a
     batch.
 
-    One function, of 104 lines: one more call for each event, of a function that does nothing, costs 3 % of a typical message.
+    One function: one more call for each event, of a function that does nothing, costs 3 % of a typical message.
     """
     wire, buffer, macros, out = session.wire, session.wire.buffer, session.wire.macros, session.out
     answering, entry_for = session.answering, session.answering.entry_for

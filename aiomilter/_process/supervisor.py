@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -66,6 +66,7 @@ class Supervisor:
         systemd: The service manager.
         observer: Hears what happens, in this process.
         name: Of the server.
+        listening: Called once the sockets listen for the first time.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Supervisor:
         systemd: Systemd,
         observer: Guard,
         name: str = "",
+        listening: Callable[[], object] = lambda: None,
     ) -> None:
         self._program = program
         self._count = workers
@@ -90,6 +92,7 @@ class Supervisor:
         self._systemd = systemd
         self._observer = observer
         self._where = replace(SERVER, server=name)
+        self._listening = listening
         self._counts = shared_counts()
         self._backoff = Backoff()
         self._selector = selectors.DefaultSelector()
@@ -299,6 +302,8 @@ class Supervisor:
             return
         for bound in self._bound:
             bound.listen(self._backlog)
+        if not self._started:
+            self._listening()
         for worker in starting:
             present(self._counts, worker.place)  # first of all, or the first to begin takes every waiting connection
         for worker in starting:

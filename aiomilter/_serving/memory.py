@@ -29,7 +29,7 @@ class MemoryLimit:
     Args:
         most: Octets that may be kept.
         most_messages: Messages that may be in work at once; None for any number.
-        say: Is told which limit was reached, its value, and a line for the log.
+        report: Hears which limit was reached, its value, and a line for the log.
     """
 
     __slots__ = ("_held", "_most", "_most_messages", "_report", "busy", "full", "messages", "used")

@@ -44,7 +44,7 @@ def _private(bound: Bound, mode: int | None) -> str | None:
     """Return the warning for a UNIX-domain socket that only one user can connect to; None if others can.
 
     A mail server usually has a user of its own.  It answers 4xx to all mail if it cannot connect, and of that the filter sees
-    nothing.
+    nothing.  If permissions were asked for that let in nobody else, that is wanted.
 
     Args:
         bound: The socket.
@@ -59,11 +59,11 @@ def _private(bound: Bound, mode: int | None) -> str | None:
     except OSError:
         return None
     user = os.geteuid()
-    kept = mode is None and status.st_uid == user and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not kept and closed is None:
+    own = status.st_uid == user and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if (own and mode is not None) or not (own or closed is not None):
         return None
     who = "root" if user == 0 else f"user {user_name(user)} and root"
-    if kept:
+    if own:
         mend = "socket_mode and socket_group (--socket-mode, --socket-group) let a mail server in that has its own user"
         return f"{bound.label}: only {who} may connect; {mend}"
     return f"{bound.label}: only {who} may enter {closed}; let in the user of the mail server, or choose another path"

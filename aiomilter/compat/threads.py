@@ -405,7 +405,7 @@ class ThreadConnection(ServedConnection):
         task = self._settling = self.loop.create_task(self._caught(coroutine), context=context)
         seconds, late = self.options.callback_timeout, False
         if self.options.callback_timeouts:
-            stage = STAGE_OF.get(self.where().callback)
+            stage = STAGE_OF.get(self.session.callback)
             seconds = seconds if stage is None else self.options.callback_timeouts.get(stage, seconds)
 
         def expire() -> None:
