@@ -23,7 +23,7 @@ from aiomilter import ACCEPT, REJECT, FailurePolicy, Reply, Stage
 from aiomilter._cli import main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.options import given
-from aiomilter._cli.run import add_parser
+from aiomilter._cli.run import _EPILOG, add_parser
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.handler import CALLBACKS
 from aiomilter.options import Options
@@ -791,3 +791,8 @@ def test_limits_are_options() -> None:
     names = [name for name in Options.__dataclass_fields__ if name.startswith("max_")]
     arguments = [word for name in names for word in (f"--{name.replace('_', '-')}", "7")]
     assert given_to_serve(*arguments, "--packet-timeout", "7") == dict.fromkeys([*names, "packet_timeout"], 7)
+
+
+def test_what_help_shows_for_sendmail_lets_no_mail_past_a_filter_that_is_down() -> None:
+    shown = [line for line in _EPILOG.splitlines() if "INPUT_MAIL_FILTER" in line]
+    assert [line for line in shown if "F=T" in line] == shown != []

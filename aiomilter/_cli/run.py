@@ -49,8 +49,10 @@ examples:
       the same, as if the message came from that address, and its sender had logged in
   aiomilter run filter.py --listen inet:8890@127.0.0.1
       Postfix finds it with   smtpd_milters = inet:127.0.0.1:8890
-  aiomilter run filter.py --listen unix:/run/filter/sock --socket-mode 660 --socket-group postfix
-      Sendmail finds it with  INPUT_MAIL_FILTER(`f', `S=unix:/run/filter/sock')
+  aiomilter run filter.py --listen unix:/var/spool/postfix/filter/sock --socket-mode 660 --socket-group postfix
+      Postfix finds it with   smtpd_milters = unix:filter/sock
+  aiomilter run filter.py --listen unix:/run/filter/sock --socket-mode 600
+      Sendmail finds it with  INPUT_MAIL_FILTER(`f', `S=local:/run/filter/sock, F=T')
 """
 
 
