@@ -660,8 +660,9 @@ def test_who_finishes_tls_after_its_time_leaves_nothing_to_the_loop(loop: str, c
         async with serve(filter_class(), "inet:0@127.0.0.1", observer=watcher, **options) as server:
             with socket.create_connection(("127.0.0.1", port_of(server))) as plain:
                 plain.setblocking(False)
-                while not watcher.remarks:
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(PATIENCE):
+                    while not watcher.remarks:
+                        await asyncio.sleep(0.01)
                 try:
                     streams = await asyncio.open_connection(
                         sock=plain, ssl=of_client(certificates, known=False), server_hostname="server"

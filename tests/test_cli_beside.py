@@ -58,7 +58,6 @@ NAMES: Final = (
     ),
     "helpers",
 )
-EMPTY: Final = "Subject: x\n\n"
 
 
 def folder_of(path: Path, filter_name: str, *neighbours: str) -> Path:

@@ -6,7 +6,6 @@ import contextvars
 import gc
 import os
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from aiomilter.compat.listening import open_socket
 from aiomilter.compat.objects import callbacks_of, never_blocks
 from aiomilter.compat.service import program_service
 from aiomilter.compat.serving import classic_server
-from aiomilter.compat.threads import LoopConnection, ThreadConnection, counted
+from aiomilter.compat.threads import EndingThreads, LoopConnection, ThreadConnection, counted
 from aiomilter.wire.constants import Command, ReplyCode, Stage
 from aiomilter.wire.framing import packet
 from tests.compat.wire import Client, client
@@ -94,18 +93,30 @@ async def test_connections_block_side_by_side_each_in_one_thread_of_its_own(tmp_
 @pytest.mark.slow
 async def test_a_server_that_has_closed_has_left_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even one that has told its end but not got its turn since."""
-    serve_one = ThreadConnection._serve
-    threads = []
+    serve_one, ended = ThreadConnection._serve, EndingThreads.ended
+    threads, waited, turn = [], [], threading.Event()
 
     def serve_and_linger(connection: ThreadConnection) -> None:
         threads.append(threading.current_thread())
         serve_one(connection)
-        time.sleep(0.1)
+        turn.wait(PATIENCE)
+
+    async def give_turn_and_wait(ending: EndingThreads, timeout: float) -> None:
+        waiting = asyncio.create_task(ended(ending, timeout))
+        await asyncio.sleep(0)
+        waited.append(not waiting.done())
+        turn.set()
+        await waiting
 
     monkeypatch.setattr(ThreadConnection, "_serve", serve_and_linger)
-    async with serving(Filter, tmp_path) as address, client(address) as peer:
-        assert await greet(peer) == "c"
-    assert [thread.is_alive() for thread in threads] == [False]
+    monkeypatch.setattr(EndingThreads, "ended", give_turn_and_wait)
+    try:
+        async with serving(Filter, tmp_path) as address, client(address) as peer:
+            assert await greet(peer) == "c"
+        assert [thread.is_alive() for thread in threads] == [False]
+        assert waited == [True]
+    finally:
+        turn.set()
 
 
 async def test_what_a_thread_has_kept_for_itself_is_freed_before_its_server_has_closed(tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ async def test_a_bound_on_threads_is_one_on_callbacks_and_idle_connections_starv
             assert (await message(quick, "<quick@example.org>"))["X-Local"] == "kept"
             # Those that were idle go on, by twos: no third one gets in while two are held.
             held = [asyncio.create_task(message(session, "<hold@example.org>")) for session in idle]
-            while Path(f"{path}.said").read_text().count("inside") < 2:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(PATIENCE):
+                while Path(f"{path}.said").read_text().count("inside") < 2:
+                    await asyncio.sleep(0.01)
             Path(f"{path}.go").touch()
             added = await asyncio.gather(*held)
 

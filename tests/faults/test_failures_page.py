@@ -11,7 +11,6 @@ from tests.faults.shown import SHOWN
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "aiomilter" / "help" / "failures.rst").read_text("utf-8")
 FIELDS: Final = ("client", "log", "option")
-COMMAND_ONLY: Final = frozenset({"--workers"})
 
 
 def rows() -> dict[str, dict[str, str]]:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from email.message import EmailMessage
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest

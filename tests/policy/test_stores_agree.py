@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import tempfile
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -15,29 +14,8 @@ from aiomilter.policy.stores.operations import Store
 from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
 from tests.policy.store_steps import Moved, Step, answers, memory, postgresql, redis, sqlite, steps
-from tests.programs import need
 
 _NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """Redis."""
-    need(RedisServer.missing())
-    running = RedisServer()
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[PostgresqlServer]:
-    """PostgreSQL."""
-    need(PostgresqlServer.missing())
-    running = PostgresqlServer()
-    running.start()
-    yield running
-    running.stop()
 
 
 async def both(tried: list[Step], other: AbstractAsyncContextManager[Store], clock: Moved) -> None:
@@ -58,23 +36,23 @@ def test_sqlite_answers_as_memory_does(tried: list[Step]) -> None:
 
 @pytest.mark.interop
 @pytest.mark.slow
-def test_redis_answers_as_memory_does(server: RedisServer) -> None:
+def test_redis_answers_as_memory_does(redis_server: RedisServer) -> None:
     @given(st.lists(steps(), max_size=30))
     @settings(max_examples=100)
     def agrees(tried: list[Step]) -> None:
         clock = Moved()
-        asyncio.run(both(tried, redis(clock, server.port, f"{next(_NUMBERS)}:"), clock))
+        asyncio.run(both(tried, redis(clock, redis_server.port, f"{next(_NUMBERS)}:"), clock))
 
     agrees()
 
 
 @pytest.mark.interop
 @pytest.mark.slow
-def test_postgresql_answers_as_memory_does(database: PostgresqlServer) -> None:
+def test_postgresql_answers_as_memory_does(postgresql_server: PostgresqlServer) -> None:
     @given(st.lists(steps(), max_size=30))
     @settings(max_examples=60)
     def agrees(tried: list[Step]) -> None:
         clock = Moved()
-        asyncio.run(both(tried, postgresql(clock, database.port, f"{next(_NUMBERS)}:"), clock))
+        asyncio.run(both(tried, postgresql(clock, postgresql_server.port, f"{next(_NUMBERS)}:"), clock))
 
     agrees()

@@ -4,38 +4,18 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from aiomilter.policy.stores import GuardedStore, open_store
+from aiomilter.policy.stores import open_store
 from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.patience import PATIENCE
 from tests.policy.test_stores import note, passed_in_processes
-from tests.policy.test_stores_redis import SECRET, outcome
-from tests.programs import need
+from tests.policy.test_stores_redis import SECRET, answering, opened, outcome
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresqlServer]:
-    """PostgreSQL."""
-    need(PostgresqlServer.missing())
-    running = PostgresqlServer()
-    running.start()
-    yield running
-    running.stop()
-
-
-@asynccontextmanager
-async def opened(server: PostgresqlServer, **options: Any) -> AsyncIterator[GuardedStore]:
-    """Open a store with all the patience there is, unless told otherwise."""
-    async with open_store(server.url, **{"keys": [SECRET], "timeout": PATIENCE, **options}) as store:
-        yield store
 
 
 async def ask(server: PostgresqlServer, query: str) -> list[tuple[Any, ...]]:
@@ -46,65 +26,65 @@ async def ask(server: PostgresqlServer, query: str) -> list[tuple[Any, ...]]:
         await connection.close()
 
 
-def test_of_four_processes_exactly_the_limit_passes(server: PostgresqlServer) -> None:
+def test_of_four_processes_exactly_the_limit_passes(postgresql_server: PostgresqlServer) -> None:
     """All of them find no tables, and make them."""
-    assert passed_in_processes(server.url) == (100, 0)
+    assert passed_in_processes(postgresql_server.url) == (100, 0)
 
 
-async def test_only_rates_are_lost_where_the_server_crashes(server: PostgresqlServer) -> None:
-    async with opened(server, prefix="crash:") as store:
+async def test_only_rates_are_lost_where_the_server_crashes(postgresql_server: PostgresqlServer) -> None:
+    async with opened(postgresql_server, prefix="crash:") as store:
         assert await store.ready() is None
         assert await outcome(store) == ""
         await store.step(*note("a"))
-    kinds = await ask(server, "select relname, relpersistence from pg_class where relname like 'aiomilter_%_1'")
+    kinds = await ask(
+        postgresql_server, "select relname, relpersistence from pg_class where relname like 'aiomilter_%_1'"
+    )
     assert sorted(kinds) == [("aiomilter_rates_1", b"u"), ("aiomilter_state_1", b"p")]
-    rows = await ask(server, "select key from aiomilter_state_1 where key like 'crash:pair:%'")
+    rows = await ask(postgresql_server, "select key from aiomilter_state_1 where key like 'crash:pair:%'")
     assert [len(key) for (key,) in rows] == [len("crash:pair:") + 16]
 
 
-async def test_old_rows_are_swept_away(server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(server, prefix="sweep:") as store:
+async def test_old_rows_are_swept_away(postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(postgresql_server, prefix="sweep:") as store:
         await store.step(*note("a", "b"))
-        await ask(server, "update aiomilter_state_1 set expiry = 1 where key like 'sweep:%'")
+        await ask(postgresql_server, "update aiomilter_state_1 set expiry = 1 where key like 'sweep:%'")
         monkeypatch.setattr(store.store, "_swept", {"aiomilter_state_1": -1e9})
         await store.step(*note("c"))
-    assert await ask(server, "select count(*) from aiomilter_state_1 where key like 'sweep:%'") == [(1,)]
+    assert await ask(postgresql_server, "select count(*) from aiomilter_state_1 where key like 'sweep:%'") == [(1,)]
 
 
 async def test_a_sweep_of_many_goes_on_with_the_next_step(
-    server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else rows would come faster than they go."""
-    async with opened(server, prefix="many:") as store:
+    async with opened(postgresql_server, prefix="many:") as store:
         await store.step(*note("a"))
         many = "select convert_to('many:' || n, 'UTF8'), 1, 0, 0, 0 from generate_series(1, 1500) n"
-        await ask(server, f"insert into aiomilter_state_1 {many}")
+        await ask(postgresql_server, f"insert into aiomilter_state_1 {many}")
         monkeypatch.setattr(store.store, "_swept", {"aiomilter_state_1": -1e9})
         for _ in range(2):
             await store.step(*note("a"))
-    assert await ask(server, "select count(*) from aiomilter_state_1 where key like 'many:%'") == [(1,)]
+    assert await ask(postgresql_server, "select count(*) from aiomilter_state_1 where key like 'many:%'") == [(1,)]
 
 
 @pytest.mark.parametrize("stop", ["hang", "end"])
-async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(server: PostgresqlServer, stop: str) -> None:
+async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(
+    postgresql_server: PostgresqlServer, stop: str
+) -> None:
     before = len(asyncio.all_tasks())
-    async with opened(server, timeout=0.5) as store:
-        while await outcome(store):  # the first one connects, and on a busy machine that takes a while
-            await asyncio.sleep(0.1)
-        server.signal(signal.SIGSTOP if stop == "hang" else signal.SIGKILL)
+    async with opened(postgresql_server, timeout=0.5) as store:
+        await answering(store)  # the first step connects, and on a busy machine that takes a while
+        postgresql_server.signal(signal.SIGSTOP if stop == "hang" else signal.SIGKILL)
         try:
             found = [await outcome(store) for _ in range(3)]
             assert all(found)
             assert (await outcome(store)).startswith("the store is down: ")
         finally:
             if stop == "hang":
-                server.signal(signal.SIGCONT)
+                postgresql_server.signal(signal.SIGCONT)
             else:
-                server.start()
-        deadline = time.monotonic() + PATIENCE
-        while await outcome(store):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
+                postgresql_server.start()
+        await answering(store)
         assert store.problem == ""
     deadline = time.monotonic() + PATIENCE
     while len(asyncio.all_tasks()) > before:
@@ -129,7 +109,9 @@ async def test_a_black_hole_costs_no_more_than_the_deadline() -> None:
         (("filter@", "eve@"), 'role "eve" does not exist'),
     ],
 )
-async def test_what_the_server_says_is_the_problem(server: PostgresqlServer, change: tuple[str, str], why: str) -> None:
-    async with open_store(server.url.replace(*change), keys=[SECRET], timeout=PATIENCE) as store:
+async def test_what_the_server_says_is_the_problem(
+    postgresql_server: PostgresqlServer, change: tuple[str, str], why: str
+) -> None:
+    async with open_store(postgresql_server.url.replace(*change), keys=[SECRET], timeout=PATIENCE) as store:
         assert await store.ready() == f"PostgreSQL: {why}"
         assert await outcome(store) == f"PostgreSQL: {why}"

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from aiomilter.policy.stores import GuardedStore, open_store
 from aiomilter.policy.stores.operations import SECOND
 from aiomilter.policy.stores.redis import RedisStore
 from tests.interop.rigs.mta import free_port
+from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
 from tests.listening import listening_ports
 from tests.patience import PATIENCE
@@ -26,18 +27,8 @@ pytestmark = [pytest.mark.interop, pytest.mark.slow]
 SECRET = b"k" * 16
 
 
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """Redis, for one test."""
-    need(RedisServer.missing())
-    running = RedisServer()
-    running.start()
-    yield running
-    running.stop()
-
-
 @asynccontextmanager
-async def opened(server: RedisServer, **options: Any) -> AsyncIterator[GuardedStore]:
+async def opened(server: RedisServer | PostgresqlServer, **options: Any) -> AsyncIterator[GuardedStore]:
     """Open a store with all the patience there is, unless told otherwise."""
     async with open_store(server.url, **{"keys": [SECRET], "timeout": PATIENCE, **options}) as store:
         yield store
@@ -59,19 +50,26 @@ async def outcome(store: GuardedStore) -> str:
     return (await rates.hit("client", "192.0.2.1")).problem
 
 
-async def test_keys_are_hashes_under_a_prefix_and_expire(server: RedisServer) -> None:
-    async with opened(server, prefix="gate:") as store:
+async def answering(store: GuardedStore) -> None:
+    """Wait until a step succeeds."""
+    async with asyncio.timeout(PATIENCE):
+        while await outcome(store):
+            await asyncio.sleep(0.05)
+
+
+async def test_keys_are_hashes_under_a_prefix_and_expire(redis_server: RedisServer) -> None:
+    async with opened(redis_server, prefix="gate:") as store:
         assert await store.ready() is None
         rates = RateLimit(store, {"user": Rate(200, per=3600, burst=50)})
         assert (await rates.hit("user", "bob@example.org")).remaining == 49
-    (key,) = ask(server, "keys", "*").split()
+    (key,) = ask(redis_server, "keys", "*").split()
     assert key == f"gate:rate_user:{KEYS.of('rate_user', 'bob@example.org', '0')[0][-16:].hex()}"
-    assert 0 < int(ask(server, "pttl", key)) <= 78_000
-    assert "bob" not in ask(server, "get", key)
+    assert 0 < int(ask(redis_server, "pttl", key)) <= 78_000
+    assert "bob" not in ask(redis_server, "get", key)
 
 
-async def test_no_address_stands_in_a_dump(server: RedisServer) -> None:
-    async with opened(server) as store:
+async def test_no_address_stands_in_a_dump(redis_server: RedisServer) -> None:
+    async with opened(redis_server) as store:
         policies = (
             RateLimit(store, {"user": Rate(5, per=60)}),
             Greylist(store),
@@ -80,34 +78,33 @@ async def test_no_address_stands_in_a_dump(server: RedisServer) -> None:
         )
         for number in range(300):
             await tell(number, *policies)
-    ask(server, "save")
-    octets = (server.directory / "dump.rdb").read_bytes()
+    ask(redis_server, "save")
+    octets = (redis_server.directory / "dump.rdb").read_bytes()
     assert len(octets) > 10_000
     assert planted(octets) == []
 
 
-async def test_scripts_that_the_server_has_forgotten_are_sent_again(server: RedisServer) -> None:
-    async with opened(server) as store:
+async def test_scripts_that_the_server_has_forgotten_are_sent_again(redis_server: RedisServer) -> None:
+    async with opened(redis_server) as store:
         assert await outcome(store) == ""
-        ask(server, "script", "flush")
+        ask(redis_server, "script", "flush")
         assert await outcome(store) == ""
 
 
-async def test_the_time_is_the_servers(server: RedisServer) -> None:
-    async with opened(server) as store:
+async def test_the_time_is_the_servers(redis_server: RedisServer) -> None:
+    async with opened(redis_server) as store:
         await store.step(*note("a"))
-        (key,) = ask(server, "keys", "*").split()
-        seconds, microseconds = ask(server, "time").split()
+        (key,) = ask(redis_server, "keys", "*").split()
+        seconds, microseconds = ask(redis_server, "time").split()
         now = int(seconds) * SECOND + int(microseconds)
-        assert now - PATIENCE * SECOND < int(ask(server, "get", key).split()[0]) - 100 * SECOND <= now
+        assert now - PATIENCE * SECOND < int(ask(redis_server, "get", key).split()[0]) - 100 * SECOND <= now
 
 
 @pytest.mark.parametrize("stop", ["hang", "end"])
-async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(server: RedisServer, stop: str) -> None:
-    async with opened(server, timeout=0.5) as store:
-        while await outcome(store):  # the first one connects, and on a busy machine that takes a while
-            await asyncio.sleep(0.1)
-        server.signal(signal.SIGSTOP if stop == "hang" else signal.SIGKILL)
+async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(redis_server: RedisServer, stop: str) -> None:
+    async with opened(redis_server, timeout=0.5) as store:
+        await answering(store)  # the first step connects, and on a busy machine that takes a while
+        redis_server.signal(signal.SIGSTOP if stop == "hang" else signal.SIGKILL)
         found = [await outcome(store) for _ in range(3)]
         assert all(found)
         steps = store.store.step
@@ -115,13 +112,10 @@ async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(server: 
         assert (await outcome(store)).startswith("the store is down: ")
         store.store.step = steps  # type: ignore[method-assign]
         if stop == "hang":
-            server.signal(signal.SIGCONT)
+            redis_server.signal(signal.SIGCONT)
         else:
-            server.start()
-        deadline = time.monotonic() + PATIENCE
-        while await outcome(store):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
+            redis_server.start()
+        await answering(store)
         assert store.problem == ""
 
 
@@ -198,8 +192,8 @@ async def test_a_user_may_be_allowed_no_more_than_it_needs() -> None:
         server.stop()
 
 
-def test_of_four_processes_exactly_the_limit_passes(server: RedisServer) -> None:
-    url = f"{server.url}/3"
+def test_of_four_processes_exactly_the_limit_passes(redis_server: RedisServer) -> None:
+    url = f"{redis_server.url}/3"
     assert passed_in_processes(url) == (100, 0)
 
 
