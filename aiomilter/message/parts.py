@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
 
 from aiomilter.message import transfer
@@ -78,6 +77,8 @@ class Part:
         """Its own parts, in order."""
         self.removed: bool = False
         """Whether :meth:`remove` was called."""
+        self.zip_problem: str = ""
+        """Why :meth:`zip_names` has not seen all: "encrypted", "broken", "too many", "too deep"; "" if it has."""
         self._head: Headers = content.headers if parent is None else Headers(Field(each.raw) for each in node.section)
         self._new: bytes | None = None
         self._added: list[bytes] = []
@@ -219,11 +220,6 @@ class Part:
         if len(octets) > MAX_SIZE:
             self.zip_problem = "too many"
         return names
-
-    @cached_property
-    def zip_problem(self) -> str:
-        """Why :meth:`zip_names` has not seen all: "encrypted", "broken", "too many", "too deep"; "" if it has."""
-        return ""
 
     # ------------------------------------------------------------------------------------------------------ writing
 
