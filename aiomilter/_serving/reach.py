@@ -44,7 +44,7 @@ def _private(bound: Bound, mode: int | None) -> str | None:
     """Return the warning for a UNIX-domain socket that only one user can connect to; None if others can.
 
     A mail server usually has a user of its own.  It answers 4xx to all mail if it cannot connect, and of that the filter sees
-    nothing.  If permissions were asked for that let in nobody else, that is wanted.
+    nothing.  None, too, if the permissions asked for allow only this user.
 
     Args:
         bound: The socket.
