@@ -90,7 +90,7 @@ def record(load: Path, scenario: str, filter_: str, folder: Path) -> Path:
 async def _conversation(load: Path, scenario: str, filter_: str, socket: Path) -> bytes:
     """Return what the generator sends on one connection."""
     seen = bytearray()
-    async with serve(FILTERS[filter_], str(socket), drain_timeout=1.0) as server:
+    async with serve(FILTERS[filter_], str(socket), drain_timeout=1.0, socket_mode=0o600) as server:
         make = server._connection_factory
 
         def recording(*args: Any, **kwargs: Any) -> MilterProtocol:

@@ -1,6 +1,7 @@
 """Forward mail so that receivers can still tell where it came from: a sender of our own (SRS), and a seal (ARC).
 
     aiomilter dkim keygen fwd.example.org --rsa 2048 --selector arc1
+    (umask 077; head -c 24 /dev/urandom | base64 >srs.secrets)
     SRS_SECRETS=srs.secrets ARC_KEY=arc1.pem aiomilter run examples/forward.py --listen inet:8893@127.0.0.1
 
 FORWARDED are the addresses whose aliases lead outside.  A filter cannot know: it sees recipients before they are expanded.

@@ -1,5 +1,6 @@
 """Forward with a sender of our own (SRS), so that SPF passes; and send bounces back to where they belong.
 
+    (umask 077; head -c 24 /dev/urandom | base64 >srs.secrets)
     SRS_SECRETS=srs.secrets aiomilter run examples/srs_forwarder.py --listen inet:8890@127.0.0.1
 
 FORWARDED are the addresses whose aliases lead outside.  A filter cannot know: it sees recipients before they are expanded.

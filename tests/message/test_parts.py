@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from email.message import EmailMessage
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
