@@ -52,10 +52,12 @@ def _keygen(options: argparse.Namespace) -> int:
     if options.print_dns == "nsupdate":
         print("send")
     written = " and ".join(map(str, paths))
-    print(f"wrote {safe(written)}. Next: publish what is printed above, wait until", file=sys.stderr)
+    print(
+        f"wrote {safe(written)}. Next: publish what is printed above, and sign once this finds no fault:",
+        file=sys.stderr,
+    )
     for path, (name, key) in zip(paths, kinds, strict=True):
         print(f"  aiomilter dkim dns {key.domain} {name} --key {safe(str(path))}", file=sys.stderr)
-    print("is content, and then sign with it.", file=sys.stderr)
     return 0
 
 
