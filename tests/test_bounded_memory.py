@@ -106,7 +106,6 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dmarc._walk.Lookups._levels": "the questions of one message",
     # Of a whole message.
     "message.zips._Limits.names": "1,000 names",
-    "message.parts.zip_problem": OURS,
     "message.structure._Finder._next": "the boundaries of 32 levels",
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
