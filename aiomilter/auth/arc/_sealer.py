@@ -154,7 +154,8 @@ class Sealing(Incoming):
 
     def _edit(self, fields: list[Field]) -> None:
         if self.headers.complete:
-            self.headers = HeaderSection(fields, max_fields=self.headers.max_fields, max_size=self.headers.max_size)
+            max_fields, max_size = self.headers.max_fields, self.headers.max_size
+            self.headers: HeaderSection = HeaderSection(fields, max_fields=max_fields, max_size=max_size)
 
     async def finish(
         self, chain: Chain | None = None, results: AuthenticationResults | None = None

@@ -31,7 +31,7 @@ class BodyDigest:
 
     def __init__(self, algorithm: str, length: int | None) -> None:
         self._hash = hashlib.new(algorithm, usedforsecurity=False)
-        self.length = length
+        self.length: int | None = length
         self._left = length
 
     def update(self, octets: bytes) -> None:
