@@ -47,6 +47,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
+    "secret": "Secret",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",
     "testing": "session",

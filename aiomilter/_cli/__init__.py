@@ -23,6 +23,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "run": "run",
     "check": "check",
     "compat": "compat",
+    "config": "config",
     "auth": "auth",
     "dkim": "dkim",
     "dmarc": "dmarc",

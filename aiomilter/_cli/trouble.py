@@ -2,11 +2,12 @@
 
 import errno
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from aiomilter._cli.terminal import safe
 
-__all__ = ["FAILED", "MISSING", "UNEXPECTED", "USAGE", "Trouble", "smtp_trouble", "tell"]
+__all__ = ["FAILED", "MISSING", "UNEXPECTED", "USAGE", "Trouble", "Troubles", "smtp_trouble", "tell"]
 
 FAILED: Final = 1
 """The filter failed, or the command could not do what it was asked to."""
@@ -33,8 +34,26 @@ class Trouble(Exception):
         self.details = details
 
 
+class Troubles(Trouble):
+    """Several mistakes of a user, each with its own place, as in a configuration file.
+
+    Args:
+        lines: One for each.
+        status: The exit code.
+    """
+
+    def __init__(self, lines: Sequence[str], *, status: int = USAGE) -> None:
+        super().__init__("; ".join(lines), status=status)
+        self.lines = tuple(lines)
+
+
 def tell(trouble: Trouble) -> None:
     """Write it to stderr."""
+    if isinstance(trouble, Troubles):
+        # As compilers write them, with the place in front, so that editors find it.
+        for line in trouble.lines:
+            print(safe(line), file=sys.stderr)
+        return
     if trouble.details:
         print(safe(trouble.details.rstrip(), also="\n\t"), file=sys.stderr)
     print(f"aiomilter: {safe(str(trouble))}", file=sys.stderr)
