@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
@@ -12,7 +13,7 @@ from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.rigs.sendmail import Sendmail
 from tests.programs import LACKED, need
-from tests.shards import SHARDS, shard
+from tests.shards import SHARDS, has_module, shard
 
 SomeRig = TypeVar("SomeRig", bound=Rig)
 COLLECTED: Final = pytest.StashKey[list[pytest.Item]]()
@@ -34,6 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--shard", choices=SHARDS, help="run one part of the suite: what waits for other programs, or the rest"
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the modules that are in another part of the suite: together they take ten seconds."""
+    name = config.getoption("--shard")
+    if name is None or not collection_path.match("test_*.py"):
+        return None
+    return None if has_module(name, collection_path.relative_to(config.rootpath).as_posix()) else True
 
 
 @pytest.hookimpl(tryfirst=True)
