@@ -103,8 +103,11 @@ class Scanner(ABC, Generic[R]):
 
         Args:
             octets: The whole message, header section first, at once or in pieces.  What it raises, this raises.
-            size: Its octets, if they are known; a message that has another number is a ValueError.
+            size: Its octets, if they are known.
             envelope: What is known besides.
+
+        Raises:
+            ValueError: The message has no octets, or not as many as ``size`` says.
         """
         loop = asyncio.get_running_loop()
         if size is not None and size > self.max_size:
@@ -188,7 +191,7 @@ class _Source:
 
         Raises:
             TooLarge: There are more octets than the scanner takes.
-            ValueError: There are not as many as there should be.
+            ValueError: There are not as many as there should be, or none.
         """
         count, size = 0, self._size
         async for piece in self._iterator:
@@ -202,6 +205,8 @@ class _Source:
         if size is not None and count != size:
             more = "more" if count > size else f"only {count:,}"
             raise ValueError(f"expected a message of {size:,} octets as size says, found {more}")
+        if not count:  # nothing is found in nothing: that would be a verdict on another message than is meant
+            raise ValueError("expected the octets of a message, found none; an iterator can be read once")
 
     async def aclose(self) -> None:
         """Close what yields the octets: nothing is to be left of it."""
