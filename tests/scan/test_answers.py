@@ -145,6 +145,12 @@ async def test_spamd_sees_the_client_as_an_mta_shows_it() -> None:
     )
 
 
+async def test_a_client_without_a_name_is_unknown_to_spamd() -> None:
+    requests: list[bytes] = []
+    await asked("spamd", CLEAN["spamd"], requests, envelope=Envelope(ip="2001:db8::7", hostname="[IPv6:2001:db8::7]"))
+    assert b"\r\n\r\nReceived: from unknown (unknown [2001:db8::7])\r\n\tby localhost (Postfix) with" in requests[0]
+
+
 async def test_spamd_gets_the_name_of_a_user() -> None:
     requests: list[bytes] = []
     async with serving(answering("spamd", CLEAN["spamd"], requests)) as address:
@@ -268,7 +274,7 @@ async def test_rspamd_gets_the_envelope() -> None:
     requests: list[bytes] = []
     async with serving(answering("rspamd", CLEAN["rspamd"], requests)) as address:
         await Rspamd(address, settings_id="inbound").scan(MESSAGE, envelope=envelope)
-        await Rspamd(address).scan(MESSAGE, envelope=Envelope(sender=""))
+        await Rspamd(address).scan(MESSAGE, envelope=Envelope(sender="", hostname="[192.0.2.7]"))
         many = tuple(f"{number:0>200}@example.test" for number in range(1000))
         await Rspamd(address).scan(MESSAGE, envelope=Envelope(sender="", recipients=many))
     assert requests[0].split(b"\r\n")[4:15] == [

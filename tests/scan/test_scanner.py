@@ -13,6 +13,7 @@ from aiomilter.scan import Clamd, ClamdResult, Rspamd, Spamd
 from aiomilter.scan._breaker import FAILURES, PAUSE
 from tests.clock import on_clock
 from tests.interop.rigs.mta import free_port
+from tests.message.made import made
 from tests.patience import PATIENCE
 from tests.scan.server import CLEAN, KINDS, Reader, Serve, Writer, answering, serving, whole_request
 
@@ -414,6 +415,16 @@ async def test_cancellation_leaves_no_task_and_no_descriptor(kind: str, when: st
         assert descriptors() == before + 1
         assert [task for task in mine if not task.done() and "serving" not in repr(task)] == []
         gone.set()
+
+
+async def test_a_message_of_a_filter_leaves_no_task_either() -> None:
+    """Its octets come from one generator inside another: each is closed by the one around it."""
+    message = made(b"Subject: hello\r\n\r\n" + b"x" * 4_000_000)
+    async with serving(closing("clamd", "in the request")) as address:
+        tasks = asyncio.all_tasks()
+        assert (await Clamd(address).scan(message.octets())).problem
+        await asyncio.sleep(0)
+        assert [task for task in asyncio.all_tasks() - tasks if "serving" not in repr(task)] == []
 
 
 async def test_cancellation_while_waiting_for_others_gives_the_place_to_the_next() -> None:
