@@ -16,7 +16,7 @@ class Envelope:
         sender: The envelope sender; "" for the null sender, None if it is not known.
         recipients: The envelope recipients.
         ip: The client's address.
-        hostname: The client's name, as the MTA has verified it.
+        hostname: The client's name, as the MTA has verified it; an address in brackets stands for none, as MTAs have it.
         helo: The name that the client has given.
         login: As whom the client has authenticated.
         queue_id: Of the message, in the MTA.

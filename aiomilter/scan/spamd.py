@@ -9,7 +9,7 @@ from email.utils import formatdate
 from typing import ClassVar, Final
 
 from aiomilter.scan._exchange import Answer, Request
-from aiomilter.scan._fields import ascii_or_utf8, bracketed
+from aiomilter.scan._fields import ascii_or_utf8, bracketed, host_name
 from aiomilter.scan._trouble import Declined, Unavailable, name_shown
 from aiomilter.scan.envelope import Envelope
 from aiomilter.scan.scanner import Result, Scanner
@@ -119,7 +119,7 @@ def _trace(envelope: Envelope) -> bytes:
         fields.append(b"Return-Path: " + bracketed(envelope.sender))
     if envelope.ip is not None:
         helo = ascii_or_utf8(envelope.helo) or b"unknown"
-        client = b"%b [%b]" % (ascii_or_utf8(envelope.hostname) or b"unknown", ascii_or_utf8(str(envelope.ip)))
+        client = b"%b [%b]" % (host_name(envelope.hostname) or b"unknown", ascii_or_utf8(str(envelope.ip)))
         login = b"\r\n\t(Authenticated sender: %b)" % ascii_or_utf8(envelope.login) if envelope.login else b""
         by = ascii_or_utf8(envelope.mta_name) or b"localhost"
         with_ = b"ESMTPA" if envelope.login else b"ESMTP"
