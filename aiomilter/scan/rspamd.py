@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from aiomilter.scan._exchange import Answer, Request
-from aiomilter.scan._fields import ascii_or_utf8, bracketed, host_name
+from aiomilter.scan._fields import bracketed, host_name, value_octets
 from aiomilter.scan._http import read_response
 from aiomilter.scan._json import Json, mapping, read_object
 from aiomilter.scan._trouble import Declined, TooLarge, Unavailable, name_shown, shown
@@ -136,12 +136,12 @@ class Rspamd(Scanner[RspamdResult]):
 
 def _lines(envelope: Envelope) -> Iterator[bytes]:
     known = {
-        b"IP": b"" if envelope.ip is None else ascii_or_utf8(str(envelope.ip)),
-        b"Hostname": host_name(envelope.hostname),
-        b"Helo": ascii_or_utf8(envelope.helo),
-        b"User": ascii_or_utf8(envelope.login),
-        b"Queue-Id": ascii_or_utf8(envelope.queue_id),
-        b"MTA-Name": ascii_or_utf8(envelope.mta_name),
+        b"IP": b"" if envelope.ip is None else value_octets(str(envelope.ip)),
+        b"Hostname": value_octets(host_name(envelope.hostname)),
+        b"Helo": value_octets(envelope.helo),
+        b"User": value_octets(envelope.login),
+        b"Queue-Id": value_octets(envelope.queue_id),
+        b"MTA-Name": value_octets(envelope.mta_name),
     }
     for name, value in known.items():
         if value:

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from typing import ClassVar, Final
 
 from aiomilter.scan._exchange import Answer, Request
-from aiomilter.scan._fields import ascii_or_utf8, bracketed, host_name
+from aiomilter.scan._fields import bracketed, host_name, word
 from aiomilter.scan._trouble import Declined, Unavailable, name_shown
 from aiomilter.scan.envelope import Envelope
 from aiomilter.scan.scanner import Result, Scanner
@@ -113,19 +113,23 @@ class Spamd(Scanner[SpamdResult]):
 
 
 def _trace(envelope: Envelope) -> bytes:
-    """Return the fields that an MTA puts on top when it takes a message; none if no client is known."""
+    """Return the fields that an MTA puts on top when it takes a message; no Received if no client is known."""
     fields = []
     if envelope.sender is not None:
         fields.append(b"Return-Path: " + bracketed(envelope.sender))
     if envelope.ip is not None:
-        helo = ascii_or_utf8(envelope.helo) or b"unknown"
-        client = b"%b [%b]" % (host_name(envelope.hostname) or b"unknown", ascii_or_utf8(str(envelope.ip)))
-        login = b"\r\n\t(Authenticated sender: %b)" % ascii_or_utf8(envelope.login) if envelope.login else b""
-        by = ascii_or_utf8(envelope.mta_name) or b"localhost"
-        with_ = b"ESMTPA" if envelope.login else b"ESMTP"
-        number = ascii_or_utf8(envelope.queue_id) or b"unknown"
+        client = b"%b [%b]" % (word(host_name(envelope.hostname)) or b"unknown", word(str(envelope.ip)))
+        login = b"\r\n\t(Authenticated sender: %b)" % word(envelope.login) if envelope.login else b""
         fields.append(
             b"Received: from %b (%b)%b\r\n\tby %b (Postfix) with %b id %b;\r\n\t%b"
-            % (helo, client, login, by, with_, number, formatdate().encode())
+            % (
+                word(envelope.helo) or b"unknown",
+                client,
+                login,
+                word(envelope.mta_name) or b"localhost",
+                b"ESMTPA" if envelope.login else b"ESMTP",
+                word(envelope.queue_id) or b"unknown",
+                formatdate().encode(),
+            )
         )
     return b"".join([field + b"\r\n" for field in fields])

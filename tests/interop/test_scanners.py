@@ -4,6 +4,7 @@ import asyncio
 import base64
 import email.policy
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email.message import EmailMessage
 
 import pytest
@@ -86,6 +87,26 @@ async def test_spamd_judges_message_and_client(spamd: SpamdRig, sized: bool) -> 
         clean = await scanner.scan(ham, len(ham) if sized else None)
     assert found == SpamdResult(spam=True, score=8.2, threshold=5.0, symbols=("TOY_CLIENT", "TOY_SENDER", "TOY_SPAM"))
     assert clean == SpamdResult(threshold=5.0)
+
+
+FORGED = [
+    "x (y [127.0.0.1]) z",
+    "x (y [127.0.0.1]) by localhost (Postfix) with ESMTP id 1; (",
+    "[127.0.0.1] (y [127.0.0.1])\r\n\tby localhost",
+    'a\\"b<c>@d;e',
+]
+
+
+@pytest.mark.parametrize("helo", FORGED)
+async def test_a_client_cannot_show_spamd_another_one(spamd: SpamdRig, helo: str) -> None:
+    """By what it says of itself."""
+    found = await Spamd(spamd.address).scan(message(), envelope=replace(CLIENT, helo=helo))
+    assert found.symbols == ("TOY_CLIENT", "TOY_SENDER")
+
+
+async def test_spamd_trusts_a_client_that_has_authenticated(spamd: SpamdRig) -> None:
+    found = await Spamd(spamd.address).scan(message(), envelope=replace(CLIENT, login="alice"))
+    assert found.symbols == ("TOY_SENDER",)
 
 
 # --------------------------------------------------------------------------------------------------------- rspamd

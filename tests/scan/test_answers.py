@@ -145,6 +145,33 @@ async def test_spamd_sees_the_client_as_an_mta_shows_it() -> None:
     )
 
 
+async def test_parts_of_a_received_field_are_single_words() -> None:
+    """A client that could write more would show spamd another client."""
+    text = 'a (b [127.0.0.1])\r\n\tby\\"<c>;\u00e9\0'
+    envelope = Envelope(ip=text, hostname=text, helo=text, login=text, queue_id=text, mta_name=text)
+    requests: list[bytes] = []
+    await asked("spamd", CLEAN["spamd"], requests, envelope=envelope)
+    word = b"a??b?[127.0.0.1]????by???c?????"
+    trace = requests[0].partition(b"Received: ")[2].partition(b";\r\n")[0]
+    assert trace == (
+        b"from %b (%b [%b])\r\n\t(Authenticated sender: %b)\r\n\tby %b (Postfix) with ESMTPA id %b"
+        % (word, word, word, word, word, word)
+    )
+
+
+@given(st.text(st.characters(), max_size=20))
+def test_any_envelope_can_be_sent(text: str) -> None:
+    envelope = Envelope(
+        sender=text, recipients=(text,), ip=text, hostname=text, helo=text, login=text, queue_id=text, mta_name=text
+    )
+    opening = Rspamd("inet:1@127.0.0.1")._request(None, envelope).opening
+    assert opening.endswith(b"\r\n\r\n")
+    assert opening.count(b"\n") == opening.count(b"\r\n") == opening.count(b"\r") <= 14
+    trace = Spamd("inet:1@127.0.0.1")._request(None, envelope).opening.removeprefix(b"SYMBOLS SPAMC/1.5\r\n\r\n")
+    assert trace.count(b"\n") == trace.count(b"\r\n") <= 5
+    assert not {0, 13} & {*trace.replace(b"\r\n", b"")}
+
+
 async def test_a_client_without_a_name_is_unknown_to_spamd() -> None:
     requests: list[bytes] = []
     await asked("spamd", CLEAN["spamd"], requests, envelope=Envelope(ip="2001:db8::7", hostname="[IPv6:2001:db8::7]"))

@@ -34,7 +34,7 @@ util_rb_tld test
 required_score 5
 header TOY_SPAM Subject =~ /this-is-toy-spam/
 score TOY_SPAM 6.5
-header TOY_CLIENT X-Spam-Relays-Untrusted =~ /ip=192\\.0\\.2\\.7 rdns=client\\.test helo=helo\\.test /
+header TOY_CLIENT X-Spam-Relays-Untrusted =~ /^[^a-z]*ip=192\\.0\\.2\\.7 rdns=client\\.test helo=[^ ]+ by=mx\\.example\\.test /
 score TOY_CLIENT 1.25
 header TOY_SENDER EnvelopeFrom =~ /^alice\\@client\\.test$/
 score TOY_SENDER 0.5
