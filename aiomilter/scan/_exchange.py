@@ -24,6 +24,8 @@ MAX_ANSWER: Final = 65_536
 """Octets of an answer."""
 _PIECE: Final = 65_536
 """Octets that are sent before the loop gets its turn."""
+_QUEUE_FULL: Final = 0.05
+"""Seconds until a listener may have taken a connection from its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,15 @@ async def connect(where: Inet | Unix, timeout: float) -> socket.socket:
     Raises:
         Unavailable: There is none.
     """
-    if isinstance(where, Unix):
-        sock, address = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), where.path
-    else:
-        loopback = "::1" if where.family == socket.AF_INET6 else "127.0.0.1"
-        sock = socket.socket(where.family, socket.SOCK_STREAM)
-        address = (where.host or loopback, where.port)  # type: ignore[assignment]  # a path is an address, too
+    sock = socket.socket(socket.AF_UNIX if isinstance(where, Unix) else where.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         async with asyncio.timeout(timeout) as deadline:
-            await asyncio.get_running_loop().sock_connect(sock, address)
+            if isinstance(where, Unix):
+                await _connect_to_path(sock, where.path)
+            else:
+                loopback = "::1" if where.family == socket.AF_INET6 else "127.0.0.1"
+                await asyncio.get_running_loop().sock_connect(sock, (where.host or loopback, where.port))
     except OSError as error:
         sock.close()
         raise Unavailable(f"no connection in {timeout:g} s" if deadline.expired() else _text(error)) from None
@@ -128,6 +129,15 @@ async def connect(where: Inet | Unix, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+async def _connect_to_path(sock: socket.socket, path: str) -> None:
+    # That never waits: where the queue of the listener is full it fails, and asyncio takes the socket for connected.
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            await asyncio.sleep(_QUEUE_FULL)
 
 
 async def exchange(

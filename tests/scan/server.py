@@ -36,16 +36,18 @@ async def serving(serve: Serve) -> AsyncIterator[str]:
         except (OSError, EOFError, asyncio.CancelledError):
             pass  # the client has gone, or the test is over
         finally:
-            tasks.discard(task)
             writer.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
+            tasks.discard(task)
 
     server = await asyncio.start_server(one, "127.0.0.1", 0)
     try:
         yield f"inet:{server.sockets[0].getsockname()[1]}@127.0.0.1"
     finally:
         server.close()
+        for _ in range(5):  # until a connection that was just accepted has its task
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         if tasks:

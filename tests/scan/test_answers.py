@@ -159,6 +159,7 @@ async def test_parts_of_a_received_field_are_single_words() -> None:
     )
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(), max_size=20))
 def test_any_envelope_can_be_sent(text: str) -> None:
     envelope = Envelope(
@@ -263,6 +264,7 @@ async def test_changes_of_the_header_section_are_data_that_a_field_may_have(
     assert found.headers == changes
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(), max_size=40))
 @example("a\r\n \r\n b\n\n\tc\r")
 def test_any_value_is_one_that_a_message_takes(text: str) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiomilter.exceptions import AddressError
-from aiomilter.scan import Clamd, ClamdResult, Rspamd, Spamd
+from aiomilter.scan import Clamd, ClamdResult, Rspamd, Spamd, scanner
 from aiomilter.scan._breaker import FAILURES, PAUSE
 from tests.clock import on_clock
 from tests.interop.rigs.mta import free_port
@@ -43,8 +47,8 @@ async def test_every_octet_arrives_in_order(kind: str, pieces: list[bytes], size
             yield piece
 
     requests: list[bytes] = []
-    async with serving(answering(kind, CLEAN[kind], requests)) as address, KINDS[kind](address) as scanner:
-        result = await scanner.scan(octets(), sum(map(len, pieces)) if sized else None)
+    async with serving(answering(kind, CLEAN[kind], requests)) as address, KINDS[kind](address) as client:
+        result = await client.scan(octets(), sum(map(len, pieces)) if sized else None)
 
     assert result.problem == ""
     assert requests[0].endswith(b"".join(pieces))
@@ -180,6 +184,55 @@ def test_a_server_that_does_not_read_is_a_problem_after_the_time_out() -> None:
     test()
 
 
+def full_queue(path: Path, opened: ExitStack) -> str:
+    """Return the address of a server that accepts nobody, and has no room for another connection."""
+    server = opened.enter_context(socket.socket(socket.AF_UNIX))
+    server.bind(str(path))
+    server.listen(0)
+    while True:
+        waiting = opened.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.setblocking(False)
+        try:
+            waiting.connect(str(path))
+        except BlockingIOError:
+            return f"unix:{path}"
+
+
+def test_a_server_that_accepts_no_connection_is_a_problem_after_its_time_out(tmp_path: Path) -> None:
+    @on_clock
+    async def test() -> None:
+        with ExitStack() as opened:
+            address = full_queue(tmp_path / "s", opened)
+            before = descriptors()
+            assert (await Clamd(address).scan(MESSAGE)).problem == f"clamd at {address}: no connection in 3 s"
+            assert descriptors() == before
+
+    test()
+
+
+async def test_a_server_that_accepts_late_is_asked(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        address = full_queue(tmp_path / "s", opened)
+        scanning = asyncio.create_task(Clamd(address).scan(MESSAGE))
+        await asyncio.sleep(0)
+        (tmp_path / "s").unlink()
+        async with await asyncio.start_unix_server(_clean, tmp_path / "s"):
+            assert await scanning == ClamdResult()
+
+
+async def test_cancellation_while_connecting_leaves_no_descriptor(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        address = full_queue(tmp_path / "s", opened)
+        before = descriptors()
+        scanning = asyncio.create_task(Clamd(address).scan(MESSAGE))
+        await asyncio.sleep(0)
+        assert descriptors() == before + 1
+        scanning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await scanning
+        assert descriptors() == before
+
+
 @EACH
 async def test_an_answer_without_end_is_a_problem(kind: str) -> None:
     sent = 0
@@ -203,12 +256,12 @@ async def test_an_answer_without_end_is_a_problem(kind: str) -> None:
 @EACH
 async def test_a_message_that_is_too_large_is_a_problem_of_its_own(kind: str) -> None:
     """Another try would not help, and the scanner is not at fault."""
-    async with serving(answering(kind, CLEAN[kind])) as address, KINDS[kind](address, max_size=1_000_000) as scanner:
-        results = [await scanner.scan(endless()) for _ in range(FAILURES)]
-        for result in [*results, await scanner.scan(MESSAGE, 1_000_001)]:
+    async with serving(answering(kind, CLEAN[kind])) as address, KINDS[kind](address, max_size=1_000_000) as client:
+        results = [await client.scan(endless()) for _ in range(FAILURES)]
+        for result in [*results, await client.scan(MESSAGE, 1_000_001)]:
             assert result.too_large
             assert result.problem.endswith(": the message has more than 1,000,000 octets")
-        assert (await scanner.scan(MESSAGE)).problem == ""
+        assert (await client.scan(MESSAGE)).problem == ""
 
 
 @EACH
@@ -227,10 +280,10 @@ async def test_no_octets_are_an_error_of_the_caller(kind: str) -> None:
         yield MESSAGE
 
     once = octets()
-    async with serving(answering(kind, CLEAN[kind])) as address, KINDS[kind](address) as scanner:
-        assert (await scanner.scan(once)).problem == ""
+    async with serving(answering(kind, CLEAN[kind])) as address, KINDS[kind](address) as client:
+        assert (await client.scan(once)).problem == ""
         with pytest.raises(ValueError, match="found none"):
-            await scanner.scan(once)
+            await client.scan(once)
 
 
 @EACH
@@ -240,11 +293,59 @@ async def test_what_the_message_raises_is_raised_and_counts_for_nothing(kind: st
         yield MESSAGE
         raise error
 
-    async with serving(answering(kind, CLEAN[kind])) as address, KINDS[kind](address) as scanner:
+    async with serving(answering(kind, CLEAN[kind])) as address, KINDS[kind](address) as client:
         for _ in range(FAILURES + 1):
             with pytest.raises(type(error), match=str(error)):
-                await scanner.scan(broken())
-        assert (await scanner.scan(MESSAGE)).problem == ""
+                await client.scan(broken())
+        assert (await client.scan(MESSAGE)).problem == ""
+
+
+@pytest.mark.slow
+@EACH
+def test_a_server_that_does_anything_at_any_time_makes_a_result(kind: str) -> None:
+    """It reads as much as it likes, writes what it likes, and hangs up or stays silent."""
+    answers = st.binary(max_size=60) | st.sampled_from([CLEAN[kind], CLEAN[kind][:-1]])
+    acts = st.lists(st.tuples(st.sampled_from(["read", "write", "wait"]), st.integers(0, 300), answers), max_size=4)
+
+    @given(acts, st.booleans())
+    def test(acts: list[tuple[str, int, bytes]], silent: bool) -> None:
+        ours, theirs = socket.socketpair()
+
+        async def serve() -> None:
+            loop = asyncio.get_running_loop()
+            for act, number, octets in acts:
+                match act:
+                    case "read":
+                        await loop.sock_recv(theirs, number + 1)
+                    case "write":
+                        await loop.sock_sendall(theirs, octets)
+                    case "wait":
+                        await asyncio.sleep(number / 100_000)
+            if not silent:
+                theirs.close()
+
+        async def connected(*_: object) -> socket.socket:
+            return ours
+
+        async def main() -> None:
+            tasks = asyncio.all_tasks()
+            server = asyncio.create_task(serve())
+            result = await KINDS[kind]("inet:1@127.0.0.1", timeout=0.005).scan(MESSAGE * 20)
+            assert result.problem == "" or result.problem.startswith(f"{kind} at inet:1@127.0.0.1: ")
+            server.cancel()
+            await asyncio.wait([server])
+            if not server.cancelled():
+                server.exception()  # the client has gone
+            assert asyncio.all_tasks() == tasks
+            assert ours.fileno() == -1
+
+        with theirs, pytest.MonkeyPatch.context() as patch:
+            theirs.setblocking(False)
+            ours.setblocking(False)
+            patch.setattr(scanner, "connect", connected)
+            asyncio.run(main())
+
+    test()
 
 
 # ---------------------------------------------------------------------------------------------------- the breaker
@@ -297,6 +398,7 @@ def test_a_scanner_that_is_back_is_asked_by_all() -> None:
     test()
 
 
+@pytest.mark.slow
 def test_the_one_that_tries_may_be_cancelled() -> None:
     async def silent(reader: Reader, writer: Writer) -> None:
         await asyncio.Event().wait()
@@ -312,7 +414,31 @@ def test_the_one_that_tries_may_be_cancelled() -> None:
             assert "not asked" in (await clamd.scan(MESSAGE)).problem
             trying.cancel()
             await asyncio.wait([trying])
-            assert "no answer" in (await clamd.scan(MESSAGE)).problem
+            assert (await clamd.scan(MESSAGE)).problem.endswith("127.0.0.1: no answer in 1 s")
+
+    test()
+
+
+@pytest.mark.slow
+def test_what_was_under_way_does_not_make_the_pause_longer() -> None:
+    connections = 0
+
+    async def silent(reader: Reader, writer: Writer) -> None:
+        nonlocal connections
+        connections += 1
+        await asyncio.Event().wait()
+
+    @on_clock
+    async def test() -> None:
+        async with serving(silent) as address, Clamd(address, timeout=4) as clamd:
+            scans = [asyncio.create_task(clamd.scan(MESSAGE)) for _ in range(FAILURES)]
+            await asyncio.sleep(3)
+            scans.append(asyncio.create_task(clamd.scan(MESSAGE)))
+            await asyncio.wait(scans)
+            assert connections == FAILURES + 1
+            await asyncio.sleep(PAUSE - 2)  # the last one has failed 3 s after the others
+            await clamd.scan(MESSAGE)
+            assert connections == FAILURES + 2
 
     test()
 
