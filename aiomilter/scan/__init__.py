@@ -1,4 +1,4 @@
-"""Scanners: ask clamd, spamd and rspamd about a message, without blocking, and get a result that says so if they cannot be had.
+"""Scanners: ask clamd, spamd and rspamd about a message, without blocking, and get a result whatever happens.
 
 :class:`Clamd`, :class:`Spamd` and :class:`Rspamd` have one shape: ``await scanner.scan(octets)`` streams the message to the
 scanner and returns a :class:`Result`.  A scanner that is down, slow or confused is a ``problem`` of the result, never an

@@ -113,7 +113,10 @@ async def connect(where: Inet | Unix, timeout: float) -> socket.socket:
     Raises:
         Unavailable: There is none.
     """
-    sock = socket.socket(socket.AF_UNIX if isinstance(where, Unix) else where.family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX if isinstance(where, Unix) else where.family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable(_text(error)) from None
     try:
         sock.setblocking(False)
         async with asyncio.timeout(timeout) as deadline:
@@ -125,6 +128,9 @@ async def connect(where: Inet | Unix, timeout: float) -> socket.socket:
     except OSError as error:
         sock.close()
         raise Unavailable(f"no connection in {timeout:g} s" if deadline.expired() else _text(error)) from None
+    except UnicodeError:
+        sock.close()
+        raise Unavailable("expected the name of a host") from None
     except BaseException:
         sock.close()
         raise

@@ -71,7 +71,6 @@ class Scanner(ABC, Generic[R]):
         self.timeout: Final[float] = timeout
         self._where = where
         self._connect_timeout = connect_timeout
-        self._concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._breaker = Breaker()
         self._closed = False
@@ -119,7 +118,7 @@ class Scanner(ABC, Generic[R]):
             async with asyncio.timeout_at(until):
                 await self._slots.acquire()
         except TimeoutError:
-            return self._failed(Unavailable(f"{self._concurrency} other scans took more than {self.timeout:g} s"))
+            return self._failed(Unavailable(f"waited {self.timeout:g} s for other scans"))
         try:
             if why := self._refusal(loop.time()):  # found while this one waited
                 return self._failed(Unavailable(why))

@@ -1,6 +1,7 @@
 """What all scanners share: whatever the other side does, there is a result, in time, and nothing is left."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -130,6 +131,20 @@ async def test_nobody_there_is_a_problem(kind: str) -> None:
     address = f"inet:{free_port()}@127.0.0.1"
     result = await KINDS[kind](address).scan(MESSAGE)
     assert result.problem == f"{kind} at {address}: connection refused"
+
+
+async def test_a_name_that_is_none_of_a_host_is_a_problem() -> None:
+    result = await Clamd("inet:3310@a..b").scan(MESSAGE)
+    assert result.problem.startswith("clamd at inet:3310@a..b: ")
+
+
+async def test_no_descriptor_for_a_connection_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    result = await Clamd("inet:3310@127.0.0.1").scan(MESSAGE)
+    assert result.problem == "clamd at inet:3310@127.0.0.1: too many open files"
 
 
 async def test_a_path_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
@@ -484,8 +499,8 @@ def test_the_wait_for_others_is_part_of_the_time() -> None:
             assert loop.time() - began == pytest.approx(2, abs=0.1)
         assert [result.problem.rpartition(": ")[2] for result in results] == [
             "no answer in 2 s",
-            "1 other scans took more than 2 s",
-            "1 other scans took more than 2 s",
+            "waited 2 s for other scans",
+            "waited 2 s for other scans",
         ]
 
     test()
