@@ -47,6 +47,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
+    "scan": "AddedHeader Clamd ClamdResult Envelope HeaderChanges RemovedHeader Result Rspamd RspamdResult Scanner Spamd "
+    "SpamdResult Symbol",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",
     "testing": "session",
