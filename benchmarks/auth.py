@@ -23,6 +23,7 @@ from aiomilter import Connect, Context, EndOfMessageContext, Header, Mail, Milte
 from aiomilter.auth import Authenticator, ClientCheck, dkim
 from aiomilter.auth.dkim._crypto import generate
 from aiomilter.daemon import run
+from aiomilter.dns import CachingResolver
 from aiomilter.mta import connect
 from aiomilter.testing.resolver import ZoneResolver
 from benchmarks._contenders import Contender, machine, output, serving
@@ -134,7 +135,7 @@ def serve(kind: str, loop: str, at: str, key_file: str) -> None:
         signer = dkim.Signer([key])
     else:
         methods = {"dkim"} if kind == "verify" else {"spf", "iprev", "dkim", "arc", "dmarc"}
-        auth = Authenticator(zone, authserv_ids=["mx.example.net"], methods=methods)
+        auth = Authenticator(CachingResolver(zone), authserv_ids=["mx.example.net"], methods=methods)
     run(makes["sign" if kind == "sign" else "verify"], at, uvloop=loop == "uvloop", drain_timeout=1.0)
 
 

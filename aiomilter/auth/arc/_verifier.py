@@ -24,7 +24,7 @@ from aiomilter.auth.dkim._checking import (
     check_times,
 )
 from aiomilter.auth.dkim._crypto import require
-from aiomilter.auth.dkim._incoming import Incoming
+from aiomilter.auth.dkim._incoming import MAX_BODY_HASHES, Incoming
 from aiomilter.auth.dkim._questions import KeyQuestions
 from aiomilter.auth.dkim._signature import Tags, Unusable
 from aiomilter.dns import Resolver
@@ -33,7 +33,6 @@ from aiomilter.mail.headers import MAX_FIELDS, MAX_SIZE, HeaderSection, split_me
 __all__ = ["Verifier", "verify"]
 
 _MAX_QUESTIONS: Final = 20
-_MAX_BODY_HASHES: Final = 3
 _MAX_SIGNATURES: Final = 10
 """Signatures of the message (not seals) that are verified, from the newest on."""
 # Octets of a header that are hashed, and signatures that are verified, before others have their turn.
@@ -86,7 +85,7 @@ class Verifier(Incoming):
     ) -> None:
         require()
         headers = HeaderSection(max_fields=max_fields, max_size=max_header_size)
-        super().__init__(headers, BodyHashes(_MAX_BODY_HASHES))
+        super().__init__(headers, BodyHashes(MAX_BODY_HASHES))
         self._policy = policy
         self._oldest_pass = oldest_pass
         self._leading_space = leading_space
@@ -154,6 +153,11 @@ class Verifier(Incoming):
         finally:
             self._questions.cancel()
         return Chain("pass", highest, oldest_pass, sets)
+
+    @property
+    def answered(self) -> bool:
+        """Whether all keys are there, so that :meth:`finish` waits for none."""
+        return self._questions.answered
 
     def cancel(self) -> None:
         """Give the message up: no question goes on."""
