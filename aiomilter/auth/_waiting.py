@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
-from aiomilter.dns import Answer, RdType, Resolver, cached_answer
+from aiomilter.dns import Answer, RdType, Resolver
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 
 __all__ = ["BoundedResolver", "Pending", "until"]

@@ -10,7 +10,7 @@ Importing this package imports neither backend.
 """
 
 from aiomilter.dns.answers import MX, Answer, IPAddress, RdType, Record, Resolver
-from aiomilter.dns.cache import CachingResolver, Counters, cached_answer
+from aiomilter.dns.cache import CachingResolver, Counters
 from aiomilter.dns.names import client_address, display_name, question_name, reverse_name
 from aiomilter.dns.servers import Backend, resolver, system_resolver
 
@@ -24,7 +24,6 @@ __all__ = [
     "RdType",
     "Record",
     "Resolver",
-    "cached_answer",
     "client_address",
     "display_name",
     "question_name",

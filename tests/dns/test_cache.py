@@ -7,7 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from aiomilter.dns import MX, Answer, CachingResolver, RdType, Record, cached_answer
+from aiomilter.dns import MX, Answer, CachingResolver, RdType, Record
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
 from aiomilter.testing.resolver import FAILURE, TIMEOUT, ZoneResolver
 

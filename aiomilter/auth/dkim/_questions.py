@@ -8,7 +8,8 @@ from typing import Final
 
 from aiomilter.auth.dkim._record import KeyRecord, key_records
 from aiomilter.auth.dkim._signature import Unusable
-from aiomilter.dns import Answer, Resolver, cached_answer
+from aiomilter.dns import Answer, Resolver
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 from aiomilter.mail.display import visible
 
