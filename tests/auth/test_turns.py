@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import tracemalloc
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,11 +17,12 @@ from aiomilter.auth.dkim import _checking
 from aiomilter.auth.dkim._canonical import FORMS, Form, canonical_field, canonical_pieces
 from aiomilter.auth.dkim._signature import Unusable, domain_name, parse_signing_tags, signed_names
 from aiomilter.auth.dkim._tags import tag_list
+from aiomilter.dns import CachingResolver
 from aiomilter.mail.headers import Field, HeaderSection, split_message
-from aiomilter.testing.resolver import ZoneResolver
+from aiomilter.testing.resolver import HANG, ZoneResolver
 from tests.auth.arc.made import LIST, sealed
 from tests.auth.dkim.made import MESSAGE, NOW, key, zone
-from tests.auth.steps import steps
+from tests.auth.steps import Steps, steps
 
 KEY: Final = key("ed25519")
 LARGE: Final = {
@@ -221,3 +223,52 @@ def test_results_that_are_too_large_go_as_forged_without_a_look() -> None:
 
     assert counts == [2, 2]
     assert large == small
+
+
+async def test_messages_whose_keys_hang_take_few_steps_a_turn_and_leave_no_task() -> None:
+    messages, keys = 10, 10
+    resolver = ZoneResolver()
+    tags = b"v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.com; h=from; b=AAAA; bh=%b; s=" % b64encode(
+        hashlib.sha256(b"x\r\n").digest()
+    )
+    for number in range(messages * keys):
+        resolver.add(f"s{number}._domainkey.example.com", "TXT", HANG)
+    auth = Authenticator(CachingResolver(resolver), authserv_ids=["mx.example.net"], methods=["dkim", "arc"])
+    client, turns, before = auth.client(None), Turns(), asyncio.all_tasks()
+    begun = [client.message(sender="", helo="x") for _ in range(messages)]
+    longest = 0
+    for number, check in enumerate(begun):
+        with Steps() as counted:
+            for at in range(number * keys, (number + 1) * keys):
+                check.header(b"DKIM-Signature: " + tags + b"s%d\r\n" % at)
+            check.end_of_headers()
+            check.body(b"x\r\n")
+        longest = max(longest, counted.lines)
+        await asyncio.sleep(0)
+    waiting = len(asyncio.all_tasks() - before)
+    found = await asyncio.gather(*(check.finish(0.0) for check in begun))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before
+    turns.end()
+
+    assert {signature.result for each in found for signature in each.dkim} == {"temperror"}
+    assert waiting == 2 * messages * keys
+    assert left == set()
+    assert longest < 10_000
+
+
+async def test_a_body_of_any_size_takes_the_same_steps_a_chunk() -> None:
+    auth = Authenticator(zone(KEY), authserv_ids=["mx.example.net"], methods=["dkim", "arc"])
+    check = auth.client(None).message(sender="", helo="x")
+    for field in split_message(await dkim.sign(MESSAGE, KEY, now=NOW) + MESSAGE)[0]:
+        check.header(field.raw)
+    check.end_of_headers()
+    chunk = b"0123456789 abcdef\r\n" * 3_449
+
+    counts = {steps(lambda: check.body(chunk)) for _ in range(20)}
+    check.cancel()
+
+    # The first chunk has no line ends before it.
+    assert len(counts) <= 2
+    assert max(counts) < 60
