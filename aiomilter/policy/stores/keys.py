@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from aiomilter.exceptions import StoreSettingsError
 from aiomilter.mail.domain import ascii_name
 
 __all__ = ["Keys", "address", "network", "subject"]
@@ -26,7 +27,7 @@ class Keys:
     def __init__(self, secrets: Iterable[bytes]) -> None:
         self._secrets = tuple(secrets)
         if not self._secrets or not all(len(secret) >= 16 for secret in self._secrets):
-            raise ValueError("keys: expected secrets of 16 octets or more")
+            raise StoreSettingsError("keys: expected secrets of 16 octets or more")
         self.each: Final = len(self._secrets)
         """How many keys a subject has."""
 
