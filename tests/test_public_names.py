@@ -27,7 +27,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "question_name resolver reverse_name system_resolver",
     "edits": "Body",
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
-    "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError TemporaryFailure",
+    "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
