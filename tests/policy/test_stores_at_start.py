@@ -38,7 +38,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         ("redis://u:s3cret@h:x", "key", "redis: expected a port of 1 to 65535, found 'x'"),
         ("redis://h/x", "key", "redis: expected the number of a database, found 'x'"),
         ("redis://h", "", "redis: expected keys=, since all machines have to make the same keys"),
-        ("redis://h", "short", "keys: expected secrets of 16 octets or more"),
+        ("redis://h", "short", "cannot take keys from 'short': keys: expected secrets of 16 octets or more"),
+        ("redis://h", "none", "cannot take keys from 'none': No such file or directory"),
         ("memory:?x=1", "", "memory: unknown 'x'"),
         ("memory:?max_keys=0", "", "memory: expected a number for max_keys, found '0'"),
         ("sqlite:/nowhere/s", "", "cannot make or read the secret /nowhere/s.key: No such file or directory"),
@@ -49,7 +50,7 @@ def test_a_store_that_cannot_be_opened_is_one_line(
     directory: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: str, key: str, line: str
 ) -> None:
     monkeypatch.setenv("STORE", store)
-    monkeypatch.setenv("STORE_KEY", key)
+    monkeypatch.setenv("STORE_KEYS", key)
     assert main(["check", "f.py", "message.eml"]) == 1
     assert capfd.readouterr() == ("", f"aiomilter: f.py cannot be started: {line}\n")
 
@@ -63,7 +64,7 @@ def test_a_store_that_is_down_is_one_warning_and_mail_goes_on(
     store: str,
 ) -> None:
     monkeypatch.setenv("STORE", store)
-    monkeypatch.setenv("STORE_KEY", "key")
+    monkeypatch.setenv("STORE_KEYS", "key")
     assert main(["check", "f.py", "message.eml", "--macro", "auth_authen=bob"]) == 0
     out, err = capfd.readouterr()
     assert "250 2.0.0 Ok" in out

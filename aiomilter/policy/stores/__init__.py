@@ -16,12 +16,12 @@ from typing import Final
 from aiomilter.exceptions import StoreSettingsError
 from aiomilter.policy.stores import urls
 from aiomilter.policy.stores.guarded import GuardedStore
-from aiomilter.policy.stores.keys import Keys
+from aiomilter.policy.stores.keys import Keys, read_keys
 from aiomilter.policy.stores.memory import MemoryStore
 from aiomilter.policy.stores.operations import Mode, Op, Store
 from aiomilter.policy.stores.urls import StoreUrl
 
-__all__ = ["GuardedStore", "Mode", "Op", "Store", "open_store"]
+__all__ = ["GuardedStore", "Mode", "Op", "Store", "open_store", "read_keys"]
 
 _KEY_SIZE: Final = 32
 

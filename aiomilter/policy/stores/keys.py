@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -10,8 +11,9 @@ from typing import Final
 
 from aiomilter.exceptions import StoreSettingsError
 from aiomilter.mail.domain import ascii_name
+from aiomilter.mail.srs import read_secrets
 
-__all__ = ["Keys", "address", "network", "subject"]
+__all__ = ["Keys", "address", "network", "read_keys", "subject"]
 
 _ADDRESS: Final = re.compile("[0-9a-fA-F.:]{2,45}(?:%.*)?")
 _KIND: Final = re.compile("[a-z][a-z0-9_]{0,31}")
@@ -41,6 +43,23 @@ class Keys:
         text = "".join([f"{len(part)}:{part}" for part in (kind, *parts)])
         message, name = text.encode("utf-8", "surrogatepass"), f"{kind}:".encode()
         return [name + hmac.digest(secret, message, hashlib.sha256)[:16] for secret in self._secrets]
+
+
+def read_keys(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
+    """Read the secrets in a file, one a line, the newest first: what ``keys=`` takes.
+
+    ``(umask 077; head -c 24 /dev/urandom | base64 >state.keys)`` makes one.
+
+    Raises:
+        StoreSettingsError: It cannot be read, or holds no such secrets.
+    """
+    try:
+        found = read_secrets(path)
+        Keys(found)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise StoreSettingsError(f"cannot take keys from {os.fspath(path)!r}: {why}") from None
+    return found
 
 
 def subject(text: str) -> str:
