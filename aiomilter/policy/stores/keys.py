@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from aiomilter.exceptions import StoreSettingsError
@@ -88,6 +88,6 @@ def address(ip: IPv4Address | IPv6Address | str) -> IPv4Address | IPv6Address | 
 
 def network(ip: IPv4Address | IPv6Address, ipv4: int, ipv6: int) -> str:
     """Return the network of a client, as text: of these lengths."""
-    if isinstance(ip, IPv4Address):
-        return str(IPv4Network((int(ip), ipv4), strict=False))
-    return str(IPv6Network((int(ip), ipv6), strict=False))
+    size = ipv4 if isinstance(ip, IPv4Address) else ipv6
+    host = ip.max_prefixlen - size
+    return f"{type(ip)(int(ip) >> host << host)}/{size}"
