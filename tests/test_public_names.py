@@ -45,7 +45,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.traps": "Caught Traps",
     "policy.greylist": "Greylist Seen general_sender",
     "policy.rates": "OnFailure Rate RateLimit RateState",
-    "policy.stores": "GuardedStore Mode Op Store open_store",
+    "policy.stores": "GuardedStore Mode Op Store open_store read_keys",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",

@@ -5,8 +5,9 @@ Source: aiomilter/help/stores.rst.
 
 import asyncio
 import hashlib
+import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import (
@@ -23,7 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy.stores.operations import Op
+from aiomilter.policy.stores.moving import Row
+from aiomilter.policy.stores.operations import SECOND, Op, State
 
 __all__ = ["RedisStore"]
 
@@ -132,6 +134,23 @@ return answer
 """
 _SHA: Final = hashlib.sha1(SCRIPT.encode("ascii")).hexdigest()
 """The name that Redis has for it."""
+_LOAD: Final = """\
+local time, written = redis.call('TIME'), 0
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+for s = 1, #KEYS do
+  local e = tonumber(ARGV[4 * s - 3])
+  local text = redis.call('GET', KEYS[s])
+  local there = text and tonumber(string.match(text, '^(%d+) ') or '0') or 0
+  if e > now and e > there then
+    redis.call('SET', KEYS[s], table.concat({ARGV[4 * s - 3], ARGV[4 * s - 2], ARGV[4 * s - 1], ARGV[4 * s]}, ' '),
+      'PX', string.format('%.0f', math.floor((e - now) / 1000) + 60000))
+    written = written + 1
+  end
+end
+return written
+"""
+_NAME: Final = re.compile(rb"([a-z][a-z0-9_]{0,31}:)([0-9a-f]{32})")
+_STATE: Final = re.compile(rb"(\d{1,19}) (\d{1,19}) (\d{1,19}) (\d{1,19})")
 _CLOSED: Final = RedisError("the store is closed")
 _TOGETHER: Final = 100
 """Commands that are sent at once; each costs a third of what it would alone."""
@@ -217,7 +236,7 @@ class RedisStore:
         Raises:
             StoreError: The server cannot be reached, or says why not.
         """
-        names = [self._prefix + key[:-16] + key[-16:].hex().encode("ascii") for key in keys]
+        names = [self._name(key) for key in keys]
         now = 0 if self._clock is None else self._clock()
         given = (len(names), *names, now, int(op), *map(int, args))  # the client writes an IntEnum by its name
         answer = await self._command("EVALSHA", _SHA, *given)
@@ -285,6 +304,54 @@ class RedisStore:
             return str(error)
         return None
 
+    async def fetch(self, keys: Sequence[bytes]) -> list[State | None]:
+        """Return the states of some keys."""
+        (seconds, more), *found = await asyncio.gather(
+            self._value_of("TIME"), *(self._value_of("GET", self._name(key)) for key in keys)
+        )
+        now, states = int(seconds) * SECOND + int(more), [self._state(text) for text in found]
+        return [state if state is not None and state.expiry > now else None for state in states]
+
+    async def rows(self) -> AsyncIterator[list[Row]]:
+        """Yield all that is kept, some at a time; the user needs the right to SCAN."""
+        pattern, cursor = (
+            b"".join(b"[%c]" % octet if octet in b"*?[^" else b"%c" % octet for octet in self._prefix),
+            b"0",
+        )
+        while True:
+            cursor, names = await self._value_of("SCAN", cursor, "MATCH", pattern + b"*", "COUNT", _TOGETHER)
+            keys = [key for name in names if (key := self._key(name)) is not None]
+            states = await self.fetch(keys)
+            yield [Row(key, state) for key, state in zip(keys, states, strict=True) if state is not None]
+            if int(cursor) == 0:
+                return
+
+    async def load(self, rows: Sequence[Row]) -> int:
+        """Write rows, unless what is there has a later expiry, and return how many were written."""
+        given = [number for row in rows for number in row.state]
+        written = await self._value_of("EVAL", _LOAD, len(rows), *(self._name(row.key) for row in rows), *given)
+        return cast(int, written)
+
+    async def _value_of(self, *command: Any) -> Any:
+        answer = await self._command(*command)
+        if isinstance(answer, BaseException):
+            raise StoreError(_text(answer))
+        return answer
+
+    def _name(self, key: bytes) -> bytes:
+        """Return what a key is called in Redis."""
+        return self._prefix + key[:-16] + key[-16:].hex().encode("ascii")
+
+    def _key(self, name: bytes) -> bytes | None:
+        """Return the key that is called so; None if there is none."""
+        found = _NAME.fullmatch(name[len(self._prefix) :]) if name.startswith(self._prefix) else None
+        return None if found is None else found[1] + bytes.fromhex(found[2].decode("ascii"))
+
+    @staticmethod
+    def _state(text: bytes | None) -> State | None:
+        found = _STATE.fullmatch(text or b"")
+        return None if found is None else State(*map(int, found.groups()))
+
     async def aclose(self) -> None:
         """Close all connections."""
         self._closed = True
@@ -307,7 +374,7 @@ class _Job(NamedTuple):
     done: "asyncio.Future[Any]"
 
     def answer(self, answer: Any) -> None:
-        """Let the waiter go on; an error is an answer, since one that nobody reads is no matter for the log."""
+        """Let the waiter go on; an error is an answer, since one that is not read would be logged."""
         if not self.done.done():
             self.done.set_result(answer)
 

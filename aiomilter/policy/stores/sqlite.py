@@ -13,11 +13,12 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from aiomilter.exceptions import StoreError
 from aiomilter.policy.stores.clock import Clock
+from aiomilter.policy.stores.moving import Row
 from aiomilter.policy.stores.operations import SECOND, Op, State, apply
 
 __all__ = ["SqliteStore"]
@@ -36,6 +37,7 @@ _WAITING: Final = 10_000
 _TOGETHER: Final = 500
 
 Result = tuple[int, ...]
+_Found = TypeVar("_Found")
 
 
 class _Job(NamedTuple):
@@ -110,6 +112,63 @@ class SqliteStore:
         except StoreError as error:
             return str(error)
         return None
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[State | None]:
+        """Return the states of some keys."""
+
+        def read(connection: sqlite3.Connection) -> list[State | None]:
+            table, now = _Table(connection), self._clock()
+            found = [table.get(key) for key in keys]
+            return [state if state is not None and state.expiry > now else None for state in found]
+
+        return await self._apart(read)
+
+    async def rows(self) -> AsyncIterator[list[Row]]:
+        """Yield all that is kept, some at a time."""
+        last = b""
+        while True:
+
+            def read(connection: sqlite3.Connection, last: bytes = last) -> list[Row]:
+                query = "select * from state where key > ? and expiry > ? order by key limit ?"
+                return [
+                    Row(key, State(*more)) for key, *more in connection.execute(query, (last, self._clock(), _SWEPT))
+                ]
+
+            found = await self._apart(read)
+            if not found:
+                return
+            yield found
+            last = found[-1].key
+
+    async def load(self, rows: Sequence[Row]) -> int:
+        """Write rows, unless what is there has a later expiry, and return how many were written."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            columns = ", ".join(f"{name} = excluded.{name}" for name in State._fields)
+            later = f"on conflict(key) do update set {columns} where excluded.expiry > state.expiry"
+            query = f"insert into state values (?, ?, ?, ?, ?) {later}"
+            given = [(row.key, *row.state) for row in rows]
+            return connection.executemany(query, given).rowcount
+
+        return await self._apart(write)
+
+    async def _apart(self, work: "Callable[[sqlite3.Connection], _Found]") -> "_Found":
+        """Do what a step cannot, in a thread and transaction of its own."""
+
+        def do() -> _Found:
+            connection = self._opened()
+            try:
+                connection.execute("begin immediate")
+                found = work(connection)
+                connection.execute("commit")
+            finally:
+                connection.close()
+            return found
+
+        try:
+            return await asyncio.to_thread(do)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self._path}: {error}") from None
 
     async def aclose(self) -> None:
         """Close the file, once the steps that wait are done."""
@@ -241,7 +300,7 @@ class _Table:
 
 
 def _resolve(found: "list[tuple[asyncio.Future[Result | StoreError], Result | StoreError]]") -> None:
-    """Let steps go on; an error is a result, since one that nobody reads is no matter for the log."""
+    """Let steps go on; an error is a result, since one that is not read would be logged."""
     for done, result in found:
         if not done.done():
             done.set_result(result)
