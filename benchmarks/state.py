@@ -3,7 +3,9 @@
 Each contender runs in a process of its own, whose CPU time is counted, of all its threads; that of Redis and PostgreSQL is
 not.  ``memory-step`` is one step of a store.  The others are ``RateLimit.hit`` or ``Greylist.check`` with everything they do,
 50 of them in flight; ``postgrey`` is Debian's, of which the process that answers is counted, asked over 50 connections by
-another process.  ``greylist-sqlite`` is what compares with it: both write to a file.
+another process.  ``greylist-sqlite`` is what compares with it: both write to a file.  ``node-redis`` is a whole filter, which
+counts and greylists each message, per message; another process sends messages with twelve fields over 50 connections, five on
+each.
 
 Prints one line a contender and, at the end, everything as JSON.
 """
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from aiomilter import Context, Milter, Rcpt, Response, mta, serve
 from aiomilter.policy import Greylist, Rate, RateLimit
 from aiomilter.policy.stores import Mode, Op, open_store
 from benchmarks._goals import judged, rounds, spread
@@ -46,7 +49,9 @@ CONTENDERS: Final = (
     "greylist-sqlite",
     "greylist-redis",
     "postgrey",
+    "node-redis",
 )
+FIELDS: Final = b"".join(b"X-Field-%d: what stands in a field of usual length\r\n" % number for number in range(12))
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -99,6 +104,52 @@ async def contend(name: str, url: str, steps: int) -> dict[str, float]:
             "cpu_us": (time.process_time() - cpu) / steps * 1e6,
             "wall_us": (time.perf_counter() - begun) / steps * 1e6,
         }
+
+
+class Node(Milter):
+    """Counts each message of a login, or greylists it."""
+
+    def __init__(self, greylist: Greylist, rates: RateLimit) -> None:
+        self.greylist, self.rates = greylist, rates
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
+        assert ctx.sender is not None
+        assert not (await self.rates.hit("user", ctx.sender.address)).problem
+        assert not (
+            await self.greylist.check(ctx.client.ip, ctx.sender.address, rcpt.address, domain="a.example")
+        ).problem
+        return None
+
+
+async def serve_node(url: str, messages: int) -> dict[str, float]:
+    """Return what a message costs a node."""
+    async with open_store(url, keys=[b"k" * 32], timeout=60) as store:
+        greylist, rates = Greylist(store), RateLimit(store, {"user": Rate(1_000_000, per=3600)})
+        async with serve(lambda: Node(greylist, rates), "inet:0@127.0.0.1", drain_timeout=0.01) as server:
+            command = [sys.executable, "-m", "benchmarks", "state", "--role", "play", "--url", server.addresses[0]]
+            begun, cpu = time.perf_counter(), time.process_time()
+            player = await asyncio.create_subprocess_exec(*command, "--steps", str(messages))
+            assert await player.wait() == 0
+            return {
+                "cpu_us": (time.process_time() - cpu) / messages * 1e6,
+                "wall_us": (time.perf_counter() - begun) / messages * 1e6,
+            }
+
+
+async def play(address: str, messages: int) -> dict[str, float]:
+    """Send messages to a node."""
+    jobs = triplets(messages // 5)
+
+    async def deliver(triplet: tuple[str, str, str]) -> None:
+        client, sender, recipient = triplet
+        async with mta.connect(address) as session:
+            await session.connect(address=client)
+            await session.helo()
+            for _ in range(5):
+                await session.send(FIELDS + b"\r\nHello\r\n", sender, recipient)
+
+    await at_once(jobs, deliver)
+    return {}
 
 
 async def ask_postgrey(steps: int) -> dict[str, float]:
@@ -171,6 +222,20 @@ def measured(name: str, steps: int) -> dict[str, float] | None:
     return found
 
 
+def _role(name: str, url: str, steps: int) -> int:
+    """Be the process of a contender, and print what it has found."""
+    match name:
+        case "postgrey":
+            print(json.dumps(asyncio.run(ask_postgrey(steps))))
+        case "node-redis":
+            print(json.dumps(asyncio.run(serve_node(url, steps // 4))))
+        case "play":
+            asyncio.run(play(url, steps))
+        case _:
+            print(json.dumps(asyncio.run(contend(name, url, steps))))
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Measure all contenders, or the one that a process is."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks state", description=__doc__)
@@ -184,13 +249,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.role:
-        found = (
-            ask_postgrey(options.steps)
-            if options.role == "postgrey"
-            else contend(options.role, options.url, options.steps)
-        )
-        print(json.dumps(asyncio.run(found)))
-        return 0
+        return _role(options.role, options.url, options.steps)
     steps, most = (1000, 1) if options.quick else (options.steps, options.rounds)
     results: dict[str, list[dict[str, float]]] = {}
     for _ in rounds(most, None if options.quick else options.minutes):
