@@ -40,6 +40,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         ("redis://h", "", "redis: expected keys=, since all machines have to make the same keys"),
         ("redis://h", "short", "cannot take keys from 'short': keys: expected secrets of 16 octets or more"),
         ("redis://h", "none", "cannot take keys from 'none': No such file or directory"),
+        ("rediss://h?ca=no", "key", "cannot read the authorities in 'no': [Errno 2] No such file or directory: 'no'"),
         ("memory:?x=1", "", "memory: unknown 'x'"),
         ("memory:?max_keys=0", "", "memory: expected a number for max_keys, found '0'"),
         ("sqlite:/nowhere/s", "", "cannot make or read the secret /nowhere/s.key: No such file or directory"),

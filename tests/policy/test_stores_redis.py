@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,6 +223,43 @@ async def test_a_user_may_be_allowed_no_more_than_it_needs() -> None:
             assert await outcome(store) == ""
         async with open_store(where, keys=[SECRET], timeout=PATIENCE, prefix="other:", password="right") as store:
             assert "NOPERM" in (said := await outcome(store)) or "permission" in said
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a key, and a certificate for 127.0.0.1 that is its own authority."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=store -addext subjectAltName=IP:127.0.0.1"
+    files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
+    subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("host", "ca", "why"),
+    [
+        ("127.0.0.1", True, ""),
+        ("127.0.0.1", False, "CERTIFICATE_VERIFY_FAILED"),
+        ("localhost", True, "Hostname mismatch"),
+    ],
+)
+async def test_tls_is_spoken_with_a_server_that_has_a_certificate(
+    certificates: Path, host: str, ca: bool, why: str
+) -> None:
+    need(RedisServer.missing())
+    server = RedisServer()
+    server.speak_tls(certificates / "cert.pem", certificates / "key.pem")
+    server.start()
+    try:
+        where = f"rediss://{host}:{server.port}/0" + (f"?ca={certificates}/cert.pem" if ca else "")
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE) as store:
+            found = await outcome(store)
+        assert why in found
+        assert bool(found) is bool(why)
+        async with open_store(f"redis://127.0.0.1:{server.port}", keys=[SECRET], timeout=PATIENCE) as store:
+            assert await outcome(store) != ""
     finally:
         server.stop()
 

@@ -44,9 +44,9 @@ async def open_store(
 
     Args:
         where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many.  ``sqlite:PATH``, for the
-            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS,
-            ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks sentinels for the primary called NAME.
-            ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
+            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, and ``?ca=FILE`` for
+            authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
+            sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
         prefix: What keys in Redis begin with, so that others can live there.
         username: For a server; before what the URL says.
         password: The same.
@@ -146,11 +146,26 @@ def _opened(
                 username=username,
                 password=password,
                 tls=url.scheme == "rediss",
+                authorities=_readable(url.query.get("ca")),
                 service=url.query.get("sentinel"),
                 prefix=prefix,
                 timeout=timeout,
                 max_connections=max_connections,
             )
+
+
+def _readable(path: str | None) -> str | None:
+    """Return the path of a file that can be read.
+
+    Raises:
+        StoreSettingsError: It cannot.
+    """
+    try:
+        if path is not None:
+            os.close(os.open(path, os.O_RDONLY))
+    except (OSError, ValueError) as error:
+        raise StoreSettingsError(f"cannot read the authorities in {path!r}: {error}") from None
+    return path
 
 
 def _made_secret(url: StoreUrl) -> bytes:

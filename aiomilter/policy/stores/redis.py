@@ -165,7 +165,8 @@ class RedisStore:
         database: Its number.
         username: Of the ACL; None for the default user.
         password: None for none.
-        tls: Whether to speak TLS.
+        tls: Whether to speak TLS, with a server that has a certificate for its name.
+        authorities: A file with those that may have issued it; None for the system's.
         service: What the sentinels call the primary.
         prefix: What its keys begin with.
         timeout: Seconds that connecting, and an answer, may take.
@@ -182,6 +183,7 @@ class RedisStore:
         username: str | None = None,
         password: str | None = None,
         tls: bool = False,
+        authorities: str | None = None,
         service: str | None = None,
         prefix: str = "",
         timeout: float = 0.5,
@@ -203,6 +205,8 @@ class RedisStore:
             # It would wait, and ask again, for longer than a mail server has patience.
             "retry": Retry(NoBackoff(), 0),
         }
+        if tls:
+            options["ssl_ca_certs"] = authorities
         pool: ConnectionPool
         if service is not None:
             settings = {

@@ -14,7 +14,7 @@ _FORMS: Final = "memory:, sqlite:PATH, redis://HOST:PORT/NUMBER, rediss://, redi
 _QUERY: Final[Mapping[str, frozenset[str]]] = {
     "memory": frozenset({"per_worker", "max_keys"}),
     "redis": frozenset({"sentinel"}),
-    "rediss": frozenset({"sentinel"}),
+    "rediss": frozenset({"sentinel", "ca"}),
 }
 
 

@@ -55,6 +55,18 @@ class RedisServer:
         """Be another's replica, from the next start on."""
         self._command += ["--replicaof", "127.0.0.1", str(primary.port)]
 
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Speak TLS alone, from the next start on; clients need no certificate."""
+        self._command += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+        self._command += [
+            "--tls-cert-file",
+            str(certificate),
+            "--tls-key-file",
+            str(key),
+            "--tls-ca-cert-file",
+            str(certificate),
+        ]
+
     def signal(self, number: signal.Signals) -> None:
         """Stop it, have it go on, or end it."""
         assert self._process is not None
