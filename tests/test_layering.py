@@ -97,8 +97,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
         "import multiprocessing": "",
         "import subprocess": "",
-        # Milter.greysql is a file of its own format.
-        "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
+        # Milter.greysql is a file of its own format; state reads it, and it may be broken.
+        "import sqlite3": "policy.stores.sqlite compat.modules.greylist _cli.state",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
         "wire.modifications wire.negotiation wire.replies",
