@@ -109,6 +109,7 @@ KEPT: Final[Mapping[str, str]] = {
     "message.structure._Finder._next": "the boundaries of 32 levels",
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
+    "compose.filters.ComposedFilter.callbacks": "stages",
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dkim._crypto._checked": "the private keys that were loaded last",
