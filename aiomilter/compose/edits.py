@@ -90,17 +90,15 @@ class CheckEdits(Edits):
 def apply(checks: Sequence[CheckEdits], message: Message) -> None:
     """Make the edits of checks in a message: what they asked for above all others is at its top, the last one's first."""
     headers = message.headers
-    stand_in = _Fields(headers)
     latest = {
         (name.lower(), occurrence): (name, occurrence, value, separator)
         for each in checks
         for name, occurrence, value, separator in each.changes
     }
-    for name, occurrence, value, separator in latest.values():
-        stand_in.change(name, occurrence, value, separator)
-    for each in checks:
-        for index, name, value in each.insertions:
-            stand_in.insert(index, name, value)
+    if latest:
+        _change(headers, latest.values())
+    if insertions := [insertion for each in checks for insertion in each.insertions]:
+        _insert(headers, insertions)
     for each in checks:
         for name, value in each.additions:
             headers.append(name, "", raw=_octets(value))
@@ -116,43 +114,44 @@ def apply(checks: Sequence[CheckEdits], message: Message) -> None:
                 message.quarantine(text)
 
 
-class _Fields:
-    """The fields that the MTA has shown, each with the one that stands for it now.
-
-    Args:
-        headers: Of the message.
-    """
-
-    def __init__(self, headers: Headers) -> None:
-        self._headers = headers
-        self._now: list[Field | None] = [*headers.original]
-
-    def change(self, name: str, occurrence: int, value: str, separator: str) -> None:
-        """Change or remove a field; one past the last is added."""
-        key = name.encode("utf-8", "surrogateescape").lower()
-        places = [place for place, field in enumerate(self._headers.original) if field.key == key]
-        if occurrence > len(places):
-            if value != "":
-                self._headers.append(name, "", raw=_octets(separator + value))
-            return
-        place = places[occurrence - 1]
-        field = self._now[place]
-        assert field is not None
+def _change(headers: Headers, changes: Iterable[tuple[str, int, str, str]]) -> None:
+    """Change and remove the fields that the MTA has shown; one past the last of its name is added."""
+    places: dict[bytes, list[int]] = {}
+    for place, field in enumerate(headers.original):
+        places.setdefault(field.key, []).append(place)
+    shown, added = {}, []
+    for name, occurrence, value, separator in changes:
+        found = places.get(name.encode("utf-8", "surrogateescape").lower(), [])
+        if occurrence <= len(found):
+            shown[found[occurrence - 1]] = value, separator
+        elif value != "":
+            added.append((name, value, separator))
+    # From top to bottom: so each is found where the last one was.
+    for place, (value, separator) in sorted(shown.items()):
         if value == "":
-            self._headers.remove(field)
-            self._now[place] = None
+            headers.remove(headers.original[place])
         else:
-            self._now[place] = self._headers.replace(field, "", raw=_octets(separator + value))
+            headers.replace(headers.original[place], "", raw=_octets(separator + value))
+    for name, value, separator in added:
+        headers.append(name, "", raw=_octets(separator + value))
 
-    def insert(self, index: int, name: str, value: str) -> None:
-        """Insert a field: 0 is above all others; 1, below the MTA's own field, is above all that it shows."""
-        below = None if index == 0 else next((field for field in self._now[index - 1 :] if field is not None), None)
-        if index == 0:
-            self._headers.prepend(name, "", raw=_octets(value))
-        elif below is None:
-            self._headers.append(name, "", raw=_octets(value))
+
+def _insert(headers: Headers, insertions: Iterable[_Insertion]) -> None:
+    """Insert fields as Postfix counts: its own one, which it does not show, is above those that it does.
+
+    0 is above all others, 1 below the first, a large number last.
+    """
+    now: list[Field | None] = [None, *headers]
+    for index, name, value in insertions:
+        place = min(index, len(now))
+        below = now[place] if place < len(now) else None
+        if below is None and place + 1 < len(now):
+            below = now[place + 1]
+        if below is None:
+            made = headers.append(name, "", raw=_octets(value))
         else:
-            self._headers.insert_before(below, name, "", raw=_octets(value))
+            made = headers.insert_before(below, name, "", raw=_octets(value))
+        now.insert(place, made)
 
 
 def _octets(value: str) -> bytes:
