@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from inspect import iscoroutine
 from time import monotonic
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from aiomilter.compose.edits import CheckEdits, apply
 from aiomilter.compose.filters import ComposedFilter
@@ -40,12 +40,12 @@ class Composed:
         plan: The composition.
     """
 
-    on_error: ClassVar[None] = None
-    on_timeout: ClassVar[None] = None
-
     def __init__(self, plan: Plan) -> None:
         self.acting: str = ""
         """The name of the filter that is called, or that has given the answer."""
+        # Each filter has its own; what is left to the server is what concerns none of them.
+        self.on_error: None = None
+        self.on_timeout: None = None
         self._plan = plan
         self._filters: list[ComposedFilter] = [ComposedFilter(seat) for seat in plan.seats]
         self._edits: list[ComposedFilter] = [self._filters[seat.place] for seat in plan.edits]
