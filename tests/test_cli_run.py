@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import smtplib
@@ -28,6 +29,7 @@ from aiomilter.exceptions import LocalProtocolError
 from aiomilter.handler import CALLBACKS
 from aiomilter.options import Options
 from aiomilter.wire.text import header_name
+from tests.help.pages import ROOT, literal
 from tests.patience import PATIENCE
 
 FILTER = """\
@@ -98,10 +100,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "f.py").write_text(FILTER)
     with contextlib.ExitStack() as stack:
 
-        def run(*arguments: str) -> Daemon:
+        def run(*arguments: str, filter_file: str = "f.py") -> Daemon:
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-X", "dev", "-m", "aiomilter", "run", "f.py", *arguments],
+                    [sys.executable, "-X", "dev", "-m", "aiomilter", "run", filter_file, *arguments],
                     cwd=tmp_path,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -115,9 +117,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield run
 
 
+def smtp_port(daemon: Daemon) -> int:
+    return int(daemon.until(r"INFO aiomilter: listening on 127\.0\.0\.1:(\d+) for SMTP")[1])
+
+
 def smtp(daemon: Daemon) -> smtplib.SMTP:
-    port = daemon.until(r"INFO aiomilter: listening on 127\.0\.0\.1:(\d+) for SMTP")[1]
-    return smtplib.SMTP("127.0.0.1", int(port), timeout=PATIENCE)
+    return smtplib.SMTP("127.0.0.1", smtp_port(daemon), timeout=PATIENCE)
 
 
 @pytest.mark.slow
@@ -343,6 +348,20 @@ def test_messages_are_stored_not_printed_and_the_filter_is_reached_by_mtas_too(s
 
     assert (status, out) == (0, "opened\nclosed\n")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_the_first_two_commands_of_the_readme_show_the_tagged_message(start: Start) -> None:
+    try_it, send, *_ = (block.text for block in literal("README"))
+    (filter_file, option, port) = try_it.partition("aiomilter run ")[2].split()
+    daemon = start(option, "0", filter_file=str(ROOT / filter_file))
+    ours = str(smtp_port(daemon))
+    assert port in send
+    command = send.replace(port, ours).replace("python3", sys.executable, 1)
+    subprocess.run(shlex.split(command), check=True, timeout=PATIENCE)
+    status, out, _ = daemon.end(signal.SIGINT)
+    assert status == 0
+    assert "Subject: [EXTERNAL] hi" in out.splitlines()
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import ast
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,16 @@ async def test_the_keys_sign_in_a_program_as_the_records_say() -> None:
 async def test_the_tables_say_who_signs() -> None:
     ring = dkim.load_keys("keys.toml")
     assert [each.selector for each in await ring.keys("alice@news.example.com")] == ["s1", "eds1"]
-    assert all(map(tomllib.loads, TABLES))
+
+
+@pytest.mark.usefixtures("keys")
+async def test_the_tables_of_opendkim_say_who_signs(tmp_path: Path) -> None:
+    (tmp_path / "key.table").write_text(f"news example.com:s1:{tmp_path}/s1.pem\n")
+    (tmp_path / "signing.table").write_text("*@news.example.com news\n")
+    Path("opendkim.toml").write_text(TABLES[1].replace("/etc/opendkim", str(tmp_path)))
+    ring = dkim.load_keys("opendkim.toml")
+    assert [each.selector for each in await ring.keys("alice@news.example.com")] == ["s1"]
+    assert await ring.keys("alice@example.com") == []
 
 
 async def test_the_filter_verifies() -> None:
