@@ -107,18 +107,56 @@ def test_every_mistake_is_a_line_without_more_words(aiomilter: Command) -> None:
             "aiomilter: there is no file 'none.py'; expected FILE.py, FILE.py:NAME or MODULE:NAME",
         ),
         (
-            "[[filter]]\nuse = 'tag.py'\n[[filter]]\nuse = 'tag.py'",
+            "[[filter]]\nname = 'x'",
             2,
-            "x.toml:3: filter[2]: expected one filter: this version has no aiomilter.compose to run several as one",
+            'x.toml:1: [filter[1]] use: missing; write use = "module:attribute" or the path of a file',
         ),
-        ("[[filter]]\nname = 'x'", 2, None),
+        (
+            "[[filter]]\nuse = 'tag.py'\nenabled = false",
+            2,
+            "x.toml:1: filter: expected at least one filter that is enabled",
+        ),
+        (
+            "[[filter]]\nuse = 'tag.py'\nenabled = 'no'",
+            2,
+            "x.toml:3: [filter[1]] enabled: expected true or false, found 'no'",
+        ),
+        ("[[filter]]\nuse = 'tag.py'\nwhn = 'tls'", 2, "x.toml:3: [filter[1]] whn: unknown, did you mean when?"),
+        (
+            "[[filter]]\nuse = 'tag.py'\ntag = 'x'",
+            2,
+            "x.toml:3: [filter[1]] tag: unknown; what is for the filter itself stands in [filter.settings]",
+        ),
+        (
+            "[[filter]]\nuse = 'tag.py'\nwhen = ['tls', 'intern']",
+            2,
+            "x.toml:3: [filter[1]] when: expected one of authenticated, internal, null_sender, tls, found 'intern'; "
+            "did you mean internal?",
+        ),
+        ("[[filter]]\nuse = 'tag.py'\nname = 5", 2, "x.toml:3: [filter[1]] name: expected a word in quotes, found 5"),
+        (
+            "[[filter]]\nuse = 'tag.py'\nafter = [5]",
+            2,
+            "x.toml:3: [filter[1]] after: expected a word in quotes, found 5",
+        ),
+        (
+            "[[filter]]\nuse = 'tag.py'\non_error = 5",
+            2,
+            "x.toml:3: [filter[1]] on_error: expected an answer in quotes, found 5",
+        ),
+        ("[[filter]]\nuse = 'tag.py'\ntimeout = true", 2, "x.toml:3: [filter[1]] timeout: expected a time, found true"),
+        (
+            "[[filter]]\nuse = 'tag.py'\nsettings = { tag = 'x' }\n[[filter]]\nuse = 'tag.py'\n[filter.settings]\ntg = 'x'",
+            2,
+            None,
+        ),
         ("[[filter]]\nuse = 5", 2, "x.toml:2: [filter[1]] use: expected a TARGET in quotes"),
         (
             "[[filter]]\nuse = 'tag.py'\n[settings]\ntag = 'x'",
             2,
             "x.toml:3: settings: with [[filter]], settings stand below it, as [filter.settings]",
         ),
-        ("[[filter]]\nuse = 'tag.py'\nsettings = 5", 2, "x.toml:3: [filter[1]] settings: expected a table"),
+        ("[[filter]]\nuse = 'tag.py'\nsettings = 5", 2, "x.toml:3: [filter[1]] settings: expected a table, found 5"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_line(
@@ -131,8 +169,8 @@ def test_a_file_that_cannot_be_used_is_a_line(
         assert lines == [line]
     else:
         assert lines == [
-            'x.toml:1: [filter[1]] use: missing; write use = "module:attribute" or the path of a file',
-            "x.toml:2: [filter[1]] name: unknown; a filter that is alone has use and [filter.settings]",
+            "x.toml:6: [filter[2].settings] tag: missing",
+            "x.toml:7: [filter[2].settings] tg: unknown, did you mean tag?",
         ]
 
 
@@ -148,7 +186,53 @@ def test_one_filter_table_is_a_filter_with_its_settings(aiomilter: Command) -> N
     toml = '[[filter]]\nuse = "tag.py:Tag"\n[filter.settings]\ntag = "x"\n'
     assert aiomilter("config", "check", "x.toml", toml=toml).status == 0
     shown = aiomilter("config", "show", "x.toml", toml=toml).out
-    assert re.sub(" {2,}#", " #", shown).splitlines()[-2:] == ["[settings]", 'tag = "x" # x.toml:4']
+    assert re.sub(" {2,}#", " #", shown).splitlines()[-2:] == ["[filter.settings]", 'tag = "x" # x.toml:4']
+
+
+TWO: Final = """\
+[[filter]]
+use = "tag.py"
+name = "first"
+[filter.settings]
+tag = "x"
+phrase = "pa55"
+[[filter]]
+use = "tag.py:Tag"
+name = "second"
+unless = "authenticated"
+on_error = "continue"
+timeout = "5 s"
+after = "first"
+settings = { tag = "y" }
+[[filter]]
+use = "none.py"
+enabled = false
+"""
+
+
+def test_several_filter_tables_are_one_filter(aiomilter: Command) -> None:
+    """The file of both is loaded once."""
+    assert aiomilter("config", "check", "x.toml", toml=TWO) == (0, "x.toml: in order\n", "imported\n")
+    shown = tomllib.loads(aiomilter("config", "show", "x.toml", toml=TWO).out)
+    wanted = tomllib.loads(TWO.replace("pa55", "***"))
+    assert shown["filter"] == wanted["filter"]
+
+
+def test_two_filters_of_one_name_are_a_line(aiomilter: Command) -> None:
+    found = aiomilter("config", "check", "x.toml", toml=TWO.replace('"second"', '"first"').replace("after", "#"))
+    line = "aiomilter: x.toml: expected a name of its own for each member, found 'first' twice; give one name=\n"
+    assert found == (1, "", f"imported\n{line}")
+
+
+def test_the_mistakes_in_the_settings_of_all_filters_come_at_once(aiomilter: Command) -> None:
+    found = aiomilter("config", "check", "x.toml", toml=TWO.replace("tag =", "tg ="))
+    assert found.status == 2
+    assert [line.partition(" [")[0] for line in found.err.splitlines()[1:]] == [
+        "x.toml:4:",
+        "x.toml:5:",
+        "x.toml:14:",
+        "x.toml:14:",
+    ]
 
 
 def test_a_warning_leaves_the_file_in_order(aiomilter: Command) -> None:

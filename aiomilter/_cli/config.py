@@ -14,10 +14,11 @@ from aiomilter._cli.config_init import begin
 from aiomilter._cli.configured import KEYS, Configuration, configured
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import started_in
-from aiomilter._cli.target import load, start_trouble
+from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.tls import Files, tls
 from aiomilter._cli.trouble import USAGE, Trouble
+from aiomilter._config.file import Document
 from aiomilter._config.reading import FILTER, SETTINGS
 from aiomilter._config.schema import schema
 from aiomilter._config.written import effective, settings_lines, toml, with_origin
@@ -137,15 +138,29 @@ def _lines(found: Configuration) -> Iterator[str]:
     assert file is not None
     assert where is not None
     document = file.document
-    origin = f"{document.name}:{document.line((FILTER,))}"
-    if where.home != os.path.dirname(document.path):
-        origin = "AIOMILTER_FILTER"
-    yield with_origin(f"{FILTER} = {toml(where.text)}", origin)
+    is_other = where.home != os.path.dirname(document.path)
+    if is_other or len(file.filters[0][0]) == 1:
+        origin = "AIOMILTER_FILTER" if is_other else f"{document.name}:{document.line((FILTER,))}"
+        yield with_origin(f"{FILTER} = {toml(where.text)}", origin)
     yield from effective(KEYS, found.values, found.origins)
-    settings = where.settings
+    if is_other or len(file.filters[0][0]) == 1:
+        yield from _settings(where, document, SETTINGS)
+        return
+    by_path = {each.settings.path[:-1]: each for each in where.filters if each.settings is not None}
+    for path, table in file.filters:
+        yield ""
+        yield f"[[{FILTER}]]"
+        own = {name: value for name, value in table.items() if name != SETTINGS}
+        yield from settings_lines(own, (), document, path)
+        if path in by_path:  # it is enabled
+            yield from _settings(by_path[path], document, f"{FILTER}.{SETTINGS}")
+
+
+def _settings(target: Target, document: Document, name: str) -> Iterator[str]:
+    settings = target.settings
     if settings is not None and settings.table is not None:
         yield ""
-        yield f"[{SETTINGS}]"
+        yield f"[{name}]"
         yield from settings_lines(settings.table, settings.secrets, document, settings.path)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from aiomilter._cli.beside import is_installed
+from aiomilter._cli.members import is_alone, member, use
 from aiomilter._cli.options import RunOptions, flags
 from aiomilter._cli.places import absolute
 from aiomilter._cli.target import Target
@@ -15,7 +16,6 @@ from aiomilter._config.environment import from_environment, misspelt
 from aiomilter._config.faults import Fault, Faults
 from aiomilter._config.file import read_file
 from aiomilter._config.filter_settings import FilterSettings
-from aiomilter._config.lines import Path
 from aiomilter._config.reading import FILTER, SETTINGS, FileValues, read_values
 from aiomilter._config.table import Key, assembled, keys, together
 from aiomilter.options import Options, ServeOptions
@@ -30,7 +30,6 @@ AT_START: Final = tuple(
     if key.path[0] in ("socket", "smtp", "log") or key.path in (("listen",), ("workers",), ("uvloop",))
 )
 """Those that a reload does not take over."""
-_COMPOSED: Final = "aiomilter.compose"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,50 +131,38 @@ def _target(
 ) -> tuple[str, Target | None]:
     """Return the filter, by its name and where it is: that of the command line, the environment or the file."""
     text: str | None = arguments.target or variables.get("AIOMILTER_FILTER") or None
-    home, path = directory, cast(Path, (SETTINGS,))
-    settings: Mapping[str, Any] | None = file.settings if file is not None else None
-    if file is not None and file.filters:
-        # The tables of the file are checked although another filter may be asked for.
-        found = _only(file, faults)
-        if found is None:
-            return "", None
-        if text is None:
-            text, home = found, os.path.dirname(file.document.path)
-            if file.document.values[FILTER] != found:
-                path = (FILTER, 0, SETTINGS)
-                settings = file.filters[0][1].get(SETTINGS)
-    if text is None:
-        if file is not None and not file.faults:
-            faults.append(Fault(file.document.name, 0, 'filter: missing; write filter = "filter.py", or give TARGET'))
-        return "", None
-    own = FilterSettings(file.document, path, settings, warnings.append, set()) if file is not None else None
-    return text, Target.named(text, directory=directory, home=home, settings=own)
-
-
-def _only(file: FileValues, faults: list[Fault]) -> str | None:
-    """Return the text of the one filter of a file."""
-    document = file.document
-    if len(file.filters) > 1:
-        path = file.filters[1][0]
-        what = f"expected one filter: this version has no {_COMPOSED} to run several as one"
-        faults.append(document.fault(path, what))
-        return None
+    if file is None:
+        return (text, Target.named(text, directory=directory)) if text is not None else ("", None)
+    # The filters of the file are checked although another one may be asked for.
     before = len(faults)
-    (path, table) = file.filters[0]
-    use = table.get("use")
-    if use is None:
-        faults.append(document.fault((*path, "use"), 'missing; write use = "module:attribute" or the path of a file'))
-    elif not isinstance(use, str) or not use or "\0" in use:
-        faults.append(document.fault((*path, "use") if len(path) > 1 else path, "expected a TARGET in quotes"))
-    for name in table:
-        if name not in ("use", SETTINGS):
-            faults.append(
-                document.fault((*path, name), f"unknown; a filter that is alone has use and [filter.{SETTINGS}]")
-            )
-    if len(path) > 1:
-        if file.settings is not None:
-            what = f"with [[filter]], settings stand below it, as [filter.{SETTINGS}]"
-            faults.append(document.fault((SETTINGS,), what))
-        if not isinstance(table.get(SETTINGS, {}), dict):
-            faults.append(document.fault((*path, SETTINGS), "expected a table"))
-    return cast(str, use) if len(faults) == before else None
+    found = _of_file(file, directory, faults, warnings)
+    if text is not None:
+        own = FilterSettings(file.document, (SETTINGS,), file.settings, warnings.append, set())
+        return text, Target.named(text, directory=directory, settings=own)
+    if found is None and len(faults) == before and not file.faults:
+        faults.append(Fault(file.document.name, 0, 'filter: missing; write filter = "filter.py", or give TARGET'))
+    return (found.text, found) if found is not None else ("", None)
+
+
+def _of_file(file: FileValues, directory: str, faults: list[Fault], warnings: list[str]) -> Target | None:
+    """Return the filter of a file, or its filters as one; None if there is none, or they are wrong."""
+    document, home = file.document, os.path.dirname(file.document.path)
+    before = len(faults)
+    targets = []
+    for path, table in file.filters:
+        text = use(document, path, table, faults)
+        given = member(document, path, table, faults)
+        settings, place = table.get(SETTINGS), (*path, SETTINGS)
+        if len(path) == 1:
+            settings, place = file.settings, (SETTINGS,)
+        if text is not None and len(faults) == before and table.get("enabled", True):
+            own = FilterSettings(document, place, settings, warnings.append, set())
+            targets.append(Target.named(text, directory=directory, home=home, settings=own, member=given))
+    if file.filters and len(file.filters[0][0]) > 1 and file.settings is not None:
+        what = f"with [[filter]], settings stand below it, as [filter.{SETTINGS}]"
+        faults.append(document.fault((SETTINGS,), what))
+    if file.filters and not targets and len(faults) == before:
+        faults.append(document.fault((FILTER,), "expected at least one filter that is enabled"))
+    if not targets or len(faults) > before:
+        return None
+    return targets[0] if is_alone(file.filters) else Target.composed(document.name, targets, directory, home)

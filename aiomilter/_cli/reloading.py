@@ -113,7 +113,7 @@ class Loader:
                 attempt.close()
             raise
         attempt.end()
-        if self._target.file is not None and self._target.place != before.place:
+        if self._target.file is not None and self._target.file != before.file:
             self._names = names_of(self._target.file)
         self._found_in(homes)
 
@@ -185,10 +185,13 @@ class Loader:
         return path
 
     def _homes_now(self) -> tuple[str, ...]:
-        """Return the target's directory, unless packages are installed there."""
-        if self._target.file is not None:
-            return (real(os.path.dirname(real(str(self._target.file)))),)
-        top = self._target.place.partition(".")[0]
+        """Return the directories of the target's filters, unless packages are installed there."""
+        return tuple(dict.fromkeys(home for each in self._target.filters for home in self._homes_of(each)))
+
+    def _homes_of(self, target: Target) -> tuple[str, ...]:
+        if target.file is not None:
+            return (real(os.path.dirname(real(str(target.file)))),)
+        top = target.place.partition(".")[0]
         home = home_of(sys.modules[top]) if top in sys.modules else self._found(top)
         return (home,) if home is not None and os.path.basename(home) not in INSTALLED else ()
 
@@ -205,7 +208,11 @@ class Loader:
 
     def _found_in(self, homes: tuple[str, ...]) -> None:
         self._homes = homes
-        if self._target.file is None:
+        if self._target.members:
+            of_files = [name for each in self._target.members if each.file is not None for name in names_of(each.file)]
+            modules = [each for each in self._target.members if each.file is None and not self._homes_of(each)]
+            self._names = (*of_files, *(each.place.partition(".")[0] for each in modules))
+        elif self._target.file is None:
             self._names = () if homes else (self._target.place.partition(".")[0],)
         sys.path[:] = dict.fromkeys(sys.path)  # what a filter puts there it puts there at every reload
 

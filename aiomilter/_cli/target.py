@@ -8,11 +8,11 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, Self, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
@@ -44,6 +44,8 @@ class Target:
         led_to: Where that led then, without links.
         home: Where a module is looked for: that directory, or the one of the configuration file that names the target.
         settings: What that file sets for the filter; None without such a file.
+        members: The filters of a composition, in order; none for one filter.
+        member: As a member of a composition: the arguments of :class:`aiomilter.compose.Member`.
     """
 
     text: str
@@ -54,10 +56,35 @@ class Target:
     led_to: str
     home: str
     settings: FilterSettings | None = None
+    members: "tuple[Target, ...]" = ()
+    member: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def filters(self) -> "tuple[Target, ...]":
+        """The targets of its filters."""
+        return self.members or (self,)
+
+    @classmethod
+    def composed(cls, text: str, members: "Sequence[Target]", directory: str, home: str) -> Self:
+        """Return several targets as one.
+
+        Args:
+            text: What errors call it.
+            members: The targets, in order.
+            directory: As for :meth:`named`.
+            home: As for :meth:`named`.
+        """
+        return cls(text, text, None, None, directory, real(directory), home, members=tuple(members))
 
     @classmethod
     def named(
-        cls, text: str, *, directory: str | None = None, home: str | None = None, settings: FilterSettings | None = None
+        cls,
+        text: str,
+        *,
+        directory: str | None = None,
+        home: str | None = None,
+        settings: FilterSettings | None = None,
+        member: Mapping[str, Any] = MappingProxyType({}),
     ) -> Self:
         """Find TARGET.
 
@@ -66,6 +93,7 @@ class Target:
             directory: Where the command was started; None for the current directory.
             home: Where the target is, if that is another one.
             settings: As the class has them.
+            member: As the class has it.
 
         Raises:
             Trouble: It names nothing.
@@ -75,7 +103,7 @@ class Target:
         place, attribute = _split(text, home)
         is_file = place.endswith(".py") or "/" in place
         file = Path(absolute(place, home)) if is_file else None
-        return cls(text, place, attribute, file, here, real(here), home, settings)
+        return cls(text, place, attribute, file, here, real(here), home, settings, member=member)
 
 
 def load(target: Target) -> Factory:
@@ -84,8 +112,37 @@ def load(target: Target) -> Factory:
     Raises:
         Trouble: It names none.
     """
+    modules: dict[Path, ModuleType] = {}
+    if not target.members:
+        return _loaded(target, modules)
+    from aiomilter.compose import Member, compose
+
+    members: list[Member] = []
+    mistakes: list[str] = []
+    for each in target.members:
+        try:
+            members.append(Member(_loaded(each, modules), **each.member))
+        except Troubles as troubles:
+            mistakes += troubles.lines
+    if mistakes:
+        raise Troubles(mistakes)
+    return cast(Factory, compose(*members))
+
+
+def _loaded(target: Target, modules: dict[Path, ModuleType]) -> Factory:
+    """Return the factory of one filter.
+
+    Args:
+        target: Where it is.
+        modules: Those of the files that were loaded for filters before it: a file is loaded once.
+    """
     place, attribute = target.place, target.attribute
-    module = _from_file(place, target.file) if target.file is not None else _from_module(place, target.home)
+    if target.file is None:
+        module = _from_module(place, target.home)
+    elif (loaded := modules.get(target.file)) is not None:
+        module = loaded
+    else:
+        module = modules[target.file] = _from_file(place, target.file)
     if attribute is None:
         return _only_filter(module, place, target.settings)
     found: Any = module
@@ -273,6 +330,9 @@ def start_trouble(target: str, error: Exception) -> Trouble:
     """Return the error message for a filter that cannot be made."""
     if isinstance(error, TypeError) and str(error).startswith("factory: "):
         return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
+    if isinstance(error, TypeError | ValueError) and str(error).startswith(("compose: ", "member: ")):
+        # Where in our code it was found out does not matter either.
+        return Trouble(f"{target}: {str(error).partition(': ')[2]}")
     if isinstance(error, ResolverError | StoreError):
         # Of the system's resolv.conf, or of a store: where in the code it was found does not matter.
         return Trouble(f"{target} cannot be started: {error}")

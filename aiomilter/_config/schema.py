@@ -6,10 +6,9 @@ What a schema cannot say is left to ``aiomilter config check``: whether a user e
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from aiomilter._config.secrets import SOURCES
 from aiomilter._config.table import Key
 from aiomilter._config.values import ANSWERS, DURATION, SIZE, STAGES
-from aiomilter._option import Kind, Option
+from aiomilter._option import Group, Kind, Option
 from aiomilter._option_text import sentences
 from aiomilter.handler import STAGE_OF
 
@@ -19,6 +18,7 @@ _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
 _REPLY: Final = r"[245][0-9][0-9]"
 _TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
+_ANSWER: Final = f"^(?:{'|'.join(ANSWERS)}|{_REPLY}(?: .*)?)$"
 _MOST: Final = 2**31 - 1
 _LONGEST: Final = 999_999_999
 
@@ -45,20 +45,26 @@ def schema(known: Iterable[Key]) -> dict[str, Any]:
 
 
 def _filter() -> dict[str, Any]:
+    """Return the schema of a ``[[filter]]`` table; :mod:`aiomilter._cli.members` reads it."""
+    words = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+    answer = {"type": "string", "pattern": _ANSWER}
     return {
         "type": "object",
         "required": ["use"],
-        "properties": {"use": dict(_TEXT), "settings": {"type": "object"}},
+        "additionalProperties": False,
+        "properties": {
+            "use": dict(_TEXT),
+            "settings": {"type": "object"},
+            "enabled": {"type": "boolean"},
+            "name": dict(_TEXT),
+            "when": words,
+            "unless": words,
+            "after": words,
+            "on_error": answer,
+            "on_timeout": answer,
+            "timeout": _duration(Option(Kind.DURATION, Group.DEADLINES, "")),
+        },
     }
-
-
-def secret() -> dict[str, Any]:
-    """Return the schema of a secret, for those who write one of their settings."""
-    tables = [
-        {"type": "object", "additionalProperties": False, "required": [name], "properties": {name: dict(_TEXT)}}
-        for name in SOURCES
-    ]
-    return {"anyOf": [{"type": "string"}, *tables]}
 
 
 def _duration(option: Option) -> dict[str, Any]:
@@ -92,7 +98,7 @@ _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.DURATIONS: _durations,
     Kind.SIZE: _size,
     Kind.COUNT: _whole,
-    Kind.ANSWER: lambda _: {"type": "string", "pattern": f"^(?:{'|'.join(ANSWERS)}|{_REPLY}(?: .*)?)$"},
+    Kind.ANSWER: lambda _: {"type": "string", "pattern": _ANSWER},
     Kind.NETWORKS: _list(_TEXT),
     Kind.USERS: _list(_OWNER),
     Kind.GROUPS: _list(_OWNER),

@@ -33,7 +33,14 @@ def test_the_file_is_in_order(saved: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_secret_is_where_the_page_says(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (saved / "redis.password").chmod(0o600)
-    (saved / "gateway.toml").write_text(TOML[0].partition("[settings]")[0] + TOML[1])
+    (saved / "gateway.toml").write_text(TOML[0].partition("[settings]")[0] + TOML[2])
+    assert main(["config", "check", "gateway.toml"]) == 0
+    assert capsys.readouterr() == ("gateway.toml: in order\n", "")
+
+
+def test_several_filters_are_in_order(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (several,) = [text for text in TOML if "[[filter]]" in text]
+    (saved / "gateway.toml").write_text(several)
     assert main(["config", "check", "gateway.toml"]) == 0
     assert capsys.readouterr() == ("gateway.toml: in order\n", "")
 

@@ -51,6 +51,16 @@ mode = "0666"
 tag = {tag}
 key = {{ file = "key" }}
 """
+SEVERAL: Final = """\
+[[filter]]
+use = "tag.py"
+name = "first"
+settings = { tag = "first", key = { file = "key" } }
+[[filter]]
+use = "tag.py:Tag"
+name = "second"
+settings = { tag = "second", key = { file = "key" } }
+"""
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -83,10 +93,18 @@ async def test_postfix_delivers_through_a_filter_that_a_file_sets_up(
         daemon.send(signal.SIGHUP)
         await daemon.logged("reloaded")
         await send(postfix)
-    assert [each.values("X-Tag") for each in await postfix.deliveries()] == [
+
+        text = CONFIGURATION.format(socket=socket, workers=workers, tag="")
+        one, _, _ = text.replace('filter = "tag.py"\n', "").partition("[settings]")
+        (tmp_path / "gateway.toml").write_text(one + SEVERAL)
+        daemon.send(signal.SIGHUP)
+        await daemon.logged("reloaded", 2)
+        await send(postfix)
+    assert [sorted(each.values("X-Tag")) for each in await postfix.deliveries()] == [
         [" one 6 ***"],
         [" one 6 ***"],
         [" three 6 ***"],
+        [" first 6 ***", " second 6 ***"],
     ]
 
 
