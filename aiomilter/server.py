@@ -245,14 +245,15 @@ class Server:
         self._limits.limit(options.max_connections, options.max_connections_per_peer, options.max_refused_connections)
         if not self._limits.full:
             self._listeners.go_on()
-        if self._timeouts.active:
-            self._timeouts.stop()
-            self._timeouts = IdleTimeouts(
-                self._connections, self._memory, options.packet_timeout, options.idle_timeout, self.observer.tell
-            )
+        serves = self._timeouts.active
+        self._timeouts.stop()
+        self._timeouts = IdleTimeouts(
+            self._connections, self._memory, options.packet_timeout, options.idle_timeout, self.observer.tell
+        )
+        if serves:
             self._timeouts.start()
-        if self._unwatch is not None or not self._stopped:
-            self._watch_stalls()
+            if self.addresses:
+                self._watch_stalls()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, and wait until every open SMTP session has ended and the factory is closed.

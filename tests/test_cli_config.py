@@ -288,6 +288,13 @@ tag = "tab\\t \\u007f ü"
     assert tomllib.loads(second) == values
 
 
+def test_another_filter_than_that_of_the_file_is_shown(aiomilter: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOMILTER_FILTER", "tag.py:Tag")
+    for toml in (GOOD, "[settings]\ntag = 'x'\n"):
+        first = aiomilter("config", "show", "x.toml", toml=toml).out.splitlines()[0]
+        assert re.sub(" +#", " #", first) == 'filter = "tag.py:Tag" # AIOMILTER_FILTER'
+
+
 def test_secrets_are_not_shown(aiomilter: Command) -> None:
     """By their types, by their names, and in URLs."""
     toml = f'{GOOD}phrase = "pa55"\nurl = "redis://me:pa55@h:6379/0?x=1"\n'

@@ -138,12 +138,12 @@ def _lines(found: Configuration) -> Iterator[str]:
     assert file is not None
     assert where is not None
     document = file.document
-    is_other = where.home != os.path.dirname(document.path)
-    if is_other or len(file.filters[0][0]) == 1:
-        origin = "AIOMILTER_FILTER" if is_other else f"{document.name}:{document.line((FILTER,))}"
+    is_text = not found.is_of_file or len(file.filters[0][0]) == 1
+    if is_text:
+        origin = f"{document.name}:{document.line((FILTER,))}" if found.is_of_file else "AIOMILTER_FILTER"
         yield with_origin(f"{FILTER} = {toml(where.text)}", origin)
     yield from effective(KEYS, found.values, found.origins)
-    if is_other or len(file.filters[0][0]) == 1:
+    if is_text:
         yield from _settings(where, document, SETTINGS)
         return
     by_path = {each.settings.path[:-1]: each for each in where.filters if each.settings is not None}

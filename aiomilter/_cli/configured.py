@@ -39,6 +39,7 @@ class Configuration:
     Args:
         target: The filter, as given.
         where: The same, found; None if none was given.
+        is_of_file: Whether it is the filter of the file.
         values: Of the options, by the names of keys.
         origins: Where each value comes from: a flag, a variable, a line of the file.
         options: Those of the command.
@@ -49,6 +50,7 @@ class Configuration:
 
     target: str
     where: Target | None
+    is_of_file: bool
     values: Mapping[str, Any]
     origins: Mapping[str, str]
     options: RunOptions
@@ -90,7 +92,8 @@ def configured(
     values = together(list(layers.values()))
     options = _options(values)
     given = cast(ServeOptions, assembled(values, Options))
-    return Configuration(text, where, values, _origins(layers, file), options, given, file, warnings)
+    is_of_file = not (arguments.target or variables.get("AIOMILTER_FILTER"))
+    return Configuration(text, where, is_of_file, values, _origins(layers, file), options, given, file, warnings)
 
 
 def _is_missing(faults: list[Fault]) -> bool:

@@ -19,6 +19,10 @@ MISSING: Final = 4
 """There is no such file, it cannot be read, or nothing listens there."""
 
 
+_IN_ONE_LINE: Final = 20
+"""Mistakes that a record of the log names."""
+
+
 class Trouble(Exception):
     """A mistake of the user, or in the environment: its message names the cause and the remedy.
 
@@ -43,8 +47,10 @@ class Troubles(Trouble):
     """
 
     def __init__(self, lines: Sequence[str], *, status: int = USAGE) -> None:
-        super().__init__("; ".join(lines), status=status)
-        self.lines = tuple(lines)
+        more = len(lines) - _IN_ONE_LINE
+        texts = [*lines[:_IN_ONE_LINE], f"and {more} more"] if more > 0 else lines
+        super().__init__("; ".join(texts), status=status)
+        self.lines: tuple[str, ...] = tuple(lines)
 
 
 def tell(trouble: Trouble) -> None:

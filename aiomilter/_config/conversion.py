@@ -84,7 +84,7 @@ class Conversion:
         if origin in (Union, types.UnionType):
             return self._one_of(arguments, value, path)
         if origin is Literal:
-            return value if _is_one_of(value, arguments) else self._failed(path, _choices(arguments, value))
+            return value if _is_one_of(value, arguments) else self._failed(path, _choices(arguments, value, path))
         if kind is Any or kind is object:
             return self._untyped(value, path)
         if (origin or kind) in _LISTS:
@@ -105,7 +105,7 @@ class Conversion:
 
     def _dataclass(self, kind: Any, value: Any, path: Path) -> Any:
         if not isinstance(value, dict):
-            return self._failed(path, f"expected a table, found {found(value)}")
+            return self._failed(path, f"expected a table, found {_shown(value, path)}")
         try:
             hints = typing.get_type_hints(kind, include_extras=True)
         except Exception as error:  # noqa: BLE001  # the user's annotations are code
@@ -134,7 +134,7 @@ class Conversion:
 
     def _list(self, kind: Any, arguments: tuple[Any, ...], value: Any, path: Path) -> Any:
         if not isinstance(value, list):
-            return self._failed(path, f"expected a list, as in [...], found {found(value)}")
+            return self._failed(path, f"expected a list, as in [...], found {_shown(value, path)}")
         if kind is tuple and arguments and arguments[-1:] != (...,):
             if len(value) != len(arguments):
                 return self._failed(path, f"expected a list of {len(arguments)}, found {len(value)}")
@@ -149,7 +149,7 @@ class Conversion:
 
     def _table(self, arguments: tuple[Any, ...], value: Any, path: Path) -> Any:
         if not isinstance(value, dict):
-            return self._failed(path, f"expected a table, found {found(value)}")
+            return self._failed(path, f"expected a table, found {_shown(value, path)}")
         kind = arguments[1] if len(arguments) == 2 else Any
         return {name: self.made(kind, one, (*path, name)) for name, one in value.items()}
 
@@ -166,7 +166,7 @@ class Conversion:
             del self.faults[before:]
         if len(tried) > 1 and all(kind in _WORDS for kind in wanted):
             words = " or ".join(_WORDS[kind] for kind in wanted)
-            return self._failed(path, f"expected {words}, found {found(value)}")
+            return self._failed(path, f"expected {words}, found {_shown(value, path)}")
         # Where one is made of others, what is wrong inside it says most.
         most = max(range(len(tried)), key=lambda number: len(tried[number]))
         self.faults += tried[most]
@@ -183,7 +183,9 @@ class Conversion:
                     self._check_literal(value, path)
                 return value
             secret = "; a secret needs a field of the type aiomilter.secret.Secret" if is_reference(value) else ""
-            return self._failed(path, f"expected {_WORDS.get(kind, 'a date or time')}, found {found(value)}{secret}")
+            return self._failed(
+                path, f"expected {_WORDS.get(kind, 'a date or time')}, found {_shown(value, path)}{secret}"
+            )
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             return self._member(kind, value, path)
         if kind is datetime.timedelta:
@@ -202,7 +204,7 @@ class Conversion:
             except ValueError as error:
                 return self._failed(path, str(error))
         if kind in _WORDS or kind in _PARSED or (isinstance(kind, type) and issubclass(kind, os.PathLike)):
-            return self._failed(path, f"expected {_WORDS.get(kind, 'a text in quotes')}, found {found(value)}")
+            return self._failed(path, f"expected {_WORDS.get(kind, 'a text in quotes')}, found {_shown(value, path)}")
         named = getattr(kind, "__name__", str(kind))
         return self._failed(path, f"has the type {named} in the program, which a file cannot give")
 
@@ -214,14 +216,14 @@ class Conversion:
                 return datetime.timedelta(seconds=duration(str(value), zero=True))
         except ValueError as error:
             return self._failed(path, str(error))
-        return self._failed(path, f"expected {_WORDS[datetime.timedelta]}, found {found(value)}")
+        return self._failed(path, f"expected {_WORDS[datetime.timedelta]}, found {_shown(value, path)}")
 
     def _member(self, kind: type[enum.Enum], value: Any, path: Path) -> Any:
         for one in kind:
             if _is_one_of(value, (one.value, one.name.lower())):
                 return one
         names = tuple(one.value if isinstance(one.value, str) else one.name.lower() for one in kind)
-        return self._failed(path, _choices(names, value))
+        return self._failed(path, _choices(names, value, path))
 
     def _secret(self, value: Any, path: Path) -> Any:
         self.secrets.append(path)
@@ -263,11 +265,16 @@ def _is_one_of(value: Any, choices: tuple[Any, ...]) -> bool:
     return any(type(value) is type(choice) and value == choice for choice in choices)
 
 
-def _choices(choices: tuple[Any, ...], value: Any) -> str:
+def _shown(value: Any, path: Path) -> str:
+    """Return a value as errors show it, but not one that may be a secret."""
+    return "a value that is not shown" if suspicious(path) and not isinstance(value, dict | list) else found(value)
+
+
+def _choices(choices: tuple[Any, ...], value: Any, path: Path) -> str:
     names = [str(choice) for choice in choices]
     hint = did_you_mean(value, names) if isinstance(value, str) else ""
-    return f"expected one of {', '.join(names)}, found {found(value)}{hint}"
+    return f"expected one of {', '.join(names)}, found {_shown(value, path)}{hint}"
 
 
 def _keys(value: Any) -> str:
-    return f"one with {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else found(value)
+    return f"one with {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else "something else"

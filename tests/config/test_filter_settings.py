@@ -4,6 +4,7 @@ import datetime
 import enum
 import ipaddress
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,8 @@ WRONG: list[tuple[str, str]] = [
     ("number = 10", "[settings] number: expected at most 9, found 10"),
     ("share = '1'", "[settings] share: expected a number, found '1'"),
     ("switch = 1", "[settings] switch: expected true or false, found 1"),
-    ("secret = 5", "[settings] secret: expected a text in quotes, or a table with file, credential or env, found 5"),
+    ("secret = 5", "[settings] secret: expected a text in quotes, or a table with file, credential or env, "
+     "found something else"),
     ("secret = {}", "[settings] secret: expected a table with one of file, credential, env, found one with none"),
     ("text = { env = 'X' }", "[settings] text: expected a text in quotes, found a table; "
      "a secret needs a field of the type aiomilter.secret.Secret"),
@@ -170,6 +172,20 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         "x.toml:4: [settings.place] host: missing",
         "x.toml:5: [settings.place] port: expected a whole number, found 'x'",
     ]
+
+
+def test_no_fault_shows_what_may_be_a_secret(tmp_path: Path) -> None:
+    @dataclass
+    class Odd:
+        token: int = 0
+        my_secrets: Literal["a"] = "a"
+        key: Secret | None = None
+
+    def odd(settings: Odd) -> None: ...
+
+    for text in ("token = 'pa55'", "my_secrets = 'pa55'", "key = 55_55", "key = { pa55 = 1.5 }"):
+        (line,) = mistakes(tmp_path, text, odd)
+        assert not re.search("'pa55'|5555|1.5", line), line
 
 
 # ------------------------------------------------------------------------------------------------------------- factories
