@@ -63,7 +63,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config",
+        "_cli": "testing smtp compat _config compose",
         "__main__": "_cli",
         "": "daemon",
     }.items()
