@@ -43,7 +43,12 @@ STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as 
 of one, as in envfrom=20.
 ANSWER is tempfail (the client tries again later), reject, accept, continue, or an SMTP reply as in '451 4.3.0 Try again later'.
 
+FILE of --config has options and the filter's own settings; every option is also a variable, such as AIOMILTER_MAX_HEADERS.
+A flag comes before a variable, and that before the file.
+
 examples:
+  aiomilter run --config gateway.toml
+      'aiomilter help configuration' shows such a file
   aiomilter run filter.py --smtp 2525
       try it: then send a message to port 2525 of this machine, with
       python3 -c "import smtplib; smtplib.SMTP('127.0.0.1', 2525).sendmail('a@x.example', 'b@y.example', 'Subject: hi')"
