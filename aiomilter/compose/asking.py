@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from time import monotonic
 from typing import Any, Final
 
 from aiomilter.compose.filters import ComposedFilter
@@ -54,7 +53,7 @@ class Asking:
         self.rejected: bool = False
         """Whether the MTA itself refuses the recipient at hand."""
         self.began: float = 0.0
-        """When the end of message came."""
+        """When the end of message came, by the clock of the event loop."""
         self._plan = plan
         self._filters = filters
         self._edits = [filters[seat.place] for seat in plan.edits]
@@ -76,23 +75,35 @@ class Asking:
         """End: no event follows."""
         self._runner.end()
 
-    async def ask(self, stage: Stage, *args: object) -> Any:
-        """Show an event to all filters that want it, and return what becomes of it."""
+    def begin(self, stage: Stage, *args: object) -> Coroutine[Any, Any, Any] | None:
+        """Show an event to all filters that want it; return what gives the answer, or None if all say nothing at once."""
         if self.cleanup is not None:
-            await self.ready()
+            return self.ask(stage, *args)
         self._stage = stage
         turns, quick = self._begin_all(stage, args)
+        if quick and not turns:
+            # One that was called without a further look, and said nothing, may have something to say later.
+            self.acting = ""
+            return None
+        return self._go_on(stage, turns)
+
+    async def ask(self, stage: Stage, *args: object) -> Any:
+        """Show an event to all filters that want it, and return what becomes of it."""
+        await self.ready()
+        pending = self.begin(stage, *args)
+        return None if pending is None else await pending
+
+    async def _go_on(self, stage: Stage, turns: list[Turn]) -> Any:
         if turns:
             self._to_come = sum(each.is_open for each in self._edits) if stage is Stage.EOM else 0
             decided = await self._runner.run(turns, self._refuses, self._expired, self._allowed)
             self._settle(stage, turns, decided)
             if decided is not None:
                 return self.decided(stage, self._filters[decided.place])
-            if stage not in _OF_CONNECTION:
-                self.leave([each for each in self._filters if each.out and not each.finished])
+            if stage not in _NOT_QUICK:
+                self.leave_failed()
         self.acting = ""
-        # One that was called without a further look, and said nothing, may have something to say later.
-        return None if quick and not turns else self.passing(stage)
+        return self.passing(stage)
 
     def _begin_all(self, stage: Stage, args: tuple[Any, ...]) -> tuple[list[Turn], bool]:
         """Call the callbacks of an event, as long as each ends at once and says nothing.
@@ -197,9 +208,13 @@ class Asking:
     def _allowed(self) -> float:
         """Return how many seconds the callbacks at hand may take."""
         source = self._filters[0].source
-        spent = monotonic() - self.began if self._stage is Stage.EOM else 0.0
+        spent = asyncio.get_running_loop().time() - self.began if self._stage is Stage.EOM else 0.0
         left = max(0.0, source.time_limit() * (1 - _MARGIN) - spent)
         return left - min(self._to_come * _KEPT_FOR_AN_EDIT, left / 2)
+
+    def _allowed_last(self) -> float:
+        """Return how many seconds ``abort`` and ``close`` may take."""
+        return self._filters[0].source.time_limit() * (1 - _MARGIN)
 
     def _refuses(self, turn: Turn) -> bool:
         """Apply the answer of a filter, and return whether it decides."""
@@ -303,6 +318,10 @@ class Asking:
         """Return the filters that have neither answered nor seen the end of the message."""
         return [each for each in self._filters if each.included and not each.finished]
 
+    def leave_failed(self) -> None:
+        """Have those clean up that have failed, and are not asked about this message any more."""
+        self.leave([each for each in self._filters if each.out and not each.finished])
+
     def leave(self, filters: Sequence[ComposedFilter]) -> None:
         """Have callbacks that were cancelled end, and then filters clean up; the answer does not wait for that."""
         for each in filters:
@@ -332,8 +351,7 @@ class Asking:
             if overrides(type(each.milter), name):
                 turns.append(Turn(each.seat.place, partial(self._begin_last, each, name), each.context))
         if turns:
-            self._stage, self._to_come = Stage.UNKNOWN, 0
-            await self._runner.run(turns, self._told, self._told_late, self._allowed)
+            await self._runner.run(turns, self._told, self._told_late, self._allowed_last)
 
     def _begin_last(self, each: ComposedFilter, name: str) -> Coroutine[Any, Any, Any]:
         self.acting = each.name

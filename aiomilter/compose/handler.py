@@ -1,6 +1,6 @@
 """Several filters behind one connection: each event is shown to them, and what they answer becomes one answer."""
 
-from time import monotonic
+import asyncio
 from typing import Any
 
 from aiomilter.compose.asking import Asking
@@ -138,7 +138,8 @@ class Composed:
             await self._begin(ctx)
         if self._asking.message is not None:
             self._asking.message.add_field(header.raw)
-        return await self._asking.ask(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
+        pending = self._asking.begin(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
+        return None if pending is None else await pending
 
     async def eoh(self, ctx: Context, /) -> Any:
         """Ask all."""
@@ -183,7 +184,7 @@ class Composed:
         if not self._asking.in_message:
             await self._begin(ctx)
         edits = ctx._edits()
-        self._asking.began = monotonic()
+        self._asking.began = asyncio.get_running_loop().time()
         for each in self._filters:
             assert each.transaction is not None
             each.transaction.edits = None if each.seat.is_edit else CheckEdits(edits)
@@ -195,6 +196,7 @@ class Composed:
         if self._asking.message is None or not any(each.is_open for each in self._edits):
             for each_edits in checks:
                 each_edits.replay(edits, ctx.recipients)
+            self._asking.leave_failed()
             return answer
         message = self._asking.message.message(ctx)
         apply(checks, message)
@@ -211,7 +213,7 @@ class Composed:
                     return self._asking.decided(Stage.EOM, each)
         self._asking.acting = ""
         queue_edits(ctx, message)
-        self._asking.leave([each for each in self._filters if each.out and not each.finished])
+        self._asking.leave_failed()
         return self._asking.passing(Stage.EOM)
 
     async def abort(self, ctx: Context, /) -> None:

@@ -362,8 +362,9 @@ class Runner:
     async def finish(self) -> None:
         """Wait for the callbacks that were cancelled."""
         if self.unfinished:
-            await asyncio.wait(self.unfinished)
-            self.unfinished.clear()
+            tasks = [*self.unfinished]
+            await asyncio.wait(tasks)
+            self.unfinished = [each for each in self.unfinished if each not in tasks]
 
     def end(self) -> None:
         """Drop the Task in reserve."""
