@@ -16,6 +16,7 @@ from aiomilter import (
     Mail,
     Milter,
     Observer,
+    Rcpt,
     Reply,
     Response,
     TemporaryFailure,
@@ -378,3 +379,16 @@ async def test_events_name_the_filter_that_has_decided() -> None:
     async with session(compose(check(Tagging, name="first")), observer=log) as s:
         await s.send(MESSAGE, "a@x.example", "b@y.example")
     assert log.events == [("MessageEnded", "late"), ("MessageEnded", "")]
+
+
+async def test_a_refused_recipient_is_reported_with_the_filter_that_refused_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class NotCarol(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
+            return NO if rcpt.local_part == "carol" else None
+
+    with caplog.at_level("INFO", logger="aiomilter"):
+        async with session(compose(Tagging, check(NotCarol, name="access"))) as s:
+            await s.send(MESSAGE, "a@x.example", ["b@y.example", "carol@y.example"])
+    assert "refused=['carol@y.example': 550 5.7.1 no by 'access']" in caplog.text
