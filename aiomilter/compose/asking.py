@@ -265,10 +265,11 @@ class Asking:
     def applies(self, each: ComposedFilter, stage: Stage, response: Any, *, failed: bool) -> bool:
         """Apply an answer of a filter, and return whether it decides on the event."""
         each.failing = failed
+        # As for a filter alone, abort does not follow the end of a message, however that went.
+        each.finished = each.finished or stage is Stage.EOM
         if failed and stage not in _OF_CONNECTION and response in (CONTINUE, ACCEPT):
             return False
         if response is None or response is CONTINUE:
-            each.finished = each.finished or stage is Stage.EOM
             return False
         if not failed and stage in each.seat.wants.no_reply and stage in each.seat.stages:
             each.source.report_misuse("answered a stage that gets no reply; given all the same")
