@@ -99,11 +99,19 @@ class Asking:
             decided = await self._runner.run(turns, self._refuses, self._expired, self._allowed)
             self._settle(stage, turns, decided)
             if decided is not None:
+                if stage is Stage.MAIL:
+                    self._spare_those_after(decided.place, turns)
                 return self.decided(stage, self._filters[decided.place])
             if stage not in _NOT_QUICK:
                 self.leave_failed()
         self.acting = ""
         return self.passing(stage)
+
+    def _spare_those_after(self, place: int, turns: Sequence[Turn]) -> None:
+        """Have filters hear nothing of a message that was refused before they were shown anything of it."""
+        shown = {turn.place for turn in turns if turn.began}
+        for each in self._filters[place + 1 :]:
+            each.finished = each.finished or each.seat.place not in shown
 
     def _begin_all(self, stage: Stage, args: tuple[Any, ...]) -> tuple[list[Turn], bool]:
         """Call the callbacks of an event, as long as each ends at once and says nothing.
