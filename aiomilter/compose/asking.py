@@ -325,7 +325,7 @@ class Asking:
 
     def unanswered(self) -> list[ComposedFilter]:
         """Return the filters that have neither answered nor seen the end of the message."""
-        return [each for each in self._filters if each.included and not each.finished]
+        return [each for each in self._filters if each.included and not (each.finished or each.accepted_client)]
 
     def leave_failed(self) -> None:
         """Have those clean up that have failed, and are not asked about this message any more."""
