@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
+from aiomilter.policy import Rate, RateLimit
 from aiomilter.policy.stores import Mode, Op, open_store, urls
 from aiomilter.policy.stores.clock import Clock
 from aiomilter.policy.stores.keys import Keys
@@ -187,38 +187,6 @@ async def test_a_file_is_kept_for_the_next_time_with_its_secret(tmp_path: Path) 
     files = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
     assert files == {"state.db": 0o600, "state.db.key": 0o600}
     assert b"bob" not in path.read_bytes()
-
-
-@pytest.mark.slow
-async def test_no_address_stands_in_a_file(tmp_path: Path) -> None:
-    """Of a thousand that all policies are told."""
-    async with open_store(f"sqlite:{tmp_path / 'state.db'}") as store:
-        policies = (
-            RateLimit(store, {"user": Rate(5, per=60)}),
-            Greylist(store),
-            KnownSenders(store),
-            Reputation(store),
-        )
-        for number in range(1000):
-            await tell(number, *policies)
-    octets = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert len(octets) > 100_000
-    assert planted(octets) == []
-
-
-async def tell(number: int, rates: RateLimit, greylist: Greylist, known: KnownSenders, reputation: Reputation) -> None:
-    """Tell policies of a planted login, client, sender and recipient."""
-    user, other, client = f"planted{number}@ours.example", f"planted{number}@theirs.example", f"203.0.{number % 256}.77"
-    await rates.hit("user", user)
-    await greylist.check(client, other, user, domain="theirs.example")
-    await known.note(user, [other])
-    await reputation.record("ip_net", client, True)
-    await reputation.record("domain", f"planted{number}.example", True)
-
-
-def planted(octets: bytes) -> list[bytes]:
-    """Return what was planted and can be read."""
-    return [word for word in (b"planted", b".example", b"203.0.") if word in octets]
 
 
 async def test_a_file_that_is_broken_is_moved_aside(tmp_path: Path) -> None:
