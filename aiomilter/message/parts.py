@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -304,6 +305,28 @@ class Part:
         """Add a part, header section and all, at the end of this multipart."""
         self._added.append(part)
         self._content.edited = True
+
+    def copy_to(self, content: Content, head: Headers) -> "Part":
+        """Return this part and all below it, for another message.
+
+        Args:
+            content: What all parts of that share.
+            head: Its header fields there.
+        """
+        root = self._copied(content, None, head)
+        waiting = [(self, root)]
+        while waiting:
+            old, new = waiting.pop()
+            for child in old.children:
+                new.children.append(child._copied(content, new, child._head.copy()))
+                waiting.append((child, new.children[-1]))
+        return root
+
+    def _copied(self, content: Content, parent: "Part | None", head: Headers) -> "Part":
+        other = copy(self)
+        other._content, other.parent, other._head = content, parent, head
+        other._added, other.children = [*self._added], []
+        return other
 
     def _check(self, force: bool) -> None:
         self._content.check(force)
