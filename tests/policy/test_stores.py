@@ -304,15 +304,22 @@ async def test_a_step_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
 
 
 WORKER = """
-import asyncio, sys
+import asyncio, itertools, sys
+rounds = int(sys.argv[2])
 from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
 from aiomilter.policy.stores import open_store
 
 async def main():
     async with open_store(sys.argv[1], keys=[b"k" * 16], timeout=300) as store:
         rates = RateLimit(store, {"user": Rate(100, per=86_400 * 300)}, on_failure="tempfail")
-        found = [state for _ in range(4) for state in await asyncio.gather(*(rates.hit("user", "bob") for _ in range(50)))]
-        print(sum(not state.exceeded for state in found), sum(bool(state.problem) for state in found))
+        for one in range(rounds):
+            users = (rates.hit("user", f"bob{one}") for _ in range(200 if rounds == 1 else 1000))
+            found = [state for some in batched(users) for state in await asyncio.gather(*some)]
+            print(sum(not state.exceeded for state in found), sum(bool(state.problem) for state in found), flush=True)
+
+def batched(users):
+    while some := list(itertools.islice(users, 50)):
+        yield some
 
 asyncio.run(main())
 """
@@ -320,11 +327,16 @@ asyncio.run(main())
 
 def passed_in_processes(url: str, processes: int = 4) -> tuple[int, int]:
     """Return what passes of a rate of 100 where processes try 200 times each; and how often the store failed."""
-    running = [
-        subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=-1, env={**os.environ}) for _ in range(processes)
-    ]
-    found = [tuple(map(int, process.communicate()[0].split())) for process in running]
-    return sum(each[0] for each in found), sum(each[1] for each in found)
+    ((passed, failed),) = passed_in_rounds(url, 1, processes)
+    return passed, failed
+
+
+def passed_in_rounds(url: str, rounds: int, processes: int = 4) -> list[tuple[int, int]]:
+    """Return the same of several logins, one after the other, with 1000 tries of each process."""
+    command = [sys.executable, "-c", WORKER, url, str(rounds)]
+    running = [subprocess.Popen(command, stdout=-1, text=True, env={**os.environ}) for _ in range(processes)]
+    found = [[tuple(map(int, line.split())) for line in process.communicate()[0].splitlines()] for process in running]
+    return [(sum(one[0] for one in each), sum(one[1] for one in each)) for each in zip(*found, strict=True)]
 
 
 @pytest.mark.slow

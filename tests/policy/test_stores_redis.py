@@ -153,6 +153,19 @@ async def test_steps_that_wait_for_an_answer_when_a_store_is_closed_are_told() -
             await store.step(*note("a"))
 
 
+async def test_of_too_many_steps_that_wait_some_fail_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        store = RedisStore([hole.getsockname()], max_connections=1, timeout=PATIENCE)
+        tasks = [asyncio.create_task(store.step(*note("a"))) for _ in range(10_200)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        failed = [task for task in tasks if task.done()]
+        assert len(failed) == 200
+        assert str(failed[0].exception()) == "Redis: 10000 steps wait already"
+        await store.aclose()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_steps_of_one_turn_share_a_connection(redis_server: RedisServer) -> None:
     async with opened(redis_server, max_connections=3) as store:
         found = await asyncio.gather(*(store.step(*note("a")) for _ in range(250)))
