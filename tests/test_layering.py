@@ -25,14 +25,21 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "dns": "mail",
         "auth": "mail dns",
         "policy": "mail dns",
+        # It connects to what addresses name, and shows what others wrote as mail.display does.
+        "scan": "mail addresses",
         # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
         "wire": "mail",
         "edits": "wire",
-        "context": "edits",
+        # What filters tell one another, and the names that other libraries have.
+        "results": "",
+        "_context_hints": "",
+        "context": "edits results _context_hints",
         "failures": "wire",
         "handler": "context failures",
         # Whole messages; neither the core nor ``aiomilter`` itself knows them.
         "message": "handler mail",
+        # Several filters in one connection; the core knows neither.
+        "compose": "message",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
         "_option": "failures _serving",
@@ -88,15 +95,17 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     for what, may in {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
-        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
+        # No observer is known where a factory is entered.
+        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
+        "compose.composition",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
         "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
         "import multiprocessing": "",
         "import subprocess": "",
-        # Milter.greysql is a file of its own format.
-        "import sqlite3": "policy.stores.sqlite compat.modules.greylist",
+        # Milter.greysql is a file of its own format; state reads it, and it may be broken.
+        "import sqlite3": "policy.stores.sqlite compat.modules.greylist _cli.state",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
         "import struct": "_serving.access _serving.kernel compat.modules.archives dns.message wire.events wire.framing "
         "wire.modifications wire.negotiation wire.replies",
@@ -107,7 +116,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
         "_connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
-        "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap",
+        "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
+        "scan._exchange",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
@@ -140,7 +150,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
-        "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
+        # The filters of a composition are run by compose.turns.
+        "swallow BaseException": "compose.turns _connection.session _connection.native _connection.driver _connection.tasks "
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
@@ -294,8 +305,8 @@ def test_every_public_module_says_what_it_promises() -> None:
 
 def test_toolkits_know_no_milter() -> None:
     """They serve any asyncio program."""
-    for toolkit in ("mail", "dns", "auth", "policy"):
-        assert allowed(toolkit) <= {"exceptions", "mail", "dns"}
+    for toolkit in ("mail", "dns", "auth", "policy", "scan"):
+        assert allowed(toolkit) <= {"exceptions", "mail", "dns", "addresses", "_address_hints"}
 
 
 def test_the_table_has_no_circle() -> None:
