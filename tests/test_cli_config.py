@@ -174,6 +174,30 @@ def test_a_file_that_cannot_be_used_is_a_line(
         ]
 
 
+def test_of_very_many_mistakes_the_first_are_shown(aiomilter: Command) -> None:
+    """Which key was meant is looked for as often, since that takes a while."""
+    toml = "filter = 'tag.py'\n[limits]\n" + "".join(f"max_edit{number} = 1\n" for number in range(3000))
+    lines = aiomilter("config", "check", "--syntax", "x.toml", toml=toml).err.splitlines()
+    assert len(lines) == 101
+    assert lines[99] == "x.toml:102: [limits] max_edit99: unknown, did you mean max_edits?"
+    assert lines[100] == "x.toml: and 2900 more"
+
+
+@pytest.mark.parametrize(
+    ("toml", "line"),
+    [
+        (f"filter = '{'x' * 5000}'", "x.toml:1: filter: expected a TARGET in quotes"),
+        (
+            f"filter = 'tag.py'\nlisten = [{', '.join(['1'] * 1001)}]",
+            "x.toml:2: listen: expected at most 1000 sockets, found 1001",
+        ),
+    ],
+    ids=["a long name", "many sockets"],
+)
+def test_what_is_too_long_is_a_short_line(toml: str, line: str, aiomilter: Command) -> None:
+    assert aiomilter("config", "check", "x.toml", toml=toml).err.splitlines() == [line]
+
+
 def test_a_filter_that_cannot_be_built_fails_the_check_but_for_syntax(aiomilter: Command) -> None:
     toml = GOOD.replace('"x"', '"fail"')
     found = aiomilter("config", "check", "x.toml", toml=toml)

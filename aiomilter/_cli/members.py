@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from aiomilter._config.faults import Fault
+from aiomilter._config.faults import MANY, Fault
 from aiomilter._config.file import Document
 from aiomilter._config.lines import Path
 from aiomilter._config.reading import SETTINGS
@@ -13,12 +13,13 @@ __all__ = ["is_alone", "member", "use"]
 
 _OWN: Final = ("use", SETTINGS, "enabled")
 _LONGEST_NAME: Final = 100
+_LONGEST_TARGET: Final = 4096
 
 
 def use(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> str | None:
     """Return the TARGET of a filter; None if that is wrong."""
     given = table.get("use")
-    if isinstance(given, str) and given and "\0" not in given:
+    if isinstance(given, str) and 0 < len(given) <= _LONGEST_TARGET and "\0" not in given:
         return given
     if given is None:
         faults.append(document.fault((*path, "use"), 'missing; write use = "module:attribute" or the path of a file'))
@@ -42,7 +43,7 @@ def member(document: Document, path: Path, table: Mapping[str, Any], faults: lis
             except ValueError as error:
                 faults.append(document.fault((*path, key), str(error)))
         elif key not in _OWN:
-            hint = did_you_mean(key, [*_READERS, *_OWN]).replace("; ", ", ")
+            hint = did_you_mean(key, [*_READERS, *_OWN]).replace("; ", ", ") if len(faults) < MANY else ""
             hint = hint or f"; what is for the filter itself stands in [filter.{SETTINGS}]"
             faults.append(document.fault((*path, key), f"unknown{hint}"))
     if not isinstance(table.get(SETTINGS, {}), dict):

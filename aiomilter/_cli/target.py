@@ -165,7 +165,7 @@ def from_source() -> Iterator[None]:
 
 
 def _split(target: str, home: str) -> tuple[str, str | None]:
-    if "\0" not in target and Path(home, target).exists():
+    if os.path.exists(os.path.join(home, target)):
         return target, None
     place, colon, attribute = target.rpartition(":")
     if not colon:
@@ -196,7 +196,7 @@ def names_of(file: Path) -> tuple[str, ...]:
 
 def _from_file(place: str, file: Path) -> ModuleType:
     shown = str(Path(place))
-    if not file.exists():
+    if not os.path.exists(file):
         what = f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME"
         raise Trouble(what, status=MISSING)
     if file.is_dir():

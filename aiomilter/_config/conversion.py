@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal, Union
 
-from aiomilter._config.faults import Fault
+from aiomilter._config.faults import MANY, Fault
 from aiomilter._config.file import Document
 from aiomilter._config.lines import Path
 from aiomilter._config.secrets import SOURCES, is_reference, resolved, suspicious
@@ -115,7 +115,7 @@ class Conversion:
         given = {}
         for name, one in value.items():
             if name not in fields:
-                hint = did_you_mean(name, fields).replace("; ", ", ")
+                hint = did_you_mean(name, fields).replace("; ", ", ") if len(self.faults) < MANY else ""
                 self._failed((*path, name), f"unknown{hint}")
             else:
                 given[name] = self.made(hints[name], one, (*path, name))

@@ -5,10 +5,10 @@ from typing import Final, NamedTuple
 
 from aiomilter._config.lines import Path
 
-__all__ = ["Fault", "Faults", "shown_key"]
+__all__ = ["MANY", "Fault", "Faults", "shown_key"]
 
-_MOST: Final = 100
-"""Faults that are shown."""
+MANY: Final = 100
+"""Faults that are shown; of more only the number."""
 _LONGEST: Final = 200
 """Characters of a key in a fault."""
 
@@ -44,8 +44,8 @@ class Faults(Exception):
 
     def lines(self) -> list[str]:
         """Return a line for each, of very many only the first ones."""
-        lines = [str(fault) for fault in self.faults[:_MOST]]
-        rest = len(self.faults) - _MOST
+        lines = [str(fault) for fault in self.faults[:MANY]]
+        rest = len(self.faults) - MANY
         return [*lines, f"{self.faults[0].where}: and {rest} more"] if rest > 0 else lines
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from aiomilter._config.faults import Fault, shown_key
+from aiomilter._config.faults import MANY, Fault, shown_key
 from aiomilter._config.file import Document
 from aiomilter._config.lines import Path
 from aiomilter._config.table import Key
@@ -90,6 +90,8 @@ class _Values:
     def _unknown(self, path: tuple[str, ...], value: object) -> str:
         """Return what is wrong with a key that there is not, and which one may be meant."""
         name = path[-1]
+        if len(self._faults) >= MANY:
+            return "unknown"  # what is meant takes a while to find out
         if len(path) == 1 and isinstance(value, dict):
             hint = did_you_mean(name, [*self._tables, SETTINGS])
             return f"unknown table{hint.replace('mean ', 'mean [').replace('?', ']?')}" if hint else "unknown table"

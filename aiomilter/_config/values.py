@@ -72,6 +72,8 @@ DURATION: Final = r"[0-9]{1,10}(?:\.[0-9]{1,10})? ?(?:ms|s|min|m|h|d)"
 """A time with its unit."""
 SIZE: Final = r"[0-9]{1,10} ?[KkMmGg][Ii]?[Bb]"
 """A size with its unit."""
+_MOST_SOCKETS: Final = 1000
+"""Each is compared with all others."""
 _SHOWN: Final = 60
 """Characters of a value in an error."""
 
@@ -385,6 +387,8 @@ def _many(value: object, option: Option) -> list[Any]:
         value = [value]
     if not isinstance(value, list):
         raise ValueError(f"expected a list, as in [...], found {found(value)}")
+    if option.kind is Kind.SOCKETS and len(value) > _MOST_SOCKETS:
+        raise ValueError(f"expected at most {_MOST_SOCKETS} sockets, found {len(value)}")
     read = _each(enumerate(value), lambda position, one: (position, _one(one, option)))
     if option.kind is Kind.SOCKETS:
         parse_all([text for _, text in read])
