@@ -304,6 +304,40 @@ async def test_results_go_from_one_filter_to_another_that_reads_them() -> None:
     assert found == [(10, (number, 10), "of the connection", None) for number in (1, 2)]
 
 
+async def test_results_end_with_their_message_whatever_was_cancelled_in_it() -> None:
+    """A recipient is refused while another filter waits; later the server itself refuses the message, and calls no callback."""
+    found: list[object] = []
+
+    class Putting(Milter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> None:
+            found.append(ctx.results.get(int))
+            ctx.results.put(1)
+
+    class Refusing(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
+            await asyncio.sleep(0)
+            return NO if rcpt.local_part == "carol" else None
+
+    class Waiting(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
+            if rcpt.local_part == "carol":
+                await asyncio.Event().wait()
+
+        async def header(self, ctx: Context, header: Header) -> None: ...
+
+    async with session(compose(Putting, Refusing, Waiting), max_headers=1) as s:
+        for _ in range(2):
+            result = await s.send(b"\r\nHello\r\n", "a@x.example", ["b@y.example", "carol@y.example"])
+            assert result.refused == {"carol@y.example": NO}
+            await s.mail("<a@x.example>")
+            await s.rcpt("<b@y.example>")
+            await s.rcpt("<carol@y.example>")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert (await s.message(b"A: 1\r\nB: 2\r\n\r\n")).answer == Reply(552, "5.3.4", "Message header too large")
+    assert found == [None] * 4
+
+
 async def test_a_filter_alone_has_its_own_results() -> None:
     found: list[object] = []
 
