@@ -84,9 +84,11 @@ class Composed:
     async def close(self, ctx: Context, /) -> None:
         """Have all clean up."""
         self._connected(ctx)
-        await self._asking.ready()
-        await self._asking.tell("close", self._filters)
-        self._asking.end()
+        try:
+            await self._asking.ready()
+            await self._asking.tell("close", self._filters)
+        finally:
+            self._asking.end()
 
     # ------------------------------------------------------------------------------------------------ of the message
 
@@ -109,7 +111,8 @@ class Composed:
         message, self._asking.message = self._asking.message, None
         if message is not None:
             message.close()
-        if self._asking.cleanup is None:
+        cleanup = self._asking.cleanup
+        if cleanup is None or cleanup.done():
             self._asking.forget()
 
     async def envfrom(self, ctx: Context, mail: Mail, /) -> Any:
