@@ -111,6 +111,7 @@ KEPT: Final[Mapping[str, str]] = {
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
     "compose.filters.ComposedFilter.callbacks": "stages",
+    "_cli.play.Play.answered": "stages",
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dmarc._record._read_short": "2,000 records of 512 octets",
