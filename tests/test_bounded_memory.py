@@ -129,6 +129,13 @@ KEPT: Final[Mapping[str, str]] = {
     "policy.stores.memory.MemoryStore._kinds": "max_keys of open_store",
     "mail.socketmap.Socketmap._maps": PROGRAM,
     "mail.socketmap.Socketmap._open": "max_connections",
+    # Of a configuration file, while it is read: at most 1 MiB.
+    "_config.lines._Finder._headers": "MAX_SIZE of the file",
+    "_config.lines._Finder.lines": "MAX_SIZE of the file",
+    "_config.lines._Finder._counts": "MAX_SIZE of the file",
+    "_config.reading._Values._keys": OURS,
+    "_config.reading._Values._tables": OURS,
+    "_config.reading._Values._values": OURS,
     # Of pymilter's programs.
     "compat.modules.markup.Markup._failed": "the document",
     "compat.children._calls": OURS,

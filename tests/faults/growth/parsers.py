@@ -19,6 +19,7 @@ from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, Z
 
 from aiomilter._cli import expect, messages, scenario, terminal
 from aiomilter._cli import parsing as arguments
+from aiomilter._config import values
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
 from aiomilter.auth import results, spf
@@ -641,11 +642,11 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "addresses, SMTP": Parser(split_address, (*ADDRESS, "1@"), (AddressError,)),
     "XCLIENT": Parser(lambda text: after_xclient(Client(""), text), XCLIENT, (XClientError,)),
     "arguments, seconds": Parser(
-        arguments.seconds_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
+        values.duration_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf", " min"), (ValueError,)
     ),
     "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
-    "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
+    "arguments, reply": Parser(values.verdict_or_reply, REPLY, (ValueError,)),
     "arguments, path": Parser(scenario._path, PATH, (ArgumentTypeError,)),
     "arguments, macro": Parser(scenario._macro, PATH, (ArgumentTypeError,)),
     "arguments, outcome": Parser(expect.expected, REPLY, (ArgumentTypeError,)),
