@@ -16,6 +16,7 @@ __all__ = [
     "ResolverFailure",
     "ResolverTimeout",
     "StoreError",
+    "StoreSettingsError",
     "TemporaryFailure",
 ]
 
@@ -62,6 +63,10 @@ class ResolverFailure(ResolverError):
 
 class StoreError(MilterError):
     """A store could not read or write."""
+
+
+class StoreSettingsError(StoreError, ValueError):
+    """A store cannot be opened as it is described: its URL or its keys are wrong, or its secret cannot be read."""
 
 
 class TemporaryFailure(MilterError):

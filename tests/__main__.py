@@ -1,9 +1,9 @@
-"""The one door to the checks: ``python -m tests [--shard I/2] [pytest arguments]``.
+"""The one door to the checks: ``python -m tests [--shard I/4]... [pytest arguments]``.
 
-Runs the format check, the linter, the type checker and the tests, and says at the end which failed.  The tests run in two
-parts beside each other, what waits for other programs and the rest (``tests/shards.py``); ``--shard`` runs one of them,
-2/2 with the checks before it.  Other arguments go to pytest, which then runs in one piece; with arguments that start with a
-path only pytest runs: ``python -m tests tests/wire``.
+Runs the format check, the linter, the type checker and the tests, and says at the end which failed.  The tests run in four
+parts beside each other, two that wait for other programs and two that need none (``tests/shards.py``); ``--shard`` runs one
+of them, and may be given more than once, without the checks.  Other arguments go to pytest, which then runs in one piece;
+with arguments that start with a path only pytest runs: ``python -m tests tests/wire``.
 """
 
 import argparse
@@ -27,6 +27,13 @@ STATIC: Final = (
 PYTEST: Final = (sys.executable, "-m", "pytest")
 WHOLE: Final = ("--durations=25",)
 """Arguments of a run of all tests."""
+SHOWN: Final = SHARDS[2]
+"""Shown while it runs, after the other checks; the shortest of those that need no program."""
+
+
+def tests(shard: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs one part of the tests."""
+    return [*PYTEST, "--shard", shard, *(arguments or WHOLE)]
 
 
 class Checks:
@@ -65,22 +72,21 @@ class Checks:
 def main(arguments: list[str]) -> int:
     """Run every check, all of them even when one fails, and return the exit status of the whole."""
     parser = argparse.ArgumentParser(prog="python -m tests", add_help=False, allow_abbrev=False)
-    parser.add_argument("--shard", choices=SHARDS)
+    parser.add_argument("--shard", choices=SHARDS, action="append", dest="shards")
     options, rest = parser.parse_known_args(arguments)
     checks = Checks()
-    waits, rests = ((f"tests {name}", [*PYTEST, "--shard", name, *(rest or WHOLE)]) for name in SHARDS)
     with ExitStack() as stack:
-        if not rest and options.shard is None:
-            stack.enter_context(checks.beside(*waits))
-        if options.shard != SHARDS[0] and all(argument.startswith("-") for argument in rest):
+        whole = not options.shards and not rest
+        for name in SHARDS if whole else options.shards or ():
+            if not (whole and name == SHOWN):
+                stack.enter_context(checks.beside(f"tests {name}", tests(name, rest)))
+        if not options.shards and all(argument.startswith("-") for argument in rest):
             for name, command in STATIC:
                 checks.run(name, command)
-        if options.shard is not None:
-            checks.run(*(waits if options.shard == SHARDS[0] else rests))
-        elif rest:
+        if whole:
+            checks.run(f"tests {SHOWN}", tests(SHOWN, rest))
+        elif not options.shards:
             checks.run("tests", [*PYTEST, *rest])
-        else:
-            checks.run(*rests)
     print(f"== failed: {', '.join(checks.failed)}" if checks.failed else "== all checks passed", flush=True)
     return 1 if checks.failed else 0
 

@@ -99,6 +99,7 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dkim._body.BodyHashes._digests": "three hashers a message (D-071)",
     "auth.dkim._body.BodyHashes._streams": "the ways to canonicalise a body",
     "auth.dkim._checking.CanonicalHeader._made": "the fields of one message",
+    "auth.dkim._questions.KeyQuestions._known": "ten questions a message (D-070)",
     "auth.dkim._questions.KeyQuestions._tasks": "ten questions a message (D-070)",
     "auth.dmarc._evaluation.Discovery._walks": "the authors of one message",
     "auth.dmarc._evaluation._Author._walks": "the identifiers of one message",
@@ -111,6 +112,8 @@ KEPT: Final[Mapping[str, str]] = {
     "message.message.Message._skipped": OURS,
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
+    "auth.dmarc._record._read_short": "2,000 records of 512 octets",
+    "mail.domain._converted": "1,000 names",
     "auth.dkim._crypto._checked": "the private keys that were loaded last",
     "auth.dkim._signer._at_once": "event loops",
     "auth.dkim._key_ring._Contents.loaded": "key files",

@@ -27,7 +27,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "question_name resolver reverse_name system_resolver",
     "edits": "Body",
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
-    "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError TemporaryFailure",
+    "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
@@ -45,8 +45,10 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.traps": "Caught Traps",
     "policy.greylist": "Greylist Seen general_sender",
     "policy.rates": "OnFailure Rate RateLimit RateState",
-    "policy.stores": "GuardedStore Mode Op Store open_store",
+    "policy.stores": "GuardedStore Mode Op Store open_store read_keys",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
+    "scan": "AddedHeader Clamd ClamdResult Envelope HeaderChanges RemovedHeader Result Rspamd RspamdResult Scanner Spamd "
+    "SpamdResult Symbol",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",
     "testing": "session",

@@ -16,6 +16,7 @@ from aiomilter.observe.log import LogObserver
 from aiomilter.testing import session
 from aiomilter.wire.replies import Verdict
 from tests.help.pages import PAGES, literal, python
+from tests.shards import NEED_PROGRAMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text("utf-8")
@@ -74,7 +75,7 @@ def test_ci_calls_the_test_command_of_the_readme_and_what_that_leaves_out() -> N
 
     assert re.findall(pattern, README, re.MULTILINE) == [f"    {TEST_COMMAND}"]
     assert script.count('bash -c "$command"') == 1
-    assert script.count("python -m tests --shard 1/2") == 1
+    assert script.count(f"python -m tests --shard {' --shard '.join(NEED_PROGRAMS)}") == 1
 
 
 def test_the_readme_links_every_page_of_the_manual_and_no_other() -> None:

@@ -28,6 +28,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "dkim": "dkim",
     "dmarc": "dmarc",
     "srs": "srs",
+    "state": "state",
     "help": "manual",
 }
 """Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""

@@ -19,7 +19,7 @@ from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
 from aiomilter._cli.trouble import MISSING, Trouble
-from aiomilter.exceptions import ResolverError
+from aiomilter.exceptions import ResolverError, StoreError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
@@ -250,8 +250,8 @@ def start_trouble(target: str, error: Exception) -> Trouble:
     """Return the error message for a filter that cannot be made."""
     if isinstance(error, TypeError) and str(error).startswith("factory: "):
         return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
-    if isinstance(error, ResolverError):
-        # Of the system's resolv.conf: where in the code it was read does not matter.
+    if isinstance(error, ResolverError | StoreError):
+        # Of the system's resolv.conf, or of a store: where in the code it was found does not matter.
         return Trouble(f"{target} cannot be started: {error}")
     return Trouble(f"{target} cannot be started: {type(error).__name__}: {error}", details=own_traceback(error))
 

@@ -1,5 +1,6 @@
 """The results of all checks of one message, as a value."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -91,7 +92,7 @@ class Authentication:
         signatures = method_results(self.dkim) if "dkim" in self.methods else ()
         found = AuthenticationResults(name, _ordered([*others, *signatures]))
         kept = _by_worth(signatures)
-        while _size(found) >= _MAX_SIZE and kept:
+        while kept and _at_most(found) >= _MAX_SIZE and _size(found) >= _MAX_SIZE:
             kept.pop()
             found = AuthenticationResults(name, _ordered([*others, *_counted(signatures, set(kept))]))
         return found
@@ -120,6 +121,18 @@ class Authentication:
 def _ordered(results: Sequence[MethodResult]) -> tuple[MethodResult, ...]:
     """Return results in the order that people expect, those of one method in their own."""
     return tuple(sorted(results, key=lambda each: _ORDER.index(each.method) if each.method in _ORDER else len(_ORDER)))
+
+
+def _at_most(found: AuthenticationResults) -> float:
+    """Return what a field cannot have more octets than, without writing it: of most fields that is enough to know."""
+    texts = [found.authserv_id]
+    for each in found.results:
+        texts += (each.method, each.result, each.reason, each.comment)
+        for named in each.properties:
+            texts += named
+    text = "".join(texts)
+    # In ASCII an octet may be escaped, and round each text there are a few signs, as in ``reason=""``.
+    return 2 * len(text) + 12 * len(texts) if text.isascii() else math.inf
 
 
 def _size(found: AuthenticationResults) -> int:

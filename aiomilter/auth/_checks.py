@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Final
+from typing import Any, Final, overload
 
 from aiomilter.auth import arc as arc_room
 from aiomilter.auth import dkim as dkim_room
@@ -15,6 +15,8 @@ from aiomilter.auth._authentication import Authentication
 from aiomilter.auth._claims import Names, claims_id
 from aiomilter.auth._received import Origin, origin
 from aiomilter.auth._waiting import BoundedResolver, Pending, until
+from aiomilter.auth.dkim._body import BodyHashes
+from aiomilter.auth.dkim._incoming import MAX_BODY_HASHES
 from aiomilter.auth.dmarc._evaluation import Discovery
 from aiomilter.auth.iprev import IprevResult, check_iprev
 from aiomilter.auth.spf import Result as SpfWord
@@ -33,6 +35,8 @@ _NO_CHAIN: Final = arc_room.Chain("none")
 _NO_DMARC: Final = dmarc_room.DmarcResult("none")
 _TOO_LARGE: Final = "the header is too large"
 _FIELD: Final = b"authentication-results"
+# Nobody writes a longer one; to look for our name in it takes long, so it goes as a forged one.
+_MAX_RESULTS: Final = 32_768
 # Of the time for all, the part that DMARC may take once the others are known.
 _FOR_DMARC: Final = 0.2
 
@@ -95,7 +99,8 @@ class ClientCheck:
             if self._helo_spf is not None:
                 self._helo_spf.cancel()
             self._helo = helo
-            self._helo_spf = Pending(self._check_helo(helo), _no_spf(self._settings, self.ip, "", helo))
+            none = partial(_no_spf, self._settings, self.ip, "", helo)
+            self._helo_spf = Pending(self._check_helo(helo), none)
         return self._helo_spf
 
     async def _check_helo(self, helo: str) -> SpfResult:
@@ -119,7 +124,10 @@ class MessageCheck:
         self._resolver = BoundedResolver(settings.resolver)
         self.headers: HeaderSection = HeaderSection()
         """The header, as far as it has come."""
-        self._verifiers = _Verifiers(settings, self._resolver, self.headers, leading_space)
+        self._hashes = BodyHashes(MAX_BODY_HASHES)
+        self._verifiers = _Verifiers(settings, self._resolver, leading_space)
+        for verifier in self._verifiers:
+            verifier.share(self.headers, self._hashes)
         self.any_author: bool = False
         """Whether DMARC goes by signatures alone where the client's address is not known."""
         self._fields = 0
@@ -127,18 +135,17 @@ class MessageCheck:
         self._ended = self._given_up = False
         self._found: Authentication | None = None
         self._discovery: Discovery | None = None
-        self._walk: Pending[None] = Pending(None, None)
+        self._walk: Pending[None] = Pending(None, _nothing)
         # Behind a relay of ours the client is known at the end of the header.
         self._known = asyncio.Event()
         self._origin: Origin | None = None
         self._iprev = client._iprev
         self._helo = helo
-        none = _no_spf(settings, client.ip, "", helo)
-        self._helo_spf = Pending(None, none)
+        self._helo_spf = Pending(None, partial(_no_spf, settings, client.ip, "", helo))
         if not client.is_relay:
             self._learn(None if client.ip is None else Origin(client.ip, helo))
         asked = self._check_spf() if "spf" in settings.methods else None
-        self._spf = Pending(asked, _no_spf(settings, client.ip, sender, helo))
+        self._spf = Pending(asked, partial(_no_spf, settings, client.ip, sender, helo))
 
     async def spf(self) -> SpfResult:
         """Wait for SPF of the sender; for mail from one of our relays, until the header has ended."""
@@ -155,11 +162,11 @@ class MessageCheck:
         if self._ended:
             raise RuntimeError("expected header() before end_of_headers()")
         self.headers.append(raw)
-        if raw[: len(_FIELD)].lower() == _FIELD and not self._client.is_relay:
+        if raw[:1] in b"Aa" and raw[: len(_FIELD)].lower() == _FIELD and not self._client.is_relay:
             field = Field(raw)
             if field.key == _FIELD:
                 self._fields += 1
-                if claims_id(field.value, self._client._ours):
+                if len(raw) > _MAX_RESULTS or claims_id(field.value, self._client._ours):
                     self._forged.append(self._fields)
 
     def end_of_headers(self) -> None:
@@ -177,13 +184,13 @@ class MessageCheck:
             authors = [field.value for field in self.headers.get_all("From")]
             self._discovery = Discovery(authors, self._resolver, self._settings.dmarc)
             if self.headers.complete:
-                self._walk = Pending(self._discovery.walk(), None)
+                self._walk = Pending(self._discovery.walk(), _nothing)
 
     def body(self, chunk: bytes) -> None:
         """Take the next octets of the body, cut anywhere; line ends are CRLF."""
         self.end_of_headers()
-        for verifier in () if self._given_up else self._verifiers:
-            verifier.body(chunk)
+        if not self._given_up:
+            self._hashes.update(chunk)
 
     async def finish(self, timeout: float = 10.0) -> Authentication:
         """Wait for everything, and return it.
@@ -202,8 +209,8 @@ class MessageCheck:
         end = asyncio.get_running_loop().time() + timeout
         late = f"no result in {timeout:g} s"
         dkim, arc = (None, None) if self._given_up else (self._verifiers.dkim, self._verifiers.arc)
-        signatures = Pending(None if dkim is None else dkim.finish(), ())
-        chain = Pending(None if arc is None else arc.finish(), _NO_CHAIN)
+        signatures = Pending[tuple[dkim_room.Signature, ...]](None, tuple) if dkim is None else await _found(dkim)
+        chain = Pending(None, _no_chain) if arc is None else await _found(arc)
         ip = self._origin.ip if self._origin is not None else None
         no_spf = partial(_no_spf, self._settings, ip, helo=self._helo, result="temperror", problem=late)
         discovery = None if self._given_up else self._discovery
@@ -213,9 +220,9 @@ class MessageCheck:
             await until(
                 end - timeout * _FOR_DMARC, self._spf, signatures, chain, self._walk, self._iprev, self._helo_spf
             )
-            spf = self._spf.now(no_spf(sender=self._sender))
-            found = signatures.now((dkim_room.Signature("temperror", late),))
-            arc_found = chain.now(arc_room.Chain("fail", problem=late, temporary=True))
+            spf = self._spf.now(partial(no_spf, sender=self._sender))
+            found = signatures.now(lambda: (dkim_room.Signature("temperror", late),))
+            arc_found = chain.now(lambda: arc_room.Chain("fail", problem=late, temporary=True))
             if discovery is not None and discovery.walked:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(end):
@@ -231,9 +238,9 @@ class MessageCheck:
             methods=self._methods(),
             ip=ip,
             sender_domain=domain_of(self._sender),
-            iprev=self._iprev.now(IprevResult("temperror", ip or _NOWHERE, problem=late)),
+            iprev=self._iprev.now(lambda: IprevResult("temperror", ip or _NOWHERE, problem=late)),
             spf=spf,
-            helo_spf=self._helo_spf.now(no_spf(sender="")) if self._sender else spf,
+            helo_spf=self._helo_spf.now(partial(no_spf, sender="")) if self._sender else spf,
             dkim=found,
             arc=arc_found,
             dmarc=dmarc,
@@ -258,7 +265,7 @@ class MessageCheck:
             self._helo = found.helo
         if "spf" in self._settings.methods and self._sender and found is not None:
             if self._client.is_relay:
-                none = _no_spf(self._settings, found.ip, "", found.helo)
+                none = partial(_no_spf, self._settings, found.ip, "", found.helo)
                 self._helo_spf = Pending(self._check_host(found, ""), none)
             else:
                 self._helo_spf = self._client.helo_spf(found.helo)
@@ -301,11 +308,10 @@ class _Verifiers:
     Args:
         settings: Those of the Authenticator.
         resolver: Answers the DNS questions.
-        headers: The header, which fills while the message comes.
         leading_space: Whether fields come with exactly the blanks behind their colon.
     """
 
-    def __init__(self, settings: Settings, resolver: Resolver, headers: HeaderSection, leading_space: bool) -> None:
+    def __init__(self, settings: Settings, resolver: Resolver, leading_space: bool) -> None:
         now = settings.clock()
         self.dkim: dkim_room.Verifier | None = None
         self.arc: arc_room.Verifier | None = None
@@ -317,7 +323,6 @@ class _Verifiers:
                 leading_space=leading_space,
                 now=now,
             )
-            self.dkim.headers = headers
         if "arc" in settings.methods:
             self.arc = arc_room.Verifier(
                 resolver,
@@ -326,11 +331,30 @@ class _Verifiers:
                 leading_space=leading_space,
                 now=now,
             )
-            self.arc.headers = headers
 
     def __iter__(self) -> Iterator[dkim_room.Verifier | arc_room.Verifier]:
         """Return those that there are."""
         return iter([each for each in (self.dkim, self.arc) if each is not None])
+
+
+@overload
+async def _found(verifier: dkim_room.Verifier) -> Pending[tuple[dkim_room.Signature, ...]]: ...
+@overload
+async def _found(verifier: arc_room.Verifier) -> Pending[arc_room.Chain]: ...
+async def _found(verifier: dkim_room.Verifier | arc_room.Verifier) -> Pending[Any]:
+    """Return what a verifier finds: at once if it waits for no key, since a task costs more than most of what it does."""
+    if verifier.answered:
+        found = await verifier.finish()
+        return Pending(None, lambda: found)
+    return Pending(verifier.finish(), _no_chain if isinstance(verifier, arc_room.Verifier) else tuple)
+
+
+def _nothing() -> None:
+    """Return that there is nothing to know."""
+
+
+def _no_chain() -> arc_room.Chain:
+    return _NO_CHAIN
 
 
 def _override(chain: arc_room.Chain, sealers: tuple[str, ...]) -> dmarc_room.Override | None:
@@ -354,7 +378,7 @@ def _override(chain: arc_room.Chain, sealers: tuple[str, ...]) -> dmarc_room.Ove
 
 def _iprev(settings: Settings, ip: IPAddress | None) -> Pending[IprevResult]:
     """Begin to check the reverse name of a client; nothing is asked if it has no address, or nobody wants to know."""
-    none = IprevResult("none", ip or _NOWHERE)
+    none = partial(IprevResult, "none", ip or _NOWHERE)
     if ip is None or "iprev" not in settings.methods:
         return Pending(None, none)
     return Pending(check_iprev(ip, resolver=settings.resolver), none)

@@ -1,10 +1,11 @@
 """Results that are asked for early and needed late, and a bound on the DNS questions of a message."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from aiomilter.dns import Answer, RdType, Resolver
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 
 __all__ = ["BoundedResolver", "Pending", "until"]
@@ -34,6 +35,17 @@ class BoundedResolver:
         self.asked += 1
         return await self._resolver.lookup(name, rdtype)
 
+    def lookup_cached(self, name: str, rdtype: RdType, /) -> Answer | None:
+        """Return an answer that is in memory, which counts as a question; None if it has to be asked for.
+
+        See :meth:`aiomilter.dns.CachingResolver.lookup_cached`.
+        """
+        if self.asked >= self._most:
+            return None
+        answer = cached_answer(self._resolver, name, rdtype)
+        self.asked += answer is not None
+        return answer
+
 
 class Pending(Generic[Found]):
     """A result that a task is working out.
@@ -42,13 +54,13 @@ class Pending(Generic[Found]):
 
     Args:
         work: Works it out; started at once.  None if there is nothing to do.
-        otherwise: The result if there is nothing to do, or the task was cancelled.
+        otherwise: Returns the result if there is nothing to do, or the task was cancelled.
     """
 
     __slots__ = ("_task", "otherwise")
 
-    def __init__(self, work: Coroutine[Any, Any, Found] | None, otherwise: Found) -> None:
-        self.otherwise: Found = otherwise
+    def __init__(self, work: Coroutine[Any, Any, Found] | None, otherwise: Callable[[], Found]) -> None:
+        self.otherwise: Callable[[], Found] = otherwise
         self._task = None if work is None else asyncio.get_running_loop().create_task(work)
 
     @property
@@ -62,12 +74,12 @@ class Pending(Generic[Found]):
             await asyncio.wait((self._task,))
         return self.now(self.otherwise)
 
-    def now(self, late: Found) -> Found:
-        """Return the result; ``late`` if it is not there yet."""
+    def now(self, late: Callable[[], Found]) -> Found:
+        """Return the result; what ``late`` returns if it is not there yet."""
         task = self._task
         if task is None or task.cancelled():
-            return self.otherwise
-        return task.result() if task.done() else late
+            return self.otherwise()
+        return task.result() if task.done() else late()
 
     def cancel(self) -> None:
         """Cancel the task."""

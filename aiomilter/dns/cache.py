@@ -12,7 +12,7 @@ from aiomilter.dns.answers import MX, Answer, RdType, Record, Resolver
 from aiomilter.dns.names import question_name
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
 
-__all__ = ["CachingResolver", "Counters"]
+__all__ = ["CachingResolver", "Counters", "cached_answer"]
 
 # What an entry costs besides the octets of its names and records (key, Answer, tuple, OrderedDict slot), measured.
 _ENTRY_SIZE = 600
@@ -162,6 +162,22 @@ class CachingResolver:
         outcome = await self._wait(key, flight)
         return self._answer_of(outcome, self._entries.get(key))
 
+    def lookup_cached(self, name: str, rdtype: RdType, /) -> Answer | None:
+        """Return an answer that is in memory; None if the question has to be asked with :meth:`lookup`.
+
+        For who would make a task to ask: where the answer is known, none is needed.  A failure is never returned.
+
+        Args:
+            name: As for :meth:`lookup`, in its normal form; another spelling is not found.
+            rdtype: The type of record.
+        """
+        entry = self._entries.get((name, rdtype))
+        if entry is None or not isinstance(entry.outcome, Answer) or self._clock() >= entry.expires:
+            return None
+        self._entries.move_to_end((name, rdtype))
+        self.counters.hits += 1
+        return entry.outcome
+
     def clear(self) -> None:
         """Forget everything; queries in progress continue."""
         self._entries.clear()
@@ -277,6 +293,19 @@ class CachingResolver:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size -= entry.size
+
+
+def cached_answer(resolver: Resolver, name: str, rdtype: RdType) -> Answer | None:
+    """Return an answer that a resolver has in memory; None if it has none, or is not one that can say.
+
+    Args:
+        resolver: Any; it can say if it has the method :meth:`CachingResolver.lookup_cached`.
+        name: The name, in its normal form.
+        rdtype: The type of record.
+    """
+    known = getattr(resolver, "lookup_cached", None)
+    answer: Answer | None = None if known is None else known(name, rdtype)
+    return answer
 
 
 def _size(key: _Key, answer: Answer | None) -> int:

@@ -4,6 +4,7 @@ Source: RFC 5890 section 2.3.2.1; RFC 5891 section 4.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["MAX_NAME", "ascii_name"]
@@ -28,6 +29,12 @@ def ascii_name(name: str) -> str | None:
     # The longest U-label that fits 63 octets is shorter than 63 characters; encoding is quadratic in what it is given.
     if len(name) > MAX_NAME:
         return None
+    return _converted(name)
+
+
+# A conversion takes half a millisecond, and the names of one message come again and again.
+@lru_cache(maxsize=1_000)
+def _converted(name: str) -> str | None:
     import idna
 
     labels = []

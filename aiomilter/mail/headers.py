@@ -42,9 +42,12 @@ class Field:
     def __init__(self, raw: bytes) -> None:
         self.raw: bytes = raw if raw.endswith(b"\r\n") else raw + b"\r\n"
         """All octets, CRLF at the end."""
+        colon = raw.find(b":")
         # The name ends in the first line: what looks like one behind a fold is part of a line without a colon.
-        self._colon = raw.find(b":", 0, raw.find(b"\r\n") if b"\r\n" in raw else len(raw))
-        self.key: bytes = raw[: self._colon].rstrip(_BLANKS).lower() if self._colon > 0 else b""
+        if colon > 0 and raw.find(b"\r\n", 0, colon) >= 0:
+            colon = -1
+        self._colon = colon
+        self.key: bytes = raw[:colon].rstrip(_BLANKS).lower() if colon > 0 else b""
         """The name as it is compared: lower case, without the blanks before the colon; empty where there is no colon."""
 
     @classmethod
@@ -144,12 +147,18 @@ class HeaderSection(Sequence[Field]):
         return self._keep(Field(raw))
 
     def _keep(self, field: Field) -> bool:
-        if not self.complete or len(self) >= self.max_fields or self.size + len(field.raw) > self.max_size:
+        fields, size = self._fields, self.size + len(field.raw)
+        place = len(fields)
+        if not self.complete or place >= self.max_fields or size > self.max_size:
             self.complete = False
             return False
-        self._places.setdefault(field.key, []).append(len(self._fields))
-        self._fields.append(field)
-        self.size += len(field.raw)
+        places = self._places.get(field.key)
+        if places is None:
+            self._places[field.key] = [place]
+        else:
+            places.append(place)
+        fields.append(field)
+        self.size = size
         return True
 
     def __len__(self) -> int:
@@ -176,6 +185,10 @@ class HeaderSection(Sequence[Field]):
     def get_all(self, name: str) -> tuple[Field, ...]:
         """Return all fields of a name in any letter case, from top to bottom."""
         return tuple(self._fields[place] for place in self._places.get(_key(name), ()))
+
+    def repeated(self) -> list[bytes]:
+        """Return the names that stand more than once, lower case, in the order of their topmost fields."""
+        return [key for key, places in self._places.items() if len(places) > 1]
 
     def from_below(self, names: Iterable[str], *, without: Field | None = None) -> list[Field]:
         """Return the field that each name in turn means, from the lowest of that name upwards.

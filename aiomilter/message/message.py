@@ -1,7 +1,8 @@
 """A whole message: its fields, its parts and its envelope, and what is to become of them."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
 from aiomilter.message.banner import Banner, Place, put_in, targets
@@ -71,11 +72,12 @@ class Body:
         """Octets of the original one."""
         return self._message._spool.size
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield its octets, line ends as CRLF, in pieces."""
         await self._message.settle()
-        async for octets in self._message.new_body():
-            yield octets
+        async with aclosing(self._message.new_body()) as body:
+            async for octets in body:
+                yield octets
 
 
 class Message:
@@ -173,12 +175,13 @@ class Message:
             if not shown or part.filename or doubted:
                 yield part
 
-    async def octets(self) -> AsyncIterator[bytes]:
+    async def octets(self) -> AsyncGenerator[bytes]:
         """Yield the message as it is now: header section, empty line, body."""
         await self.settle()
         yield self.headers.octets() + b"\r\n"
-        async for octets in self.new_body():
-            yield octets
+        async with aclosing(self.new_body()) as body:
+            async for octets in body:
+                yield octets
 
     @property
     def changes(self) -> Changes:
@@ -293,21 +296,20 @@ class Message:
                 if part is self._root and (part.charset, part.encoding) != coded:
                     self._have_mime_version()
 
-    async def new_body(self) -> AsyncIterator[bytes]:
+    async def new_body(self) -> AsyncGenerator[bytes]:
         """Yield the body as it is now, banners that were not put in left out."""
         around = self._around
         if around is not None:
             yield around.top(self._root._head)
-        if self._content.edited:
-            for piece in pieces(self._root, self._spool.size):
-                if isinstance(piece, bytes):
-                    yield piece
-                else:
-                    async for octets in self._spool.read(*piece):
+        size = self._spool.size
+        for piece in pieces(self._root, size) if self._content.edited else [(0, size)]:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                # Whoever stops reading leaves nothing that a task of the loop would have to close.
+                async with aclosing(self._spool.read(*piece)) as kept:
+                    async for octets in kept:
                         yield octets
-        else:
-            async for octets in self._spool.read(0, self._spool.size):
-                yield octets
         if around is not None:
             yield around.bottom()
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import IO, Final
 
 __all__ = ["BUDGET", "Budget", "Spool"]
@@ -123,7 +123,7 @@ class Spool:
         self._kept -= octets
         self._budget.used -= octets
 
-    async def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the octets between two places, in pieces."""
         stop = min(stop, self.size)
         while start < min(stop, self._stored):

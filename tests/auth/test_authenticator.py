@@ -1,17 +1,20 @@
 """All checks of a message, made while it comes: what they find, when they ask, and that none outlives the message."""
 
 import asyncio
+import re
 import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import aiomilter
 from aiomilter.auth import Authentication, Authenticator, MessageCheck, arc, dkim, dmarc
 from aiomilter.auth._authentication import METHODS
 from aiomilter.auth._checks import _override
@@ -610,12 +613,32 @@ def test_without_cryptography_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_check_alone_imports_no_other() -> None:
+    """A-025: nothing needs ARC, in case it becomes history."""
     import subprocess
 
-    code = "import sys, aiomilter.auth.spf; print('aiomilter.auth.dkim' in sys.modules)"
+    code = (
+        "import sys, aiomilter.auth.spf; print('aiomilter.auth.dkim' in sys.modules)\n"
+        "import aiomilter.auth.iprev, aiomilter.auth.results, aiomilter.auth.dkim, aiomilter.auth.dmarc, aiomilter.mail.srs\n"
+        "print([name for name in sys.modules if name.startswith('aiomilter.auth.arc')])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert run.stdout == "False\n"
+    assert run.stdout == "False\n[]\n"
+
+
+def test_nothing_but_what_makes_all_checks_needs_arc() -> None:
+    """A-025."""
+    package = Path(aiomilter.__file__).parent
+    users = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(?:from|import) .*\b(?:auth\.arc|auth import .*\barc)\b", path.read_text(), re.MULTILINE)
+    }
+
+    assert {user for user in users if not user.startswith("auth/arc/")} == {
+        "auth/_authentication.py",
+        "auth/_checks.py",
+    }
 
 
 def test_no_other_name_is_in_the_package() -> None:

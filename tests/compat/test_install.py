@@ -197,7 +197,7 @@ def test_every_name_can_be_imported_first(name: str, tmp_path: Path, forkers: Ca
 
 @pytest.mark.parametrize("package_first", [True, False], ids=["after its package", "before its package"])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("run", ["a program that installs", "aiomilter compat"])
+@pytest.mark.parametrize("run", ["a program that installs", pytest.param("aiomilter compat", marks=pytest.mark.slow)])
 def test_any_submodule_is_imported_in_any_way(
     run: str, way: str, package_first: bool, tmp_path: Path, forkers: Callable[[str], Forker]
 ) -> None:

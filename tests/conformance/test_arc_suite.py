@@ -43,7 +43,7 @@ class Case:
 
 def cases(name: str) -> Iterator[Case]:
     with (SUITE / name).open(encoding="utf-8") as file:
-        for scenario in yaml.safe_load_all(file):
+        for scenario in yaml.load_all(file, yaml.CSafeLoader):
             for test_name, test in scenario["tests"].items():
                 yield Case(test_name, scenario, test)
 

@@ -43,7 +43,22 @@ RULES: Final = {
     "M-071": "Reports go to another organization only if it agrees (RFC 9990 section 4).",
     "M-072": "One report for a policy domain; its file name; a hundred signatures a row (RFC 9990 sections 3.1.3, 3.5).",
     "M-074": "The form of a report (RFC 9990 section 3.1.1).",
+    "A-001": "The three fields of a set share i=, 1 to 50 (RFC 8617 sections 4.1 and 4.2).",
+    "A-002": "i= is found wherever it stands; one that is no number of two digits makes the set malformed (section 4.2.1).",
+    "A-003": "ARC-Message-Signature is as in DKIM, without v=, From need not be signed; seals must not be (section 4.1.2).",
+    "A-004": "ARC-Seal has neither h= nor bh=, its header is relaxed (section 4.1.3).",
+    "A-005": "The order of validation (section 5.2).",
+    "A-006": "Older message signatures need not verify; oldest_pass says since when all do (section 5.2 step 5).",
+    "A-007": "All failures are final; DNS trouble is told as temporary (section 5.2.1).",
+    "A-008": "Neither the order of the fields nor their letter case matters.",
+    "A-009": "SHA-1 and keys under 1,024 bits fail; Ed25519 is as in DKIM.",
+    "A-010": "arc=, smtp.remote-ip and header.oldest-pass (section 6).",
+    "A-020": "Sealing is last, with the result of what arrived; not on top of cv=fail or 50 sets (section 5.1).",
+    "A-021": "ARC-Authentication-Results holds all results of this host, comments kept (section 4.1.1).",
+    "A-022": "ARC-Message-Signature covers what DKIM does and DKIM-Signature, neither results nor ARC fields (section 4.1.2).",
     "A-023": "A chain overrules DMARC only if it passes and all who sealed it are trusted (RFC 8617 section 7.2.2).",
+    "A-024": "What is looked at of a chain is bounded.",
+    "A-025": "ARC is a package that no other check needs.",
     "R-001": "One field for all checks (RFC 8601).",
     "R-002": "Fields with our name are deleted, except those of our own relays (section 5).",
     "R-003": "ARC-Authentication-Results is never deleted.",
@@ -61,7 +76,10 @@ def cited() -> set[str]:
     """Return the numbers that tests cite, in a docstring, a comment or a case."""
     paths = [path for folder in ("auth", "conformance", "examples") for path in (TESTS / folder).rglob("*.*")]
     texts = [path.read_text("utf-8") for path in paths if path.suffix in (".py", ".yml") and path != Path(__file__)]
-    return {number for text in texts for number in re.findall(r"\b(?:[MR]-0\d\d|A-023)\b", text)}
+    found = {number for text in texts for number in re.findall(r"\b[AMR]-0\d\d\b", text)}
+    for first, last in {each for text in texts for each in re.findall(r"\bA-0(\d\d) to A-0(\d\d)\b", text)}:
+        found |= {f"A-0{number:02}" for number in range(int(first), int(last) + 1)}
+    return found
 
 
 @pytest.mark.parametrize("number", RULES)

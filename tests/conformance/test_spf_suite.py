@@ -53,7 +53,7 @@ class Case:
 
 def cases() -> Iterator[Case]:
     with SUITE.open(encoding="utf-8") as file:
-        for scenario in yaml.safe_load_all(file):
+        for scenario in yaml.load_all(file, yaml.CSafeLoader):
             for name, test in scenario["tests"].items():
                 yield Case(name, scenario["description"], scenario["zonedata"], test)
 

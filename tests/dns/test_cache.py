@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from aiomilter.dns import MX, Answer, CachingResolver, RdType, Record
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
 from aiomilter.testing.resolver import FAILURE, TIMEOUT, ZoneResolver
 
@@ -64,6 +65,40 @@ async def test_an_answer_is_kept_for_its_ttl(clock: Clock) -> None:
     assert len(zone.queries) == 2
     assert first.addresses == (ip_address("192.0.2.1"),)
     assert (cache.counters.hits, cache.counters.misses) == (1, 2)
+
+
+async def test_what_is_in_memory_can_be_had_without_waiting(clock: Clock) -> None:
+    zone = ZoneResolver("a.example A 192.0.2.1", ttl=60)
+    zone.add("broken.example", "*", FAILURE)
+    cache = CachingResolver(zone, clock=clock)
+    assert cache.lookup_cached("a.example", "A") is None
+
+    first = await cache.lookup("a.example", "A")
+    with pytest.raises(ResolverFailure):
+        await cache.lookup("broken.example", "A")
+    missing = await cache.lookup("none.example", "A")
+
+    assert cached_answer(cache, "a.example", "A") is first
+    assert cached_answer(cache, "none.example", "A") is missing
+    assert cached_answer(cache, "a.example", "TXT") is None
+    assert cached_answer(cache, "broken.example", "A") is None
+    assert cached_answer(zone, "a.example", "A") is None
+    assert cache.counters.hits == 2
+    clock.now += 60
+    assert cached_answer(cache, "a.example", "A") is None
+    assert len(zone.queries) == 3
+
+
+async def test_what_is_had_without_waiting_is_kept_as_one_that_is_used(clock: Clock) -> None:
+    cache = CachingResolver(ZoneResolver("a.example A 192.0.2.1"), clock=clock, max_entries=2)
+    await cache.lookup("a.example", "A")
+    await cache.lookup("b.example", "A")
+
+    cache.lookup_cached("a.example", "A")
+    await cache.lookup("c.example", "A")
+
+    assert cache.lookup_cached("a.example", "A") is not None
+    assert cache.lookup_cached("b.example", "A") is None
 
 
 @pytest.mark.parametrize(("ttl", "kept"), [(0, 5), (1_000_000, 3600)])

@@ -1,6 +1,6 @@
 """Octets chosen by what they reach break no promise: kept ones on every Python, new ones where Atheris is."""
 
-import asyncio
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -29,6 +29,9 @@ SHORT: Final = {
 }
 """Inputs for each target in an ordinary run, some seconds each; the same every time, so that no load decides what is found."""
 LONG: Final = 600 // len(TARGETS)
+ONE_PYTHON: Final = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="one Python is enough, and Atheris is installed on 3.11"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,18 +51,37 @@ def test_what_was_found_before_breaks_no_promise(target: str) -> None:
     assert inputs
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="one Python is enough, and Atheris is installed on 3.11")
-@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.long)])
-@pytest.mark.parametrize("target", TARGETS)
-async def test_what_is_found_breaks_no_promise(target: str, long: bool, report: Report) -> None:
-    """Inputs that reach new code are tried; one that breaks a promise is printed, for the corpus."""
-    need(None if find_spec("atheris") else "Atheris is not installed (pip install atheris)")
-    bound = ("--seconds", str(LONG)) if long else ("--inputs", str(SHORT[target]))
-    command = (sys.executable, "-m", "tests.faults.fuzz", target, *bound)
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=-1, stderr=-2)
-    said = (await process.communicate())[0].decode(errors="replace")
-    report.lines.extend(line for line in said.splitlines() if line.startswith("fuzz "))
+@pytest.fixture(scope="module")
+def fuzzed() -> subprocess.CompletedProcess[str]:
+    """What was said of all targets: one process, since most of its time goes into preparing the code that is fuzzed."""
+    return _fuzzed(*(f"{target}={inputs}" for target, inputs in SHORT.items()))
 
-    assert process.returncode == 0, said
-    assert " 0 inputs" not in said
+
+def _fuzzed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    need(None if find_spec("atheris") else "Atheris is not installed (pip install atheris)")
+    command = (sys.executable, "-m", "tests.faults.fuzz", *arguments)
+    return subprocess.run(command, cwd=ROOT, stdout=-1, stderr=-2, text=True, errors="replace", check=False)
+
+
+def check(target: str, done: subprocess.CompletedProcess[str], report: Report) -> None:
+    """See that inputs were tried, and that none broke a promise."""
+    report.lines.extend(line for line in done.stdout.splitlines() if line.startswith(f"fuzz {target}:"))
+
+    assert done.returncode == 0, done.stdout
+    assert f"fuzz {target}: " in done.stdout
+    assert f"fuzz {target}: 0 inputs" not in done.stdout
+
+
+@pytest.mark.slow
+@ONE_PYTHON
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_found_breaks_no_promise(target: str, fuzzed: subprocess.CompletedProcess[str], report: Report) -> None:
+    """Inputs that reach new code are tried; one that breaks a promise is printed, for the corpus."""
+    check(target, fuzzed, report)
+
+
+@pytest.mark.long
+@ONE_PYTHON
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_found_in_a_minute_breaks_no_promise(target: str, report: Report) -> None:
+    check(target, _fuzzed(target, "--seconds", str(LONG)), report)

@@ -1,11 +1,16 @@
 """Each test gets the port of an MTA that asks the filters it needs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
 
 import pytest
 
 from tests.interop.rigs.mta import Rig
+from tests.interop.rigs.scanners import ClamdRig, RspamdRig, ScannerRig, SpamdRig
 from tests.interop.scene import Scene
+from tests.programs import need
+
+SomeScanner = TypeVar("SomeScanner", bound=ScannerRig)
 
 
 async def on_port(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIterator[Scene]:
@@ -60,3 +65,31 @@ async def sendmail(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Sendmail with one filter."""
     async for scene in on_port(request, "sendmail", "unix"):
         yield scene
+
+
+def _scanning(kind: type[SomeScanner]) -> Iterator[SomeScanner]:
+    need(kind.missing())
+    rig = kind()
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture(scope="session")
+def clamd() -> Iterator[ClamdRig]:
+    """clamd, for all tests."""
+    yield from _scanning(ClamdRig)
+
+
+@pytest.fixture(scope="session")
+def spamd() -> Iterator[SpamdRig]:
+    """spamd, for all tests."""
+    yield from _scanning(SpamdRig)
+
+
+@pytest.fixture(scope="session")
+def rspamd() -> Iterator[RspamdRig]:
+    """rspamd, for all tests."""
+    yield from _scanning(RspamdRig)

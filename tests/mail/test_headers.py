@@ -247,3 +247,16 @@ def test_bounds_are_those_of_a_session() -> None:
     from aiomilter.options import Options
 
     assert (Options().max_headers, Options().max_headers_size) == (headers.MAX_FIELDS, headers.MAX_SIZE)
+
+
+def test_names_that_stand_more_than_once_are_told() -> None:
+    found = section(b"To: a", b"From: b", b"TO : c", b"X: d", b"From: e", b"")
+
+    assert found.repeated() == [b"to", b"from"]
+    assert section(b"To: a").repeated() == []
+
+
+def test_a_name_ends_in_the_first_line() -> None:
+    for raw in (b"no colon\r\n a: b\r\n", b" \r\n a:b", b":", b"no colon"):
+        assert Field(raw).key == b""
+    assert Field(b"A:\r\n b:c").key == b"a"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomilter.policy.stores.operations import Store
+from tests.interop.rigs import valkey
 from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
 from tests.policy.store_steps import Moved, Step, answers, memory, postgresql, redis, sqlite, steps
@@ -44,6 +45,27 @@ def test_redis_answers_as_memory_does(redis_server: RedisServer) -> None:
         asyncio.run(both(tried, redis(clock, redis_server.port, f"{next(_NUMBERS)}:"), clock))
 
     agrees()
+
+
+@pytest.mark.interop
+@pytest.mark.slow
+def test_valkey_answers_as_memory_does() -> None:
+    """Debian 12 has it in its backports alone: where they cannot be had, not even CI has it."""
+    if (lacking := valkey.missing()) is not None:
+        pytest.skip(lacking)
+    server = RedisServer(name=str(valkey.SERVER))
+    server.start()
+
+    @given(st.lists(steps(), max_size=30))
+    @settings(max_examples=40)
+    def agrees(tried: list[Step]) -> None:
+        clock = Moved()
+        asyncio.run(both(tried, redis(clock, server.port, f"{next(_NUMBERS)}:"), clock))
+
+    try:
+        agrees()
+    finally:
+        server.stop()
 
 
 @pytest.mark.interop

@@ -7,10 +7,12 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aiomilter.exceptions import StoreError
 from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
 from aiomilter.policy.stores import GuardedStore, open_store
 from aiomilter.policy.stores.operations import SECOND
@@ -133,23 +135,56 @@ async def test_a_step_that_is_cancelled_ends_whatever_the_client_does(monkeypatc
     store = RedisStore([("127.0.0.1", 1)])
     ended = asyncio.Event()
 
-    async def deaf(*command: object) -> object:
+    async def deaf(commands: object) -> list[object]:
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             await ended.wait()
-        return None
+        return [None]
 
-    monkeypatch.setattr(store._client, "execute_command", deaf)
+    monkeypatch.setattr(store, "_exchange", deaf)
     task = asyncio.create_task(store.step(*note("a")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+    closing = asyncio.create_task(store.aclose())
+    await asyncio.sleep(0)
     ended.set()
-    await store.aclose()
+    await closing
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_steps_that_wait_for_an_answer_when_a_store_is_closed_are_told() -> None:
+    """Those that were sent, and those that wait for a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        store = RedisStore([hole.getsockname()], max_connections=1, timeout=PATIENCE)
+        tasks = [asyncio.create_task(store.step(*note("a"))) for _ in range(150)]
+        await asyncio.sleep(0)
+        await store.aclose()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, StoreError) for each in found), found
+        with pytest.raises(StoreError, match="the store is closed"):
+            await store.step(*note("a"))
+
+
+async def test_steps_of_one_turn_share_a_connection(redis_server: RedisServer) -> None:
+    async with opened(redis_server, max_connections=3) as store:
+        found = await asyncio.gather(*(store.step(*note("a")) for _ in range(250)))
+        assert sorted(count for (count,) in found) == list(range(250))
+        assert len(ask(redis_server, "client", "list").splitlines()) <= 4
+
+
+async def test_one_that_the_server_refuses_does_not_harm_the_others(redis_server: RedisServer) -> None:
+    async with opened(redis_server, prefix="") as store:
+        await store.step(*note("a"))
+        (key,) = ask(redis_server, "keys", "*").split()
+        ask(redis_server, "del", key)
+        ask(redis_server, "lpush", key, "no text")
+        found = await asyncio.gather(*(store.step(*note(name)) for name in ("x", "a", "y")), return_exceptions=True)
+        assert [found[0], found[2]] == [[0], [0]]
+        assert "WRONGTYPE" in str(found[1])
 
 
 @pytest.mark.parametrize(
@@ -188,6 +223,43 @@ async def test_a_user_may_be_allowed_no_more_than_it_needs() -> None:
             assert await outcome(store) == ""
         async with open_store(where, keys=[SECRET], timeout=PATIENCE, prefix="other:", password="right") as store:
             assert "NOPERM" in (said := await outcome(store)) or "permission" in said
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a key, and a certificate for 127.0.0.1 that is its own authority."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=store -addext subjectAltName=IP:127.0.0.1"
+    files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
+    subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("host", "ca", "why"),
+    [
+        ("127.0.0.1", True, ""),
+        ("127.0.0.1", False, "CERTIFICATE_VERIFY_FAILED"),
+        ("localhost", True, "Hostname mismatch"),
+    ],
+)
+async def test_tls_is_spoken_with_a_server_that_has_a_certificate(
+    certificates: Path, host: str, ca: bool, why: str
+) -> None:
+    need(RedisServer.missing())
+    server = RedisServer()
+    server.speak_tls(certificates / "cert.pem", certificates / "key.pem")
+    server.start()
+    try:
+        where = f"rediss://{host}:{server.port}/0" + (f"?ca={certificates}/cert.pem" if ca else "")
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE) as store:
+            found = await outcome(store)
+        assert why in found
+        assert bool(found) is bool(why)
+        async with open_store(f"redis://127.0.0.1:{server.port}", keys=[SECRET], timeout=PATIENCE) as store:
+            assert await outcome(store) != ""
     finally:
         server.stop()
 

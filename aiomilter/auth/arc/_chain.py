@@ -53,7 +53,7 @@ class Chain:
     Args:
         result: none: there are no sets; pass: every seal holds, and the newest signature of the message; fail: treat the
             message as one without a chain.
-        instance: The highest instance found; 0 if there is none, 50 if there are too many sets to look at.
+        instance: The highest instance found; 0 if there is none, 50 if there are too many sets to look at, or too large ones.
         oldest_pass: The lowest instance since which the message has not been changed; 0 if it never was; None if the chain
             does not pass, or this was not asked for.
         sets: The complete sets, oldest first.

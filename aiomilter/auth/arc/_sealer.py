@@ -3,7 +3,6 @@
 Source: RFC 8617 section 5.1.
 """
 
-import asyncio
 import hashlib
 import time
 from base64 import b64encode
@@ -14,9 +13,9 @@ from aiomilter.auth.arc._chain import Chain, Result
 from aiomilter.auth.arc._recorded import aar_value
 from aiomilter.auth.arc._sets import AAR, AMS, AS, MAX_SETS, Sets, broken, read_sets
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
-from aiomilter.auth.dkim._canonical import canonical_field, header_input
+from aiomilter.auth.dkim._canonical import header_input
 from aiomilter.auth.dkim._checking import CanonicalHeader
-from aiomilter.auth.dkim._crypto import digest_of, require
+from aiomilter.auth.dkim._crypto import require
 from aiomilter.auth.dkim._incoming import Incoming
 from aiomilter.auth.dkim._key import Key
 from aiomilter.auth.dkim._layout import Layout
@@ -229,10 +228,8 @@ class Sealing(Incoming):
         layout.word(f"s={key.selector};")
         layout.word(f"t={now}")
         field = Field.made(AMS, _with_signature(key, "", layout))
-        octets = CanonicalHeader(self.headers).input([name.lower() for name in names], field, "relaxed")
-        if len(octets) > _TURN:
-            await asyncio.sleep(0)
-        return _with_signature(key, b64encode(await signed(key.private, digest_of("sha256", octets))).decode(), layout)
+        digest = await CanonicalHeader(self.headers).digest("sha256", names, field, "relaxed")
+        return _with_signature(key, b64encode(await signed(key.private, digest)).decode(), layout)
 
     async def _seal(self, instance: int, now: int, status: Result, covered: Sequence[Field]) -> str:
         """Return the value of ARC-Seal.
@@ -244,8 +241,7 @@ class Sealing(Incoming):
         for tag in (f"cv={status};", f"d={key.domain};", f"i={instance};", f"s={key.selector};", f"t={now}"):
             layout.word(tag)
         digest = hashlib.sha256(usedforsecurity=False)
-        for field in covered:
-            digest.update(canonical_field(field, "relaxed"))
+        await CanonicalHeader(self.headers).feed(digest, covered, "relaxed")
         digest.update(header_input((), Field.made(AS, _with_signature(key, "", layout)), "relaxed"))
         return _with_signature(key, b64encode(await signed(key.private, digest.digest())).decode(), layout)
 

@@ -12,13 +12,27 @@ from aiomilter.auth.arc._chain import ChainSet
 from aiomilter.auth.dkim._signature import Tags, Unusable, claims, parse_signing_tags, read_tags
 from aiomilter.mail.headers import Field, HeaderSection
 
-__all__ = ["AAR", "AMS", "AS", "MAX_SETS", "ArcSet", "Sets", "broken", "message_tags", "read_sets", "seal_tags"]
+__all__ = [
+    "AAR",
+    "AMS",
+    "AS",
+    "MAX_SETS",
+    "MAX_SIZE",
+    "ArcSet",
+    "Sets",
+    "broken",
+    "message_tags",
+    "read_sets",
+    "seal_tags",
+]
 
 AAR: Final = "ARC-Authentication-Results"
 AMS: Final = "ARC-Message-Signature"
 AS: Final = "ARC-Seal"
 MAX_SETS: Final = 50
 """Sets of a chain (RFC 8617 section 4.2.1)."""
+MAX_SIZE: Final = 262_144
+"""Octets of all signatures and seals of a chain: five kilobytes a set."""
 
 _POSITION: Final = re.compile("[0-9]{1,2}")
 # A comment before i= may be as long as it likes, and so much of the field is looked at.
@@ -63,7 +77,7 @@ class Sets:
 
     Args:
         complete: The sets that have all three fields once, oldest first.
-        highest: The highest instance found; 0 if no field has one, 50 if there are too many to look at.
+        highest: The highest instance found; 0 if no field has one, 50 if there are too many to look at, or too large ones.
         problem: Why these are no chain; "" if they are, or there is none.
     """
 
@@ -83,6 +97,8 @@ def read_sets(section: HeaderSection) -> Sets:
 
     Source: RFC 8617 section 5.2 steps 1 and 3.
     """
+    if sum(len(field.raw) for name in (AMS, AS) for field in section.get_all(name)) > MAX_SIZE:
+        return Sets((), MAX_SETS, f"the signatures and seals have more than {MAX_SIZE} octets")
     found: dict[int, dict[str, tuple[Field, dict[str, str]]]] = {}
     problem = ""
     for name in (AAR, AMS, AS):
@@ -180,7 +196,7 @@ def _instance(tags: dict[str, str] | None) -> int | None:
 
 def _aar_tags(field: Field) -> dict[str, str] | None:
     """Return ``i=`` of an ARC-Authentication-Results, which is not a tag list; comments may stand round it."""
-    reader = Reader(field.value[:_MAX_PREFIX])
+    reader = Reader(field.octets[:_MAX_PREFIX].decode("utf-8", "surrogateescape"))
     if reader.word() != "i" or not reader.take("="):
         return None
     value = reader.word()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiomilter.auth.arc._chain import Chain
+from aiomilter.auth.arc._chain import Chain, ChainSet
 from aiomilter.auth.arc._sets import ArcSet, Sets, broken, message_tags, read_sets, seal_tags
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._canonical import header_input
@@ -20,11 +20,10 @@ from aiomilter.auth.dkim._checking import (
     Verdict,
     check_body,
     check_digest,
-    check_key,
     check_times,
 )
 from aiomilter.auth.dkim._crypto import require
-from aiomilter.auth.dkim._incoming import Incoming
+from aiomilter.auth.dkim._incoming import MAX_BODY_HASHES, Incoming
 from aiomilter.auth.dkim._questions import KeyQuestions
 from aiomilter.auth.dkim._signature import Tags, Unusable
 from aiomilter.dns import Resolver
@@ -33,11 +32,9 @@ from aiomilter.mail.headers import MAX_FIELDS, MAX_SIZE, HeaderSection, split_me
 __all__ = ["Verifier", "verify"]
 
 _MAX_QUESTIONS: Final = 20
-_MAX_BODY_HASHES: Final = 3
 _MAX_SIGNATURES: Final = 10
 """Signatures of the message (not seals) that are verified, from the newest on."""
-# Octets of a header that are hashed, and signatures that are verified, before others have their turn.
-_TURN: Final = 262_144
+# Sets that are read, and seals that are verified, before others have their turn.
 _AT_ONCE: Final = 4
 _NO_POLICY: Final = Policy()
 
@@ -86,7 +83,7 @@ class Verifier(Incoming):
     ) -> None:
         require()
         headers = HeaderSection(max_fields=max_fields, max_size=max_header_size)
-        super().__init__(headers, BodyHashes(_MAX_BODY_HASHES))
+        super().__init__(headers, BodyHashes(MAX_BODY_HASHES))
         self._policy = policy
         self._oldest_pass = oldest_pass
         self._leading_space = leading_space
@@ -137,7 +134,7 @@ class Verifier(Incoming):
             RuntimeError: The header has not ended.
         """
         self._expect_ended("finish")
-        sets = tuple([each.claims() for each in self._sets.complete])
+        sets = await self._claims()
         highest = self._sets.highest
         if not sets and self._end is None:
             return Chain("none")
@@ -154,6 +151,20 @@ class Verifier(Incoming):
         finally:
             self._questions.cancel()
         return Chain("pass", highest, oldest_pass, sets)
+
+    async def _claims(self) -> tuple[ChainSet, ...]:
+        """Return what all sets claim; names in scripts of the world take time, so others have their turn in between."""
+        found = []
+        for number, each in enumerate(self._sets.complete, 1):
+            found.append(each.claims())
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return tuple(found)
+
+    @property
+    def answered(self) -> bool:
+        """Whether all keys are there, so that :meth:`finish` waits for none."""
+        return self._questions.answered
 
     def cancel(self) -> None:
         """Give the message up: no question goes on."""
@@ -223,10 +234,8 @@ class Verifier(Incoming):
             if in_part and not self._policy.allow_length:
                 raise Unusable("policy", "the body is signed in part")
             records = await self._questions.records(tags.domain, tags.selector)
-            octets = header.input(tags.names, check.arc_set.signature, tags.header_form)
-            verdict = check_key(tags, octets, records, self._policy)
-            if len(octets) > _TURN:
-                await asyncio.sleep(0)
+            digest = await header.digest(tags.hash_name, tags.names, check.arc_set.signature, tags.header_form)
+            verdict = check_digest(tags, digest, records, self._policy)
             if verdict.result == "fail" and tags.header_form == "simple" and not self._leading_space:
                 raise Unusable("fail", "the header's octets are not known exactly (no leading space)")
             _demand(verdict)
@@ -245,12 +254,11 @@ class Verifier(Incoming):
         # Each seal covers all sets up to its own: hashed once, from the oldest on.
         covered = hashlib.sha256(usedforsecurity=False)
         for each in sets:
-            covered.update(header.field(each.results, "relaxed"))
-            covered.update(header.field(each.signature, "relaxed"))
+            await header.feed(covered, (each.results, each.signature), "relaxed")
             sealed = covered.copy()
             sealed.update(header_input((), each.seal, "relaxed"))
             digests.append(sealed.digest())
-            covered.update(header.field(each.seal, "relaxed"))
+            await header.feed(covered, (each.seal,), "relaxed")
         for number, (each, tags, digest) in enumerate(
             zip(reversed(sets), self._seals, reversed(digests), strict=True), 1
         ):

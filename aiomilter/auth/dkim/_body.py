@@ -139,7 +139,7 @@ class BodyStream:
 
 
 class BodyHashes:
-    """All hashes that the signatures of one message want of its body, each made once.
+    """All hashes that the signatures of one message want of its body, each made once, whoever wants it.
 
     Args:
         limit: How many different ones there may be.
@@ -147,12 +147,13 @@ class BodyHashes:
     Source: RFC 6376 section 3.7.
     """
 
-    __slots__ = ("_digests", "_limit", "_streams")
+    __slots__ = ("_digests", "_ended", "_limit", "_streams")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._streams: dict[Form, BodyStream] = {}
         self._digests: dict[tuple[str, Form, int | None], BodyDigest] = {}
+        self._ended = False
 
     def want(self, algorithm: str, form: Form, length: int | None = None) -> BodyDigest | None:
         """Return the hash to be made, before the body comes; None if there are too many.
@@ -175,9 +176,11 @@ class BodyHashes:
             stream.update(chunk)
 
     def finish(self) -> None:
-        """End the body."""
-        for stream in self._streams.values():
-            stream.finish()
+        """End the body, unless it has ended."""
+        if not self._ended:
+            self._ended = True
+            for stream in self._streams.values():
+                stream.finish()
 
     def size(self, form: Form) -> int:
         """Return how many octets the body has in a form that a hash was wanted of."""

@@ -3,12 +3,12 @@
 Source: RFC 6376 section 3.4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
 from aiomilter.mail.headers import Field
 
-__all__ = ["FORMS", "Form", "canonical_field", "header_input", "one_blank", "without_value_of_b"]
+__all__ = ["FORMS", "Form", "canonical_field", "canonical_pieces", "header_input", "one_blank", "without_value_of_b"]
 
 Form: TypeAlias = Literal["simple", "relaxed"]
 """The two canonicalisations."""
@@ -38,10 +38,49 @@ def canonical_field(field: Field, form: Form) -> bytes:
     """
     if form == "simple":
         return field.raw
-    value = field.octets
+    return b"%b:%b\r\n" % (field.key, _unfolded(field.octets).strip(b" "))
+
+
+def canonical_pieces(field: Field, form: Form, size: int) -> Iterator[bytes]:
+    """Yield a header field as it is hashed, in pieces: what :func:`canonical_field` returns, if they are joined.
+
+    Args:
+        field: The field.
+        form: The canonicalisation.
+        size: Octets that are looked at for one piece; more where all of them are blanks and line ends, which become few.
+    """
+    octets = field.raw if form == "simple" else field.octets
+    if form == "relaxed":
+        yield field.key + b":"
+    begin, first = 0, True
+    while begin < len(octets):
+        end = begin + size
+        if form == "relaxed" and end < len(octets):
+            # A run of blanks and folds is never cut, and so begins a piece.
+            kept = 0
+            while not kept and end < len(octets):
+                kept = len(octets[begin:end].rstrip(_FOLDING))
+                end += end - begin
+            end = begin + kept if kept else len(octets)
+        piece = octets[begin:end]
+        begin = end
+        if form == "simple":
+            yield piece
+            continue
+        piece = _unfolded(piece)
+        if begin >= len(octets):
+            piece = piece.rstrip(b" ")
+        yield piece.lstrip(b" ") if first else piece
+        first = False
+    if form == "relaxed":
+        yield b"\r\n"
+
+
+def _unfolded(value: bytes) -> bytes:
+    """Return octets without folds and with each run of blanks as one space."""
     if b"\r\n" in value:
         value = value.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
-    return b"%b:%b\r\n" % (field.key, one_blank(value).strip(b" "))
+    return one_blank(value)
 
 
 def without_value_of_b(field: Field) -> Field:

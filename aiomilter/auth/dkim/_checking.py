@@ -11,13 +11,12 @@ from hmac import compare_digest
 from typing import Final, NamedTuple
 
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
-from aiomilter.auth.dkim._canonical import Form, canonical_field, header_input
-from aiomilter.auth.dkim._crypto import digest_of
+from aiomilter.auth.dkim._canonical import Form, canonical_field, canonical_pieces, header_input
 from aiomilter.auth.dkim._record import KeyRecord
 from aiomilter.auth.dkim._signature import Result, Tags, Unusable
 from aiomilter.mail.headers import Field, HeaderSection
 
-__all__ = ["CanonicalHeader", "Policy", "Verdict", "check_body", "check_digest", "check_key", "check_times"]
+__all__ = ["CanonicalHeader", "Policy", "Verdict", "check_body", "check_digest", "check_times"]
 
 _GRACE: Final = 60
 """Seconds that clocks of senders may be behind (x=)."""
@@ -73,11 +72,13 @@ class CanonicalHeader:
         section: The header.
     """
 
-    __slots__ = ("_made", "section")
+    __slots__ = ("_made", "_waiting", "section")
 
     def __init__(self, section: HeaderSection) -> None:
         self.section: HeaderSection = section
         self._made: dict[tuple[int, Form], bytes] = {}
+        # Octets since others had their turn.
+        self._waiting = 0
 
     def field(self, field: Field, form: Form) -> bytes:
         """Return one field of the section as it is hashed."""
@@ -108,16 +109,30 @@ class CanonicalHeader:
             form: The canonicalisation.
         """
         made = hashlib.new(algorithm, usedforsecurity=False)
-        waiting = 0
-        for field in self.section.from_below(names, without=signature):
-            octets = self.field(field, form)
-            made.update(octets)
-            waiting += len(octets)
-            if waiting > _TURN:
-                waiting = 0
-                await asyncio.sleep(0)
+        await self.feed(made, self.section.from_below(names, without=signature), form)
         made.update(header_input((), signature, form))
         return made.digest()
+
+    async def feed(self, made: "hashlib._Hash", fields: Iterable[Field], form: Form) -> None:
+        """Give fields to a hash as they are hashed; in large ones, and between many, others have their turn.
+
+        Args:
+            made: The hash.
+            fields: Of the section.
+            form: The canonicalisation.
+        """
+        for field in fields:
+            if len(field.raw) > _TURN:
+                for piece in canonical_pieces(field, form, _TURN):
+                    made.update(piece)
+                    await asyncio.sleep(0)
+                continue
+            octets = self.field(field, form)
+            made.update(octets)
+            self._waiting += len(octets)
+            if self._waiting > _TURN:
+                self._waiting = 0
+                await asyncio.sleep(0)
 
 
 def check_times(tags: Tags, policy: Policy, now: float) -> None:
@@ -148,22 +163,17 @@ def check_body(tags: Tags, digest: BodyDigest, hashes: BodyHashes) -> None:
         raise Unusable("fail", "the body was changed")
 
 
-def check_key(tags: Tags, octets: bytes, records: Iterable[KeyRecord], policy: Policy) -> Verdict:
+def check_digest(tags: Tags, digest: bytes, records: Iterable[KeyRecord], policy: Policy) -> Verdict:
     """Check a signature of a header with the keys that its selector has.
 
     Args:
         tags: The signature's tags.
-        octets: What it is a signature of, see :meth:`CanonicalHeader.input`.
+        digest: The hash that it is a signature of, see :meth:`CanonicalHeader.digest`.
         records: The key records, one at least: one that verifies it is enough.
         policy: What counts.
 
     Source: RFC 6376 sections 6.1.2 and 6.1.3.
     """
-    return check_digest(tags, digest_of(tags.hash_name, octets), records, policy)
-
-
-def check_digest(tags: Tags, digest: bytes, records: Iterable[KeyRecord], policy: Policy) -> Verdict:
-    """Check a signature whose hash is made already; see :func:`check_key`."""
     verdicts = [_check_with(record, tags, digest, policy) for record in records]
     # Of several, one whose key could be used says more than one whose key could not.
     for result in ("pass", "policy", "fail"):

@@ -6,7 +6,10 @@ from typing import Final
 from aiomilter.auth.dkim._body import BodyHashes
 from aiomilter.mail.headers import HeaderSection
 
-__all__ = ["Incoming"]
+__all__ = ["MAX_BODY_HASHES", "Incoming"]
+
+MAX_BODY_HASHES: Final = 3
+"""Different hashes of one body, for all signatures that are verified."""
 
 # Octets that are hashed before others have their turn.
 _TURN: Final = 262_144
@@ -37,6 +40,16 @@ class Incoming:
         if self._ended:
             raise RuntimeError("expected header() before end_of_headers()")
         self.headers.append(raw)
+
+    def share(self, headers: HeaderSection, hashes: BodyHashes) -> None:
+        """Have header and body from someone who takes them for several: each field is kept, and each hash made, once.
+
+        Args:
+            headers: The header, which someone fills until it ends.
+            hashes: What someone gives the body to.
+        """
+        self.headers = headers
+        self._hashes = hashes
 
     def end_of_headers(self) -> None:
         """Take it that the header has ended."""

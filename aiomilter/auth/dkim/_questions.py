@@ -8,7 +8,8 @@ from typing import Final
 
 from aiomilter.auth.dkim._record import KeyRecord, key_records
 from aiomilter.auth.dkim._signature import Unusable
-from aiomilter.dns import Resolver
+from aiomilter.dns import Answer, Resolver
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 from aiomilter.mail.display import visible
 
@@ -26,12 +27,13 @@ class KeyQuestions:
         limit: How many different ones are asked.
     """
 
-    __slots__ = ("_limit", "_resolver", "_tasks", "_timeout")
+    __slots__ = ("_known", "_limit", "_resolver", "_tasks", "_timeout")
 
     def __init__(self, resolver: Resolver, *, timeout: float, limit: int) -> None:
         self._resolver = resolver
         self._timeout = timeout
         self._limit = limit
+        self._known: dict[str, list[KeyRecord] | Unusable] = {}
         self._tasks: dict[str, asyncio.Task[list[KeyRecord] | Unusable]] = {}
 
     def ask(self, domain: str, selector: str) -> bool:
@@ -42,11 +44,21 @@ class KeyQuestions:
             selector: The selector.
         """
         name = _name(domain, selector)
-        if name not in self._tasks:
-            if len(self._tasks) >= self._limit:
+        if name not in self._tasks and name not in self._known:
+            if len(self._tasks) + len(self._known) >= self._limit:
                 return False
-            self._tasks[name] = asyncio.get_running_loop().create_task(self._answer(name), name=f"key {name!r}")
+            # Most keys are in the cache, where a task would cost more than the answer.
+            answer = cached_answer(self._resolver, name, "TXT")
+            if answer is not None:
+                self._known[name] = _records(answer)
+            else:
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._answer(name), name=f"key {name!r}")
         return True
+
+    @property
+    def answered(self) -> bool:
+        """Whether all that was asked for is there."""
+        return all(task.done() for task in self._tasks.values())
 
     async def records(self, domain: str, selector: str) -> list[KeyRecord]:
         """Wait for a key that was asked for and return its records, one at least.
@@ -54,7 +66,9 @@ class KeyQuestions:
         Raises:
             Unusable: There are none, or DNS could not say.
         """
-        found = await self._tasks[_name(domain, selector)]
+        name = _name(domain, selector)
+        known = self._known.get(name)
+        found = await self._tasks[name] if known is None else known
         if isinstance(found, Unusable):
             raise Unusable(found.result, found.problem)
         return found
@@ -74,7 +88,11 @@ class KeyQuestions:
             return Unusable("temperror", f"no answer for the key in {self._timeout:g} s")
         except ResolverError as error:
             return Unusable("temperror", visible(str(error)))
-        return key_records(answer.texts) or Unusable("permerror", _NO_RECORD)
+        return _records(answer)
+
+
+def _records(answer: Answer) -> list[KeyRecord] | Unusable:
+    return key_records(answer.texts) or Unusable("permerror", _NO_RECORD)
 
 
 def _name(domain: str, selector: str) -> str:

@@ -4,8 +4,7 @@ Source: RFC 6376 sections 3.5 and 6.1.1; RFC 8463 section 3; RFC 8616 section 5.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -15,7 +14,7 @@ from aiomilter.auth.dkim._tags import base64_octets, quoted_printable_text, tag_
 from aiomilter.auth.results import MethodResult, Property
 from aiomilter.mail.display import visible
 from aiomilter.mail.domain import MAX_NAME, ascii_name
-from aiomilter.mail.headers import Field
+from aiomilter.mail.headers import Field, HeaderSection
 
 __all__ = [
     "MAX_FIELD",
@@ -43,6 +42,10 @@ MAX_FIELD: Final = 16_384
 """Octets of a signature field."""
 MAX_NAMES: Final = 512
 """Names in ``h=``."""
+# Entries of h= may be empty.
+_MAX_COLONS: Final = 2 * MAX_NAMES
+# Characters of a name with U-labels: it takes half a millisecond to convert a longer one, and nobody has one.
+_MAX_U_NAME: Final = 100
 _MAX_LENGTH_DIGITS: Final = 76
 # Seconds since 1970 up to here are a time; more are "never" (RFC 6376 section 3.5, x=).
 _MAX_TIME: Final = 10**12
@@ -199,6 +202,8 @@ def domain_name(text: str) -> str | None:
 
     Source: RFC 6376 section 3.5 (d=, s=); RFC 8616 section 5.
     """
+    if len(text) > _MAX_U_NAME and not text.isascii():
+        return None
     name = (ascii_name(text) or "").lower()
     return name if len(name) <= MAX_NAME and _DOMAIN.fullmatch(name) else None
 
@@ -223,30 +228,44 @@ def read_tags(field: Field) -> dict[str, str] | None:
     return tag_list(field.octets.decode("utf-8", "surrogateescape"))
 
 
-def claims(tags: dict[str, str]) -> Signature:
-    """Return what a field claims, as far as it can be shown."""
-    domain = domain_name(tags.get("d", "")) or ""
-    forms = canonical_forms(tags.get("c", "simple"))
+def claims(tags: dict[str, str], parsed: Tags | None = None, *, duplicates: tuple[str, ...] = ()) -> Signature:
+    """Return what a field claims, as far as it can be shown.
+
+    Args:
+        tags: Its tags.
+        parsed: What :func:`parse_tags` made of them; None if that found it not to be checked.
+        duplicates: For the signature as it is.
+    """
+    if parsed is not None:
+        domain, selector, names = parsed.domain, parsed.selector, parsed.names
+        forms: tuple[Form, Form] | None = (parsed.header_form, parsed.body_form)
+    else:
+        domain, selector = domain_name(tags.get("d", "")) or "", domain_name(tags.get("s", "")) or ""
+        forms, names = canonical_forms(tags.get("c", "simple")), signed_names(tags.get("h", ""))[:MAX_NAMES]
     return Signature(
         "neutral",
         domain=domain,
-        selector=domain_name(tags.get("s", "")) or "",
+        selector=selector,
         identity=visible(quoted_printable_text(tags["i"]), smtputf8=True)
         if tags.get("i")
         else f"@{domain}" * bool(domain),
         algorithm=visible("".join(tags.get("a", "").split()), 32),
         canonicalization="/".join(forms) if forms else "",
-        signed_fields=signed_names(tags.get("h", ""))[:MAX_NAMES],
+        signed_fields=names,
         body_length=_number(tags.get("l")),
         timestamp=_number(tags.get("t")),
         expiration=_number(tags.get("x")),
-        value="".join(tags.get("b", "").split()) if base64_octets(tags.get("b", "")) else "",
+        duplicates=duplicates,
+        value="".join(tags.get("b", "").split()) if parsed or base64_octets(tags.get("b", "")) else "",
     )
 
 
 def signed_names(value: str) -> tuple[str, ...]:
-    """Return the names that ``h=`` lists, lower case; empty entries, which verifiers take, are left out."""
-    return tuple(name.lower() for name in words(value))
+    """Return the names that ``h=`` lists, lower case; empty entries, which verifiers take, are left out.
+
+    Of a list that is far too long, the end is one name.
+    """
+    return tuple(words(value.lower(), _MAX_COLONS))
 
 
 def parse_tags(tags: dict[str, str] | None) -> Tags:
@@ -295,7 +314,7 @@ def parse_signing_tags(tags: dict[str, str], *, needs_from: bool = True) -> Tags
     length = _length(tags)
     timestamp, expiration = _times(tags)
     names = signed_names(tags["h"])
-    if len(names) > MAX_NAMES:
+    if len(names) > MAX_NAMES or tags["h"].count(":") > _MAX_COLONS:
         raise Unusable("neutral", f"the signature names more than {MAX_NAMES} fields")
     if needs_from and "from" not in names:
         raise Unusable("permerror", "the From field is not signed")
@@ -367,10 +386,9 @@ _ONCE: Final = frozenset(
 )
 
 
-def duplicates(fields: Iterable[Field]) -> tuple[str, ...]:
+def duplicates(section: HeaderSection) -> tuple[str, ...]:
     """Return the names of fields that may stand once and stand more than once, lower case, in order.
 
     Source: RFC 6376 section 8.15; RFC 5322 section 3.6.
     """
-    counted = Counter(field.key for field in fields if field.key in _ONCE)
-    return tuple(key.decode() for key, number in counted.items() if number > 1)
+    return tuple([key.decode() for key in section.repeated() if key in _ONCE])

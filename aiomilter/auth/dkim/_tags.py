@@ -15,6 +15,7 @@ BLANKS: Final = " \t\r\n"
 # Anything but a semicolon and control characters; blanks and folds between.
 _VALUE: Final = re.compile("[^\0-\x08\x0b\x0c\x0e-\x1f\x7f;]*")
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9_]*")
+_MAX_TAGS: Final = 256
 _NO_BLANKS: Final = str.maketrans("", "", BLANKS)
 # Only upper case digits (RFC 6376 section 2.11); senders take lower case, too.
 _HEX: Final = re.compile(b"=([0-9A-Fa-f]{2})")
@@ -25,8 +26,11 @@ _SAFE: Final = frozenset(range(0x21, 0x7F)) - frozenset(b";=|")
 def tag_list(text: str) -> dict[str, str] | None:
     """Return the tags of a list in their order, values without the blanks at their ends; None for other text.
 
-    One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid.
+    One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid, and so do more than 256
+    tags: signatures have a dozen, and each tag costs time.
     """
+    if text.count(";") > _MAX_TAGS:
+        return None
     parts = text.split(";")
     if len(parts) > 1 and not parts[-1].strip(BLANKS):
         parts.pop()
@@ -40,9 +44,14 @@ def tag_list(text: str) -> dict[str, str] | None:
     return tags
 
 
-def words(value: str) -> list[str]:
-    """Return the parts of a value between colons, without blanks round them; empty ones are left out."""
-    return [word for part in value.split(":") if (word := part.strip(BLANKS))]
+def words(value: str, limit: int = -1) -> list[str]:
+    """Return the parts of a value between colons, without blanks round them; empty ones are left out.
+
+    Args:
+        value: The value.
+        limit: Colons that are looked at; what follows the last of them is one part.  -1 for all.
+    """
+    return [word for part in value.split(":", limit) if (word := part.strip(BLANKS))]
 
 
 def base64_octets(value: str) -> bytes | None:

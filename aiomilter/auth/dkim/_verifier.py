@@ -10,7 +10,7 @@ from typing import Final
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._checking import CanonicalHeader, Policy, check_body, check_digest, check_times
 from aiomilter.auth.dkim._crypto import require
-from aiomilter.auth.dkim._incoming import Incoming
+from aiomilter.auth.dkim._incoming import MAX_BODY_HASHES, Incoming
 from aiomilter.auth.dkim._questions import KeyQuestions
 from aiomilter.auth.dkim._signature import Signature, Tags, Unusable, claims, duplicates, parse_tags, read_tags
 from aiomilter.dns import Resolver
@@ -19,7 +19,6 @@ from aiomilter.mail.headers import MAX_FIELDS, MAX_SIZE, Field, HeaderSection, s
 __all__ = ["Verifier", "verify"]
 
 _MAX_QUESTIONS: Final = 10
-_MAX_BODY_HASHES: Final = 3
 _NO_POLICY: Final = Policy()
 
 
@@ -67,7 +66,7 @@ class Verifier(Incoming):
     ) -> None:
         require()
         headers = HeaderSection(max_fields=max_fields, max_size=max_header_size)
-        super().__init__(headers, BodyHashes(_MAX_BODY_HASHES))
+        super().__init__(headers, BodyHashes(MAX_BODY_HASHES))
         self._policy = policy
         self._leading_space = leading_space
         self._now = now
@@ -114,14 +113,18 @@ class Verifier(Incoming):
         finally:
             self._questions.cancel()
 
+    @property
+    def answered(self) -> bool:
+        """Whether all keys are there, so that :meth:`finish` waits for none."""
+        return self._questions.answered
+
     def cancel(self) -> None:
         """Give the message up: no question goes on."""
         self._questions.cancel()
 
     def _begin(self, field: Field, repeated: tuple[str, ...]) -> _Check:
         """Read one signature and begin what has to be done for it."""
-        tags = read_tags(field)
-        claim = replace(claims(tags or {}), duplicates=repeated)
+        tags, parsed = read_tags(field), None
         try:
             parsed = parse_tags(tags)
             if parsed.hash_name == "sha1" and not self._policy.allow_sha1:
@@ -134,8 +137,11 @@ class Verifier(Incoming):
             if not self._questions.ask(parsed.domain, parsed.selector):
                 raise Unusable("policy", "too many different keys")
         except Unusable as end:
+            claim = claims(tags or {}, parsed, duplicates=repeated)
             return _Check(field, replace(claim, result=end.result, problem=end.problem))
-        claim = replace(claim, approximate=parsed.header_form == "simple" and not self._leading_space)
+        claim = claims(tags or {}, parsed, duplicates=repeated)
+        if parsed.header_form == "simple" and not self._leading_space:
+            claim = replace(claim, approximate=True)
         return _Check(field, claim, parsed, digest)
 
     async def _finished(self, check: _Check, header: CanonicalHeader) -> Signature:

@@ -107,6 +107,8 @@ class Lookups:
             names = {
                 domain: path[at] for domain, path in paths.items() if at < len(path) and not _ended(walked[domain])
             }
+            if not names:
+                break
             await self._ask(names.values())
             for domain, name in names.items():
                 walked[domain].append(self._levels[name])
@@ -142,6 +144,8 @@ class Lookups:
 
     async def _ask(self, domains: Iterable[str]) -> None:
         unknown = [domain for domain in dict.fromkeys(domains) if domain not in self._levels]
+        if not unknown:
+            return
         if len(unknown) == 1:
             found = [await self._looked_up(unknown[0])]
         else:

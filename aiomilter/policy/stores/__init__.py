@@ -13,14 +13,15 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from aiomilter.exceptions import StoreSettingsError
 from aiomilter.policy.stores import urls
 from aiomilter.policy.stores.guarded import GuardedStore
-from aiomilter.policy.stores.keys import Keys
+from aiomilter.policy.stores.keys import Keys, read_keys
 from aiomilter.policy.stores.memory import MemoryStore
 from aiomilter.policy.stores.operations import Mode, Op, Store
 from aiomilter.policy.stores.urls import StoreUrl
 
-__all__ = ["GuardedStore", "Mode", "Op", "Store", "open_store"]
+__all__ = ["GuardedStore", "Mode", "Op", "Store", "open_store", "read_keys"]
 
 _KEY_SIZE: Final = 32
 
@@ -43,9 +44,9 @@ async def open_store(
 
     Args:
         where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many.  ``sqlite:PATH``, for the
-            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS,
-            ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks sentinels for the primary called NAME.
-            ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
+            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, and ``?ca=FILE``
+            for authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
+            sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
         prefix: What keys in Redis begin with, so that others can live there.
         username: For a server; before what the URL says.
         password: The same.
@@ -57,8 +58,9 @@ async def open_store(
 
     Raises:
         ImportError: The client library is not installed; the message names the extra.
-        OSError: The secret of an sqlite file cannot be read or written.
-        ValueError: The URL or another argument is not as described.
+        StoreSettingsError: The URL or the keys are not as described, or the secret of an sqlite file cannot be read or written;
+            ``aiomilter run`` says so in one line.
+        ValueError: Another argument is not as described.
     """
     url = urls.parse(where) if isinstance(where, str) else None
     if not timeout > 0 or max_connections < 1:
@@ -68,7 +70,10 @@ async def open_store(
         assert not isinstance(where, str)
         store = where
     else:
-        given = given or (_made_secret(url),)
+        try:
+            given = given or (_made_secret(url),)
+        except OSError as error:
+            raise StoreSettingsError(f"cannot make or read the secret {url.path}.key: {error.strerror}") from None
         access = (username or url.username or None, password or url.password or None)
         store = _opened(url, prefix, access, timeout, max_connections, _in_loop(on_change or _nothing))
     waits = url is None or url.scheme != "memory"
@@ -107,7 +112,7 @@ def _opened(
         case "memory":
             text = url.query.get("max_keys", "100000")
             if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
-                raise ValueError(f"memory: expected a number for max_keys, found {text[:20]!r}")
+                raise StoreSettingsError(f"memory: expected a number for max_keys, found {text[:20]!r}")
             return MemoryStore(max_keys=int(text))
         case "sqlite":
             from aiomilter.policy.stores.sqlite import SqliteStore
@@ -141,6 +146,7 @@ def _opened(
                 username=username,
                 password=password,
                 tls=url.scheme == "rediss",
+                authorities=_readable(url.query.get("ca")),
                 service=url.query.get("sentinel"),
                 prefix=prefix,
                 timeout=timeout,
@@ -148,16 +154,31 @@ def _opened(
             )
 
 
+def _readable(path: str | None) -> str | None:
+    """Return the path of a file that can be read.
+
+    Raises:
+        StoreSettingsError: It cannot.
+    """
+    try:
+        if path is not None:
+            os.close(os.open(path, os.O_RDONLY))
+    except (OSError, ValueError) as error:
+        raise StoreSettingsError(f"cannot read the authorities in {path!r}: {error}") from None
+    return path
+
+
 def _made_secret(url: StoreUrl) -> bytes:
     """Return a secret for keys where none is given.
 
     Raises:
-        ValueError: The store is for several machines, which would make different ones.
+        OSError: It cannot be read or written.
+        StoreSettingsError: The store is for several machines, which would make different ones.
     """
     if url.scheme == "memory":
         return secrets.token_bytes(_KEY_SIZE)
     if url.scheme != "sqlite":
-        raise ValueError(f"{url.scheme}: expected keys=, since all machines have to make the same keys")
+        raise StoreSettingsError(f"{url.scheme}: expected keys=, since all machines have to make the same keys")
     path = f"{url.path}.key"
     made = f"{path}.{os.getpid()}"
     if not os.path.exists(path):

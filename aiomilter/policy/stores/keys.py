@@ -2,15 +2,18 @@
 
 import hashlib
 import hmac
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from aiomilter.exceptions import StoreSettingsError
 from aiomilter.mail.domain import ascii_name
+from aiomilter.mail.srs import read_secrets
 
-__all__ = ["Keys", "address", "network", "subject"]
+__all__ = ["Keys", "address", "network", "read_keys", "subject"]
 
 _ADDRESS: Final = re.compile("[0-9a-fA-F.:]{2,45}(?:%.*)?")
 _KIND: Final = re.compile("[a-z][a-z0-9_]{0,31}")
@@ -26,7 +29,7 @@ class Keys:
     def __init__(self, secrets: Iterable[bytes]) -> None:
         self._secrets = tuple(secrets)
         if not self._secrets or not all(len(secret) >= 16 for secret in self._secrets):
-            raise ValueError("keys: expected secrets of 16 octets or more")
+            raise StoreSettingsError("keys: expected secrets of 16 octets or more")
         self.each: Final = len(self._secrets)
         """How many keys a subject has."""
 
@@ -40,6 +43,23 @@ class Keys:
         text = "".join([f"{len(part)}:{part}" for part in (kind, *parts)])
         message, name = text.encode("utf-8", "surrogatepass"), f"{kind}:".encode()
         return [name + hmac.digest(secret, message, hashlib.sha256)[:16] for secret in self._secrets]
+
+
+def read_keys(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
+    """Read the secrets in a file, one a line, the newest first: what ``keys=`` takes.
+
+    ``(umask 077; head -c 24 /dev/urandom | base64 >state.keys)`` makes one.
+
+    Raises:
+        StoreSettingsError: It cannot be read, or holds no such secrets.
+    """
+    try:
+        found = read_secrets(path)
+        Keys(found)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise StoreSettingsError(f"cannot take keys from {os.fspath(path)!r}: {why}") from None
+    return found
 
 
 def subject(text: str) -> str:
@@ -68,6 +88,6 @@ def address(ip: IPv4Address | IPv6Address | str) -> IPv4Address | IPv6Address | 
 
 def network(ip: IPv4Address | IPv6Address, ipv4: int, ipv6: int) -> str:
     """Return the network of a client, as text: of these lengths."""
-    if isinstance(ip, IPv4Address):
-        return str(IPv4Network((int(ip), ipv4), strict=False))
-    return str(IPv6Network((int(ip), ipv6), strict=False))
+    size = ipv4 if isinstance(ip, IPv4Address) else ipv6
+    host = ip.max_prefixlen - size
+    return f"{type(ip)(int(ip) >> host << host)}/{size}"

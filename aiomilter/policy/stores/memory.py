@@ -42,10 +42,15 @@ class MemoryStore:
 
     def put(self, key: bytes, state: State) -> None:
         """Write the state of a key."""
-        kind = self._kinds.setdefault(key[:-16], OrderedDict())
-        self._size += key not in kind
+        kind = self._kinds.get(key[:-16])
+        if kind is None:
+            kind = self._kinds[key[:-16]] = OrderedDict()
+        if key in kind:
+            kind[key] = state
+            kind.move_to_end(key)
+            return
         kind[key] = state
-        kind.move_to_end(key)
+        self._size += 1
         if self._size > self._max_keys:
             largest = max(self._kinds.values(), key=len)
             _, gone = largest.popitem(last=False)

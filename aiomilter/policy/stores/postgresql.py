@@ -6,13 +6,14 @@ Source: aiomilter/help/stores.rst.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 import asyncpg  # type: ignore[import-untyped]  # it has no types; _Connection has those of what is used
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy.stores.operations import Op
+from aiomilter.policy.stores.moving import Row
+from aiomilter.policy.stores.operations import Op, State
 
 __all__ = ["PostgresqlStore"]
 
@@ -139,9 +140,10 @@ _MAKE: Final = "select pg_advisory_xact_lock(5321);" + "".join(
     for table, unlogged in ((_RATES, "unlogged"), (_STATE, ""))
     for part in (_TABLE, _FUNCTION)
 )
+_NOW: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 _OLD: Final = f"""\
 delete from {{table}} where key in (select key from {{table}}
-    where expiry <= (extract(epoch from clock_timestamp()) * 1000000)::bigint limit {_SWEPT} for update skip locked)
+    where expiry <= {_NOW} limit {_SWEPT} for update skip locked)
 """
 
 
@@ -150,6 +152,9 @@ class _Connection(Protocol):
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """Return the one value of a query."""
+
+    async def fetch(self, query: str, *args: Any) -> Sequence[tuple[Any, ...]]:
+        """Return the rows of a query."""
 
     async def execute(self, query: str) -> str:
         """Do some statements, and return what the last one says of itself."""
@@ -258,6 +263,58 @@ class PostgresqlStore:
         except StoreError as error:
             return str(error)
         return None
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[State | None]:
+        """Return the states of some keys."""
+        names = [self._prefix + key for key in keys]
+        found = {
+            bytes(key): State(*more)
+            for table in (_RATES, _STATE)
+            for key, *more in await self._rows_of(
+                f"select * from {table} where key = any($1) and expiry > {_NOW}", names
+            )
+        }
+        return [found.get(name) for name in names]
+
+    async def rows(self) -> AsyncIterator[list[Row]]:
+        """Yield all that is kept, some at a time."""
+        size = len(self._prefix)
+        for table in (_RATES, _STATE):
+            last = self._prefix
+            query = (
+                f"select * from {table} where key > $1 and substr(key, 1, $2) = $3 and expiry > {_NOW} "
+                f"order by key limit {_SWEPT}"
+            )
+            while found := await self._rows_of(query, last, size, self._prefix):
+                yield [Row(bytes(key)[size:], State(*more)) for key, *more in found]
+                last = bytes(found[-1][0])
+
+    async def load(self, rows: Sequence[Row]) -> int:
+        """Write rows, unless what is there has a later expiry, and return how many were written."""
+        written = 0
+        for table in (_RATES, _STATE):
+            ours = [row for row in rows if row.key.startswith(b"rate_") is (table is _RATES)]
+            columns = ", ".join(f"{name} = excluded.{name}" for name in State._fields)
+            query = (
+                f"insert into {table} select * from unnest($1::bytea[], {', '.join(f'${n}::bigint[]' for n in range(2, 6))}) "
+                f"on conflict (key) do update set {columns} where excluded.expiry > {table}.expiry returning 1"
+            )
+            by_column = [[*column] for column in zip(*(row.state for row in ours), strict=True)] or [[]] * 4
+            written += len(await self._rows_of(query, [self._prefix + row.key for row in ours], *by_column))
+        return written
+
+    async def _rows_of(self, query: str, *args: Any) -> Sequence[tuple[Any, ...]]:
+        """Return what a query finds, the tables made if they are not there."""
+        if problem := await self.ready():
+            raise StoreError(problem)
+        try:
+            connection = await self._connection()
+            try:
+                return await connection.fetch(query, *args)
+            finally:
+                self._idle.append(connection)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise StoreError(_text(error)) from None
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -5,8 +5,10 @@ Source: aiomilter/help/stores.rst.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import (
     Connection,
@@ -22,7 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy.stores.operations import Op
+from aiomilter.policy.stores.moving import Row
+from aiomilter.policy.stores.operations import SECOND, Op, State
 
 __all__ = ["RedisStore"]
 
@@ -131,6 +134,26 @@ return answer
 """
 _SHA: Final = hashlib.sha1(SCRIPT.encode("ascii")).hexdigest()
 """The name that Redis has for it."""
+_LOAD: Final = """\
+local time, written = redis.call('TIME'), 0
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+for s = 1, #KEYS do
+  local e = tonumber(ARGV[4 * s - 3])
+  local text = redis.call('GET', KEYS[s])
+  local there = text and tonumber(string.match(text, '^(%d+) ') or '0') or 0
+  if e > now and e > there then
+    redis.call('SET', KEYS[s], table.concat({ARGV[4 * s - 3], ARGV[4 * s - 2], ARGV[4 * s - 1], ARGV[4 * s]}, ' '),
+      'PX', string.format('%.0f', math.floor((e - now) / 1000) + 60000))
+    written = written + 1
+  end
+end
+return written
+"""
+_NAME: Final = re.compile(rb"([a-z][a-z0-9_]{0,31}:)([0-9a-f]{32})")
+_STATE: Final = re.compile(rb"(\d{1,19}) (\d{1,19}) (\d{1,19}) (\d{1,19})")
+_CLOSED: Final = RedisError("the store is closed")
+_TOGETHER: Final = 100
+"""Commands that are sent at once; each costs a third of what it would alone."""
 
 
 class RedisStore:
@@ -142,11 +165,12 @@ class RedisStore:
         database: Its number.
         username: Of the ACL; None for the default user.
         password: None for none.
-        tls: Whether to speak TLS.
+        tls: Whether to speak TLS, with a server that has a certificate for its name.
+        authorities: A file with those that may have issued it; None for the system's.
         service: What the sentinels call the primary.
         prefix: What its keys begin with.
         timeout: Seconds that connecting, and an answer, may take.
-        max_connections: Steps at once; more wait for a connection.
+        max_connections: At most; steps of the same turn of the loop share one, and more wait for one.
         clock: Replaces the server's time; microseconds since 1970.
     """
 
@@ -159,6 +183,7 @@ class RedisStore:
         username: str | None = None,
         password: str | None = None,
         tls: bool = False,
+        authorities: str | None = None,
         service: str | None = None,
         prefix: str = "",
         timeout: float = 0.5,
@@ -180,6 +205,8 @@ class RedisStore:
             # It would wait, and ask again, for longer than a mail server has patience.
             "retry": Retry(NoBackoff(), 0),
         }
+        if tls:
+            options["ssl_ca_certs"] = authorities
         pool: ConnectionPool
         if service is not None:
             settings = {
@@ -201,8 +228,11 @@ class RedisStore:
                 **options,
             )
         self._client = Redis.from_pool(pool)
-        self._room = asyncio.Semaphore(max_connections)
-        self._cancelled: set[asyncio.Task[Any]] = set()
+        self._max_batches = max_connections
+        self._jobs: deque[_Job] = deque()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._is_due = False
+        self._closed = False
 
     async def step(self, op: Op, keys: Sequence[bytes], args: Sequence[int]) -> Sequence[int]:
         """Do one step.
@@ -210,55 +240,147 @@ class RedisStore:
         Raises:
             StoreError: The server cannot be reached, or says why not.
         """
-        names = [self._prefix + key[:-16] + key[-16:].hex().encode("ascii") for key in keys]
+        names = [self._name(key) for key in keys]
         now = 0 if self._clock is None else self._clock()
         given = (len(names), *names, now, int(op), *map(int, args))  # the client writes an IntEnum by its name
+        answer = await self._command("EVALSHA", _SHA, *given)
+        if isinstance(answer, NoScriptError):
+            answer = await self._command("EVAL", SCRIPT, *given)
+        if isinstance(answer, BaseException):
+            raise StoreError(_text(answer))
+        return cast("list[int]", answer)
+
+    async def _command(self, *command: Any) -> Any:
+        """Return the answer to a command, or the error; those of one turn of the loop go together.
+
+        Who is cancelled waits no longer, whatever the client still does.
+        """
+        if self._closed:
+            return _CLOSED
+        loop = asyncio.get_running_loop()
+        job = _Job(command, loop.create_future())
+        self._jobs.append(job)
+        if not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._send)
+        return await job.done
+
+    def _send(self) -> None:
+        """Have what waits sent, over one more connection if there may be one."""
+        self._is_due = False
+        while self._jobs and len(self._batches) < self._max_batches:
+            jobs = [self._jobs.popleft() for _ in range(min(len(self._jobs), _TOGETHER))]
+            if wanted := [job for job in jobs if not job.done.done()]:
+                task = asyncio.create_task(self._do(wanted))
+                self._batches.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._batches.discard(task)
+        self._send()
+
+    async def _do(self, jobs: Sequence["_Job"]) -> None:
+        answers: Sequence[Any] = [_CLOSED] * len(jobs)
         try:
-            try:
-                answer: list[int] = await self._call("EVALSHA", _SHA, *given)
-            except NoScriptError:
-                answer = await self._call("EVAL", SCRIPT, *given)
+            answers = await self._exchange([job.command for job in jobs])
         except (RedisError, OSError) as error:
-            raise StoreError(_text(error)) from None
-        return answer
+            answers = [error] * len(jobs)
+        finally:
+            for job, answer in zip(jobs, answers, strict=True):
+                job.answer(answer)
 
-    async def _call(self, *command: Any) -> Any:
-        """Do a command; one that is cancelled ends now for its caller, whatever the client still does about it."""
-        task = asyncio.ensure_future(self._execute(*command))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # The client was seen to connect for as long again, after that.
-            self._cancelled.add(task)
-            task.add_done_callback(self._cancelled.discard)
-            task.cancel()
-            raise
-
-    async def _execute(self, *command: Any) -> Any:
-        async with self._room:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+    async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands over one connection, and return the answers, of which some may be errors."""
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
 
     async def ready(self) -> str | None:
         """Return what keeps it from working; None if nothing does."""
+        # Of a password that is missing the server says so to a short command alone.
+        answer = await self._command("GET", self._prefix)
+        if isinstance(answer, BaseException):
+            return _text(answer)
         try:
-            # Of a password that is missing the server says so to a short command alone.
-            await self._call("GET", self._prefix)
             await self.step(Op.PAIR, (), (1, 0, 0))
-        except (RedisError, OSError) as error:
-            return _text(error)
         except StoreError as error:
             return str(error)
         return None
 
+    async def fetch(self, keys: Sequence[bytes]) -> list[State | None]:
+        """Return the states of some keys."""
+        (seconds, more), *found = await asyncio.gather(
+            self._value_of("TIME"), *(self._value_of("GET", self._name(key)) for key in keys)
+        )
+        now, states = int(seconds) * SECOND + int(more), [self._state(text) for text in found]
+        return [state if state is not None and state.expiry > now else None for state in states]
+
+    async def rows(self) -> AsyncIterator[list[Row]]:
+        """Yield all that is kept, some at a time; the user needs the right to SCAN."""
+        pattern, cursor = (
+            b"".join(b"[%c]" % octet if octet in b"*?[^" else b"%c" % octet for octet in self._prefix),
+            b"0",
+        )
+        while True:
+            cursor, names = await self._value_of("SCAN", cursor, "MATCH", pattern + b"*", "COUNT", _TOGETHER)
+            keys = [key for name in names if (key := self._key(name)) is not None]
+            states = await self.fetch(keys)
+            yield [Row(key, state) for key, state in zip(keys, states, strict=True) if state is not None]
+            if int(cursor) == 0:
+                return
+
+    async def load(self, rows: Sequence[Row]) -> int:
+        """Write rows, unless what is there has a later expiry, and return how many were written."""
+        given = [number for row in rows for number in row.state]
+        written = await self._value_of("EVAL", _LOAD, len(rows), *(self._name(row.key) for row in rows), *given)
+        return cast(int, written)
+
+    async def _value_of(self, *command: Any) -> Any:
+        answer = await self._command(*command)
+        if isinstance(answer, BaseException):
+            raise StoreError(_text(answer))
+        return answer
+
+    def _name(self, key: bytes) -> bytes:
+        """Return what a key is called in Redis."""
+        return self._prefix + key[:-16] + key[-16:].hex().encode("ascii")
+
+    def _key(self, name: bytes) -> bytes | None:
+        """Return the key that is called so; None if there is none."""
+        found = _NAME.fullmatch(name[len(self._prefix) :]) if name.startswith(self._prefix) else None
+        return None if found is None else found[1] + bytes.fromhex(found[2].decode("ascii"))
+
+    @staticmethod
+    def _state(text: bytes | None) -> State | None:
+        found = _STATE.fullmatch(text or b"")
+        return None if found is None else State(*map(int, found.groups()))
+
     async def aclose(self) -> None:
         """Close all connections."""
-        for task in self._cancelled:
+        self._closed = True
+        for job in self._jobs:
+            job.answer(_CLOSED)
+        self._jobs.clear()
+        for task in self._batches:
             task.cancel()
-        if self._cancelled:
-            await asyncio.wait(self._cancelled)
+        if self._batches:
+            await asyncio.wait(self._batches)
         await self._client.aclose(close_connection_pool=True)
         for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
             await sentinel.aclose(close_connection_pool=True)
+
+
+class _Job(NamedTuple):
+    """A command, and who waits for its answer."""
+
+    command: tuple[Any, ...]
+    done: "asyncio.Future[Any]"
+
+    def answer(self, answer: Any) -> None:
+        """Let the waiter go on; an error is an answer, since one that is not read would be logged."""
+        if not self.done.done():
+            self.done.set_result(answer)
 
 
 def _text(error: BaseException) -> str:

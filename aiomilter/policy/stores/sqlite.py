@@ -13,11 +13,12 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from aiomilter.exceptions import StoreError
 from aiomilter.policy.stores.clock import Clock
+from aiomilter.policy.stores.moving import Row
 from aiomilter.policy.stores.operations import SECOND, Op, State, apply
 
 __all__ = ["SqliteStore"]
@@ -36,6 +37,7 @@ _WAITING: Final = 10_000
 _TOGETHER: Final = 500
 
 Result = tuple[int, ...]
+_Found = TypeVar("_Found")
 
 
 class _Job(NamedTuple):
@@ -45,7 +47,7 @@ class _Job(NamedTuple):
     keys: Sequence[bytes]
     args: Sequence[int]
     loop: asyncio.AbstractEventLoop
-    done: "asyncio.Future[Result]"
+    done: "asyncio.Future[Result | StoreError]"
 
 
 class SqliteStore:
@@ -63,7 +65,9 @@ class SqliteStore:
         self._path = path
         self._notify = notify
         self._clock = clock or Clock(jumped=lambda by: notify(f"the clock was set back by {by:.0f} s; time goes on"))
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._due: list[_Job] = []
+        self._waiting = 0
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
         self._swept = 0
@@ -80,13 +84,26 @@ class SqliteStore:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="aiomilter-sqlite", daemon=True)
             self._thread.start()
+        if self._waiting >= _WAITING:
+            raise StoreError(f"{self._path}: {_WAITING} steps wait already")
         loop = asyncio.get_running_loop()
         job = _Job(op, keys, args, loop, loop.create_future())
+        if not self._due:
+            # Those of one turn of the loop go together: a thread that is woken for each takes its turns with the loop.
+            loop.call_soon(self._hand_over)
+        self._due.append(job)
+        self._waiting += 1
         try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            raise StoreError(f"{self._path}: {_WAITING} steps wait already") from None
-        return await job.done
+            result = await job.done
+        finally:
+            self._waiting -= 1
+        if isinstance(result, StoreError):
+            raise StoreError(str(result))
+        return result
+
+    def _hand_over(self) -> None:
+        due, self._due = self._due, []
+        self._jobs.put(due)
 
     async def ready(self) -> str | None:
         """Return what keeps it from working; None if nothing does."""
@@ -96,10 +113,69 @@ class SqliteStore:
             return str(error)
         return None
 
+    async def fetch(self, keys: Sequence[bytes]) -> list[State | None]:
+        """Return the states of some keys."""
+
+        def read(connection: sqlite3.Connection) -> list[State | None]:
+            table, now = _Table(connection), self._clock()
+            found = [table.get(key) for key in keys]
+            return [state if state is not None and state.expiry > now else None for state in found]
+
+        return await self._apart(read)
+
+    async def rows(self) -> AsyncIterator[list[Row]]:
+        """Yield all that is kept, some at a time."""
+        last = b""
+        while True:
+
+            def read(connection: sqlite3.Connection, last: bytes = last) -> list[Row]:
+                query = "select * from state where key > ? and expiry > ? order by key limit ?"
+                return [
+                    Row(key, State(*more)) for key, *more in connection.execute(query, (last, self._clock(), _SWEPT))
+                ]
+
+            found = await self._apart(read)
+            if not found:
+                return
+            yield found
+            last = found[-1].key
+
+    async def load(self, rows: Sequence[Row]) -> int:
+        """Write rows, unless what is there has a later expiry, and return how many were written."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            columns = ", ".join(f"{name} = excluded.{name}" for name in State._fields)
+            later = f"on conflict(key) do update set {columns} where excluded.expiry > state.expiry"
+            query = f"insert into state values (?, ?, ?, ?, ?) {later}"
+            given = [(row.key, *row.state) for row in rows]
+            return connection.executemany(query, given).rowcount
+
+        return await self._apart(write)
+
+    async def _apart(self, work: "Callable[[sqlite3.Connection], _Found]") -> "_Found":
+        """Do what a step cannot, in a thread and transaction of its own."""
+
+        def do() -> _Found:
+            connection = self._opened()
+            try:
+                connection.execute("begin immediate")
+                found = work(connection)
+                connection.execute("commit")
+            finally:
+                connection.close()
+            return found
+
+        try:
+            return await asyncio.to_thread(do)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self._path}: {error}") from None
+
     async def aclose(self) -> None:
         """Close the file, once the steps that wait are done."""
         self._closed = True
         if self._thread is not None:
+            if self._due:
+                self._hand_over()
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
 
@@ -107,11 +183,13 @@ class SqliteStore:
         """Do what comes, until None does."""
         ends = False
         while not ends:
-            jobs = [self._jobs.get()]
-            while len(jobs) < _TOGETHER and not self._jobs.empty():
-                jobs.append(self._jobs.get())
-            ends = None in jobs
-            self._do([job for job in jobs if job is not None])
+            given = [self._jobs.get()]
+            while not self._jobs.empty():
+                given.append(self._jobs.get())
+            ends = None in given
+            jobs = [job for some in given if some is not None for job in some]
+            for start in range(0, len(jobs), _TOGETHER):
+                self._do(jobs[start : start + _TOGETHER])
         if self._connection is not None:
             self._connection.close()
 
@@ -121,9 +199,15 @@ class SqliteStore:
             results: list[Result | StoreError] = list(self._together(wanted))
         except (sqlite3.Error, OSError) as error:
             results = [StoreError(f"{self._path}: {error}")] * len(wanted)
+        by_loop: dict[
+            asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Result | StoreError], Result | StoreError]]
+        ] = {}
         for job, result in zip(wanted, results, strict=True):
-            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
-                job.loop.call_soon_threadsafe(_resolve, job.done, result)
+            by_loop.setdefault(job.loop, []).append((job.done, result))
+        for loop, found in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # it is closed: nobody waits
+                # Once for all: each call wakes the loop by a system call.
+                loop.call_soon_threadsafe(_resolve, found)
 
     def _together(self, jobs: list[_Job]) -> list[Result]:
         """Do steps in one transaction, and return their answers."""
@@ -215,10 +299,8 @@ class _Table:
         self._execute("delete from state where key = ?", (key,))
 
 
-def _resolve(done: "asyncio.Future[Result]", result: Result | StoreError) -> None:
-    if done.done():
-        return
-    if isinstance(result, StoreError):
-        done.set_exception(result)
-    else:
-        done.set_result(result)
+def _resolve(found: "list[tuple[asyncio.Future[Result | StoreError], Result | StoreError]]") -> None:
+    """Let steps go on; an error is a result, since one that is not read would be logged."""
+    for done, result in found:
+        if not done.done():
+            done.set_result(result)

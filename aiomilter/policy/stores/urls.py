@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from aiomilter.exceptions import StoreSettingsError
+
 __all__ = ["StoreUrl", "parse"]
 
 _PORTS: Final[Mapping[str, int]] = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432}
@@ -12,7 +14,7 @@ _FORMS: Final = "memory:, sqlite:PATH, redis://HOST:PORT/NUMBER, rediss://, redi
 _QUERY: Final[Mapping[str, frozenset[str]]] = {
     "memory": frozenset({"per_worker", "max_keys"}),
     "redis": frozenset({"sentinel"}),
-    "rediss": frozenset({"sentinel"}),
+    "rediss": frozenset({"sentinel", "ca"}),
 }
 
 
@@ -40,22 +42,22 @@ def parse(text: str) -> StoreUrl:
     """Return what the URL of a store says.
 
     Raises:
-        ValueError: It is none; the message holds no password.
+        StoreSettingsError: It is none; the message holds no password.
     """
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower()
     if not colon or scheme not in ("memory", "sqlite", "redis+unix", *_PORTS):
-        raise ValueError(f"expected {_FORMS}, found one that begins with {scheme[:20]!r}")
+        raise StoreSettingsError(f"expected {_FORMS}, found one that begins with {scheme[:20]!r}")
     if "\0" in text or "\n" in text:
-        raise ValueError(f"expected {_FORMS} in one line")
+        raise StoreSettingsError(f"expected {_FORMS} in one line")
     if scheme in ("sqlite", "redis+unix"):
         if not rest or rest == "//":
-            raise ValueError(f"{scheme}: expected the path of a file")
+            raise StoreSettingsError(f"{scheme}: expected the path of a file")
         return StoreUrl(scheme, path=rest.removeprefix("//") if rest.startswith("///") else rest)
     if scheme == "memory":
         path, _, query = rest.partition("?")
         if path:
-            raise ValueError("memory: expected nothing behind it, but ?max_keys=N")
+            raise StoreSettingsError("memory: expected nothing behind it, but ?max_keys=N")
         return StoreUrl(scheme, query=_query(scheme, query))
     return _server("postgresql" if scheme == "postgres" else scheme, text)
 
@@ -64,17 +66,17 @@ def _server(scheme: str, text: str) -> StoreUrl:
     try:
         parts = urlsplit(text)
     except ValueError as error:
-        raise ValueError(f"{scheme}: {error}") from None
+        raise StoreSettingsError(f"{scheme}: {error}") from None
     query = _query(scheme, parts.query)
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
     default = _SENTINEL if "sentinel" in query else _PORTS[scheme]
     found = tuple(_host(scheme, host, default) for host in hosts.split(","))
     if len(found) > 1 and "sentinel" not in query:
-        raise ValueError(f"{scheme}: expected one host; several are sentinels, and need ?sentinel=NAME")
+        raise StoreSettingsError(f"{scheme}: expected one host; several are sentinels, and need ?sentinel=NAME")
     path = unquote(parts.path.removeprefix("/"))
     if scheme != "postgresql" and path and not (path.isascii() and path.isdigit() and len(path) < 6):
-        raise ValueError(f"{scheme}: expected the number of a database, found {path[:50]!r}")
+        raise StoreSettingsError(f"{scheme}: expected the number of a database, found {path[:50]!r}")
     return StoreUrl(scheme, found, path, unquote(username), unquote(password), query)
 
 
@@ -85,15 +87,15 @@ def _host(scheme: str, text: str, default: int) -> tuple[str, int]:
     elif not colon:
         host, port = text, ""
     if colon and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise ValueError(f"{scheme}: expected a port of 1 to 65535, found {port[:20]!r}")
+        raise StoreSettingsError(f"{scheme}: expected a port of 1 to 65535, found {port[:20]!r}")
     host = host.removeprefix("[").removesuffix("]")
     if not host:
-        raise ValueError(f"{scheme}: expected a host, as in {scheme}://127.0.0.1")
+        raise StoreSettingsError(f"{scheme}: expected a host, as in {scheme}://127.0.0.1")
     return host, int(port) if port else default
 
 
 def _query(scheme: str, text: str) -> dict[str, str]:
     found = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
     if unknown := found.keys() - _QUERY.get(scheme, frozenset()):
-        raise ValueError(f"{scheme}: unknown {sorted(unknown)[0][:50]!r}")
+        raise StoreSettingsError(f"{scheme}: unknown {sorted(unknown)[0][:50]!r}")
     return found

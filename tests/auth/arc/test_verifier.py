@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from aiomilter.auth import arc, dkim
 from aiomilter.auth.arc import _sealer
+from aiomilter.auth.arc._sets import read_sets
 from aiomilter.auth.dkim import _crypto
 from aiomilter.dns import Resolver
-from aiomilter.mail.headers import Field, split_message
+from aiomilter.mail.headers import Field, HeaderSection, split_message
 from aiomilter.testing.resolver import FAILURE, HANG, TIMEOUT, ZoneResolver
 from tests.auth.arc.made import (
     ALL,
@@ -139,6 +140,36 @@ async def test_a_set_that_was_changed_fails(name: str, old: str, new: str, probl
     found = await verified(edited(TWICE, name, old, new))
     assert (found.result, found.problem, found.temporary) == ("fail", problem, False)
     assert found.oldest_pass is None
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("ARC-Authentication-Results", "(a (b)) i (c)\r\n = (d) 1 (e) ; mx.example.org; none"),
+        ("ARC-Authentication-Results", "i=1;"),
+        ("ARC-Message-Signature", "a=rsa-sha256; x=y;\r\n\ti = 1"),
+        ("ARC-Seal", "cv=none; a=b; i=\r\n 1;"),
+        ("ARC-Seal", "i=01"),
+    ],
+)
+def test_the_instance_is_found_wherever_it_stands(name: str, written: str) -> None:
+    """A-002."""
+    fields = {"ARC-Authentication-Results": "i=1; x; none", "ARC-Message-Signature": "i=1", "ARC-Seal": "i=1"}
+    section = HeaderSection([Field(f"{each}: {value}".encode()) for each, value in (fields | {name: written}).items()])
+
+    found = read_sets(section)
+    assert (len(found.complete), found.highest, found.problem) == (1, 1, "")
+
+
+@pytest.mark.parametrize("name", ["ARC-Authentication-Results", "ARC-Message-Signature", "ARC-Seal"])
+@pytest.mark.parametrize("instance", ["0", "00", "51", "001", "a", "", "-1", "1 2", "\u0661"])
+def test_an_instance_that_is_no_number_of_two_digits_makes_a_set_malformed(name: str, instance: str) -> None:
+    """A-001, A-002."""
+    section = HeaderSection([Field(f"{name}: i={instance}; x; y".encode())])
+
+    found = read_sets(section)
+    assert (found.complete, found.highest) == ((), 0)
+    assert found.problem == f"a field {name} has no instance that can be read"
 
 
 async def test_the_order_of_the_fields_does_not_matter() -> None:

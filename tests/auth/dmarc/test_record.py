@@ -128,3 +128,11 @@ def test_a_hostile_record_takes_steps_in_proportion_to_its_size(piece: str, tag:
     text = f"v=DMARC1; {tag}".encode() + piece.encode() * (10_000 // len(piece))
 
     assert steps(lambda: parse(text)) < 65_000
+
+
+def test_a_record_is_read_once_and_a_long_one_is_not_kept() -> None:
+    short, long = b"v=DMARC1; p=reject; x=once", b"v=DMARC1; p=reject; x=" + b"y" * 512
+
+    assert read(short) is read(bytes(bytearray(short)))
+    assert read(long) == read(long)
+    assert read(long) is not read(long)

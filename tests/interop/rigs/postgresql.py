@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 from tests.interop.rigs.mta import GLANCE, RigError, free_port
-from tests.listening import listening_ports
 from tests.patience import PATIENCE
 from tests.programs import program
 
@@ -45,19 +44,21 @@ class PostgresqlServer:
         return [*user, str(_VERSIONS[-1] / name), "-D", str(self._data), *arguments]
 
     def start(self) -> None:
-        """Return when it listens; the first time it is made."""
+        """Return when it takes connections, which is later than it listens; the first time it is made."""
         if not (self._data / "PG_VERSION").exists():
             make = self._command("initdb", "-U", "filter", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
             subprocess.run(make, check=True, capture_output=True, cwd="/")
         options = ["-p", str(self.port), "-k", "", "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=120"]
-        with (self.directory / "log").open("ab") as log:
+        path = self.directory / "log"
+        with path.open("ab") as log:
+            before = log.tell()
             self._process = subprocess.Popen(
                 self._command("postgres", *options), stdin=-3, stdout=log, stderr=-2, start_new_session=True, cwd="/"
             )
         deadline = time.monotonic() + PATIENCE
-        while self.port not in listening_ports():
+        while b"database system is ready to accept connections" not in path.read_bytes()[before:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"postgres does not listen\n{(self.directory / 'log').read_text()}")
+                raise RigError(f"postgres takes no connections\n{path.read_text()}")
             time.sleep(GLANCE)
 
     def signal(self, number: signal.Signals) -> None:

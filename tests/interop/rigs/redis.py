@@ -15,12 +15,20 @@ from tests.programs import program
 
 
 class RedisServer:
-    """One server on loopback; it keeps nothing on disk unless told so."""
+    """One server on loopback; it keeps nothing on disk unless told so.
 
-    def __init__(self, *options: str, name: str = "redis-server") -> None:
+    Args:
+        options: For its command line.
+        name: The program.
+        configuration: What its file says; the server may write into that.
+    """
+
+    def __init__(self, *options: str, name: str = "redis-server", configuration: str = "") -> None:
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
-        self._command = [program(name) or name, "--port", str(self.port), "--bind", "127.0.0.1"]
+        file = self.directory / "redis.conf"
+        file.write_text(configuration)
+        self._command = [program(name) or name, str(file), "--port", str(self.port), "--bind", "127.0.0.1"]
         self._command += ["--save", "", "--dir", str(self.directory), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,6 +50,22 @@ class RedisServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RigError(f"redis does not listen\n{(self.directory / 'log').read_text()}")
             time.sleep(GLANCE)
+
+    def follow(self, primary: "RedisServer") -> None:
+        """Be another's replica, from the next start on."""
+        self._command += ["--replicaof", "127.0.0.1", str(primary.port)]
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Speak TLS alone, from the next start on; clients need no certificate."""
+        self._command += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+        self._command += [
+            "--tls-cert-file",
+            str(certificate),
+            "--tls-key-file",
+            str(key),
+            "--tls-ca-cert-file",
+            str(certificate),
+        ]
 
     def signal(self, number: signal.Signals) -> None:
         """Stop it, have it go on, or end it."""
