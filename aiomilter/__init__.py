@@ -23,6 +23,7 @@ What to read next, in this order:
 - :class:`Reply` and :class:`Verdict`: the answers.  :class:`TemporaryFailure`: what to raise if a dependency is down.
 - :func:`run` serves a filter as a program, :func:`serve` inside one; both list all options.
 - :mod:`aiomilter.message`: filters that get whole messages, with header fields, parts and attachments, and change them.
+- :mod:`aiomilter.compose`: several filters in one connection.
 - :mod:`aiomilter.testing` plays SMTP sessions in tests; :mod:`aiomilter.mta` to a filter that listens somewhere.
 - :mod:`aiomilter.dns`, :mod:`aiomilter.auth`, :mod:`aiomilter.policy`: DNS; SPF, DKIM, DMARC; DNS lists, rates, greylisting.
   They know no milter: any asyncio program can use them, and :mod:`aiomilter.mail`.

@@ -2,14 +2,17 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
 
+from aiomilter._context_hints import ELSEWHERE
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
+from aiomilter.results import Results
 from aiomilter.wire.events import Connect, Mail, Rcpt
+from aiomilter.wire.replies import Response
 
 __all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext"]
 
@@ -67,57 +70,6 @@ _NOBODY: Final = cast(list[Rcpt], ())
 _VERSION: Final = re.compile(r"(Postfix )?([0-9][^ /]*)?")
 
 
-# Names of libmilter, other libraries and SMTP, and the names of ours that replace them; compared in lower case, without
-# underscores and "smfi".
-_ELSEWHERE: Final[Mapping[str, str]] = {
-    "addheader": "ctx.add_header",
-    "insheader": "ctx.insert_header",
-    "chgheader": "ctx.change_header",
-    "setheader": "ctx.change_header",
-    "delheader": "ctx.delete_header",
-    "removeheader": "ctx.delete_header",
-    "replacebody": "ctx.replace_body",
-    "chgbody": "ctx.replace_body",
-    "chgfrom": "ctx.change_sender",
-    "addrcpt": "ctx.add_recipient",
-    "addrcptpar": "ctx.add_recipient",
-    "delrcpt": "ctx.delete_recipient",
-    "quarantine": "ctx.quarantine",
-    "progress": "ctx.progress",
-    "getsymval": "ctx.macro",
-    "getpriv": "ctx.notes",
-    "setpriv": "ctx.notes",
-    "mail": "ctx.sender",
-    "mailfrom": "ctx.sender",
-    "envfrom": "ctx.sender",
-    "rcpt": "ctx.recipients",
-    "rcpts": "ctx.recipients",
-    "rcptto": "ctx.recipients",
-    "envrcpt": "ctx.recipients",
-    "connect": "ctx.client",
-    "connection": "ctx.client",
-    "hostname": "ctx.client.hostname",
-    "address": "ctx.client.ip",
-    "ip": "ctx.client.ip",
-    "ehlo": "ctx.helo",
-    "id": "ctx.queue_id",
-    "header": "the header callback, which gets each field",
-    "headers": "the header callback, which gets each field",
-    "fields": "the header callback, which gets each field",
-    "subject": "the header callback, which gets each field",
-    "body": "the body callback, which gets each piece",
-    "content": "the body callback, which gets each piece",
-    "message": "the header and body callbacks",
-    "setreply": "the callback to return a Reply",
-    "setmlreply": "the callback to return a Reply",
-    "reply": "the callback to return a Reply",
-    "accept": "the callback to return ACCEPT",
-    "discard": "the callback to return DISCARD",
-    "reject": "the callback to return REJECT",
-    "tempfail": "the callback to return TEMPFAIL",
-}
-
-
 class Source(Protocol):
     """Where a context gets what is not part of an event."""
 
@@ -131,6 +83,38 @@ class Source(Protocol):
     def report_misuse(self, what: str) -> None:
         """Have something logged as a WARNING."""
 
+    def for_filter(self, name: str) -> "FilterSource":
+        """Return the same for one of the filters that a handler has."""
+        ...
+
+
+class FilterSource(Source, Protocol):
+    """The same for one filter of several that serve a connection together: what is reported names it."""
+
+    def answer_failure(self, own: object, what: str, error: BaseException | None = None) -> Response:
+        """Report that a callback of the filter failed, and return the answer to that.
+
+        Args:
+            own: The filter's ``on_error``; None for the server's.
+            what: A sentence for the log.
+            error: What the callback raised; None if it returned.
+        """
+        ...
+
+    def answer_timeout(self, own_timeout: object, own_error: object, what: str) -> Response:
+        """Report that a callback of the filter timed out, and return the answer to that.
+
+        Args:
+            own_timeout: The filter's ``on_timeout``; None for ``own_error``, or else the server's.
+            own_error: Its ``on_error``; None for the server's.
+            what: A sentence for the log.
+        """
+        ...
+
+    def time_limit(self) -> float:
+        """Return the seconds that the callback of the handler may take, from its begin."""
+        ...
+
 
 class Transaction:
     """The data behind the contexts of one SMTP connection; the session keeps it, callbacks see it through a context.
@@ -142,11 +126,13 @@ class Transaction:
         "client",
         "edits",
         "endings",
+        "failed",
         "helo",
         "in_message",
         "notes",
         "recipients",
         "refused",
+        "results",
         "sender",
         "source",
     )
@@ -158,6 +144,9 @@ class Transaction:
         self.in_message: bool = False
         self.sender: Mail | None = None
         self.recipients: list[Rcpt] = _NOBODY
+        self.results: Results | None = None
+        self.failed: Collection[str] = ()
+        """The names of those filters of the connection that have failed."""
         self._clear()
 
     @property
@@ -187,6 +176,7 @@ class Transaction:
         self._clear()
         self.client = _UNKNOWN_CLIENT
         self.helo = ""
+        self.results = None
 
     def _clear(self) -> None:
         self.sender = None
@@ -262,6 +252,25 @@ class Context:
                 raise LocalProtocolError("notes: expected a message, found none; keep connection state on self")
             transaction.notes = {}
         return transaction.notes
+
+    @property
+    def results(self) -> Results:
+        """What the filters of this connection have found, by type; those of the message, and those put at connect or helo.
+
+        Alone, a filter finds its own here; composed (:mod:`aiomilter.compose`), those of the others, too.
+        """
+        transaction = self._live()
+        found = transaction.results
+        if found is None:
+            found = transaction.results = Results()
+        if transaction.in_message and not found.in_message:
+            found.in_message = True
+            self.on_end(found.end_message)
+        return found
+
+    def failed(self, name: str) -> bool:
+        """Return whether another filter of this connection has failed with this message, by its name in the composition."""
+        return name in self._live().failed
 
     @overload
     def macro(self, name: str) -> str | None: ...
@@ -468,7 +477,7 @@ def _door(name: str) -> str | None:
     """Return the attribute that a wrong name probably means; None if no name is similar."""
     if name.startswith("_") or len(name) > 40:
         return None
-    found = _ELSEWHERE.get(name.lower().replace("_", "").removeprefix("smfi"))
+    found = ELSEWHERE.get(name.lower().replace("_", "").removeprefix("smfi"))
     if found is None:
         names = [known for known in dir(EndOfMessageContext) if not known.startswith("_")]
         found = next((f"ctx.{close}" for close in difflib.get_close_matches(name, names, n=1, cutoff=0.8)), None)

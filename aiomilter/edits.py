@@ -245,6 +245,11 @@ class Edits:
             self._quarantine = octets
 
     @property
+    def limits(self) -> tuple[int, int, int]:
+        """``max_count``, ``max_size`` and ``max_body_size``."""
+        return self._max_count, self._max_size, self._max_body_size
+
+    @property
     def kept(self) -> int:
         """Octets in memory, the body counted."""
         return self._size + (len(self.body) if isinstance(self.body, bytes) else 0)

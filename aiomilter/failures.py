@@ -1,6 +1,8 @@
 """The answer when a filter fails, by class of client."""
 
 from dataclasses import dataclass, fields
+from inspect import iscoroutine
+from typing import Any
 
 from aiomilter.wire.events import Connect, Family
 from aiomilter.wire.replies import SKIP, TEMPFAIL, Refusal, Reply, Response, Verdict
@@ -42,17 +44,29 @@ class FailurePolicy:
             client: Without host name and address if the MTA has not sent them, which does not make it local.
             authenticated: Whether it has logged in.
         """
-        if _is_local(client):
+        if is_local(client):
             return self.local
         return self.authenticated if authenticated else self.other
 
 
-def _is_local(client: Connect) -> bool:
+def is_local(client: Connect) -> bool:
+    """Return whether a client is on this machine."""
     ip = client.ip
     if ip is None:
         # An address that cannot be parsed is not local either.
         return client.family not in (Family.INET, Family.INET6) and bool(client.hostname)
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def wrong_answer(response: Any) -> str:
+    """Return a sentence on a value that a callback returned, and that is not an answer of its stage."""
+    hint = ""
+    if iscoroutine(response):
+        response.close()
+        hint = "; is an await missing?"
+    shown = isinstance(response, Verdict | Reply | Refusal | bool | int | str)
+    found = repr(response) if shown else type(response).__name__
+    return f"expected a verdict or Reply that this stage takes, or None, found {found:.100}{hint}"
 
 
 def check_answer(name: str, given: object, *, none: bool = False) -> None:

@@ -49,6 +49,9 @@ class Handler(Protocol):
     ``wants`` says which of the callbacks with an answer are called, and whether they answer at all; the others need not do
     anything.  ``abort`` and ``close`` are always called, ``negotiate`` before all others.  Callbacks run one at a time; each
     is a coroutine function, or returns an awaitable.  The callbacks of :class:`Milter` document the answers.
+
+    A handler of several filters may have an attribute ``acting``: the name of the filter that is called just now, or that has
+    given the answer, for logs and observers; "" for none of them.  It may be read from any thread.
     """
 
     @property

@@ -110,6 +110,7 @@ KEPT: Final[Mapping[str, str]] = {
     "message.structure._Finder._next": "the boundaries of 32 levels",
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
+    "compose.filters.ComposedFilter.callbacks": "stages",
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dmarc._record._read_short": "2,000 records of 512 octets",

@@ -255,7 +255,7 @@ def test_a_large_new_body_is_told_not_compared(check: Command) -> None:
 
 
 def test_a_large_new_header_section_is_told_not_compared(check: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiomilter._cli.play_text._MOST_LINES", 100)
+    monkeypatch.setattr("aiomilter._cli.diff._MOST_LINES", 100)
     check.filter("async def eom(self, ctx):\n    for n in range(200): ctx.insert_header('X', str(n))")
 
     assert check("f.py") == 0

@@ -31,11 +31,16 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
         "wire": "mail",
         "edits": "wire",
-        "context": "edits",
+        # What filters tell one another, and the names that other libraries have.
+        "results": "",
+        "_context_hints": "",
+        "context": "edits results _context_hints",
         "failures": "wire",
         "handler": "context failures",
         # Whole messages; neither the core nor ``aiomilter`` itself knows them.
         "message": "handler mail",
+        # Several filters in one connection; the core knows neither.
+        "compose": "message",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
         "_option": "failures _serving",
@@ -91,7 +96,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
     for what, may in {
         # The commands set logging up, which the library never does; a guard logs that an observer failed.
         # A program run by compat has its stderr for itself.
-        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort",
+        # No observer is known where a factory is entered.
+        "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
+        "compose.composition",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
@@ -144,7 +151,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
-        "swallow BaseException": "_connection.session _connection.native _connection.driver _connection.tasks "
+        # The filters of a composition are run by compose.turns.
+        "swallow BaseException": "compose.turns _connection.session _connection.native _connection.driver _connection.tasks "
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }

@@ -21,6 +21,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
     "compat": "MODULES install limit serve",
+    "compose": "Composition Member check compose edit known_at one_class",
     "context": "MTA TLS Auth Context EndOfMessageContext",
     "daemon": "run",
     "dns": "MX Answer Backend CachingResolver Counters IPAddress RdType Record Resolver client_address display_name "
@@ -47,6 +48,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store read_keys",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
+    "results": "Results",
     "scan": "AddedHeader Clamd ClamdResult Envelope HeaderChanges RemovedHeader Result Rspamd RspamdResult Scanner Spamd "
     "SpamdResult Symbol",
     "server": "Factory Server serve",

@@ -102,6 +102,7 @@ class PlayedStage:
             "none there"; else "".
         reply: The SMTP reply sent at once; "" if nothing.
         seconds: Until the answer; None if that was not measured.
+        filter: Which filter of a composition has answered; "" for none or if there is only one.
     """
 
     stage: Stage
@@ -110,6 +111,7 @@ class PlayedStage:
     why: str = ""
     reply: str = ""
     seconds: float | None = None
+    filter: str = ""
 
 
 class Outcome(StrEnum):
@@ -203,6 +205,7 @@ class Play:
         expect: The outcome that each message is expected to have; "" for none.
         unplayed: Messages that were not played, since the filter could not be asked any more.
         current: The message that is played; None while a session begins.
+        answered: Which filter of a composition has answered last at each stage.
     """
 
     scenario: CheckScenario
@@ -214,6 +217,7 @@ class Play:
     expect: str = ""
     unplayed: int = 0
     current: PlayedMessage | None = None
+    answered: dict[Stage, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -261,7 +265,8 @@ async def begin(session: mta.Session, play: Play, *, connected: bool) -> None:
         if decided and decided[0] < stage:
             why = "decided before"
         answer = decided[1] if decided and decided[0] is stage else CONTINUE
-        stages.append(PlayedStage(stage, what, None if why else answer, why, seconds=times.get(stage)))
+        by = play.answered.pop(stage, "") if not why else ""
+        stages.append(PlayedStage(stage, what, None if why else answer, why, seconds=times.get(stage), filter=by))
     play.connection = stages
 
 
@@ -278,7 +283,7 @@ async def play_message(session: mta.Session, play: Play, message: Message) -> No
     played = PlayedMessage(message, sender, play.scenario.recipients, mta.cut(message.octets, play.scenario.style))
     play.messages.append(played)
     play.current = played
-    await _Player(session, play.scenario.style, played).play()
+    await _Player(session, play, played).play()
 
 
 def _usual_params(octets: bytes) -> tuple[str, ...]:
@@ -297,9 +302,10 @@ def _unasked(session: mta.Session, stage: Stage) -> str:
 class _Player:
     """Plays one message."""
 
-    def __init__(self, session: mta.Session, style: mta.Style, played: PlayedMessage) -> None:
+    def __init__(self, session: mta.Session, play: Play, played: PlayedMessage) -> None:
         self._session = session
-        self._style = style
+        self._style = play.scenario.style
+        self._by_filter = play.answered
         self._played = played
         self._began = 0.0
 
@@ -328,7 +334,8 @@ class _Player:
 
     def _note(self, stage: Stage, what: str, why: str, answer: mta.Answer, reply: str = "") -> None:
         seconds = perf_counter() - self._began
-        self._played.stages.append(PlayedStage(stage, what, None if why else answer, why, reply, seconds))
+        by = self._by_filter.pop(stage, "") if not why else ""
+        self._played.stages.append(PlayedStage(stage, what, None if why else answer, why, reply, seconds, by))
 
     def _answered(self, stage: Stage, what: str, why: str, answer: mta.Answer) -> bool:
         """Record a stage of the envelope, and return whether the message goes on."""

@@ -99,6 +99,7 @@ def _stage(played: PlayedStage) -> _JSON:
         "why": played.why,
         "reply": _text(played.reply),
         "seconds": None if played.seconds is None else round(played.seconds, 6),
+        "filter": _text(played.filter),
     }
 
 

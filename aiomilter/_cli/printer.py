@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from aiomilter import mta
+from aiomilter._cli.diff import diff
 from aiomilter._cli.terminal import safe, safe_octets
 
 if TYPE_CHECKING:
@@ -43,3 +45,8 @@ def _lines(outcome: "Outcome") -> Iterator[str]:
     yield "--------"
     for line in message.octets.split(b"\n"):
         yield safe_octets(line.removesuffix(b"\r"))
+    # Changes of the MTA itself are not shown as the filter's.
+    before = mta.deliver("postfix", message.sender, message.recipients, mta.cut(outcome.original, "postfix")).octets
+    if before != message.octets:
+        yield "-------- changed"
+        yield from diff(before, message.octets)

@@ -9,7 +9,9 @@ from aiomilter._cli.play import Failure, Play
 from aiomilter._cli.target import own_traceback
 from aiomilter._connection.stack import connection_of
 from aiomilter._serving.stall import StallWatch, watch
+from aiomilter.handler import STAGE_OF
 from aiomilter.observe import (
+    AnswerSent,
     CallbackFailed,
     CallbackTimedOut,
     InternalError,
@@ -36,6 +38,20 @@ class Watch(Observer):
     def __init__(self, play: Play) -> None:
         self._play = play
         self._stall: Failure | None = None
+        self._composed = False
+
+    @property
+    def debug(self) -> bool:
+        """True: which filter answers is in the events of answers."""
+        return True
+
+    def answer_sent(self, event: AnswerSent) -> None:
+        """Record which filter has answered; an answer of none in particular is that of a composition."""
+        where = event.where
+        self._composed = self._composed or not where.filter
+        stage = STAGE_OF.get(where.callback)
+        if self._composed and stage is not None and event.answer not in ("continue", "progress"):
+            self._play.answered[stage] = where.filter
 
     def callback_failed(self, event: CallbackFailed) -> None:
         """Add a failure."""
@@ -90,7 +106,8 @@ class Watch(Observer):
                 end()
 
     def _add(self, where: Where, what: str, lines: str = "", *, fatal: bool = False) -> None:
-        self._play.add_failure(Failure(where.callback, what, lines, fatal))
+        by = f"{where.filter}, " if self._composed and where.filter else ""
+        self._play.add_failure(Failure(f"{by}{where.callback}" if where.callback else where.filter, what, lines, fatal))
 
 
 def _callback_of(frame: FrameType) -> Where | None:

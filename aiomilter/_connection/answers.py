@@ -1,13 +1,16 @@
 """The answers of callbacks besides verdicts and replies, and the text of failures and answers: values only."""
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiomilter.exceptions import ResolverError, StoreError, TemporaryFailure
+from aiomilter.failures import FailurePolicy
 from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Connect
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import Progress
-from aiomilter.wire.replies import CONTINUE, Refusal, Reply, Response, Verdict
+from aiomilter.wire.replies import CONTINUE, TEMPFAIL, Refusal, Reply, Response, Verdict
+from aiomilter.wire.state import is_legal
 
 __all__ = [
     "CANCELLED",
@@ -19,6 +22,7 @@ __all__ = [
     "cause_text",
     "continue_packets_for",
     "error_text",
+    "policy_answer",
     "reason_of",
     "temporary_cause",
 ]
@@ -74,6 +78,15 @@ def temporary_cause(error: BaseException) -> BaseException | None:
         causes = [temporary_cause(each) for each in error.exceptions]
         return causes[0] if None not in causes else None
     return error if isinstance(error, TemporaryFailure | ResolverError | StoreError) else None
+
+
+def policy_answer(policy: Any, client: Connect, authenticated: bool, stage: Stage) -> Response:
+    """Return the answer of a policy on failures for a client, or TEMPFAIL if the stage does not take that answer."""
+    if isinstance(policy, FailurePolicy):
+        policy = policy.answer(client, authenticated)
+    if isinstance(policy, Verdict | Reply | Refusal) and is_legal(stage, policy):
+        return cast(Response, policy)
+    return TEMPFAIL
 
 
 def cause_text(error: BaseException) -> str:

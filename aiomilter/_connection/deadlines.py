@@ -264,6 +264,17 @@ class Deadlines:
     def _answer_option(self, stage: Stage) -> float | None:
         return (self._options.answer_timeouts or {}).get(stage) or self._options.answer_timeout
 
+    def answer_limit(self, stage: Stage, patient: bool) -> float:
+        """Return the seconds from the arrival of a packet in which it is answered.
+
+        Args:
+            stage: The packet's.
+            patient: Whether PROGRESS extends the wait of the MTA there.
+        """
+        patient = patient and self._options.progress_interval is not None
+        default = _EOM_TIMEOUT if stage is Stage.EOM else _PATIENT_TIMEOUT if patient else _TIMEOUT
+        return self._answer_option(stage) or default
+
     def _fired(self) -> None:
         self._timer = None
         if not self._waits:
@@ -277,8 +288,7 @@ class Deadlines:
         )
         answer_by, limit = float("inf"), 0.0
         if awaited is not None:
-            default = _EOM_TIMEOUT if awaited.stage is Stage.EOM else _PATIENT_TIMEOUT if patient else _TIMEOUT
-            limit = self._answer_option(awaited.stage) or default
+            limit = self.answer_limit(awaited.stage, patient)
             answer_by = float("inf") if self._turn else awaited.since + limit
         if late >= self._ends_at and self._spent:
             self._waits = False

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
-from inspect import iscoroutine
 from typing import Any, ClassVar, Final
 
 from aiomilter._connection.answers import Cancelled, TimedOut, cause_text, temporary_cause
@@ -14,6 +13,7 @@ from aiomilter._connection.suspension import OF_MESSAGE
 from aiomilter.context import Context
 from aiomilter.edits import Edits, body_packets
 from aiomilter.exceptions import NegotiationError, RemoteProtocolError
+from aiomilter.failures import wrong_answer
 from aiomilter.handler import CALLBACKS, Handler, overrides
 from aiomilter.observe import Limit, PeerErrorKind, TemporaryFailed
 from aiomilter.wire.connection import OutOfOrder, Repeated
@@ -70,9 +70,11 @@ class NativeAnswering:
         """Do nothing."""
 
     def filter_name(self) -> str:
-        """Return the class of the filter."""
-        kind = type(self._session.handler)
-        return f"{kind.__module__}.{kind.__qualname__}"
+        """Return the class of the filter, or of several the name of the one that acts."""
+        handler = self._session.handler
+        acting: str | None = getattr(handler, "acting", None)
+        kind = type(handler)
+        return f"{kind.__module__}.{kind.__qualname__}" if acting is None else acting
 
     # ------------------------------------------------------------------------------------------------- negotiation
 
@@ -205,17 +207,7 @@ class NativeAnswering:
     def _not_an_answer(self, response: Any) -> Response:
         """Report a value that is not an answer of this stage, and return the answer in its place."""
         session = self._session
-        hint = ""
-        if iscoroutine(response):
-            response.close()
-            hint = "; is an await missing?"
-        found = (
-            repr(response)
-            if isinstance(response, Verdict | Reply | Refusal | bool | int | str)
-            else type(response).__name__
-        )
-        what = f"expected a verdict or Reply that this stage takes, or None, found {found:.100}{hint}"
-        report_failure(session, what)
+        report_failure(session, wrong_answer(response))
         return session.on_error()
 
     def defer(self, stage: Stage, response: Response) -> None:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from aiomilter._connection.answering import Answering, Channel
-from aiomilter._connection.answers import TimedOut
+from aiomilter._connection.answers import TimedOut, policy_answer
 from aiomilter._connection.dispatch import NOT_AGREED, Dispatch, DispatchEntry, DispatchTables
+from aiomilter._connection.filters import FilterReports
 from aiomilter._connection.recipients import RECIPIENT_SIZE, UNCOUNTED, Recipients
 from aiomilter._connection.reports import (
     message_ended,
@@ -30,7 +31,6 @@ from aiomilter._connection.sent import ReportedPackets
 from aiomilter._connection.suspension import TURN, Reason, Suspension
 from aiomilter.context import Transaction
 from aiomilter.edits import Edits
-from aiomilter.failures import FailurePolicy
 from aiomilter.handler import CALLBACKS, STAGE_OF, Handler
 from aiomilter.observe import Limit, Misuse, Where
 from aiomilter.observe.guard import Guard
@@ -260,26 +260,26 @@ class Session:
         """Report a call of the filter that has no effect, or another than intended."""
         self.observer.tell(Misuse(self.where(), what))
 
+    def for_filter(self, name: str) -> FilterReports:
+        """Return the source of one filter of several."""
+        return FilterReports(self, name)
+
     # ---------------------------------------------------------------------------------------------------- answering
 
-    def on_error(self) -> Response:
-        """Return the answer for a failure, one that the stage takes."""
-        own = getattr(self.handler, "on_error", None)
+    def on_error(self, own: Any = None) -> Response:
+        """Return the answer for a failure, one that the stage takes; ``own`` is that of one filter of several."""
+        own = getattr(self.handler, "on_error", None) if own is None else own
         return self._by_policy(self.options.on_error if own is None else own)
 
-    def on_timeout(self) -> Response:
-        """Return the answer for a callback that timed out, one that the stage takes."""
-        own = getattr(self.handler, "on_timeout", None)
-        policy = self.options.on_timeout if own is None else own
-        return self.on_error() if policy is None else self._by_policy(policy)
+    def on_timeout(self, own: Any = None, own_error: Any = None) -> Response:
+        """Return the answer for a callback that timed out, one that the stage takes; arguments as for :meth:`on_error`."""
+        own = getattr(self.handler, "on_timeout", None) if own is None else own
+        policy = self.options.on_timeout if own is None and own_error is None else own
+        return self.on_error(own_error) if policy is None else self._by_policy(policy)
 
     def _by_policy(self, policy: Any) -> Response:
-        """Return the answer of a policy for this client, or TEMPFAIL if the stage does not take that answer."""
-        if isinstance(policy, FailurePolicy):
-            policy = policy.answer(self.transaction.client, bool(self.wire.macros.value("auth_authen")))
-        if isinstance(policy, Verdict | Reply | Refusal) and is_legal(STAGE_OF.get(self.callback, Stage.EOM), policy):
-            return cast(Response, policy)
-        return TEMPFAIL
+        client, login = self.transaction.client, self.wire.macros.value("auth_authen")
+        return policy_answer(policy, client, bool(login), STAGE_OF.get(self.callback, Stage.EOM))
 
     def answer_stage(self, stage: Stage, response: Any, continue_packet: bytes) -> None:
         """Send the answer of a stage, or defer it; see :meth:`Answering.answer`."""

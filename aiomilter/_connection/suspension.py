@@ -128,12 +128,11 @@ class Suspension:
     def begin(self) -> None:
         """Set the deadline of the callback, and cancel it if a packet that ends it is already here."""
         session = self._session
-        name, wire, options = session.callback, session.wire, session.options
+        name, wire = session.callback, session.wire
         stage = STAGE_OF.get(name)
-        seconds = None if name == TURN else options.callback_timeout
+        seconds = None if name == TURN else self._callback_timeout(name)
         awaited = None
         if stage is not None:
-            seconds = (options.callback_timeouts or {}).get(stage, seconds)
             if name == "body" and wire.last_of_body:
                 awaited = Stage.EOM  # it came in the packet of the end
             elif session.continue_packets[stage]:
@@ -146,6 +145,19 @@ class Suspension:
             self._leaving(found)
         if self._hurries and name in _LAST:
             self._deadlines.hurry()
+
+    def _callback_timeout(self, name: str) -> float:
+        options = self._session.options
+        stage = STAGE_OF.get(name)
+        seconds = options.callback_timeout
+        return seconds if stage is None else (options.callback_timeouts or {}).get(stage, seconds)
+
+    def time_limit(self, name: str) -> float:
+        """Return the seconds that a callback may take from its begin, by its own time-out and by that of its answer."""
+        stage, seconds = STAGE_OF.get(name), self._callback_timeout(name)
+        return (
+            seconds if stage is None else min(seconds, self._deadlines.answer_limit(stage, self.takes_progress(stage)))
+        )
 
     def arrived(self, data: bytes) -> None:
         """Record octets that come while the callback waits."""

@@ -28,8 +28,16 @@ class Envelope:
         self.added: list[tuple[str, tuple[str, ...]]] = []
         self.removed: list[str] = []
         self.reason: str | None = None
+        self._actions = actions
         # Checks, and is never sent.
         self._checks: Edits = Edits(actions, True, _MOST, _MOST, 0)
+
+    def copy(self) -> "Envelope":
+        """Return another with the same changes."""
+        other = Envelope(self.sender, self.given, self._actions)
+        other.new_sender, other.reason = self.new_sender, self.reason
+        other.added, other.removed = [*self.added], [*self.removed]
+        return other
 
     def change_sender(self, address: str, params: tuple[str, ...]) -> None:
         """Have another sender."""

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 from aiomilter.message.banner import Banner, Place, put_in, targets
@@ -333,6 +334,20 @@ class Message:
         around = 0 if self._around is None else len(self._around.parts) + len(self._around.before)
         return Changes(tuple(names), self.body_changed, parts + around)
 
+    def copy(self) -> "Message":
+        """Return the same message, to be changed apart from this one."""
+        other: Message = Message.__new__(Message)
+        other.headers = self.headers.copy()
+        other._envelope = self._envelope.copy()
+        other.recipients, other.body = Recipients(other._envelope), Body(other)
+        other._spool, other._structure = self._spool, self._structure
+        other._content = replace(self._content, headers=other.headers)
+        head = other.headers if self._root._head is self.headers else self._root._head.copy()
+        other._root = self._root.copy_to(other._content, head)
+        other._banners, other._skipped = [*self._banners], {*self._skipped}
+        other._around = None if self._around is None else self._around.copy()
+        return other
+
     def queue_envelope(self) -> Envelope:
         """Return the changes of the envelope."""
         return self._envelope
@@ -349,6 +364,12 @@ class _Around:
         self.boundary = boundary
         self.before: list[bytes] = []
         self.parts: list[bytes] = []
+
+    def copy(self) -> "_Around":
+        """Return another, of the same parts."""
+        other = _Around(self.boundary)
+        other.before, other.parts = [*self.before], [*self.parts]
+        return other
 
     def top(self, head: Headers) -> bytes:
         """Return what is above the original body."""

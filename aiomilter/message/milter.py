@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Final, final
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.handler import Milter, no_reply
 from aiomilter.message.envelope import Envelope
-from aiomilter.message.header_edits import plan, queue
-from aiomilter.message.headers import Field, Headers
+from aiomilter.message.headers import Headers
+from aiomilter.message.incoming import Incoming
 from aiomilter.message.message import Message
-from aiomilter.message.spool import Spool
-from aiomilter.message.structure import Structure
+from aiomilter.message.outgoing import queue_edits
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Header
 from aiomilter.wire.replies import ACCEPT, CONTINUE, Reply, Response
@@ -19,77 +18,6 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, Reply, Response
 __all__ = ["MessageMilter"]
 
 _OURS: Final = ("header", "eoh", "body", "eom")
-_PGP: Final = b"-----BEGIN PGP "
-_MOST_PGP: Final = 1_000
-
-
-class _Incoming:
-    """A message while it arrives.
-
-    Args:
-        milter: The filter, for its limits.
-        keeps: Whether the body is kept.
-    """
-
-    def __init__(self, milter: "MessageMilter", keeps: bool) -> None:
-        self.fields: list[Field] = []
-        self.size = 2  # the empty line
-        self.most = milter.max_size
-        self.keeps = keeps
-        self.spool = Spool(milter.memory_size, milter.spool_directory)
-        self.pgp: list[int] = []
-        self._structure: Structure | None = None
-        self._headers: Headers | None = None
-        self._tail = b""
-
-    @property
-    def too_large(self) -> bool:
-        """Whether it has more octets than the filter takes."""
-        return self.keeps and self.size > self.most
-
-    @property
-    def headers(self) -> Headers:
-        """Its fields; all of them have come."""
-        if self._headers is None:
-            self._headers = Headers(self.fields)
-        return self._headers
-
-    @property
-    def structure(self) -> Structure | None:
-        """Its parts, as far as they have come."""
-        if self._structure is None and self.keeps:
-            content = [field.raw for field in self.fields if field.key.startswith(b"content-")]
-            self._structure = Structure(b"".join(content))
-        return self._structure
-
-    async def take(self, octets: bytes) -> None:
-        """Take a piece of the body; what is too large is forgotten."""
-        self.size += len(octets)
-        if self.too_large:
-            self.spool.close()
-            return
-        self._look_for_pgp(octets)
-        structure = self.structure
-        assert structure is not None
-        structure.feed(octets)
-        if self.spool.add(octets):
-            await self.spool.store()
-
-    def _look_for_pgp(self, octets: bytes) -> None:
-        data, base = self._tail + octets, self.spool.size - len(self._tail)
-        at = data.find(_PGP)
-        while at >= 0 and len(self.pgp) < _MOST_PGP:
-            self.pgp.append(base + at)
-            at = data.find(_PGP, at + len(_PGP))
-        self._tail = data[-len(_PGP) + 1 :]
-
-    def message(self, ctx: EndOfMessageContext) -> Message:
-        """Return the whole message."""
-        structure = self.structure
-        if structure is not None:
-            structure.end()
-        envelope = Envelope(ctx.sender, ctx.recipients, ctx._edits().actions)
-        return Message(self.headers, self.spool, structure, envelope, self.pgp)
 
 
 class MessageMilter(Milter):
@@ -117,7 +45,7 @@ class MessageMilter(Milter):
     spool_directory: str | None = None
     body_wanted: ClassVar[bool] = True
 
-    _incoming: _Incoming | None = None
+    _incoming: Incoming | None = None
     _sees_chunks: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -167,25 +95,23 @@ class MessageMilter(Milter):
 
     # ---------------------------------------------------------------------------------------------------- callbacks
 
-    def _begun(self, ctx: Context) -> _Incoming:
+    def _begun(self, ctx: Context) -> Incoming:
         if self._incoming is None:
-            self._incoming = _Incoming(self, self.body_wanted)
+            self._incoming = Incoming(self.max_size, self.memory_size, self.spool_directory, self.body_wanted)
             ctx.on_end(self._ended)
         return self._incoming
 
     def _ended(self) -> None:
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
-            incoming.spool.close()
+            incoming.close()
 
     @final
     @no_reply
     async def header(self, ctx: Context, header: Header) -> None:
         """Keep a header field."""
         incoming = self._incoming or self._begun(ctx)
-        field = Field(header.raw)
-        incoming.fields.append(field)
-        incoming.size += len(field.raw)
+        incoming.add_field(header.raw)
 
     @final
     async def eoh(self, ctx: Context) -> Response | None:
@@ -208,7 +134,7 @@ class MessageMilter(Milter):
         incoming = self._begun(ctx)
         if incoming.too_large:
             return self.on_too_large
-        message = incoming.message(ctx)
+        message = incoming.message(Envelope(ctx.sender, ctx.recipients, ctx._edits().actions))
         plain = Context.__new__(Context)
         plain._transaction = ctx._transaction
         try:
@@ -217,19 +143,5 @@ class MessageMilter(Milter):
             plain._transaction = None
         if response in (None, CONTINUE, ACCEPT):
             await message.settle()
-            _queue_edits(ctx, message)
+            queue_edits(ctx, message)
         return response
-
-
-def _queue_edits(ctx: EndOfMessageContext, message: Message) -> None:
-    edits, headers = ctx._edits(), message.headers
-    if headers.changed:
-        postfix, spaced = ctx.mta.kind == "postfix", edits.leading_space
-        asked = plan(headers.original, headers.entries(), postfix=postfix, leading_space=spaced)
-        queue(asked, edits)
-        for field in asked.misplaced:
-            what = f"header field {field.name!a:.80} is above all others: fields below its place cannot be moved on this MTA"
-            ctx._live().source.report_misuse(what)
-    if message.body_changed:
-        edits.replace_body(message.new_body())
-    message.queue_envelope().queue(edits)

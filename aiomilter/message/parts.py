@@ -2,7 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -182,13 +184,14 @@ class Part:
         first = self._node
         return not first.multipart and any(first.body <= at < first.stop for at in self._content.pgp)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield its content as it is encoded, in pieces."""
         if self._new is not None:
             yield self._new
             return
-        async for octets in self._content.spool.read(self._node.body, self._node.stop):
-            yield octets
+        async with aclosing(self._content.spool.read(self._node.body, self._node.stop)) as kept:
+            async for octets in kept:
+                yield octets
 
     async def read(self, limit: int = DEFAULT_LIMIT) -> bytes:
         """Return its content, decoded as far as that goes.
@@ -197,11 +200,12 @@ class Part:
             limit: Octets that are returned at most.
         """
         found, size = [], 0
-        async for octets in transfer.decoded(self.chunks(), self.encoding):
-            found.append(octets)
-            size += len(octets)
-            if size >= limit:
-                break
+        async with aclosing(self.chunks()) as pieces, aclosing(transfer.decoded(pieces, self.encoding)) as contents:
+            async for octets in contents:
+                found.append(octets)
+                size += len(octets)
+                if size >= limit:
+                    break
         return b"".join(found)[:limit]
 
     async def text(self, limit: int = DEFAULT_LIMIT) -> str:
@@ -304,6 +308,28 @@ class Part:
         """Add a part, header section and all, at the end of this multipart."""
         self._added.append(part)
         self._content.edited = True
+
+    def copy_to(self, content: Content, head: Headers) -> "Part":
+        """Return this part and all below it, for another message.
+
+        Args:
+            content: What all parts of that share.
+            head: Its header fields there.
+        """
+        root = self._copied(content, None, head)
+        waiting = [(self, root)]
+        while waiting:
+            old, new = waiting.pop()
+            for child in old.children:
+                new.children.append(child._copied(content, new, child._head.copy()))
+                waiting.append((child, new.children[-1]))
+        return root
+
+    def _copied(self, content: Content, parent: "Part | None", head: Headers) -> "Part":
+        other = copy(self)
+        other._content, other.parent, other._head = content, parent, head
+        other._added, other.children = [*self._added], []
+        return other
 
     def _check(self, force: bool) -> None:
         self._content.check(force)

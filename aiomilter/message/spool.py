@@ -5,6 +5,7 @@ import os
 import tempfile
 from bisect import bisect_right
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import IO, Final
 
 __all__ = ["BUDGET", "Budget", "Spool"]
@@ -143,7 +144,12 @@ class Spool:
         self._check_open()
         file = self._file
         assert file is not None
-        octets = await asyncio.to_thread(_pread, os.dup(file.fileno()), stop - start, start)
+        descriptor = [os.dup(file.fileno())]
+        try:
+            octets = await asyncio.to_thread(_pread, descriptor, stop - start, start)
+        finally:
+            with suppress(IndexError):  # no thread has taken it: cancelled before one was free
+                os.close(descriptor.pop())
         if not octets:
             raise OSError("expected the octets that were written, found the end of the file")
         return octets
@@ -167,8 +173,12 @@ class Spool:
             self._file = None
 
 
-def _pread(descriptor: int, size: int, start: int) -> bytes:
-    """Read from a descriptor of its own, which outlives a file that is closed in between."""
+def _pread(owned: list[int], size: int, start: int) -> bytes:
+    """Read from a descriptor of its own, which outlives a file that is closed in between; who takes it closes it."""
+    try:
+        descriptor = owned.pop()
+    except IndexError:
+        return b""
     try:
         return os.pread(descriptor, size, start)
     finally:

@@ -7,7 +7,7 @@ Source: RFC 2045 section 6.
 
 import re
 from binascii import Error, a2b_base64, a2b_qp, b2a_base64, b2a_qp
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from aiomilter.mail.charsets import codec_of
@@ -23,7 +23,7 @@ _LINE: Final = 900
 """A longer line is encoded: SMTP takes 998 octets (RFC 5321 section 4.5.3.1.6)."""
 
 
-async def decoded(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+async def decoded(pieces: AsyncIterator[bytes], encoding: str) -> AsyncGenerator[bytes]:
     """Yield the content of a part.
 
     Args:

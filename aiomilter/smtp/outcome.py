@@ -23,6 +23,7 @@ class Outcome:
         helo: What it said in EHLO or HELO; "" if nothing.
         result: The filter's answer, its modifications, and the message as delivered; None there if it was refused or dropped.
         reply: The SMTP reply, lines separated by CRLF.
+        original: The message as the client sent it.
     """
 
     queue_id: str
@@ -30,6 +31,7 @@ class Outcome:
     helo: str
     result: mta.MessageResult
     reply: str
+    original: bytes = b""
 
 
 def store(directory: str | os.PathLike[str]) -> Callable[[Outcome], None]:

@@ -364,16 +364,16 @@ class SMTPSession(SMTP):
             else:
                 queue_id = milter.queue_id
                 result = await self._milter.ask(milter.message(octets))
-                await self._say(self._told(queue_id, result))
+                await self._say(self._told(queue_id, result, octets))
         finally:
             self._forget_message()
 
-    def _told(self, queue_id: str, result: mta.MessageResult) -> str:
+    def _told(self, queue_id: str, result: mta.MessageResult, octets: bytes) -> str:
         """Hand the result to the owner, and return the SMTP reply."""
         reply = smtp_reply("postfix", result.stage, result.answer, at=Stage.EOM, queue_id=queue_id)
         if self._front.on_message is not None:
             try:
-                self._front.on_message(Outcome(queue_id, self._client.address, self._helo, result, reply))
+                self._front.on_message(Outcome(queue_id, self._client.address, self._helo, result, reply, octets))
             except Exception as error:  # noqa: BLE001  # the owner's function; its failure must not lose the message
                 what = "the message could not be handed on"
                 self._front.observer.tell(CallbackFailed(self._where(), what, error))

@@ -16,11 +16,11 @@ from typing import Any, Final
 import pytest
 from mypy import api
 
-from aiomilter import Milter
 from aiomilter._cli import _WITHIN, _parse, _parser, main
 from aiomilter._cli.manual import topics
 from aiomilter.dns import CachingResolver, Resolver
 from aiomilter.testing.resolver import ZoneResolver
+from aiomilter.wire.negotiation import Wants
 from tests.help import options
 from tests.help.pages import PAGES, ROOT, commands, literal, prose, python
 from tests.programs import need
@@ -72,7 +72,7 @@ async def play(names: dict[str, Any]) -> int:
         factory = names["milter"]()
         assert isinstance(factory, AbstractAsyncContextManager)
         async with factory as make:
-            assert isinstance(make(), Milter)
+            assert isinstance(make().wants, Wants)
     return len(tests)
 
 

@@ -1,5 +1,6 @@
 """Parts are read and changed; what comes out is what ``email``, as a second reader, finds there."""
 
+import asyncio
 import email
 import email.policy
 import io
@@ -426,3 +427,12 @@ def test_every_charset_decodes_anything() -> None:
         found = codec(name)
         assert found is None or isinstance(b"xn--\xff\0a ".decode(found, "replace"), str)
     assert codec("idna") is codec("hex") is None
+
+
+async def test_a_part_that_is_read_in_part_leaves_no_task() -> None:
+    """Its octets come from one generator inside another: each is closed by the one around it."""
+    message = made(b"Subject: hello\r\n\r\n" + b"x" * 4_000_000)
+    tasks = asyncio.all_tasks()
+    assert await message.root.read(1) == b"x"
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks

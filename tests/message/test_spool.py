@@ -3,6 +3,7 @@ import os
 import random
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -84,6 +85,32 @@ async def test_a_file_is_closed_once_its_thread_is_done(monkeypatch: pytest.Monk
     go_on.set()
     await writing
     assert files[0].closed
+
+
+async def test_a_read_that_is_cancelled_before_its_thread_begins_leaves_no_descriptor() -> None:
+    """All threads are busy."""
+    begun, go_on = threading.Event(), threading.Event()
+    found = await filled(b"x" * 100, 100, 0, Budget(10**9))
+
+    def work() -> None:
+        begun.set()
+        go_on.wait()
+
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        busy = asyncio.create_task(asyncio.to_thread(work))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        before = len(os.listdir("/proc/self/fd"))
+        reading = asyncio.ensure_future(anext(found.read(0, 100)))
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        go_on.set()
+        await busy
+    assert len(os.listdir("/proc/self/fd")) == before
+    found.close()
 
 
 @pytest.mark.parametrize("memory_size", [0, 1000])

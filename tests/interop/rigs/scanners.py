@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -125,12 +126,13 @@ class ScannerRig(ABC):
     def stop(self) -> None:
         """End it, with its children, and remove its directory."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, 15)
+            # It waits for its children, which nobody would do if it were killed.
+            self._process.terminate()
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, 9)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -1,0 +1,17 @@
+"""Several filters in one connection: ``milter = compose(Spf, Greylist, Footer)`` is a factory like any other.
+
+See ``aiomilter help composing``.
+
+In reading order: :mod:`~aiomilter.compose.members`, a filter and what is to be done with it;
+:mod:`~aiomilter.compose.conditions`, when it is left out; :mod:`~aiomilter.compose.composition`, the factory;
+:mod:`~aiomilter.compose.plan`, their order and what they ask of the MTA together; :mod:`~aiomilter.compose.handler`, which
+makes one answer of theirs, with :mod:`~aiomilter.compose.filters`, :mod:`~aiomilter.compose.turns`,
+:mod:`~aiomilter.compose.edits` and :mod:`~aiomilter.compose.messages`; :mod:`~aiomilter.compose.recipients`.
+"""
+
+from aiomilter.compose.composition import Composition, compose
+from aiomilter.compose.conditions import known_at
+from aiomilter.compose.members import Member, check, edit
+from aiomilter.compose.recipients import one_class
+
+__all__ = ["Composition", "Member", "check", "compose", "edit", "known_at", "one_class"]

@@ -1,0 +1,309 @@
+"""Callbacks of several filters for one event: each is begun inline, and those that suspend wait together, each in a Task.
+
+A callback needs a current Task from its beginning, which is the one that goes on with it: a ``timeout`` or a ``TaskGroup`` in
+it cancels that.  So there is one in reserve.  A callback that does not suspend leaves it there, and costs no Task.
+"""
+
+import asyncio
+import contextvars
+from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
+from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
+from typing import Any, Final, NamedTuple
+
+__all__ = ["Outcome", "Runner", "Turn"]
+
+
+class Outcome(NamedTuple):
+    """How a callback has ended.
+
+    Args:
+        value: What it returned.
+        error: What it raised; None if it returned.
+    """
+
+    value: Any
+    error: BaseException | None = None
+
+
+class _Rest:
+    """The rest of a callback that ran up to its first suspension, awaited by a Task."""
+
+    __slots__ = ("_cancelled", "_context", "_coroutine", "_future")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        future: Any,
+        context: contextvars.Context,
+        cancelled: asyncio.CancelledError | None,
+    ) -> None:
+        self._coroutine = coroutine
+        self._future = future
+        self._context = context
+        self._cancelled = cancelled
+
+    def __await__(self) -> Generator[Any, Any, Outcome]:
+        coroutine, future, within = self._coroutine, self._future, self._context.run
+        try:
+            if self._cancelled is not None and (future is None or not future.cancel()):
+                if future is not None:
+                    future._asyncio_future_blocking = False
+                future = within(coroutine.throw, self._cancelled)
+            while True:
+                try:
+                    value = yield future  # the very one that the callback has yielded
+                except BaseException as error:
+                    future = within(coroutine.throw, error)
+                else:
+                    future = within(coroutine.send, value)
+        except StopIteration as ended:
+            return Outcome(ended.value)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            return Outcome(None, error)
+
+
+class _Reserve:
+    """A Task that waits for the rest of a callback."""
+
+    __slots__ = ("_rest", "_wake", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._wake = loop.create_future()
+        self._rest: tuple[Coroutine[Any, Any, Any], Any, contextvars.Context] | None = None
+        self.task: asyncio.Task[Outcome] = loop.create_task(self._run())
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing has cancelled it."""
+        return not self.task.done() and not self.task.cancelling() and not self._wake.done()
+
+    def hand(self, coroutine: Coroutine[Any, Any, Any], future: Any, context: contextvars.Context) -> None:
+        """Have it go on with a callback."""
+        self._rest = coroutine, future, context
+        if not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _run(self) -> Outcome:
+        cancelled = None
+        try:
+            await self._wake
+        except asyncio.CancelledError as error:
+            if self._rest is None:
+                raise
+            cancelled = error
+        assert self._rest is not None
+        return await _Rest(*self._rest, cancelled)
+
+
+class Turn:
+    """The callback of one filter for one event.
+
+    Args:
+        place: Of the filter in the list.
+        begin: Returns the coroutine of the callback.
+        context: The filter's context variables.
+        after: Places of the filters whose turns have to end before this one begins.
+        timeout: Seconds from its begin; None for what the event allows.
+    """
+
+    __slots__ = (
+        "after",
+        "began",
+        "begin",
+        "cancelled",
+        "context",
+        "ends_at",
+        "outcome",
+        "place",
+        "seconds",
+        "task",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        place: int,
+        begin: Callable[[], Coroutine[Any, Any, Any]],
+        context: contextvars.Context,
+        after: Collection[int] = (),
+        timeout: float | None = None,
+    ) -> None:
+        self.place: int = place
+        self.begin: Callable[[], Coroutine[Any, Any, Any]] = begin
+        self.context: contextvars.Context = context
+        self.after: Collection[int] = after
+        self.timeout: float | None = timeout
+        self.began: bool = False
+        self.ends_at: float = 0.0
+        self.seconds: float = 0.0
+        """What it has from its begin to :attr:`ends_at`."""
+        self.task: asyncio.Task[Outcome] | None = None
+        """Goes on with it once it has suspended."""
+        self.outcome: Outcome | None = None
+        self.cancelled: bool = False
+        """Whether we have cancelled it: how it ends does not matter then."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has suspended, and not ended."""
+        return self.task is not None and self.outcome is None and not self.cancelled
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+_NEVER: Final = 1_000_000
+
+
+class Runner:
+    """Runs the callbacks of one connection's filters, of one event at a time."""
+
+    __slots__ = ("_reserve", "unfinished")
+
+    def __init__(self) -> None:
+        self._reserve: _Reserve | None = None
+        self.unfinished: list[asyncio.Task[Outcome]] = []
+        """Callbacks that were cancelled and have not ended."""
+
+    async def run(
+        self,
+        turns: Sequence[Turn],
+        refuses: Callable[[Turn], bool],
+        expired: Callable[[Turn], bool],
+        allowed: Callable[[], float],
+    ) -> Turn | None:
+        """Run turns until the first in the order of the list that refuses is known, and return that; None if none does.
+
+        Args:
+            turns: In the order in which they begin: each behind those that it waits for.
+            refuses: Called with each turn that has ended: whether its answer decides.
+            expired: Called with each whose time is up: the same; it is cancelled after that.
+            allowed: Returns how many seconds turns have that set no time of their own; called once one has suspended.
+        """
+        loop = asyncio.get_running_loop()
+        decided: Turn | None = None
+        latest = 0.0
+        while True:
+            for turn in turns:
+                if turn.began or not self._is_due(turn, turns, decided):
+                    continue
+                turn.began = True
+                self._begin(turn)
+                if turn.outcome is not None:
+                    if refuses(turn) and (decided is None or turn.place < decided.place):
+                        decided = turn
+                    continue
+                latest = latest or loop.time() + allowed()
+                now = loop.time()
+                turn.ends_at = latest if turn.timeout is None else min(latest, now + turn.timeout)
+                turn.seconds = turn.ends_at - now
+            limit = _NEVER if decided is None else decided.place
+            running = [turn for turn in turns if turn.runs]
+            if not running or not any(turn.place < limit for turn in turns if turn.runs or not turn.began):
+                self._cancel(running)
+                return decided
+            await self._wait(running, loop)
+            for turn in running:
+                late = turn.outcome is None and loop.time() >= turn.ends_at
+                if late:
+                    refused = expired(turn)
+                    self._cancel([turn])
+                elif turn.outcome is not None:
+                    refused = refuses(turn)
+                else:
+                    continue
+                if refused and (decided is None or turn.place < decided.place):
+                    decided = turn
+
+    def _is_due(self, turn: Turn, turns: Sequence[Turn], decided: Turn | None) -> bool:
+        """Return whether a turn can begin, and whether it still matters."""
+        if any(other.place in turn.after and (other.runs or not other.began) for other in turns if other is not turn):
+            return False
+        return decided is None or turn.place < decided.place or self._is_needed(turn, turns, decided)
+
+    def _is_needed(self, turn: Turn, turns: Sequence[Turn], decided: Turn) -> bool:
+        """Return whether a filter that comes before the one that has decided waits for this one."""
+        waiting = [each for each in turns if not each.began and each.place < decided.place]
+        seen: list[int] = []
+        while waiting:
+            each = waiting.pop()
+            if turn.place in each.after:
+                return True
+            found = [other for other in turns if other.place in each.after and other.place not in seen]
+            seen += [other.place for other in found]
+            waiting += found
+        return False
+
+    def _begin(self, turn: Turn) -> None:
+        """Run a callback up to its end or its first suspension."""
+        loop = asyncio.get_running_loop()
+        reserve = self._reserve
+        if reserve is None or not reserve.usable:
+            reserve = self._reserve = _Reserve(loop)
+        current = asyncio.current_task(loop)
+        if current is not None:
+            _leave_task(loop, current)
+        try:
+            _enter_task(loop, reserve.task)
+            try:
+                coroutine = turn.begin()
+                future = turn.context.run(coroutine.send, None)
+            except StopIteration as ended:
+                turn.outcome = Outcome(ended.value)
+                return
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
+                turn.outcome = Outcome(None, error)
+                return
+            finally:
+                _leave_task(loop, reserve.task)
+        finally:
+            if current is not None:
+                _enter_task(loop, current)
+        self._reserve = None
+        turn.task = reserve.task
+        reserve.hand(coroutine, future, turn.context)
+
+    async def _wait(self, running: Sequence[Turn], loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until one has ended, or its time is up."""
+        tasks = [turn.task for turn in running if turn.task is not None]
+        try:
+            timeout = max(0.0, min(turn.ends_at for turn in running) - loop.time())
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._cancel(running)
+            if self.unfinished:
+                await asyncio.wait(self.unfinished)
+            raise
+        for turn in running:
+            if turn.task is not None and turn.task.done():
+                turn.outcome = _outcome(turn.task)
+
+    def _cancel(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            turn.cancel()
+            if turn.task is not None and not turn.task.done():
+                self.unfinished.append(turn.task)
+
+    async def finish(self) -> None:
+        """Wait for the callbacks that were cancelled."""
+        if self.unfinished:
+            await asyncio.wait(self.unfinished)
+            self.unfinished.clear()
+
+    def end(self) -> None:
+        """Drop the Task in reserve."""
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            reserve.task.cancel()
+
+
+def _outcome(task: asyncio.Task[Outcome]) -> Outcome:
+    """Return how a callback has ended; its Task was cancelled where it had not begun to go on."""
+    return Outcome(None, asyncio.CancelledError()) if task.cancelled() else task.result()
