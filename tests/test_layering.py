@@ -45,6 +45,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "observe": "wire",
         "_option": "failures _serving",
         "_option_text": "_option",
+        "secret": "",
+        # Reads values for the tables that it is given; it knows no server.
+        "_config": "_option_text secret",
         "options": "observe _option",
         # What a server is made of knows no options: it gets what it needs.
         "_serving": "handler observe addresses",
@@ -61,7 +64,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat",
+        "_cli": "testing smtp compat _config compose",
         "__main__": "_cli",
         "": "daemon",
     }.items()

@@ -1,6 +1,7 @@
 """The commands: what ``aiomilter`` does on the command line.
 
 Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
+:mod:`~aiomilter._cli.configured` puts flags, environment and configuration file together,
 :mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
 :mod:`~aiomilter._cli.reloading` serve and reload, :mod:`~aiomilter._cli.play` plays messages for ``check``.
 """
@@ -24,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "run": "run",
     "check": "check",
     "compat": "compat",
+    "config": "config",
     "auth": "auth",
     "dkim": "dkim",
     "dmarc": "dmarc",
@@ -49,6 +51,7 @@ examples:
   aiomilter run filter.py --smtp 2525         try it with any mail program, no MTA needed
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
+  aiomilter run --config gateway.toml         the same, set up by a file; 'aiomilter config init' writes one
   aiomilter compat milter.py                  run a program written for pymilter
   aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?
