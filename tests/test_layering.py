@@ -4,6 +4,7 @@ Modules that do not exist yet have their rows already; a module without a row fa
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -158,6 +159,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
+_PYTHON_IMPORT: Final = re.compile(r"(from \S+ )?import ")
 
 
 class Import(NamedTuple):
@@ -177,8 +179,12 @@ def module_name(path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def modules() -> dict[str, ast.Module]:
-    """Return every module of the package, parsed."""
-    return {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    """Return every module of the package, parsed; of a Cython module, what it imports."""
+    trees = {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    for path in sorted(PACKAGE.rglob("*.pyx")):
+        lines = path.read_text("utf-8").splitlines()
+        trees[module_name(path)] = ast.parse("\n".join(line for line in lines if _PYTHON_IMPORT.match(line)))
+    return trees
 
 
 def room(module: str) -> str:

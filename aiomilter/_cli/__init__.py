@@ -17,6 +17,7 @@ from typing import Final
 from aiomilter import __version__
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
+from aiomilter.wire.readers import COMPILED
 
 __all__ = ["main"]
 
@@ -102,13 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser(words: Sequence[str] = ()) -> Parser:
     """Return the parser of the command that the words begin with, of all commands if it is ``help`` or there is none."""
     parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
     within = _WITHIN.get(tuple(words[:2]))
     for module in [within] if within else [_COMMANDS[words[0]]] if alone else _COMMANDS.values():
         import_module(f"{__name__}.{module}").add_parser(commands)
     return parser
+
+
+def _version() -> str:
+    return f"aiomilter {__version__} ({'compiled reader' if COMPILED else 'reader in Python'})"
 
 
 def _open_standard_streams() -> None:
