@@ -177,12 +177,19 @@ class Part:
     def attached(self) -> bool:
         """Whether it is not just text to be shown, or a multipart whose parts are all known."""
         named = self.filename != ""
-        if self._new is None and self._node.doubted:
+        if self._doubted:
             return True
         if self.is_multipart:
             return named
         inline = all(read(each.value).main in ("", "inline") for each in self._head.get_all("Content-Disposition")[:10])
         return named or not inline or self.content_type not in ("text/plain", "text/html")
+
+    @property
+    def _doubted(self) -> bool:
+        """Whether other programs may find another content, or parts that are not here."""
+        if self._new is not None:
+            return False
+        return self._node.doubted or (self.parent is None and not self._content.structure.complete)
 
     @property
     def gone(self) -> bool:
@@ -254,7 +261,7 @@ class Part:
         names, self.zip_problem = await asyncio.to_thread(zip_names, octets[:MAX_SIZE])
         if len(octets) > MAX_SIZE:
             self.zip_problem = "too many"
-        elif strict.broken or (self._new is None and self._node.doubted):
+        elif strict.broken or self._doubted:
             self.zip_problem = self.zip_problem or "broken"  # another program may read another file
         return names
 

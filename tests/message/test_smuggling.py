@@ -191,6 +191,9 @@ STRUCTURES: dict[str, bytes] = {
     "blank before the colon": part(b"Content-Disposition : attachment; filename=a.exe\r\n"),
     "line without colon before it": part(b"no colon\r\nContent-Disposition: attachment; filename=a.exe\r\n"),
     "line of blanks before it": part(b"X: 1\r\n \r\nContent-Disposition: attachment; filename=a.exe\r\n"),
+    "behind a thousand parts": MIXED + b"\r\n" + b"--b\r\n\r\nx\r\n" * 1_100 + b"--b\r\n" + EXE + b"--b--\r\n",
+    "40 deep": b"".join(b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(40))
+    + EXE,
     "digest": b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\n" + EXE + b"--b--\r\n",
 }
 
@@ -201,7 +204,7 @@ async def test_a_part_that_some_programs_find_is_not_passed_over(name: str) -> N
     message = made(STRUCTURES[name])
     found = [*message.attachments()]
     assert found
-    assert "exe" in [each.extension for each in found] or message.ambiguous
+    assert "exe" in [each.extension for each in found] or message.ambiguous or not message.complete
 
 
 @pytest.mark.parametrize("second", ["inline", "attachment"])
