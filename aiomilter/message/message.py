@@ -166,14 +166,10 @@ class Message:
     def attachments(self) -> Iterator[Part]:
         """Yield what is not just text to be shown: each part with a file's name, an attachment, or of a type that is not text.
 
-        A part whose type or encoding mail programs disagree on is one, too.
+        A part that mail programs disagree on is one, too, and so is a multipart in which some find parts that are not here.
         """
         for part in [*self.parts()]:
-            if part.gone or part.is_multipart:
-                continue
-            shown = part.content_type in ("text/plain", "text/html") and part.disposition in ("", "inline")
-            doubted = not {"content_type_conflict", "content_encoding_conflict"}.isdisjoint(part.defects)
-            if not shown or part.filename or doubted:
+            if not part.gone and part.attached:
                 yield part
 
     async def octets(self) -> AsyncGenerator[bytes]:

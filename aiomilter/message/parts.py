@@ -10,11 +10,12 @@ from typing import Final
 
 from aiomilter.message import transfer
 from aiomilter.message.errors import ProtectedError, StructureError
+from aiomilter.message.filenames import extension, filenames
 from aiomilter.message.headers import Field, Headers
-from aiomilter.message.parameters import Parametrized, extension, filenames, read
+from aiomilter.message.parameters import Parametrized, read
 from aiomilter.message.spool import Spool
 from aiomilter.message.structure import Node, Structure
-from aiomilter.message.zips import MAX_SIZE, zip_names
+from aiomilter.message.zips import MAX_SIZE, begins_as_zip, zip_names
 
 __all__ = ["DEFAULT_LIMIT", "Content", "Part", "new_part"]
 
@@ -24,6 +25,8 @@ _PROTECTED: Final = frozenset(
     {"multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"}
 )
 _ZIP: Final = re.compile(r"application/(?:x-)?zip(?:-compressed)?\Z")
+_NAMED: Final = (("Content-Disposition", "filename"), ("Content-Type", "name"))
+_BEGINNING: Final = 256
 _OF_CONTENT: Final = ("Content-Type", "Content-Transfer-Encoding", "Content-Disposition")
 _STALE: Final = ("Content-Description", "Content-MD5", "Content-Length", "Content-Language")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
@@ -82,6 +85,7 @@ class Part:
         self.zip_problem: str = ""
         """Why :meth:`zip_names` has not seen all: "encrypted", "broken", "too many", "too deep"; "" if it has."""
         self._head: Headers = content.headers if parent is None else Headers(Field(each.raw) for each in node.section)
+        self._names: tuple[list[tuple[str, str]], tuple[str, ...]] | None = None
         self._new: bytes | None = None
         self._added: list[bytes] = []
 
@@ -130,9 +134,10 @@ class Part:
     @property
     def filenames(self) -> tuple[str, ...]:
         """Every name that a mail program may give the file, the most dangerous one first; with any path last."""
-        dispositions = [read(each.value) for each in self._head.get_all("Content-Disposition")[:10]]
-        types = [read(each.value) for each in self._head.get_all("Content-Type")[:10]]
-        return filenames([*((value, "filename") for value in dispositions), *((value, "name") for value in types)])
+        values = [(field.value, name) for of, name in _NAMED for field in self._head.get_all(of)[:10]]
+        if self._names is None or self._names[0] != values:
+            self._names = values, filenames(values)
+        return self._names[1]
 
     @property
     def filename(self) -> str:
@@ -156,9 +161,35 @@ class Part:
 
     @property
     def is_zip(self) -> bool:
-        """Whether its type or name says that it is a zip file."""
-        names = self.filenames
-        return _ZIP.match(self.content_type) is not None or any(extension(name) == "zip" for name in names)
+        """Whether its type, its name or its content says that it is a zip file."""
+        types = [self.content_type, *(read(each.value).main for each in self._head.get_all("Content-Type")[:10])]
+        return (
+            any(_ZIP.match(each) for each in types)
+            or any(extension(name) == "zip" for name in self.filenames)
+            or begins_as_zip(self._beginning)
+        )
+
+    @property
+    def _beginning(self) -> bytes:
+        return self._node.beginning[: self.size] if self._new is None else self._new[:_BEGINNING]
+
+    @property
+    def attached(self) -> bool:
+        """Whether it is not just text to be shown, or a multipart whose parts are all known."""
+        named = self.filename != ""
+        if self._doubted:
+            return True
+        if self.is_multipart:
+            return named
+        inline = all(read(each.value).main in ("", "inline") for each in self._head.get_all("Content-Disposition")[:10])
+        return named or not inline or self.content_type not in ("text/plain", "text/html")
+
+    @property
+    def _doubted(self) -> bool:
+        """Whether other programs may find another content, or parts that are not here."""
+        if self._new is not None:
+            return False
+        return self._node.doubted or (self.parent is None and not self._content.structure.complete)
 
     @property
     def gone(self) -> bool:
@@ -199,8 +230,14 @@ class Part:
         Args:
             limit: Octets that are returned at most.
         """
+        return await self._read(limit)
+
+    async def _read(self, limit: int, check: transfer.Base64Check | None = None) -> bytes:
         found, size = [], 0
-        async with aclosing(self.chunks()) as pieces, aclosing(transfer.decoded(pieces, self.encoding)) as contents:
+        async with (
+            aclosing(self.chunks()) as pieces,
+            aclosing(transfer.decoded(pieces, self.encoding, check)) as contents,
+        ):
             async for octets in contents:
                 found.append(octets)
                 size += len(octets)
@@ -219,10 +256,13 @@ class Part:
 
     async def zip_names(self) -> tuple[str, ...]:
         """Return the names in a zip file, those of zip files inside as well; :attr:`zip_problem` is known then."""
-        octets = await self.read(MAX_SIZE + 1)
+        strict = transfer.Base64Check()
+        octets = await self._read(MAX_SIZE + 1, strict if self.encoding == "base64" else None)
         names, self.zip_problem = await asyncio.to_thread(zip_names, octets[:MAX_SIZE])
         if len(octets) > MAX_SIZE:
             self.zip_problem = "too many"
+        elif strict.broken or self._doubted:
+            self.zip_problem = self.zip_problem or "broken"  # another program may read another file
         return names
 
     # ------------------------------------------------------------------------------------------------------ writing

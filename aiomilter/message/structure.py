@@ -32,6 +32,9 @@ _STEP: Final = 16_384
 _MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 
+_BEGINNING: Final = 256
+"""Octets of each content that are kept, to see what it is."""
+
 AMBIGUOUS: Final = frozenset(
     {
         "unclosed_multipart",
@@ -51,6 +54,8 @@ AMBIGUOUS: Final = frozenset(
     }
 )
 """Defects under which mail programs see different parts."""
+_HIDING: Final = AMBIGUOUS - {"unclosed_multipart", "boundary_with_blanks", "padded_delimiter"}
+"""Those under which there may be parts that are not found here."""
 
 
 @dataclass(eq=False, slots=True)
@@ -77,6 +82,8 @@ class Node:
     boundary: bytes = b""
     is_message: bool = False
     """Whether it is a message of its own."""
+    beginning: bytes = b""
+    """The first octets of its content, as it is encoded, and of what follows; of one that has no parts."""
     body: int = 0
     """Where its content begins."""
     stop: int = 0
@@ -133,6 +140,11 @@ class Node:
     def opens(self) -> bool:
         """Whether parts are looked for in it."""
         return bool(self.boundary) or self.is_message
+
+    @property
+    def doubted(self) -> bool:
+        """Whether another program may find another content, or parts that are not found here."""
+        return not _HIDING.isdisjoint(self.defects) or (self.multipart and not self.children and not self.closed)
 
     def walk(self) -> "Iterator[Node]":
         """Yield this part and all below it, in the order of the message."""
@@ -196,6 +208,7 @@ class Structure:
         self.size += len(chunk)
         self._count_line_ends(chunk)
         if not self.complete or not self._open:
+            self._look_at_beginning(chunk)
             return
         self._waiting.append(chunk)
         self._waited += len(chunk)
@@ -219,10 +232,18 @@ class Structure:
         self._ends += returns - pairs + chunk.count(b"\n") - pairs
         self._last = chunk[-1]
 
+    def _look_at_beginning(self, octets: bytes) -> None:
+        """Keep the next octets of the content that is open."""
+        node = self._current
+        if node is not None and len(node.beginning) < _BEGINNING:
+            node.beginning += octets[: _BEGINNING - len(node.beginning)]
+
     # ---------------------------------------------------------------------------------------------------- searching
 
     def _search(self, *, ended: bool) -> None:
-        data = self._data + b"".join(self._waiting)
+        new = b"".join(self._waiting)
+        data = self._data + new
+        self._look_at_beginning(new)
         self._waiting.clear()
         self._waited = 0
         finder = _Finder(data)
@@ -359,6 +380,8 @@ class Structure:
         node.take_head(head)
         node.body = node.stop = self._base + body
         self._begin_content(node)
+        if self._current is node:
+            self._look_at_beginning(data[body : body + _BEGINNING])
         return max(0, delimiter)
 
     def _begin_content(self, node: Node) -> None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from aiomilter.mail.charsets import codec_of
 
-__all__ = ["broken_base64", "codec", "decoded", "decoded_whole", "encoded", "encoded_text"]
+__all__ = ["Base64Check", "broken_base64", "codec", "decoded", "decoded_whole", "encoded", "encoded_text"]
 
-_NO_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NO_BASE64: Final = bytes(set(range(256)) - set(_DIGITS + b"="))
 _BLANKS: Final = b" \t\r\n"
 _PADDING: Final = re.compile(rb"=+")
 _MAX_PADDINGS: Final = 1_000
@@ -23,16 +24,38 @@ _LINE: Final = 900
 """A longer line is encoded: SMTP takes 998 octets (RFC 5321 section 4.5.3.1.6)."""
 
 
-async def decoded(pieces: AsyncIterator[bytes], encoding: str) -> AsyncGenerator[bytes]:
+class Base64Check:
+    """Tells whether Base64, piece by piece, is what all programs read alike: no other octets, nothing behind its padding."""
+
+    def __init__(self) -> None:
+        self.broken: bool = False
+        self._padding = 0
+
+    def take(self, piece: bytes) -> None:
+        """Look at the next octets."""
+        text = piece.translate(None, _BLANKS)
+        digits = text.rstrip(b"=")
+        if digits.translate(None, _DIGITS) or (digits and self._padding):
+            self.broken = True
+        self._padding += len(text) - len(digits)
+        self.broken = self.broken or self._padding > 2
+
+
+async def decoded(
+    pieces: AsyncIterator[bytes], encoding: str, check: Base64Check | None = None
+) -> AsyncGenerator[bytes]:
     """Yield the content of a part.
 
     Args:
         pieces: The octets of the part, cut anywhere.
         encoding: Content-Transfer-Encoding in lower case; any but base64 and quoted-printable is taken as it stands.
+        check: What looks at Base64 as well.
     """
     rest = b""
     if encoding == "base64":
         async for piece in pieces:
+            if check is not None:
+                check.take(piece)
             octets = rest + piece.translate(None, _NO_BASE64)
             whole = len(octets) // 4 * 4 if b"=" not in octets else len(octets)
             rest = octets[whole:]

@@ -5,9 +5,15 @@ Source: PKWARE's APPNOTE.TXT 6.3.10, section 4.3.
 
 import re
 import zlib
+from binascii import a2b_qp
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
-__all__ = ["MAX_NAMES", "MAX_SIZE", "ZipNames", "zip_names"]
+from aiomilter.message.filenames import extension, spellings
+from aiomilter.message.transfer import decoded_whole
+
+__all__ = ["MAX_NAMES", "MAX_SIZE", "ZipNames", "begins_as_zip", "zip_names"]
 
 MAX_NAMES: Final = 1_000
 MAX_SIZE: Final = 33_554_432
@@ -15,8 +21,14 @@ MAX_SIZE: Final = 33_554_432
 _MAX_LEVEL: Final = 2
 _SLICE: Final = 256
 """Octets that are unpacked at once: what comes of them before an error, 264 KB at most, is not counted."""
+_MAX_NAME: Final = 2_000
+"""Characters of a name, from its end, of which other readings are looked for."""
+_BLOCK: Final = 4_096
 _MARK: Final = re.compile(rb"PK(?:\x01\x02|\x03\x04)")
-_ENCRYPTED: Final = 0x1
+_BEGINNINGS: Final = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK")
+_UNICODE_PATH: Final = b"\x75\x70"
+_ENCRYPTED: Final = 0x2041
+"""Bits of those whose content, or whose names, are encrypted."""
 _UTF8: Final = 0x800
 _DEFLATED: Final = 8
 
@@ -39,8 +51,23 @@ class _Limits:
         self.octets = MAX_SIZE
         self.problem = ""
 
+    def take(self, name: str, *others: str) -> None:
+        """Keep a name, and what programs may make of it."""
+        self.names[name.replace("\0", "")] = None
+        # Text after a NUL is not shown by some programs.
+        self.names[name.partition("\0")[0] or name] = None
+        for reading in chain.from_iterable(spellings(each[-_MAX_NAME:]) for each in (name, *others)):
+            if extension(reading) not in ("", extension(name)):
+                self.names[reading] = None
+
     def fail(self, problem: str) -> None:
         self.problem = self.problem or problem
+
+
+def begins_as_zip(octets: bytes) -> bool:
+    """Return whether a content begins as a zip file does: as it stands, or in an encoding."""
+    readings = octets, a2b_qp(octets), decoded_whole(octets, "base64")
+    return any(reading.startswith(_BEGINNINGS) for reading in readings)
 
 
 def zip_names(octets: bytes) -> ZipNames:
@@ -62,47 +89,79 @@ def _read(octets: bytes, limits: _Limits, level: int) -> None:
             return
         start, local = match.start(), match[0].endswith(b"\4")
         if local:
-            flags, method, size, name_size, extra, header = *_numbers(octets, start, 6, 8), *_sizes(octets, start), 30
+            flags, method, name_size, extra_size = *_numbers(octets, start, 6, 8), *_numbers(octets, start, 26, 28)
         else:
-            flags, method = _numbers(octets, start, 8, 10)
-            size, name_size, extra, header = 0, _number(octets, start + 28, 2), 0, 46
-        name = octets[start + header : start + header + name_size]
+            flags, method, name_size, extra_size = *_numbers(octets, start, 8, 10), *_numbers(octets, start, 28, 30)
+        begin = start + (30 if local else 46)
+        name, extra = octets[begin : begin + name_size], octets[begin + name_size : begin + name_size + extra_size]
         if len(name) < name_size or not name:
             limits.fail("broken")
             continue
-        text = name.decode("utf-8", "replace") if flags & _UTF8 else name.decode("cp437")
-        # Text after a NUL is not shown by some programs.
-        limits.names[text.replace("\0", "")] = None
-        limits.names[text.partition("\0")[0] or text] = None
+        charsets = ("utf-8", "cp437") if flags & _UTF8 else ("cp437", "utf-8")
+        text, other = (name.decode(charset, "replace") for charset in charsets)
+        limits.take(text, other)
+        for written in _unicode_paths(extra):
+            limits.take(written)
         if flags & _ENCRYPTED:
             limits.fail("encrypted")
         elif local:
-            _look_inside(octets, start + header + name_size + extra, method, size, text, limits, level)
+            _look_inside(octets, begin + name_size + extra_size, method, text, limits, level)
 
 
-def _look_inside(octets: bytes, start: int, method: int, size: int, name: str, limits: _Limits, level: int) -> None:
-    """Read the names of a zip file in a zip file; one that is stored as it is has been seen already."""
-    if method != _DEFLATED:
-        if name.lower().endswith(".zip") and method != 0:
+def _unicode_paths(extra: bytes) -> Iterator[str]:
+    """Yield the names in extra fields, which some programs take instead of the other one."""
+    at = 0
+    while at + 4 <= len(extra):
+        size = _number(extra, at + 2, 2)
+        if extra[at : at + 2] == _UNICODE_PATH and size > 5:
+            yield extra[at + 9 : at + 4 + size].decode("utf-8", "replace")
+        at += 4 + size
+
+
+def _look_inside(octets: bytes, start: int, method: int, name: str, limits: _Limits, level: int) -> None:
+    """Read the names of a zip file in a zip file; one that is stored as it is has been seen already.
+
+    Neither the size nor the method in the header of a file is believed: the directory may have others.
+    """
+    named = any(each.lower().endswith(".zip") for each in spellings(name))
+    if method not in (0, _DEFLATED):
+        if named:
             limits.fail("broken")
         return
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    packed = memoryview(octets)[start : start + size if size else len(octets)]
+    packed = memoryview(octets)[start:]
     try:
-        inner = unpacker.decompress(packed[:4096], 4)
-        if inner != b"PK\3\4":
+        inner = _beginning(packed, limits)
+        if not inner.startswith(b"PK") and not (named and method == _DEFLATED):
             return
         if level >= _MAX_LEVEL:
             limits.fail("too deep")
             return
         inner = _unpacked(packed, limits)
     except zlib.error:
-        limits.fail("broken")
+        if method == _DEFLATED:
+            limits.fail("broken")
         return
     if limits.octets < 0:
         limits.fail("too deep")
         return
+    if named and b"PK\5\6" not in inner:
+        limits.fail("broken")
     _read(inner, limits, level + 1)
+
+
+def _beginning(packed: memoryview, limits: _Limits) -> bytes:
+    """Return the first octets of a file unpacked; blocks that are empty may come before them.
+
+    Raises:
+        zlib.error: It is broken.
+    """
+    unpacker, found = zlib.decompressobj(-zlib.MAX_WBITS), b""
+    for at in range(0, len(packed), _BLOCK):
+        found += unpacker.decompress(packed[at : at + _BLOCK], 4)
+        if len(found) >= 4 or unpacker.eof or limits.octets < 0:
+            break
+        limits.octets -= _BLOCK
+    return found
 
 
 def _unpacked(packed: memoryview, limits: _Limits) -> bytes:
@@ -129,8 +188,3 @@ def _number(octets: bytes, at: int, size: int) -> int:
 
 def _numbers(octets: bytes, start: int, flags: int, method: int) -> tuple[int, int]:
     return _number(octets, start + flags, 2), _number(octets, start + method, 2)
-
-
-def _sizes(octets: bytes, start: int) -> tuple[int, int, int]:
-    """Return packed size, and the sizes of name and extra field, of a file in the zip file."""
-    return _number(octets, start + 18, 4), _number(octets, start + 26, 2), _number(octets, start + 28, 2)

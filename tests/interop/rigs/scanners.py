@@ -172,10 +172,11 @@ class RspamdRig(ScannerRig):
 
     name = "rspamd"
     package = "rspamd"
+    lua = LUA
 
     def _command(self) -> list[str]:
         shutil.chown(self.directory, "nobody", "nogroup")
-        (self.directory / "toy.lua").write_text(LUA)
+        (self.directory / "toy.lua").write_text(self.lua)
         # Of the list that comes with rspamd a pattern is compiled, which takes half a minute.
         (self.directory / "tld").write_text("com\ntest\n")
         file = self.directory / "rspamd.conf"
