@@ -1,6 +1,7 @@
 """The envelope of a message, as it is and as it is to be."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final, overload
 
 from aiomilter.edits import Edits
@@ -29,8 +30,11 @@ class Envelope:
         self.removed: list[str] = []
         self.reason: str | None = None
         self._actions = actions
-        # Checks, and is never sent.
-        self._checks: Edits = Edits(actions, True, _MOST, _MOST, 0)
+
+    @cached_property
+    def _checks(self) -> Edits:
+        """What checks the changes, and is never sent."""
+        return Edits(self._actions, True, _MOST, _MOST, 0)
 
     def copy(self) -> "Envelope":
         """Return another with the same changes."""

@@ -79,6 +79,11 @@ class Spool:
             self._keep(octets)
         return self._kept > self._memory_size or (self._budget.used > self._budget.most and self._kept >= _PIECE)
 
+    def in_memory(self) -> list[bytes]:
+        """Return the octets that are in memory, in pieces, all of the body before anything was stored."""
+        self._end_tail()
+        return [*self._pieces]
+
     def _end_tail(self) -> None:
         if self._tail:
             self._keep(bytes(self._tail))
