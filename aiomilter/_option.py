@@ -4,13 +4,16 @@ A table of options is a dataclass whose fields are made by :func:`option`.  Its 
 the reference are made from the fields.
 """
 
+import ipaddress
 import ssl as tls
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._serving.access import group_number, networks_of, numbers_of, user_number
+from aiomilter.addresses import parse_all
+from aiomilter.exceptions import AddressError
 from aiomilter.failures import check_answer
 from aiomilter.wire.constants import Stage, stage_hint
 
@@ -36,6 +39,9 @@ class Kind(Enum):
     GROUP = "a group, name or number"
     MODE = "permissions of a file, an int"
     PATH = "the path of a file"
+    SOCKETS = "sockets to listen on"
+    IP = "an IP address"
+    LINE = "a text of one line"
     CHOICE = "one of a few words"
     SWITCH = "a bool"
     TLS = "an ssl.SSLContext of a server"
@@ -45,11 +51,23 @@ class Kind(Enum):
 class Group(Enum):
     """The group that an option is listed in; the value is the heading."""
 
+    TRIAL = "trying it without an MTA"
     DEADLINES = "deadlines"
     FAILURES = "when things go wrong"
     LIMITS = "limits"
     ACCESS = "who may connect"
     PROCESS = "sockets and process"
+
+
+_SECTIONS: Final[Mapping[Group, str]] = {
+    Group.TRIAL: "smtp.",
+    Group.DEADLINES: "deadlines.",
+    Group.FAILURES: "failure.",
+    Group.LIMITS: "limits.",
+    Group.ACCESS: "access.",
+    Group.PROCESS: "",
+}
+"""The tables that the options of each group stand in, in a configuration file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +91,9 @@ class Option:
         common: Whether the short help of the command line lists it.
         command: The name on the command line, without the dashes; "" for the name of the field, None if only a program can set
             it.  Options that share a name are one argument.
-        toml: The name in a file, as ``command``.
+        toml: The key in a configuration file, with its table: ``limits.max_edits``; "" for the name of the field in the table
+            of its group, None if only a program can set it.
+        metavar: Stands for the value in the help of the command line; "" for that of the kind.
     """
 
     kind: Kind
@@ -90,6 +110,7 @@ class Option:
     common: bool = False
     command: str | None = ""
     toml: str | None = ""
+    metavar: str = ""
 
 
 class Row(NamedTuple):
@@ -107,9 +128,9 @@ class Row(NamedTuple):
 
     @property
     def toml(self) -> str | None:
-        """The name in a file; None if it has none."""
+        """The key in a configuration file, with its table; None if it has none."""
         given = self.option.toml
-        return given if given or given is None else self.name
+        return given if given or given is None else f"{_SECTIONS[self.option.group]}{self.name}"
 
 
 def option(default: _T, meant: Option) -> _T:
@@ -185,6 +206,29 @@ def _text(name: str, value: object, _: Option) -> None:
         raise TypeError(f"{name}: expected a text, found {value!r}")
 
 
+def _line(name: str, value: object, option: Option) -> None:
+    _text(name, value, option)
+    if any(character in str(value) for character in "\0\r\n"):
+        raise ValueError(f"{name}: expected one line, found a line end or NUL")
+
+
+def _ip(name: str, value: object, option: Option) -> None:
+    _text(name, value, option)
+    try:
+        ipaddress.ip_address(str(value))
+    except ValueError:
+        raise ValueError(f"{name}: expected an IP address, found {value!r}") from None
+
+
+def _sockets(name: str, value: object, _: Option) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a sequence of texts, found {value!r}")
+    try:
+        parse_all(tuple(value))
+    except AddressError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _choice(name: str, value: object, option: Option) -> None:
     if value not in option.choices:
         raise ValueError(f"{name}: expected one of {', '.join(option.choices)}, found {value!r}")
@@ -215,6 +259,9 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.GROUP: lambda name, value, _: group_number(name, value),
     Kind.MODE: _mode,
     Kind.PATH: _text,
+    Kind.SOCKETS: _sockets,
+    Kind.IP: _ip,
+    Kind.LINE: _line,
     Kind.CHOICE: _choice,
     Kind.SWITCH: _switch,
     Kind.TLS: _tls,

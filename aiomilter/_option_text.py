@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from aiomilter._option import Group, Kind, Row, rows
 from aiomilter.wire.replies import Verdict
 
-__all__ = ["documented", "reference", "shown"]
+__all__ = ["documented", "reference", "sentences", "shown"]
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 _WIDTH: Final = 128
@@ -49,11 +49,11 @@ def documented(*, options: type[Any]) -> Callable[[_C], _C]:
 
 
 def _lines(row: Row) -> list[str]:
-    text = f"{row.name}: {_sentences(row)}"
+    text = f"{row.name}: {sentences(row)}"
     return textwrap.wrap(text, _WIDTH - 8, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
-def _sentences(row: Row) -> str:
+def sentences(row: Row) -> str:
     """Return the whole text of an option: what it is for, its unit and default, what None means, and the details."""
     option = row.option
     unit = _UNITS.get(option.kind)
@@ -80,6 +80,6 @@ def reference(table: type[Any]) -> str:
 def _definition(row: Row) -> str:
     command = f" (command line: ``--{row.command}``)" if row.command is not None else ""
     # A role of Sphinx, which plain reStructuredText does not know.
-    text = _ROLE.sub(r"``\1``", _sentences(row))
+    text = _ROLE.sub(r"``\1``", sentences(row))
     wrapped = textwrap.wrap(text, _WIDTH - 4, break_long_words=False, break_on_hyphens=False)
     return "\n    ".join([f"``{row.name}``{command}", *wrapped])

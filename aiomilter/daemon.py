@@ -11,7 +11,7 @@ from typing import Final, Unpack
 from aiomilter._option import check_number
 from aiomilter._process import lifecycle
 from aiomilter._process.lifecycle import UNCHANGED, Control, MainService
-from aiomilter._process.supervisor import Supervisor
+from aiomilter._process.supervisor import Rereading, Supervisor
 from aiomilter._process.systemd import Systemd
 from aiomilter._process.worker import Make, Report, WorkerProgram
 from aiomilter._serving.binding import Bound, Permissions, bind
@@ -100,6 +100,7 @@ def run_workers(
     systemd: Systemd,
     observer: Guard,
     report: Report | None = None,
+    rereading: Rereading | None = None,
 ) -> int:
     """Serve with several processes until a signal comes; return the exit status.
 
@@ -112,6 +113,7 @@ def run_workers(
         systemd: The service manager.
         observer: Hears, in this process, of workers that start and end.
         report: Reports to the user, in a worker, what failed there.  See :data:`Report`.
+        rereading: What is read in this process at a reload; None for nothing.
 
     Raises:
         OSError: A socket cannot be listened on, or a process cannot be forked.
@@ -134,6 +136,7 @@ def run_workers(
             observer=observer,
             name=options.name,
             listening=lambda: warn_of_reach(bound, options, observer),
+            rereading=rereading,
         )
         return supervisor.run()
     finally:

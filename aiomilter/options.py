@@ -46,7 +46,13 @@ class Options:
     )
     on_timeout: Response | FailurePolicy | None = option(
         None,
-        Option(Kind.ANSWER, Group.DEADLINES, "the answer when the time is up", none="that of ``on_error``"),
+        Option(
+            Kind.ANSWER,
+            Group.DEADLINES,
+            "the answer when the time is up",
+            none="that of ``on_error``",
+            toml="failure.on_timeout",
+        ),
     )
     callback_timeout: float = option(
         240.0,
@@ -319,18 +325,34 @@ class Options:
             "permissions of UNIX-domain sockets, octal 660 for example",
             none="as the umask says",
             common=True,
+            toml="socket.mode",
         ),
     )
     socket_owner: str | int | None = option(
-        None, Option(Kind.USER, Group.PROCESS, "owner of UNIX-domain sockets, name or number", none="not changed")
+        None,
+        Option(
+            Kind.USER,
+            Group.PROCESS,
+            "owner of UNIX-domain sockets, name or number",
+            none="not changed",
+            toml="socket.owner",
+        ),
     )
     socket_group: str | int | None = option(
         None,
         Option(
-            Kind.GROUP, Group.PROCESS, "group of UNIX-domain sockets, name or number", none="not changed", common=True
+            Kind.GROUP,
+            Group.PROCESS,
+            "group of UNIX-domain sockets, name or number",
+            none="not changed",
+            common=True,
+            toml="socket.group",
         ),
     )
-    backlog: int = option(1024, Option(Kind.COUNT, Group.PROCESS, "connections that the system may keep waiting"))
+    backlog: int = option(
+        1024,
+        Option(Kind.COUNT, Group.PROCESS, "connections that the system may keep waiting", toml="socket.backlog"),
+    )
     observer: Observer | Sequence[Observer] | None = option(
         None,
         Option(

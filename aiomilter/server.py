@@ -183,15 +183,19 @@ class Server:
             self._lifespans.current = await self._build(self._factory, "serve")
             if listen:
                 await self._listen()
-                if self._options.stall_timeout is not None:
-                    self._unwatch = watch(
-                        StallWatch(self._options.stall_timeout, self._claim, self.observer.tell, self._where)
-                    )
+                self._watch_stalls()
         except BaseException:
             self._stop_listening()
             await self.close()
             raise
         self._timeouts.start()
+
+    def _watch_stalls(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        if self._options.stall_timeout is not None:
+            self._unwatch = watch(StallWatch(self._options.stall_timeout, self._claim, self.observer.tell, self._where))
 
     def _check_open(self, what: str) -> None:
         if self._stopped:
@@ -223,6 +227,33 @@ class Server:
         # This fails if the server has not started, or has drained since the other was built.
         await self._lifespans.replace(lifespan)
         self._factory = factory
+
+    def take(self, options: Options) -> None:
+        """Serve new connections by other options; open ones keep theirs, and limits on all of them hold at once.
+
+        Where the server listens, TLS, the observers and the name stay.
+
+        Args:
+            options: As for :func:`serve`.
+        """
+        self._options = options
+        self._refusing = DispatchTables(options)
+        self.drain_timeout = options.drain_timeout
+        self._lifespans.cancel_timeout = options.cancel_timeout
+        self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
+        self._memory.limit(options.max_memory, options.max_messages)
+        self._limits.limit(options.max_connections, options.max_connections_per_peer, options.max_refused_connections)
+        if not self._limits.full:
+            self._listeners.go_on()
+        serves = self._timeouts.active
+        self._timeouts.stop()
+        self._timeouts = IdleTimeouts(
+            self._connections, self._memory, options.packet_timeout, options.idle_timeout, self.observer.tell
+        )
+        if serves:
+            self._timeouts.start()
+            if self.addresses:
+                self._watch_stalls()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop listening, and wait until every open SMTP session has ended and the factory is closed.

@@ -48,7 +48,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the other part of the suite out."""
+    """Leave out the other part of the suite; and what takes minutes, unless ``-m long`` asks for it."""
+    if "long" not in config.option.markexpr and (
+        left_out := [item for item in items if item.get_closest_marker("long")]
+    ):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     every = config.stash[COLLECTED] = [*items]
     name = config.getoption("--shard")
     if name is not None:

@@ -111,6 +111,7 @@ KEPT: Final[Mapping[str, str]] = {
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
     "compose.filters.ComposedFilter.callbacks": "stages",
+    "_cli.play.Play.answered": "stages",
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dmarc._record._read_short": "2,000 records of 512 octets",
@@ -123,10 +124,18 @@ KEPT: Final[Mapping[str, str]] = {
     "policy.rates.RateLimit._plans": PROGRAM,
     "policy.rates.RateLimit._on_failure": PROGRAM,
     "policy.stores.postgresql.PostgresqlStore._where": PROGRAM,
-    "policy.stores.redis.RedisStore._cancelled": "steps that were cancelled a moment ago",
+    "policy.stores.redis.RedisStore._jobs": "tests/policy/test_stores_redis.py",
+    "policy.stores.redis.RedisStore._batches": "max_connections of open_store",
     "policy.stores.memory.MemoryStore._kinds": "max_keys of open_store",
     "mail.socketmap.Socketmap._maps": PROGRAM,
     "mail.socketmap.Socketmap._open": "max_connections",
+    # Of a configuration file, while it is read: at most 1 MiB.
+    "_config.lines._Finder._headers": "MAX_SIZE of the file",
+    "_config.lines._Finder.lines": "MAX_SIZE of the file",
+    "_config.lines._Finder._counts": "MAX_SIZE of the file",
+    "_config.reading._Values._keys": OURS,
+    "_config.reading._Values._tables": OURS,
+    "_config.reading._Values._values": OURS,
     # Of pymilter's programs.
     "compat.modules.markup.Markup._failed": "the document",
     "compat.children._calls": OURS,

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from aiomilter import ACCEPT, REJECT, FailurePolicy, Reply, Stage
-from aiomilter._cli import main
+from aiomilter._cli import _COMMANDS, main
 from aiomilter._cli.logs import OneLine
 from aiomilter._cli.options import given
 from aiomilter._cli.run import _EPILOG, add_parser
@@ -619,7 +619,7 @@ def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("word", "hint"), [("chekc", "; did you mean check?"), ("serve", ""), ("x" * 101, "")])
 def test_a_misspelt_command_is_one_line(capsys: pytest.CaptureFixture[str], word: str, hint: str) -> None:
     assert main([word, "f.py"]) == 2
-    said = f"expected one of run, check, compat, auth, dkim, dmarc, srs, help, found {word!r}{hint}"
+    said = f"expected one of {', '.join(_COMMANDS)}, found {word!r}{hint}"
     assert capsys.readouterr() == ("", f"aiomilter: argument COMMAND: {said}; see 'aiomilter --help'\n")
 
 

@@ -4,6 +4,7 @@ Modules that do not exist yet have their rows already; a module without a row fa
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -44,6 +45,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "observe": "wire",
         "_option": "failures _serving",
         "_option_text": "_option",
+        "secret": "",
+        # Reads values for the tables that it is given; it knows no server.
+        "_config": "_option_text secret",
         "options": "observe _option",
         # What a server is made of knows no options: it gets what it needs.
         "_serving": "handler observe addresses",
@@ -60,7 +64,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat",
+        "_cli": "testing smtp compat _config compose",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -155,6 +159,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
+_PYTHON_IMPORT: Final = re.compile(r"(from \S+ )?import ")
 
 
 class Import(NamedTuple):
@@ -174,8 +179,12 @@ def module_name(path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def modules() -> dict[str, ast.Module]:
-    """Return every module of the package, parsed."""
-    return {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    """Return every module of the package, parsed; of a Cython module, what it imports."""
+    trees = {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    for path in sorted(PACKAGE.rglob("*.pyx")):
+        lines = path.read_text("utf-8").splitlines()
+        trees[module_name(path)] = ast.parse("\n".join(line for line in lines if _PYTHON_IMPORT.match(line)))
+    return trees
 
 
 def room(module: str) -> str:

@@ -34,6 +34,9 @@ TYPES: dict[Kind, Any] = {
     Kind.GROUP: str | int,
     Kind.MODE: int,
     Kind.PATH: str,
+    Kind.SOCKETS: Collection[str],
+    Kind.IP: str,
+    Kind.LINE: str,
     Kind.CHOICE: str,
     Kind.SWITCH: bool,
 }

@@ -51,6 +51,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "results": "Results",
     "scan": "AddedHeader Clamd ClamdResult Envelope HeaderChanges RemovedHeader Result Rspamd RspamdResult Scanner Spamd "
     "SpamdResult Symbol",
+    "secret": "Secret",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",
     "testing": "session",

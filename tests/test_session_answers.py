@@ -368,7 +368,7 @@ async def test_refusing_a_recipient_leaves_the_message_open(response: Any) -> No
     assert recipients == [("a@x", "b@x")]
     (summary,) = scene.watcher.messages
     answer = str(response) if isinstance(response, Reply) else response.name.lower()
-    assert (summary.recipients, summary.refused) == (("a@x", "b@x"), (("trap@x", answer, ""),))
+    assert (summary.recipients, summary.refused) == (("a@x", "b@x"), (("trap@x", answer, "", ""),))
 
 
 @pytest.mark.parametrize("response", [ACCEPT, DISCARD])

@@ -19,7 +19,7 @@ COMMANDS: Final = ("run", "check")
 
 MALFORMED: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     # What stands for the value in the help: values that cannot be, and how the line goes on.
-    "SECONDS": (("x", "-1", "nan", "inf", "1e99", "", "1,5", "30s", "0x10"), "expected "),
+    "SECONDS": (("x", "-1", "nan", "inf", "1e99", "", "1,5", "30x", "0x10"), "expected "),
     "[STAGE=]SECONDS": (("x", "-1", "nan", "mail=", "mail=x", "=5", "no_stage=5", "mail=5=5", "MAIL=5"), "expected "),
     "OCTETS": (("x", "-1", "1.5", "1k", "", "1e6", "9" * 30, "\u0661"), "expected a whole number"),
     "N": (("x", "-1", "1.5", "", "9" * 30, "0x10"), "expected "),

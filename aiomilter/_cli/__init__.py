@@ -1,6 +1,7 @@
 """The commands: what ``aiomilter`` does on the command line.
 
 Each has a module, ``help`` in :mod:`~aiomilter._cli.manual`.  :mod:`~aiomilter._cli.target` finds the filter,
+:mod:`~aiomilter._cli.configured` puts flags, environment and configuration file together,
 :mod:`~aiomilter._cli.options` makes arguments from tables of options, :mod:`~aiomilter._cli.service` and
 :mod:`~aiomilter._cli.reloading` serve and reload, :mod:`~aiomilter._cli.play` plays messages for ``check``.
 """
@@ -16,6 +17,7 @@ from typing import Final
 from aiomilter import __version__
 from aiomilter._cli.parsing import Parser
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble, tell
+from aiomilter.wire.readers import COMPILED
 
 __all__ = ["main"]
 
@@ -23,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "run": "run",
     "check": "check",
     "compat": "compat",
+    "config": "config",
     "auth": "auth",
     "dkim": "dkim",
     "dmarc": "dmarc",
@@ -48,6 +51,7 @@ examples:
   aiomilter run filter.py --smtp 2525         try it with any mail program, no MTA needed
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
+  aiomilter run --config gateway.toml         the same, set up by a file; 'aiomilter config init' writes one
   aiomilter compat milter.py                  run a program written for pymilter
   aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?
@@ -99,13 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser(words: Sequence[str] = ()) -> Parser:
     """Return the parser of the command that the words begin with, of all commands if it is ``help`` or there is none."""
     parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"aiomilter {__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
     within = _WITHIN.get(tuple(words[:2]))
     for module in [within] if within else [_COMMANDS[words[0]]] if alone else _COMMANDS.values():
         import_module(f"{__name__}.{module}").add_parser(commands)
     return parser
+
+
+def _version() -> str:
+    return f"aiomilter {__version__} ({'compiled reader' if COMPILED else 'reader in Python'})"
 
 
 def _open_standard_streams() -> None:

@@ -6,36 +6,21 @@ defaults are written in the tables alone.
 
 import argparse
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from aiomilter._cli.parsing import (
-    file_mode,
-    group_number_of,
-    network,
-    seconds,
-    seconds_by_stage,
-    seconds_or_off,
-    user_number_of,
-    verdict_or_reply,
-    whole,
-)
+from aiomilter._cli.parsing import argument as errors_shown
+from aiomilter._config.table import CLIENTS, assembled
+from aiomilter._config.values import FORMS, Form, duration_by_stage
 from aiomilter._option import Group, Kind, Option, Row, check, option, rows
 from aiomilter._option_text import shown
 from aiomilter.daemon import MAX_WORKERS
-from aiomilter.failures import FailurePolicy
 from aiomilter.wire.constants import Stage
 
-__all__ = ["RunOptions", "add_options", "given"]
+__all__ = ["RunOptions", "add_options", "flags", "given"]
 
-_CLIENTS: Final[Mapping[str, str]] = {
-    "local": "clients without an address or on the loopback",
-    "authenticated": "clients that have logged in",
-}
-"""The fields of a FailurePolicy that have arguments of their own."""
 _NAME: Final = re.compile(r"``(.+?)``")
 
 
@@ -43,11 +28,82 @@ _NAME: Final = re.compile(r"``(.+?)``")
 class RunOptions:
     """The options that ``aiomilter run`` has besides those of :func:`aiomilter.serve`."""
 
+    listen: Collection[str] | None = option(
+        None,
+        Option(
+            Kind.SOCKETS,
+            Group.PROCESS,
+            "where to listen",
+            none="the sockets that systemd passes",
+            common=True,
+        ),
+    )
+    smtp: str | None = option(
+        None,
+        Option(
+            Kind.LINE,
+            Group.TRIAL,
+            "also be an SMTP server that asks this filter, relays nothing and prints each delivered message; without HOST on "
+            "the loopback, port 0 is a free one",
+            none="no such server",
+            common=True,
+            toml="smtp.listen",
+            metavar="[HOST:]PORT",
+        ),
+    )
+    store: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.TRIAL,
+            "store delivered messages there, ID.eml and ID.json, instead of printing them",
+            none="print them",
+            common=True,
+            metavar="DIR",
+        ),
+    )
+    smtp_client: str | None = option(
+        None,
+        Option(
+            Kind.IP,
+            Group.TRIAL,
+            "show the filter this address in place of that of each SMTP client; a client on this machine may also choose "
+            "another with XCLIENT",
+            none="that of each client",
+            common=True,
+            toml="smtp.client",
+        ),
+    )
+    smtp_auth: str | None = option(
+        None,
+        Option(
+            Kind.LINE,
+            Group.TRIAL,
+            "tell the filter that each SMTP client has logged in",
+            none="none has",
+            common=True,
+            toml="smtp.auth",
+            metavar="LOGIN",
+        ),
+    )
+    smtp_size: int = option(
+        10_240_000,
+        Option(Kind.SIZE, Group.TRIAL, "largest message that the SMTP server takes", common=True, toml="smtp.size"),
+    )
     tls_certificate: str | None = option(
         None,
-        Option(Kind.PATH, Group.ACCESS, "speak TLS on TCP sockets, with this chain in PEM", none="no TLS", common=True),
+        Option(
+            Kind.PATH,
+            Group.ACCESS,
+            "speak TLS on TCP sockets, with this chain in PEM",
+            none="no TLS",
+            common=True,
+            toml="tls.certificate",
+        ),
     )
-    tls_key: str | None = option(None, Option(Kind.PATH, Group.ACCESS, "its private key", none="in the same file"))
+    tls_key: str | None = option(
+        None, Option(Kind.PATH, Group.ACCESS, "its private key", none="in the same file", toml="tls.key")
+    )
     tls_client_ca: str | None = option(
         None,
         Option(
@@ -55,6 +111,7 @@ class RunOptions:
             Group.ACCESS,
             "only serve clients with a certificate signed by one of these",
             none="no certificate is asked for",
+            toml="tls.client_ca",
         ),
     )
     workers: int = option(
@@ -77,6 +134,7 @@ class RunOptions:
             "least level that is logged; at info each message is a line",
             choices=("debug", "info", "warning", "error"),
             common=True,
+            toml="log.level",
         ),
     )
 
@@ -85,54 +143,14 @@ class RunOptions:
         check(self)
 
 
-class _Form(NamedTuple):
-    """How the options of a kind are written.
-
-    Args:
-        metavar: Stands for the value in the help.
-        read: Returns what reads a value of an option.
-        many: Whether the argument may be repeated.
-    """
-
-    metavar: str
-    read: Callable[[Option], Callable[[str], Any]]
-    many: bool = False
-
-
-def _read_seconds(option: Option) -> Callable[[str], Any]:
-    read = seconds_or_off if option.off else seconds
-    return lambda text: read(text, zero=option.zero, maximum=option.maximum)
-
-
 def _read_by_stage(option: Option) -> Callable[[str], tuple[Stage | None, float | None]]:
     def read(text: str) -> tuple[Stage | None, float | None]:
-        return (None, None) if option.off and text == "off" else seconds_by_stage(text, zero=option.zero)
+        return (None, None) if option.off and text == "off" else duration_by_stage(text, zero=option.zero)
 
     return read
 
 
-def _read_whole(option: Option) -> Callable[[str], int]:
-    return lambda text: whole(text, zero=option.zero, maximum=option.maximum)
-
-
-_FORMS: Final[Mapping[Kind, _Form]] = {
-    Kind.DURATION: _Form("SECONDS", _read_seconds),
-    Kind.DURATIONS: _Form("STAGE=SECONDS", lambda _: partial(seconds_by_stage, bare=False), many=True),
-    Kind.SIZE: _Form("OCTETS", _read_whole),
-    Kind.COUNT: _Form("N", _read_whole),
-    Kind.ANSWER: _Form("ANSWER", lambda _: verdict_or_reply),
-    Kind.NETWORKS: _Form("NETWORK", lambda _: network, many=True),
-    Kind.USERS: _Form("USER", lambda _: user_number_of, many=True),
-    Kind.GROUPS: _Form("GROUP", lambda _: group_number_of, many=True),
-    Kind.USER: _Form("USER", lambda _: user_number_of),
-    Kind.GROUP: _Form("GROUP", lambda _: group_number_of),
-    Kind.MODE: _Form("MODE", lambda _: file_mode),
-    Kind.PATH: _Form("FILE", lambda _: str),
-    # These two are argparse's own.
-    Kind.CHOICE: _Form("", lambda _: str),
-    Kind.SWITCH: _Form("", lambda _: str),
-}
-_BOTH: Final = _Form("[STAGE=]SECONDS", _read_by_stage, many=True)
+_BOTH: Final = Form("[STAGE=]SECONDS", _read_by_stage, many=True)
 """Of a DURATION and DURATIONS that share a name."""
 
 
@@ -155,9 +173,9 @@ class _Argument(NamedTuple):
         return self.command.replace("-", "_")
 
     @property
-    def form(self) -> _Form:
+    def form(self) -> Form:
         """How it is written."""
-        return _FORMS[self.row.option.kind] if self.by_stage in (None, self.row) else _BOTH
+        return FORMS[self.row.option.kind] if self.by_stage in (None, self.row) else _BOTH
 
 
 def _arguments(table: type[Any]) -> Iterator[_Argument]:
@@ -240,12 +258,13 @@ def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> 
         yield section.add_argument(flag, choices=option.choices, **keywords)
         return
     form = argument.form
+    metavar = option.metavar or form.metavar
     if form.many:
         keywords["action"] = "append"
-    yield section.add_argument(flag, metavar=form.metavar, type=form.read(option), **keywords)
-    for name, clients in _CLIENTS.items() if option.by_client else ():
+    yield section.add_argument(flag, metavar=metavar, type=errors_shown(form.read(option)), **keywords)
+    for name, clients in CLIENTS.items() if option.by_client else ():
         keywords.update(dest=f"{argument.dest}_{name}", help=f"the same for {clients} (default: that of {flag})")
-        yield section.add_argument(f"{flag}-{name}", metavar=form.metavar, type=form.read(option), **keywords)
+        yield section.add_argument(f"{flag}-{name}", metavar=metavar, type=errors_shown(form.read(option)), **keywords)
 
 
 def _help(argument: _Argument, default: str, commands: Mapping[str, str]) -> str:
@@ -260,25 +279,25 @@ def _help(argument: _Argument, default: str, commands: Mapping[str, str]) -> str
     return _NAME.sub(named, text).replace("%", "%%")
 
 
-def given(options: argparse.Namespace, table: type[Any]) -> dict[str, Any]:
-    """Return the options of a table that the command line has given, by the names of their fields."""
+def flags(options: argparse.Namespace, *tables: type[Any]) -> dict[str, Any]:
+    """Return what the command line has given, by the names of keys; see :mod:`aiomilter._config.table`."""
     found: dict[str, Any] = {}
-    for argument in _arguments(table):
+    for argument in (one for table in tables for one in _arguments(table)):
         row = argument.row
-        if row.option.by_client:
-            answers = {name: getattr(options, f"{argument.dest}_{name}", None) for name in _CLIENTS}
-            if hasattr(options, argument.dest) or any(answer is not None for answer in answers.values()):
-                other = getattr(options, argument.dest, row.default)
-                known = {name: other if answer is None else answer for name, answer in answers.items()}
-                found[row.name] = FailurePolicy(other=other, **known)
-        elif not hasattr(options, argument.dest):
-            continue
-        elif argument.by_stage is not None:
+        if argument.by_stage is not None and hasattr(options, argument.dest):
             times = dict(getattr(options, argument.dest))
             if None in times:
                 found[row.name] = times.pop(None)
             if times:
                 found[argument.by_stage.name] = times
-        else:
+        elif hasattr(options, argument.dest):
             found[row.name] = getattr(options, argument.dest)
+        for client in CLIENTS if row.option.by_client else ():
+            if hasattr(options, f"{argument.dest}_{client}"):
+                found[f"{row.name}_{client}"] = getattr(options, f"{argument.dest}_{client}")
     return found
+
+
+def given(options: argparse.Namespace, table: type[Any]) -> dict[str, Any]:
+    """Return the options of a table that the command line has given, by the names of their fields."""
+    return assembled(flags(options, table), table)

@@ -18,6 +18,11 @@ def started_in() -> str:
         return name if os.path.isabs(name) else os.sep
 
 
-def absolute(path: str) -> str:
-    """Return a path that leads to the same file from everywhere; links in it, and ``..`` behind them, stay."""
-    return os.path.join(started_in(), path)
+def absolute(path: str, directory: str | None = None) -> str:
+    """Return a path that leads to the same file from everywhere; links in it, and ``..`` behind them, stay.
+
+    Args:
+        path: Absolute or not.
+        directory: The one it is relative to; None for the current one.
+    """
+    return os.path.join(started_in() if directory is None else directory, path)

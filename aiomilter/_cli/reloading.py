@@ -20,7 +20,7 @@ from typing import Final
 from aiomilter._cli import logs
 from aiomilter._cli.beside import look_in
 from aiomilter._cli.release import INSTALLED, Release, home_of, real, under
-from aiomilter._cli.target import Target, from_source, load, module_name
+from aiomilter._cli.target import Target, from_source, load, module_name, names_of
 from aiomilter._cli.terminal import without_prompts
 from aiomilter._cli.trouble import Trouble
 from aiomilter.daemon import signals_kept
@@ -74,13 +74,16 @@ class Loader:
         return factory
 
     @asynccontextmanager
-    async def reload(self) -> AsyncIterator[Factory]:
+    async def reload(self, target: Target | None = None) -> AsyncIterator[Factory]:
         """Load its present code; if the block fails, modules, path, directory and logging are as they were.
 
         Reloaded are the target and its neighbours: modules and packages in its directory and below, or
         for ``package.module`` in the directory of the package; where a link was switched, those of the directory that it led
         to, too.  Of installed packages (in ``site-packages``) only the one that is named; extension modules,
         Python's own and aiomilter are never reloaded: for these restart the process.
+
+        Args:
+            target: The filter to load; None for the one that there is.
 
         Raises:
             Trouble: It names no factory now.
@@ -89,6 +92,8 @@ class Loader:
             await asyncio.wait((self._importing,))
         # Old releases are reference cycles that hold all their modules.
         gc.collect()
+        before = self._target
+        self._target = before if target is None else target
         attempt = _Attempt(self._target, self._homes, self._names)
         path, links = self._fresh_path(), self._links
         try:
@@ -103,11 +108,13 @@ class Loader:
             yield factory
         except BaseException:
             attempt.undo()
-            self._links = links
+            self._links, self._target = links, before
             if self._importing is None:
                 attempt.close()
             raise
         attempt.end()
+        if self._target.file is not None and self._target.file != before.file:
+            self._names = names_of(self._target.file)
         self._found_in(homes)
 
     def _begin(self, attempt: "_Attempt", path: list[str]) -> tuple[str, ...]:
@@ -178,15 +185,18 @@ class Loader:
         return path
 
     def _homes_now(self) -> tuple[str, ...]:
-        """Return the target's directory, unless packages are installed there."""
-        if self._target.file is not None:
-            return (real(os.path.dirname(real(str(self._target.file)))),)
-        top = self._target.place.partition(".")[0]
+        """Return the directories of the target's filters, unless packages are installed there."""
+        return tuple(dict.fromkeys(home for each in self._target.filters for home in self._homes_of(each)))
+
+    def _homes_of(self, target: Target) -> tuple[str, ...]:
+        if target.file is not None:
+            return (real(os.path.dirname(real(str(target.file)))),)
+        top = target.place.partition(".")[0]
         home = home_of(sys.modules[top]) if top in sys.modules else self._found(top)
         return (home,) if home is not None and os.path.basename(home) not in INSTALLED else ()
 
     def _found(self, top: str) -> str | None:
-        look_in(real(self._target.directory))
+        look_in(real(self._target.home))
         try:
             spec = importlib.util.find_spec(top)
         except (ImportError, ValueError):
@@ -198,7 +208,11 @@ class Loader:
 
     def _found_in(self, homes: tuple[str, ...]) -> None:
         self._homes = homes
-        if self._target.file is None:
+        if self._target.members:
+            of_files = [name for each in self._target.members if each.file is not None for name in names_of(each.file)]
+            modules = [each for each in self._target.members if each.file is None and not self._homes_of(each)]
+            self._names = (*of_files, *(each.place.partition(".")[0] for each in modules))
+        elif self._target.file is None:
             self._names = () if homes else (self._target.place.partition(".")[0],)
         sys.path[:] = dict.fromkeys(sys.path)  # what a filter puts there it puts there at every reload
 

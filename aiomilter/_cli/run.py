@@ -1,24 +1,26 @@
 """The command ``aiomilter run``."""
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from aiomilter._cli import logs
 from aiomilter._cli.beside import is_installed
-from aiomilter._cli.options import RunOptions, add_options, given
-from aiomilter._cli.parsing import ip_address, line, socket_text, whole
-from aiomilter._cli.places import absolute
+from aiomilter._cli.configured import configured
+from aiomilter._cli.options import RunOptions, add_options
+from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.service import Settings, run_alone, run_with_workers
-from aiomilter._cli.target import Target
 from aiomilter._cli.tls import Files
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._option import Group, rows
 from aiomilter._process.systemd import Systemd
 from aiomilter.addresses import parse_all
 from aiomilter.exceptions import AddressError
-from aiomilter.options import Options, ServeOptions
+from aiomilter.options import Options
 
 if TYPE_CHECKING:
     from aiomilter.smtp import Outcome
@@ -41,7 +43,12 @@ STAGE is connect, helo, mail, rcpt, data, header, eoh, body, eom or unknown, as 
 of one, as in envfrom=20.
 ANSWER is tempfail (the client tries again later), reject, accept, continue, or an SMTP reply as in '451 4.3.0 Try again later'.
 
+FILE of --config has options and the filter's own settings; every option is also a variable, such as AIOMILTER_MAX_HEADERS.
+A flag comes before a variable, and that before the file.
+
 examples:
+  aiomilter run --config gateway.toml
+      'aiomilter help configuration' shows such a file
   aiomilter run filter.py --smtp 2525
       try it: then send a message to port 2525 of this machine, with
       python3 -c "import smtplib; smtplib.SMTP('127.0.0.1', 2525).sendmail('a@x.example', 'b@y.example', 'Subject: hi')"
@@ -61,87 +68,70 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser(
         "run",
         help="serve a filter",
-        usage="%(prog)s TARGET [--listen SOCKET]... [--smtp [HOST:]PORT] [options]",
+        usage="%(prog)s {TARGET | --config FILE} [--listen SOCKET]... [--smtp [HOST:]PORT] [options]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
     parser.set_defaults(command=_run, parser=parser)
-    parser.add_argument("target", metavar="TARGET", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
     parser.add_argument(
-        "--listen",
-        metavar="SOCKET",
-        action="append",
-        default=[],
-        type=socket_text,
-        help="where to listen; may be repeated",
+        "--config", metavar="FILE", help="read options, and the filter's own settings, from a TOML file"
     )
-    _add_smtp(parser.add_argument_group("trying it without an MTA"))
     add_options(parser, Options, RunOptions)
 
 
-def _add_smtp(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument(
-        "--smtp",
-        metavar="[HOST:]PORT",
-        help="also be an SMTP server that asks this filter, relays nothing and prints each delivered message;"
-        " without HOST on the loopback, port 0 is a free one",
-    )
-    group.add_argument(
-        "--store", metavar="DIR", help="store delivered messages there, ID.eml and ID.json, instead of printing them"
-    )
-    group.add_argument(
-        "--smtp-client",
-        metavar="IP",
-        type=ip_address,
-        help="show the filter this address in place of that of each SMTP client; a client on this machine may also choose"
-        " another with XCLIENT",
-    )
-    group.add_argument(
-        "--smtp-auth", metavar="LOGIN", type=line, help="tell the filter that each SMTP client has logged in"
-    )
-    group.add_argument(
-        "--smtp-size", metavar="OCTETS", type=whole, default=10_240_000, help="largest message (default: %(default)s)"
-    )
-
-
 def _run(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
+    directory = started_in()
+    environment = dict(os.environ)
+    settings = _settings(arguments, directory, environment)
+    options = settings.options
     systemd = Systemd.from_environment()
-    sockets = _sockets(arguments, systemd)
-    _check_together(arguments, settings.options)
-    on_message = _message_taker(arguments) if arguments.smtp is not None else None
-    logs.set_up(settings.options.log_level, process=settings.options.workers > 1)
-    if settings.options.workers > 1:
+    sockets = _sockets(options, systemd)
+    _check_together(settings)
+    on_message = _message_taker(options, directory) if options.smtp is not None else None
+    logs.set_up(options.log_level, process=options.workers > 1)
+    if options.workers > 1:
         return run_with_workers(settings, sockets, systemd)
     return run_alone(settings, sockets or ["inet:0@127.0.0.1"], systemd, on_message)
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings, with absolute paths: a filter may change the directory."""
-    own = given(arguments, RunOptions)
-    if "uvloop" not in own and not is_installed("uvloop"):
-        own["uvloop"] = False  # a file of that name beside the filter is not the library
-    options = RunOptions(**own)
+def _settings(
+    arguments: argparse.Namespace, directory: str, environment: Mapping[str, str], led_to: str | None = None
+) -> Settings:
+    """Return the settings, with absolute paths: a filter may change the directory.
+
+    Args:
+        arguments: Of the command line.
+        directory: Where the command was started.
+        environment: Its variables then.
+        led_to: Where the directory led to then; None if that is now.
+
+    Raises:
+        Trouble: They are wrong.
+    """
+    found = configured(arguments, directory, environment)
+    if found.where is None:
+        raise Trouble("which filter? give TARGET, or --config FILE with a filter", status=USAGE)
+    where = found.where if led_to is None else replace(found.where, led_to=led_to)
     return Settings(
-        target=arguments.target,
-        where=Target.named(arguments.target),
-        options=options,
-        tls_files=Files(options),
-        given=cast(ServeOptions, given(arguments, Options)),
-        smtp=arguments.smtp,
-        smtp_client=arguments.smtp_client,
-        smtp_login=arguments.smtp_auth,
-        max_message_size=arguments.smtp_size,
+        target=found.target,
+        where=where,
+        values=found.values,
+        options=found.options,
+        tls_files=Files(found.options, directory),
+        given=found.given,
+        warnings=found.warnings,
+        again=partial(_settings, arguments, directory, environment, where.led_to),
     )
 
 
-def _sockets(arguments: argparse.Namespace, systemd: Systemd) -> list[str]:
+def _sockets(options: RunOptions, systemd: Systemd) -> list[str]:
     try:
-        sockets = systemd.sockets(arguments.listen)
+        sockets = systemd.sockets(options.listen or ())
         parse_all(sockets)
     except AddressError as error:
         raise Trouble(f"--listen {error}", status=USAGE) from None
-    if not sockets and arguments.smtp is None:
+    if not sockets and options.smtp is None:
         raise Trouble(
             "where to listen? give --listen inet:8890@127.0.0.1 for an MTA, or --smtp 2525 to try it without one",
             status=USAGE,
@@ -149,38 +139,39 @@ def _sockets(arguments: argparse.Namespace, systemd: Systemd) -> list[str]:
     return sockets
 
 
-def _check_together(arguments: argparse.Namespace, options: RunOptions) -> None:
+def _check_together(settings: Settings) -> None:
     """Check that the options go together."""
-    if arguments.store is not None and arguments.smtp is None:
+    options = settings.options
+    if options.store is not None and options.smtp is None:
         raise Trouble("--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored", status=USAGE)
-    for name, value in (("client", arguments.smtp_client), ("auth", arguments.smtp_auth)):
-        if value is not None and arguments.smtp is None:
+    for name, value in (("client", options.smtp_client), ("auth", options.smtp_auth)):
+        if value is not None and options.smtp is None:
             raise Trouble(f"--smtp-{name} needs --smtp, as in --smtp 2525", status=USAGE)
-    if options.workers > 1 and arguments.smtp is not None:
+    if options.workers > 1 and options.smtp is not None:
         raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
     if options.uvloop and not is_installed("uvloop"):
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
     # The SMTP server of the command has to be let in.
     access = [
         f"--{row.command}"
-        for table in (Options, RunOptions)
-        for row in rows(table)
-        if row.option.group is Group.ACCESS and row.name in given(arguments, table)
+        for row in (*rows(Options), *rows(RunOptions))
+        if row.option.group is Group.ACCESS
+        and (row.name in settings.given or getattr(options, row.name, None) is not None)
     ]
-    if arguments.smtp is not None and access:
+    if options.smtp is not None and access:
         raise Trouble(f"--smtp is for trying a filter: give it without {' and '.join(access)}", status=USAGE)
 
 
-def _message_taker(arguments: argparse.Namespace) -> Callable[["Outcome"], None]:
+def _message_taker(options: RunOptions, directory: str) -> Callable[["Outcome"], None]:
     """Return the function that prints or stores messages of the SMTP server, after checking that it can."""
     try:
         from aiomilter.smtp import split_address, store
     except ModuleNotFoundError as error:
         raise Trouble(str(error).replace("aiomilter.smtp", "--smtp")) from None
     try:
-        split_address(arguments.smtp)
-        return store(absolute(arguments.store)) if arguments.store is not None else Printer()
+        split_address(options.smtp or "")
+        return store(absolute(options.store, directory)) if options.store is not None else Printer()
     except AddressError as error:
         raise Trouble(f"--smtp {error}", status=USAGE) from None
     except OSError as error:
-        raise Trouble(f"cannot store in {arguments.store!r}: {error.strerror}") from None
+        raise Trouble(f"cannot store in {options.store!r}: {error.strerror}") from None

@@ -1,18 +1,22 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiomilter._cli import logs
+from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
+from aiomilter._config.faults import shown_key
+from aiomilter._config.table import Key
 from aiomilter._process.composite import Composite
 from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
+from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
@@ -30,29 +34,27 @@ __all__ = ["Settings", "run_alone", "run_with_workers"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line asks for.
+    """What flags, environment and configuration file ask for.
 
     Args:
         target: The filter, as given.
         where: The same as an absolute path.
+        values: Of all options, by the names of keys.
         options: Those of the command.
         tls_files: The files for TLS that these name.
         given: The options of :func:`aiomilter.serve` that were given.
-        smtp: Where the SMTP server in front listens; None for no such server.
-        max_message_size: Octets of the largest message that it takes.
-        smtp_client: IP address that the filter is shown for each of its clients; None for theirs.
-        smtp_login: The name that each of them has logged in with; None if none has.
+        again: Reads the file and the flags once more; it raises Trouble if they are wrong now.
+        warnings: Sentences on what is questionable; more may come when the filter's settings are made.
     """
 
     target: str
     where: Target
+    values: Mapping[str, Any]
     options: RunOptions
     tls_files: Files
     given: ServeOptions
-    smtp: str | None = None
-    max_message_size: int = 0
-    smtp_client: str | None = None
-    smtp_login: str | None = None
+    again: "Callable[[], Settings]"
+    warnings: list[str]
 
     def serve_options(self) -> Options:
         """Return the options of the server, with a context for TLS of its own.
@@ -82,7 +84,7 @@ def run_alone(
         Trouble: It could not start, or did not end well.
     """
     server = _server(settings, sockets)
-    front = [partial(_front, settings, server, on_message)] if settings.smtp is not None else []
+    front = [partial(_front, settings, server, on_message)] if settings.options.smtp is not None else []
     try:
         run_service(Composite(server, *front), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
@@ -97,9 +99,10 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
         Trouble: A socket cannot be listened on, or a process not be forked.
     """
     observer = Guard(LogObserver())
+    plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool) -> _FilterServer:
-        server = _server(settings, sockets, later=later)
+        server = _server(plan.settings, sockets, later=later)
         server.share(share)
         return server
 
@@ -121,11 +124,64 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             systemd=systemd,
             observer=observer,
             report=report,
+            rereading=plan,
         )
     except OSError as error:
         if _is_of_listening(error):
             raise Trouble(str(error.strerror)) from None
         raise Trouble(f"cannot start workers: {error.strerror or error}") from None
+
+
+def _restart_needed(keys: Iterable[Key], before: Settings, after: Settings) -> str | None:
+    """Return a sentence on those of some keys that have changed, and that a reload does not take over."""
+    changed = [key for key in keys if before.values.get(key.name) != after.values.get(key.name)]
+    if not changed:
+        return None
+    names = ", ".join(shown_key(key.path) for key in changed)
+    return f"{names}: changed; that takes effect at a restart"
+
+
+def _switched(before: Settings, after: Settings) -> list[Key]:
+    """Return the keys of TLS that are set only before or only after: a context that is in use takes other files, no more."""
+    keys = [key for key in KEYS if key.path[0] == "tls"]
+    return [key for key in keys if (key.name in before.values) != (key.name in after.values)]
+
+
+class _Plan(Rereading):
+    """The settings that workers are started with: those of the last reload, unless that failed.
+
+    Args:
+        settings: At the start.
+        observer: Hears of what takes effect at a restart.
+    """
+
+    def __init__(self, settings: Settings, observer: Guard) -> None:
+        self._serving = self._at_start = settings
+        self._next: Settings | None = None
+        self._observer = observer
+
+    @property
+    def settings(self) -> Settings:
+        """Those for the next worker."""
+        return self._serving if self._next is None else self._next
+
+    def begin(self) -> str | None:
+        """Read them again."""
+        try:
+            self._next = self._serving.again()
+        except Trouble as trouble:
+            return _failure("reload", trouble, trouble)[0]
+        return None
+
+    def end(self, *, serves: bool) -> None:
+        """Keep them if they serve."""
+        if serves and self._next is not None:
+            self._serving = self._next
+            supervised = [key for key in KEYS if key.name in ("drain_timeout", "cancel_timeout")]
+            what = _restart_needed([*AT_START, *supervised], self._at_start, self._serving)
+            if what is not None:
+                self._observer.tell(Misuse(SERVER, what))
+        self._next = None
 
 
 def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "_FilterServer":
@@ -143,13 +199,14 @@ def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], 
     """Return the SMTP server in front of a server that listens."""
     from aiomilter.smtp import front
 
+    options = settings.options
     return front(
-        settings.smtp or "",
+        options.smtp or "",
         server.addresses[0],
         on_message=on_message,
-        client=settings.smtp_client,
-        login=settings.smtp_login,
-        max_message_size=settings.max_message_size,
+        client=options.smtp_client,
+        login=options.smtp_auth,
+        max_message_size=options.smtp_size,
         drain_timeout=server.drain_timeout,
     )
 
@@ -199,7 +256,7 @@ class _FilterServer(Server):
         super().__init__(factory, sockets, options)
         self._loader = loader
         self._context = options.ssl
-        self._settings = settings
+        self._settings = self._at_start = settings
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
@@ -214,6 +271,7 @@ class _FilterServer(Server):
         except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
             raise start_trouble(self._settings.target, error) from None
         logs.go_on(self._settings.options.log_level)
+        self._warn()
         self._warn_of_certificate()
 
     def _warn_of_certificate(self) -> None:
@@ -222,7 +280,7 @@ class _FilterServer(Server):
             self.observer.tell(Misuse(SERVER, what))
 
     async def reload(self, factory: Factory | None = None) -> None:
-        """Reload the filter and the certificate for new connections; a factory that is given is used as it is.
+        """Reload configuration, filter and certificate for new connections; a factory that is given is used as it is.
 
         Raises:
             ReloadFailed: That failed.
@@ -231,18 +289,30 @@ class _FilterServer(Server):
             await super().reload(factory)
             return
         try:
-            tls(self._settings.tls_files)  # if it cannot be used, nothing has changed yet
-            async with self._loader.reload() as loaded:
+            settings = self._settings.again()
+            options = settings.serve_options()  # TLS included: if it cannot be used, nothing has changed yet
+            async with self._loader.reload(settings.where) as loaded:
                 await super().reload(loaded)
+                self.take(options)
         except Exception as error:  # the user's code; logged, and the old filter stays in service
             trouble = error if isinstance(error, Trouble) else start_trouble(self._settings.target, error)
             raise ReloadFailed(*_failure("reload", trouble, error)) from error
-        logs.go_on(self._settings.options.log_level)
+        self._settings = settings
+        logs.go_on(self._at_start.options.log_level)
+        self._warn()
+        if (
+            what := _restart_needed([*AT_START, *_switched(self._at_start, settings)], self._at_start, settings)
+        ) is not None:
+            self.observer.tell(Misuse(SERVER, what))
         try:
             self._renew_tls()
         except Trouble as trouble:  # the files have changed since a moment ago
             what = f"reloaded the filter alone: {trouble}; TLS goes on as before"
             raise ReloadFailed(what) from None
+
+    def _warn(self) -> None:
+        for what in self._settings.warnings:
+            self.observer.tell(Misuse(SERVER, what))
 
     def _renew_tls(self) -> None:
         """Load the present files into the context that is in use.

@@ -313,9 +313,8 @@ def _reading(name: str) -> Iterator[io.TextIOBase]:
 
             text = io.StringIO(newline="")
             try:
-                greylist = Greylist(name)
-                greylist.export_csv(text)
-                greylist.close()
+                with contextlib.closing(Greylist(name)) as greylist:
+                    greylist.export_csv(text)
             except sqlite3.Error as error:
                 raise ValueError(str(error)) from None
             text.seek(0)

@@ -8,22 +8,24 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, Self, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
-from aiomilter._cli.trouble import MISSING, Trouble
+from aiomilter._cli.trouble import MISSING, Trouble, Troubles
+from aiomilter._config.faults import Faults
+from aiomilter._config.filter_settings import FilterSettings
 from aiomilter.exceptions import ResolverError, StoreError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
-__all__ = ["Target", "from_source", "load", "module_name", "own_frames", "own_traceback", "start_trouble"]
+__all__ = ["Target", "from_source", "load", "module_name", "names_of", "own_frames", "own_traceback", "start_trouble"]
 
 _PACKAGE: Final = Path(__file__).parent.parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib"))
@@ -40,6 +42,10 @@ class Target:
         file: The path of the file, absolute, links kept; None for a module.
         directory: Where the command was started: modules are looked for there, too.
         led_to: Where that led then, without links.
+        home: Where a module is looked for: that directory, or the one of the configuration file that names the target.
+        settings: What that file sets for the filter; None without such a file.
+        members: The filters of a composition, in order; none for one filter.
+        member: As a member of a composition: the arguments of :class:`aiomilter.compose.Member`.
     """
 
     text: str
@@ -48,21 +54,56 @@ class Target:
     file: Path | None
     directory: str
     led_to: str
+    home: str
+    settings: FilterSettings | None = None
+    members: "tuple[Target, ...]" = ()
+    member: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def filters(self) -> "tuple[Target, ...]":
+        """The targets of its filters."""
+        return self.members or (self,)
 
     @classmethod
-    def named(cls, text: str) -> Self:
-        """Find TARGET from the current directory.
+    def composed(cls, text: str, members: "Sequence[Target]", directory: str, home: str) -> Self:
+        """Return several targets as one.
+
+        Args:
+            text: What errors call it.
+            members: The targets, in order.
+            directory: As for :meth:`named`.
+            home: As for :meth:`named`.
+        """
+        return cls(text, text, None, None, directory, real(directory), home, members=tuple(members))
+
+    @classmethod
+    def named(
+        cls,
+        text: str,
+        *,
+        directory: str | None = None,
+        home: str | None = None,
+        settings: FilterSettings | None = None,
+        member: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Self:
+        """Find TARGET.
 
         Args:
             text: ``path/to/file.py``, ``path/to/file.py:attribute``, ``module`` or ``module:attribute``.
+            directory: Where the command was started; None for the current directory.
+            home: Where the target is, if that is another one.
+            settings: As the class has them.
+            member: As the class has it.
 
         Raises:
             Trouble: It names nothing.
         """
-        place, attribute = _split(text)
+        here = started_in() if directory is None else directory
+        home = here if home is None else home
+        place, attribute = _split(text, home)
         is_file = place.endswith(".py") or "/" in place
-        here = started_in()
-        return cls(text, place, attribute, Path(absolute(place)) if is_file else None, here, real(here))
+        file = Path(absolute(place, home)) if is_file else None
+        return cls(text, place, attribute, file, here, real(here), home, settings, member=member)
 
 
 def load(target: Target) -> Factory:
@@ -71,16 +112,45 @@ def load(target: Target) -> Factory:
     Raises:
         Trouble: It names none.
     """
+    modules: dict[Path, ModuleType] = {}
+    if not target.members:
+        return _loaded(target, modules)
+    from aiomilter.compose import Member, compose
+
+    members: list[Member] = []
+    mistakes: list[str] = []
+    for each in target.members:
+        try:
+            members.append(Member(_loaded(each, modules), **each.member))
+        except Troubles as troubles:
+            mistakes += troubles.lines
+    if mistakes:
+        raise Troubles(mistakes)
+    return cast(Factory, compose(*members))
+
+
+def _loaded(target: Target, modules: dict[Path, ModuleType]) -> Factory:
+    """Return the factory of one filter.
+
+    Args:
+        target: Where it is.
+        modules: Those of the files that were loaded for filters before it: a file is loaded once.
+    """
     place, attribute = target.place, target.attribute
-    module = _from_file(place, target.file) if target.file is not None else _from_module(place, target.directory)
+    if target.file is None:
+        module = _from_module(place, target.home)
+    elif (loaded := modules.get(target.file)) is not None:
+        module = loaded
+    else:
+        module = modules[target.file] = _from_file(place, target.file)
     if attribute is None:
-        return _only_filter(module, place)
+        return _only_filter(module, place, target.settings)
     found: Any = module
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise Trouble(f"{place} has no {attribute!r}; {_offers(module)}")
         found = getattr(found, name)
-    return _checked(found, target.text)
+    return _checked(found, target.text, target.settings)
 
 
 @contextlib.contextmanager
@@ -94,8 +164,8 @@ def from_source() -> Iterator[None]:
         sys.pycache_prefix, sys.dont_write_bytecode = before
 
 
-def _split(target: str) -> tuple[str, str | None]:
-    if Path(target).exists():
+def _split(target: str, home: str) -> tuple[str, str | None]:
+    if os.path.exists(os.path.join(home, target)):
         return target, None
     place, colon, attribute = target.rpartition(":")
     if not colon:
@@ -114,9 +184,19 @@ def module_name(file: Path) -> str:
     return file.stem if free else f"_milter_{file.stem}"
 
 
+def names_of(file: Path) -> tuple[str, ...]:
+    """Return the name of the module that a file was loaded as."""
+    names = (file.stem, f"_milter_{file.stem}")
+    return tuple(
+        name
+        for name in names
+        if getattr(sys.modules.get(name), "__file__", "") == str(file.parent.resolve() / file.name)
+    )
+
+
 def _from_file(place: str, file: Path) -> ModuleType:
     shown = str(Path(place))
-    if not file.exists():
+    if not os.path.exists(file):
         what = f"there is no file {shown!r}; expected FILE.py, FILE.py:NAME or MODULE:NAME"
         raise Trouble(what, status=MISSING)
     if file.is_dir():
@@ -250,6 +330,9 @@ def start_trouble(target: str, error: Exception) -> Trouble:
     """Return the error message for a filter that cannot be made."""
     if isinstance(error, TypeError) and str(error).startswith("factory: "):
         return Trouble(f"{target}: {str(error).removeprefix('factory: ')}")
+    if isinstance(error, TypeError | ValueError) and str(error).startswith(("compose: ", "member: ")):
+        # Where in our code it was found out does not matter either.
+        return Trouble(f"{target}: {str(error).partition(': ')[2]}")
     if isinstance(error, ResolverError | StoreError):
         # Of the system's resolv.conf, or of a store: where in the code it was found does not matter.
         return Trouble(f"{target} cannot be started: {error}")
@@ -259,13 +342,13 @@ def start_trouble(target: str, error: Exception) -> Trouble:
 # ------------------------------------------------------------------------------------------------------------- filters
 
 
-def _only_filter(module: ModuleType, place: str) -> Factory:
+def _only_filter(module: ModuleType, place: str, settings: FilterSettings | None) -> Factory:
     if hasattr(module, "milter"):
-        return _checked(module.milter, f"{place}:milter")
+        return _checked(module.milter, f"{place}:milter", settings)
     found = _filters(module)
-    ready = [cls for cls in found if _needs_nothing(cls)]
+    ready = [cls for cls in found if settings is not None or _needs_nothing(cls)]
     if len(ready) == 1:
-        return ready[0]
+        return _checked(ready[0], f"{place}:{ready[0].__name__}", settings)
     if ready:
         names = ", ".join(cls.__name__ for cls in ready)
         raise Trouble(f"{place} has several filters ({names}); name one, as in {place}:{ready[0].__name__}")
@@ -301,8 +384,8 @@ def _needs_nothing(factory: Callable[..., object]) -> bool:
     return True
 
 
-def _checked(found: object, target: str) -> Factory:
-    """Return ``found`` if it can be a factory.
+def _checked(found: object, target: str, settings: FilterSettings | None) -> Factory:
+    """Return ``found`` if it can be a factory, with its settings if a file has set some.
 
     Raises:
         Trouble: It cannot.
@@ -320,6 +403,11 @@ def _checked(found: object, target: str) -> Factory:
         raise Trouble(
             f"{target} is an async function; make it an @asynccontextmanager that yields a factory, or a plain function"
         )
+    if settings is not None:
+        try:
+            found = settings.bound(found)
+        except Faults as error:
+            raise Troubles(error.lines()) from None
     if not _needs_nothing(found):
         raise Trouble(f"{target} needs arguments; write a function milter() that gives them")
     return cast(Factory, found)

@@ -16,13 +16,14 @@ class Files:
     """The files of the options, by the name the user has for each, and by one that leads to it from everywhere.
 
     Args:
-        options: As given; made at the start, before the filter can change the directory.
+        options: As given.
+        directory: Where the command was started; None for the current directory, before the filter can change that.
     """
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions, directory: str | None = None) -> None:
         self.certificate, self.key, self.client_ca = options.tls_certificate, options.tls_key, options.tls_client_ca
         self._paths = {
-            name: absolute(name) for name in (self.certificate, self.key, self.client_ca) if name is not None
+            name: absolute(name, directory) for name in (self.certificate, self.key, self.client_ca) if name is not None
         }
 
     def path(self, name: str) -> str:

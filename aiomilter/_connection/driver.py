@@ -2,8 +2,8 @@
 
 How it works:
 
-- :func:`aiomilter.wire.reader.read` brings events in batches: all of a batch except the last are of no-reply stages.  In
-  a batch, header fields that follow one another are a list, and MACRO packets are ``bytes``.
+- :func:`aiomilter.wire.reader.read`, or its compiled twin, brings events in batches: all of a batch except the last are of
+  no-reply stages.  In a batch, header fields that follow one another are a list, and MACRO packets are ``bytes``.
 - A :data:`aiomilter._connection.dispatch.DispatchEntry` is how to handle an event: callback, packet of CONTINUE,
   the callback's name, the stage.  The entries of content are in ``Session.active``; those of the envelope and of the end of a
   message are looked up by a function, since the session may answer by itself.  Events without an entry, and content while
@@ -30,7 +30,7 @@ from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.observe import EventSeen, PeerErrorKind
 from aiomilter.wire.connection import NO_EVENTS
 from aiomilter.wire.events import BodyChunk, Data, EndOfHeaders, EndOfMessage, Header, Rcpt
-from aiomilter.wire.reader import read
+from aiomilter.wire.readers import read
 from aiomilter.wire.replies import CONTINUE
 
 __all__ = ["MORE", "drive"]

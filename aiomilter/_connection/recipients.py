@@ -83,10 +83,13 @@ class Recipients:
         self._counted = len(recipients)
         return self._counted_size + self._refused_size
 
-    def refuse(self, recipient: Rcpt, response: Any) -> None:
-        """Keep a recipient that was refused with the answer to it, up to the number that is reported."""
+    def refuse(self, recipient: Rcpt, response: Any, filter_name: str = "") -> None:
+        """Keep a recipient that was refused with the answer to it, and which of several filters gave it.
+
+        No more are kept than are reported.
+        """
         if len(self.refused) >= MOST_REFUSED:
             return
         address, answer = recipient.address[:_ADDRESS_LENGTH], answer_text(response)[:_ANSWER_LENGTH]
-        self.refused.append(RefusedRecipient(address, answer, reason_of(response)))
+        self.refused.append(RefusedRecipient(address, answer, reason_of(response), filter_name))
         self._refused_size += _REFUSED_SIZE + len(address) + len(answer)

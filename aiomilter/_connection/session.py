@@ -489,7 +489,7 @@ class Session:
 
     def _refused(self, event: Rcpt, response: Any) -> None:
         self.transaction.refused += 1
-        self._counted().refuse(event, response)
+        self._counted().refuse(event, response, getattr(self.handler, "acting", ""))
 
     async def abort(self) -> None:
         """Call ``abort`` and end the message without an answer."""

@@ -27,7 +27,7 @@ from aiomilter._serving.sharing import PLACES, AcceptBalancer, absent, present, 
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
 from aiomilter.observe.guard import Guard
 
-__all__ = ["Backoff", "Supervisor"]
+__all__ = ["Backoff", "Rereading", "Supervisor"]
 
 _HURRY_TIMEOUT: Final = 10.0
 """Least seconds for a worker to end after its time is over, or after the order to hurry; then it is killed."""
@@ -53,6 +53,21 @@ class Backoff:
         return min(self.FIRST * 2 ** min(self._deaths - 2, 16), self.MOST) if self._deaths > 1 else 0.0
 
 
+class Rereading:
+    """What is read in the supervisor's own process at a reload, before workers are started: here nothing."""
+
+    def begin(self) -> str | None:
+        """Read it; return a sentence for the log on why the reload cannot be, None if it can."""
+        return None
+
+    def end(self, *, serves: bool) -> None:
+        """Note the end of a reload.
+
+        Args:
+            serves: Whether the new set of workers serves.
+        """
+
+
 class Supervisor:
     """Starts workers and keeps their number.
 
@@ -67,6 +82,7 @@ class Supervisor:
         observer: Hears what happens, in this process.
         name: Of the server.
         listening: Called once the sockets listen for the first time.
+        rereading: Has in hand, in this process, what the next set of workers is made from.
     """
 
     def __init__(
@@ -82,6 +98,7 @@ class Supervisor:
         observer: Guard,
         name: str = "",
         listening: Callable[[], object] = lambda: None,
+        rereading: "Rereading | None" = None,
     ) -> None:
         self._program = program
         self._count = workers
@@ -93,6 +110,7 @@ class Supervisor:
         self._observer = observer
         self._where = replace(SERVER, server=name)
         self._listening = listening
+        self._rereading = rereading or Rereading()
         self._counts = shared_counts()
         self._backoff = Backoff()
         self._selector = selectors.DefaultSelector()
@@ -206,6 +224,12 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Begin with a new set, and cancel one that is not ready yet: it may have loaded the code as it was before."""
+        why = self._rereading.begin()
+        if why is not None:
+            self._systemd.reloading()
+            self._log(LifecycleKind.RELOAD_FAILED, why)
+            self._systemd.ready(f"{self._serving_status()}; the last reload failed, see the log")
+            return
         for worker in self._starting or ():
             worker.call_off()
             self._ending.append(worker)
@@ -324,6 +348,7 @@ class Supervisor:
         if self._announced or self._accepting:
             return
         self._announced = True
+        self._rereading.end(serves=True)
         kind = LifecycleKind.RELOADED if self._started else LifecycleKind.WORKER_STARTED
         how = "reloaded: " if self._started else ""
         self._log(kind, f"{how}workers {_pids(self._serving)} serve new connections")
@@ -399,6 +424,7 @@ class Supervisor:
             other.dismiss()
             self._ending.append(other)
         self._starting = None
+        self._rereading.end(serves=False)
         self._announced = self._started
         if self._started:
             self._systemd.ready(f"{self._serving_status()}; the last reload failed, see the log")

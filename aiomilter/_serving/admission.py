@@ -31,6 +31,10 @@ class ConnectionLimits:
         self._peers: dict[int, str] = {}
         self._of_peer: Counter[str] = Counter()
 
+    def limit(self, most: int, most_of_peer: int | None, most_refused: int) -> None:
+        """Have other limits from now on; connections that are open stay."""
+        self._most, self._most_of_peer, self._most_refused = most, most_of_peer, most_refused
+
     @property
     def counts_peers(self) -> bool:
         """Whether connections are counted per peer."""

@@ -29,7 +29,7 @@ class FactoryLifespans:
         self.entered: set[FactoryLifespan] = set()
         self.broken: asyncio.Event = asyncio.Event()
         """Set while the factory in use has ended by itself."""
-        self._cancel_timeout = cancel_timeout
+        self.cancel_timeout = cancel_timeout
         self._failed = failed
         self._broke = broke
         self._building: set[FactoryLifespan] = set()
@@ -95,7 +95,7 @@ class FactoryLifespans:
             raise errors[0] if len(errors) == 1 else ExceptionGroup("factories failed to end", errors)
 
     async def _end(self, lifespan: FactoryLifespan) -> Exception | None:
-        return await lifespan.end(self._cancel_timeout, lambda what: self._failed(what, None))
+        return await lifespan.end(self.cancel_timeout, lambda what: self._failed(what, None))
 
     def _forget(self, lifespan: FactoryLifespan, error: BaseException | None) -> None:
         """Forget a factory that has ended, and report its exception where :meth:`end` does not raise that.

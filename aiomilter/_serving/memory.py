@@ -47,6 +47,12 @@ class MemoryLimit:
         self.busy: bool = most_messages is not None
         """Whether a new message needs leave, for octets or for messages."""
 
+    def limit(self, most: int, most_messages: int | None) -> None:
+        """Have other limits from now on; messages that are in progress stay."""
+        self._most, self._most_messages = most, most_messages
+        self.busy = self.full or most_messages is not None
+        self.change(0)
+
     def change(self, octets: int) -> None:
         """Count that so many octets more are buffered; negative for fewer."""
         self.used += octets

@@ -70,6 +70,7 @@ class ClientCheck:
         self._resolver = BoundedResolver(settings.resolver)
         self._helo = ""
         self._helo_spf: Pending[SpfResult] | None = None
+        self._no_helo_spf: tuple[str, SpfResult] | None = None
 
     async def iprev(self) -> IprevResult:
         """Wait for the check of the reverse name; its result is "none" if it is not made."""
@@ -102,6 +103,12 @@ class ClientCheck:
             none = partial(_no_spf, self._settings, self.ip, "", helo)
             self._helo_spf = Pending(self._check_helo(helo), none)
         return self._helo_spf
+
+    def no_helo_spf(self, helo: str) -> SpfResult:
+        """Return that a HELO name is not checked, the same value for all messages."""
+        if self._no_helo_spf is None or self._no_helo_spf[0] != helo:
+            self._no_helo_spf = helo, _no_spf(self._settings, self.ip, "", helo)
+        return self._no_helo_spf[1]
 
     async def _check_helo(self, helo: str) -> SpfResult:
         if self.ip is None:
@@ -141,7 +148,7 @@ class MessageCheck:
         self._origin: Origin | None = None
         self._iprev = client._iprev
         self._helo = helo
-        self._helo_spf = Pending(None, partial(_no_spf, settings, client.ip, "", helo))
+        self._helo_spf = Pending(None, partial(client.no_helo_spf, helo))
         if not client.is_relay:
             self._learn(None if client.ip is None else Origin(client.ip, helo))
         asked = self._check_spf() if "spf" in settings.methods else None

@@ -34,6 +34,7 @@ class ComposedFilter:
         "included",
         "milter",
         "out",
+        "ready",
         "seat",
         "skipped",
         "transaction",
@@ -68,6 +69,13 @@ class ComposedFilter:
         """It has seen the end of the message, or has decided on it."""
         self.answer: Any = None
         """To the event at hand, where that is not CONTINUE."""
+        self.ready: bool = (
+            self.included is True
+            and not self.accepted_client
+            and self.held is None
+            and self.seat.member.timeout is None
+        )
+        """Whether its callback can be called without a further look."""
         self.failing: bool = False
         """Its callback for the event at hand has failed."""
 
@@ -121,14 +129,20 @@ class ComposedFilter:
             self.included = (not member.when or any(each.holds(context) for each in member.when)) and not any(
                 each.holds(context) for each in member.unless
             )
+            self.ready = self.included and self.held is None and self.seat.member.timeout is None
         return not self.included
 
     def accepts(self, stage: Stage) -> None:
         """Record ACCEPT."""
+        self.ready = False
         if stage in (Stage.CONNECT, Stage.HELO):
             self.accepted_client = True
         else:
             self.accepted = self.finished = True
+
+    def leaves(self) -> None:
+        """Record that it has failed, and is not asked about this message any more."""
+        self.out, self.ready = True, False
 
     def holds(self, stage: Stage, response: Response) -> bool:
         """Return whether an answer at connect or helo is held until the conditions are known, and hold it."""

@@ -10,7 +10,9 @@ from asyncio.tasks import _enter_task, _leave_task  # documented for those who e
 from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Outcome", "Runner", "Turn"]
+from aiomilter.wire.replies import CONTINUE
+
+__all__ = ["SAYS_NOTHING", "Outcome", "Runner", "Suspended", "Turn", "first_step"]
 
 
 class Outcome(NamedTuple):
@@ -23,6 +25,47 @@ class Outcome(NamedTuple):
 
     value: Any
     error: BaseException | None = None
+
+
+class Suspended(NamedTuple):
+    """A callback that waits.
+
+    Args:
+        coroutine: Its own.
+        future: What it has yielded.
+    """
+
+    coroutine: Coroutine[Any, Any, Any]
+    future: Any
+
+
+SAYS_NOTHING: Final = Outcome(None)
+"""The outcome of most callbacks, one object."""
+
+
+def first_step(context: contextvars.Context, call: Callable[..., Any], *args: object) -> Outcome | Suspended:
+    """Run a callback up to its end or its first suspension, in the current Task.
+
+    Args:
+        context: The filter's context variables.
+        call: Returns the coroutine.
+        args: For that.
+    """
+    try:
+        coroutine = call(*args)
+        if not isinstance(coroutine, Coroutine):
+            coroutine = _awaiting(coroutine)
+        return Suspended(coroutine, context.run(coroutine.send, None))
+    except StopIteration as ended:
+        return SAYS_NOTHING if ended.value is None or ended.value is CONTINUE else Outcome(ended.value)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        return Outcome(None, error)
+
+
+async def _awaiting(found: Any) -> Any:
+    return await found
 
 
 class _Rest:
@@ -118,6 +161,7 @@ class Turn:
         "outcome",
         "place",
         "seconds",
+        "suspended",
         "task",
         "timeout",
     )
@@ -141,9 +185,23 @@ class Turn:
         """What it has from its begin to :attr:`ends_at`."""
         self.task: asyncio.Task[Outcome] | None = None
         """Goes on with it once it has suspended."""
+        self.suspended: Suspended | None = None
+        """The coroutine and its future, until the Task has them."""
         self.outcome: Outcome | None = None
         self.cancelled: bool = False
         """Whether we have cancelled it: how it ends does not matter then."""
+
+    def start(self) -> None:
+        """Run the callback up to its end or its first suspension, in the Task that goes on with it then."""
+        self.take(first_step(self.context, self.begin))
+
+    def take(self, step: "Outcome | Suspended") -> None:
+        """Record how far a callback has come."""
+        self.began = True
+        if isinstance(step, Outcome):
+            self.outcome = step
+        else:
+            self.suspended = step
 
     @property
     def runs(self) -> bool:
@@ -188,20 +246,24 @@ class Runner:
         loop = asyncio.get_running_loop()
         decided: Turn | None = None
         latest = 0.0
+        new = [turn for turn in turns if turn.began]
         while True:
             for turn in turns:
-                if turn.began or not self._is_due(turn, turns, decided):
+                if not turn.began and self._is_due(turn, turns, decided):
+                    turn.began = True
+                    self._begin(turn)
+                    new.append(turn)
+                if not new:
                     continue
-                turn.began = True
-                self._begin(turn)
-                if turn.outcome is not None:
-                    if refuses(turn) and (decided is None or turn.place < decided.place):
-                        decided = turn
-                    continue
-                latest = latest or loop.time() + allowed()
-                now = loop.time()
-                turn.ends_at = latest if turn.timeout is None else min(latest, now + turn.timeout)
-                turn.seconds = turn.ends_at - now
+                for each in new:
+                    if each.outcome is None:
+                        now = loop.time()
+                        latest = latest or now + allowed()
+                        each.ends_at = latest if each.timeout is None else min(latest, now + each.timeout)
+                        each.seconds = each.ends_at - now
+                    elif refuses(each) and (decided is None or each.place < decided.place):
+                        decided = each
+                new.clear()
             limit = _NEVER if decided is None else decided.place
             running = [turn for turn in turns if turn.runs]
             if not running or not any(turn.place < limit for turn in turns if turn.runs or not turn.began):
@@ -239,36 +301,42 @@ class Runner:
             waiting += found
         return False
 
-    def _begin(self, turn: Turn) -> None:
-        """Run a callback up to its end or its first suspension."""
+    def enter(self) -> asyncio.Task[Any] | None:
+        """Make the Task in reserve the current one, for callbacks that begin; return the one that was, for :meth:`leave`."""
         loop = asyncio.get_running_loop()
-        reserve = self._reserve
-        if reserve is None or not reserve.usable:
-            reserve = self._reserve = _Reserve(loop)
+        if self._reserve is None or not self._reserve.usable:
+            self._reserve = _Reserve(loop)
         current = asyncio.current_task(loop)
         if current is not None:
             _leave_task(loop, current)
+        _enter_task(loop, self._reserve.task)
+        return current
+
+    def leave(self, current: asyncio.Task[Any] | None, turn: Turn | None = None) -> None:
+        """Make a Task the current one again.
+
+        Args:
+            current: That which :meth:`enter` returned.
+            turn: One that has suspended: the Task in reserve goes on with it.
+        """
+        loop = asyncio.get_running_loop()
+        reserve = self._reserve
+        assert reserve is not None
+        _leave_task(loop, reserve.task)
+        if current is not None:
+            _enter_task(loop, current)
+        if turn is not None and turn.suspended is not None:
+            self._reserve = None
+            turn.task = reserve.task
+            reserve.hand(*turn.suspended, turn.context)
+            turn.suspended = None
+
+    def _begin(self, turn: Turn) -> None:
+        current = self.enter()
         try:
-            _enter_task(loop, reserve.task)
-            try:
-                coroutine = turn.begin()
-                future = turn.context.run(coroutine.send, None)
-            except StopIteration as ended:
-                turn.outcome = Outcome(ended.value)
-                return
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
-            except BaseException as error:
-                turn.outcome = Outcome(None, error)
-                return
-            finally:
-                _leave_task(loop, reserve.task)
+            turn.start()
         finally:
-            if current is not None:
-                _enter_task(loop, current)
-        self._reserve = None
-        turn.task = reserve.task
-        reserve.hand(coroutine, future, turn.context)
+            self.leave(current, turn)
 
     async def _wait(self, running: Sequence[Turn], loop: asyncio.AbstractEventLoop) -> None:
         """Wait until one has ended, or its time is up."""
@@ -294,8 +362,9 @@ class Runner:
     async def finish(self) -> None:
         """Wait for the callbacks that were cancelled."""
         if self.unfinished:
-            await asyncio.wait(self.unfinished)
-            self.unfinished.clear()
+            tasks = [*self.unfinished]
+            await asyncio.wait(tasks)
+            self.unfinished = [each for each in self.unfinished if each not in tasks]
 
     def end(self) -> None:
         """Drop the Task in reserve."""

@@ -52,7 +52,8 @@ class Where:
             UNIX-domain socket; "" if not known.
         server: What ``serve(..., name=)`` calls the server; "" without a name.
         listener: The socket that accepted the connection, ``"inet:8890@127.0.0.1"``; "" if none did.
-        filter: The filter's class, ``module.Name``; "" where there is none.
+        filter: The filter's class, ``module.Name``; in a composition the name of the filter that is called or has answered; ""
+            where there is none.
     """
 
     connection: int = 0
@@ -109,11 +110,13 @@ class RefusedRecipient(NamedTuple):
         address: Without brackets, cut at 320 characters.
         answer: The answer: ``"reject"``, ``"tempfail"``, or a reply in one line, cut at 512 characters.
         reason: The reason that the filter gave for its answer; "" without one.
+        filter: In a composition, the name of the filter that refused it.
     """
 
     address: str
     answer: str
     reason: str = ""
+    filter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

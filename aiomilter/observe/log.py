@@ -283,7 +283,8 @@ def _more(count: int) -> str:
 
 def _refused(recipient: RefusedRecipient) -> str:
     reason = f" ({recipient.reason})" if recipient.reason else ""
-    return f"{_text(recipient.address)}: {recipient.answer}{reason}"
+    by = f" by {recipient.filter!r}" if recipient.filter else ""
+    return f"{_text(recipient.address)}: {recipient.answer}{reason}{by}"
 
 
 def _kinds(event: MessageEnded) -> str:

@@ -31,7 +31,7 @@ from aiomilter.wire.events import (
 from aiomilter.wire.framing import HEAD, FrameBuffer, Lookahead
 from aiomilter.wire.macros import AFTER_HELO, AFTER_RCPT, PLACES, MacroStore
 from aiomilter.wire.negotiation import Agreement
-from aiomilter.wire.reader import read
+from aiomilter.wire.readers import read
 from aiomilter.wire.state import NATIVE, Effect, Rules, State, transitions
 
 __all__ = ["NO_EVENTS", "Connection", "Item", "OutOfOrder", "Repeated", "Row", "TooMany"]

@@ -1,4 +1,4 @@
-"""Cuts received octets into packets and returns them as a list of events: the one reader of the protocol.
+"""Cuts received octets into packets and returns them as a list of events: the reader of the protocol.
 
 Each state of a conversation has a row (:func:`aiomilter.wire.state.transitions`), and in it a cell for each command that may
 come: ``(decode, reached, state, special)``.  A cell with ``decode`` is a plain stage: its event is read, and the row
@@ -9,6 +9,9 @@ another event, ends the life of macros, or means nothing here.
 answer the MTA waits for, since the answer decides the meaning of the next packet, and not beyond the first cell with a method.
 So a batch is either one event of such a cell, or some of plain stages, all without an answer except the last.  MACRO packets
 are among them if they change something; MTAs send the same again before each header field.
+
+Where aiomilter was installed with a C compiler, :mod:`aiomilter.wire._reader` does the same instead
+(:mod:`aiomilter.wire.readers`): this is the module to read, and what changes here has to change there.
 
 Source: libmilter/engine.c for the order.  ``benchmarks gates`` counts its instructions.
 """

@@ -127,3 +127,12 @@ def test_what_is_escaped_is_reckoned_with(results: list[MethodResult], sign: str
     found = AuthenticationResults(sign, tuple(results))
 
     assert _size(found) <= _at_most(found)
+
+
+async def test_a_helo_name_that_is_not_checked_is_the_one_given() -> None:
+    auth = Authenticator(zone(), authserv_ids=["mx.example.net"], methods=["dkim"], clock=lambda: NOW)
+    client = auth.client("192.0.2.1")
+    found = [await client.message(sender="a@b.example", helo=helo).finish() for helo in ("one", "one", "two", "one")]
+
+    assert [each.helo_spf.helo for each in found] == ["one", "one", "two", "one"]
+    assert found[0].helo_spf is found[1].helo_spf

@@ -16,6 +16,7 @@ from aiomilter import (
     Mail,
     Milter,
     Observer,
+    Rcpt,
     Reply,
     Response,
     TemporaryFailure,
@@ -25,6 +26,7 @@ from aiomilter.compose import check, compose, edit
 from aiomilter.message import Message, MessageMilter
 from aiomilter.observe import CallbackFailed, CallbackTimedOut, MessageEnded, Misuse, TemporaryFailed
 from aiomilter.testing import session
+from tests.clock import on_clock
 
 MESSAGE = b"From: a@x.example\r\nSubject: hello\r\n\r\nHello\r\n"
 NO = Reply(550, "5.7.1", "no")
@@ -130,25 +132,43 @@ async def test_a_timeout_may_have_another_answer_than_an_error() -> None:
         assert await s.mail("<a@x.example>") is ACCEPT  # no filter is left that could say more
 
 
+@on_clock
 async def test_the_time_of_the_server_is_shared_so_that_one_that_hangs_is_answered_for_alone() -> None:
+    """Before the 60 s are over that the server gives to MAIL where the MTA takes PROGRESS."""
     log = Log()
     milter = compose(Tagging, check(Hanging, name="bad", on_timeout=CONTINUE))
-    async with session(milter, failures="answer", callback_timeout=0.05, observer=log) as s:
-        result = await s.send(MESSAGE, "a@x.example", "b@y.example")
-    assert result.answer is CONTINUE
+    async with session(milter, failures="answer", observer=log, timeout=1_000) as s:
+        began = asyncio.get_running_loop().time()
+        assert await s.mail("<a@x.example>") is CONTINUE
+        assert 56 < asyncio.get_running_loop().time() - began < 60
+        await s.rcpt("<b@y.example>")
+        result = await s.message(MESSAGE)
     assert b"X-Failed: True" in result.octets
     assert log.events[0] == ("CallbackTimedOut", "bad")
+    assert log.texts[0] == "the callback did not end within 57 s; cancelled, answered continue"
 
 
+@on_clock
 async def test_time_is_kept_for_the_edits_that_follow() -> None:
+    """Of 240 s, however many filters hang: each has what those before it have left."""
+
     class HangingCheck(Milter):
         async def eom(self, ctx: EndOfMessageContext) -> None:
             await asyncio.Event().wait()
 
-    milter = compose(check(HangingCheck, name="bad", on_timeout=CONTINUE), Signing)
-    async with session(milter, failures="answer", callback_timeout=0.1) as s:
+    milter = compose(
+        check(HangingCheck, name="check", on_timeout=CONTINUE),
+        edit(breaking(hang), name="edit", on_timeout=CONTINUE),
+        edit(Late, on_timeout=CONTINUE),
+        Signing,
+    )
+    async with session(milter, failures="answer", timeout=1_000) as s:
+        began = asyncio.get_running_loop().time()
         result = await s.send(MESSAGE, "a@x.example", "b@y.example")
-    assert result.octets.startswith(b"X-Signed: 7\r\n")
+        took = asyncio.get_running_loop().time() - began
+    assert b"X-Late: 1" in result.octets
+    assert b"X-Signed: 7" in result.octets
+    assert 225 < took < 240
 
 
 class Signing(MessageMilter):
@@ -179,6 +199,12 @@ async def fail(message: Message) -> None:
 
 async def hang(message: Message) -> None:
     await asyncio.Event().wait()
+
+
+class Late(MessageMilter):
+    async def message(self, ctx: Context, message: Message) -> None:
+        await asyncio.sleep(0.5)
+        message.headers.append("X-Late", "1")
 
 
 @pytest.mark.parametrize("end", [fail, hang])
@@ -257,6 +283,21 @@ async def test_a_failed_filter_cleans_up() -> None:
         await done.wait()
 
 
+async def test_abort_does_not_follow_the_end_of_a_message_that_failed() -> None:
+    class Failing(Milter):
+        async def eom(self, ctx: EndOfMessageContext) -> None:
+            raise ValueError("as asked")
+
+        async def abort(self, ctx: Context) -> None:
+            raise AssertionError
+
+    milter = compose(check(Failing, name="bad", on_error=CONTINUE), Tagging)
+    log = Log()
+    async with session(milter, failures="answer", observer=log) as s:
+        await s.send(MESSAGE, "a@x.example", "b@y.example")
+    assert log.events == [("CallbackFailed", "bad"), ("MessageEnded", "")]
+
+
 async def test_a_failure_in_close_harms_no_other() -> None:
     closed: list[str] = []
 
@@ -321,3 +362,16 @@ async def test_events_name_the_filter_that_has_decided() -> None:
     async with session(compose(check(Tagging, name="first")), observer=log) as s:
         await s.send(MESSAGE, "a@x.example", "b@y.example")
     assert log.events == [("MessageEnded", "late"), ("MessageEnded", "")]
+
+
+async def test_a_refused_recipient_is_reported_with_the_filter_that_refused_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class NotCarol(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
+            return NO if rcpt.local_part == "carol" else None
+
+    with caplog.at_level("INFO", logger="aiomilter"):
+        async with session(compose(Tagging, check(NotCarol, name="access"))) as s:
+            await s.send(MESSAGE, "a@x.example", ["b@y.example", "carol@y.example"])
+    assert "refused=['carol@y.example': 550 5.7.1 no by 'access']" in caplog.text

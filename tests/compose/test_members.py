@@ -182,6 +182,33 @@ async def test_edits_run_after_checks_and_a_check_below_one_is_told_of(caplog: p
     assert "the check 'Looking' is written below an edit" in caplog.text
 
 
+async def test_the_answer_of_a_check_counts_before_that_of_an_edit() -> None:
+    class Edit(MessageMilter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> Response:
+            return Reply(451, "4.7.1", "an edit")
+
+    async with session(compose(Edit, refusing("envfrom"))) as s:
+        assert await s.mail("<a@x.example>") == NO
+
+
+async def test_recipients_that_the_mta_refuses_are_shown_to_those_that_ask_for_them() -> None:
+    log: list[str] = []
+
+    def logging(name: str, asks: bool) -> type[Milter]:
+        class Logging(Milter):
+            rejected_recipients = asks
+
+            async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
+                log.append(name)
+
+        return type(name, (Logging,), {})
+
+    async with session(compose(logging("A", True), logging("B", False)), macros={"rcpt_mailer": "error"}) as s:
+        await s.mail("<a@x.example>")
+        await s.rcpt("<b@y.example>")
+    assert log == ["A"]
+
+
 async def test_required_actions_are_those_of_all() -> None:
     class Quarantining(First):
         actions = Action.QUARANTINE
@@ -230,7 +257,7 @@ async def test_after_waits_for_others_wherever_they_are_written(suspends: bool) 
 
 
 async def test_one_that_a_refusal_has_decided_against_still_runs_for_those_before() -> None:
-    """List order decides: the first waits for the third, and refuses before the second does."""
+    """List order decides: the second refuses at once, but the first comes before it, and waits for the third."""
     log: list[str] = []
 
     class Refusing(Milter):
@@ -238,7 +265,6 @@ async def test_one_that_a_refusal_has_decided_against_still_runs_for_those_befor
             self.text = text
 
         async def envfrom(self, ctx: Context, mail: Mail) -> Response:
-            await asyncio.sleep(0)
             return Reply(550, "5.7.1", self.text)
 
     milter = compose(
@@ -276,6 +302,40 @@ async def test_results_go_from_one_filter_to_another_that_reads_them() -> None:
             await s.mail("<a@x.example>")
             await s.abort()
     assert found == [(10, (number, 10), "of the connection", None) for number in (1, 2)]
+
+
+async def test_results_end_with_their_message_whatever_was_cancelled_in_it() -> None:
+    """A recipient is refused while another filter waits; later the server itself refuses the message, and calls no callback."""
+    found: list[object] = []
+
+    class Putting(Milter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> None:
+            found.append(ctx.results.get(int))
+            ctx.results.put(1)
+
+    class Refusing(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
+            await asyncio.sleep(0)
+            return NO if rcpt.local_part == "carol" else None
+
+    class Waiting(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
+            if rcpt.local_part == "carol":
+                await asyncio.Event().wait()
+
+        async def header(self, ctx: Context, header: Header) -> None: ...
+
+    async with session(compose(Putting, Refusing, Waiting), max_headers=1) as s:
+        for _ in range(2):
+            result = await s.send(b"\r\nHello\r\n", "a@x.example", ["b@y.example", "carol@y.example"])
+            assert result.refused == {"carol@y.example": NO}
+            await s.mail("<a@x.example>")
+            await s.rcpt("<b@y.example>")
+            await s.rcpt("<carol@y.example>")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert (await s.message(b"A: 1\r\nB: 2\r\n\r\n")).answer == Reply(552, "5.3.4", "Message header too large")
+    assert found == [None] * 4
 
 
 async def test_a_filter_alone_has_its_own_results() -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,6 +92,7 @@ async def composed(filters: Sequence[Script], octets: bytes) -> Fate:
         return await played([s], octets)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32))
 async def test_a_composition_does_what_its_filters_do_in_a_row(seed: int) -> None:
     chance = random.Random(seed)

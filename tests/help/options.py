@@ -20,7 +20,7 @@ On the command line::
 
     aiomilter run filter.py --listen inet:8890@127.0.0.1 --max-recipients 1000 --answer-timeout mail=20
 
-In a program:
+``aiomilter help configuration`` shows a file for them.  In a program:
 
 .. code-block:: python
 
@@ -33,8 +33,8 @@ the right one, and fails a type check.  A dict of options has the type ``aiomilt
 
 """
 _OWN: Final = """\
-The command line only
----------------------
+Of the command only
+-------------------
 
 """
 

@@ -21,9 +21,9 @@ def redis_server() -> Iterator[RedisServer]:
         server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
-    """PostgreSQL, whose start takes a second, for the tests of a module."""
+    """PostgreSQL, whose start takes seconds, for all tests: each has a prefix of its own."""
     need(PostgresqlServer.missing())
     server = PostgresqlServer()
     try:

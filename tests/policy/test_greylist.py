@@ -14,6 +14,9 @@ from aiomilter.policy import Greylist, Seen
 from aiomilter.policy.greylist import general_sender
 from aiomilter.policy.stores import GuardedStore
 from aiomilter.policy.stores.memory import MemoryStore
+from aiomilter.testing import session
+from aiomilter.testing.resolver import ZoneResolver
+from tests.examples.test_examples import load
 from tests.policy.store_steps import NOW, Moved
 from tests.policy.test_rates import KEYS, Down
 
@@ -228,6 +231,26 @@ async def test_without_spf_a_large_pool_loses_mail(greylist: Make, clock: Moved)
     assert 720 <= median(found) <= 1440
     assert 0.2 < found.count(float("inf")) / len(found) < 0.35
     assert max(await simulated(greylist, clock, 1, 8, None)) == 5
+
+
+@pytest.mark.slow
+async def test_a_pool_whose_mail_spf_passes_loses_none_over_smtp(greylist: Make, clock: Moved) -> None:
+    """The example, asked as Postfix asks it; each attempt is of another client."""
+    grey, example = greylist(), load("greylisting")
+    resolver = ZoneResolver({"pool.example": {"TXT": ["v=spf1 ip4:10.0.0.0/8 -all"]}})
+    chance, found = random.Random(2), []
+    for run in range(25):
+        for minutes in RETRIES:
+            client = f"10.{chance.randrange(64)}.0.{chance.randrange(8)}"
+            async with session(lambda: example.Greylisting(resolver, grey), client=client) as s:
+                await s.mail("<a@pool.example>")
+                answer = await s.rcpt(f"<r{run}@example.net>")
+                if answer.code != 451:
+                    assert (await s.message(b"Subject: x\r\n\r\n")).answer.code == 250
+                    found.append(minutes)
+                    break
+            clock.move(300)
+    assert found == [5] * 25
 
 
 @pytest.mark.parametrize(

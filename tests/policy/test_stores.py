@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
+from aiomilter.policy import Rate, RateLimit
 from aiomilter.policy.stores import Mode, Op, open_store, urls
 from aiomilter.policy.stores.clock import Clock
 from aiomilter.policy.stores.keys import Keys
@@ -189,38 +189,6 @@ async def test_a_file_is_kept_for_the_next_time_with_its_secret(tmp_path: Path) 
     assert b"bob" not in path.read_bytes()
 
 
-@pytest.mark.slow
-async def test_no_address_stands_in_a_file(tmp_path: Path) -> None:
-    """Of a thousand that all policies are told."""
-    async with open_store(f"sqlite:{tmp_path / 'state.db'}") as store:
-        policies = (
-            RateLimit(store, {"user": Rate(5, per=60)}),
-            Greylist(store),
-            KnownSenders(store),
-            Reputation(store),
-        )
-        for number in range(1000):
-            await tell(number, *policies)
-    octets = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert len(octets) > 100_000
-    assert planted(octets) == []
-
-
-async def tell(number: int, rates: RateLimit, greylist: Greylist, known: KnownSenders, reputation: Reputation) -> None:
-    """Tell policies of a planted login, client, sender and recipient."""
-    user, other, client = f"planted{number}@ours.example", f"planted{number}@theirs.example", f"203.0.{number % 256}.77"
-    await rates.hit("user", user)
-    await greylist.check(client, other, user, domain="theirs.example")
-    await known.note(user, [other])
-    await reputation.record("ip_net", client, True)
-    await reputation.record("domain", f"planted{number}.example", True)
-
-
-def planted(octets: bytes) -> list[bytes]:
-    """Return what was planted and can be read."""
-    return [word for word in (b"planted", b".example", b"203.0.") if word in octets]
-
-
 async def test_a_file_that_is_broken_is_moved_aside(tmp_path: Path) -> None:
     path, told = tmp_path / "state.db", list[str]()
     path.write_bytes(b"no database" * 1000)
@@ -336,15 +304,22 @@ async def test_a_step_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
 
 
 WORKER = """
-import asyncio, sys
+import asyncio, itertools, sys
+rounds = int(sys.argv[2])
 from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
 from aiomilter.policy.stores import open_store
 
 async def main():
     async with open_store(sys.argv[1], keys=[b"k" * 16], timeout=300) as store:
         rates = RateLimit(store, {"user": Rate(100, per=86_400 * 300)}, on_failure="tempfail")
-        found = [state for _ in range(4) for state in await asyncio.gather(*(rates.hit("user", "bob") for _ in range(50)))]
-        print(sum(not state.exceeded for state in found), sum(bool(state.problem) for state in found))
+        for one in range(rounds):
+            users = (rates.hit("user", f"bob{one}") for _ in range(200 if rounds == 1 else 1000))
+            found = [state for some in batched(users) for state in await asyncio.gather(*some)]
+            print(sum(not state.exceeded for state in found), sum(bool(state.problem) for state in found), flush=True)
+
+def batched(users):
+    while some := list(itertools.islice(users, 50)):
+        yield some
 
 asyncio.run(main())
 """
@@ -352,11 +327,16 @@ asyncio.run(main())
 
 def passed_in_processes(url: str, processes: int = 4) -> tuple[int, int]:
     """Return what passes of a rate of 100 where processes try 200 times each; and how often the store failed."""
-    running = [
-        subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=-1, env={**os.environ}) for _ in range(processes)
-    ]
-    found = [tuple(map(int, process.communicate()[0].split())) for process in running]
-    return sum(each[0] for each in found), sum(each[1] for each in found)
+    ((passed, failed),) = passed_in_rounds(url, 1, processes)
+    return passed, failed
+
+
+def passed_in_rounds(url: str, rounds: int, processes: int = 4) -> list[tuple[int, int]]:
+    """Return the same of several logins, one after the other, with 1000 tries of each process."""
+    command = [sys.executable, "-c", WORKER, url, str(rounds)]
+    running = [subprocess.Popen(command, stdout=-1, text=True, env={**os.environ}) for _ in range(processes)]
+    found = [[tuple(map(int, line.split())) for line in process.communicate()[0].splitlines()] for process in running]
+    return [(sum(one[0] for one in each), sum(one[1] for one in each)) for each in zip(*found, strict=True)]
 
 
 @pytest.mark.slow

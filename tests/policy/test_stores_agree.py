@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import tempfile
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,8 +16,10 @@ from tests.interop.rigs import valkey
 from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
 from tests.policy.store_steps import Moved, Step, answers, memory, postgresql, redis, sqlite, steps
+from tests.policy.test_stores import passed_in_rounds
 
 _NUMBERS = itertools.count()
+ROUNDS = int(os.environ.get("ROUNDS", "100"))
 
 
 async def both(tried: list[Step], other: AbstractAsyncContextManager[Store], clock: Moved) -> None:
@@ -78,3 +81,16 @@ def test_postgresql_answers_as_memory_does(postgresql_server: PostgresqlServer) 
         asyncio.run(both(tried, postgresql(clock, postgresql_server.port, f"{next(_NUMBERS)}:"), clock))
 
     agrees()
+
+
+@pytest.mark.long
+@pytest.mark.interop
+def test_of_four_processes_exactly_the_limit_passes_a_hundred_times(
+    redis_server: RedisServer, postgresql_server: PostgresqlServer, tmp_path: Path
+) -> None:
+    """A thousand tries of each process, at once."""
+    for url in (redis_server.url, postgresql_server.url, f"sqlite:{tmp_path}/state.db"):
+        rounds = passed_in_rounds(url, ROUNDS)
+        assert len(rounds) == ROUNDS
+        # A step that another process has kept waiting for too long is not counted, and does not pass.
+        assert {passed for passed, _ in rounds} == {100}, url

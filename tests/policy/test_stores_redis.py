@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy import Greylist, KnownSenders, Rate, RateLimit, Reputation
+from aiomilter.policy import Rate, RateLimit
 from aiomilter.policy.stores import GuardedStore, open_store
 from aiomilter.policy.stores.operations import SECOND
 from aiomilter.policy.stores.redis import RedisStore
@@ -22,7 +22,7 @@ from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
 from tests.listening import listening_ports
 from tests.patience import PATIENCE
-from tests.policy.test_stores import KEYS, note, passed_in_processes, planted, tell
+from tests.policy.test_stores import KEYS, note, passed_in_processes
 from tests.programs import need, program
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
@@ -68,22 +68,6 @@ async def test_keys_are_hashes_under_a_prefix_and_expire(redis_server: RedisServ
     assert key == f"gate:rate_user:{KEYS.of('rate_user', 'bob@example.org', '0')[0][-16:].hex()}"
     assert 0 < int(ask(redis_server, "pttl", key)) <= 78_000
     assert "bob" not in ask(redis_server, "get", key)
-
-
-async def test_no_address_stands_in_a_dump(redis_server: RedisServer) -> None:
-    async with opened(redis_server) as store:
-        policies = (
-            RateLimit(store, {"user": Rate(5, per=60)}),
-            Greylist(store),
-            KnownSenders(store),
-            Reputation(store),
-        )
-        for number in range(300):
-            await tell(number, *policies)
-    ask(redis_server, "save")
-    octets = (redis_server.directory / "dump.rdb").read_bytes()
-    assert len(octets) > 10_000
-    assert planted(octets) == []
 
 
 async def test_scripts_that_the_server_has_forgotten_are_sent_again(redis_server: RedisServer) -> None:
@@ -167,6 +151,19 @@ async def test_steps_that_wait_for_an_answer_when_a_store_is_closed_are_told() -
         assert all(isinstance(each, StoreError) for each in found), found
         with pytest.raises(StoreError, match="the store is closed"):
             await store.step(*note("a"))
+
+
+async def test_of_too_many_steps_that_wait_some_fail_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        store = RedisStore([hole.getsockname()], max_connections=1, timeout=PATIENCE)
+        tasks = [asyncio.create_task(store.step(*note("a"))) for _ in range(10_200)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        failed = [task for task in tasks if task.done()]
+        assert len(failed) == 200
+        assert str(failed[0].exception()) == "Redis: 10000 steps wait already"
+        await store.aclose()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_steps_of_one_turn_share_a_connection(redis_server: RedisServer) -> None:

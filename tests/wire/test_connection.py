@@ -35,6 +35,7 @@ from tests.wire.driver import EVERYTHING, Listener, Seen, Sent, cut
 from tests.wire.packets import EXAMPLE_FROM_MTA
 from tests.wire.strategies import CONVERSATIONS, RESPONSES, WANTS
 
+pytestmark = pytest.mark.usefixtures("each_reader")
 START = Sent.OFFER + Sent.CONNECT + Sent.HELO
 HELO_SEEN, MAIL_SEEN, RCPT_SEEN = Helo("first"), Mail("<a@x.y>"), Rcpt("<r@x.y>")
 MESSAGE = Sent.MAIL + Sent.RCPT + Sent.DATA + Sent.HEADER + Sent.EOH + Sent.BODY + Sent.EOM

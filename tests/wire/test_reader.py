@@ -13,12 +13,14 @@ from aiomilter.wire.connection import Connection, Item, TooMany
 from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.events import BodyChunk, Data, EndOfHeaders, EndOfMessage, Header, Mail, Rcpt
 from aiomilter.wire.negotiation import Wants
-from aiomilter.wire.reader import LARGE, MOST, read
+from aiomilter.wire.reader import LARGE, MOST
 from aiomilter.wire.replies import CONTINUE, Reply, Verdict
 from aiomilter.wire.state import LIBMILTER, NATIVE, Rules
 from tests.wire.driver import Listener, Sent, cut
+from tests.wire.readers import read
 from tests.wire.strategies import CONVERSATIONS, RESPONSES, WANTS
 
+pytestmark = pytest.mark.usefixtures("each_reader")
 SILENT = Wants(frozenset(Stage), no_reply=frozenset(Stage) - {Stage.EOM, Stage.UNKNOWN})
 """Wants every stage, and answers the end alone."""
 Step = tuple[Item, tuple[Any, ...], int]

@@ -12,10 +12,10 @@ __all__ = ["BLANKS", "base64_octets", "quoted_printable", "quoted_printable_text
 BLANKS: Final = " \t\r\n"
 """What may stand round names and values, and inside many values: blanks and folds."""
 
-# Anything but a semicolon and control characters; blanks and folds between.
-_VALUE: Final = re.compile("[^\0-\x08\x0b\x0c\x0e-\x1f\x7f;]*")
-_NAME: Final = re.compile("[A-Za-z][A-Za-z0-9_]*")
+# No value has one, nor has a name; blanks and folds may stand between.
+_CONTROL: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MAX_TAGS: Final = 256
+_BLANK_OCTETS: Final = BLANKS.encode("ascii")
 _NO_BLANKS: Final = str.maketrans("", "", BLANKS)
 # Only upper case digits (RFC 6376 section 2.11); senders take lower case, too.
 _HEX: Final = re.compile(b"=([0-9A-Fa-f]{2})")
@@ -29,7 +29,7 @@ def tag_list(text: str) -> dict[str, str] | None:
     One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid, and so do more than 256
     tags: signatures have a dozen, and each tag costs time.
     """
-    if text.count(";") > _MAX_TAGS:
+    if text.count(";") > _MAX_TAGS or _CONTROL.search(text):
         return None
     parts = text.split(";")
     if len(parts) > 1 and not parts[-1].strip(BLANKS):
@@ -38,7 +38,8 @@ def tag_list(text: str) -> dict[str, str] | None:
     for part in parts:
         name, equals, value = part.partition("=")
         name = name.strip(BLANKS)
-        if not equals or name in tags or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        # A letter, then letters, digits and "_".
+        if not equals or name in tags or not (name.isascii() and name.isidentifier()) or name[0] == "_":
             return None
         tags[name] = value.strip(BLANKS)
     return tags
@@ -57,7 +58,7 @@ def words(value: str, limit: int = -1) -> list[str]:
 def base64_octets(value: str) -> bytes | None:
     """Return what a value holds in base64, in which blanks may stand anywhere; None if it is not base64."""
     try:
-        return binascii.a2b_base64(value.translate(_NO_BLANKS).encode("ascii"), strict_mode=True)
+        return binascii.a2b_base64(value.encode("ascii").translate(None, _BLANK_OCTETS), strict_mode=True)
     except (UnicodeEncodeError, binascii.Error):
         return None
 

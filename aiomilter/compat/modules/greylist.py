@@ -53,8 +53,12 @@ class Greylist:
         # Our own lock keeps the threads apart.
         self.conn: sqlite3.Connection = sqlite3.connect(dbname, isolation_level=None, check_same_thread=False)
         self._lock = threading.Lock()
-        with self._transaction():
-            self.conn.execute(_TABLE)
+        try:
+            with self._transaction():
+                self.conn.execute(_TABLE)
+        except BaseException:
+            self.conn.close()
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

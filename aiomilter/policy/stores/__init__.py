@@ -44,8 +44,8 @@ async def open_store(
 
     Args:
         where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many.  ``sqlite:PATH``, for the
-            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, and ``?ca=FILE``
-            for authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
+            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, ``?ca=FILE`` for
+            authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
             sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
         prefix: What keys in Redis begin with, so that others can live there.
         username: For a server; before what the URL says.

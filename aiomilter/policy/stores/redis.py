@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import (
@@ -152,6 +153,8 @@ return written
 _NAME: Final = re.compile(rb"([a-z][a-z0-9_]{0,31}:)([0-9a-f]{32})")
 _STATE: Final = re.compile(rb"(\d{1,19}) (\d{1,19}) (\d{1,19}) (\d{1,19})")
 _CLOSED: Final = RedisError("the store is closed")
+_WAITING: Final = 10_000
+"""Commands that wait for a connection; more fail at once."""
 _TOGETHER: Final = 100
 """Commands that are sent at once; each costs a third of what it would alone."""
 
@@ -257,6 +260,8 @@ class RedisStore:
         """
         if self._closed:
             return _CLOSED
+        if len(self._jobs) >= _WAITING:
+            return RedisError(f"{_WAITING} steps wait already")
         loop = asyncio.get_running_loop()
         job = _Job(command, loop.create_future())
         self._jobs.append(job)
@@ -273,21 +278,21 @@ class RedisStore:
             if wanted := [job for job in jobs if not job.done.done()]:
                 task = asyncio.create_task(self._do(wanted))
                 self._batches.add(task)
-                task.add_done_callback(self._ended)
+                task.add_done_callback(partial(self._ended, wanted))
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, jobs: Sequence["_Job"], task: "asyncio.Task[None]") -> None:
         self._batches.discard(task)
+        for job in jobs:
+            job.answer(_CLOSED)  # those of a batch that was cancelled, perhaps before it began
         self._send()
 
     async def _do(self, jobs: Sequence["_Job"]) -> None:
-        answers: Sequence[Any] = [_CLOSED] * len(jobs)
         try:
-            answers = await self._exchange([job.command for job in jobs])
+            answers: Sequence[Any] = await self._exchange([job.command for job in jobs])
         except (RedisError, OSError) as error:
             answers = [error] * len(jobs)
-        finally:
-            for job, answer in zip(jobs, answers, strict=True):
-                job.answer(answer)
+        for job, answer in zip(jobs, answers, strict=True):
+            job.answer(answer)
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands over one connection, and return the answers, of which some may be errors."""

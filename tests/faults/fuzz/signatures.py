@@ -1,7 +1,7 @@
 """What a sender and a domain may write for DKIM: messages, signatures, key records."""
 
 from aiomilter.auth.dkim._body import BodyHashes
-from aiomilter.auth.dkim._canonical import Form, canonical_field, without_value_of_b
+from aiomilter.auth.dkim._canonical import Form, canonical_field, canonical_pieces, without_value_of_b
 from aiomilter.auth.dkim._record import parse_record
 from aiomilter.auth.dkim._signature import Unusable, claims, parse_tags, read_tags
 from aiomilter.mail.headers import Field, split_message
@@ -37,7 +37,9 @@ def _signature(field: Field) -> None:
     without = without_value_of_b(field)
     assert without_value_of_b(without) == without
     for form in _FORMS:
-        assert canonical_field(field, form).endswith(b"\r\n")
+        whole = canonical_field(field, form)
+        assert whole.endswith(b"\r\n")
+        assert b"".join(canonical_pieces(field, form, 7)) == whole
     tags = read_tags(field)
     result = claims(tags or {}).method_result()
     assert str(result).isprintable()
@@ -48,5 +50,6 @@ def _signature(field: Field) -> None:
         unusable = end.result
     else:
         assert "from" in parsed.names
+        assert claims(tags or {}, parsed) == claims(tags or {})
         assert parsed.domain.isascii()
     assert unusable in ("", "neutral", "permerror")

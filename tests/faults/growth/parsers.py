@@ -19,14 +19,19 @@ from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, Z
 
 from aiomilter._cli import expect, messages, scenario, terminal
 from aiomilter._cli import parsing as arguments
+from aiomilter._config import values
 from aiomilter.addresses import parse as parse_address
 from aiomilter.auth import _spf_record as spf_record
 from aiomilter.auth import results, spf
+from aiomilter.auth.arc import _sets as arc_sets
+from aiomilter.auth.arc._recorded import aar_value
 from aiomilter.auth.dkim import _canonical as dkim_canonical
 from aiomilter.auth.dkim import _record as dkim_record
 from aiomilter.auth.dkim import _signature as dkim_signature
 from aiomilter.auth.dkim import _tags as dkim_tags
 from aiomilter.auth.dkim._body import BodyHashes
+from aiomilter.auth.dmarc import _record as dmarc_record
+from aiomilter.auth.dmarc._author import author_domains
 from aiomilter.compat import classic
 from aiomilter.compat.modules import dsn, dynip, markup, mime, pyip6, sgmllib, unsign, utils
 from aiomilter.compat.modules.cache import AddrCache
@@ -38,7 +43,7 @@ from aiomilter.dns import names
 from aiomilter.edits import Edits
 from aiomilter.exceptions import AddressError, LocalProtocolError, RemoteProtocolError
 from aiomilter.mail import domain, encoded_words, envelope
-from aiomilter.mail.headers import Field, split_message
+from aiomilter.mail.headers import Field, HeaderSection, split_message
 from aiomilter.mail.srs import Rewriter
 from aiomilter.mta import content, delivery
 from aiomilter.policy.greylist import general_sender
@@ -413,6 +418,14 @@ DKIM: Final = (
     "i=@example.com", "=20", "=", ";", "; ", "\r\n ", "\r\n\t", "YQ==", "z=|", f"a{NUMBER}=", "v=DKIM1", "p=", "k=rsa",
     f"b={HOLE};", f"h={HOLE};", f"i={HOLE}@example.com", f"{HOLE}=1;", f"{HOLE};",
 )  # fmt: skip
+DMARC: Final = (
+    "v=DMARC1", ";", "; ", "=", "p=reject", "sp=", "np=none", "adkim=s", "rua=", "mailto:a@b", ",", "!10m", "!", "%40",
+    "fo=1:d:s", ":", "t=y", "psd=n", " ", "\t", f"a{NUMBER}=", f"rua=mailto:{HOLE}@b;", f"{HOLE}=;", f"p={HOLE};",
+)  # fmt: skip
+AUTHORS: Final = (
+    "a@b.example", "<", ">", ",", ";", ":", '"', "\\", "(", ")", "((", "@", ".", " ", "\r\n ", "=?utf-8?q?a?=", "=?", "?=",
+    "<@a,@b:c@d>", "x", "group:", "\u00fc.example", f"({HOLE})", f'"{HOLE}"', f"<{HOLE}>", f"a@{HOLE}.example,",
+)  # fmt: skip
 BODY: Final = ("\r\n", "\r", "\n", " ", "  ", "\t", " \r\n", "\r\n\r\n", "a", f"a{HOLE}b", f"{HOLE}\r\n", f"\r\n{HOLE}")
 
 
@@ -428,6 +441,28 @@ def canonical(text: str) -> None:
     for form in dkim_canonical.FORMS:
         dkim_canonical.canonical_field(field, form)
         dkim_canonical.header_input([], field, form)
+
+
+def in_pieces(text: str) -> None:
+    field = Field(b"A:" + octets(text))
+    for form in dkim_canonical.FORMS:
+        for _ in dkim_canonical.canonical_pieces(field, form, 64):
+            pass
+
+
+def chained(text: str) -> None:
+    """Read one field of each kind, and many that share it."""
+    raw = octets(text)
+    kinds = (b"ARC-Seal: i=1; ", b"ARC-Message-Signature: i=1; ", b"ARC-Authentication-Results: ")
+    section = HeaderSection([Field(kind + raw) for kind in kinds])
+    arc_sets.broken(arc_sets.read_sets(section))
+    for part in range(0, min(len(raw), 4_000), 100):
+        section.append(kinds[part % 3] + raw[part : part + 100])
+    arc_sets.read_sets(section)
+
+
+def recorded(text: str) -> None:
+    aar_value(1, "mx.example", None, HeaderSection([Field(b"Authentication-Results: mx.example; " + octets(text))]))
 
 
 def hashed(text: str, size: int) -> None:
@@ -595,6 +630,11 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "dkim, header": Parser(canonical, (*DKIM, *BODY)),
     "dkim, body": Parser(lambda text: hashed(text, 65_535), BODY),
     "dkim, body in pieces": Parser(lambda text: hashed(text, 1), BODY, scale=0.1),
+    "dkim, header in pieces": Parser(in_pieces, (*DKIM, *BODY)),
+    "arc, sets": Parser(chained, (*DKIM, *RESULTS)),
+    "arc, results": Parser(recorded, RESULTS),
+    "dmarc, record": Parser(lambda text: dmarc_record.read(octets("v=DMARC1; " + text)), DMARC),
+    "dmarc, From": Parser(lambda text: author_domains([text]), AUTHORS),
     "names": Parser(names.question_name, HOST),
     "names, IDNA": Parser(domain.ascii_name, HOST),
     "names, shown": Parser(lambda text: names.display_name(octets(text).split(b".")), HOST, scale=0.3),
@@ -602,11 +642,11 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "addresses, SMTP": Parser(split_address, (*ADDRESS, "1@"), (AddressError,)),
     "XCLIENT": Parser(lambda text: after_xclient(Client(""), text), XCLIENT, (XClientError,)),
     "arguments, seconds": Parser(
-        arguments.seconds_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf"), (ArgumentTypeError,)
+        values.duration_by_stage, ("1", "e", "envfrom=", "=", ".", "_", "inf", " min"), (ValueError,)
     ),
     "arguments, number": Parser(arguments.whole, ("1", "0", "_", "+"), (ArgumentTypeError,)),
     "arguments, mode": Parser(arguments.file_mode, ("7", "0", "0o", "_"), (ArgumentTypeError,)),
-    "arguments, reply": Parser(arguments.verdict_or_reply, REPLY, (ArgumentTypeError,)),
+    "arguments, reply": Parser(values.verdict_or_reply, REPLY, (ValueError,)),
     "arguments, path": Parser(scenario._path, PATH, (ArgumentTypeError,)),
     "arguments, macro": Parser(scenario._macro, PATH, (ArgumentTypeError,)),
     "arguments, outcome": Parser(expect.expected, REPLY, (ArgumentTypeError,)),

@@ -1,0 +1,96 @@
+"""``[[filter]]`` tables: the filters of a file, each with what is to be done with it in a composition."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiomilter._config.faults import MANY, Fault
+from aiomilter._config.file import Document
+from aiomilter._config.lines import Path
+from aiomilter._config.reading import SETTINGS
+from aiomilter._config.values import did_you_mean, duration, found, verdict_or_reply
+
+__all__ = ["is_alone", "member", "use"]
+
+_OWN: Final = ("use", SETTINGS, "enabled")
+_LONGEST_NAME: Final = 100
+_LONGEST_TARGET: Final = 4096
+
+
+def use(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> str | None:
+    """Return the TARGET of a filter; None if that is wrong."""
+    given = table.get("use")
+    if isinstance(given, str) and 0 < len(given) <= _LONGEST_TARGET and "\0" not in given:
+        return given
+    if given is None:
+        faults.append(document.fault((*path, "use"), 'missing; write use = "module:attribute" or the path of a file'))
+    else:
+        faults.append(document.fault((*path, "use") if len(path) > 1 else path, "expected a TARGET in quotes"))
+    return None
+
+
+def is_alone(filters: list[tuple[Path, Mapping[str, Any]]]) -> bool:
+    """Return whether there is one filter, with which nothing is done that needs a composition."""
+    return len(filters) == 1 and set(filters[0][1]) <= {"use", SETTINGS}
+
+
+def member(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
+    """Return the arguments of :class:`aiomilter.compose.Member` that a table gives, besides the factory."""
+    given: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in _READERS:
+            try:
+                given[key] = _READERS[key](value)
+            except ValueError as error:
+                faults.append(document.fault((*path, key), str(error)))
+        elif key not in _OWN:
+            hint = did_you_mean(key, [*_READERS, *_OWN]).replace("; ", ", ") if len(faults) < MANY else ""
+            hint = hint or f"; what is for the filter itself stands in [filter.{SETTINGS}]"
+            faults.append(document.fault((*path, key), f"unknown{hint}"))
+    if not isinstance(table.get(SETTINGS, {}), dict):
+        faults.append(document.fault((*path, SETTINGS), f"expected a table, found {found(table[SETTINGS])}"))
+    if not isinstance(table.get("enabled", True), bool):
+        faults.append(document.fault((*path, "enabled"), f"expected true or false, found {found(table['enabled'])}"))
+    return given
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME or not value.isprintable():
+        raise ValueError(f"expected a word in quotes, found {found(value)}")
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(map(_name, value)) if isinstance(value, list) else (_name(value),)
+
+
+def _words(value: object) -> tuple[Any, ...]:
+    """Return conditions, each a word; functions of the context are for programs."""
+    from aiomilter.compose.conditions import WORDS
+
+    for word in (names := _names(value)):
+        if word not in WORDS:
+            raise ValueError(f"expected one of {', '.join(WORDS)}, found {found(word)}{did_you_mean(word, WORDS)}")
+    return tuple(WORDS[word] for word in names)
+
+
+def _answer(value: object) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"expected an answer in quotes, found {found(value)}")
+    return verdict_or_reply(value)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"expected a time, found {found(value)}")
+    return duration(str(value))
+
+
+_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "name": _name,
+    "when": _words,
+    "unless": _words,
+    "after": _names,
+    "on_error": _answer,
+    "on_timeout": _answer,
+    "timeout": _seconds,
+}
