@@ -6,12 +6,12 @@ Octets that are worked on between two turns of the loop are counted, since time 
 import asyncio
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from aiomilter.message import Message, transfer
+from aiomilter.message import Message, filenames, transfer
 from aiomilter.message.incoming import Incoming
 from aiomilter.message.spool import BUDGET, Spool
 from aiomilter.message.structure import MAX_DEPTH, MAX_PARTS, Structure
@@ -93,6 +93,34 @@ async def test_too_many_parts_are_read_without_an_exception(kind: str) -> None:
     assert max(part.depth for part in parts) <= MAX_DEPTH + 1
     assert message.ambiguous or not message.complete
     assert next(message.attachments()) is message.root
+
+
+ODD_NAMES = {
+    "sections": "".join(f'filename*{number}*="=?x{number}?q?a%41?="; ' for number in range(30)),
+    "words": "".join(f'filename="=?x{number}?q?a%41?="; ' for number in range(30)),
+    "one word": 'filename="' + "=?a?q?%" * 100 + '"',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ODD_NAMES)
+def test_many_odd_names_are_not_all_spelled_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is known to be ambiguous then."""
+    spelled: list[str] = []
+    spellings = filenames.spellings
+
+    def counted(text: str) -> Iterator[str]:
+        spelled.append(text)
+        return spellings(text)
+
+    monkeypatch.setattr(filenames, "spellings", counted)
+    part = f"--b\r\nContent-Disposition: attachment; {ODD_NAMES[kind]}\r\n\r\nx\r\n".encode()
+    message = made(MIXED + b"\r\n" + part * 990 + b"--b--\r\n")
+    parts = [part for part in message.attachments() if part.filenames]
+    assert len(parts) == 990
+    assert 0 < sum(1 + len(text) // 64 for text in spelled) <= 1_500
+    assert message.ambiguous
+    assert parts[-1].defects == {"too_many_names"}
 
 
 CONNECTIONS = 1_000
