@@ -1,7 +1,6 @@
 """The envelope of a message, as it is and as it is to be."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Final, overload
 
 from aiomilter.edits import Edits
@@ -30,11 +29,14 @@ class Envelope:
         self.removed: list[str] = []
         self.reason: str | None = None
         self._actions = actions
+        self._checker: Edits | None = None
 
-    @cached_property
+    @property
     def _checks(self) -> Edits:
-        """What checks the changes, and is never sent."""
-        return Edits(self._actions, True, _MOST, _MOST, 0)
+        """What checks the changes, and is never sent; made at the first change, since most filters make none."""
+        if self._checker is None:
+            self._checker = Edits(self._actions, True, _MOST, _MOST, 0)
+        return self._checker
 
     def copy(self) -> "Envelope":
         """Return another with the same changes."""
