@@ -1,6 +1,6 @@
 """What is found in a body: its parts, and text that PGP has signed or encrypted.
 
-A large body is looked at while it arrives, a small one when somebody asks for its parts: many filters do not.
+A large body is searched while it arrives, a small one when its parts are first used: many filters use none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from aiomilter.message.structure import Structure
 __all__ = ["SMALL", "Found"]
 
 SMALL: Final = 65_536
-"""Octets of a body that is looked at when somebody asks: as many as one piece has, so the loop waits no longer for it."""
+"""Octets of a body that is searched at first use: as many as one piece has, so the loop waits no longer for it."""
 _PGP: Final = b"-----BEGIN PGP "
 _MOST_PGP: Final = 1_000
 
@@ -37,7 +37,7 @@ class Found:
 
     @property
     def begun(self) -> bool:
-        """Whether the body is looked at while it arrives."""
+        """Whether the body is searched while it arrives."""
         return self._structure is not None
 
     @property
@@ -53,7 +53,7 @@ class Found:
         return self._pgp
 
     def take(self, pieces: Iterable[bytes]) -> None:
-        """Look at the next pieces of the body."""
+        """Search the next pieces of the body."""
         structure = self._structure or self._begin()
         for octets in pieces:
             self._look_for_pgp(octets)
@@ -61,7 +61,7 @@ class Found:
             self._size += len(octets)
 
     def keep(self, pieces: Sequence[bytes]) -> None:
-        """Keep a whole body, to be looked at if somebody asks."""
+        """Keep a whole body, to be searched at first use."""
         self._unread = pieces
 
     def _begin(self) -> Structure:

@@ -102,7 +102,7 @@ class Message:
         self._envelope = envelope
         self._spool = spool
         self._found = found
-        # Made when somebody asks for it.
+        # Made at its first use.
         self._tree: Part | None = None
         self._banners: list[tuple[Banner, Literal["skip", "wrap"]]] = []
         self._skipped: set[str] = set()

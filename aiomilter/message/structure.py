@@ -230,7 +230,7 @@ class Structure:
     def _count_line_ends(self, chunk: bytes) -> None:
         """Count the CRs and LFs that are no line end of their own: for some programs they are.
 
-        One is enough.  In a body without parts nobody asks: counting costs more than all else that is done with 24 MiB.
+        One is enough, and only a body with parts is counted: that costs more than all else that is done with 24 MiB.
         """
         pairs = chunk.count(b"\r\n") + (self._last == 0x0D and chunk[:1] == b"\n")
         returns = chunk.count(b"\r") + (self._last == 0x0D) - (chunk[-1:] == b"\r")

@@ -97,7 +97,7 @@ class InsertHeader:
 
     @staticmethod
     def packed(index: int, name: str, value: str) -> bytes:
-        """Return the whole packet, as :meth:`AddHeader.packed` does: a third of what it costs with the value."""
+        """Return the whole packet, as :meth:`AddHeader.packed` does, without making the value first."""
         _index(index, 0)
         octets = "\0".join((header_name(name), header_value(value), "")).encode("utf-8", "surrogateescape")
         return packet(_INSHEADER, _U32.pack(index) + octets)
