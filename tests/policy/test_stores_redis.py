@@ -224,16 +224,6 @@ async def test_a_user_may_be_allowed_no_more_than_it_needs() -> None:
         server.stop()
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a key, and a certificate for 127.0.0.1 that is its own authority."""
-    directory = tmp_path_factory.mktemp("tls")
-    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=store -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
-    subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
-    return directory
-
-
 @pytest.mark.parametrize(
     ("host", "ca", "why"),
     [

@@ -46,7 +46,8 @@ async def open_store(
         where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many.  ``sqlite:PATH``, for the
             workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, ``?ca=FILE`` for
             authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
-            sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
+            sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``, for TLS with ``?sslmode=verify-full``,
+            ``?ca=FILE`` or both; ``aiomilter help stores`` lists the modes.  Or a store of your own.
         prefix: What keys in Redis begin with, so that others can live there.
         username: For a server; before what the URL says.
         password: The same.
@@ -75,6 +76,10 @@ async def open_store(
         except OSError as error:
             raise StoreSettingsError(f"cannot make or read the secret {url.path}.key: {error.strerror}") from None
         access = (username or url.username or None, password or url.password or None)
+        if not all(map(urls.is_text, filter(None, access))):
+            raise StoreSettingsError(
+                f"{url.scheme}: expected a username and password in UTF-8 without control characters"
+            )
         store = _opened(url, prefix, access, timeout, max_connections, _in_loop(on_change or _nothing))
     waits = url is None or url.scheme != "memory"
     guarded = GuardedStore(store, Keys(given), timeout=timeout if waits else None, on_change=on_change)
@@ -120,6 +125,7 @@ def _opened(
             return SqliteStore(url.path, notify=notify)
         case "postgresql":
             try:
+                from aiomilter.policy.stores import tls
                 from aiomilter.policy.stores.postgresql import PostgresqlStore
             except ModuleNotFoundError as error:
                 raise ImportError("a store in PostgreSQL needs asyncpg: pip install 'aiomilter[postgresql]'") from error
@@ -130,12 +136,14 @@ def _opened(
                 database=url.path,
                 username=username,
                 password=password,
+                tls=tls.postgresql(url.query),
                 prefix=prefix,
                 timeout=timeout,
                 max_connections=max_connections,
             )
         case _:
             try:
+                from aiomilter.policy.stores import tls
                 from aiomilter.policy.stores.redis import RedisStore
             except ModuleNotFoundError as error:
                 raise ImportError("a store in Redis needs redis: pip install 'aiomilter[redis]'") from error
@@ -146,26 +154,12 @@ def _opened(
                 username=username,
                 password=password,
                 tls=url.scheme == "rediss",
-                authorities=_readable(url.query.get("ca")),
+                authorities=tls.readable(url.query.get("ca")),
                 service=url.query.get("sentinel"),
                 prefix=prefix,
                 timeout=timeout,
                 max_connections=max_connections,
             )
-
-
-def _readable(path: str | None) -> str | None:
-    """Return the path of a file that can be read.
-
-    Raises:
-        StoreSettingsError: It cannot.
-    """
-    try:
-        if path is not None:
-            os.close(os.open(path, os.O_RDONLY))
-    except (OSError, ValueError) as error:
-        raise StoreSettingsError(f"cannot read the authorities in {path!r}: {error}") from None
-    return path
 
 
 def _made_secret(url: StoreUrl) -> bytes:
