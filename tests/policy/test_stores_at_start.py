@@ -74,6 +74,34 @@ def test_a_store_that_cannot_be_opened_is_one_line(
     assert (out, re.sub(r"_ssl\.c:\d+", "_ssl.c:LINE", err)) == ("", f"aiomilter: f.py cannot be started: {line}\n")
 
 
+ALONE = "memory: each worker would count alone: use sqlite:PATH, or memory:?per_worker if that is meant"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", ["flag", "file", "variable", "check"])
+def test_a_store_that_workers_cannot_share_is_refused_at_the_start(
+    directory: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("STORE", "memory:?max_keys=7")
+    Path("g.toml").write_text("filter = 'f.py'\nlisten = ['inet:0@127.0.0.1']\nworkers = 2\n")
+    if given == "variable":
+        monkeypatch.setenv("AIOMILTER_WORKERS", "3")
+    arguments = {"file": ["run", "--config", "g.toml"], "check": ["config", "check", "g.toml"]}
+    flag = ["run", "f.py", "--listen", "inet:0@127.0.0.1", *(["--workers", "2"] if given == "flag" else [])]
+    assert main(arguments.get(given, flag)) == 1
+    assert capfd.readouterr() == ("", f"aiomilter: f.py cannot be started: {ALONE}\n")
+
+
+def test_it_is_taken_where_that_is_meant_and_with_one_worker(
+    directory: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for store, workers in (("memory:?per_worker", 2), ("memory:", 1), ("sqlite:state.db", 2)):
+        monkeypatch.setenv("STORE", store)
+        Path("g.toml").write_text(f"filter = 'f.py'\nworkers = {workers}\n")
+        assert main(["config", "check", "g.toml"]) == 0
+    assert capfd.readouterr() == ("g.toml: in order\n" * 3, "")
+
+
 SECRET = "s3cret"
 
 

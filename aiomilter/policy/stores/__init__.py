@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from aiomilter._worker_count import worker_count
 from aiomilter.exceptions import StoreSettingsError
 from aiomilter.policy.stores import urls
 from aiomilter.policy.stores.guarded import GuardedStore
@@ -43,8 +44,9 @@ async def open_store(
     A server need not be up: each step says in time that it is not.  ``await store.ready()`` says so at the start.
 
     Args:
-        where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many.  ``sqlite:PATH``, for the
-            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, ``?ca=FILE`` for
+        where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many; with more than one it is
+            refused, since each would count alone, unless ``?per_worker`` says so.  ``sqlite:PATH``, for the workers of a
+            machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, ``?ca=FILE`` for
             authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
             sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``, for TLS with ``?sslmode=verify-full``,
             ``?ca=FILE`` or both; ``aiomilter help stores`` lists the modes.  Or a store of your own.
@@ -118,6 +120,9 @@ def _opened(
             text = url.query.get("max_keys", "100000")
             if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
                 raise StoreSettingsError(f"memory: expected a number for max_keys, found {text[:20]!r}")
+            if worker_count() > 1 and "per_worker" not in url.query:
+                what = "each worker would count alone: use sqlite:PATH, or memory:?per_worker if that is meant"
+                raise StoreSettingsError(f"memory: {what}")
             return MemoryStore(max_keys=int(text))
         case "sqlite":
             from aiomilter.policy.stores.sqlite import SqliteStore
