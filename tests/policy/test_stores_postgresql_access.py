@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import shutil
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.patience import PATIENCE
 from tests.policy.test_fault_matrix import WITHOUT_STORE, Policies
 from tests.policy.test_stores import note
+from tests.policy.test_stores_at_start import EXAMPLE
 from tests.policy.test_stores_postgresql import ask
 from tests.policy.test_stores_redis import SECRET, outcome
 
@@ -95,6 +98,49 @@ def test_commands_say_so_in_one_line(
     assert main(["state", "export", where, "--password-file", str(tmp_path / "password")]) == 1
     said = "expected a username and password in UTF-8 without control characters"
     assert capfd.readouterr() == ("", f"aiomilter: postgresql: {said}\n")
+
+
+def test_a_filter_starts_with_one_warning_and_mail_goes_on(
+    guarded: PostgresqlServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    shutil.copy(EXAMPLE, "rates_of_guarded.py")
+    Path("message.eml").write_bytes(b"Subject: x\r\n\r\nHello\r\n")
+    Path("key").write_bytes(b"k" * 32)
+    monkeypatch.setenv("STORE", url_of(guarded, f"guarded:{WRONG}"))
+    monkeypatch.setenv("STORE_KEYS", "key")
+    assert main(["check", "rates_of_guarded.py", "message.eml", "--macro", "auth_authen=bob"]) == 0
+    del sys.modules["rates_of_guarded"]
+    out, err = capfd.readouterr()
+    assert "250 2.0.0 Ok" in out
+    (record,) = caplog.records
+    assert record.exc_info is None
+    why = 'PostgreSQL: password authentication failed for user "guarded"'
+    assert record.getMessage() == f"the store is down, each process counts alone: {why}"
+    assert WRONG not in out + err + caplog.text
+
+
+async def test_a_server_that_takes_nothing_is_not_ready_and_can_be_read(
+    guarded: PostgresqlServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As a replica."""
+    where = url_of(guarded, f"guarded:{ENCODED}")
+    async with open_store(where, keys=[SECRET], timeout=PATIENCE) as store:
+        assert await store.ready() is None
+    await ask(guarded, "alter role guarded set default_transaction_read_only = on")
+    try:
+        async with open_store(where, keys=[SECRET], timeout=PATIENCE) as store:
+            assert await store.ready() == "PostgreSQL: cannot execute INSERT in a read-only transaction"
+            assert await store.ready(reads_only=True) is None
+        assert await asyncio.to_thread(main, ["state", "export", where]) == 0
+        assert capfd.readouterr().err == ""
+    finally:
+        await ask(guarded, "alter role guarded reset default_transaction_read_only")
 
 
 WORDS: dict[str, bytes] = {
