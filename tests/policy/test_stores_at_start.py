@@ -112,7 +112,7 @@ SECRET = "s3cret"
         f"u:{SECRET}/x@h/1", f"u:7/{SECRET}@h/1", f"u:7?{SECRET}@h/1", f"u:7#{SECRET}@h/1", f":#{SECRET}@h", f"h/1#{SECRET}",
         f"u:{SECRET}", f"u:{SECRET}\u2100@h", f"u:[{SECRET}@h", f"u:7/1?{SECRET}=@h", f"u:{SECRET}%00@h", f"u%0a:{SECRET}@h/1",
         f"u:{SECRET}%0d@h/1", f"u:{SECRET}@h/%7f", f"u:{SECRET}@:x", f"u:{SECRET}@h:{'9' * 9}",
-        f"u:{SECRET}@h?password={SECRET}", f"u:{SECRET}\udcff@h",
+        f"u:{SECRET}@h?password={SECRET}", f"u:{SECRET}\udcff@h", f"u:{SECRET}%ff@h", f"u:{SECRET}\t@h",
     ],
 )  # fmt: skip
 async def test_a_password_in_a_url_that_is_not_as_it_should_be_is_not_shown(scheme: str, url: str) -> None:

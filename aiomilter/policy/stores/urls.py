@@ -72,6 +72,8 @@ def parse(text: str) -> StoreUrl:
 
 
 def _server(scheme: str, text: str) -> StoreUrl:
+    if not is_text(text):  # of some of what is none, Python would leave it out
+        raise StoreSettingsError(_no_text(scheme))
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -86,16 +88,19 @@ def _server(scheme: str, text: str) -> StoreUrl:
     found = tuple(_host(scheme, host, default, is_shown=at != "") for host in hosts.split(","))
     if len(found) > 1 and "sentinel" not in query:
         raise StoreSettingsError(f"{scheme}: expected one host; several are sentinels, and need ?sentinel=NAME")
-    username, password, path = map(unquote, (username, password, parts.path.removeprefix("/")))
+    username, password, path = map(_decoded, (username, password, parts.path.removeprefix("/")))
     if not all(map(is_text, (username, password, path, *query.values()))):
-        raise StoreSettingsError(f"{scheme}: expected text in UTF-8 without control characters")
+        raise StoreSettingsError(_no_text(scheme))
     if scheme != "postgresql" and path and not (path.isascii() and path.isdigit() and len(path) < 6):
         raise StoreSettingsError(f"{scheme}: expected the number of a database, found {path[:50]!r}")
     return StoreUrl(scheme, found, path, username, password, query)
 
 
 def _host(scheme: str, text: str, default: int, *, is_shown: bool) -> tuple[str, int]:
-    """Return a host and its port; where a login may have been forgotten to end, what is wrong with it is not shown."""
+    """Return a host and its port.
+
+    A wrong port is shown behind a login alone: without the @ of that, it may be a password.
+    """
     host, colon, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):
         host, colon, port = text, "", ""
@@ -116,6 +121,14 @@ def _query(scheme: str, text: str) -> dict[str, str]:
         taken = f"; taken are {', '.join(sorted(_QUERY[scheme]))}" if scheme == "postgresql" else ""
         raise StoreSettingsError(f"{scheme}: unknown {sorted(unknown)[0][:50]!r}{taken}")
     return found
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _no_text(scheme: str) -> str:
+    return f"{scheme}: expected text in UTF-8 without control characters"
 
 
 def is_text(text: str) -> bool:
