@@ -164,8 +164,7 @@ class Edits:
         first: object = name
         if isinstance(first, int):
             raise LocalProtocolError(f"insert_header: expected (name, value, index=0), found {first!r} as the name")
-        edit = InsertHeader(index, name, self._value(value, separator))
-        self._queue(self._insertions, packet(edit.CODE, edit.payload))
+        self._queue(self._insertions, InsertHeader.packed(index, name, self._value(value, separator)))
 
     def change_header(self, name: str, occurrence: int, value: str, separator: str = " ") -> None:
         """Queue a new value for a field; an empty one deletes it.  ``separator`` is as for :meth:`insert_header`."""

@@ -137,11 +137,12 @@ class Composed:
 
     async def header(self, ctx: Context, header: Header, /) -> Any:
         """Keep the field, and ask all."""
-        if not self._asking.in_message:
+        asking = self._asking
+        if not asking.in_message:
             await self._begin(ctx)
-        if self._asking.message is not None:
-            self._asking.message.add_field(header.raw)
-        pending = self._asking.begin(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
+        if asking.message is not None:
+            asking.message.add_field(header.raw)
+        pending = asking.begin(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
         return None if pending is None else await pending
 
     async def eoh(self, ctx: Context, /) -> Any:

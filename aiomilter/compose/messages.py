@@ -1,6 +1,6 @@
 """The message that all edits of a composition share: kept while it arrives, edited by one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.context import Context, EndOfMessageContext
@@ -37,15 +37,13 @@ class MessageKeeper:
             next((each.spool_directory for each in keeping if each.spool_directory is not None), None),
             bool(keeping),
         )
+        self.add_field: Callable[[bytes], None] = self._incoming.add_field
+        """Keeps a header field."""
 
     @property
     def keeping(self) -> list[ComposedFilter]:
         """The edits that the body is kept for."""
         return [each for each in self._edits if each.seat.keeps_body and each.is_open]
-
-    def add_field(self, raw: bytes) -> None:
-        """Keep a header field."""
-        self._incoming.add_field(raw)
 
     async def add_chunk(self, octets: bytes) -> None:
         """Keep a piece of the body, if an edit wants it.

@@ -8,7 +8,7 @@ Source: RFC 5322 sections 2.1 and 2.2.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Self, overload
+from typing import TYPE_CHECKING, Final, Self, overload
 
 from aiomilter.mail.encoded_words import header_text
 
@@ -39,16 +39,31 @@ class Field:
 
     __slots__ = ("_colon", "key", "raw")
 
+    _colon: int
+    key: bytes
+    """The name as it is compared: lower case, without the blanks before the colon; empty where there is no colon."""
+
     def __init__(self, raw: bytes) -> None:
         self.raw: bytes = raw if raw.endswith(b"\r\n") else raw + b"\r\n"
         """All octets, CRLF at the end."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """Look for the name at its first use: most fields of a message are only kept (half of what one costs)."""
+            if name not in ("_colon", "key"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._find_name()
+            return getattr(self, name)
+
+    def _find_name(self) -> None:
+        raw = self.raw
         colon = raw.find(b":")
         # The name ends in the first line: what looks like one behind a fold is part of a line without a colon.
         if colon > 0 and raw.find(b"\r\n", 0, colon) >= 0:
             colon = -1
         self._colon = colon
-        self.key: bytes = raw[:colon].rstrip(_BLANKS).lower() if colon > 0 else b""
-        """The name as it is compared: lower case, without the blanks before the colon; empty where there is no colon."""
+        self.key = raw[:colon].rstrip(_BLANKS).lower() if colon > 0 else b""
 
     @classmethod
     def made(cls, name: str, value: str, separator: str = " ") -> Self:

@@ -5,10 +5,11 @@
 
 In reading order: :mod:`~aiomilter.message.milter`; :mod:`~aiomilter.message.message`, with
 :mod:`~aiomilter.message.headers`, :mod:`~aiomilter.message.parts` and :mod:`~aiomilter.message.envelope`;
-:mod:`~aiomilter.message.structure`, which finds the parts while the body arrives, and :mod:`~aiomilter.message.spool`, which
-keeps it; :mod:`~aiomilter.message.header_edits` and :mod:`~aiomilter.message.rewriting`, which turn what was changed into
-edits; :mod:`~aiomilter.message.banner`; and what these read: :mod:`~aiomilter.message.parameters`,
-:mod:`~aiomilter.message.filenames`, :mod:`~aiomilter.message.transfer`, :mod:`~aiomilter.message.zips`.
+:mod:`~aiomilter.message.found` and :mod:`~aiomilter.message.structure`, which find the parts, and
+:mod:`~aiomilter.message.spool`, which keeps the body; :mod:`~aiomilter.message.header_edits` and
+:mod:`~aiomilter.message.rewriting`, which turn what was changed into edits; :mod:`~aiomilter.message.banner`; and what these
+read: :mod:`~aiomilter.message.parameters`, :mod:`~aiomilter.message.filenames`, :mod:`~aiomilter.message.transfer`,
+:mod:`~aiomilter.message.zips`.
 """
 
 from aiomilter.message.errors import ProtectedError, StructureError

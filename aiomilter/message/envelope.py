@@ -29,8 +29,14 @@ class Envelope:
         self.removed: list[str] = []
         self.reason: str | None = None
         self._actions = actions
-        # Checks, and is never sent.
-        self._checks: Edits = Edits(actions, True, _MOST, _MOST, 0)
+        self._checker: Edits | None = None
+
+    @property
+    def _checks(self) -> Edits:
+        """What checks the changes, and is never sent; made at the first change, since most filters make none."""
+        if self._checker is None:
+            self._checker = Edits(self._actions, True, _MOST, _MOST, 0)
+        return self._checker
 
     def copy(self) -> "Envelope":
         """Return another with the same changes."""

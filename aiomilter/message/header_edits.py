@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Final, NamedTuple
 
 from aiomilter.edits import Edits
@@ -20,7 +21,7 @@ from aiomilter.exceptions import LocalProtocolError
 from aiomilter.message.headers import Field
 from aiomilter.wire.text import header_name, header_value
 
-__all__ = ["Change", "Insertion", "Plan", "plan", "queue"]
+__all__ = ["Change", "Insertion", "Plan", "at_ends", "plan", "queue"]
 
 _NEW: Final = -1
 _END: Final = 2**30
@@ -56,6 +57,25 @@ class Plan:
     changes: tuple[Change, ...] = ()
     insertions: tuple[Insertion, ...] = ()
     misplaced: tuple[Field, ...] = ()
+
+
+def at_ends(original: Sequence[Field], wanted: Sequence[Field]) -> Plan | None:
+    """Return the plan of most filters, which only add fields above or below all others; None for any other.
+
+    It is the same on all MTAs, and costs a tenth of :func:`plan` (20 fields, one added: 4 us for 40).
+
+    Args:
+        original: The fields that the MTA has shown.
+        wanted: Those that are wanted, from top to bottom; those that stay are the same objects.
+    """
+    if not original:
+        return None
+    first = next((place for place, field in enumerate(wanted) if field is original[0]), len(wanted))
+    last = first + len(original)
+    if last > len(wanted) or not all(map(is_, original, wanted[first:last])):
+        return None
+    end = [Insertion(_END, field) for field in wanted[last:]]
+    return Plan((), (*end, *[Insertion(0, field) for field in reversed(wanted[:first])]))
 
 
 def plan(original: Sequence[Field], wanted: Iterable[tuple[Field, int]], *, postfix: bool, leading_space: bool) -> Plan:

@@ -1,17 +1,12 @@
 """A message while it arrives: its fields, its parts as far as they are here, its body in the spool."""
 
-from typing import Final
-
 from aiomilter.message.envelope import Envelope
+from aiomilter.message.found import SMALL, Found
 from aiomilter.message.headers import Field, Headers
 from aiomilter.message.message import Message
 from aiomilter.message.spool import Spool
-from aiomilter.message.structure import Structure
 
 __all__ = ["Incoming"]
-
-_PGP: Final = b"-----BEGIN PGP "
-_MOST_PGP: Final = 1_000
 
 
 class Incoming:
@@ -32,10 +27,8 @@ class Incoming:
         self._most = max_size
         self._fields: list[Field] = []
         self._spool = Spool(memory_size, spool_directory)
-        self._pgp: list[int] = []
-        self._structure: Structure | None = None
+        self._found = Found(self._fields)
         self._headers: Headers | None = None
-        self._tail = b""
 
     @property
     def too_large(self) -> bool:
@@ -49,34 +42,19 @@ class Incoming:
             self._headers = Headers(self._fields)
         return self._headers
 
-    @property
-    def structure(self) -> Structure | None:
-        """Its parts, as far as they have come."""
-        if self._structure is None and self.keeps:
-            content = [field.raw for field in self._fields if field.key.startswith(b"content-")]
-            self._structure = Structure(b"".join(content))
-        return self._structure
-
     async def take(self, octets: bytes) -> None:
         """Take a piece of the body; what is too large is forgotten."""
         self.size += len(octets)
         if self.too_large:
             self._spool.close()
             return
-        self._look_for_pgp(octets)
-        structure = self.structure
-        assert structure is not None
-        structure.feed(octets)
-        if self._spool.add(octets):
+        due = self._spool.add(octets)
+        if self._found.begun:
+            self._found.take((octets,))
+        elif due or self._spool.size > SMALL:
+            self._found.take(self._spool.in_memory())
+        if due:
             await self._spool.store()
-
-    def _look_for_pgp(self, octets: bytes) -> None:
-        data, base = self._tail + octets, self._spool.size - len(self._tail)
-        at = data.find(_PGP)
-        while at >= 0 and len(self._pgp) < _MOST_PGP:
-            self._pgp.append(base + at)
-            at = data.find(_PGP, at + len(_PGP))
-        self._tail = data[-len(_PGP) + 1 :]
 
     def add_field(self, raw: bytes) -> None:
         """Add a header field."""
@@ -86,10 +64,10 @@ class Incoming:
 
     def message(self, envelope: Envelope) -> Message:
         """Return the whole message."""
-        structure = self.structure
-        if structure is not None:
-            structure.end()
-        return Message(self.headers, self._spool, None if self.too_large else structure, envelope, self._pgp)
+        if not self._found.begun:
+            self._found.keep(self._spool.in_memory())
+        found = self._found if self.keeps and not self.too_large else None
+        return Message(self.headers, self._spool, found, envelope)
 
     def close(self) -> None:
         """Forget the body."""

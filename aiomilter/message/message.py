@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple
 from aiomilter.message.banner import Banner, Place, put_in, targets
 from aiomilter.message.envelope import Envelope, Recipients
 from aiomilter.message.errors import StructureError
+from aiomilter.message.found import Found
 from aiomilter.message.headers import Headers
 from aiomilter.message.parts import Content, Part, new_part
 from aiomilter.message.rewriting import pieces
@@ -87,14 +88,11 @@ class Message:
     Args:
         headers: Its fields.
         spool: Its body.
-        structure: Its parts; None if the body was not asked for.
+        found: What is in it; None if the body was not asked for.
         envelope: Sender and recipients.
-        pgp: Where in the body PGP has signed or encrypted text.
     """
 
-    def __init__(
-        self, headers: Headers, spool: Spool, structure: Structure | None, envelope: Envelope, pgp: list[int]
-    ) -> None:
+    def __init__(self, headers: Headers, spool: Spool, found: Found | None, envelope: Envelope) -> None:
         self.headers: Headers = headers
         """The header fields, from top to bottom."""
         self.recipients: Recipients = Recipients(envelope)
@@ -103,9 +101,9 @@ class Message:
         """The body."""
         self._envelope = envelope
         self._spool = spool
-        self._structure = structure
-        self._content = Content(spool, structure or Structure(b""), headers, pgp)
-        self._root: Part = _part_tree(self._content)
+        self._found = found
+        # Made at its first use.
+        self._tree: Part | None = None
         self._banners: list[tuple[Banner, Literal["skip", "wrap"]]] = []
         self._skipped: set[str] = set()
         # The body that is put around the original one: octets before and after, and parts at the end.
@@ -130,9 +128,26 @@ class Message:
         Raises:
             StructureError: The filter has ``body_wanted = False``.
         """
-        if self._structure is None:
+        if self._found is None:
             raise StructureError("expected a filter that asks for the body, found body_wanted = False")
         return self._root
+
+    @property
+    def _root(self) -> Part:
+        if self._tree is None:
+            found = self._found
+            structure, pgp = (Structure(b""), []) if found is None else (found.structure, found.pgp)
+            self._tree = _part_tree(Content(self._spool, structure, self.headers, pgp))
+        return self._tree
+
+    @property
+    def _content(self) -> Content:
+        return self._root._content
+
+    @property
+    def _edited(self) -> bool:
+        """Whether a part was changed."""
+        return self._tree is not None and self._content.edited
 
     @property
     def complete(self) -> bool:
@@ -299,7 +314,7 @@ class Message:
         if around is not None:
             yield around.top(self._root._head)
         size = self._spool.size
-        for piece in pieces(self._root, size) if self._content.edited else [(0, size)]:
+        for piece in pieces(self._root, size) if self._edited else [(0, size)]:
             if isinstance(piece, bytes):
                 yield piece
             else:
@@ -313,7 +328,7 @@ class Message:
     @property
     def body_changed(self) -> bool:
         """Whether the body is another than the MTA has."""
-        spans = [*pieces(self._root, self._spool.size)] if self._content.edited else []
+        spans = [*pieces(self._root, self._spool.size)] if self._edited else []
         return self._around is not None or spans not in ([], [(0, self._spool.size)])
 
     def _changes(self) -> Changes:
@@ -325,7 +340,7 @@ class Message:
         names = dict.fromkeys(field.name.lower() for field in fields)
         parts = sum(
             part.removed or part._new is not None or len(part._added) > 0 or part._head.changed
-            for part in _below(self._root)
+            for part in (() if self._tree is None else _below(self._tree))
         )
         around = 0 if self._around is None else len(self._around.parts) + len(self._around.before)
         return Changes(tuple(names), self.body_changed, parts + around)
@@ -336,10 +351,10 @@ class Message:
         other.headers = self.headers.copy()
         other._envelope = self._envelope.copy()
         other.recipients, other.body = Recipients(other._envelope), Body(other)
-        other._spool, other._structure = self._spool, self._structure
-        other._content = replace(self._content, headers=other.headers)
-        head = other.headers if self._root._head is self.headers else self._root._head.copy()
-        other._root = self._root.copy_to(other._content, head)
+        other._spool, other._found, other._tree = self._spool, self._found, None
+        if self._tree is not None:
+            head = other.headers if self._tree._head is self.headers else self._tree._head.copy()
+            other._tree = self._tree.copy_to(replace(self._content, headers=other.headers), head)
         other._banners, other._skipped = [*self._banners], {*self._skipped}
         other._around = None if self._around is None else self._around.copy()
         return other

@@ -13,8 +13,10 @@ __all__ = ["BUDGET", "Budget", "Spool"]
 _SMALL: Final = 16_384
 """Smaller pieces are joined: each object costs memory of its own."""
 _PIECE: Final = 65_536
-_BLOCK: Final = 262_144
-"""Octets that are read at once."""
+_BLOCK: Final = 1_048_576
+"""Octets that are read at once: each time costs a way to a thread and back."""
+_SMALL_BLOCK: Final = 262_144
+"""The same where much is in memory already."""
 
 
 class Budget:
@@ -79,6 +81,11 @@ class Spool:
             self._keep(octets)
         return self._kept > self._memory_size or (self._budget.used > self._budget.most and self._kept >= _PIECE)
 
+    def in_memory(self) -> list[bytes]:
+        """Return the octets that are in memory, in pieces, all of the body before anything was stored."""
+        self._end_tail()
+        return [*self._pieces]
+
     def _end_tail(self) -> None:
         if self._tail:
             self._keep(bytes(self._tail))
@@ -128,9 +135,15 @@ class Spool:
         """Yield the octets between two places, in pieces."""
         stop = min(stop, self.size)
         while start < min(stop, self._stored):
-            octets = await self._read_file(start, min(stop, self._stored, start + _BLOCK))
+            budget = self._budget
+            block = _BLOCK if budget.used + _BLOCK <= budget.most // 2 else _SMALL_BLOCK
+            octets = await self._read_file(start, min(stop, self._stored, start + block))
             start += len(octets)
-            yield octets
+            budget.used += len(octets)
+            try:
+                yield octets
+            finally:
+                budget.used -= len(octets)
         self._end_tail()
         while start < stop:
             self._check_open()

@@ -369,10 +369,10 @@ class Header(_HeaderFields):
     @staticmethod
     def decode_leading(payload: bytes) -> "Header":
         """Return the field, from an MTA that agreed to leave the leading space."""
-        header = Header.decode(payload)
-        if header.value.startswith(" "):
-            return Header(header.name, header.value[1:], " ")
-        return Header(header.name, header.value, "")
+        name, value, _ = Header.decode(payload)
+        if value.startswith(" "):
+            return _new_tuple(Header, (name, value[1:], " "))
+        return _new_tuple(Header, (name, value, ""))
 
 
 _new_tuple: Final = tuple.__new__

@@ -31,6 +31,7 @@ __all__ = [
 
 _U32: Final = Struct(">I")
 _ADDHEADER: Final = int(ReplyCode.ADDHEADER)
+_INSHEADER: Final = int(ReplyCode.INSHEADER)
 _T = TypeVar("_T")
 
 
@@ -93,6 +94,13 @@ class InsertHeader:
         _index(self.index, 0)
         header_name(self.name)
         object.__setattr__(self, "value", header_value(self.value))
+
+    @staticmethod
+    def packed(index: int, name: str, value: str) -> bytes:
+        """Return the whole packet, as :meth:`AddHeader.packed` does, without making the value first."""
+        _index(index, 0)
+        octets = "\0".join((header_name(name), header_value(value), "")).encode("utf-8", "surrogateescape")
+        return packet(_INSHEADER, _U32.pack(index) + octets)
 
     @property
     def payload(self) -> bytes:

@@ -198,9 +198,7 @@ def test_thousands_of_fields_are_removed_in_few_steps() -> None:
             return place
 
     count = 2_000
-    message = Message(
-        Looking(Field(b"X-Forged: 1\r\n") for _ in range(count)), Spool(1_000), None, Envelope(None, ()), []
-    )
+    message = Message(Looking(Field(b"X-Forged: 1\r\n") for _ in range(count)), Spool(1_000), None, Envelope(None, ()))
     edits = CheckEdits(Edits(int(ALL_ACTIONS), True, 10_000, 10_000_000, 0))
     for number in range(count, 0, -1):
         edits.change_header("X-Forged", number, "" if number % 2 else "2")

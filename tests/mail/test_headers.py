@@ -48,6 +48,23 @@ def test_a_line_end_may_be_left_out() -> None:
     assert Field(b"A: b") != b"A: b\r\n"
 
 
+def test_a_name_is_looked_for_once_at_its_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    find = Field._find_name
+
+    def find_name(field: Field) -> None:
+        looked.append(field.raw)
+        find(field)
+
+    monkeypatch.setattr(Field, "_find_name", find_name)
+    field = Field(b"A : 1\r\n")
+    assert (field.raw, hash(field), looked) == (b"A : 1\r\n", hash(b"A : 1\r\n"), [])
+    assert (field.key, field.name, field.value, field.key) == (b"a", "A", "1", b"a")
+    assert looked == [b"A : 1\r\n"]
+    with pytest.raises(AttributeError, match="'Field' object has no attribute 'nam'"):
+        field.nam  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_a_name_is_compared_without_letter_case_of_ascii_alone() -> None:
     assert Field(b"FROM: x").key == b"from"
     assert Field("\u00c4: x".encode()).key == "\u00c4".encode()

@@ -2,22 +2,20 @@
 
 from aiomilter.mail.headers import split_message
 from aiomilter.message.envelope import Envelope
+from aiomilter.message.found import Found
 from aiomilter.message.headers import Field, Headers
 from aiomilter.message.message import Message
 from aiomilter.message.spool import Budget, Spool
-from aiomilter.message.structure import Structure
 
 
 def made(octets: bytes) -> Message:
     """Return a message as :class:`MessageMilter` makes it of what it is shown."""
     section, begin = split_message(octets)
-    spool, body = Spool(2**30, budget=Budget(2**30)), octets[begin:]
-    structure = Structure(b"".join(field.raw for field in section if field.key.startswith(b"content-")))
-    structure.feed(body)
-    structure.end()
+    fields = [Field(field.raw) for field in section]
+    spool, found, body = Spool(2**30, budget=Budget(2**30)), Found(fields), octets[begin:]
     spool.add(body)
-    pgp = [body.find(b"-----BEGIN PGP ")] if b"-----BEGIN PGP " in body else []
-    return Message(Headers(Field(field.raw) for field in section), spool, structure, Envelope(None, ()), pgp)
+    found.keep([body])
+    return Message(Headers(fields), spool, found, Envelope(None, ()))
 
 
 async def octets_of(message: Message) -> bytes:

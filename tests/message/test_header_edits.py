@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomilter.edits import Edits
-from aiomilter.message.header_edits import Plan, plan, queue
+from aiomilter.message.header_edits import Plan, at_ends, plan, queue
 from aiomilter.message.headers import Field, Headers
 from aiomilter.mta import Style, cut, deliver
 from aiomilter.wire.constants import ALL_ACTIONS
@@ -45,6 +45,28 @@ def test_any_edits_lead_to_what_is_wanted(style: Style, seed: int) -> None:
     chance = random.Random(seed)
     headers = edited(chance, Headers(map(Field, header_section(chance))))
     assert delivered(headers, style) == headers.octets()
+
+
+@given(seed=st.integers(0, 2**32), above=st.integers(0, 2), below=st.integers(0, 2))
+def test_fields_added_at_the_ends_are_planned_the_same_at_less_cost(seed: int, above: int, below: int) -> None:
+    chance = random.Random(seed)
+    headers = Headers(map(Field, header_section(chance)))
+    for number in range(above):
+        headers.prepend("X-Above", str(number))
+    for number in range(below):
+        headers.append("X-Below", str(number))
+    assert at_ends(headers.original, headers[:]) == planned(headers, "postfix") == planned(headers, "sendmail")
+    # Where it says something about other edits, it is the same, too.
+    asked = at_ends(headers.original, edited(chance, headers)[:])
+    assert asked is None or asked == planned(headers, "postfix") == planned(headers, "sendmail")
+
+
+def test_what_is_not_at_the_ends_is_left_to_the_full_plan() -> None:
+    fields = [Field(b"A: 1\r\n"), Field(b"B: 2\r\n")]
+    new = Field(b"X: 3\r\n")
+    for wanted in ([fields[0], new, fields[1]], [fields[0]], [fields[1]], [new], [], [fields[0], new], fields[::-1]):
+        assert at_ends(fields, wanted) is None
+    assert at_ends([], [new]) is None
 
 
 @pytest.mark.parametrize("style", STYLES)

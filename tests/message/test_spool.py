@@ -141,3 +141,22 @@ async def test_25_mebibytes_take_little_memory() -> None:
     assert len(result.octets) > len(body)
     assert max(seen) <= Watching.memory_size + 65_536
     assert BUDGET.used == 0
+
+
+@pytest.mark.parametrize(("most", "largest"), [(2 * 1_048_576, 1_048_576), (2 * 1_048_576 - 1, 262_144)])
+async def test_blocks_that_are_read_are_small_where_much_is_in_memory(most: int, largest: int) -> None:
+    octets = random.Random(1).randbytes(3 * 1_048_576)
+    budget = Budget(most)
+    found = await filled(octets, 65_535, 0, budget)
+    assert (found.in_file, budget.used) == (len(octets), 0)
+    pieces = []
+    async for piece in found.read(0, len(octets)):
+        pieces.append(piece)
+        assert budget.used == len(piece)
+    assert b"".join(pieces) == octets
+    assert max(map(len, pieces)) == largest
+    reader = found.read(0, len(octets))
+    await anext(reader)
+    await reader.aclose()
+    found.close()
+    assert budget.used == 0

@@ -196,3 +196,28 @@ def test_a_body_without_parts_is_not_looked_at() -> None:
     structure.end()
     assert (structure.steps, structure.root.stop) == (0, 50_000)
     assert structure.defects == set()
+
+
+class Counted(bytes):
+    """Octets that know how often they were searched for line ends."""
+
+    counts = 0
+
+    def count(self, *args: object) -> int:
+        Counted.counts += 1
+        return super().count(*args)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("head", "searched"),
+    [(b"Subject: x\r\n", 0), (b"Content-Type: text/html\r\n", 0), (MIXED, 3)],
+    ids=["no type", "text", "multipart, until the first"],
+)
+def test_line_ends_are_counted_only_where_there_may_be_parts(head: bytes, searched: int) -> None:
+    Counted.counts = 0
+    structure = Structure(head)
+    for _ in range(5):
+        structure.feed(Counted(b"a\nb\r\n"))
+    structure.end()
+    assert Counted.counts == searched
+    assert ("bare_line_end" in structure.defects) == bool(searched)

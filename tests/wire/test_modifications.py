@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from aiomilter.exceptions import LocalProtocolError, RemoteProtocolError
 from aiomilter.wire import modifications
 from aiomilter.wire.constants import ReplyCode
+from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import (
     AddHeader,
     AddRecipient,
@@ -183,3 +184,22 @@ def test_a_request_does_not_change() -> None:
 
 def test_all_names_exist() -> None:
     assert all(hasattr(modifications, name) for name in modifications.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("X-A", " one"), ("X-B", ""), ("X-C", "caf\u00e9 \udcff\n folded\r\n twice")]
+)
+def test_a_field_is_packed_as_its_value_is(name: str, value: str) -> None:
+    inserted, added = InsertHeader(2**30, name, value), AddHeader(name, value)
+    assert InsertHeader.packed(2**30, name, value) == packet(inserted.CODE, inserted.payload)
+    assert AddHeader.packed(name, value) == packet(added.CODE, added.payload)
+
+
+@pytest.mark.parametrize(
+    ("index", "name", "value"), [(-1, "X", "1"), (2**32, "X", "1"), (0, "X Y", "1"), (0, "X", "a\0b"), (0, "X", "a\nb")]
+)
+def test_what_may_not_be_sent_is_not_packed(index: int, name: str, value: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        InsertHeader.packed(index, name, value)
+    with pytest.raises(LocalProtocolError):
+        InsertHeader(index, name, value)
