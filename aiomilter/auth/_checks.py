@@ -190,7 +190,8 @@ class MessageCheck:
         if "dmarc" in self._settings.methods and (self._origin is not None or self.any_author):
             authors = [field.value for field in self.headers.get_all("From")]
             self._discovery = Discovery(authors, self._resolver, self._settings.dmarc)
-            if self.headers.complete:
+            # Most policies are in the cache, where a task would cost more than the answer.
+            if self.headers.complete and not self._discovery.recall():
                 self._walk = Pending(self._discovery.walk(), _nothing)
 
     def body(self, chunk: bytes) -> None:

@@ -272,6 +272,15 @@ class Discovery:
         elif len(found) > _MAX_AUTHORS:
             self._problem = f"From addresses of more than {_MAX_AUTHORS} domains"
 
+    def recall(self) -> bool:
+        """Do what :meth:`walk` does if all answers to it are in memory; False if it has to ask."""
+        walks = {domain: self._lookups.known(domain) for domain in self._authors} if not self._problem else {}
+        found = {domain: walk for domain, walk in walks.items() if walk is not None}
+        if len(found) < len(walks):
+            return False
+        self._walks = found
+        return True
+
     async def walk(self) -> None:
         """Find the records of the author's domain and of those above it."""
         if not self._problem:
@@ -401,7 +410,7 @@ class _Author:
         domains = [
             each.domain for each in identifiers if self._in_question(each) and ("." + each.domain).endswith(below)
         ]
-        if self._organizational:
+        if domains and self._organizational:
             self._walks |= await lookups.walk([*dict.fromkeys(domains)][:_MAX_IDENTIFIERS])
 
     def matches(self, identifier: _Identifier) -> bool:
