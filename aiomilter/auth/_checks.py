@@ -35,6 +35,7 @@ _NO_CHAIN: Final = arc_room.Chain("none")
 _NO_DMARC: Final = dmarc_room.DmarcResult("none")
 _TOO_LARGE: Final = "the header is too large"
 _FIELD: Final = b"authentication-results"
+_FIRST: Final = frozenset((b"A", b"a"))
 # Nobody writes a longer one; to look for our name in it takes long, so it goes as a forged one.
 _MAX_RESULTS: Final = 32_768
 # Of the time for all, the part that DMARC may take once the others are known.
@@ -168,7 +169,7 @@ class MessageCheck:
         if self._ended:
             raise RuntimeError("expected header() before end_of_headers()")
         self.headers.append(raw)
-        if raw[:1] in b"Aa" and raw[: len(_FIELD)].lower() == _FIELD and not self._client.is_relay:
+        if raw[:1] in _FIRST and raw[: len(_FIELD)].lower() == _FIELD and not self._client.is_relay:
             field = Field(raw)
             if field.key == _FIELD:
                 self._fields += 1
