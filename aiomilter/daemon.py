@@ -126,7 +126,9 @@ def run_workers(
         for address in parse_all(sockets):
             bound += bind(address, permissions)
         supervisor = Supervisor(
-            WorkerProgram(make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog),
+            WorkerProgram(
+                make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog, workers
+            ),
             workers,
             bound,
             backlog=options.backlog,

@@ -25,7 +25,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "mail": "exceptions",
         "dns": "mail",
         "auth": "mail dns",
-        "policy": "mail dns",
+        "policy": "mail dns _worker_count",
+        # A number; a store in memory is for one worker.
+        "_worker_count": "",
         # It connects to what addresses name, and shows what others wrote as mail.display does.
         "scan": "mail addresses",
         # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
@@ -55,7 +57,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "_address_hints": "",
         "addresses": "exceptions _address_hints",
         "server": "_connection _option_text",
-        "_process": "_serving",
+        "_process": "_serving _worker_count",
         "daemon": "server _process",
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
@@ -315,7 +317,7 @@ def test_every_public_module_says_what_it_promises() -> None:
 def test_toolkits_know_no_milter() -> None:
     """They serve any asyncio program."""
     for toolkit in ("mail", "dns", "auth", "policy", "scan"):
-        assert allowed(toolkit) <= {"exceptions", "mail", "dns", "addresses", "_address_hints"}
+        assert allowed(toolkit) <= {"exceptions", "mail", "dns", "addresses", "_address_hints", "_worker_count"}
 
 
 def test_the_table_has_no_circle() -> None:

@@ -22,6 +22,7 @@ from aiomilter._config.file import Document
 from aiomilter._config.reading import FILTER, SETTINGS
 from aiomilter._config.schema import schema
 from aiomilter._config.written import effective, settings_lines, toml, with_origin
+from aiomilter._worker_count import as_one_of
 from aiomilter.options import Options
 from aiomilter.server import Server
 
@@ -117,7 +118,8 @@ def _build(found: Configuration) -> None:
         await server.close()
 
     try:
-        asyncio.run(build())
+        with as_one_of(found.options.workers):
+            asyncio.run(build())
     except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
         raise start_trouble(found.target, error) from None
 

@@ -140,7 +140,7 @@ async def _opened(options: argparse.Namespace, do: Callable[..., Coroutine[Any, 
         keys = (secrets.token_bytes(32),)
     async with open_store(options.url, prefix=options.prefix, password=password, keys=keys, timeout=_TIMEOUT) as store:
         assert isinstance(store.store, Movable)
-        if problem := await store.ready():
+        if problem := await store.ready(reads_only=options.way in ("show", "export")):
             raise Trouble(problem)
         return await do(options, store, store.store)
 

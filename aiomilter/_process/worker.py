@@ -12,6 +12,7 @@ from aiomilter._process import lifecycle
 from aiomilter._process.channel import News, Order, WorkerChannel
 from aiomilter._process.lifecycle import Control, MainService
 from aiomilter._serving.sharing import AcceptBalancer
+from aiomilter._worker_count import as_one_of
 
 __all__ = ["SIGNALS", "Make", "Report", "WorkerProgram", "flush"]
 
@@ -34,12 +35,14 @@ class WorkerProgram:
         report: See :data:`Report`.
         loop_factory: Makes the event loop; None for asyncio's.
         watchdog: Seconds within which the supervisor wants a sign of life; None if it wants none.
+        workers: How many there are, this one included.
     """
 
     make: Make
     report: Report
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
     watchdog: float | None
+    workers: int = 1
 
     def run(self, channel: WorkerChannel, share: AcceptBalancer, *, later: bool, purpose: str) -> int:
         """Serve in this process, which was just forked with :data:`SIGNALS` blocked, and return its exit status.
@@ -53,9 +56,10 @@ class WorkerProgram:
         _reset_signals()
         link = _SupervisorLink(channel, self.watchdog)
         try:
-            service = self.make(share, later)
-            with asyncio.Runner(loop_factory=self.loop_factory) as runner:
-                runner.run(_serve(service, share, link))
+            with as_one_of(self.workers):
+                service = self.make(share, later)
+                with asyncio.Runner(loop_factory=self.loop_factory) as runner:
+                    runner.run(_serve(service, share, link))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is reported, and the process ends
             return self.report(error, "" if link.was_ready else purpose) or 1
         finally:

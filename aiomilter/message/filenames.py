@@ -9,7 +9,6 @@ Source: RFC 2183 section 2.3; RFC 2231 sections 3 and 4; RFC 2047 section 5 (enc
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -17,7 +16,7 @@ from aiomilter.mail.encoded_words import header_text
 from aiomilter.message.parameters import Parametrized, continued, read, section, unquoted
 from aiomilter.message.transfer import codec
 
-__all__ = ["dangerous", "extension", "filenames", "spellings"]
+__all__ = ["MOST", "dangerous", "extension", "filenames", "spellings"]
 
 _T = TypeVar("_T")
 
@@ -25,8 +24,8 @@ _MAX_NAME: Final = 1_000
 """Characters of a file's name, from its end, where the extension is."""
 _MAX_VALUE: Final = 65_536
 """Characters of a value, from its beginning and from its end."""
-_MOST: Final = 40
-"""Readings of the names of one part that are spelled out."""
+MOST: Final = 100
+"""Readings of the names of one part that are spelled out; a long one counts as several."""
 _MOST_NAMES: Final = 8
 """Names in one value."""
 
@@ -63,18 +62,26 @@ def dangerous(name: str) -> bool:
     return _DANGEROUS.fullmatch(extension(name)) is not None
 
 
-def filenames(values: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Return every reading of a file's name, the most dangerous one first.
+def filenames(values: Sequence[tuple[str, str]], most: int = MOST) -> tuple[tuple[str, ...], int]:
+    """Return every reading of a file's name, the most dangerous one first, and how many readings had to be spelled out.
 
     Args:
         values: Each value as written, with the name of its parameter that is the file's.
+        most: Readings that are looked at, those of plain names not counted; a long one counts as several.
     """
     found: dict[str, None] = {}
-    for text in islice(_texts(values), _MOST):
+    spelled = 0
+    for text in _texts(values):
+        if not _PLAIN.fullmatch(text):
+            spelled += 1 + len(text) // 64
+            if spelled > most:
+                if not found and (name := _UNSEEN.sub("", text.replace("\0", ""))[-_MAX_NAME:].strip()):
+                    found[name] = None
+                break
         for name in spellings(text):
             found[name] = None
     paths = [name for name in found if "/" in name or "\\" in name]
-    return tuple(sorted((name for name in found if name not in paths), key=_harmless)) + tuple(paths)
+    return tuple(sorted((name for name in found if name not in paths), key=_harmless)) + tuple(paths), spelled
 
 
 def _texts(values: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiomilter.message import transfer
 from aiomilter.message.errors import ProtectedError, StructureError
-from aiomilter.message.filenames import extension, filenames
+from aiomilter.message.filenames import MOST, extension, filenames
 from aiomilter.message.headers import Field, Headers
 from aiomilter.message.parameters import Parametrized, read
 from aiomilter.message.spool import Spool
@@ -25,6 +25,8 @@ _PROTECTED: Final = frozenset(
     {"multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"}
 )
 _ZIP: Final = re.compile(r"application/(?:x-)?zip(?:-compressed)?\Z")
+_MAX_READINGS: Final = 1_500
+"""Readings of files' names that are spelled out for one message: with more, the loop would stand still."""
 _NAMED: Final = (("Content-Disposition", "filename"), ("Content-Type", "name"))
 _BEGINNING: Final = 256
 _OF_CONTENT: Final = ("Content-Type", "Content-Transfer-Encoding", "Content-Disposition")
@@ -50,6 +52,17 @@ class Content:
     headers: Headers
     pgp: list[int] = field(default_factory=list)
     edited: bool = False
+    readings: int = 0
+    """Readings of files' names that had to be spelled out."""
+
+    def filenames(self, values: list[tuple[str, str]], node: Node) -> tuple[str, ...]:
+        """Return the names of a part, as many as there is work left for; a defect tells that there may be others."""
+        most = min(MOST, max(_MAX_READINGS - self.readings, 0))
+        names, spelled = filenames(values, most)
+        self.readings += spelled
+        if spelled > most:
+            node.defects.add("too_many_names")
+        return names
 
     def check(self, force: bool) -> None:
         """Raise StructureError where a part cannot be edited safely."""
@@ -136,7 +149,7 @@ class Part:
         """Every name that a mail program may give the file, the most dangerous one first; with any path last."""
         values = [(field.value, name) for of, name in _NAMED for field in self._head.get_all(of)[:10]]
         if self._names is None or self._names[0] != values:
-            self._names = values, filenames(values)
+            self._names = values, self._content.filenames(values, self._node)
         return self._names[1]
 
     @property
@@ -176,7 +189,7 @@ class Part:
     @property
     def attached(self) -> bool:
         """Whether it is not just text to be shown, or a multipart whose parts are all known."""
-        named = self.filename != ""
+        named = self.filename != ""  # first: it may be what is doubted
         if self._doubted:
             return True
         if self.is_multipart:

@@ -51,6 +51,7 @@ AMBIGUOUS: Final = frozenset(
         "content_type_conflict",
         "content_encoding_conflict",
         "bare_line_end",
+        "too_many_names",
     }
 )
 """Defects under which mail programs see different parts."""

@@ -23,6 +23,9 @@ from aiomilter.wire.macros import PLACES, MacroStore
 
 __all__ = ["read"]
 
+if sizeof(Py_ssize_t) < 8:
+    raise ImportError("expected a machine of 64 bits: a length of 4 octets would be negative")
+
 cdef extern from *:
     """
     #include <structmember.h>

@@ -146,7 +146,7 @@ async def test_postfix_waits_for_the_filter_at_every_stage(hasty_postfix: Scene)
 async def test_sendmail_waits_at_the_end_of_a_message_and_has_its_answer_in_time_before(hasty_sendmail: Scene) -> None:
     """P-093: before the end it takes no PROGRESS, so the answer leaves at the deadline, and the filter stays in use."""
     plan = Plan()
-    async with hasty_sendmail.filters(plan, **PATIENT, answer_timeouts=dict.fromkeys(BEFORE_END, HASTE / 2)):
+    async with hasty_sendmail.filters(plan, **PATIENT, answer_timeouts=dict.fromkeys(BEFORE_END, HASTE / 4)):
         told = await sessions(hasty_sendmail, plan)
     deliveries = await hasty_sendmail.deliveries()
 

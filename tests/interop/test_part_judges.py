@@ -24,7 +24,7 @@ from tests.programs import need
 
 pytestmark = pytest.mark.interop
 
-TREES = [each for each in (tree(random.Random(seed)) for seed in range(150)) if len(each.parts) <= 30]
+TREES = [each for each in (tree(random.Random(seed)) for seed in range(80)) if len(each.parts) <= 30]
 HEAD = b"From: alice@client.test\r\nSubject: hello\r\nMIME-Version: 1.0\r\n"
 LUA = """\
 rspamd_config:register_symbol({

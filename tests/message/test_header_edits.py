@@ -1,6 +1,7 @@
 """The edits, applied by the rules of each MTA (``aiomilter.mta.deliver``), lead to the fields that were wanted."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ from aiomilter.mta import Style, cut, deliver
 from aiomilter.wire.constants import ALL_ACTIONS
 from aiomilter.wire.events import Mail
 from aiomilter.wire.modifications import ChangeHeader, InsertHeader, Modification
+from tests.message.made import made
+from tests.message.odd import ODD
 from tests.message.random_edits import edited, header_section
 
 STYLES: list[Style] = ["postfix", "sendmail"]
@@ -52,6 +55,40 @@ def test_nothing_changed_asks_for_nothing(style: Style) -> None:
     headers.remove(field)
     headers.insert_after(headers[0], field.name, "", raw=field.octets)
     assert planned(headers, style) == Plan()
+
+
+SINGLE: list[Callable[[Headers, Field], object]] = [
+    lambda headers, field: headers.remove(field),
+    lambda headers, field: headers.replace(field, "new"),
+    lambda headers, field: headers.insert_before(field, "X-New", "1"),
+    lambda headers, field: headers.insert_after(field, "X-New", "", raw=b"\tx\r\n y"),
+    lambda headers, field: headers.append("X-New", "", raw=b"x"),
+    lambda headers, field: headers.prepend("X-New", "", raw=b"  x "),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+async def test_a_single_edit_of_an_odd_message_leaves_all_other_octets(style: Style) -> None:
+    """Of each of its fields, as the MTA delivers it."""
+    done = 0
+    for name, octets in ODD.items():
+        content = cut(octets, style)
+        if content.refusal is not None or len(octets) > 50_000:
+            continue
+        before = deliver(style, Mail("<a@x.example>"), (), content, (), leading_space=True).octets
+        for number in range(len(made(octets).headers)):
+            for edit in SINGLE:
+                message = made(octets)
+                headers = message.headers
+                edit(headers, headers[number])
+                asked = modifications(planned(headers, style))
+                after = deliver(style, Mail("<a@x.example>"), (), content, asked, leading_space=True).octets
+                assert after == headers.octets() + before[sum(len(each.raw) for each in headers.original) :], name
+                kept = [field for field in headers if any(field is each for each in headers.original)]
+                assert len(kept) >= len(headers.original) - 1
+                done += 1
+    assert done > 500
 
 
 # What is done to A, B, C; how many packets that takes for Postfix and for Sendmail.

@@ -316,6 +316,25 @@ async def test_what_is_no_zip_file_is_none(content: bytes) -> None:
     assert not found.is_zip
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b"UEsDB", b"UE!sDB", "broken"),
+        (b"UEsDB", b"UE-sDB", "broken"),
+        (b"UEsDB", b"UE\r\n\t sDB", ""),
+        (b"\r\n--b--", b"\r\nQUJD\r\n--b--", "broken"),
+        (b"==\r\n--b--", b"\r\n--b--", ""),
+        (b"==\r\n--b--", b"====\r\n--b--", "broken"),
+    ],
+)
+async def test_base64_that_programs_may_read_differently_is_a_problem(old: bytes, new: bytes, problem: str) -> None:
+    octets = in_base64(zipped("a.txt") + b"\0\0", AS_ZIP)
+    assert old in octets
+    (found,) = made(octets.replace(old, new)).attachments()
+    assert await found.zip_names() == ("a.txt",)
+    assert found.zip_problem == problem
+
+
 async def test_an_honest_zip_file_has_no_problem() -> None:
     for octets in (zipped("a.txt"), zipped("in.zip", zipped("a.txt"), zipfile.ZIP_DEFLATED), zipped("x/\u00e4 b.txt")):
         (found,) = made(in_base64(octets, AS_ZIP)).attachments()

@@ -1,6 +1,8 @@
 """Servers that keep what filters remember."""
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,16 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a key, a certificate for 127.0.0.1 that is its own authority, and one of somebody else."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -addext subjectAltName=IP:127.0.0.1"
+    )
+    for name, key in (("cert.pem", "key.pem"), ("other.pem", "other-key.pem")):
+        files = ["-keyout", str(directory / key), "-out", str(directory / name), "-subj", f"/CN={name}"]
+        subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
+    return directory

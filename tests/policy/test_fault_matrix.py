@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,30 @@ MOST: Final = 0.6
 """Seconds."""
 Do = Callable[[RedisServer], object]
 
+
+def saved(server: RedisServer, how: str) -> None:
+    """Have it save what it keeps, and return when it knows how that went."""
+    ask(server, "config", "set", "save", "3600 1000000")  # it takes what it cannot save unless it saves by itself
+    ask(server, "bgsave")
+    deadline = time.monotonic() + PATIENCE
+    while f"rdb_last_bgsave_status:{how}" not in (said := ask(server, "info", "persistence")) or (
+        "rdb_bgsave_in_progress:1" in said
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def save_fails(server: RedisServer) -> None:
+    """As on a full disk: what it has written cannot be put in its place, where a directory is."""
+    (server.directory / "dump.rdb").mkdir()
+    saved(server, "err")
+
+
+def save_succeeds(server: RedisServer) -> None:
+    (server.directory / "dump.rdb").rmdir()
+    saved(server, "ok")
+
+
 FAULTS: dict[str, tuple[Do, Do]] = {
     "stopped": (lambda server: server.signal(signal.SIGSTOP), lambda server: server.signal(signal.SIGCONT)),
     "killed": (lambda server: server.signal(signal.SIGKILL), lambda server: server.start()),
@@ -38,6 +63,7 @@ FAULTS: dict[str, tuple[Do, Do]] = {
         lambda server: ask(server, "config", "set", "maxmemory", "1"),
         lambda server: ask(server, "config", "set", "maxmemory", "0"),
     ),
+    "out of disk": (lambda server: save_fails(server), lambda server: save_succeeds(server)),
     "read-only": (
         lambda server: ask(server, "replicaof", "127.0.0.1", "1"),
         lambda server: ask(server, "replicaof", "no", "one"),
@@ -122,7 +148,11 @@ async def test_a_store_that_fails_costs_no_more_than_its_deadline_and_comes_back
     async with open_store(redis_server.url, keys=[SECRET], on_change=told.append) as store:
         policies = Policies(store)
         await answering(store)
+        async with asyncio.timeout(PATIENCE):
+            while await store.ready():
+                pass
         breaks(redis_server)
+        assert await store.ready()
         await policies.fails_in_time()
         asked = store.steps - store.failures
         assert await policies.verdicts() == WITHOUT_STORE
@@ -135,6 +165,7 @@ async def test_a_store_that_fails_costs_no_more_than_its_deadline_and_comes_back
             "unavailable",
         )
     assert [text.partition(":")[0] for text in told[:2]] == ["the store is down", "the store is back"]
+    assert ("MISCONF" in told[0]) is (fault == "out of disk")
     assert len(asyncio.all_tasks()) == 1
     assert sockets() == before
 

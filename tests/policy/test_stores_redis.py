@@ -64,7 +64,7 @@ async def test_keys_are_hashes_under_a_prefix_and_expire(redis_server: RedisServ
         assert await store.ready() is None
         rates = RateLimit(store, {"user": Rate(200, per=3600, burst=50)})
         assert (await rates.hit("user", "bob@example.org")).remaining == 49
-    (key,) = ask(redis_server, "keys", "*").split()
+    (key,) = ask(redis_server, "keys", "*").split()  # what ready() has written is gone
     assert key == f"gate:rate_user:{KEYS.of('rate_user', 'bob@example.org', '0')[0][-16:].hex()}"
     assert 0 < int(ask(redis_server, "pttl", key)) <= 78_000
     assert "bob" not in ask(redis_server, "get", key)
@@ -222,16 +222,6 @@ async def test_a_user_may_be_allowed_no_more_than_it_needs() -> None:
             assert "NOPERM" in (said := await outcome(store)) or "permission" in said
     finally:
         server.stop()
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a key, and a certificate for 127.0.0.1 that is its own authority."""
-    directory = tmp_path_factory.mktemp("tls")
-    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=store -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
-    subprocess.run(["openssl", *command.split(), *files], check=True, capture_output=True)
-    return directory
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from aiomilter._worker_count import worker_count
 from aiomilter.exceptions import StoreSettingsError
 from aiomilter.policy.stores import urls
 from aiomilter.policy.stores.guarded import GuardedStore
@@ -43,10 +44,12 @@ async def open_store(
     A server need not be up: each step says in time that it is not.  ``await store.ready()`` says so at the start.
 
     Args:
-        where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many.  ``sqlite:PATH``, for the
-            workers of a machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, ``?ca=FILE`` for
+        where: ``memory:``, for one worker, with ``?max_keys=N`` if 100,000 are too few or too many; with more than one it is
+            refused, since each would count alone, unless ``?per_worker`` says so.  ``sqlite:PATH``, for the workers of a
+            machine.  ``redis://HOST:PORT/NUMBER`` for Redis or Valkey, ``rediss://`` with TLS, ``?ca=FILE`` for
             authorities that the system does not know; ``redis+unix:PATH``; ``redis://HOST,HOST/NUMBER?sentinel=NAME`` asks
-            sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``.  Or a store of your own.
+            sentinels for the primary called NAME.  ``postgresql://HOST:PORT/DATABASE``, for TLS with ``?sslmode=verify-full``,
+            ``?ca=FILE`` or both; ``aiomilter help stores`` lists the modes.  Or a store of your own.
         prefix: What keys in Redis begin with, so that others can live there.
         username: For a server; before what the URL says.
         password: The same.
@@ -75,6 +78,10 @@ async def open_store(
         except OSError as error:
             raise StoreSettingsError(f"cannot make or read the secret {url.path}.key: {error.strerror}") from None
         access = (username or url.username or None, password or url.password or None)
+        if not all(map(urls.is_text, filter(None, access))):
+            raise StoreSettingsError(
+                f"{url.scheme}: expected a username and password in UTF-8 without control characters"
+            )
         store = _opened(url, prefix, access, timeout, max_connections, _in_loop(on_change or _nothing))
     waits = url is None or url.scheme != "memory"
     guarded = GuardedStore(store, Keys(given), timeout=timeout if waits else None, on_change=on_change)
@@ -113,6 +120,9 @@ def _opened(
             text = url.query.get("max_keys", "100000")
             if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
                 raise StoreSettingsError(f"memory: expected a number for max_keys, found {text[:20]!r}")
+            if worker_count() > 1 and "per_worker" not in url.query:
+                what = "each worker would count alone: use sqlite:PATH, or memory:?per_worker if that is meant"
+                raise StoreSettingsError(f"memory: {what}")
             return MemoryStore(max_keys=int(text))
         case "sqlite":
             from aiomilter.policy.stores.sqlite import SqliteStore
@@ -120,6 +130,7 @@ def _opened(
             return SqliteStore(url.path, notify=notify)
         case "postgresql":
             try:
+                from aiomilter.policy.stores import tls
                 from aiomilter.policy.stores.postgresql import PostgresqlStore
             except ModuleNotFoundError as error:
                 raise ImportError("a store in PostgreSQL needs asyncpg: pip install 'aiomilter[postgresql]'") from error
@@ -130,12 +141,14 @@ def _opened(
                 database=url.path,
                 username=username,
                 password=password,
+                tls=tls.postgresql(url.query),
                 prefix=prefix,
                 timeout=timeout,
                 max_connections=max_connections,
             )
         case _:
             try:
+                from aiomilter.policy.stores import tls
                 from aiomilter.policy.stores.redis import RedisStore
             except ModuleNotFoundError as error:
                 raise ImportError("a store in Redis needs redis: pip install 'aiomilter[redis]'") from error
@@ -146,26 +159,12 @@ def _opened(
                 username=username,
                 password=password,
                 tls=url.scheme == "rediss",
-                authorities=_readable(url.query.get("ca")),
+                authorities=tls.readable(url.query.get("ca")),
                 service=url.query.get("sentinel"),
                 prefix=prefix,
                 timeout=timeout,
                 max_connections=max_connections,
             )
-
-
-def _readable(path: str | None) -> str | None:
-    """Return the path of a file that can be read.
-
-    Raises:
-        StoreSettingsError: It cannot.
-    """
-    try:
-        if path is not None:
-            os.close(os.open(path, os.O_RDONLY))
-    except (OSError, ValueError) as error:
-        raise StoreSettingsError(f"cannot read the authorities in {path!r}: {error}") from None
-    return path
 
 
 def _made_secret(url: StoreUrl) -> bytes:

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiomilter.exceptions import StoreError
 from aiomilter.policy.stores.keys import Keys
-from aiomilter.policy.stores.operations import Op, Store
+from aiomilter.policy.stores.operations import Mode, Op, Store
 
 __all__ = ["GuardedStore"]
 
@@ -112,13 +112,25 @@ class GuardedStore:
         if self._on_change is not None:
             self._on_change(what)
 
-    async def ready(self) -> str | None:
-        """Return what keeps the store from working; None if nothing does.  At most the time of one step."""
+    async def ready(self, *, reads_only: bool = False) -> str | None:
+        """Return what keeps the store from working; None if nothing does.  At most the time of one step.
+
+        A server may answer, and yet take nothing, as a replica or one with a full disk does: something is written, and removed.
+
+        Args:
+            reads_only: Whether that does not matter.
+        """
         try:
             async with asyncio.timeout(self._timeout):
-                return await self.store.ready()
+                problem = await self.store.ready()
+                if problem is None and not reads_only and self._timeout is not None:
+                    for mode in (Mode.DO, Mode.FORGET):
+                        await self.store.step(Op.PAIR, self.keys.of("ready"), (self.keys.each, int(mode), 1))
+                return problem
         except TimeoutError:
             return f"no answer in {self._timeout:g} s"
+        except (StoreError, OSError) as error:
+            return str(error)
 
     async def aclose(self) -> None:
         """Close the store."""

@@ -5,6 +5,7 @@ Source: aiomilter/help/stores.rst.
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol, cast
@@ -17,6 +18,7 @@ from aiomilter.policy.stores.operations import Op, State
 
 __all__ = ["PostgresqlStore"]
 
+_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _SWEEP: Final = 60.0
 _SWEPT: Final = 1000
 _RATES, _STATE = "aiomilter_rates_1", "aiomilter_state_1"
@@ -175,6 +177,8 @@ class PostgresqlStore:
         database: Its name; the user's if "".
         username: None for that of the process.
         password: None for none.
+        tls: A context; False for none; "prefer" for TLS with a server that has it, whoever that is; None for what the variable
+            PGSSLMODE says, which is "prefer" where it is not set.
         prefix: What its keys begin with.
         timeout: Seconds that connecting may take.
         max_connections: Steps at once; more wait for a connection.
@@ -189,6 +193,7 @@ class PostgresqlStore:
         database: str = "",
         username: str | None = None,
         password: str | None = None,
+        tls: "ssl.SSLContext | bool | str | None" = None,
         prefix: str = "",
         timeout: float = 0.5,
         max_connections: int = 20,
@@ -200,6 +205,7 @@ class PostgresqlStore:
             "database": database or None,
             "user": username,
             "password": password,
+            "ssl": tls,
             "timeout": timeout,
         }
         self._prefix = prefix.encode("utf-8")
@@ -223,7 +229,7 @@ class PostgresqlStore:
         try:
             async with self._room:
                 return await self._ask(table, query, given)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _ERRORS as error:
             raise StoreError(_text(error)) from None
 
     async def _ask(self, table: str, query: str, given: tuple[Any, ...]) -> list[int]:
@@ -254,7 +260,10 @@ class PostgresqlStore:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        return cast(_Connection, await asyncpg.connect(**self._where))
+        try:
+            return cast(_Connection, await asyncpg.connect(**self._where))
+        except Exception as error:  # noqa: BLE001  # it raises all kinds where a server speaks something else
+            raise StoreError(_text(error)) from None
 
     async def ready(self) -> str | None:
         """Return what keeps it from working; None if nothing does."""
@@ -313,7 +322,7 @@ class PostgresqlStore:
                 return await connection.fetch(query, *args)
             finally:
                 self._idle.append(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _ERRORS as error:
             raise StoreError(_text(error)) from None
 
     async def aclose(self) -> None:

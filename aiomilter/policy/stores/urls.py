@@ -1,20 +1,24 @@
 """The URLs of stores."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from aiomilter.exceptions import StoreSettingsError
 
-__all__ = ["StoreUrl", "parse"]
+__all__ = ["StoreUrl", "is_text", "parse"]
 
 _PORTS: Final[Mapping[str, int]] = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432}
 _SENTINEL: Final = 26379
+_ENCODED: Final = "each @ : / ? # % of a name or password as %40 %3A %2F %3F %23 %25"
+_NO_TEXT: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _FORMS: Final = "memory:, sqlite:PATH, redis://HOST:PORT/NUMBER, rediss://, redis+unix:PATH or postgresql://HOST/NAME"
 _QUERY: Final[Mapping[str, frozenset[str]]] = {
     "memory": frozenset({"per_worker", "max_keys"}),
     "redis": frozenset({"sentinel"}),
     "rediss": frozenset({"sentinel", "ca"}),
+    "postgresql": frozenset({"ca", "sslmode", "sslrootcert"}),
 }
 
 
@@ -36,6 +40,11 @@ class StoreUrl(NamedTuple):
     username: str = ""
     password: str = ""
     query: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        """Show all but the password."""
+        shown = self._replace(password="***" if self.password else "")
+        return f"StoreUrl{tuple(shown)!r}"
 
 
 def parse(text: str) -> StoreUrl:
@@ -63,31 +72,43 @@ def parse(text: str) -> StoreUrl:
 
 
 def _server(scheme: str, text: str) -> StoreUrl:
+    if not is_text(text):  # of some of what is none, Python would leave it out
+        raise StoreSettingsError(_no_text(scheme))
     try:
         parts = urlsplit(text)
-    except ValueError as error:
-        raise StoreSettingsError(f"{scheme}: {error}") from None
+    except ValueError:
+        parts = None
+    # What Python says of it may hold the password.  Of one with a slash the end would be taken for a name, and shown.
+    if parts is None or parts.fragment or "@" in parts.path + parts.query:
+        raise StoreSettingsError(f"{scheme}: expected {scheme}://USER:PASSWORD@HOST, {_ENCODED}")
     query = _query(scheme, parts.query)
-    login, _, hosts = parts.netloc.rpartition("@")
+    login, at, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
     default = _SENTINEL if "sentinel" in query else _PORTS[scheme]
-    found = tuple(_host(scheme, host, default) for host in hosts.split(","))
+    found = tuple(_host(scheme, host, default, is_shown=at != "") for host in hosts.split(","))
     if len(found) > 1 and "sentinel" not in query:
         raise StoreSettingsError(f"{scheme}: expected one host; several are sentinels, and need ?sentinel=NAME")
-    path = unquote(parts.path.removeprefix("/"))
+    username, password, path = map(_decoded, (username, password, parts.path.removeprefix("/")))
+    if not all(map(is_text, (username, password, path, *query.values()))):
+        raise StoreSettingsError(_no_text(scheme))
     if scheme != "postgresql" and path and not (path.isascii() and path.isdigit() and len(path) < 6):
         raise StoreSettingsError(f"{scheme}: expected the number of a database, found {path[:50]!r}")
-    return StoreUrl(scheme, found, path, unquote(username), unquote(password), query)
+    return StoreUrl(scheme, found, path, username, password, query)
 
 
-def _host(scheme: str, text: str, default: int) -> tuple[str, int]:
+def _host(scheme: str, text: str, default: int, *, is_shown: bool) -> tuple[str, int]:
+    """Return a host and its port.
+
+    A wrong port is shown behind a login alone: without the @ of that, it may be a password.
+    """
     host, colon, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):
         host, colon, port = text, "", ""
     elif not colon:
         host, port = text, ""
     if colon and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise StoreSettingsError(f"{scheme}: expected a port of 1 to 65535, found {port[:20]!r}")
+        found = f", found {port[:20]!r}" if is_shown else ""
+        raise StoreSettingsError(f"{scheme}: expected a port of 1 to 65535{found}")
     host = host.removeprefix("[").removesuffix("]")
     if not host:
         raise StoreSettingsError(f"{scheme}: expected a host, as in {scheme}://127.0.0.1")
@@ -97,5 +118,19 @@ def _host(scheme: str, text: str, default: int) -> tuple[str, int]:
 def _query(scheme: str, text: str) -> dict[str, str]:
     found = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
     if unknown := found.keys() - _QUERY.get(scheme, frozenset()):
-        raise StoreSettingsError(f"{scheme}: unknown {sorted(unknown)[0][:50]!r}")
+        taken = f"; taken are {', '.join(sorted(_QUERY[scheme]))}" if scheme == "postgresql" else ""
+        raise StoreSettingsError(f"{scheme}: unknown {sorted(unknown)[0][:50]!r}{taken}")
     return found
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _no_text(scheme: str) -> str:
+    return f"{scheme}: expected text in UTF-8 without control characters"
+
+
+def is_text(text: str) -> bool:
+    """Return whether a server can be given it: it is UTF-8, and no NUL ends it early."""
+    return _NO_TEXT.search(text) is None

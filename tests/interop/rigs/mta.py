@@ -19,7 +19,7 @@ from tests.patience import PATIENCE
 GLANCE = 0.01
 
 # What the port ``hasty`` waits for an answer of its filter: seconds.
-HASTE = 2
+HASTE = 4
 
 
 class RigError(RuntimeError):

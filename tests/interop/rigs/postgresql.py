@@ -17,7 +17,10 @@ _VERSIONS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: i
 
 
 class PostgresqlServer:
-    """One server on loopback, which takes whoever comes; its user is ``filter``, and so is its database ``postgres``."""
+    """One server on loopback, which takes whoever comes; its user is ``filter``, and so is its database ``postgres``.
+
+    Two users need a password: ``guarded``, which has none until a test gives it one, and ``stranger``, which does not exist.
+    """
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -48,6 +51,8 @@ class PostgresqlServer:
         if not (self._data / "PG_VERSION").exists():
             make = self._command("initdb", "-U", "filter", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
             subprocess.run(make, check=True, capture_output=True, cwd="/")
+            rules = self._data / "pg_hba.conf"  # the first one that fits counts
+            rules.write_text(f"host all guarded,stranger 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         options = ["-p", str(self.port), "-k", "", "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=120"]
         path = self.directory / "log"
         with path.open("ab") as log:
@@ -59,6 +64,33 @@ class PostgresqlServer:
         while b"database system is ready to accept connections" not in path.read_bytes()[before:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RigError(f"postgres takes no connections\n{path.read_text()}")
+            time.sleep(GLANCE)
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Speak TLS with clients that ask for it, from now on."""
+        for path in (certificate, key):
+            copy = self._data / path.name
+            shutil.copyfile(path, copy)
+            shutil.chown(copy, "nobody", "nogroup")
+            copy.chmod(0o600)
+        self._set(f"ssl = on\nssl_cert_file = '{certificate.name}'\nssl_key_file = '{key.name}'\n", 'to "on"')
+
+    def speak_no_tls(self) -> None:
+        """Speak no TLS from now on."""
+        self._set("ssl = off\n", 'to "off"')
+
+    def _set(self, settings: str, shown: str) -> None:
+        """Have it follow other settings, and return when its log says so: connections that come now are after that."""
+        assert self._process is not None
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(settings)
+        path = self.directory / "log"
+        before = path.stat().st_size
+        os.kill(self._process.pid, signal.SIGHUP)
+        deadline = time.monotonic() + PATIENCE
+        while f'parameter "ssl" changed {shown}'.encode() not in path.read_bytes()[before:]:
+            if time.monotonic() > deadline:
+                raise RigError(f"postgres does not speak TLS\n{path.read_text()}")
             time.sleep(GLANCE)
 
     def signal(self, number: signal.Signals) -> None:

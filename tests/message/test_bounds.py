@@ -1,0 +1,162 @@
+"""However large, deep or numerous: the loop turns, memory and descriptors are bounded, and nothing is raised.
+
+Octets that are worked on between two turns of the loop are counted, since time depends on the machine.
+"""
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from aiomilter.message import Message, filenames, transfer
+from aiomilter.message.incoming import Incoming
+from aiomilter.message.spool import BUDGET, Spool
+from aiomilter.message.structure import MAX_DEPTH, MAX_PARTS, Structure
+from aiomilter.testing import session
+from tests.message.made import made
+from tests.message.odd import MIXED
+from tests.message.test_milter import doing
+from tests.message.test_odd import read_all
+
+MOST = 2_359_296
+"""Octets between two turns, each counted once for each function that looks at it: 2.25 MiB take a few milliseconds."""
+
+
+class Turns:
+    """Counts the octets that functions are given between two turns of the loop."""
+
+    def __init__(self) -> None:
+        self.most = self.all = self._now = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.most, self._now = max(self.most, self._now), 0
+        self._loop.call_soon(self._turn)
+
+    def counting(self, function: Callable[..., Any], place: int) -> Callable[..., Any]:
+        """Return a function that does the same, and counts its argument at a place."""
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            self._now += len(arguments[place])
+            self.all += len(arguments[place])
+            return function(*arguments, **options)
+
+        return counted
+
+
+@pytest.mark.slow
+async def test_25_mebibytes_do_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they come, are read, decoded and sent on with another part."""
+    turns = Turns()
+    monkeypatch.setattr(Structure, "feed", turns.counting(Structure.feed, 1))
+    monkeypatch.setattr(Spool, "add", turns.counting(Spool.add, 1))
+    monkeypatch.setattr(transfer, "_base64", turns.counting(transfer._base64, 0))
+    line = b"QUJD" * 18 + b"\r\n"
+    head = b"--b\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    body = head + line * (25 * 2**20 // len(line)) + b"--b--\r\n"
+    sizes = []
+
+    async def look(message: Message) -> None:
+        sizes.append(len(await message.root.children[0].read(2**25)))
+        message.add_part("x")
+
+    async with session(doing(look)) as s:
+        result = await s.send(MIXED + b"\r\n" + body, "a@x.example", ["bob@y.example"])
+    assert sizes == [body.count(b"QUJD") * 3]
+    assert len(result.octets) > len(body)
+    assert turns.all > 3 * 24 * 2**20
+    assert turns.most <= MOST
+
+
+NAMED = b"--b\r\nContent-Disposition: attachment; filename=a%d.exe\r\n\r\nMZ\r\n"
+HOSTILE: dict[str, bytes] = {
+    "10,000 parts": MIXED + b"\r\n" + b"".join(NAMED % number for number in range(10_000)) + b"--b--\r\n",
+    "multiparts 100,000 deep": b"".join(
+        b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (number, number) for number in range(100_000)
+    ),
+    "messages 100,000 deep": b"Content-Type: message/rfc822\r\n\r\n" * 100_000,
+    "one boundary 100,000 deep": b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" * 100_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_too_many_parts_are_read_without_an_exception(kind: str) -> None:
+    message = made(HOSTILE[kind])
+    await read_all(message)
+    parts = [*message.parts()]
+    assert len(parts) <= MAX_PARTS + 2
+    assert max(part.depth for part in parts) <= MAX_DEPTH + 1
+    assert message.ambiguous or not message.complete
+    assert next(message.attachments()) is message.root
+
+
+ODD_NAMES = {
+    "sections": "".join(f'filename*{number}*="=?x{number}?q?a%41?="; ' for number in range(30)),
+    "words": "".join(f'filename="=?x{number}?q?a%41?="; ' for number in range(30)),
+    "one word": 'filename="' + "=?a?q?%" * 100 + '"',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ODD_NAMES)
+def test_many_odd_names_are_not_all_spelled_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is known to be ambiguous then."""
+    spelled: list[str] = []
+    spellings = filenames.spellings
+
+    def counted(text: str) -> Iterator[str]:
+        spelled.append(text)
+        return spellings(text)
+
+    monkeypatch.setattr(filenames, "spellings", counted)
+    part = f"--b\r\nContent-Disposition: attachment; {ODD_NAMES[kind]}\r\n\r\nx\r\n".encode()
+    message = made(MIXED + b"\r\n" + part * 990 + b"--b--\r\n")
+    parts = [part for part in message.attachments() if part.filenames]
+    assert len(parts) == 990
+    assert 0 < sum(1 + len(text) // 64 for text in spelled) <= 1_500
+    assert message.ambiguous
+    assert parts[-1].defects == {"too_many_names"}
+
+
+CONNECTIONS = 1_000
+ROOM = 200
+"""Descriptors that are left."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_thousand_connections_spool_at_once(limited: bool) -> None:
+    """One descriptor each; where there are not so many the rest fails, which is ``on_error``, and all are given back."""
+    before, used = len(os.listdir("/proc/self/fd")), BUDGET.used
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = before + ROOM if limited else before + CONNECTIONS + 100
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        pytest.skip(f"needs {wanted} descriptors, and there are {hard}")
+    all_here = [Incoming(2**20, 10_000, None, keeps=True) for _ in range(CONNECTIONS)]
+    most = 0
+
+    async def spool(incoming: Incoming) -> None:
+        nonlocal most
+        for _ in range(3):
+            await incoming.take(b"x" * 10_001)
+            most = max(most, BUDGET.used)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        results = await asyncio.gather(*map(spool, all_here), return_exceptions=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    failed = [result for result in results if result is not None]
+    open_now = len(os.listdir("/proc/self/fd")) - before
+    for incoming in all_here:
+        incoming.close()
+    assert all(isinstance(each, OSError) for each in failed)
+    assert (len(failed) > 0) is limited
+    assert CONNECTIONS - len(failed) <= open_now <= (ROOM + 10 if limited else CONNECTIONS + 10)
+    assert most - used <= CONNECTIONS * 2 * 10_001
+    assert (BUDGET.used, len(os.listdir("/proc/self/fd"))) == (used, before)
