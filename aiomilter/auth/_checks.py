@@ -232,7 +232,7 @@ class MessageCheck:
             found = signatures.now(lambda: (dkim_room.Signature("temperror", late),))
             arc_found = chain.now(lambda: arc_room.Chain("fail", problem=late, temporary=True))
             if discovery is not None and discovery.walked:
-                with contextlib.suppress(Expired):
+                with contextlib.suppress(TimeoutError, Expired):
                     dmarc = await within(end, self._judge(discovery, spf, found, arc_found))
         finally:
             signatures.cancel()

@@ -256,7 +256,7 @@ def _text(octets: bytes) -> str:
 
 
 def _written_key(name: bytes) -> bytes | None:
-    """Return a name as it is compared, given what stands before the first colon; None if that is no name."""
+    """Return a name as it is compared; None if what stands before the first colon is none."""
     # The name ends in the first line: what looks like one behind a fold is part of a line without a colon.
     return None if b"\r\n" in name else name.rstrip(_BLANKS).lower()
 
