@@ -116,6 +116,8 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
     "auth.dmarc._record._read_short": "2,000 records of 512 octets",
     "mail.domain._converted": "1,000 names",
+    "mail.headers._short_key": "1,000 names of 64 octets",
+    "mail.headers._short_encoded_key": "1,000 names of 64 characters",
     "auth.dkim._crypto._checked": "the private keys that were loaded last",
     "auth.dkim._signer._at_once": "event loops",
     "auth.dkim._key_ring._Contents.loaded": "key files",

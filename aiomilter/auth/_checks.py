@@ -14,7 +14,7 @@ from aiomilter.auth import dmarc as dmarc_room
 from aiomilter.auth._authentication import Authentication
 from aiomilter.auth._claims import Names, claims_id
 from aiomilter.auth._received import Origin, origin
-from aiomilter.auth._waiting import BoundedResolver, Pending, until
+from aiomilter.auth._waiting import BoundedResolver, Expired, Pending, remembered, until, within
 from aiomilter.auth.dkim._body import BodyHashes
 from aiomilter.auth.dkim._incoming import MAX_BODY_HASHES
 from aiomilter.auth.dmarc._evaluation import Discovery
@@ -35,6 +35,7 @@ _NO_CHAIN: Final = arc_room.Chain("none")
 _NO_DMARC: Final = dmarc_room.DmarcResult("none")
 _TOO_LARGE: Final = "the header is too large"
 _FIELD: Final = b"authentication-results"
+_FIRST: Final = frozenset((b"A", b"a"))
 # Nobody writes a longer one; to look for our name in it takes long, so it goes as a forged one.
 _MAX_RESULTS: Final = 32_768
 # Of the time for all, the part that DMARC may take once the others are known.
@@ -151,8 +152,7 @@ class MessageCheck:
         self._helo_spf = Pending(None, partial(client.no_helo_spf, helo))
         if not client.is_relay:
             self._learn(None if client.ip is None else Origin(client.ip, helo))
-        asked = self._check_spf() if "spf" in settings.methods else None
-        self._spf = Pending(asked, partial(_no_spf, settings, client.ip, sender, helo))
+        self._spf = self._begin_spf()
 
     async def spf(self) -> SpfResult:
         """Wait for SPF of the sender; for mail from one of our relays, until the header has ended."""
@@ -169,7 +169,7 @@ class MessageCheck:
         if self._ended:
             raise RuntimeError("expected header() before end_of_headers()")
         self.headers.append(raw)
-        if raw[:1] in b"Aa" and raw[: len(_FIELD)].lower() == _FIELD and not self._client.is_relay:
+        if raw[:1] in _FIRST and raw[: len(_FIELD)].lower() == _FIELD and not self._client.is_relay:
             field = Field(raw)
             if field.key == _FIELD:
                 self._fields += 1
@@ -190,7 +190,8 @@ class MessageCheck:
         if "dmarc" in self._settings.methods and (self._origin is not None or self.any_author):
             authors = [field.value for field in self.headers.get_all("From")]
             self._discovery = Discovery(authors, self._resolver, self._settings.dmarc)
-            if self.headers.complete:
+            # Most policies are in the cache, where a task would cost more than the answer.
+            if self.headers.complete and not self._discovery.recall():
                 self._walk = Pending(self._discovery.walk(), _nothing)
 
     def body(self, chunk: bytes) -> None:
@@ -231,9 +232,8 @@ class MessageCheck:
             found = signatures.now(lambda: (dkim_room.Signature("temperror", late),))
             arc_found = chain.now(lambda: arc_room.Chain("fail", problem=late, temporary=True))
             if discovery is not None and discovery.walked:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(end):
-                        dmarc = await self._judge(discovery, spf, found, arc_found)
+                with contextlib.suppress(TimeoutError, Expired):
+                    dmarc = await within(end, self._judge(discovery, spf, found, arc_found))
         finally:
             signatures.cancel()
             chain.cancel()
@@ -278,15 +278,28 @@ class MessageCheck:
                 self._helo_spf = self._client.helo_spf(found.helo)
         self._known.set()
 
+    def _begin_spf(self) -> Pending[SpfResult]:
+        """Begin the check of the sender."""
+        origin, sender = self._origin, self._sender
+        none = partial(_no_spf, self._settings, self._client.ip, sender, self._helo)
+        if "spf" not in self._settings.methods:
+            return Pending(None, none)
+        if origin is not None:
+            # Most policies are in the cache, where a task would cost more than the answer.
+            found = remembered(lambda resolver: self._check_host(origin, sender, resolver), self._resolver)
+            if found is not None:
+                return Pending(None, lambda: found)
+        return Pending(self._check_spf(), none)
+
     async def _check_spf(self) -> SpfResult:
         await self._known.wait()
         if self._origin is None:
             return _no_spf(self._settings, None, self._sender, self._helo)
         return await self._check_host(self._origin, self._sender)
 
-    async def _check_host(self, client: Origin, sender: str) -> SpfResult:
+    async def _check_host(self, client: Origin, sender: str, resolver: Resolver | None = None) -> SpfResult:
         receiver = self._client._ids[0]
-        return await check_host(client.ip, sender, client.helo, resolver=self._resolver, receiver=receiver)
+        return await check_host(client.ip, sender, client.helo, resolver=resolver or self._resolver, receiver=receiver)
 
     async def _judge(
         self, discovery: Discovery, spf: SpfResult, signatures: tuple[dkim_room.Signature, ...], chain: arc_room.Chain

@@ -1,18 +1,26 @@
 """Results that are asked for early and needed late, and a bound on the DNS questions of a message."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, Generic, TypeVar
 
 from aiomilter.dns import Answer, RdType, Resolver
 from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 
-__all__ = ["BoundedResolver", "Pending", "until"]
+__all__ = ["BoundedResolver", "Expired", "Pending", "remembered", "until", "within"]
 
 Found = TypeVar("Found")
 
 _MAX_QUESTIONS: Final = 100
+
+
+class Expired(Exception):
+    """The time for some work is over."""
+
+
+class _NotInMemory(Exception):
+    """A question has to be asked; it never leaves this module."""
 
 
 class BoundedResolver:
@@ -92,3 +100,90 @@ async def until(end: float, *waited: Pending[Any]) -> None:
     tasks = [each.task for each in waited if each.task is not None]
     if tasks:
         await asyncio.wait(tasks, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+
+
+async def within(end: float, work: Coroutine[Any, Any, Found]) -> Found:
+    """Do some work, until a time of the event loop's clock has come.
+
+    The timer is set when the work first waits: where all answers are in memory it never does, and a timer costs as much as
+    most of the work (``benchmarks auth``).
+
+    Args:
+        end: The time, in seconds.
+        work: The work, not begun.
+    Raises:
+        Expired: The time has come; the work was cancelled.
+    """
+    try:
+        waited = work.send(None)
+    except StopIteration as done:
+        found: Found = done.value
+        return found
+    try:
+        async with asyncio.timeout_at(end) as deadline:
+            return await _Begun(work, waited)
+    except TimeoutError as error:
+        if deadline.expired():
+            raise Expired from error
+        raise
+
+
+class _Begun(Generator[Any, Any, Found]):
+    """Work that has begun and waits, to be awaited from there on.
+
+    Args:
+        work: The work.
+        waited: What it waits for.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, Found], waited: object) -> None:
+        self._work = work
+        self._waited = waited
+        self._told = False
+
+    def __await__(self) -> Generator[Any, Any, Found]:
+        return self
+
+    def send(self, value: object, /) -> object:
+        if self._told:
+            return self._work.send(value)
+        self._told = True
+        return self._waited
+
+    def throw(self, *error: Any) -> object:
+        return self._work.throw(*error)
+
+
+class _Memory:
+    """Answers with what another resolver has in memory, and asks nothing."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
+        answer = cached_answer(self._resolver, name, rdtype)
+        if answer is None:
+            raise _NotInMemory
+        return answer
+
+
+def remembered(work: Callable[[Resolver], Coroutine[Any, Any, Found]], resolver: BoundedResolver) -> Found | None:
+    """Return what some work finds if it has to ask nothing, since all answers are in memory; None if it has to.
+
+    Args:
+        work: Begins the work, which waits for nothing but answers of the resolver it is given.
+        resolver: Whose memory that is.
+    """
+    asked = resolver.asked
+    begun = work(_Memory(resolver))
+    try:
+        begun.send(None)
+    except StopIteration as done:
+        found: Found = done.value
+        return found
+    except _NotInMemory:
+        pass
+    # It is done again, and so are its questions.
+    begun.close()
+    resolver.asked = asked
+    return None

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from aiomilter.auth._waiting import Expired, within
 from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import IPAddress, RdType, Resolver, client_address, reverse_name
 from aiomilter.exceptions import ResolverError
@@ -61,11 +62,8 @@ async def check_iprev(ip: IPAddress | str, *, resolver: Resolver, timeout: float
     """
     address = client_address(ip)
     try:
-        async with asyncio.timeout(timeout) as deadline:
-            return await _check(address, resolver)
-    except TimeoutError:
-        if not deadline.expired():
-            raise
+        return await within(asyncio.get_running_loop().time() + timeout, _check(address, resolver))
+    except Expired:
         return IprevResult("temperror", address, problem=f"no result in {timeout:g} s")
 
 

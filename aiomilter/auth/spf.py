@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from aiomilter.auth._claims import claims_receiver, names, occurrences
 from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record, parse_explanation, parse_record
 from aiomilter.auth._structured import comment, quote
+from aiomilter.auth._waiting import Expired, within
 from aiomilter.auth.results import MethodResult, Property
 from aiomilter.dns import Answer, IPAddress, RdType, Resolver, client_address, question_name, reverse_name
 from aiomilter.exceptions import ResolverError
@@ -159,11 +160,8 @@ async def check_host(
     own = None if record is None else _own_record(record)
     check = _Check(client_address(ip), sender, helo, resolver, receiver, max_void_lookups)
     try:
-        async with asyncio.timeout(timeout) as deadline:
-            return await check.run(own)
-    except TimeoutError:
-        if not deadline.expired():
-            raise
+        return await within(asyncio.get_running_loop().time() + timeout, check.run(own))
+    except Expired:
         return check.result("temperror", problem=f"no result in {timeout:g} s")
 
 

@@ -8,6 +8,7 @@ Source: RFC 5322 sections 2.1 and 2.2.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, Self, overload
 
 from aiomilter.mail.encoded_words import header_text
@@ -20,6 +21,8 @@ MAX_SIZE: Final = 4_194_304
 """Octets of a section that are kept, unless told otherwise: as many as a session takes."""
 
 _BLANKS: Final = b" \t"
+# Names of so many octets at most are kept once they are read, so many of them.
+_SHORT, _SHORT_KEPT = 64, 1_000
 # Where a field ends: at a line end that is not a fold.
 _END: Final = re.compile(rb"\r\n(?![ \t])")
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
@@ -55,11 +58,11 @@ class Field:
     def _find_name(self) -> bytes:
         raw = self.raw
         colon = raw.find(b":")
-        # The name ends in the first line: what looks like one behind a fold is part of a line without a colon.
-        if colon > 0 and raw.find(b"\r\n", 0, colon) >= 0:
-            colon = -1
-        self._colon = colon
-        self._key = key = raw[:colon].rstrip(_BLANKS).lower() if colon > 0 else b""
+        key: bytes | None = b""
+        if colon > 0:
+            key = _short_key(raw[:colon]) if colon <= _SHORT else _written_key(raw[:colon])
+        self._colon = -1 if key is None else colon
+        self._key = key = key or b""
         return key
 
     @classmethod
@@ -198,7 +201,8 @@ class HeaderSection(Sequence[Field]):
 
     def get_all(self, name: str) -> tuple[Field, ...]:
         """Return all fields of a name in any letter case, from top to bottom."""
-        return tuple(self._fields[place] for place in self._places.get(_key(name), ()))
+        places = self._places.get(_key(name))
+        return tuple([self._fields[place] for place in places]) if places else ()
 
     def repeated(self) -> list[bytes]:
         """Return the names that stand more than once, lower case, in the order of their topmost fields."""
@@ -265,6 +269,23 @@ def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "surrogateescape")
 
 
-def _key(name: str) -> bytes:
+def _written_key(name: bytes) -> bytes | None:
+    """Return a name as it is compared; None if what stands before the first colon is none."""
+    # The name ends in the first line: what looks like one behind a fold is part of a line without a colon.
+    return None if b"\r\n" in name else name.rstrip(_BLANKS).lower()
+
+
+# The names of fields are few, and all messages have them (``benchmarks auth``).
+_short_key = lru_cache(maxsize=_SHORT_KEPT)(_written_key)
+
+
+def _encoded_key(name: str) -> bytes:
     # Octets have letter case in ASCII alone, as names of fields have.
     return name.encode("utf-8", "surrogateescape").lower()
+
+
+_short_encoded_key = lru_cache(maxsize=_SHORT_KEPT)(_encoded_key)
+
+
+def _key(name: str) -> bytes:
+    return _short_encoded_key(name) if len(name) <= _SHORT else _encoded_key(name)

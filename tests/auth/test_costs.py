@@ -92,6 +92,37 @@ async def test_keys_that_are_known_cost_no_task(message: bytes, monkeypatch: pyt
     assert [each.result for each in found.dkim] == ["pass"] * (message is SIGNED)
 
 
+async def test_policies_that_are_known_cost_neither_task_nor_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver = zone()
+    resolver.add("example.com", "TXT", "v=spf1 include:_spf.example.com -all")
+    resolver.add("_spf.example.com", "TXT", "v=spf1 ip4:192.0.2.1 -all")
+    resolver.add("_dmarc.example.com", "TXT", "v=DMARC1; p=reject")
+    auth = Authenticator(CachingResolver(resolver), authserv_ids=["mx.example.net"], clock=lambda: NOW)
+    client = auth.client("192.0.2.1")
+    loop, made, results = asyncio.get_running_loop(), [], []
+    create, timer = loop.create_task, loop.call_at
+
+    def counting_tasks(*args: Any, **named: Any) -> Any:
+        made.append(args)
+        return create(*args, **named)
+
+    def counting_timers(*args: Any, **named: Any) -> Any:
+        made.append(args)
+        return timer(*args, **named)
+
+    # The first message brings the answers, and the check of the HELO name, which is the client's.
+    for _ in range(2):
+        made.clear()
+        check = client.message(sender="alice@example.com", helo="mx.example.com")
+        feed(check, SIGNED)
+        results.append(await check.finish())
+        monkeypatch.setattr(loop, "create_task", counting_tasks)
+        monkeypatch.setattr(loop, "call_at", counting_timers)
+
+    assert made == []
+    assert (results[0], results[0].spf.result, results[0].dmarc.aligned) == (results[1], "pass", ("spf", "dkim"))
+
+
 async def test_a_known_key_counts_as_a_question() -> None:
     cache = CachingResolver(zone())
     await cache.lookup(KEY.name, "TXT")

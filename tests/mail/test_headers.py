@@ -275,3 +275,12 @@ def test_a_name_ends_in_the_first_line() -> None:
     for raw in (b"no colon\r\n a: b\r\n", b" \r\n a:b", b":", b"no colon"):
         assert Field(raw).key == b""
     assert Field(b"A:\r\n b:c").key == b"a"
+
+
+def test_names_of_any_length_are_compared_alike() -> None:
+    for size in (63, 64, 65, 5_000):
+        name = "Aé" + "B" * size
+        found = HeaderSection([Field(f"{name} \t: c\r\n".encode())])
+        assert found[0].key == name.encode().lower()
+        assert found.get(name) is found.get(name.swapcase().replace("É", "é")) is found[0]
+        assert Field(b"A" * size + b"\r\n a: b").key == b""

@@ -22,7 +22,8 @@ _RUN: Final = b" " * 32
 def one_blank(octets: bytes) -> bytes:
     """Return octets with each run of blanks as one space."""
     octets = octets.replace(b"\t", b" ")
-    if b"  " not in octets:
+    # Half of what "in" costs, which takes what it looks for as a number first.
+    if octets.find(b"  ") < 0:
         return octets
     # However long the runs are, these few passes do.
     octets = octets.replace(_RUN, b" ").replace(_RUN, b" ")
@@ -78,9 +79,7 @@ def canonical_pieces(field: Field, form: Form, size: int) -> Iterator[bytes]:
 
 def _unfolded(value: bytes) -> bytes:
     """Return octets without folds and with each run of blanks as one space."""
-    if b"\r\n" in value:
-        value = value.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
-    return one_blank(value)
+    return one_blank(value.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t"))
 
 
 def without_value_of_b(field: Field) -> Field:

@@ -228,13 +228,28 @@ def read_tags(field: Field) -> dict[str, str] | None:
     return tag_list(field.octets.decode("utf-8", "surrogateescape"))
 
 
-def claims(tags: dict[str, str], parsed: Tags | None = None, *, duplicates: tuple[str, ...] = ()) -> Signature:
-    """Return what a field claims, as far as it can be shown.
+def claims(
+    tags: dict[str, str],
+    parsed: Tags | None = None,
+    *,
+    result: Result = "neutral",
+    problem: str = "",
+    key_bits: int = 0,
+    testing: bool = False,
+    approximate: bool = False,
+    duplicates: tuple[str, ...] = (),
+) -> Signature:
+    """Return what a field claims, as far as it can be shown, with what was found of it.
 
     Args:
         tags: Its tags.
         parsed: What :func:`parse_tags` made of them; None if that found it not to be checked.
-        duplicates: For the signature as it is.
+        result: For the signature as it is, and so are the next ones.
+        problem: Why it does not pass.
+        key_bits: Size of the key.
+        testing: The domain is testing DKIM.
+        approximate: The header's octets are not known exactly.
+        duplicates: Names of fields that stand more than once.
     """
     if parsed is not None:
         domain, selector, names = parsed.domain, parsed.selector, parsed.names
@@ -243,18 +258,22 @@ def claims(tags: dict[str, str], parsed: Tags | None = None, *, duplicates: tupl
         domain, selector = domain_name(tags.get("d", "")) or "", domain_name(tags.get("s", "")) or ""
         forms, names = canonical_forms(tags.get("c", "simple")), signed_names(tags.get("h", ""))[:MAX_NAMES]
     return Signature(
-        "neutral",
+        result,
+        problem,
         domain=domain,
         selector=selector,
         identity=visible(quoted_printable_text(tags["i"]), smtputf8=True)
         if tags.get("i")
         else f"@{domain}" * bool(domain),
         algorithm=visible("".join(tags.get("a", "").split()), 32),
+        key_bits=key_bits,
         canonicalization="/".join(forms) if forms else "",
         signed_fields=names,
         body_length=_number(tags.get("l")),
         timestamp=_number(tags.get("t")),
         expiration=_number(tags.get("x")),
+        testing=testing,
+        approximate=approximate,
         duplicates=duplicates,
         value="".join(tags.get("b", "").split()) if parsed or base64_octets(tags.get("b", "")) else "",
     )

@@ -4,7 +4,8 @@ Source: RFC 6376 section 6.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
@@ -24,12 +25,12 @@ _NO_POLICY: Final = Policy()
 
 @dataclass(slots=True)
 class _Check:
-    """One signature under way: what it claims and, unless it is decided already, how to check it."""
+    """One signature under way: how to check it, and what makes the result of what is found."""
 
     field: Field
-    claim: Signature
-    tags: Tags | None = None
-    digest: BodyDigest | None = None
+    made: "partial[Signature]"
+    tags: Tags
+    digest: BodyDigest
 
 
 class Verifier(Incoming):
@@ -71,7 +72,8 @@ class Verifier(Incoming):
         self._leading_space = leading_space
         self._now = now
         self._questions = KeyQuestions(resolver, timeout=key_timeout, limit=_MAX_QUESTIONS)
-        self._checks: list[_Check] = []
+        # Those that are decided already are there as they are.
+        self._checks: list[_Check | Signature] = []
 
     def end_of_headers(self) -> None:
         """Take it that the header has ended: read the signatures, and ask for their keys.
@@ -89,8 +91,7 @@ class Verifier(Incoming):
             if len(self._checks) < self._policy.max_signatures:
                 self._checks.append(self._begin(field, repeated))
             else:
-                claim = Signature("policy", "too many signatures", duplicates=repeated)
-                self._checks.append(_Check(field, claim))
+                self._checks.append(Signature("policy", "too many signatures", duplicates=repeated))
 
     async def finish(self) -> tuple[Signature, ...]:
         """Wait for the keys and return what each signature is worth, from top to bottom; once.
@@ -109,7 +110,12 @@ class Verifier(Incoming):
         self._hashes.finish()
         header = CanonicalHeader(self.headers)
         try:
-            return tuple([await self._finished(check, header) for check in self._checks])
+            return tuple(
+                [
+                    check if isinstance(check, Signature) else await self._finished(check, header)
+                    for check in self._checks
+                ]
+            )
         finally:
             self._questions.cancel()
 
@@ -122,7 +128,7 @@ class Verifier(Incoming):
         """Give the message up: no question goes on."""
         self._questions.cancel()
 
-    def _begin(self, field: Field, repeated: tuple[str, ...]) -> _Check:
+    def _begin(self, field: Field, repeated: tuple[str, ...]) -> _Check | Signature:
         """Read one signature and begin what has to be done for it."""
         tags, parsed = read_tags(field), None
         try:
@@ -137,31 +143,27 @@ class Verifier(Incoming):
             if not self._questions.ask(parsed.domain, parsed.selector):
                 raise Unusable("policy", "too many different keys")
         except Unusable as end:
-            claim = claims(tags or {}, parsed, duplicates=repeated)
-            return _Check(field, replace(claim, result=end.result, problem=end.problem))
-        claim = claims(tags or {}, parsed, duplicates=repeated)
-        if parsed.header_form == "simple" and not self._leading_space:
-            claim = replace(claim, approximate=True)
-        return _Check(field, claim, parsed, digest)
+            return claims(tags or {}, parsed, result=end.result, problem=end.problem, duplicates=repeated)
+        approximate = parsed.header_form == "simple" and not self._leading_space
+        made = partial(claims, tags or {}, parsed, duplicates=repeated, approximate=approximate)
+        return _Check(field, made, parsed, digest)
 
     async def _finished(self, check: _Check, header: CanonicalHeader) -> Signature:
         """Return what a signature is worth."""
-        tags, digest = check.tags, check.digest
-        if tags is None or digest is None:
-            return check.claim
+        tags = check.tags
         try:
-            check_body(tags, digest, self._hashes)
+            check_body(tags, check.digest, self._hashes)
             records = await self._questions.records(tags.domain, tags.selector)
         except Unusable as end:
-            return replace(check.claim, result=end.result, problem=end.problem)
-        made = await header.digest(tags.hash_name, tags.names, check.field, tags.header_form)
-        verdict = check_digest(tags, made, records, self._policy)
+            return check.made(result=end.result, problem=end.problem)
+        octets = await header.digest(tags.hash_name, tags.names, check.field, tags.header_form)
+        verdict = check_digest(tags, octets, records, self._policy)
         result, problem = verdict.result, verdict.problem
-        if result == "fail" and check.claim.approximate:
+        if result == "fail" and tags.header_form == "simple" and not self._leading_space:
             result, problem = "neutral", "the header's octets are not known exactly (no leading space)"
         elif result == "pass" and self._covers_less(tags) and not self._policy.allow_length:
             result, problem = "policy", "the body is signed in part"
-        return replace(check.claim, result=result, problem=problem, key_bits=verdict.key_bits, testing=verdict.testing)
+        return check.made(result=result, problem=problem, key_bits=verdict.key_bits, testing=verdict.testing)
 
     def _covers_less(self, tags: Tags) -> bool:
         """Whether a signature covers the beginning of the body alone."""

@@ -6,6 +6,7 @@ Source: RFC 9989 sections 4.4, 4.10 and 5.3.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from aiomilter.auth.dmarc._author import author_domains
@@ -272,6 +273,15 @@ class Discovery:
         elif len(found) > _MAX_AUTHORS:
             self._problem = f"From addresses of more than {_MAX_AUTHORS} domains"
 
+    def recall(self) -> bool:
+        """Do what :meth:`walk` does if all answers to it are in memory; False if it has to ask."""
+        walks = {domain: self._lookups.known(domain) for domain in self._authors} if not self._problem else {}
+        found = {domain: walk for domain, walk in walks.items() if walk is not None}
+        if len(found) < len(walks):
+            return False
+        self._walks = found
+        return True
+
     async def walk(self) -> None:
         """Find the records of the author's domain and of those above it."""
         if not self._problem:
@@ -310,18 +320,18 @@ class Discovery:
             published = await self._published(domain, level.domain, level.record)
         except ResolverError as error:
             return DmarcResult("temperror", domain, "", organizational, problem=visible(str(error)))
-        base = DmarcResult(
-            "fail",
-            domain,
-            level.domain,
-            organizational,
-            _one_less(published) if level.record.testing else published,
+        made = partial(
+            DmarcResult,
+            author_domain=domain,
+            domain=level.domain,
+            organizational_domain=organizational,
+            policy=_one_less(published) if level.record.testing else published,
             record=level.record,
             published=published,
             discovery_method="psl" if _by_suffix_list(found, self._policy) else "treewalk",
             problem=level.record.problem,
         )
-        return await self._aligned(base, _Author(found, organizational, level.record, self._policy), spf, dkim)
+        return await self._aligned(made, _Author(found, organizational, level.record, self._policy), spf, dkim)
 
     async def _policy_level(self, found: Walk, organizational: str) -> Level | None:
         level = found.policy_at(organizational)
@@ -342,9 +352,9 @@ class Discovery:
         return record.sp or record.p
 
     async def _aligned(
-        self, base: DmarcResult, author: "_Author", spf: SpfResult | None, dkim: Sequence[Signature]
+        self, made: "partial[DmarcResult]", author: "_Author", spf: SpfResult | None, dkim: Sequence[Signature]
     ) -> DmarcResult:
-        """Return the result with what agrees with the author's domain; ``base`` if nothing does.
+        """Return the result: with what agrees with the author's domain, and with the rest as ``made`` has it.
 
         Source: RFC 9989 sections 4.4 and 5.3.5.
         """
@@ -356,7 +366,7 @@ class Discovery:
         by_dkim = tuple(at for at, signer in enumerate(signers) if author.matches(signer))
         if by_spf or by_dkim:
             aligned = ("spf",) * by_spf + ("dkim",) * bool(by_dkim)
-            return replace(base, result="pass", aligned=aligned, aligned_signatures=by_dkim)
+            return made("pass", aligned=aligned, aligned_signatures=by_dkim)
         # It is not known whether these would have passed.
         unsure = [_Identifier(_name(each.domain), author.record.adkim) for each in dkim if each.result == "temperror"]
         if spf is not None and spf.result == "temperror":
@@ -365,7 +375,7 @@ class Discovery:
         problem = author.doubt(passing)
         if not problem and any(map(author.matches, unsure)):
             problem = "SPF or a signature of the author's domain could not be checked"
-        return replace(base, result="temperror", policy=None, problem=problem) if problem else base
+        return made("temperror", policy=None, problem=problem) if problem else made("fail")
 
 
 class _Identifier(NamedTuple):
@@ -401,7 +411,7 @@ class _Author:
         domains = [
             each.domain for each in identifiers if self._in_question(each) and ("." + each.domain).endswith(below)
         ]
-        if self._organizational:
+        if domains and self._organizational:
             self._walks |= await lookups.walk([*dict.fromkeys(domains)][:_MAX_IDENTIFIERS])
 
     def matches(self, identifier: _Identifier) -> bool:

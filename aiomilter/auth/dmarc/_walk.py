@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from aiomilter.auth.dmarc._record import Record, is_record, read
 from aiomilter.dns import Answer, RdType, Resolver
+from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 from aiomilter.mail.display import visible
 
@@ -101,7 +102,8 @@ class Lookups:
 
     async def walk(self, domains: Iterable[str]) -> dict[str, Walk]:
         """Walk up from several domains at once, level by level."""
-        paths = {domain: _path(domain) for domain in domains}
+        walks = {domain: self.known(domain) for domain in domains}
+        paths = {domain: _path(domain) for domain, found in walks.items() if found is None}
         walked: dict[str, list[Level]] = {domain: [] for domain in paths}
         for at in range(_MAX_LEVELS):
             names = {
@@ -112,9 +114,19 @@ class Lookups:
             await self._ask(names.values())
             for domain, name in names.items():
                 walked[domain].append(self._levels[name])
-        return {
-            domain: Walk(domain, tuple(levels), domain.count(".") >= _MAX_LEVELS) for domain, levels in walked.items()
-        }
+        return {domain: found or _walk(domain, walked[domain]) for domain, found in walks.items()}
+
+    def known(self, domain: str) -> Walk | None:
+        """Return the walk up from a domain if all answers to it are in memory; None if one has to be asked for."""
+        levels: list[Level] = []
+        for name in _path(domain):
+            level = self._levels.get(name) or self._cached(name)
+            if level is None:
+                return None
+            levels.append(level)
+            if _ended(levels):
+                break
+        return _walk(domain, levels)
 
     async def level(self, domain: str) -> Level:
         """Ask one name for its record."""
@@ -159,11 +171,29 @@ class Lookups:
             answer = await self.lookup(f"_dmarc.{domain}", "TXT")
         except ResolverError as error:
             return Level(domain, error=visible(str(error)))
-        texts = [text for text in answer.texts if is_record(text)]
-        if len(texts) != 1:
-            return Level(domain, records=len(texts))
-        record, applies = read(texts[0])
-        return Level(domain, record, applies, 1)
+        return _level(domain, answer)
+
+    def _cached(self, domain: str) -> Level | None:
+        """Return a level whose answer is in memory, which counts as a question."""
+        answer = cached_answer(self._resolver, f"_dmarc.{domain}", "TXT") if self._left > 0 else None
+        if answer is None:
+            return None
+        self._left -= 1
+        level = self._levels[domain] = _level(domain, answer)
+        return level
+
+
+def _level(domain: str, answer: Answer) -> Level:
+    """Return what an answer says of a name."""
+    texts = [text for text in answer.texts if is_record(text)]
+    if len(texts) != 1:
+        return Level(domain, records=len(texts))
+    record, applies = read(texts[0])
+    return Level(domain, record, applies, 1)
+
+
+def _walk(domain: str, levels: list[Level]) -> Walk:
+    return Walk(domain, tuple(levels), domain.count(".") >= _MAX_LEVELS)
 
 
 def parent(domain: str) -> str:
