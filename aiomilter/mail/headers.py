@@ -9,7 +9,7 @@ Source: RFC 5322 sections 2.1 and 2.2.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Self, overload
+from typing import Final, Self, overload
 
 from aiomilter.mail.encoded_words import header_text
 
@@ -40,33 +40,30 @@ class Field:
         raw: All of its octets: name, colon, value with its folds as CRLF, and the CRLF at its end, which may be left out.
     """
 
-    __slots__ = ("_colon", "key", "raw")
-
-    _colon: int
-    key: bytes
-    """The name as it is compared: lower case, without the blanks before the colon; empty where there is no colon."""
+    __slots__ = ("_colon", "_key", "raw")
 
     def __init__(self, raw: bytes) -> None:
         self.raw: bytes = raw if raw.endswith(b"\r\n") else raw + b"\r\n"
         """All octets, CRLF at the end."""
+        # Looked for at its first use: a field that is only kept costs half.
+        self._key: bytes | None = None
+        self._colon = -1
 
-    if not TYPE_CHECKING:
+    @property
+    def key(self) -> bytes:
+        """The name as it is compared: lower case, without the blanks before the colon; empty where there is no colon."""
+        key = self._key
+        return self._find_name() if key is None else key
 
-        def __getattr__(self, name):
-            """Look for the name at its first use: most fields of a message are only kept (half of what one costs)."""
-            if name not in ("_colon", "key"):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            self._find_name()
-            return getattr(self, name)
-
-    def _find_name(self) -> None:
+    def _find_name(self) -> bytes:
         raw = self.raw
         colon = raw.find(b":")
         key: bytes | None = b""
         if colon > 0:
             key = _short_key(raw[:colon]) if colon <= _SHORT else _written_key(raw[:colon])
         self._colon = -1 if key is None else colon
-        self.key = key or b""
+        self._key = key = key or b""
+        return key
 
     @classmethod
     def made(cls, name: str, value: str, separator: str = " ") -> Self:
@@ -89,11 +86,13 @@ class Field:
     @property
     def name(self) -> str:
         """As it is written, without the blanks before the colon; "" where there is no colon."""
-        return _text(self.raw[: self._colon].rstrip(_BLANKS)) if self._colon > 0 else ""
+        return _text(self.raw[: self._colon].rstrip(_BLANKS)) if self.key else ""
 
     @property
     def octets(self) -> bytes:
         """All that follows the colon, folds and blanks included, without the CRLF at the end."""
+        if self._key is None:
+            self._find_name()
         return self.raw[self._colon + 1 : -2]
 
     @property
