@@ -1,5 +1,6 @@
 """The message that edits share: kept once, changed by one after the other."""
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
@@ -8,8 +9,20 @@ from typing import Any
 
 import pytest
 
-from aiomilter import ACCEPT, CONTINUE, TEMPFAIL, Context, EndOfMessageContext, Mail, Milter, Reply, Response
-from aiomilter.compose import compose, edit
+from aiomilter import (
+    ACCEPT,
+    CONTINUE,
+    TEMPFAIL,
+    ConnectionResponse,
+    Context,
+    EndOfMessageContext,
+    Helo,
+    Mail,
+    Milter,
+    Reply,
+    Response,
+)
+from aiomilter.compose import compose, edit, known_at
 from aiomilter.compose.edits import CheckEdits, apply
 from aiomilter.edits import Edits
 from aiomilter.message import Field, Headers, Message, MessageMilter
@@ -205,3 +218,24 @@ def test_thousands_of_fields_are_removed_in_few_steps() -> None:
     apply([edits], message)
     assert len(message.headers) == count // 2
     assert max(looked) <= 1  # each is where the one before was, or the next
+
+
+@pytest.mark.parametrize("high", [True, False])
+async def test_what_an_edit_holds_until_the_end_is_decided_after_all_checks(high: bool) -> None:
+    @known_at(Stage.EOM)
+    def is_high(ctx: Context) -> bool:
+        return bool(ctx.results.get(bool))
+
+    class Scoring(Milter):
+        async def eom(self, ctx: EndOfMessageContext) -> None:
+            await asyncio.sleep(0)
+            ctx.results.put(high)
+
+    class Refusing(MessageMilter):
+        async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse:
+            return TOO_LARGE
+
+        async def message(self, ctx: Context, message: Message) -> None: ...
+
+    async with session(compose(Scoring, edit(Refusing, when=is_high))) as s:
+        assert (await s.send(TEXT, *ENVELOPE)).answer == (TOO_LARGE if high else CONTINUE)
