@@ -103,7 +103,7 @@ class Asking:
                 if stage is Stage.MAIL:
                     self._spare_those_after(decided.place, turns)
                 return self.decided(stage, self._filters[decided.place])
-            if stage not in _NOT_QUICK:
+            if stage is not Stage.EOM:  # where edits may still follow
                 self.leave_failed()
         self.acting = ""
         return self.passing(stage)
@@ -305,9 +305,7 @@ class Asking:
     def decided(self, stage: Stage, each: ComposedFilter) -> Any:
         """Return the answer of the filter that has decided; the others hear of the end of the message, if that is one."""
         self.acting, response = each.name, each.answer
-        if stage in _OF_CONNECTION:
-            return response
-        ends = stage is not Stage.RCPT or response is DISCARD
+        ends = response is DISCARD if stage is Stage.RCPT else stage not in _OF_CONNECTION
         each.finished = each.finished or ends
         self.leave(self.unanswered() if ends else [])
         return response
