@@ -156,6 +156,7 @@ async def test_a_checks_fields_are_where_it_has_put_them() -> None:
             ctx.insert_header("X-Far", "1", 100)
             ctx.change_header("X-New", 1, "added")
             ctx.change_header("X-New", 2, "")
+            ctx.change_header("X-Sooner", 1, "added above the other")
             ctx.add_header("X-Folded", "one\n two")
             ctx.delete_header("From", 1)
             ctx.change_sender("new@x.example")
