@@ -159,6 +159,7 @@ class Composed:
             try:
                 await self._asking.message.add_chunk(chunk)
             except OSError as error:
+                await self._asking.ready()
                 if (answer := self._not_kept(error)) is not None:
                     return answer
         if not self._plan.asked[Stage.BODY]:

@@ -22,7 +22,7 @@ from aiomilter import (
     Reply,
     Response,
 )
-from aiomilter.compose import compose, edit, known_at
+from aiomilter.compose import check, compose, edit, known_at
 from aiomilter.compose.edits import CheckEdits, apply
 from aiomilter.edits import Edits
 from aiomilter.message import Field, Headers, Message, MessageMilter
@@ -119,6 +119,38 @@ async def test_where_the_disk_is_full_each_edit_fails_by_itself(monkeypatch: pyt
     async with session(compose(edit(footer, name="footer"), tags), failures="answer") as s:
         monkeypatch.setattr(os, "write", full)
         assert (await s.send(octets, *ENVELOPE)).answer is TEMPFAIL
+
+
+async def test_what_follows_a_full_disk_waits_for_what_is_left_of_the_event_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, go, order = asyncio.get_running_loop(), asyncio.Event(), []
+
+    def full(*args: object) -> int:
+        loop.call_soon_threadsafe(loop.call_later, 0.01, go.set)
+        raise OSError(errno.ENOSPC, "no space left")
+
+    class Failing(Milter):
+        async def eoh(self, ctx: Context) -> None:
+            raise ValueError("as asked")
+
+        async def abort(self, ctx: Context) -> None:
+            await go.wait()
+            order.append("after eoh")
+
+    class Other(Milter):
+        async def eoh(self, ctx: Context) -> None: ...
+
+        async def abort(self, ctx: Context) -> None:
+            order.append("after body")
+
+    keeping = doing(lambda message: None, memory_size=1_000)
+    milter = compose(check(Failing, on_error=CONTINUE), Other, keeping)
+    async with session(milter, failures="answer") as s:
+        monkeypatch.setattr(os, "write", full)
+        await s.send(HEAD + b"\r\n" + b"x" * 200_000, *ENVELOPE)
+        monkeypatch.undo()
+    assert order == ["after eoh", "after body"]
 
 
 async def test_no_message_is_kept_once_no_edit_has_more_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
