@@ -365,7 +365,7 @@ class Asking:
     async def ready(self) -> None:
         """Wait until all is done that the event before has left."""
         cleanup = self.cleanup
-        if cleanup is not None and cleanup is not asyncio.current_task():
+        if cleanup is not None:
             await asyncio.wait((cleanup,))
             self.cleanup = None
 

@@ -49,8 +49,8 @@ class Composed:
 
     async def negotiate(self, ctx: Context, offer: Negotiate, /) -> None:
         """Show the offer to all."""
+        self._connected(ctx)
         for each in self._filters:
-            self._connected(ctx)
             self._asking.acting = each.name
             context = each.new_context(Context)
             try:

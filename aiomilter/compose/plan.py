@@ -77,8 +77,6 @@ def plan(entered: Sequence[tuple[Member, Callable[[], Milter], Milter]]) -> Plan
     Raises:
         TypeError: They do not fit together.
     """
-    if not entered:
-        raise TypeError("compose: expected at least one member, found none")
     edits = [_is_edit(member, made) for member, _, made in entered]
     order = sorted(range(len(entered)), key=lambda number: edits[number])
     names = [member.name or type(made).__name__ for member, _, made in (entered[number] for number in order)]
