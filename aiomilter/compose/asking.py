@@ -368,6 +368,8 @@ class Asking:
         if cleanup is not None:
             await asyncio.wait((cleanup,))
             self.cleanup = None
+        if self._runner.unfinished:  # an abort that took too long
+            await self._runner.finish()
 
     async def tell(self, name: str, filters: Sequence[ComposedFilter]) -> None:
         """Call ``abort`` or ``close`` of filters; what they return is ignored."""

@@ -358,6 +358,28 @@ async def test_helo_waits_for_the_rest_of_a_callback_that_was_cancelled_at_conne
     assert order == ["connect has ended", "helo"]
 
 
+async def test_the_next_message_waits_for_the_rest_of_an_abort_that_took_too_long() -> None:
+    order: list[str] = []
+
+    class Slow(Milter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> None:
+            order.append("envfrom")
+
+        async def abort(self, ctx: Context) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                order.append("abort has ended")
+
+    async with session(compose(Slow), failures="answer", callback_timeout=0.02) as s:
+        await s.mail("<a@x.example>")
+        await s.abort()
+        await s.mail("<b@x.example>")
+        assert order == ["envfrom", "abort has ended", "envfrom"]
+
+
 async def test_a_reply_of_a_no_reply_stage_is_told_with_the_name_of_its_filter() -> None:
     class Wrong(Milter):
         @no_reply
