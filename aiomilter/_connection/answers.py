@@ -22,6 +22,7 @@ __all__ = [
     "cause_text",
     "continue_packets_for",
     "error_text",
+    "failure_answer",
     "policy_answer",
     "reason_of",
     "temporary_cause",
@@ -87,6 +88,16 @@ def policy_answer(policy: Any, client: Connect, authenticated: bool, stage: Stag
     if isinstance(policy, Verdict | Reply | Refusal) and is_legal(stage, policy):
         return cast(Response, policy)
     return TEMPFAIL
+
+
+def failure_answer(policy: Response, temporary: BaseException | None) -> Response:
+    """Return the answer to a failure: one that may soon be over must not bounce mail for good.
+
+    Args:
+        policy: The answer to failures.
+        temporary: As of :func:`temporary_cause`.
+    """
+    return TEMPFAIL if temporary is not None and (policy.code or 0) >= 500 else policy
 
 
 def cause_text(error: BaseException) -> str:

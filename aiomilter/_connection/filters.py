@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any, Protocol
 
-from aiomilter._connection.answers import answer_text, cause_text, temporary_cause
+from aiomilter._connection.answers import answer_text, cause_text, failure_answer, temporary_cause
 from aiomilter._connection.suspension import Suspension
 from aiomilter.observe import CallbackFailed, CallbackTimedOut, Misuse, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
-from aiomilter.wire.replies import TEMPFAIL, Response
+from aiomilter.wire.replies import Response
 
 __all__ = ["FilterReports", "SharedSession"]
 
@@ -83,9 +83,7 @@ class FilterReports:
             self._session.observer.tell(TemporaryFailed(self._where(), cause_text(temporary), temporary))
         else:
             self._session.observer.tell(CallbackFailed(self._where(), what, error))
-        response = self._session.on_error(own)
-        # A failure that may soon be over must not bounce mail for good.
-        return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
+        return failure_answer(self._session.on_error(own), temporary)
 
     def answer_timeout(self, own_timeout: object, own_error: object, what: str) -> Response:
         """Report that a callback timed out, and return the answer; see :class:`aiomilter.context.FilterSource`."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Final
 
-from aiomilter._connection.answers import Cancelled, TimedOut, cause_text, temporary_cause
+from aiomilter._connection.answers import Cancelled, TimedOut, cause_text, failure_answer, temporary_cause
 from aiomilter._connection.body import close_source, stream
 from aiomilter._connection.dispatch import DispatchEntry, connection_callback
 from aiomilter._connection.reports import report_failure, report_limit, report_peer_error, report_stray
@@ -159,9 +159,7 @@ class NativeAnswering:
             session.observer.tell(TemporaryFailed(session.where(), cause_text(temporary), temporary))
         else:
             report_failure(session, f"{type(error).__name__} left the callback", error)
-        response = session.on_error()
-        # A failure that may soon be over must not bounce mail for good.
-        return TEMPFAIL if temporary is not None and (response.code or 0) >= 500 else response
+        return failure_answer(session.on_error(), temporary)
 
     # --------------------------------------------------------------------------------------------------- answering
 

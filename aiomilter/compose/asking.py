@@ -1,7 +1,7 @@
 """One event, several filters: each is asked, and what they say becomes one answer."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -97,13 +97,13 @@ class Asking:
     async def _go_on(self, stage: Stage, turns: list[Turn]) -> Any:
         if turns:
             self._to_come = sum(each.is_open for each in self._edits) if stage is Stage.EOM else 0
-            decided = await self._runner.run(turns, self._refuses, self._expired, self._allowed)
+            decided = await self._run(turns, self._refuses, self._expired, self._allowed)
             self._settle(stage, turns, decided)
             if decided is not None:
                 if stage is Stage.MAIL:
                     self._spare_those_after(decided.place, turns)
                 return self.decided(stage, self._filters[decided.place])
-            if stage not in _NOT_QUICK:
+            if stage is not Stage.EOM:  # where edits may still follow
                 self.leave_failed()
         self.acting = ""
         return self.passing(stage)
@@ -171,7 +171,7 @@ class Asking:
         copy = message.copy()
         begin = partial(self._begin_edit, each, copy, actions, message.body_changed)
         turn = Turn(each.seat.place, begin, each.context, (), each.seat.member.timeout)
-        decided = await self._runner.run([turn], self._refuses, self._expired, self._allowed)
+        decided = await self._run([turn], self._refuses, self._expired, self._allowed)
         self._settle(Stage.EOM, [turn], decided)
         # A failure undoes what the filter has changed, and nothing else.
         return message if each.out or not each.included else copy, decided is not None
@@ -217,6 +217,22 @@ class Asking:
         found: Coroutine[Any, Any, Any] = callback(context, *args)
         return found
 
+    async def _run(
+        self,
+        turns: Sequence[Turn],
+        refuses: Callable[[Turn], bool],
+        expired: Callable[[Turn], bool],
+        allowed: Callable[[], float],
+    ) -> Turn | None:
+        """Run turns, and have the contexts of those that are cancelled end with them."""
+        try:
+            return await self._runner.run(turns, refuses, expired, allowed)
+        finally:
+            for turn in turns:
+                context, self._contexts[turn.place] = self._contexts[turn.place], None
+                if context is not None and turn.task is not None:
+                    turn.task.add_done_callback(partial(_end, context))
+
     def _allowed(self) -> float:
         """Return how many seconds the callbacks at hand may take."""
         source = self._filters[0].source
@@ -251,7 +267,6 @@ class Asking:
     def _expired(self, turn: Turn) -> bool:
         """Answer for a callback that took too long, and return whether that decides."""
         each = self._filters[turn.place]
-        self._end_context(turn.place)
         self.acting = each.name
         member, milter = each.seat.member, each.milter
         own_timeout = milter.on_timeout if member.on_timeout is None else member.on_timeout
@@ -305,9 +320,7 @@ class Asking:
     def decided(self, stage: Stage, each: ComposedFilter) -> Any:
         """Return the answer of the filter that has decided; the others hear of the end of the message, if that is one."""
         self.acting, response = each.name, each.answer
-        if stage in _OF_CONNECTION:
-            return response
-        ends = stage is not Stage.RCPT or response is DISCARD
+        ends = response is DISCARD if stage is Stage.RCPT else stage not in _OF_CONNECTION
         each.finished = each.finished or ends
         self.leave(self.unanswered() if ends else [])
         return response
@@ -352,9 +365,11 @@ class Asking:
     async def ready(self) -> None:
         """Wait until all is done that the event before has left."""
         cleanup = self.cleanup
-        if cleanup is not None and cleanup is not asyncio.current_task():
+        if cleanup is not None:
             await asyncio.wait((cleanup,))
             self.cleanup = None
+        if self._runner.unfinished:  # an abort that took too long
+            await self._runner.finish()
 
     async def tell(self, name: str, filters: Sequence[ComposedFilter]) -> None:
         """Call ``abort`` or ``close`` of filters; what they return is ignored."""
@@ -364,7 +379,7 @@ class Asking:
             if overrides(type(each.milter), name):
                 turns.append(Turn(each.seat.place, partial(self._begin_last, each, name), each.context))
         if turns:
-            await self._runner.run(turns, self._told, self._told_late, self._allowed_last)
+            await self._run(turns, self._told, self._told_late, self._allowed_last)
 
     def _begin_last(self, each: ComposedFilter, name: str) -> Coroutine[Any, Any, Any]:
         self.acting = each.name
@@ -380,7 +395,6 @@ class Asking:
         return False
 
     def _told_late(self, turn: Turn) -> bool:
-        self._end_context(turn.place)
         self._filters[turn.place].source.answer_timeout(
             None, None, f"the callback did not end within {turn.seconds:.3g} s"
         )
@@ -389,6 +403,10 @@ class Asking:
 
 async def _answering(response: Any) -> Any:
     return response
+
+
+def _end(context: Context, _: object) -> None:
+    context._transaction = None
 
 
 def _nothing_to_begin() -> Coroutine[Any, Any, Any]:

@@ -96,7 +96,8 @@ def apply(checks: Sequence[CheckEdits], message: Message) -> None:
         for name, occurrence, value, separator in each.changes
     }
     if latest:
-        _change(headers, latest.values())
+        # In the order in which they are sent to an MTA: so what is added is where the MTA would have added it.
+        _change(headers, [latest[key] for key in sorted(latest, reverse=True)])
     if insertions := [insertion for each in checks for insertion in each.insertions]:
         _insert(headers, insertions)
     for each in checks:

@@ -49,8 +49,8 @@ class Composed:
 
     async def negotiate(self, ctx: Context, offer: Negotiate, /) -> None:
         """Show the offer to all."""
+        self._connected(ctx)
         for each in self._filters:
-            self._connected(ctx)
             self._asking.acting = each.name
             context = each.new_context(Context)
             try:
@@ -159,6 +159,7 @@ class Composed:
             try:
                 await self._asking.message.add_chunk(chunk)
             except OSError as error:
+                await self._asking.ready()
                 if (answer := self._not_kept(error)) is not None:
                     return answer
         if not self._plan.asked[Stage.BODY]:

@@ -77,8 +77,6 @@ def plan(entered: Sequence[tuple[Member, Callable[[], Milter], Milter]]) -> Plan
     Raises:
         TypeError: They do not fit together.
     """
-    if not entered:
-        raise TypeError("compose: expected at least one member, found none")
     edits = [_is_edit(member, made) for member, _, made in entered]
     order = sorted(range(len(entered)), key=lambda number: edits[number])
     names = [member.name or type(made).__name__ for member, _, made in (entered[number] for number in order)]
@@ -169,8 +167,9 @@ def _in_order(seats: Sequence[Seat]) -> list[Seat]:
 
 
 def _is_asked(seat: Seat, stage: Stage) -> bool:
-    # What was held is given as soon as the condition is known.
-    return stage in seat.stages or (seat.holds and stage is seat.known_at)
+    # What was held is given as soon as the condition is known; by an edit at the end in its turn, which is after all checks.
+    in_turn = seat.is_edit and stage is Stage.EOM
+    return stage in seat.stages or (seat.holds and stage is seat.known_at and not in_turn)
 
 
 def _union(seats: Sequence[Seat], asked: Mapping[Stage, tuple[Seat, ...]]) -> Wants:

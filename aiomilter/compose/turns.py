@@ -344,8 +344,7 @@ class Runner:
             await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._cancel(running)
-            if self.unfinished:
-                await asyncio.wait(self.unfinished)
+            await self.finish()
             raise
         for turn in running:
             if turn.task is not None and turn.task.done():

@@ -19,6 +19,7 @@ from aiomilter import (
     EndOfMessageContext,
     Header,
     Helo,
+    LocalProtocolError,
     Mail,
     Milter,
     Rcpt,
@@ -325,6 +326,31 @@ async def test_contexts_are_a_filters_own_and_dead_after_its_callback() -> None:
             with pytest.raises(Exception, match="whose callback has returned"):
                 _ = context.sender
     assert notes[0] is not notes[1]
+
+
+@pytest.mark.parametrize("waits", ["is cancelled", "takes too long"])
+async def test_the_context_of_a_cancelled_callback_is_alive_until_that_ends_and_then_dead(waits: str) -> None:
+    kept: list[tuple[Context, str]] = []
+
+    async def refuse(ctx: Context, *args: object) -> Response | None:
+        await asyncio.sleep(0)
+        return NO if waits == "is cancelled" else None
+
+    async def wait(ctx: Context, *args: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            kept.append((ctx, ctx.helo))
+
+    slow = check(answering([], "B", envfrom=wait), timeout=None if waits == "is cancelled" else 0.01)
+    async with session(compose(answering([], "A", envfrom=refuse), slow), failures="answer") as s:
+        await s.mail("<a@x.example>")
+        await s.abort()
+        await s.mail("<b@x.example>")  # begins when the first message has left nothing
+        context, helo = kept[0]
+        assert helo == "client.example"
+        with pytest.raises(LocalProtocolError, match="whose callback has returned"):
+            _ = context.sender
 
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="")

@@ -11,8 +11,10 @@ from aiomilter import (
     CONTINUE,
     REJECT,
     TEMPFAIL,
+    Connect,
     Context,
     EndOfMessageContext,
+    Helo,
     Mail,
     Milter,
     Observer,
@@ -334,6 +336,48 @@ async def test_a_callback_that_ignores_its_cancellation_does_not_delay_the_answe
         asyncio.get_running_loop().call_soon(free.set)
         assert await s.mail("<a@x.example>") is CONTINUE
     assert order == ["begun", "ended"] * 2
+
+
+async def test_helo_waits_for_the_rest_of_a_callback_that_was_cancelled_at_connect() -> None:
+    order: list[str] = []
+
+    class Slow(Milter):
+        async def connect(self, ctx: Context, connect: Connect) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                order.append("connect has ended")
+
+        async def helo(self, ctx: Context, helo: Helo) -> None:
+            order.append("helo")
+
+    async with session(compose(check(Slow, on_timeout=CONTINUE, timeout=0.01)), failures="answer"):
+        pass
+    assert order == ["connect has ended", "helo"]
+
+
+async def test_the_next_message_waits_for_the_rest_of_an_abort_that_took_too_long() -> None:
+    order: list[str] = []
+
+    class Slow(Milter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> None:
+            order.append("envfrom")
+
+        async def abort(self, ctx: Context) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                order.append("abort has ended")
+
+    async with session(compose(Slow), failures="answer", callback_timeout=0.02) as s:
+        await s.mail("<a@x.example>")
+        await s.abort()
+        await s.mail("<b@x.example>")
+        assert order == ["envfrom", "abort has ended", "envfrom"]
 
 
 async def test_a_reply_of_a_no_reply_stage_is_told_with_the_name_of_its_filter() -> None:

@@ -1,5 +1,6 @@
 """The message that edits share: kept once, changed by one after the other."""
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
@@ -8,8 +9,20 @@ from typing import Any
 
 import pytest
 
-from aiomilter import ACCEPT, CONTINUE, TEMPFAIL, Context, EndOfMessageContext, Mail, Milter, Reply, Response
-from aiomilter.compose import compose, edit
+from aiomilter import (
+    ACCEPT,
+    CONTINUE,
+    TEMPFAIL,
+    ConnectionResponse,
+    Context,
+    EndOfMessageContext,
+    Helo,
+    Mail,
+    Milter,
+    Reply,
+    Response,
+)
+from aiomilter.compose import check, compose, edit, known_at
 from aiomilter.compose.edits import CheckEdits, apply
 from aiomilter.edits import Edits
 from aiomilter.message import Field, Headers, Message, MessageMilter
@@ -108,6 +121,38 @@ async def test_where_the_disk_is_full_each_edit_fails_by_itself(monkeypatch: pyt
         assert (await s.send(octets, *ENVELOPE)).answer is TEMPFAIL
 
 
+async def test_what_follows_a_full_disk_waits_for_what_is_left_of_the_event_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, go, order = asyncio.get_running_loop(), asyncio.Event(), []
+
+    def full(*args: object) -> int:
+        loop.call_soon_threadsafe(loop.call_later, 0.01, go.set)
+        raise OSError(errno.ENOSPC, "no space left")
+
+    class Failing(Milter):
+        async def eoh(self, ctx: Context) -> None:
+            raise ValueError("as asked")
+
+        async def abort(self, ctx: Context) -> None:
+            await go.wait()
+            order.append("after eoh")
+
+    class Other(Milter):
+        async def eoh(self, ctx: Context) -> None: ...
+
+        async def abort(self, ctx: Context) -> None:
+            order.append("after body")
+
+    keeping = doing(lambda message: None, memory_size=1_000)
+    milter = compose(check(Failing, on_error=CONTINUE), Other, keeping)
+    async with session(milter, failures="answer") as s:
+        monkeypatch.setattr(os, "write", full)
+        await s.send(HEAD + b"\r\n" + b"x" * 200_000, *ENVELOPE)
+        monkeypatch.undo()
+    assert order == ["after eoh", "after body"]
+
+
 async def test_no_message_is_kept_once_no_edit_has_more_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
     class Accepting(MessageMilter):
         async def envfrom(self, ctx: Context, mail: Mail) -> Response:
@@ -143,6 +188,7 @@ async def test_a_checks_fields_are_where_it_has_put_them() -> None:
             ctx.insert_header("X-Far", "1", 100)
             ctx.change_header("X-New", 1, "added")
             ctx.change_header("X-New", 2, "")
+            ctx.change_header("X-Sooner", 1, "added above the other")
             ctx.add_header("X-Folded", "one\n two")
             ctx.delete_header("From", 1)
             ctx.change_sender("new@x.example")
@@ -205,3 +251,24 @@ def test_thousands_of_fields_are_removed_in_few_steps() -> None:
     apply([edits], message)
     assert len(message.headers) == count // 2
     assert max(looked) <= 1  # each is where the one before was, or the next
+
+
+@pytest.mark.parametrize("high", [True, False])
+async def test_what_an_edit_holds_until_the_end_is_decided_after_all_checks(high: bool) -> None:
+    @known_at(Stage.EOM)
+    def is_high(ctx: Context) -> bool:
+        return bool(ctx.results.get(bool))
+
+    class Scoring(Milter):
+        async def eom(self, ctx: EndOfMessageContext) -> None:
+            await asyncio.sleep(0)
+            ctx.results.put(high)
+
+    class Refusing(MessageMilter):
+        async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse:
+            return TOO_LARGE
+
+        async def message(self, ctx: Context, message: Message) -> None: ...
+
+    async with session(compose(Scoring, edit(Refusing, when=is_high))) as s:
+        assert (await s.send(TEXT, *ENVELOPE)).answer == (TOO_LARGE if high else CONTINUE)
