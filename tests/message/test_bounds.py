@@ -4,14 +4,18 @@ Octets that are worked on between two turns of the loop are counted, since time 
 """
 
 import asyncio
+import io
 import os
 import resource
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from struct import pack
 from typing import Any
 
 import pytest
 
-from aiomilter.message import Message, filenames, parts, transfer
+from aiomilter.message import Message, filenames, parts, transfer, zips
 from aiomilter.message.incoming import Incoming
 from aiomilter.message.parameters import Parametrized, read
 from aiomilter.message.spool import BUDGET, Spool
@@ -166,6 +170,60 @@ def test_a_file_keeps_its_name_whatever_other_parts_have() -> None:
     message = made(MIXED + b"\r\n" + (odd + ordinary + longer).encode() + b"--b--\r\n")
     found = [*message.attachments()][-2:]
     assert [(part.extension, "too_many_names" in part.defects) for part in found] == [("exe", False), ("exe", True)]
+
+
+def entry(name: bytes, extra: int = 0, method: int = 0) -> bytes:
+    """Return the header of a file in a zip file, so many octets of extra fields to follow."""
+    return b"PK\3\4" + pack("<5H3I2H", 20, 0, method, 0, 0, 0, 0, 0, len(name), extra) + name
+
+
+def sharing(name: bytes, entries: int) -> bytes:
+    """Return a zip file of 65 kB, in which each entry lies in the extra fields of those before it, and all have the rest."""
+    header, path = entry(b"a", 65_000), b"up" + pack("<H", 5 + len(name)) + bytes(5) + name
+    within = b"XX" + pack("<H", len(header)) + header
+    return header + within * (entries - 1) + path * (65_000 // len(path)) + b"PK\5\6"
+
+
+def nested(name: bytes, files: int) -> bytes:
+    """Return a zip file of zip files of 500 entries each."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(entry(name) * 500 + b"PK\5\6") + packer.flush()
+    return (entry(b"a.zip", method=8) + packed) * files + b"PK\5\6"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "octets",
+    [sharing(b"a", 20), sharing("\N{LATIN SMALL LETTER A WITH DIAERESIS}".encode(), 20), nested(b"\xc3\xa4", 50)],
+    ids=["plain", "odd", "nested"],
+)
+def test_what_stands_in_a_zip_file_over_and_over_is_not_read_over_and_over(
+    octets: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counted(octets: bytes, at: int, size: int) -> int:
+        read.append(size)
+        return int.from_bytes(octets[at : at + size], "little")
+
+    monkeypatch.setattr(zips, "_number", counted)
+    found = zips.zip_names(octets)
+    assert found.problem == "too many"
+    assert 0 < len(read) <= 4 * 20_000 + 65_000
+
+
+@pytest.mark.slow
+def test_the_names_of_a_thousand_files_are_read_however_they_are_written() -> None:
+    names = [f"{number}/" + "\N{CYRILLIC SMALL LETTER YA}" * 120 + ".txt" for number in range(990)]
+    with zipfile.ZipFile(made_zip := io.BytesIO(), "w") as file:
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            octets = name.encode()
+            info.extra = b"up" + pack("<HBI", 5 + len(octets), 1, zlib.crc32(octets)) + octets
+            file.writestr(info, b"")
+    found = zips.zip_names(made_zip.getvalue())
+    assert found.problem == ""
+    assert set(names) <= set(found.names)
 
 
 CONNECTIONS = 1_000
