@@ -30,7 +30,8 @@ def envelope(ctx: Context, message: Message) -> Envelope:
 def change(headers: Headers, changes: HeaderChanges) -> None:
     for removed in changes.remove:
         fields, nth = headers.get_all(removed.name), removed.occurrence
-        for field in fields if nth == 0 else fields[nth - 1 : nth]:
+        first = nth - 1 if nth > 0 else nth  # below 0 it counts from the last
+        for field in fields if nth == 0 else fields[first : first + 1 or None]:
             headers.remove(field)
     for added in changes.add:
         if added.order is not None and 0 <= added.order < len(headers):

@@ -217,13 +217,17 @@ class MessageCheck:
         end = asyncio.get_running_loop().time() + timeout
         late = f"no result in {timeout:g} s"
         dkim, arc = (None, None) if self._given_up else (self._verifiers.dkim, self._verifiers.arc)
-        signatures = Pending[tuple[dkim_room.Signature, ...]](None, tuple) if dkim is None else await _found(dkim)
-        chain = Pending(None, _no_chain) if arc is None else await _found(arc)
+        signatures = Pending[tuple[dkim_room.Signature, ...]](None, tuple)
+        chain = Pending(None, _no_chain)
         ip = self._origin.ip if self._origin is not None else None
         no_spf = partial(_no_spf, self._settings, ip, helo=self._helo, result="temperror", problem=late)
         discovery = None if self._given_up else self._discovery
         dmarc = _NO_DMARC if discovery is None else discovery.timed_out(timeout)
         try:
+            if dkim is not None:
+                signatures = await _found(dkim)
+            if arc is not None:
+                chain = await _found(arc)
             # What hangs does not take the time that DMARC needs with the rest: a signature may be enough for it.
             await until(
                 end - timeout * _FOR_DMARC, self._spf, signatures, chain, self._walk, self._iprev, self._helo_spf

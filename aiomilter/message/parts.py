@@ -10,7 +10,7 @@ from typing import Final
 
 from aiomilter.message import transfer
 from aiomilter.message.errors import ProtectedError, StructureError
-from aiomilter.message.filenames import MOST, extension, filenames
+from aiomilter.message.filenames import MOST, extension, filenames, seen, separators
 from aiomilter.message.headers import Field, Headers
 from aiomilter.message.parameters import Parametrized, read
 from aiomilter.message.spool import Spool
@@ -27,6 +27,10 @@ _PROTECTED: Final = frozenset(
 _ZIP: Final = re.compile(r"application/(?:x-)?zip(?:-compressed)?\Z")
 _MAX_READINGS: Final = 1_500
 """Readings of files' names that are spelled out for one message: with more, the loop would stand still."""
+_ORDINARY: Final = 16
+"""Separators in the fields that may name the file of one part: with so many they are read in any message."""
+_MAX_SEPARATORS: Final = 8_000
+"""Separators of one message above that, for the same reason."""
 _NAMED: Final = (("Content-Disposition", "filename"), ("Content-Type", "name"))
 _BEGINNING: Final = 256
 _OF_CONTENT: Final = ("Content-Type", "Content-Transfer-Encoding", "Content-Disposition")
@@ -54,9 +58,16 @@ class Content:
     edited: bool = False
     readings: int = 0
     """Readings of files' names that had to be spelled out."""
+    separators: int = 0
+    """Separators that parts have more than is ordinary."""
 
     def filenames(self, values: list[tuple[str, str]], node: Node) -> tuple[str, ...]:
         """Return the names of a part, as many as there is work left for; a defect tells that there may be others."""
+        more = separators(values) - _ORDINARY
+        self.separators += max(more, 0)
+        if more > 0 and self.separators > _MAX_SEPARATORS:
+            node.defects.add("too_many_names")
+            return seen(values)
         most = min(MOST, max(_MAX_READINGS - self.readings, 0))
         names, spelled = filenames(values, most)
         self.readings += spelled

@@ -7,7 +7,6 @@ import re
 import zlib
 from binascii import a2b_qp
 from collections.abc import Iterator
-from itertools import chain
 from typing import Final, NamedTuple
 
 from aiomilter.message.filenames import extension, spellings
@@ -23,6 +22,9 @@ _SLICE: Final = 256
 """Octets that are unpacked at once: what comes of them before an error, 264 KB at most, is not counted."""
 _MAX_NAME: Final = 2_000
 """Characters of a name, from its end, of which other readings are looked for."""
+_MAX_WORK: Final = 20_000
+"""Entries that are read and names that are spelled out, again and again or not, zip files inside included; long ones count as
+several.  A thousand names of 250 characters that are not ASCII, each at two places and in an extra field, take as much."""
 _BLOCK: Final = 4_096
 _MARK: Final = re.compile(rb"PK(?:\x01\x02|\x03\x04)")
 _BEGINNINGS: Final = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK")
@@ -45,20 +47,42 @@ class ZipNames(NamedTuple):
     problem: str = ""
 
 
+class _TooMuch(Exception):
+    """More has to be read than is looked into; it never leaves this module."""
+
+
 class _Limits:
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
         self.octets = MAX_SIZE
         self.problem = ""
+        self._work = _MAX_WORK
+        # Whether each name is that of a zip file: most stand at two places.
+        self._taken: dict[tuple[str, ...], bool] = {}
 
-    def take(self, name: str, *others: str) -> None:
-        """Keep a name, and what programs may make of it."""
+    def work(self, steps: int) -> None:
+        """Count work that is about to be done, and raise :class:`_TooMuch` if it is too much."""
+        self._work -= steps
+        if self._work < 0:
+            raise _TooMuch
+
+    def take(self, *readings: str) -> bool:
+        """Keep a name, and what programs may make of it; return whether the first reading is the name of a zip file."""
+        found = self._taken.get(readings)
+        if found is None:
+            found = self._taken[readings] = self._take(readings[0], dict.fromkeys(readings))
+        return found
+
+    def _take(self, name: str, readings: dict[str, None]) -> bool:
+        self.work(sum(1 + len(each) // 64 for each in readings))
         self.names[name.replace("\0", "")] = None
         # Text after a NUL is not shown by some programs.
         self.names[name.partition("\0")[0] or name] = None
-        for reading in chain.from_iterable(spellings(each[-_MAX_NAME:]) for each in (name, *others)):
-            if extension(reading) not in ("", extension(name)):
-                self.names[reading] = None
+        for each in readings:
+            for spelled in spellings(each[-_MAX_NAME:]):
+                if extension(spelled) not in ("", extension(name)):
+                    self.names[spelled] = None
+        return any(each.lower().endswith(".zip") for each in spellings(name))
 
     def fail(self, problem: str) -> None:
         self.problem = self.problem or problem
@@ -73,7 +97,10 @@ def begins_as_zip(octets: bytes) -> bool:
 def zip_names(octets: bytes) -> ZipNames:
     """Return the names in a zip file."""
     limits = _Limits()
-    _read(octets, limits, 1)
+    try:
+        _read(octets, limits, 1)
+    except _TooMuch:
+        limits.fail("too many")
     if b"PK\5\6" not in octets:
         limits.fail("broken")
     return ZipNames(tuple(limits.names), limits.problem)
@@ -92,6 +119,7 @@ def _read(octets: bytes, limits: _Limits, level: int) -> None:
             flags, method, name_size, extra_size = *_numbers(octets, start, 6, 8), *_numbers(octets, start, 26, 28)
         else:
             flags, method, name_size, extra_size = *_numbers(octets, start, 8, 10), *_numbers(octets, start, 28, 30)
+        limits.work(1 + name_size // 256 + extra_size // 64)
         begin = start + (30 if local else 46)
         name, extra = octets[begin : begin + name_size], octets[begin + name_size : begin + name_size + extra_size]
         if len(name) < name_size or not name:
@@ -99,13 +127,13 @@ def _read(octets: bytes, limits: _Limits, level: int) -> None:
             continue
         charsets = ("utf-8", "cp437") if flags & _UTF8 else ("cp437", "utf-8")
         text, other = (name.decode(charset, "replace") for charset in charsets)
-        limits.take(text, other)
+        named = limits.take(text, other)
         for written in _unicode_paths(extra):
             limits.take(written)
         if flags & _ENCRYPTED:
             limits.fail("encrypted")
         elif local:
-            _look_inside(octets, begin + name_size + extra_size, method, text, limits, level)
+            _look_inside(octets, begin + name_size + extra_size, method, named, limits, level)
 
 
 def _unicode_paths(extra: bytes) -> Iterator[str]:
@@ -118,12 +146,11 @@ def _unicode_paths(extra: bytes) -> Iterator[str]:
         at += 4 + size
 
 
-def _look_inside(octets: bytes, start: int, method: int, name: str, limits: _Limits, level: int) -> None:
+def _look_inside(octets: bytes, start: int, method: int, named: bool, limits: _Limits, level: int) -> None:
     """Read the names of a zip file in a zip file; one that is stored as it is has been seen already.
 
     Neither the size nor the method in the header of a file is believed: the directory may have others.
     """
-    named = any(each.lower().endswith(".zip") for each in spellings(name))
     if method not in (0, _DEFLATED):
         if named:
             limits.fail("broken")

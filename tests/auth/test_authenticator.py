@@ -400,15 +400,27 @@ async def test_the_end_waits_for_every_check(name: str, method: str) -> None:
     assert getattr(found, method).result == "pass"
 
 
-async def test_finish_that_is_cancelled_leaves_no_task() -> None:
+ARC_SETS: Final = b"".join(
+    b"ARC-Seal: i=%d; a=b\r\nARC-Message-Signature: i=%d; a=b\r\nARC-Authentication-Results: i=%d; x; none\r\n"
+    % (number, number, number)
+    for number in range(1, 5)
+)
+
+
+@pytest.mark.parametrize("turns", [None, 1, 2])
+async def test_finish_that_is_cancelled_leaves_no_task(turns: int | None) -> None:
+    """Where it waits for a key, and where it lets others have their turn."""
     before = tasks()
     resolver = zone()
     resolver._records[KEY.name, "TXT"] = HANG
     client = made(resolver).client("192.0.2.1")
     check = client.message(sender="alice@example.com", helo="mx.example.com")
-    feed(check, SIGNED)
+    feed(check, SIGNED if turns is None else ARC_SETS + SIGNED)
     finishing = asyncio.ensure_future(check.finish())
-    await until(resolver, KEY.name)
+    if turns is None:
+        await until(resolver, KEY.name)
+    for _ in range(turns or 0):
+        await asyncio.sleep(0)
 
     finishing.cancel()
     await asyncio.gather(finishing, return_exceptions=True)

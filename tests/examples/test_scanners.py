@@ -42,6 +42,18 @@ async def test_the_gateway_does_as_clamd_says(
     assert contains in (result.octets if result.delivered else b"")
 
 
+async def test_the_gateway_takes_no_message_whose_parts_are_not_all_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = (
+        b"--b\r\n\r\nx\r\n" * 1_000 + b"--b\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\nx\r\n--b--\r\n"
+    )
+    async with serving(answering("clamd", b"stream: OK\0")) as address:
+        monkeypatch.setenv("CLAMD", address)
+        async with session(load("malware_gateway").milter) as s:
+            octets = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + parts
+            result = await s.send(octets, "alice@example.org", ["bob@example.net"])
+    assert result.answer == Reply(550, "5.7.1", "This attachment is not accepted here")
+
+
 async def test_the_gateway_lets_our_people_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     async with session(load("malware_gateway").milter, macros={"auth_authen": "alice"}) as s:
         result = await s.send(message(), "alice@example.org", ["bob@example.net"])
@@ -58,6 +70,7 @@ HEADERS = {
     "add_headers": {"X-Top": {"value": "t", "order": 0}, "X-End": ["e", {"value": "f", "order": 999}]},
     "remove_headers": {"X-A": 0, "X-B": 2},
 }
+FROM_THE_END = {"remove_headers": {"X-A": -2, "X-B": -1, "Subject": -2}}
 RSPAMD = [
     (verdict("reject"), Reply(550, "5.7.1", "Spam message rejected"), b""),
     (verdict("reject", messages={"smtp_message": "Go away"}), Reply(550, "5.7.1", "Go away"), b""),
@@ -68,6 +81,11 @@ RSPAMD = [
         verdict("add header", milter=HEADERS),
         CONTINUE,
         b"X-Spam: yes\r\nX-Top: t\r\nX-B: 1\r\nSubject: hello\r\nX-End: e\r\nX-End: f\r\n\r\n",
+    ),
+    (
+        verdict("no action", milter=FROM_THE_END),
+        CONTINUE,
+        b"X-B: 1\r\nx-a: 2\r\nSubject: hello\r\n\r\n",
     ),
     (
         verdict("rewrite subject", subject="[SPAM] hello"),

@@ -4,15 +4,20 @@ Octets that are worked on between two turns of the loop are counted, since time 
 """
 
 import asyncio
+import io
 import os
 import resource
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from struct import pack
 from typing import Any
 
 import pytest
 
-from aiomilter.message import Message, filenames, transfer
+from aiomilter.message import Message, filenames, parts, transfer, zips
 from aiomilter.message.incoming import Incoming
+from aiomilter.message.parameters import Parametrized, read
 from aiomilter.message.spool import BUDGET, Spool
 from aiomilter.message.structure import MAX_DEPTH, MAX_PARTS, Structure
 from aiomilter.testing import session
@@ -88,9 +93,9 @@ HOSTILE: dict[str, bytes] = {
 async def test_too_many_parts_are_read_without_an_exception(kind: str) -> None:
     message = made(HOSTILE[kind])
     await read_all(message)
-    parts = [*message.parts()]
-    assert len(parts) <= MAX_PARTS + 2
-    assert max(part.depth for part in parts) <= MAX_DEPTH + 1
+    all_parts = [*message.parts()]
+    assert len(all_parts) <= MAX_PARTS + 2
+    assert max(part.depth for part in all_parts) <= MAX_DEPTH + 1
     assert message.ambiguous or not message.complete
     assert next(message.attachments()) is message.root
 
@@ -116,11 +121,109 @@ def test_many_odd_names_are_not_all_spelled_out(kind: str, monkeypatch: pytest.M
     monkeypatch.setattr(filenames, "spellings", counted)
     part = f"--b\r\nContent-Disposition: attachment; {ODD_NAMES[kind]}\r\n\r\nx\r\n".encode()
     message = made(MIXED + b"\r\n" + part * 990 + b"--b--\r\n")
-    parts = [part for part in message.attachments() if part.filenames]
-    assert len(parts) == 990
+    named = [part for part in message.attachments() if part.filenames]
+    assert len(named) == 990
     assert 0 < sum(1 + len(text) // 64 for text in spelled) <= 1_500
     assert message.ambiguous
-    assert parts[-1].defects == {"too_many_names"}
+    assert named[-1].defects == {"too_many_names"}
+
+
+MANY_PARAMETERS = {
+    **{f"names, {kind}": f"Content-Disposition: attachment; {names}" for kind, names in ODD_NAMES.items()},
+    "parameters": "Content-Disposition: inline" + "".join(f";a{number}=b" for number in range(150)),
+    "folded parameters": "Content-Disposition: inline" + "".join(f";\r\n a{number}=b" for number in range(110)),
+    "semicolons": "Content-Disposition: inline" + ";a" * 480,
+    "short sections": "Content-Disposition: inline" + "".join(f";filename*{number}=a" for number in range(60)),
+    "comments": "Content-Disposition: inline " + "(a)" * 300,
+    "fields": "\r\n".join(
+        ["Content-Disposition: inline;x=y;filename=a"] * 10 + ["Content-Type: text/plain;x=y;name=a"] * 10
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MANY_PARAMETERS)
+def test_many_parameters_are_not_all_read(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes time: those of a thousand ordinary parts and 8,000 more are read, three times at most."""
+    separators = 0
+
+    def counted(value: str) -> Parametrized:
+        nonlocal separators
+        separators += sum(map(value.count, ";=("))
+        return read(value)
+
+    message = made(MIXED + b"\r\n" + f"--b\r\n{MANY_PARAMETERS[kind]}\r\n\r\nx\r\n".encode() * 990 + b"--b--\r\n")
+    assert len([*message.parts()]) == 991
+    monkeypatch.setattr(filenames, "read", counted)
+    monkeypatch.setattr(parts, "read", counted)
+    found = [*message.attachments()]
+    assert 0 < separators <= 3 * (1_000 * 16 + 8_000)
+    assert message.ambiguous
+    assert found[-1].defects >= {"too_many_names"}
+
+
+def test_a_file_keeps_its_name_whatever_other_parts_have() -> None:
+    odd = f"--b\r\n{MANY_PARAMETERS['parameters']}\r\n\r\nx\r\n" * 40
+    many = ";".join(f"x{number}=y" for number in range(9))
+    ordinary = '--b\r\nContent-Disposition: attachment; filename*0="a.e"; filename*1=xe\r\n\r\nx\r\n'
+    longer = f"--b\r\nContent-Disposition: attachment; {many}; filename=a.txt; filename=b.exe\r\n\r\nx\r\n"
+    message = made(MIXED + b"\r\n" + (odd + ordinary + longer).encode() + b"--b--\r\n")
+    found = [*message.attachments()][-2:]
+    assert [(part.extension, "too_many_names" in part.defects) for part in found] == [("exe", False), ("exe", True)]
+
+
+def entry(name: bytes, extra: int = 0, method: int = 0) -> bytes:
+    """Return the header of a file in a zip file, so many octets of extra fields to follow."""
+    return b"PK\3\4" + pack("<5H3I2H", 20, 0, method, 0, 0, 0, 0, 0, len(name), extra) + name
+
+
+def sharing(name: bytes, entries: int) -> bytes:
+    """Return a zip file of 65 kB, in which each entry lies in the extra fields of those before it, and all have the rest."""
+    header, path = entry(b"a", 65_000), b"up" + pack("<H", 5 + len(name)) + bytes(5) + name
+    within = b"XX" + pack("<H", len(header)) + header
+    return header + within * (entries - 1) + path * (65_000 // len(path)) + b"PK\5\6"
+
+
+def nested(name: bytes, files: int) -> bytes:
+    """Return a zip file of zip files of 500 entries each."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(entry(name) * 500 + b"PK\5\6") + packer.flush()
+    return (entry(b"a.zip", method=8) + packed) * files + b"PK\5\6"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "octets",
+    [sharing(b"a", 20), sharing("\N{LATIN SMALL LETTER A WITH DIAERESIS}".encode(), 20), nested(b"\xc3\xa4", 50)],
+    ids=["plain", "odd", "nested"],
+)
+def test_what_stands_in_a_zip_file_over_and_over_is_not_read_over_and_over(
+    octets: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counted(octets: bytes, at: int, size: int) -> int:
+        read.append(size)
+        return int.from_bytes(octets[at : at + size], "little")
+
+    monkeypatch.setattr(zips, "_number", counted)
+    found = zips.zip_names(octets)
+    assert found.problem == "too many"
+    assert 0 < len(read) <= 4 * 20_000 + 65_000
+
+
+@pytest.mark.slow
+def test_the_names_of_a_thousand_files_are_read_however_they_are_written() -> None:
+    names = [f"{number}/" + "\N{CYRILLIC SMALL LETTER YA}" * 120 + ".txt" for number in range(990)]
+    with zipfile.ZipFile(made_zip := io.BytesIO(), "w") as file:
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            octets = name.encode()
+            info.extra = b"up" + pack("<HBI", 5 + len(octets), 1, zlib.crc32(octets)) + octets
+            file.writestr(info, b"")
+    found = zips.zip_names(made_zip.getvalue())
+    assert found.problem == ""
+    assert set(names) <= set(found.names)
 
 
 CONNECTIONS = 1_000

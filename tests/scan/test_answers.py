@@ -370,6 +370,8 @@ NONE: Final[list[tuple[str, bytes, str]]] = [
     ("rspamd", rspamd({**verdict(), "action": ""}), "expected action and score"),
     ("rspamd", rspamd(b'{"action": "reject", "score": NaN, "required_score": 1}'), "expected action and score"),
     ("rspamd", rspamd(b'{"action": "reject", "score": 1e999, "required_score": 1}'), "expected action and score"),
+    ("rspamd", rspamd({**verdict(), "score": 10**400}), "expected action and score"),
+    ("rspamd", rspamd({**verdict(), "required_score": -(10**400)}), "expected action and score"),
     ("rspamd", rspamd({"error": "x"}, b"500 No"), 'answered 500 {"error": "x"}'),
     ("rspamd", rspamd(verdict(), b"502 Bad Gateway"), "answered 502"),
     ("rspamd", rspamd(verdict(), b"100 Continue"), "expected an answer of HTTP"),
