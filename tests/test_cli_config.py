@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import sys
 import tomllib
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ from aiomilter._cli import main
 from aiomilter._cli.config_init import begin
 from aiomilter._cli.configured import KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.target import names_of
 from aiomilter.options import Options
 
 FILTER: Final = """\
@@ -240,6 +242,19 @@ def test_several_filter_tables_are_one_filter(aiomilter: Command) -> None:
     shown = tomllib.loads(aiomilter("config", "show", "x.toml", toml=TWO).out)
     wanted = tomllib.loads(TWO.replace("pa55", "***"))
     assert shown["filter"] == wanted["filter"]
+
+
+def test_files_of_one_name_in_several_directories_are_a_module_each(aiomilter: Command) -> None:
+    places = [aiomilter.directory / name / "tag.py" for name in "abc"]
+    for place in places:
+        place.parent.mkdir()
+        place.write_text(FILTER)
+    tables = [
+        f'[[filter]]\nuse = "{place}"\nname = "{place.parent.name}"\n[filter.settings]\ntag = "x"' for place in places
+    ]
+    assert aiomilter("config", "check", "x.toml", toml="\n".join([*tables, ""])).status == 0
+    names = [name for place in places for name in names_of(place)]
+    assert [sys.modules[name].__file__ for name in names] == [str(place) for place in places]
 
 
 def test_two_filters_of_one_name_are_a_line(aiomilter: Command) -> None:

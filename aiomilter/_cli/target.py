@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
+from itertools import chain, count
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, Self, cast
@@ -180,18 +181,23 @@ def _split(target: str, home: str) -> tuple[str, str | None]:
 
 def module_name(file: Path) -> str:
     """Return the name of the module that a file is loaded as."""
-    free = file.stem.isidentifier() and file.stem not in sys.modules and not is_taken(file.stem)
-    return file.stem if free else f"_milter_{file.stem}"
+    if file.stem.isidentifier() and file.stem not in sys.modules and not is_taken(file.stem):
+        return file.stem
+    name = f"_milter_{file.stem}"
+    others = (f"{name}_{number}" for number in count(2))  # files of one name, in several directories
+    return next(each for each in chain((name,), others) if each not in sys.modules or _is_of(each, file))
 
 
 def names_of(file: Path) -> tuple[str, ...]:
     """Return the name of the module that a file was loaded as."""
-    names = (file.stem, f"_milter_{file.stem}")
+    own = f"_milter_{file.stem}"
     return tuple(
-        name
-        for name in names
-        if getattr(sys.modules.get(name), "__file__", "") == str(file.parent.resolve() / file.name)
+        name for name in list(sys.modules) if (name == file.stem or name.startswith(own)) and _is_of(name, file)
     )
+
+
+def _is_of(name: str, file: Path) -> bool:
+    return getattr(sys.modules.get(name), "__file__", "") == str(file.parent.resolve() / file.name)
 
 
 def _from_file(place: str, file: Path) -> ModuleType:
