@@ -14,17 +14,19 @@ from importlib.machinery import SourceFileLoader
 from itertools import chain, count
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType, TracebackType
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
 from aiomilter._cli.trouble import MISSING, Trouble, Troubles
 from aiomilter._config.faults import Faults
-from aiomilter._config.filter_settings import FilterSettings
 from aiomilter.exceptions import ResolverError, StoreError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
+
+if TYPE_CHECKING:
+    from aiomilter._config.filter_settings import FilterSettings
 
 __all__ = ["Target", "from_source", "load", "module_name", "names_of", "own_frames", "own_traceback", "start_trouble"]
 
@@ -56,7 +58,7 @@ class Target:
     directory: str
     led_to: str
     home: str
-    settings: FilterSettings | None = None
+    settings: "FilterSettings | None" = None
     members: "tuple[Target, ...]" = ()
     member: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,7 +86,7 @@ class Target:
         *,
         directory: str | None = None,
         home: str | None = None,
-        settings: FilterSettings | None = None,
+        settings: "FilterSettings | None" = None,
         member: Mapping[str, Any] = MappingProxyType({}),
     ) -> Self:
         """Find TARGET.
@@ -348,7 +350,7 @@ def start_trouble(target: str, error: Exception) -> Trouble:
 # ------------------------------------------------------------------------------------------------------------- filters
 
 
-def _only_filter(module: ModuleType, place: str, settings: FilterSettings | None) -> Factory:
+def _only_filter(module: ModuleType, place: str, settings: "FilterSettings | None") -> Factory:
     if hasattr(module, "milter"):
         return _checked(module.milter, f"{place}:milter", settings)
     found = _filters(module)
@@ -390,7 +392,7 @@ def _needs_nothing(factory: Callable[..., object]) -> bool:
     return True
 
 
-def _checked(found: object, target: str, settings: FilterSettings | None) -> Factory:
+def _checked(found: object, target: str, settings: "FilterSettings | None") -> Factory:
     """Return ``found`` if it can be a factory, with its settings if a file has set some.
 
     Raises:
