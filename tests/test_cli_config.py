@@ -100,6 +100,16 @@ def test_every_mistake_is_a_line_without_more_words(aiomilter: Command) -> None:
         (None, 4, "x.toml: cannot be read: No such file or directory"),
         ("", 2, 'x.toml: filter: missing; write filter = "filter.py", or give TARGET'),
         ("filter = ''", 2, "x.toml:1: filter: expected a TARGET in quotes"),
+        (
+            "filter = ':Tag'",
+            2,
+            "x.toml:1: filter: ':Tag' names no filter; write FILE.py, FILE.py:NAME or MODULE:NAME",
+        ),
+        (
+            "[[filter]]\nuse = 'tag.py:'",
+            2,
+            "x.toml:2: [filter[1]] use: 'tag.py:' names no filter; write FILE.py, FILE.py:NAME or MODULE:NAME",
+        ),
         ("filter = tag.py", 2, "x.toml:1: is not TOML, column 10: invalid value; write texts in quotes"),
         ("filter = 'tag.py'\n[settings]\ntg = 1\ntag = 'x'", 2, "x.toml:3: [settings] tg: unknown, did you mean tag?"),
         ("filter = 'tag.py'\n", 2, "x.toml: [settings] tag: missing"),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiomilter._cli.target import Target
+from aiomilter._cli.trouble import Trouble
 from aiomilter._config.faults import MANY, Fault
 from aiomilter._config.file import Document
 from aiomilter._config.filter_settings import FilterSettings
@@ -35,8 +36,11 @@ def of_file(file: FileValues, directory: str, faults: list[Fault], warnings: lis
         own = settings_of(file, warnings)
         if len(path) > 1:
             own = own._replace(path=(*path, SETTINGS), table=table.get(SETTINGS))
-        if text is not None and len(faults) == before and table.get("enabled", True):
-            targets.append(Target.named(text, directory=directory, home=home, settings=own, member=given))
+        if text is not None and table.get("enabled", True):
+            try:
+                targets.append(Target.named(text, directory=directory, home=home, settings=own, member=given))
+            except Trouble as trouble:
+                faults.append(document.fault(_place_of(path), str(trouble)))
     if file.filters and len(file.filters[0][0]) > 1 and file.settings is not None:
         what = f"with [[filter]], settings stand below it, as [filter.{SETTINGS}]"
         faults.append(document.fault((SETTINGS,), what))
@@ -55,8 +59,13 @@ def _use(document: Document, path: Path, table: Mapping[str, Any], faults: list[
     if given is None:
         faults.append(document.fault((*path, "use"), 'missing; write use = "module:attribute" or the path of a file'))
     else:
-        faults.append(document.fault((*path, "use") if len(path) > 1 else path, "expected a TARGET in quotes"))
+        faults.append(document.fault(_place_of(path), "expected a TARGET in quotes"))
     return None
+
+
+def _place_of(path: Path) -> Path:
+    """Return the key of a TARGET: ``use``, or ``filter`` itself."""
+    return (*path, "use") if len(path) > 1 else path
 
 
 def _is_alone(filters: list[tuple[Path, Mapping[str, Any]]]) -> bool:
