@@ -30,6 +30,10 @@ class Settings:
     phrase: Secret = Secret("")
     url: str = ""
 
+    def __post_init__(self) -> None:
+        if self.tag == "raise":
+            raise LookupError("no such tag")
+
 class Tag(Milter):
     def __init__(self, settings: Settings) -> None:
         if settings.tag == "fail":
@@ -216,6 +220,18 @@ def test_a_filter_that_cannot_be_built_fails_the_check_but_for_syntax(aiomilter:
     assert found.status == 1
     assert found.err.endswith("aiomilter: tag.py cannot be started: RuntimeError: no such tag\n")
     assert aiomilter("config", "check", "--syntax", "x.toml", toml=toml).status == 0
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("run", "--config")], ids=" ".join)
+def test_what_the_settings_themselves_raise_is_shown_without_our_own_lines(
+    command: tuple[str, ...], aiomilter: Command
+) -> None:
+    found = aiomilter(*command, "x.toml", toml=GOOD.replace('"x"', '"raise"'))
+    assert found.status == 1
+    lines = found.err.splitlines()
+    assert any(line.endswith('tag.py", line 15, in __post_init__') for line in lines)
+    assert not any("conversion.py" in line for line in lines)
+    assert lines[-1] == "aiomilter: tag.py:Tag cannot be started: LookupError: no such tag"
 
 
 def test_one_filter_table_is_a_filter_with_its_settings(aiomilter: Command) -> None:

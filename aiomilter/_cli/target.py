@@ -416,6 +416,8 @@ def _checked(found: object, target: str, settings: "FilterSettings | None") -> F
             found = settings.bound(found)
         except Faults as error:
             raise Troubles(error.lines()) from None
+        except Exception as error:  # noqa: BLE001  # of the settings' own checks; a traceback is what it gets
+            raise start_trouble(target, error) from None
     if not _needs_nothing(found):
         raise Trouble(f"{target} needs arguments; write a function milter() that gives them")
     return cast(Factory, found)
