@@ -6,14 +6,16 @@ import stat
 import sys
 import tomllib
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
 
 import pytest
 
 from aiomilter._cli import main
 from aiomilter._cli.config_init import begin
-from aiomilter._cli.configured import KEYS
+from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.service import _restart_needed
 from aiomilter._cli.target import names_of
 from aiomilter.options import Options
 
@@ -441,6 +443,19 @@ def test_a_flag_names_another_filter_than_the_file(aiomilter: Command) -> None:
 def test_without_a_filter_the_line_says_how_to_name_one(aiomilter: Command) -> None:
     found = aiomilter("run", "--listen", "inet:0@127.0.0.1")
     assert found == (2, "", "aiomilter: which filter? give TARGET, or --config FILE with a filter\n")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"workers": 1, "log_level": "info", "backlog": 1024}, None),
+        ({"workers": 2, "log_level": "info"}, "workers: changed; that takes effect at a restart"),
+    ],
+)
+def test_a_default_that_a_reload_finds_written_is_no_change(values: dict[str, Any], sentence: str | None) -> None:
+    before: Any = SimpleNamespace(values={})
+    after: Any = SimpleNamespace(values=values)
+    assert _restart_needed(AT_START, before, after) == sentence
 
 
 def test_settings_need_a_file(aiomilter: Command) -> None:
