@@ -238,10 +238,12 @@ class Server:
         """
         self._options = options
         self._refusing = DispatchTables(options)
+        self._tables.clear()
         self.drain_timeout = options.drain_timeout
         self._lifespans.cancel_timeout = options.cancel_timeout
         self._access = Access(options.allowed_networks, options.allowed_users, options.allowed_groups)
         self._memory.limit(options.max_memory, options.max_messages)
+        self._transports.limit(options.max_memory, options.packet_timeout)
         self._limits.limit(options.max_connections, options.max_connections_per_peer, options.max_refused_connections)
         if not self._limits.full:
             self._listeners.go_on()

@@ -3,16 +3,20 @@
 import os
 import re
 import stat
+import sys
 import tomllib
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
 
 import pytest
 
 from aiomilter._cli import main
 from aiomilter._cli.config_init import begin
-from aiomilter._cli.configured import KEYS
+from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.service import _restart_needed
+from aiomilter._cli.target import names_of
 from aiomilter.options import Options
 
 FILTER: Final = """\
@@ -27,6 +31,10 @@ class Settings:
     tag: str
     phrase: Secret = Secret("")
     url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tag == "raise":
+            raise LookupError("no such tag")
 
 class Tag(Milter):
     def __init__(self, settings: Settings) -> None:
@@ -98,6 +106,16 @@ def test_every_mistake_is_a_line_without_more_words(aiomilter: Command) -> None:
         (None, 4, "x.toml: cannot be read: No such file or directory"),
         ("", 2, 'x.toml: filter: missing; write filter = "filter.py", or give TARGET'),
         ("filter = ''", 2, "x.toml:1: filter: expected a TARGET in quotes"),
+        (
+            "filter = ':Tag'",
+            2,
+            "x.toml:1: filter: ':Tag' names no filter; write FILE.py, FILE.py:NAME or MODULE:NAME",
+        ),
+        (
+            "[[filter]]\nuse = 'tag.py:'",
+            2,
+            "x.toml:2: [filter[1]] use: 'tag.py:' names no filter; write FILE.py, FILE.py:NAME or MODULE:NAME",
+        ),
         ("filter = tag.py", 2, "x.toml:1: is not TOML, column 10: invalid value; write texts in quotes"),
         ("filter = 'tag.py'\n[settings]\ntg = 1\ntag = 'x'", 2, "x.toml:3: [settings] tg: unknown, did you mean tag?"),
         ("filter = 'tag.py'\n", 2, "x.toml: [settings] tag: missing"),
@@ -206,6 +224,18 @@ def test_a_filter_that_cannot_be_built_fails_the_check_but_for_syntax(aiomilter:
     assert aiomilter("config", "check", "--syntax", "x.toml", toml=toml).status == 0
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("run", "--config")], ids=" ".join)
+def test_what_the_settings_themselves_raise_is_shown_without_our_own_lines(
+    command: tuple[str, ...], aiomilter: Command
+) -> None:
+    found = aiomilter(*command, "x.toml", toml=GOOD.replace('"x"', '"raise"'))
+    assert found.status == 1
+    lines = found.err.splitlines()
+    assert any(line.endswith('tag.py", line 15, in __post_init__') for line in lines)
+    assert not any("conversion.py" in line for line in lines)
+    assert lines[-1] == "aiomilter: tag.py:Tag cannot be started: LookupError: no such tag"
+
+
 def test_one_filter_table_is_a_filter_with_its_settings(aiomilter: Command) -> None:
     toml = '[[filter]]\nuse = "tag.py:Tag"\n[filter.settings]\ntag = "x"\n'
     assert aiomilter("config", "check", "x.toml", toml=toml).status == 0
@@ -240,6 +270,19 @@ def test_several_filter_tables_are_one_filter(aiomilter: Command) -> None:
     shown = tomllib.loads(aiomilter("config", "show", "x.toml", toml=TWO).out)
     wanted = tomllib.loads(TWO.replace("pa55", "***"))
     assert shown["filter"] == wanted["filter"]
+
+
+def test_files_of_one_name_in_several_directories_are_a_module_each(aiomilter: Command) -> None:
+    places = [aiomilter.directory / name / "tag.py" for name in "abc"]
+    for place in places:
+        place.parent.mkdir()
+        place.write_text(FILTER)
+    tables = [
+        f'[[filter]]\nuse = "{place}"\nname = "{place.parent.name}"\n[filter.settings]\ntag = "x"' for place in places
+    ]
+    assert aiomilter("config", "check", "x.toml", toml="\n".join([*tables, ""])).status == 0
+    names = [name for place in places for name in names_of(place)]
+    assert [sys.modules[name].__file__ for name in names] == [str(place) for place in places]
 
 
 def test_two_filters_of_one_name_are_a_line(aiomilter: Command) -> None:
@@ -400,6 +443,19 @@ def test_a_flag_names_another_filter_than_the_file(aiomilter: Command) -> None:
 def test_without_a_filter_the_line_says_how_to_name_one(aiomilter: Command) -> None:
     found = aiomilter("run", "--listen", "inet:0@127.0.0.1")
     assert found == (2, "", "aiomilter: which filter? give TARGET, or --config FILE with a filter\n")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"workers": 1, "log_level": "info", "backlog": 1024}, None),
+        ({"workers": 2, "log_level": "info"}, "workers: changed; that takes effect at a restart"),
+    ],
+)
+def test_a_default_that_a_reload_finds_written_is_no_change(values: dict[str, Any], sentence: str | None) -> None:
+    before: Any = SimpleNamespace(values={})
+    after: Any = SimpleNamespace(values=values)
+    assert _restart_needed(AT_START, before, after) == sentence
 
 
 def test_settings_need_a_file(aiomilter: Command) -> None:

@@ -134,6 +134,18 @@ async def test_a_peer_that_has_its_part_is_passed_over() -> None:
     await scene.over()
 
 
+async def test_with_other_limits_those_that_wait_have_their_turn_and_what_is_counted_is_right() -> None:
+    scene = Scene(1, 1)
+    await scene.come("a1", "a2", "b1")
+    scene.handshakes.limit(256 * MEBIBYTE, 1.0)
+    await scene.settle()
+    assert (scene.begun, scene.kept) == (["a1", "a2", "b1"], 3 * handshakes._PRICE)
+    scene.handshakes.limit(3, 1.0)
+    await scene.come("c1")
+    assert (scene.begun, scene.kept) == (["a1", "a2", "b1"], 3)
+    assert await scene.over() == [None] * 4
+
+
 async def test_who_gives_up_leaves_nothing() -> None:
     scene = Scene(2, 1)
     await scene.come("a1", "b1", "a2", "a3")

@@ -22,6 +22,24 @@ def test_importing_aiomilter_loads_no_dns_smtp_or_crypto_library() -> None:
     assert set(found).isdisjoint(HEAVY)
 
 
+RUN = """\
+import sys
+from aiomilter._cli import main
+
+main(["--version"])
+main(["run", "missing.py", "--listen", "inet:0@127.0.0.1"])
+print(*sorted(sys.modules))
+"""
+
+
+def test_the_version_and_a_daemon_without_a_configuration_file_load_nothing_for_what_they_do_not_do() -> None:
+    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=True)
+    assert "there is no file 'missing.py'" in done.stderr
+    of_files = {"conversion", "file", "filter_settings", "lines", "reading", "schema", "secrets", "written"}
+    assert {f"aiomilter._config.{name}" for name in of_files}.isdisjoint(done.stdout.split())
+    assert {"tomllib", "sqlite3"}.isdisjoint(done.stdout.split())
+
+
 EXPORTED = [name for name in aiomilter.__all__ if isinstance(getattr(aiomilter, name), type | FunctionType)]
 
 

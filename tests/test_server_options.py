@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from aiomilter import CONTINUE, TEMPFAIL, Context, Milter, Rcpt, RemoteProtocolError, Server, serve
+from aiomilter import (
+    CONTINUE,
+    TEMPFAIL,
+    Context,
+    EndOfMessageContext,
+    Milter,
+    Rcpt,
+    RemoteProtocolError,
+    Server,
+    serve,
+)
 from aiomilter._serving.admission import ConnectionLimits
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.mta import Session, connect
@@ -74,6 +84,32 @@ async def test_what_looks_for_idle_connections_and_stalls_is_replaced() -> None:
         assert server._unwatch is not None
         server.take(Options(stall_timeout=None))
         assert server._unwatch is None
+
+
+async def test_tls_handshakes_have_their_part_of_the_new_memory() -> None:
+    async with serve(Asked, "inet:0@127.0.0.1") as server:
+        server.take(Options(max_memory=3, packet_timeout=2))
+        handshakes = server._transports.handshakes
+        assert handshakes is not None
+        assert (handshakes.most, handshakes._patience) == (1, 2)
+
+
+class Editor(Milter):
+    """Makes two edits."""
+
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        ctx.add_header("X-One", "1")
+        ctx.add_header("X-Two", "2")
+
+
+async def test_the_limits_on_edits_are_the_new_ones_without_a_reload() -> None:
+    async with serve(Editor, "inet:0@127.0.0.1") as server:
+        answers = []
+        for _ in range(2):
+            async with connect(server.addresses[0]) as mta:
+                answers.append((await mta.send(b"Subject: x\r\n\r\nhi\r\n", "<a@x.example>", "<b@x.example>")).answer)
+            server.take(Options(max_edits=1))
+        assert answers == [CONTINUE, TEMPFAIL]
 
 
 def test_a_server_that_has_not_started_takes_options_for_its_start() -> None:

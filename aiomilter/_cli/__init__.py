@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
@@ -101,15 +101,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str] = ()) -> Parser:
-    """Return the parser of the command that the words begin with, of all commands if it is ``help`` or there is none."""
+    """Return the parser of the command that the words begin with, of all commands if it is ``help`` or there is none.
+
+    ``--version`` needs none of them.
+    """
     parser = Parser(prog="aiomilter", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
-    within = _WITHIN.get(tuple(words[:2]))
-    for module in [within] if within else [_COMMANDS[words[0]]] if alone else _COMMANDS.values():
+    for module in _modules(words):
         import_module(f"{__name__}.{module}").add_parser(commands)
     return parser
+
+
+def _modules(words: Sequence[str]) -> Collection[str]:
+    if words[:1] == ["--version"]:
+        return ()
+    if within := _WITHIN.get(tuple(words[:2])):
+        return (within,)
+    alone = bool(words) and words[0] in _COMMANDS and words[0] != "help"
+    return (_COMMANDS[words[0]],) if alone else _COMMANDS.values()
 
 
 def _version() -> str:

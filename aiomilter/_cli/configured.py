@@ -4,21 +4,20 @@ import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiomilter._cli.beside import is_installed
-from aiomilter._cli.members import is_alone, member, use
 from aiomilter._cli.options import RunOptions, flags
 from aiomilter._cli.places import absolute
 from aiomilter._cli.target import Target
 from aiomilter._cli.trouble import MISSING, USAGE, Trouble, Troubles
 from aiomilter._config.environment import from_environment, misspelt
 from aiomilter._config.faults import Fault, Faults
-from aiomilter._config.file import read_file
-from aiomilter._config.filter_settings import FilterSettings
-from aiomilter._config.reading import FILTER, SETTINGS, FileValues, read_values
 from aiomilter._config.table import Key, assembled, keys, together
 from aiomilter.options import Options, ServeOptions
+
+if TYPE_CHECKING:
+    from aiomilter._config.reading import FileValues
 
 __all__ = ["AT_START", "KEYS", "Configuration", "configured"]
 
@@ -55,7 +54,7 @@ class Configuration:
     origins: Mapping[str, str]
     options: RunOptions
     given: ServeOptions
-    file: FileValues | None
+    file: "FileValues | None"
     warnings: list[str] = field(default_factory=list)
 
 
@@ -77,6 +76,10 @@ def configured(
     faults: list[Fault] = []
     file = None
     if name is not None:
+        # What reads files is imported only for one.
+        from aiomilter._config.file import read_file
+        from aiomilter._config.reading import read_values
+
         try:
             file = read_values(read_file(name, absolute(name, directory)), KEYS)
             faults += file.faults
@@ -112,7 +115,7 @@ def _options(values: Mapping[str, Any]) -> RunOptions:
         raise Trouble(f"{flag} {what}", status=USAGE) from None
 
 
-def _origins(layers: Mapping[str, Mapping[str, Any]], file: FileValues | None) -> dict[str, str]:
+def _origins(layers: Mapping[str, Mapping[str, Any]], file: "FileValues | None") -> dict[str, str]:
     def origin(key: Key) -> str:
         if key.name in layers["flag"]:
             return key.flag
@@ -127,7 +130,7 @@ def _origins(layers: Mapping[str, Mapping[str, Any]], file: FileValues | None) -
 def _target(
     arguments: argparse.Namespace,
     variables: Mapping[str, str],
-    file: FileValues | None,
+    file: "FileValues | None",
     directory: str,
     faults: list[Fault],
     warnings: list[str],
@@ -136,36 +139,13 @@ def _target(
     text: str | None = arguments.target or variables.get("AIOMILTER_FILTER") or None
     if file is None:
         return (text, Target.named(text, directory=directory)) if text is not None else ("", None)
+    from aiomilter._cli.members import of_file, settings_of
+
     # The filters of the file are checked although another one may be asked for.
     before = len(faults)
-    found = _of_file(file, directory, faults, warnings)
+    found = of_file(file, directory, faults, warnings)
     if text is not None:
-        own = FilterSettings(file.document, (SETTINGS,), file.settings, warnings.append, set())
-        return text, Target.named(text, directory=directory, settings=own)
+        return text, Target.named(text, directory=directory, settings=settings_of(file, warnings))
     if found is None and len(faults) == before and not file.faults:
         faults.append(Fault(file.document.name, 0, 'filter: missing; write filter = "filter.py", or give TARGET'))
     return (found.text, found) if found is not None else ("", None)
-
-
-def _of_file(file: FileValues, directory: str, faults: list[Fault], warnings: list[str]) -> Target | None:
-    """Return the filter of a file, or its filters as one; None if there is none, or they are wrong."""
-    document, home = file.document, os.path.dirname(file.document.path)
-    before = len(faults)
-    targets = []
-    for path, table in file.filters:
-        text = use(document, path, table, faults)
-        given = member(document, path, table, faults)
-        settings, place = table.get(SETTINGS), (*path, SETTINGS)
-        if len(path) == 1:
-            settings, place = file.settings, (SETTINGS,)
-        if text is not None and len(faults) == before and table.get("enabled", True):
-            own = FilterSettings(document, place, settings, warnings.append, set())
-            targets.append(Target.named(text, directory=directory, home=home, settings=own, member=given))
-    if file.filters and len(file.filters[0][0]) > 1 and file.settings is not None:
-        what = f"with [[filter]], settings stand below it, as [filter.{SETTINGS}]"
-        faults.append(document.fault((SETTINGS,), what))
-    if file.filters and not targets and len(faults) == before:
-        faults.append(document.fault((FILTER,), "expected at least one filter that is enabled"))
-    if not targets or len(faults) > before:
-        return None
-    return targets[0] if is_alone(file.filters) else Target.composed(document.name, targets, directory, home)

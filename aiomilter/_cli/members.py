@@ -1,22 +1,57 @@
-"""``[[filter]]`` tables: the filters of a file, each with what is to be done with it in a composition."""
+"""The filters of a configuration file; of ``[[filter]]`` tables each with what is to be done with it in a composition."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from aiomilter._cli.target import Target
+from aiomilter._cli.trouble import Trouble
 from aiomilter._config.faults import MANY, Fault
 from aiomilter._config.file import Document
+from aiomilter._config.filter_settings import FilterSettings
 from aiomilter._config.lines import Path
-from aiomilter._config.reading import SETTINGS
+from aiomilter._config.reading import FILTER, SETTINGS, FileValues
 from aiomilter._config.values import did_you_mean, duration, found, verdict_or_reply
 
-__all__ = ["is_alone", "member", "use"]
+__all__ = ["of_file", "settings_of"]
 
 _OWN: Final = ("use", SETTINGS, "enabled")
 _LONGEST_NAME: Final = 100
 _LONGEST_TARGET: Final = 4096
 
 
-def use(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> str | None:
+def settings_of(file: FileValues, warnings: list[str]) -> FilterSettings:
+    """Return what a file sets for a filter that is alone."""
+    return FilterSettings(file.document, (SETTINGS,), file.settings, warnings.append, set())
+
+
+def of_file(file: FileValues, directory: str, faults: list[Fault], warnings: list[str]) -> Target | None:
+    """Return the filter of a file, or its filters as one; None if there is none, or they are wrong."""
+    document, home = file.document, os.path.dirname(file.document.path)
+    before = len(faults)
+    targets = []
+    for path, table in file.filters:
+        text = _use(document, path, table, faults)
+        given = _member(document, path, table, faults)
+        own = settings_of(file, warnings)
+        if len(path) > 1:
+            own = own._replace(path=(*path, SETTINGS), table=table.get(SETTINGS))
+        if text is not None and table.get("enabled", True):
+            try:
+                targets.append(Target.named(text, directory=directory, home=home, settings=own, member=given))
+            except Trouble as trouble:
+                faults.append(document.fault(_place_of(path), str(trouble)))
+    if file.filters and len(file.filters[0][0]) > 1 and file.settings is not None:
+        what = f"with [[filter]], settings stand below it, as [filter.{SETTINGS}]"
+        faults.append(document.fault((SETTINGS,), what))
+    if file.filters and not targets and len(faults) == before:
+        faults.append(document.fault((FILTER,), "expected at least one filter that is enabled"))
+    if not targets or len(faults) > before:
+        return None
+    return targets[0] if _is_alone(file.filters) else Target.composed(document.name, targets, directory, home)
+
+
+def _use(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> str | None:
     """Return the TARGET of a filter; None if that is wrong."""
     given = table.get("use")
     if isinstance(given, str) and 0 < len(given) <= _LONGEST_TARGET and "\0" not in given:
@@ -24,16 +59,21 @@ def use(document: Document, path: Path, table: Mapping[str, Any], faults: list[F
     if given is None:
         faults.append(document.fault((*path, "use"), 'missing; write use = "module:attribute" or the path of a file'))
     else:
-        faults.append(document.fault((*path, "use") if len(path) > 1 else path, "expected a TARGET in quotes"))
+        faults.append(document.fault(_place_of(path), "expected a TARGET in quotes"))
     return None
 
 
-def is_alone(filters: list[tuple[Path, Mapping[str, Any]]]) -> bool:
+def _place_of(path: Path) -> Path:
+    """Return the key of a TARGET: ``use``, or ``filter`` itself."""
+    return (*path, "use") if len(path) > 1 else path
+
+
+def _is_alone(filters: list[tuple[Path, Mapping[str, Any]]]) -> bool:
     """Return whether there is one filter, with which nothing is done that needs a composition."""
     return len(filters) == 1 and set(filters[0][1]) <= {"use", SETTINGS}
 
 
-def member(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
+def _member(document: Document, path: Path, table: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
     """Return the arguments of :class:`aiomilter.compose.Member` that a table gives, besides the factory."""
     given: dict[str, Any] = {}
     for key, value in table.items():

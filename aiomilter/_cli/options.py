@@ -6,18 +6,17 @@ defaults are written in the tables alone.
 
 import argparse
 import re
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from aiomilter._cli.parsing import argument as errors_shown
-from aiomilter._config.table import CLIENTS, assembled
-from aiomilter._config.values import FORMS, Form, duration_by_stage
+from aiomilter._config.table import CLIENTS, assembled, divided
+from aiomilter._config.values import EITHER, FORMS, Form
 from aiomilter._option import Group, Kind, Option, Row, check, option, rows
 from aiomilter._option_text import shown
 from aiomilter.daemon import MAX_WORKERS
-from aiomilter.wire.constants import Stage
 
 __all__ = ["RunOptions", "add_options", "flags", "given"]
 
@@ -143,17 +142,6 @@ class RunOptions:
         check(self)
 
 
-def _read_by_stage(option: Option) -> Callable[[str], tuple[Stage | None, float | None]]:
-    def read(text: str) -> tuple[Stage | None, float | None]:
-        return (None, None) if option.off and text == "off" else duration_by_stage(text, zero=option.zero)
-
-    return read
-
-
-_BOTH: Final = Form("[STAGE=]SECONDS", _read_by_stage, many=True)
-"""Of a DURATION and DURATIONS that share a name."""
-
-
 class _Argument(NamedTuple):
     """One argument.
 
@@ -175,7 +163,7 @@ class _Argument(NamedTuple):
     @property
     def form(self) -> Form:
         """How it is written."""
-        return FORMS[self.row.option.kind] if self.by_stage in (None, self.row) else _BOTH
+        return FORMS[self.row.option.kind] if self.by_stage in (None, self.row) else EITHER
 
 
 def _arguments(table: type[Any]) -> Iterator[_Argument]:
@@ -285,11 +273,7 @@ def flags(options: argparse.Namespace, *tables: type[Any]) -> dict[str, Any]:
     for argument in (one for table in tables for one in _arguments(table)):
         row = argument.row
         if argument.by_stage is not None and hasattr(options, argument.dest):
-            times = dict(getattr(options, argument.dest))
-            if None in times:
-                found[row.name] = times.pop(None)
-            if times:
-                found[argument.by_stage.name] = times
+            found.update(divided(getattr(options, argument.dest), row.name, argument.by_stage.name))
         elif hasattr(options, argument.dest):
             found[row.name] = getattr(options, argument.dest)
         for client in CLIENTS if row.option.by_client else ():

@@ -14,7 +14,6 @@ from aiomilter._config.values import did_you_mean
 __all__ = [
     "Parser",
     "argument",
-    "did_you_mean",
     "file_mode",
     "group_number_of",
     "ip_address",

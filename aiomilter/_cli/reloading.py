@@ -74,7 +74,7 @@ class Loader:
         return factory
 
     @asynccontextmanager
-    async def reload(self, target: Target | None = None) -> AsyncIterator[Factory]:
+    async def reload(self, target: Target) -> AsyncIterator[Factory]:
         """Load its present code; if the block fails, modules, path, directory and logging are as they were.
 
         Reloaded are the target and its neighbours: modules and packages in its directory and below, or
@@ -83,7 +83,7 @@ class Loader:
         Python's own and aiomilter are never reloaded: for these restart the process.
 
         Args:
-            target: The filter to load; None for the one that there is.
+            target: The filter to load, which may be another one.
 
         Raises:
             Trouble: It names no factory now.
@@ -92,8 +92,7 @@ class Loader:
             await asyncio.wait((self._importing,))
         # Old releases are reference cycles that hold all their modules.
         gc.collect()
-        before = self._target
-        self._target = before if target is None else target
+        before, self._target = self._target, target
         attempt = _Attempt(self._target, self._homes, self._names)
         path, links = self._fresh_path(), self._links
         try:

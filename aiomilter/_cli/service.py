@@ -134,7 +134,11 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
 
 def _restart_needed(keys: Iterable[Key], before: Settings, after: Settings) -> str | None:
     """Return a sentence on those of some keys that have changed, and that a reload does not take over."""
-    changed = [key for key in keys if before.values.get(key.name) != after.values.get(key.name)]
+
+    def value(settings: Settings, key: Key) -> object:
+        return settings.values.get(key.name, key.row.default)
+
+    changed = [key for key in keys if value(before, key) != value(after, key)]
     if not changed:
         return None
     names = ", ".join(shown_key(key.path) for key in changed)

@@ -11,19 +11,22 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
+from itertools import chain, count
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType, TracebackType
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
 from aiomilter._cli.trouble import MISSING, Trouble, Troubles
 from aiomilter._config.faults import Faults
-from aiomilter._config.filter_settings import FilterSettings
 from aiomilter.exceptions import ResolverError, StoreError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
+
+if TYPE_CHECKING:
+    from aiomilter._config.filter_settings import FilterSettings
 
 __all__ = ["Target", "from_source", "load", "module_name", "names_of", "own_frames", "own_traceback", "start_trouble"]
 
@@ -55,7 +58,7 @@ class Target:
     directory: str
     led_to: str
     home: str
-    settings: FilterSettings | None = None
+    settings: "FilterSettings | None" = None
     members: "tuple[Target, ...]" = ()
     member: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,7 +86,7 @@ class Target:
         *,
         directory: str | None = None,
         home: str | None = None,
-        settings: FilterSettings | None = None,
+        settings: "FilterSettings | None" = None,
         member: Mapping[str, Any] = MappingProxyType({}),
     ) -> Self:
         """Find TARGET.
@@ -180,18 +183,23 @@ def _split(target: str, home: str) -> tuple[str, str | None]:
 
 def module_name(file: Path) -> str:
     """Return the name of the module that a file is loaded as."""
-    free = file.stem.isidentifier() and file.stem not in sys.modules and not is_taken(file.stem)
-    return file.stem if free else f"_milter_{file.stem}"
+    if file.stem.isidentifier() and file.stem not in sys.modules and not is_taken(file.stem):
+        return file.stem
+    name = f"_milter_{file.stem}"
+    others = (f"{name}_{number}" for number in count(2))  # files of one name, in several directories
+    return next(each for each in chain((name,), others) if each not in sys.modules or _is_of(each, file))
 
 
 def names_of(file: Path) -> tuple[str, ...]:
     """Return the name of the module that a file was loaded as."""
-    names = (file.stem, f"_milter_{file.stem}")
+    own = f"_milter_{file.stem}"
     return tuple(
-        name
-        for name in names
-        if getattr(sys.modules.get(name), "__file__", "") == str(file.parent.resolve() / file.name)
+        name for name in list(sys.modules) if (name == file.stem or name.startswith(own)) and _is_of(name, file)
     )
+
+
+def _is_of(name: str, file: Path) -> bool:
+    return getattr(sys.modules.get(name), "__file__", "") == str(file.parent.resolve() / file.name)
 
 
 def _from_file(place: str, file: Path) -> ModuleType:
@@ -342,7 +350,7 @@ def start_trouble(target: str, error: Exception) -> Trouble:
 # ------------------------------------------------------------------------------------------------------------- filters
 
 
-def _only_filter(module: ModuleType, place: str, settings: FilterSettings | None) -> Factory:
+def _only_filter(module: ModuleType, place: str, settings: "FilterSettings | None") -> Factory:
     if hasattr(module, "milter"):
         return _checked(module.milter, f"{place}:milter", settings)
     found = _filters(module)
@@ -384,7 +392,7 @@ def _needs_nothing(factory: Callable[..., object]) -> bool:
     return True
 
 
-def _checked(found: object, target: str, settings: FilterSettings | None) -> Factory:
+def _checked(found: object, target: str, settings: "FilterSettings | None") -> Factory:
     """Return ``found`` if it can be a factory, with its settings if a file has set some.
 
     Raises:
@@ -408,6 +416,8 @@ def _checked(found: object, target: str, settings: FilterSettings | None) -> Fac
             found = settings.bound(found)
         except Faults as error:
             raise Troubles(error.lines()) from None
+        except Exception as error:  # noqa: BLE001  # of the settings' own checks; a traceback is what it gets
+            raise start_trouble(target, error) from None
     if not _needs_nothing(found):
         raise Trouble(f"{target} needs arguments; write a function milter() that gives them")
     return cast(Factory, found)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from aiomilter._config.faults import Fault
-from aiomilter._config.table import Key
-from aiomilter._config.values import FORMS, did_you_mean, duration_by_stage
+from aiomilter._config.table import Key, divided
+from aiomilter._config.values import EITHER, FORMS, did_you_mean
 from aiomilter._option import Kind
 
 __all__ = ["PREFIX", "from_environment", "misspelt"]
@@ -53,17 +53,8 @@ def _read(members: Sequence[Key], text: str) -> Iterator[tuple[str, Any]]:
     option = key.row.option
     by_stage = next((each for each in members if each.row.option.kind is Kind.DURATIONS), None)
     if by_stage is not None:
-        times: dict[Any, float | None] = {}
-        for part in _COMMA.split(text):
-            if option.off and part == "off":
-                times[None] = None
-            else:
-                stage, seconds = duration_by_stage(part, bare=key is not by_stage, zero=option.zero)
-                times[stage] = seconds
-        if None in times:
-            yield key.name, times.pop(None)
-        if times:
-            yield by_stage.name, times
+        form = FORMS[option.kind] if key is by_stage else EITHER
+        yield from divided(map(form.read(option), _COMMA.split(text)), key.name, by_stage.name)
     elif FORMS[option.kind].many:
         yield key.name, [FORMS[option.kind].read(option)(part) for part in _SEPARATOR.split(text)]
     else:

@@ -1,9 +1,10 @@
 """What is wrong with a configuration: all of it at once, each with its place and the mend."""
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiomilter._config.lines import Path
+if TYPE_CHECKING:
+    from aiomilter._config.lines import Path
 
 __all__ = ["MANY", "Fault", "Faults", "shown_key"]
 
@@ -49,7 +50,7 @@ class Faults(Exception):
         return [*lines, f"{self.faults[0].where}: and {rest} more"] if rest > 0 else lines
 
 
-def shown_key(path: Path) -> str:
+def shown_key(path: "Path") -> str:
     """Return a key as errors name it: ``[limits] max_edits``, ``[filter.settings] tag``, ``listen[1]``."""
     text = ""
     tables: list[str] = []

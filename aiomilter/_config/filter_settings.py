@@ -6,6 +6,7 @@ A dataclass is made here, field by field, with every mistake at once.  A class w
 
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
@@ -57,9 +58,9 @@ class FilterSettings(NamedTuple):
             return factory
         kind = self._annotation(factory, parameter)
         settings = self._made(kind)
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            return partial(factory, **{parameter.name: settings})
-        return partial(factory, settings)
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            return partial(factory, settings)
+        return partial(factory, **{parameter.name: settings})
 
     def _annotation(self, factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
         call: Any = inspect.unwrap(factory)
@@ -73,6 +74,9 @@ class FilterSettings(NamedTuple):
 
     def _made(self, kind: Any) -> Any:
         table = {} if self.table is None else self.table
+        if typing.get_origin(kind) in (typing.Union, types.UnionType):
+            kinds = [one for one in typing.get_args(kind) if one is not type(None)]
+            kind = kinds[0] if len(kinds) == 1 else kind  # as of settings: Settings | None = None
         if kind in (dict, Any, Mapping) or typing.get_origin(kind) in (dict, Mapping):
             return self._checked(kind, table)
         if isinstance(kind, type) and is_dataclass(kind):
@@ -147,7 +151,7 @@ def _parameter(factory: Callable[..., Any]) -> inspect.Parameter | None:
     except (TypeError, ValueError):  # a callable without a signature
         return None
     for parameter in parameters:
-        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            continue
-        return parameter if parameter.annotation is not inspect.Parameter.empty else None
+        is_one = parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if is_one and parameter.annotation is not inspect.Parameter.empty:
+            return parameter
     return None

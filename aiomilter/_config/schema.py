@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from aiomilter._config.table import Key
-from aiomilter._config.values import ANSWERS, DURATION, SIZE, STAGES
+from aiomilter._config.values import ANSWERS, DURATION, LONGEST, MOST, SIZE, STAGES
 from aiomilter._option import Group, Kind, Option
 from aiomilter._option_text import sentences
 from aiomilter.handler import STAGE_OF
@@ -19,8 +19,6 @@ _NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
 _REPLY: Final = r"[245][0-9][0-9]"
 _TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
 _ANSWER: Final = f"^(?:{'|'.join(ANSWERS)}|{_REPLY}(?: .*)?)$"
-_MOST: Final = 2**31 - 1
-_LONGEST: Final = 999_999_999
 
 
 def schema(known: Iterable[Key]) -> dict[str, Any]:
@@ -68,7 +66,7 @@ def _filter() -> dict[str, Any]:
 
 
 def _duration(option: Option) -> dict[str, Any]:
-    most = _LONGEST if option.maximum is None else option.maximum
+    most = LONGEST if option.maximum is None else option.maximum
     number = {"type": "number", "minimum" if option.zero else "exclusiveMinimum": 0, "maximum": most}
     words = "|off" if option.off else ""
     return {"anyOf": [number, {"type": "string", "pattern": f"^(?:{DURATION}|{_NUMBER}{words})$"}]}
@@ -80,7 +78,7 @@ def _durations(option: Option) -> dict[str, Any]:
 
 
 def _whole(option: Option) -> dict[str, Any]:
-    most = _MOST if option.maximum is None else option.maximum
+    most = MOST if option.maximum is None else option.maximum
     return {"type": "integer", "minimum": 0 if option.zero else 1, "maximum": most}
 
 

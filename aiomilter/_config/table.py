@@ -5,13 +5,14 @@ by the name of a key until flags, environment and file are put together: one of 
 same for clients that have logged in.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiomilter._option import Kind, Row, rows
 from aiomilter.failures import FailurePolicy
+from aiomilter.wire.constants import Stage
 
-__all__ = ["CLIENTS", "Key", "assembled", "keys", "together"]
+__all__ = ["CLIENTS", "Key", "assembled", "divided", "keys", "together"]
 
 CLIENTS: Final[Mapping[str, str]] = {
     "local": "clients without an address or on the loopback",
@@ -64,6 +65,26 @@ def keys(*tables: type[Any]) -> Iterator[Key]:
                 yield Key(row, "")
                 if row.option.by_client:
                     yield from (Key(row, client) for client in CLIENTS)
+
+
+def divided(
+    times: Iterable[tuple[Stage | None, float | None]], plain: str, by_stage: str
+) -> Iterator[tuple[str, float | dict[Stage, float | None] | None]]:
+    """Yield what times are for: the one without a stage, and those by stage; the last one of each prevails.
+
+    Args:
+        times: As :data:`aiomilter._config.values.EITHER` reads them.
+        plain: The name of the key of the first.
+        by_stage: That of the others.
+    """
+    stages: dict[Stage, float | None] = {}
+    for stage, seconds in times:
+        if stage is None:
+            yield plain, seconds
+        else:
+            stages[stage] = seconds
+    if stages:
+        yield by_stage, stages
 
 
 def together(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,10 @@ from aiomilter.wire.replies import ACCEPT, CONTINUE, REJECT, TEMPFAIL, Reply, Re
 __all__ = [
     "ANSWERS",
     "DURATION",
+    "EITHER",
     "FORMS",
+    "LONGEST",
+    "MOST",
     "SIZE",
     "STAGES",
     "Form",
@@ -55,9 +58,10 @@ ANSWERS: Final[Mapping[str, Response]] = {
     "accept": ACCEPT,
     "continue": CONTINUE,
 }
-_LONGEST: Final = 999_999_999
+LONGEST: Final = 999_999_999
 """Seconds, some thirty years."""
-_MOST: Final = 2**31 - 1
+MOST: Final = 2**31 - 1
+"""Of anything that is counted."""
 STAGES: Final[Mapping[str, Stage]] = {stage.name.lower(): stage for stage in Stage}
 _TIMES: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _SIZES: Final[Mapping[str, int]] = {
@@ -159,7 +163,7 @@ def duration(text: str, *, zero: bool = False, maximum: int | None = None) -> fl
 
 
 def _seconds(number: float, given: object, *, zero: bool, maximum: int | None) -> float:
-    if not (0 < number <= (_LONGEST if maximum is None else maximum) or (zero and number == 0)):
+    if not (0 < number <= (LONGEST if maximum is None else maximum) or (zero and number == 0)):
         what = "0 or more seconds" if zero else "seconds above 0"
         what += "" if maximum is None else f", at most {maximum}"
         raise ValueError(f"expected {what}, as in 30 or 0.5, found {found(given)}")
@@ -196,7 +200,7 @@ def whole(text: str, *, zero: bool = False, maximum: int | None = None) -> int:
 
 
 def _count(number: int, given: object, *, zero: bool, maximum: int | None, more: str = "") -> int:
-    least, most = 0 if zero else 1, _MOST if maximum is None else maximum
+    least, most = 0 if zero else 1, MOST if maximum is None else maximum
     if not least <= number <= most:
         what = "a whole number, 0 or more" if zero else "a whole number above 0"
         what = what if maximum is None else f"{least} to {maximum}"
@@ -315,6 +319,14 @@ FORMS: Final[Mapping[Kind, Form]] = {
     Kind.CHOICE: Form("", _choice),
     Kind.SWITCH: Form("", lambda _: _switch),
 }
+EITHER: Final = Form(
+    "[STAGE=]SECONDS",
+    lambda option: (
+        lambda text: (None, None) if option.off and text == "off" else duration_by_stage(text, zero=option.zero)
+    ),
+    many=True,
+)
+"""Of a DURATION and DURATIONS that share a name: of the first where no stage is named."""
 _WORDS: Final[Mapping[Kind, str]] = {
     Kind.DURATION: "a time",
     Kind.SIZE: "a size",

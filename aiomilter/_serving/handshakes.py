@@ -40,18 +40,27 @@ class Handshakes:
         change: Callable[[int], None],
         patience: float,
     ) -> None:
-        price = _PRICE if isinstance(loop, asyncio.BaseEventLoop) else _PRICE_OF_UVLOOP
-        # One handshake is possible even where the memory is too small for it.
-        self._price = max(1, min(price, max_memory // _PART))
-        self.most: int = max(1, min(_MOST, max_memory // _PART // price))
-        self.most_of_peer: int = max(1, self.most // _PART)
         self._loop = loop
         self._change = change
-        self._patience = patience
         self._under_way: Counter[str] = Counter()
         self._count = 0
         # By peer, those that wait, in the order of their turns.
         self._waiting: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
+        self._price = 0
+        self.limit(max_memory, patience)
+
+    def limit(self, max_memory: int, patience: float) -> None:
+        """Have other limits from now on; handshakes in progress stay, and those that wait keep their time."""
+        price = _PRICE if isinstance(self._loop, asyncio.BaseEventLoop) else _PRICE_OF_UVLOOP
+        self.most: int = max(1, min(_MOST, max_memory // _PART // price))
+        self.most_of_peer: int = max(1, self.most // _PART)
+        self._patience = patience
+        # One handshake is possible even where the memory is too small for it.
+        before, self._price = self._price, max(1, min(price, max_memory // _PART))
+        if self._count:
+            self._change((self._price - before) * self._count)
+        while self._give_turn():
+            pass
 
     @asynccontextmanager
     async def turn(self, peer: str, report: Callable[[Limit, int, str], object]) -> AsyncIterator[None]:
@@ -117,7 +126,8 @@ class Handshakes:
         self._change(-self._price)
         self._give_turn()
 
-    def _give_turn(self) -> None:
+    def _give_turn(self) -> bool:
+        """Have the next one begin, and return whether there was one."""
         # At most four peers have their part and are passed over.
         while (peer := next(filter(self._has_room, self._waiting), None)) is not None:
             turn = next(iter(self._waiting[peer]))
@@ -128,7 +138,8 @@ class Handshakes:
                 self._waiting.move_to_end(peer)
             self._begin(peer)
             turn.set_result(None)
-            return
+            return True
+        return False
 
     def _forget(self, peer: str, turn: "asyncio.Future[None]") -> None:
         waiting = self._waiting.get(peer, OrderedDict())

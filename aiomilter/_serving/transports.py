@@ -78,6 +78,11 @@ class Transports:
         loop = asyncio.get_running_loop()
         self.handshakes = Handshakes(loop, max_memory, change, min(_TLS_WAITS, packet_timeout))
 
+    def limit(self, max_memory: int, packet_timeout: float) -> None:
+        """Have other limits on handshakes from now on; see :meth:`start`."""
+        if self.handshakes is not None:
+            self.handshakes.limit(max_memory, min(_TLS_WAITS, packet_timeout))
+
     def make(self, connection: Accepted, sock: socket.socket) -> None:
         """Make the transport of a connection; over a UNIX-domain socket it has no TLS."""
         protocol = cast(asyncio.BaseProtocol, connection)

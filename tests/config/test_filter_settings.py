@@ -205,6 +205,14 @@ def keyword(*, settings: Settings) -> Settings:
     return settings
 
 
+def second(cache=None, settings: Settings | None = None) -> Any:  # type: ignore[no-untyped-def]  # as a user may write it
+    return settings
+
+
+def ahead(settings: Settings, /) -> Settings:
+    return settings
+
+
 def optional(settings: Settings | None = None) -> object:
     return settings
 
@@ -218,7 +226,8 @@ def untyped(settings=None) -> object:  # type: ignore[no-untyped-def]  # as a us
 
 
 async def test_settings_go_through_each_kind_of_factory(tmp_path: Path) -> None:
-    assert made(tmp_path, "number = 1", keyword).number == 1
+    for factory in (takes, keyword, second, ahead):
+        assert made(tmp_path, "number = 1", factory).number == 1
     assert made(tmp_path, "number = 1", Filter).settings.number == 1
     async with made(tmp_path, "number = 1", lifespan) as make:
         assert make().number == 1
