@@ -33,6 +33,7 @@ async def filled(url: str, *, prefix: str = "moved:") -> AsyncIterator[Movable]:
 async def both_ways(source: str, target: str) -> None:
     async for store in filled(source):
         rows = [row async for some in store.rows() for row in some]
+        assert [*read_lines(map(line, rows))] == rows
         ours = [row for row in rows if row.key.startswith((b"known:", b"rate_user:"))]
         assert len({row.key for row in ours}) == len(ours) == 2501
         wanted = [*KEYS.of("known", "7"), *KEYS.of("known", "none"), *KEYS.of("rate_user", "bob", "0")]

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 import asyncpg  # type: ignore[import-untyped]  # it has no types; _Connection has those of what is used
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy.stores.moving import Row
+from aiomilter.policy.stores.moving import Row, is_key
 from aiomilter.policy.stores.operations import Op, State
 
 __all__ = ["PostgresqlStore"]
@@ -301,7 +301,8 @@ class PostgresqlStore:
                 f"order by key limit {_SWEPT}"
             )
             while found := await self._rows_of(query, last, size, self._prefix):
-                yield [Row(bytes(key)[size:], State(*more)) for key, *more in found]
+                rows = [Row(bytes(key)[size:], State(*more)) for key, *more in found]
+                yield [row for row in rows if is_key(row.key)]
                 last = bytes(found[-1][0])
 
     async def load(self, rows: Sequence[Row]) -> int:
