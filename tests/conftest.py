@@ -5,18 +5,16 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.interop.rigs.mta import Rig
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.rigs.sendmail import Sendmail
-from tests.programs import LACKED, need
+from tests.programs import LACKED, running
 from tests.shards import SHARDS, has_module, shard
 
-SomeRig = TypeVar("SomeRig", bound=Rig)
 COLLECTED: Final = pytest.StashKey[list[pytest.Item]]()
 """All tests, before any were left out."""
 
@@ -92,16 +90,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{took:8.1f} s  {tests[room]:5} tests  {room}")
 
 
-def _running(kind: type[SomeRig]) -> Iterator[SomeRig]:
-    need(kind.missing())
-    rig = kind()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.stop()
-
-
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Take away the handlers that a command has set up: one that stays writes to a descriptor that others have by then."""
@@ -116,10 +104,10 @@ def logging_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postfix_rig() -> Iterator[Postfix]:
     """Postfix, for all tests."""
-    yield from _running(Postfix)
+    yield from running(Postfix)
 
 
 @pytest.fixture(scope="session")
 def sendmail_rig() -> Iterator[Sendmail]:
     """Sendmail, for all tests."""
-    yield from _running(Sendmail)
+    yield from running(Sendmail)

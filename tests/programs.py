@@ -3,18 +3,36 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import pytest
 
-__all__ = ["LACKED", "compiled", "lacking", "need", "needed", "program"]
+__all__ = ["LACKED", "compiled", "lacking", "need", "needed", "program", "running"]
 
 _NONE: Final = "AIOMILTER_TESTS_BARE"
 """Variable of the environment; if it is set the machine counts as one that has none of them."""
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
 """Daemons are not on everybody's path."""
 _HEADERS: Final = Path("/usr/include/libmilter/mfapi.h")
+
+
+class Rig(Protocol):
+    """What runs some of them."""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """What this machine lacks; None if nothing."""
+
+    def start(self) -> None:
+        """Start it, and return when it works."""
+
+    def stop(self) -> None:
+        """End what runs."""
+
+
+SomeRig = TypeVar("SomeRig", bound=Rig)
 
 
 def program(name: str) -> str | None:
@@ -51,6 +69,17 @@ def needed(name: str, package: str | None = None) -> str:
     if found is None:
         lacking(f"{name} is not installed (Debian package {package or name})")
     return found
+
+
+def running(kind: type[SomeRig]) -> Iterator[SomeRig]:
+    """Yield a rig that runs, and end it: what a fixture does, ``yield from running(Postfix)``."""
+    need(kind.missing())
+    rig = kind()
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()
 
 
 def compiled(source: Path, directory: Path) -> Path:

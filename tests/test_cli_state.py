@@ -130,6 +130,13 @@ async def verdicts(url: str) -> list[str]:
         ]
 
 
+def test_a_count_of_pymilters_greylist_may_be_any(run: Run, tmp_path: Path) -> None:
+    now, url = int(time.time()), f"sqlite:{tmp_path}/state.db"
+    (tmp_path / "csv").write_text(f"192.0.2.7,alice@client.example,bob@example.org,{now},{now},{2**70}\n")
+    assert run("import", url, str(tmp_path / "csv"))[0] == 0
+    assert asyncio.run(verdicts(url)) == ["pass", "wait"]
+
+
 def dumped(format: str, entries: dict[str, str]) -> str:
     def written(text: str) -> str:
         return text if format == "print" else text.encode().hex()
@@ -177,6 +184,7 @@ def test_hashed_keys_of_postgrey_are_refused_with_the_reason(run: Run, tmp_path:
         (["show", "URL", "mail", "x"], 2, "expected one of rate, greylist, known, reputation, trap, found 'mail'"),
         (["import", "URL", "no.csv"], 4, "cannot read 'no.csv': No such file or directory"),
         (["import", "URL", "text"], 1, "'text': line 1: expected client, sender, recipient, two times and a count"),
+        (["import", "URL", "long"], 1, "'long': field larger than field limit"),
         (["import", "URL", "dump"], 1, "'dump': line 2: expected a kind, a hash and four numbers"),
         (["import", "URL", "cut"], 1, "'cut': expected a dump of db5.3_dump -p, found no HEADER=END"),
         (["import", "URL", "broken"], 1, "'broken': "),
@@ -189,6 +197,7 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("no,greylist\n")
+    (tmp_path / "long").write_text("x" * 200_000)
     (tmp_path / "dump").write_text("aiomilter state 1\ngrey xyz 1 2 3 4\n")
     (tmp_path / "cut").write_text("VERSION=3\nformat=print\n")
     (tmp_path / "broken").write_bytes(b"SQLite format 3\0" + b"x" * 5000)

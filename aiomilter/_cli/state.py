@@ -120,8 +120,6 @@ def _run(options: argparse.Namespace) -> int:
         return asyncio.run(_opened(options, does[options.way]))
     except (StoreError, ImportError) as error:
         raise Trouble(str(error)) from None
-    except TimeoutError:
-        raise Trouble(f"no answer in {_TIMEOUT:g} s") from None
 
 
 async def _opened(options: argparse.Namespace, do: Callable[..., Coroutine[Any, Any, int]]) -> int:

@@ -5,13 +5,13 @@ Source: aiomilter/help/greylist.rst; observed of pymilter 1.0.5 and postgrey 1.3
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from aiomilter.policy.greylist import general_sender
 from aiomilter.policy.stores.keys import Keys, address, network, subject
 from aiomilter.policy.stores.moving import Row
-from aiomilter.policy.stores.operations import SECOND, State
+from aiomilter.policy.stores.operations import CAP, SECOND, State
 
 __all__ = ["Attempt", "PostgreyDump", "read_pymilter", "rows_of"]
 
@@ -48,14 +48,21 @@ def read_pymilter(lines: Iterable[str]) -> Iterator[Attempt]:
     Raises:
         ValueError: A line is not as that writes them.
     """
-    for number, row in enumerate(csv.reader(lines), 1):
-        if not row:
-            continue
-        try:
-            client, sender, recipient, first, last, count = row[:6]
-            yield Attempt(client, _bare(sender), _bare(recipient), _time(first), _time(last), max(0, int(count)))
-        except ValueError:
-            raise ValueError(f"line {number}: expected client, sender, recipient, two times and a count") from None
+    try:
+        for number, row in enumerate(csv.reader(lines), 1):
+            if row:
+                yield _pymilter_attempt(number, row)
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _pymilter_attempt(number: int, row: Sequence[str]) -> Attempt:
+    try:
+        client, sender, recipient, first, last, count = row[:6]
+        passes = min(max(0, int(count)), CAP)
+        return Attempt(client, _bare(sender), _bare(recipient), _time(first), _time(last), passes)
+    except ValueError:
+        raise ValueError(f"line {number}: expected client, sender, recipient, two times and a count") from None
 
 
 class PostgreyDump:

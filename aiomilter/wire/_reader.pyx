@@ -30,6 +30,11 @@ cdef extern from *:
     """
     #include <structmember.h>
     #define member_of(descriptor) (((PyMemberDescrObject *)(descriptor))->d_member)
+    #if PY_VERSION_HEX >= 0x030E0000
+    #define without_hash(tuple) (((PyTupleObject *)(tuple))->ob_hash = -1)
+    #else
+    #define without_hash(tuple) ((void)0)
+    #endif
     """
     ctypedef struct PyMemberDef:
         int type
@@ -40,6 +45,7 @@ cdef extern from *:
     object PyUnicode_DecodeUTF8(const unsigned char *, Py_ssize_t, const char *)
     object PyType_GenericAlloc(PyTypeObject *, Py_ssize_t)
     void PyTuple_SET_ITEM(object, Py_ssize_t, object)
+    void without_hash(object)
 
 cdef Py_ssize_t LARGE = reader.LARGE, MOST = reader.MOST
 cdef int HEADER = int(Command.HEADER), MACRO = int(Command.MACRO), BODY = int(Command.BODY), BODYEOB = int(Command.BODYEOB)
@@ -121,8 +127,9 @@ cdef inline object usual_field(const unsigned char *at, Py_ssize_t size):
         name, value = PyUnicode_DecodeUTF8(at, named, NULL), PyUnicode_DecodeUTF8(nul + 1, rest - 1, NULL)
     except UnicodeDecodeError:
         return None
-    # As tuple.__new__ does for a class of its own.
+    # As tuple.__new__ does for a class of its own; from Python 3.14 on a tuple remembers its hash, and 0 would be one.
     field = PyType_GenericAlloc(<PyTypeObject *>FIELD, 3)
+    without_hash(field)
     Py_INCREF(name)
     PyTuple_SET_ITEM(field, 0, name)
     Py_INCREF(value)

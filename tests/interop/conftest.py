@@ -1,16 +1,13 @@
 """Each test gets the port of an MTA that asks the filters it needs."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TypeVar
 
 import pytest
 
 from tests.interop.rigs.mta import Rig
-from tests.interop.rigs.scanners import ClamdRig, RspamdRig, ScannerRig, SpamdRig
+from tests.interop.rigs.scanners import ClamdRig, RspamdRig, SpamdRig
 from tests.interop.scene import Scene
-from tests.programs import need
-
-SomeScanner = TypeVar("SomeScanner", bound=ScannerRig)
+from tests.programs import running
 
 
 async def on_port(request: pytest.FixtureRequest, mta: str, port: str) -> AsyncIterator[Scene]:
@@ -67,29 +64,19 @@ async def sendmail(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
         yield scene
 
 
-def _scanning(kind: type[SomeScanner]) -> Iterator[SomeScanner]:
-    need(kind.missing())
-    rig = kind()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.stop()
-
-
 @pytest.fixture(scope="session")
 def clamd() -> Iterator[ClamdRig]:
     """clamd, for all tests."""
-    yield from _scanning(ClamdRig)
+    yield from running(ClamdRig)
 
 
 @pytest.fixture(scope="session")
 def spamd() -> Iterator[SpamdRig]:
     """spamd, for all tests."""
-    yield from _scanning(SpamdRig)
+    yield from running(SpamdRig)
 
 
 @pytest.fixture(scope="session")
 def rspamd() -> Iterator[RspamdRig]:
     """rspamd, for all tests."""
-    yield from _scanning(RspamdRig)
+    yield from running(RspamdRig)

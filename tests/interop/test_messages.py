@@ -15,7 +15,7 @@ from aiomilter.message import Message, MessageMilter
 from tests.interop.rigs.sendmail import Sendmail
 from tests.interop.scene import Scene
 from tests.message.random_edits import edited, header_section
-from tests.programs import need
+from tests.programs import running
 
 pytestmark = pytest.mark.interop
 
@@ -32,13 +32,7 @@ class SendmailWithMoreFields(Sendmail):
 
 @pytest.fixture(scope="module")
 def other_sendmail_rig() -> Iterator[Sendmail]:
-    need(Sendmail.missing())
-    rig = SendmailWithMoreFields()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.stop()
+    yield from running(SendmailWithMoreFields)
 
 
 @pytest.fixture(params=["postfix", "sendmail", "other_sendmail"])

@@ -20,7 +20,7 @@ from tests.message.made import made
 from tests.message.odd import ODD, part
 from tests.message.test_smuggling import NAMES, STRUCTURES
 from tests.message.trees import tree
-from tests.programs import need
+from tests.programs import need, running
 
 pytestmark = pytest.mark.interop
 
@@ -53,13 +53,7 @@ class RspamdOfParts(RspamdRig):
 
 @pytest.fixture(scope="module")
 def rspamd() -> Iterator[RspamdRig]:
-    need(RspamdRig.missing())
-    rig = RspamdOfParts()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.stop()
+    yield from running(RspamdOfParts)
 
 
 def hidden_from_us(octets: bytes, theirs: Parts) -> bool:

@@ -22,7 +22,7 @@ from tests.interop.rigs.postfix import Postfix
 from tests.interop.rigs.sink import Delivery
 from tests.interop.scene import Scene
 from tests.interop.test_dkim import Signing
-from tests.listening import listening_ports
+from tests.listening import listens
 from tests.patience import PATIENCE
 from tests.programs import need, needed
 
@@ -117,7 +117,7 @@ async def test_what_is_signed_at_one_site_verifies_at_the_other(
     found = await judged(second, octets)
     scene = Scene(second, "opendkim")
     async with asyncio.timeout(PATIENCE):
-        while int(second.filters["opendkim"][0].split(":")[1].split("@")[0]) not in listening_ports():
+        while not listens(second.filters["opendkim"][0]):
             await asyncio.sleep(GLANCE)
     async with scene.connect() as client:
         assert accepted((await client.send(octets, "alice@example.com"))["."])

@@ -8,31 +8,19 @@ import pytest
 
 from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.interop.rigs.redis import RedisServer
-from tests.programs import need
+from tests.programs import running
 
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """Redis, for one test."""
-    need(RedisServer.missing())
-    server = RedisServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    yield from running(RedisServer)
 
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
     """PostgreSQL, whose start takes seconds, for all tests: each has a prefix of its own."""
-    need(PostgresqlServer.missing())
-    server = PostgresqlServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
+    yield from running(PostgresqlServer)
 
 
 @pytest.fixture(scope="session")

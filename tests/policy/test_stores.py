@@ -20,6 +20,7 @@ from aiomilter.policy.stores.memory import MemoryStore
 from aiomilter.policy.stores.operations import SECOND
 from aiomilter.policy.stores.sqlite import SqliteStore
 from aiomilter.policy.stores.urls import StoreUrl
+from tests.patience import PATIENCE
 from tests.policy.store_steps import Moved
 
 KEYS = Keys([b"k" * 16])
@@ -264,6 +265,20 @@ async def test_a_step_waits_no_longer_for_another_process_than_it_may(tmp_path: 
     other.execute("rollback")
     assert await store.step(*note("a")) == (1,)
     other.close()
+    await store.aclose()
+
+
+async def test_a_row_that_makes_no_sense_is_a_store_error(tmp_path: Path) -> None:
+    """And not the end of the thread that does all steps."""
+    path = tmp_path / "state.db"
+    store = SqliteStore(str(path))
+    await store.step(*note("a"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("update state set expiry = 'soon'")
+    other.close()
+    with pytest.raises(StoreError, match="not supported between"):
+        await asyncio.wait_for(store.step(*note("a")), PATIENCE)
+    assert await store.step(*note("b")) == (0,)
     await store.aclose()
 
 

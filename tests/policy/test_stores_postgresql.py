@@ -10,11 +10,13 @@ import asyncpg  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from aiomilter.policy.stores import open_store
+from aiomilter.policy.stores.postgresql import PostgresqlStore
 from tests.interop.rigs.postgresql import PostgresqlServer
 from tests.patience import PATIENCE
-from tests.policy.test_stores import note, passed_in_processes
+from tests.policy.test_stores import KEYS, note, passed_in_processes
 from tests.policy.test_stores_redis import SECRET, answering, opened, outcome
 
+CONNECTIONS = "from pg_stat_activity"
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 
@@ -90,6 +92,28 @@ async def test_a_server_that_stops_costs_half_a_second_and_then_nothing(
     while len(asyncio.all_tasks()) > before:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_a_query_that_is_left_leaves_no_connection(postgresql_server: PostgresqlServer) -> None:
+    """As a step does, whose connection may be one to a server that hangs; here the store was closed meanwhile."""
+    other = await asyncpg.connect(postgresql_server.url)
+    async with other.transaction():
+        async with opened(postgresql_server) as store:
+            assert await store.ready() is None
+            assert isinstance(store.store, PostgresqlStore)
+            await other.execute("lock table aiomilter_rates_1")
+            looking = asyncio.create_task(store.store.fetch(KEYS.of("pair", "a")))
+            async with asyncio.timeout(PATIENCE):
+                while not await other.fetchval(f"select count(*) {CONNECTIONS} where wait_event_type = 'Lock'"):
+                    await asyncio.sleep(0.01)
+        looking.cancel()
+        await asyncio.wait([looking])
+    async with asyncio.timeout(PATIENCE):
+        while await other.fetchval(
+            f"select count(*) {CONNECTIONS} where query like '%any($1)%' and pid <> pg_backend_pid()"
+        ):
+            await asyncio.sleep(0.01)
+    await other.close()
 
 
 async def test_a_black_hole_costs_no_more_than_the_deadline() -> None:

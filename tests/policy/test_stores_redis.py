@@ -115,6 +115,23 @@ async def test_a_black_hole_costs_no_more_than_the_deadline() -> None:
         assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_server_that_speaks_something_else_is_the_problem() -> None:
+    """The client raises what comes to its mind then, not only errors of its own."""
+
+    async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"$x\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(odd, "127.0.0.1", 0)
+    store = RedisStore([server.sockets[0].getsockname()], timeout=PATIENCE)
+    with pytest.raises(StoreError, match="invalid literal"):
+        await store.step(*note("a"))
+    await store.aclose()
+    server.close()
+
+
 async def test_a_step_that_is_cancelled_ends_whatever_the_client_does(monkeypatch: pytest.MonkeyPatch) -> None:
     store = RedisStore([("127.0.0.1", 1)])
     ended = asyncio.Event()

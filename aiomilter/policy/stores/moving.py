@@ -9,10 +9,11 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from aiomilter.policy.stores.operations import State
 
-__all__ = ["FIRST_LINE", "Movable", "Row", "line", "read_lines"]
+__all__ = ["FIRST_LINE", "Movable", "Row", "is_key", "line", "read_lines"]
 
 FIRST_LINE: Final = "aiomilter state 1"
 _LINE: Final = re.compile(r"([a-z][a-z0-9_]{0,31}) ([0-9a-f]{32}) (\d{1,19}) (\d{1,19}) (\d{1,19}) (\d{1,19})\s*")
+_KEY: Final = re.compile(rb"[a-z][a-z0-9_]{0,31}:.{16}", re.DOTALL)
 _MOST: Final = 1 << 53
 
 
@@ -52,6 +53,11 @@ class Movable(Protocol):
         Raises:
             StoreError: It could not.
         """
+
+
+def is_key(octets: bytes) -> bool:
+    """Return whether octets are a key, not what stands behind a longer prefix."""
+    return _KEY.fullmatch(octets) is not None
 
 
 def line(row: Row) -> str:

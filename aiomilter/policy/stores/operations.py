@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["OPERATIONS", "SECOND", "Mode", "Op", "State", "Store", "apply"]
+__all__ = ["CAP", "OPERATIONS", "SECOND", "Mode", "Op", "State", "Store", "apply"]
 
 SECOND: Final = 1_000_000
 """Microseconds."""

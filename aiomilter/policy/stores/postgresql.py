@@ -8,12 +8,13 @@ import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, cast
 
 import asyncpg  # type: ignore[import-untyped]  # it has no types; _Connection has those of what is used
 
 from aiomilter.exceptions import StoreError
-from aiomilter.policy.stores.moving import Row
+from aiomilter.policy.stores.moving import Row, is_key
 from aiomilter.policy.stores.operations import Op, State
 
 __all__ = ["PostgresqlStore"]
@@ -226,17 +227,7 @@ class PostgresqlStore:
         names = [self._prefix + key for key in keys]
         given = (int(op), names, [*map(int, args)], 0 if self._clock is None else self._clock())
         query = f"select {table}_step($1, $2, $3, $4)"
-        try:
-            async with self._room:
-                return await self._ask(table, query, given)
-        except _ERRORS as error:
-            raise StoreError(_text(error)) from None
-
-    async def _ask(self, table: str, query: str, given: tuple[Any, ...]) -> list[int]:
-        """Do a step on a connection, which is closed if it was not done to its end."""
-        connection = await self._connection()
-        done = False
-        try:
+        async with self._connected() as connection:
             try:
                 answer: list[int] = await connection.fetchval(query, *given)
             except asyncpg.UndefinedFunctionError:
@@ -247,13 +238,28 @@ class PostgresqlStore:
                 if await connection.execute(_OLD.format(table=table)) == f"DELETE {_SWEPT}":
                     # There may be more: the next step goes on, so that they go as fast as they come.
                     self._swept[table] = -math.inf
-            done = True
-        finally:
-            if done and not self._closed:
-                self._idle.append(connection)
-            else:
-                connection.terminate()
         return answer
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[_Connection]:
+        """Lend a connection, which is closed if what it was for was not done to its end.
+
+        Raises:
+            StoreError: There is none, or what it was for failed.
+        """
+        try:
+            async with self._room:
+                connection, done = await self._connection(), False
+                try:
+                    yield connection
+                    done = True
+                finally:
+                    if done and not self._closed:
+                        self._idle.append(connection)
+                    else:
+                        connection.terminate()
+        except _ERRORS as error:
+            raise StoreError(_text(error)) from None
 
     async def _connection(self) -> _Connection:
         while self._idle:
@@ -295,7 +301,8 @@ class PostgresqlStore:
                 f"order by key limit {_SWEPT}"
             )
             while found := await self._rows_of(query, last, size, self._prefix):
-                yield [Row(bytes(key)[size:], State(*more)) for key, *more in found]
+                rows = [Row(bytes(key)[size:], State(*more)) for key, *more in found]
+                yield [row for row in rows if is_key(row.key)]
                 last = bytes(found[-1][0])
 
     async def load(self, rows: Sequence[Row]) -> int:
@@ -316,14 +323,8 @@ class PostgresqlStore:
         """Return what a query finds, the tables made if they are not there."""
         if problem := await self.ready():
             raise StoreError(problem)
-        try:
-            connection = await self._connection()
-            try:
-                return await connection.fetch(query, *args)
-            finally:
-                self._idle.append(connection)
-        except _ERRORS as error:
-            raise StoreError(_text(error)) from None
+        async with self._connected() as connection:
+            return await connection.fetch(query, *args)
 
     async def aclose(self) -> None:
         """Close all connections."""

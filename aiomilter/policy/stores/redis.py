@@ -289,7 +289,7 @@ class RedisStore:
     async def _do(self, jobs: Sequence["_Job"]) -> None:
         try:
             answers: Sequence[Any] = await self._exchange([job.command for job in jobs])
-        except (RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # it raises all kinds where a server speaks something else
             answers = [error] * len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
             job.answer(answer)

@@ -197,7 +197,7 @@ class SqliteStore:
         wanted = [job for job in jobs if not job.done.cancelled()]
         try:
             results: list[Result | StoreError] = list(self._together(wanted))
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever is in the file, the thread goes on for all others
             results = [StoreError(f"{self._path}: {error}")] * len(wanted)
         by_loop: dict[
             asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Result | StoreError], Result | StoreError]]

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tests.interop.rigs.sink import Delivery, Sink
@@ -132,14 +132,29 @@ class Rig(ABC):
         """All that the sink took, oldest first."""
         return self.sink.deliveries
 
-    def _wait_for_ports(self, process: "subprocess.Popen[bytes] | None" = None, timeout: float = PATIENCE) -> None:
-        """Look at the system's table: a connection would make the MTA open one to the filter."""
-        deadline = time.monotonic() + timeout
-        while not set(self.ports.values()) <= listening_ports():
-            ended = process is not None and process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                raise RigError(f"{self.name} does not listen on {self.ports}\n{self.tail()}")
-            time.sleep(GLANCE)
+    def _wait_for_ports(self, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        wait_for_ports(self.ports.values(), process, self.name, self.tail)
+
+
+def wait_for_ports(
+    ports: Iterable[int], process: "subprocess.Popen[bytes] | None", name: str, said: Callable[[], object]
+) -> None:
+    """Return when somebody listens on all of some ports.
+
+    It looks at the system's table: a connection would make an MTA open one to the filter.
+
+    Args:
+        ports: Which.
+        process: Where it is to be; None if it goes into the background.
+        name: Its own.
+        said: Returns what it has said, for the error.
+    """
+    deadline, wanted = time.monotonic() + PATIENCE, set(ports)
+    while missing := wanted - listening_ports():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            raise RigError(f"{name} does not listen on {sorted(missing)}\n{said()}")
+        time.sleep(GLANCE)
 
 
 _RESERVED: list[socket.socket] = []

@@ -8,9 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.interop.rigs.mta import GLANCE, RigError, free_port
-from tests.listening import listening_ports
-from tests.patience import PATIENCE
+from tests.interop.rigs.mta import free_port, wait_for_ports
 from tests.programs import program
 
 
@@ -47,11 +45,7 @@ class Postgrey:
         log = self.directory / "log"
         with log.open("ab") as file:
             self._process = subprocess.Popen(self._command, stdin=-3, stdout=file, stderr=-2, start_new_session=True)
-        deadline = time.monotonic() + PATIENCE
-        while self.port not in listening_ports():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"postgrey does not listen\n{log.read_text()}")
-            time.sleep(GLANCE)
+        wait_for_ports([self.port], self._process, "postgrey", log.read_text)
 
     def end(self) -> None:
         """End it; its files stay."""

@@ -5,12 +5,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-from tests.interop.rigs.mta import GLANCE, RigError, free_port
-from tests.listening import listening_ports
-from tests.patience import PATIENCE
+from tests.interop.rigs.mta import free_port, wait_for_ports
 from tests.programs import program
 
 
@@ -45,11 +42,7 @@ class RedisServer:
         """Return when it listens."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=-3, stdout=log, stderr=-2, start_new_session=True)
-        deadline = time.monotonic() + PATIENCE
-        while self.port not in listening_ports():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"redis does not listen\n{(self.directory / 'log').read_text()}")
-            time.sleep(GLANCE)
+        wait_for_ports([self.port], self._process, "redis", (self.directory / "log").read_text)
 
     def follow(self, primary: "RedisServer") -> None:
         """Be another's replica, from the next start on."""

@@ -6,13 +6,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from tests.interop.rigs.mta import GLANCE, RigError, free_port
-from tests.listening import listening_ports
-from tests.patience import PATIENCE
+from tests.interop.rigs.mta import free_port, wait_for_ports
 from tests.programs import program
 
 # What the toy signature, the toy rule and the toy symbol look for.
@@ -113,11 +110,7 @@ class ScannerRig(ABC):
             self._process = subprocess.Popen(
                 self._command(), stdin=-3, stdout=log, stderr=-2, start_new_session=True, cwd="/"
             )
-        deadline = time.monotonic() + PATIENCE
-        while self.port not in listening_ports():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"{self.name} does not listen\n{self.log()}")
-            time.sleep(GLANCE)
+        wait_for_ports([self.port], self._process, self.name, self.log)
 
     def log(self) -> str:
         """What it has printed."""

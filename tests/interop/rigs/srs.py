@@ -3,14 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.interop.rigs.mta import GLANCE, RigError, free_port
-from tests.listening import listening_ports
-from tests.patience import PATIENCE
+from tests.interop.rigs.mta import free_port, wait_for_ports
 from tests.programs import program
 
 # Reads a case a line, and prints what comes of it, null where it is refused; its clock is the case's.
@@ -61,11 +58,7 @@ class Postsrsd:
 
     def __enter__(self) -> "Postsrsd":
         self._process = subprocess.Popen([program("postsrsd") or "", *self._arguments], stdin=-3, stdout=-1, stderr=-2)
-        deadline = time.monotonic() + PATIENCE
-        while not {self.forward, self.reverse} <= listening_ports():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"postsrsd does not listen: exit status {self._process.poll()}")
-            time.sleep(GLANCE)
+        wait_for_ports([self.forward, self.reverse], self._process, "postsrsd", self._process.poll)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,11 +81,7 @@ class SrsCommand:
 
     def __enter__(self) -> "SrsCommand":
         self.process = subprocess.Popen(self._command, stdin=-3, stdout=-1, stderr=-2)
-        deadline = time.monotonic() + PATIENCE
-        while self.port not in listening_ports():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"aiomilter srs serve does not listen: {self.process.communicate()[0]!r}")
-            time.sleep(GLANCE)
+        wait_for_ports([self.port], self.process, "aiomilter srs serve", self.process.communicate)
         return self
 
     def __exit__(self, *_: object) -> None:
