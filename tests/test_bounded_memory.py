@@ -107,6 +107,7 @@ KEPT: Final[Mapping[str, str]] = {
     "auth.dmarc._walk.Lookups._levels": "the questions of one message",
     # Of a whole message.
     "message.zips._Limits.names": "1,000 names",
+    "message.zips._Limits._taken": "20,000 steps of work (tests/message/test_bounds.py)",
     "message.structure._Finder._next": "the boundaries of 32 levels",
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
