@@ -66,7 +66,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
         # It looks at MTAs, and at what they ask.
-        "_doctor": "mta options",
+        "_doctor": "mta options dns _config",
         # The commands are ours, and take what is private, too.
         "_cli": "testing smtp compat _config compose _doctor",
         "__main__": "_cli",
@@ -126,7 +126,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange _doctor.endpoints",
+        "scan._exchange _doctor.endpoints _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
