@@ -65,8 +65,10 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # These two take what is public from below, see PUBLIC_ONLY.
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
+        # It looks at MTAs, and at what they ask.
+        "_doctor": "mta options",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose",
+        "_cli": "testing smtp compat _config compose _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -110,7 +112,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
         "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
         "import multiprocessing": "",
-        "import subprocess": "",
+        # Postfix prints its own configuration.
+        "import subprocess": "_doctor.postconf",
         # Milter.greysql is a file of its own format; state reads it, and it may be broken.
         "import sqlite3": "policy.stores.sqlite compat.modules.greylist _cli.state",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
@@ -124,7 +127,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange",
+        "scan._exchange _doctor.endpoints",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
