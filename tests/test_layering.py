@@ -36,7 +36,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # What filters tell one another, and the names that other libraries have.
         "results": "",
         "_context_hints": "",
-        "context": "edits results _context_hints",
+        # How a client has logged in, and is encrypted.
+        "_security": "",
+        "context": "edits results observe _context_hints",
         "failures": "wire",
         "handler": "context failures",
         # Whole messages; neither the core nor ``aiomilter`` itself knows them.
@@ -44,7 +46,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Several filters in one connection; the core knows neither.
         "compose": "message",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
-        "observe": "wire",
+        "observe": "wire _security",
         "_option": "failures _serving",
         "_option_text": "_option",
         "secret": "",
@@ -106,7 +108,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition",
+        "compose.composition observe.message_log",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
