@@ -62,6 +62,14 @@ KEPT: Final[Mapping[str, str]] = {
     # Of a server, a process.
     "_serving.memory.MemoryLimit._held": CONNECTIONS,
     "_serving.memory.MemoryLimit.messages": CONNECTIONS,
+    "_serving.feed.Feed._ended": "MOST_SERIES (tests/test_feed.py)",
+    "_serving.feed.Feed.processes": "workers",
+    "_serving.feed.Process.counts": "MOST_SERIES (tests/test_feed.py)",
+    "_serving.feed.Process.gauges": OURS,
+    "_serving.feed.Process.state": OURS,
+    "_serving.feed.Reporter._sent": "what is counted, of which labels are bounded",
+    "_serving.status.StatusListener._making": "64 connections",
+    "_serving.status.StatusListener._used": "64 connections",
     "_serving.admission.ConnectionLimits._of_peer": CONNECTIONS,
     "_serving.admission.ConnectionLimits._peers": CONNECTIONS,
     "_serving.admission.ConnectionLimits._refused": CONNECTIONS,
@@ -162,6 +170,8 @@ KEPT: Final[Mapping[str, str]] = {
     "testing.resolver.ZoneResolver._names": PROGRAM,
     "testing.resolver.ZoneResolver._records": PROGRAM,
     "compat.modules.testmessage.TestMessage._macros": PROGRAM,
+    "_connection.details.MessageDetails._last": "the names of a record",
+    "_connection.details.MessageDetails._reasons": "one for each filter of a composition; of one message",
 }
 MAKERS: Final = frozenset(
     {
