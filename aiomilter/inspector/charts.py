@@ -98,8 +98,8 @@ class Charts:
             for each in played:
                 if each.answer or each.waits:
                     stages.setdefault(each.stage.name, []).append(each.seconds)
-            if recorded.event.where.filter:
-                filters.setdefault(recorded.event.where.filter, []).append(sum(each.seconds for each in played))
+            for name, seconds in recorded.event.durations.items():
+                filters.setdefault(name, []).append(seconds)
         self._read_to = store.last
         return _percentiles(stages), _percentiles(filters)
 

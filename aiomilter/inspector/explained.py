@@ -9,9 +9,10 @@ from typing import Any, Final
 from aiomilter.auth.results import AuthenticationResults, MethodResult, parse
 from aiomilter.wire.events import Header
 
-__all__ = ["explained"]
+__all__ = ["explained", "found_by_filters"]
 
 _MOST_FIELDS: Final = 20
+_MOST_RESULTS: Final = 50
 _NAMES: Final = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "arc": "ARC", "iprev": "Reverse DNS", "auth": "Login"}
 _WORDS: Final = {
     ("spf", "pass"): "the domain allows this client to send its mail",
@@ -77,6 +78,29 @@ def explained(headers: Iterable[Header], before: Iterable[Header]) -> list[dict[
             ours = (header.name.lower(), header.value.strip()) not in came
             found.append(_field(parsed, ours))
     return found
+
+
+def found_by_filters(results: Iterable[object]) -> list[dict[str, Any]]:
+    """Return what filters have found out about the authentication of a message, in words.
+
+    Args:
+        results: What they have put into ``ctx.results``; what is not about authentication is left out.
+    """
+    found: list[MethodResult] = []
+    for each in results:
+        for name in ("method_result", "results"):
+            method = getattr(each, name, None)
+            if not callable(method):
+                continue
+            try:
+                said = method()
+            except Exception:  # noqa: BLE001  # an object of the filter's own
+                continue
+            if isinstance(said, MethodResult):
+                found.append(said)
+            elif isinstance(said, AuthenticationResults):
+                found += said.results
+    return [{"by": "", "ours": True, "results": [_result(each) for each in found[:_MOST_RESULTS]]}] if found else []
 
 
 def _field(parsed: AuthenticationResults, ours: bool) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Store(Observer):
         self.last: int = 0
         """The number of the newest."""
         self.answers: Counter[str] = Counter()
-        """How many messages have ended with each answer, by its first word."""
+        """How many messages have ended with each answer, by its verdict."""
         self.stalls: int = 0
         """How often the event loop was blocked."""
         self.connections: dict[int, RecordedConnection] = {}
@@ -119,7 +119,7 @@ class Store(Observer):
 
     def message_ended(self, event: MessageEnded) -> None:
         """Record the end of a message."""
-        self.answers[event.answer.partition(" ")[0]] += 1
+        self.answers[event.answer.verdict] += 1
         connection = self.connections.get(event.where.connection)
         if connection is not None:
             connection.message_ended(event)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiomilter.handler import STAGE_OF
 from aiomilter.inspector.changes import side_by_side
 from aiomilter.inspector.conversation import Conversation, PlayedStage, read
-from aiomilter.inspector.explained import explained
+from aiomilter.inspector.explained import explained, found_by_filters
 from aiomilter.inspector.parts import part_tree
 from aiomilter.inspector.recording import Recorded
 from aiomilter.mta import Content, Delivered, Field, cut, deliver
@@ -89,6 +89,12 @@ def _summary(recorded: Recorded, content: bool) -> dict[str, Any]:
             "quarantine": event.quarantine,
             "seconds": event.duration,
             "subject": _subject(recorded) if content else "",
+            "login": "" if event.auth is None else event.auth.login,
+            "tls": "" if event.tls is None else event.tls.version,
+            "failed": bool(event.failed) or line["failed"],
+            "durations": dict(event.durations),
+            "generation": event.generation,
+            "ulid": event.id,
         }
         if event.refused_count and not event.recipients and event.answer == "abort":
             # Nobody was left: the message ended with the refusal of the last recipient.
@@ -127,6 +133,9 @@ async def detail(recorded: Recorded, *, content: bool) -> dict[str, Any]:
     }
     if content:
         shown |= await _content(recorded, found)
+        ours = any(each["ours"] for each in shown["authentication"])
+        if isinstance(recorded.event, MessageEnded) and not ours:
+            shown["authentication"] += found_by_filters(recorded.event.results)
     return shown
 
 

@@ -123,7 +123,9 @@ async function start() {
     return;
   }
   state.run = state.about.run;
-  document.getElementById("filter").textContent = state.about.filter;
+  const name = document.getElementById("filter");
+  name.textContent = state.about.filter.split("/").pop();
+  name.title = state.about.filter;
   document.querySelector("nav a[data-view=play]").hidden = !state.about.play;
   await load();
   stream();

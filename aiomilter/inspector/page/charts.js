@@ -5,14 +5,15 @@ const WIDTH = 640, HEIGHT = 190, LEFT = 56, RIGHT = 8, TOP = 10, BOTTOM = 24;
 const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
 const KINDS = { accept: "--k-accept", reject: "--k-reject", tempfail: "--k-tempfail", discard: "--k-discard", abort: "--k-abort" };
 
-function nice(most) {
-  if (!(most > 0)) return 1;
+function nice(most, unit = 1) {
+  if (unit > 1) return nice(most / unit) * unit;
+  if (!(most > 0)) return 2;
   const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= most * 0.999);
+  return [1, 2, 4, 6, 10].map((each) => each * power).find((each) => each >= most * 0.999);
 }
 
-function frame(values, most, shown) {
-  const begin = values[0].time, end = Math.max(values[values.length - 1].time, begin + 60);
+function frame(values, most, shown, period) {
+  const begin = values[0].time - period, end = Math.max(values[values.length - 1].time, begin + 60);
   const x = (when) => LEFT + ((when - begin) / (end - begin)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - TOP - BOTTOM);
   const lines = [0, 0.5, 1].map((part) => [
@@ -41,7 +42,7 @@ function stacked(values, period) {
   const kinds = Object.keys(KINDS).filter((kind) => values.some((value) => value.answers[kind]));
   const sums = values.map((value) => Object.values(value.answers).reduce((one, other) => one + other, 0));
   const most = nice(Math.max(...sums) / period);
-  const { x, y, grid } = frame(values, most, (value) => `${+value.toFixed(2)}`);
+  const { x, y, grid } = frame(values, most, (value) => `${+value.toFixed(2)}`, period);
   const step = Math.max(1, Math.min(12, x(values[0].time + period) - x(values[0].time) - 0.5));
   const bars = values.map((value) => {
     let base = 0;
@@ -58,18 +59,19 @@ function stacked(values, period) {
   return chart("Messages a second", `${all} messages in all, ${(sums[sums.length - 1] / period).toFixed(1)} a second just now.`, kinds.map((kind) => [WORDS[kind], KINDS[kind], of(kind)]), [grid, bars]);
 }
 
-function lines(title, values, series, shown, said) {
+function lines(title, values, period, series, shown, said, unit) {
   const points = series.map(([, , get]) => values.map((value) => get(value)));
-  const most = nice(Math.max(0, ...points.flat().filter((each) => each !== undefined)));
-  const { x, y, grid } = frame(values, most, shown);
+  const most = nice(Math.max(0, ...points.flat().filter((each) => each !== undefined)), unit);
+  const { x, y, grid } = frame(values, most, shown, period);
   const drawn = series.map(([, colour, , dashed], number) => {
-    let path = "", open = false;
+    let path = "", last = -9;
     values.forEach((value, at) => {
       const point = points[number][at];
       if (point === undefined) return;
-      path += `${open ? "L" : "M"}${x(value.time).toFixed(1)} ${y(point).toFixed(1)}`;
-      if (!open) path += "h0.01";
-      open = true;
+      // A line over a minute without messages would tell what nobody has measured.
+      const joined = value.time - last < 60;
+      path += `${joined ? "L" : "M"}${x(value.time).toFixed(1)} ${y(point).toFixed(1)}${joined ? "" : "h.01"}`;
+      last = value.time;
     });
     return svg("path", { d: path || "M0 0", class: dashed ? "line dashed" : "line", stroke: `var(${colour})` });
   });
@@ -77,14 +79,14 @@ function lines(title, values, series, shown, said) {
   return chart(title, said, series.length > 1 ? legend : [], [grid, drawn]);
 }
 
-function callbackTimes(title, values, key, said) {
+function callbackTimes(title, values, period, key, said) {
   const names = [...new Set(values.flatMap((value) => Object.keys(value[key])))].slice(0, COLOURS.length);
   if (!names.length) return null;
   const series = names.flatMap((name, at) => [
     [`${name.split(".").pop()} p50`, COLOURS[at], (value) => value[key][name]?.[0]],
     [`${name.split(".").pop()} p99 (dashed)`, COLOURS[at], (value) => value[key][name]?.[1], true],
   ]);
-  return lines(title, values, series, time, said);
+  return lines(title, values, period, series, time, said);
 }
 
 export class Charts {
@@ -116,11 +118,11 @@ export class Charts {
     this.element.replaceChildren(
       title,
       stacked(values, this.period),
-      callbackTimes("Time by stage", values, "stages", "Half of the callbacks take up to p50, all but one in a hundred up to p99.") ?? "",
-      callbackTimes("Time by filter", values, "filters", "Of a message, by the filter that decided.") ?? "",
-      lines("Connections", values, [["Connections", "--c1", (value) => value.connections]], (value) => String(+value.toFixed(1)), `${last.connections} open now.`),
-      lines("Event loop stalls", values, [["Stalls", "--k-reject", (value) => value.stalls]], (value) => String(+value.toFixed(1)), stalls ? `${stalls} times a callback blocked all others.` : "None: no callback has blocked the others."),
-      lines("Memory", values, [["Process", "--c1", (value) => value.memory], ["Messages kept here", "--c3", (value) => value.kept]], size, `${size(last.memory)} now, ${size(last.kept)} of it for the messages shown here.`),
+      callbackTimes("Time by stage", values, this.period, "stages", "Half of the callbacks take up to p50, all but one in a hundred up to p99.") ?? "",
+      callbackTimes("Time by filter", values, this.period, "filters", "What callbacks waited for something, in a message.") ?? "",
+      lines("Connections", values, this.period, [["Connections", "--c1", (value) => value.connections]], (value) => String(+value.toFixed(1)), `${last.connections} open now.`),
+      lines("Event loop stalls", values, this.period, [["Stalls", "--k-reject", (value) => value.stalls]], (value) => String(+value.toFixed(1)), stalls ? `${stalls} times a callback blocked all others.` : "None: no callback has blocked the others."),
+      lines("Memory", values, this.period, [["Process", "--c1", (value) => value.memory], ["Messages kept here", "--c3", (value) => value.kept]], size, `${size(last.memory)} now, ${size(last.kept)} of it for the messages shown here.`, 1048576),
     );
   }
 }

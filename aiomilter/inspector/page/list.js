@@ -98,7 +98,7 @@ export class List {
       cell("from", line.refused_client ? h("em", {}, "client refused") : line.sender === "" ? "<>" : T(line.sender ?? "?"), h("small", {}, T(line.client))),
       cell("to", T(first), others > 0 && h("small", {}, `and ${others} more`), refused > 0 && to.length > 0 && h("small", {}, `${refused} refused`)),
       cell("subject", T(line.subject ?? "")),
-      cell("edits", edits(line)),
+      cell("edits", line.edit_count > 0 && [`${line.edit_count} edit${line.edit_count === 1 ? "" : "s"}`, h("small", { title: edits(line) }, edits(line))]),
       cell("took", time(line.seconds)),
     );
   }

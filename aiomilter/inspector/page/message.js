@@ -30,13 +30,16 @@ function envelope(message) {
     ["Queue id", T(message.queue_id)],
     ["Reason", message.reason],
     ["Held since", message.quarantine ? T(message.quarantine) : ""],
+    ["Login", T(message.login ?? "")],
+    ["TLS", T(message.tls ?? "")],
     ["When", clock(message.time, true)],
     ["Took", time(message.seconds)],
+    ["Filter", message.generation > 1 ? `as of reload ${message.generation - 1}` : ""],
     ["Mail server", message.mta === "postfix" ? "Postfix" : "Sendmail"],
   ]);
 }
 
-const WHY = { "no reply": "no reply wanted", "not sent": "not asked for", before: "told before", unanswered: "no answer" };
+const WHY = { "no reply": "no reply wanted", "not sent": "not asked for", before: "told before this message", unanswered: "no answer" };
 
 function conversation(message) {
   const rows = message.conversation;
@@ -56,11 +59,17 @@ function conversation(message) {
         h("b", {}, row.stage),
         h("span", { class: "what" }, T(row.what), waits.length > 0 && h("small", {}, waits.join(", then ")), row.progress > 0 && h("small", {}, `${row.progress} × progress`)),
         h("span", { class: "told" }, told, row.reply && row.reply !== row.answer && h("small", {}, T(row.reply))),
-        h("span", { class: "bar", "aria-hidden": "true" }, row.why !== "not sent" && row.why !== "before" && h("i", { "data-long": row.seconds === longest && longest > 0.1, style: { left: `${left}%`, width: `${width}%` } })),
+        h("span", { class: row.why === "not sent" || row.why === "before" ? "" : "bar", "aria-hidden": "true" }, row.why !== "not sent" && row.why !== "before" && h("i", { "data-long": row.seconds === longest && longest > 0.1, style: { left: `${left}%`, width: `${width}%` } })),
         h("span", { class: "took" }, row.answer || row.seconds ? time(row.seconds) : ""),
       );
     }),
   );
+}
+
+function filters(message) {
+  const all = Object.entries(message.durations ?? {});
+  const most = Math.max(...all.map(([, seconds]) => seconds));
+  return h("ul", { class: "filters" }, all.map(([name, seconds]) => h("li", {}, h("span", {}, T(name)), h("span", { class: "bar", "aria-hidden": "true" }, h("i", { style: { left: "0", width: `${(100 * seconds) / most}%` } })), h("span", { class: "took" }, time(seconds)))));
 }
 
 function madeEdits(message) {
@@ -124,8 +133,8 @@ function parts(message) {
 
 function authentication(fields) {
   return fields.map((field) => [
-    h("p", { class: "quiet" }, "Said by ", h("code", {}, T(field.by || "nobody")), field.ours ? ", added by this filter." : ", came with the message: whoever sent it may have written it."),
-    h("ul", { class: "auth" }, field.results.map((each) => h("li", {}, h("span", { class: "badge", "data-kind": each.result === "pass" ? "accept" : /fail|error/.test(each.result) ? "reject" : "abort" }, `${each.method} ${each.result}`), " ", each.about && [h("code", {}, T(each.about)), ": "], each.words + ".", each.said && h("small", {}, T(each.said))))),
+    h("p", { class: "quiet" }, field.by ? ["Said by ", h("code", {}, T(field.by))] : "Found", field.ours ? field.by ? ", added by this filter." : " by this filter." : ", came with the message: whoever sent it may have written it."),
+    h("ul", { class: "auth" }, field.results.map((each) => h("li", {}, h("span", { class: "badge", "data-kind": each.result === "pass" ? "accept" : each.result === "fail" || each.result === "permerror" ? "reject" : /softfail|temperror|policy/.test(each.result) ? "tempfail" : "abort" }, `${each.method} ${each.result}`), " ", each.about && [h("code", {}, T(each.about)), ": "], each.words + ".", each.said && h("small", {}, T(each.said))))),
   ]);
 }
 
@@ -171,7 +180,7 @@ export function showMessage({ now: message, before }, about) {
       about?.play && source.id && (source.sender !== undefined) && h("p", {}, h("a", { class: "button replay", href: `#/messages/${source.id}/replay` }, before ? "Replay once more" : "Replay with the filter as it is now")),
     ),
     before && compare(before, message),
-    panel("Conversation", conversation(message)),
+    panel("Conversation", conversation(message), Object.keys(message.durations ?? {}).length > 0 && [h("h3", {}, "What callbacks waited for, by filter"), filters(message)]),
     message.log.length > 0 && panel("Log", log(message)),
     h("div", { class: "columns" }, panel("Envelope", envelope(message)), panel("Edits", madeEdits(message))),
     message.authentication?.length > 0 && panel("Authentication", authentication(message.authentication)),
