@@ -67,10 +67,12 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # These two take what is public from below, see PUBLIC_ONLY.
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
+        # It records connections, and reads whole messages and what authentication has found.
+        "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
         "_doctor": "mta options",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose _doctor",
+        "_cli": "testing smtp compat _config compose inspector _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -108,7 +110,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition observe.message_log",
+        "compose.composition observe.message_log inspector.logs",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",

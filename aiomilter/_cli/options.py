@@ -89,6 +89,54 @@ class RunOptions:
         10_240_000,
         Option(Kind.SIZE, Group.TRIAL, "largest message that the SMTP server takes", common=True, toml="smtp.size"),
     )
+    inspect: str | None = option(
+        None,
+        Option(
+            Kind.LINE,
+            Group.TRIAL,
+            "show what the filter does in a browser; without HOST on the loopback, or unix:/PATH",
+            details="See ``aiomilter help inspector``.",
+            none="no such page",
+            common=True,
+            toml="inspect.listen",
+            metavar="[HOST:]PORT",
+            bare="8025",
+        ),
+    )
+    inspect_token: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.TRIAL,
+            "the token that a browser has to show, on one line of at least 16 octets",
+            none="on loopback with ``smtp`` none is needed; else one is made and printed at start",
+            toml="inspect.token",
+        ),
+    )
+    inspect_content: bool | None = option(
+        None,
+        Option(
+            Kind.SWITCH,
+            Group.TRIAL,
+            "show what stands in messages, too, not only envelope, answers and times",
+            none="with ``smtp`` alone",
+            toml="inspect.content",
+        ),
+    )
+    inspect_play: bool | None = option(
+        None,
+        Option(
+            Kind.SWITCH,
+            Group.TRIAL,
+            "offer to play messages to a filter of its own",
+            none="with ``smtp`` alone",
+            toml="inspect.play",
+        ),
+    )
+    inspect_size: int = option(
+        67_108_864,
+        Option(Kind.SIZE, Group.TRIAL, "memory for the last messages, at most 1,000", toml="inspect.size"),
+    )
     tls_certificate: str | None = option(
         None,
         Option(
@@ -253,6 +301,8 @@ def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> 
     metavar = option.metavar or form.metavar
     if form.many:
         keywords["action"] = "append"
+    if option.bare:
+        keywords.update(nargs="?", const=option.bare)
     yield section.add_argument(flag, metavar=metavar, type=errors_shown(form.read(option)), **keywords)
     for name, clients in CLIENTS.items() if option.by_client else ():
         keywords.update(dest=f"{argument.dest}_{name}", help=f"the same for {clients} (default: that of {flag})")
