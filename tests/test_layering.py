@@ -43,6 +43,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
         "compose": "message",
+        # Ready filters: the only room that knows both milters and these toolkits.
+        "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire",
         "_option": "failures _serving",
@@ -66,7 +68,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose",
+        "_cli": "testing smtp compat _config compose filters",
         "__main__": "_cli",
         "": "daemon",
     }.items()
