@@ -72,7 +72,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # It records connections, and reads whole messages and what authentication has found.
         "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
-        "_doctor": "mta options",
+        "_doctor": "mta options dns _config",
         # The commands are ours, and take what is private, too.
         "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
@@ -133,7 +133,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange _doctor.endpoints",
+        "scan._exchange _doctor.endpoints _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",

@@ -144,6 +144,7 @@ complete -c aiomilter -n '__fish_seen_subcommand_from dmarc' -l zone -r -d 'answ
 complete -c aiomilter -n '__fish_seen_subcommand_from doctor' -s h -l help -d 'show this help message and exit'
 complete -c aiomilter -n '__fish_seen_subcommand_from doctor' -l config -r -d 'its configuration file'
 complete -c aiomilter -n '__fish_seen_subcommand_from doctor' -l main-cf -r -d 'the directory of Postfix\'s main.cf and master.cf (default: /etc/postfix)'
+complete -c aiomilter -n '__fish_seen_subcommand_from doctor' -l sendmail-cf -r -d 'look at Sendmail, set up by this file'
 complete -c aiomilter -n '__fish_seen_subcommand_from doctor' -l json -d 'print JSON'
 complete -c aiomilter -n '__fish_seen_subcommand_from srs; and __fish_seen_subcommand_from forward' -s h -l help -d 'show this help message and exit'
 complete -c aiomilter -n '__fish_seen_subcommand_from srs; and __fish_seen_subcommand_from forward' -l domain -r -d 'what rewritten addresses end in'
