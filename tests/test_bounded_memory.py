@@ -78,6 +78,7 @@ KEPT: Final[Mapping[str, str]] = {
     "compat.threads.EndingThreads._threads": CONNECTIONS,
     "compat.lowlevel._Program.handlers": "signals",
     "observe.guard.Guard._skipped": OURS,
+    "observe.json._escapes": "one table",
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
     "_serving.transports.Transports.pending": CONNECTIONS,
     "_serving.forked._sockets": CONNECTIONS,

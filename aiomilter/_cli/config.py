@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from aiomilter._cli.config_init import begin
 from aiomilter._cli.configured import KEYS, Configuration, configured
+from aiomilter._cli.logs import address_policy
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import started_in
 from aiomilter._cli.site import SiteOptions
@@ -104,6 +105,7 @@ def _configured(arguments: argparse.Namespace) -> Configuration:
         Options(**found.given)
     except ValueError as error:
         raise Trouble(str(error), status=USAGE) from None
+    address_policy(found.options.log_addresses, found.options.log_key)
     return found
 
 

@@ -103,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
     on_message = _message_taker(options, directory) if options.smtp is not None else None
     if inspected is not None and on_message is not None:
         on_message = inspected.taking(on_message)
-    logs.set_up(options.log_level, process=options.workers > 1)
+    logs.set_up(options.log_level, process=options.workers > 1, style=options.log_format)
     if options.workers > 1:
         return run_with_workers(settings, sockets, systemd)
     return run_alone(settings, sockets or ["inet:0@127.0.0.1"], systemd, on_message, inspected)
@@ -135,6 +135,9 @@ def _settings(
         tls_files=Files(found.options, directory),
         given=found.given,
         warnings=found.warnings,
+        addresses=logs.address_policy(
+            found.options.log_addresses, found.options.log_key and absolute(found.options.log_key, directory)
+        ),
         again=partial(_settings, arguments, directory, environment, where.led_to),
     )
 

@@ -56,7 +56,6 @@ TEXTS: dict[Kind, list[Any]] = {
     Kind.SOCKETS: [["unix:/run/x"], ["inet:1@h", "fd:3"]],
     Kind.IP: ["192.0.2.1"],
     Kind.LINE: ["2525"],
-    Kind.CHOICE: ["debug", "error"],
     Kind.SWITCH: [True, False],
 }
 """Values that can be written in all three ways, as JSON has them."""
@@ -78,7 +77,7 @@ def values(key: Key) -> st.SearchStrategy[Any]:
         return st.dictionaries(
             st.sampled_from(["mail", "eom", "envrcpt"]), st.sampled_from(["20", "2 min"]), min_size=1
         )
-    return st.sampled_from(TEXTS[key.row.option.kind])
+    return st.sampled_from(key.row.option.choices or TEXTS[key.row.option.kind])
 
 
 GIVEN = st.sampled_from(KEYS).flatmap(lambda key: st.tuples(st.just(key), values(key)))

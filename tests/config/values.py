@@ -87,4 +87,5 @@ BY_KIND: Final[dict[Kind, Values]] = {
 
 def of(key: Key) -> Values:
     """Return the values of a key."""
-    return BY_KIND[key.row.option.kind]
+    values, choices = BY_KIND[key.row.option.kind], key.row.option.choices
+    return values._replace(good={f'"{choice}"': choice for choice in choices}) if choices else values
