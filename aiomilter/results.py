@@ -25,6 +25,11 @@ class Results:
         """Add a result: of this message, or at ``connect`` and ``helo`` of all messages of the connection."""
         (self._of_message if self.in_message else self._of_connection).append(result)
 
+    @property
+    def every(self) -> list[Any]:
+        """All results, oldest first."""
+        return [*self._of_connection, *self._of_message]
+
     def get(self, kind: type[_Found]) -> _Found | None:
         """Return the newest result of a type; None if there is none: its filter did not run, failed, or was left out."""
         found = self.all(kind)

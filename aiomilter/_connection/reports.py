@@ -136,8 +136,8 @@ def report_client_refused(session: Reporting, response: Any) -> None:
     session.observer.tell(ClientRefused(session.where(), answer_text(response), reason_of(response)))
 
 
-def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded:
-    """Return the report of a message.
+def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded | None:
+    """Return the report of a message; None if the handler holds it back until its shadows are done.
 
     Args:
         session: The session, which has not forgotten the message yet.
@@ -148,7 +148,7 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
     edits, edit_count, quarantine = sent_edits(sent)
     declined = () if session.agreement is None else session.agreement.declined
     asked = Stage.RCPT not in declined or transaction.recipients
-    return MessageEnded(
+    event = MessageEnded(
         where=session.where(),
         helo=transaction.helo,
         sender=None if transaction.sender is None else transaction.sender.address,
@@ -162,3 +162,8 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         quarantine=quarantine,
         duration=monotonic() - session.began,
     )
+    hold = getattr(session.handler, "hold_report", None)
+    if hold is None:
+        return event
+    found: MessageEnded | None = hold(event, answer, session.observer.message_ended)
+    return found

@@ -7,9 +7,12 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any, Final
 
+from aiomilter._shadow import IN_SHADOW
 from aiomilter.compose.handler import Composed
 from aiomilter.compose.members import Member, MemberFactory, member
 from aiomilter.compose.plan import Plan, plan
+from aiomilter.compose.shadow_filters import ShadowPool
+from aiomilter.compose.shadowed import ShadowedComposed
 from aiomilter.handler import Milter
 
 __all__ = ["Composition", "compose"]
@@ -39,11 +42,20 @@ class Composition:
         async with AsyncExitStack() as stack:
             entered = []
             for each in self._members:
-                make, made = await self._enter(stack, each)
+                before = IN_SHADOW.set(each.shadow)
+                try:
+                    make, made = await self._enter(stack, each)
+                finally:
+                    IN_SHADOW.reset(before)
                 entered.append((each, make, made))
             made_plan = plan(entered)
             _tell_of_order(made_plan, self._members)
-            yield partial(Composed, made_plan)
+            if not made_plan.shadows:
+                yield partial(Composed, made_plan)
+                return
+            pool = ShadowPool()
+            stack.push_async_callback(pool.close)
+            yield partial(ShadowedComposed, made_plan, pool)
 
     async def _enter(self, stack: AsyncExitStack, each: Member) -> tuple[Callable[[], Milter], Milter]:
         """Return what makes the filter of a member, and the first that it has made."""
@@ -70,7 +82,7 @@ def _tell_of_order(made_plan: Plan, members: Sequence[Member]) -> None:
     """Log which checks are written below an edit."""
     seat_of = {seat.member: seat for seat in made_plan.seats}
     seen = False
-    for seat in (seat_of[each] for each in members):
+    for seat in (seat_of[each] for each in members if not each.shadow):
         if seen and not seat.is_edit:
             _LOGGER.info("compose: the check %r is written below an edit, and runs before it all the same", seat.name)
         seen = seen or seat.is_edit

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from aiomilter.observe.shadow import ShadowOutcome
+
 __all__ = [
     "MOST_EDITS",
     "MOST_REFUSED",
@@ -136,6 +138,7 @@ class MessageEnded:
         edit_count: How many were sent.
         quarantine: Why the message is held; None if it is not.
         duration: Seconds from MAIL to the answer.
+        shadow: What each filter that was asked as a shadow would have done.
     """
 
     where: Where
@@ -150,6 +153,7 @@ class MessageEnded:
     edit_count: int
     quarantine: str | None
     duration: float
+    shadow: tuple[ShadowOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
