@@ -119,7 +119,8 @@ class LogObserver(Observer):
         said.append(f"time={event.duration:.3f}")
         said += [f"{name}={value!r}" for name in _ALL if (value := getattr(where, name))]
         if event.shadow:
-            said.append(f"shadow=[{'; '.join(map(_outcome, event.shadow))}]")
+            # Last, and with the queue id: there, nothing from outside can be taken for it.
+            said.append(f"shadow=[{'; '.join(map(_outcome, event.shadow))}] of={_text(where.queue_id)}")
         self._logger.info("%s", " ".join(said), extra=_extra(where, event.reason))
 
     def client_refused(self, event: ClientRefused) -> None:
