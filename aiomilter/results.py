@@ -25,11 +25,6 @@ class Results:
         """Add a result: of this message, or at ``connect`` and ``helo`` of all messages of the connection."""
         (self._of_message if self.in_message else self._of_connection).append(result)
 
-    @property
-    def every(self) -> list[Any]:
-        """All results, oldest first."""
-        return [*self._of_connection, *self._of_message]
-
     def get(self, kind: type[_Found]) -> _Found | None:
         """Return the newest result of a type; None if there is none: its filter did not run, failed, or was left out."""
         found = self.all(kind)
@@ -37,7 +32,11 @@ class Results:
 
     def all(self, kind: type[_Found]) -> tuple[_Found, ...]:
         """Return all results of a type, oldest first."""
-        return tuple(each for each in (*self._of_connection, *self._of_message) if type(each) is kind)
+        return tuple(each for each in self.found() if type(each) is kind)
+
+    def found(self) -> tuple[Any, ...]:
+        """Return all results, oldest first; those of the connection before those of the message."""
+        return (*self._of_connection, *self._of_message)
 
     def end_message(self) -> None:
         """Forget those of the message."""

@@ -176,6 +176,8 @@ KEPT: Final[Mapping[str, str]] = {
     "testing.resolver.ZoneResolver._names": PROGRAM,
     "testing.resolver.ZoneResolver._records": PROGRAM,
     "compat.modules.testmessage.TestMessage._macros": PROGRAM,
+    "_connection.details.MessageDetails._last": "the names of a record",
+    "_connection.details.MessageDetails._reasons": "one for each filter of a composition; of one message",
 }
 MAKERS: Final = frozenset(
     {

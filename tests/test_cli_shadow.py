@@ -11,7 +11,7 @@ import pytest
 
 from aiomilter._cli import main
 from aiomilter._cli.shadow import Seen, seen
-from aiomilter.observe import Edit, MessageEnded, ShadowOutcome, Where
+from aiomilter.observe import Answer, Edit, MessageEnded, ShadowOutcome, Where
 from aiomilter.observe.log import LogObserver
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -45,7 +45,7 @@ def line_of(
         recipients=("b@y.example",),
         refused=(),
         refused_count=0,
-        answer=answer,
+        answer=Answer(answer),
         reason="",
         edits=(Edit("add_header", "X"),),
         edit_count=1,

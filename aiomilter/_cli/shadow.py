@@ -12,7 +12,7 @@ from typing import IO, Any, Final, NamedTuple, get_args
 from aiomilter._cli.parsing import whole
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import MISSING, Trouble
-from aiomilter.observe import LiveAnswer, ShadowAnswer
+from aiomilter.observe import AnswerVerdict, ShadowAnswer
 
 __all__ = ["add_parser"]
 
@@ -35,7 +35,7 @@ _LONGEST_ID: Final = 64
 _MOST_FILTERS: Final = 100
 _MOST_OF_LINE: Final = 100
 """Shadows that one message has."""
-_LIVE: Final = get_args(LiveAnswer)
+_LIVE: Final = get_args(AnswerVerdict)
 _SHADOW: Final = get_args(ShadowAnswer)
 _QUOTED: Final = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _MORE: Final = r"(?:\.\.\. \(\d+ characters\))?"

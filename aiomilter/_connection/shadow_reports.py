@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from aiomilter._connection.answering import Channel
-from aiomilter._connection.answers import answer_text, cause_text, reason_of, temporary_cause
+from aiomilter._connection.answers import answer_of, cause_text, reason_of, temporary_cause
+from aiomilter._connection.details import MessageDetails, names_of
 from aiomilter._connection.sent import sent_edits
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter.edits import Edits
-from aiomilter.observe import CallbackFailed, CallbackTimedOut, Misuse, TemporaryFailed, Where
+from aiomilter.observe import Answer, CallbackFailed, CallbackTimedOut, Misuse, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
+from aiomilter.observe.message_log import MessageLog
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection
 from aiomilter.wire.macros import MacroStore
+from aiomilter.wire.replies import checked_reason
 
 __all__ = ["ShadowReports", "ShadowedSession"]
 
@@ -25,6 +28,11 @@ class ShadowedSession(Protocol):
     wire: Connection
     options: Options
 
+    @property
+    def details(self) -> MessageDetails:
+        """Of the message, for reports."""
+        ...
+
 
 class ShadowReports:
     """The source of the contexts of one shadow, which lags behind its session.
@@ -34,7 +42,7 @@ class ShadowReports:
         name: The shadow's, for the reports.
     """
 
-    __slots__ = ("_name", "_session", "callback", "client", "macros")
+    __slots__ = ("_name", "_reason", "_session", "callback", "client", "details", "macros")
 
     def __init__(self, session: ShadowedSession, name: str) -> None:
         self._session = session
@@ -45,6 +53,9 @@ class ShadowReports:
         """The callback that it is at."""
         self.client: str = ""
         """Its SMTP client, for the reports."""
+        self.details: MessageDetails | None = None
+        """Of the message that it is at."""
+        self._reason: tuple[str, str] = "", ""
 
     @property
     def memory(self) -> MemoryLimit:
@@ -55,6 +66,11 @@ class ShadowReports:
     def current(self) -> MacroStore:
         """The macros of the event that the session is at."""
         return self._session.wire.macros
+
+    @property
+    def current_details(self) -> MessageDetails:
+        """The details of the message that the session is at."""
+        return self._session.details
 
     def _where(self) -> Where:
         channel = self._session.channel
@@ -76,6 +92,14 @@ class ShadowReports:
     def progress(self) -> bool:
         """Return False: no MTA waits for a shadow."""
         return False
+
+    def set_reason(self, reason: str) -> None:
+        """Keep the reason of the filter for its answer."""
+        self._reason = self.callback, checked_reason(reason)
+
+    def log(self) -> MessageLog:
+        """Return a logger for the filter, whose records name the event that it is at."""
+        return MessageLog(lambda: {**names_of(self._where()), "id": "" if self.details is None else self.details.id})
 
     def report_misuse(self, what: str) -> None:
         """Report a call of the filter that has no effect, or another than intended."""
@@ -102,6 +126,7 @@ class ShadowReports:
         named, count, quarantine = sent_edits(edits)
         return [f"{each.kind} {each.name}" if each.name else each.kind for each in named], count, quarantine
 
-    def text_of(self, answer: Any) -> tuple[str, str]:
-        """Return an answer in one line, and the reason given for it."""
-        return answer_text(answer), reason_of(answer)
+    def answer_of(self, response: Any) -> tuple[Answer, str]:
+        """Return an answer for a report, and the reason that was given for it, by itself or in the callback that ran last."""
+        callback, reason = self._reason
+        return answer_of(response), reason_of(response) or (reason if callback == self.callback else "")

@@ -10,7 +10,7 @@ from aiomilter.compose.filters import ComposedFilter
 from aiomilter.compose.messages import ask_for_edits, milter_of
 from aiomilter.compose.plan import Seat
 from aiomilter.compose.shadow_edits import changes_between
-from aiomilter.compose.shadow_messages import End, Event, Play, answer_word
+from aiomilter.compose.shadow_messages import End, Event, Play
 from aiomilter.context import Context, EndOfMessageContext, FilterSource, Transaction
 from aiomilter.edits import Edits
 from aiomilter.failures import wrong_answer
@@ -19,6 +19,7 @@ from aiomilter.message import Message
 from aiomilter.message.envelope import Envelope
 from aiomilter.message.incoming import Incoming
 from aiomilter.message.spool import BUDGET
+from aiomilter.observe import Answer
 from aiomilter.results import Results
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.macros import MacroStore
@@ -49,6 +50,7 @@ class ShadowSource(FilterSource, Protocol):
     macros: MacroStore
     callback: str
     client: str
+    details: Any
 
     @property
     def memory(self) -> Memory:
@@ -58,6 +60,11 @@ class ShadowSource(FilterSource, Protocol):
     @property
     def current(self) -> MacroStore:
         """The macros of the event that the session is at."""
+        ...
+
+    @property
+    def current_details(self) -> Any:
+        """The details of the message that the session is at."""
         ...
 
     def report_failure(self, what: str, error: BaseException | None = None) -> None:
@@ -70,8 +77,8 @@ class ShadowSource(FilterSource, Protocol):
         """Return edits, each as kind and name, how many there are, and why the message would be held."""
         ...
 
-    def text_of(self, answer: Any) -> tuple[str, str]:
-        """Return an answer in one line, and the reason given for it."""
+    def answer_of(self, response: Any) -> tuple[Answer, str]:
+        """Return an answer for a report, and the reason that was given for it, by itself or in the callback that ran last."""
         ...
 
 
@@ -191,6 +198,7 @@ class ShadowAsking:
         made, message = self._made, play.message
         made.begin_alone(message.client, message.helo, message.sender)
         own.results = self._results
+        self.source.details = message.details
         self._results.begin(message.found)
         self.source.client = message.client.raw_address or message.client.hostname
         if self.seat.is_edit:
@@ -270,10 +278,9 @@ class ShadowAsking:
             self._conclude(play, callback, response)
 
     def _conclude(self, play: Play, callback: str, response: Any) -> None:
-        text, reason = self.source.text_of(response)
-        word = answer_word(response)
-        assert word != "abort"
-        play.conclude(word, callback, text, reason)
+        answer, reason = self.source.answer_of(response)
+        assert answer.verdict != "abort"
+        play.conclude(answer.verdict, callback, answer, reason)
 
     # ---------------------------------------------------------------------------------------------- the end of a message
 

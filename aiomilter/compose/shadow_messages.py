@@ -10,13 +10,12 @@ from aiomilter.compose.edits import CheckEdits
 from aiomilter.compose.plan import Seat
 from aiomilter.context import Transaction
 from aiomilter.message import Message
-from aiomilter.observe import MOST_SHADOW_NAMES, LiveAnswer, MessageEnded, ShadowAnswer, ShadowOutcome
+from aiomilter.observe import MOST_SHADOW_NAMES, MessageEnded, ShadowAnswer, ShadowOutcome
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Connect, Mail, Rcpt
 from aiomilter.wire.macros import MacroStore
-from aiomilter.wire.replies import Refusal, Reply, Verdict
 
-__all__ = ["COUNTED_AT", "EVENT_SIZE", "End", "Event", "Play", "ShadowMessage", "answer_word"]
+__all__ = ["COUNTED_AT", "EVENT_SIZE", "End", "Event", "Play", "ShadowMessage"]
 
 Tell: TypeAlias = Callable[[Callable[[], MessageEnded | None]], object]
 _ADDRESS_LENGTH: Final = 320
@@ -77,9 +76,11 @@ class ShadowMessage:
 
     Args:
         transaction: Of the session, which has begun with it.
+        details: Of the message, for records of shadows.
     """
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, details: Any) -> None:
+        self.details: Any = details
         self.client: Connect = transaction.client
         self.helo: str = transaction.helo
         self.sender: Mail | None = transaction.sender
@@ -89,7 +90,7 @@ class ShadowMessage:
         """The results of shadows."""
         self.plays: list[Play] = []
         self._models: Sequence[tuple[int, Message]] = ()
-        self._report: tuple[MessageEnded, LiveAnswer, Tell] | None = None
+        self._report: tuple[MessageEnded, Tell] | None = None
 
     def keep(self, models: Sequence[tuple[int, Message]]) -> None:
         """Keep the octets of messages until all shadows are done."""
@@ -101,12 +102,11 @@ class ShadowMessage:
     def _is_done(self) -> bool:
         return all(play.done for play in self.plays)
 
-    def hold(self, event: MessageEnded, answer: Any, tell: Tell) -> MessageEnded | None:
+    def hold(self, event: MessageEnded, tell: Tell) -> MessageEnded | None:
         """Return the report of the message if all shadows are done; if not, it is told once they are."""
-        report = event, answer_word(answer), tell
         if self._is_done:
-            return self._reported(*report[:2])
-        self._report = report
+            return self._reported(event)
+        self._report = event, tell
         return None
 
     def settle(self) -> None:
@@ -118,10 +118,11 @@ class ShadowMessage:
             models[0][1]._spool.close()
         report, self._report = self._report, None
         if report is not None:
-            event, live, tell = report
-            tell(lambda: self._reported(event, live))
+            event, tell = report
+            tell(lambda: self._reported(event))
 
-    def _reported(self, event: MessageEnded, live: LiveAnswer) -> MessageEnded:
+    def _reported(self, event: MessageEnded) -> MessageEnded:
+        live = event.answer.verdict
         outcomes = [replace(play.outcome, live=live) for play in self.plays if play.outcome is not None]
         return replace(event, shadow=tuple(outcomes))
 
@@ -242,21 +243,3 @@ class Play:
 
 def _addresses(recipients: Sequence[Rcpt]) -> tuple[str, ...]:
     return tuple(each.address[:_ADDRESS_LENGTH] for each in recipients[:MOST_SHADOW_NAMES])
-
-
-_WORDS: Final[dict[Verdict, LiveAnswer]] = {
-    Verdict.ACCEPT: "accept",
-    Verdict.CONTINUE: "continue",
-    Verdict.REJECT: "reject",
-    Verdict.TEMPFAIL: "tempfail",
-    Verdict.DISCARD: "discard",
-}
-
-
-def answer_word(answer: Any) -> LiveAnswer:
-    """Return what kind of answer one is; "abort" for none."""
-    if isinstance(answer, Refusal):
-        answer = answer.verdict
-    if isinstance(answer, Reply):
-        return "reject" if (answer.code or 0) >= 500 else "tempfail"
-    return _WORDS.get(answer, "abort")

@@ -89,7 +89,7 @@ class _Recorder:
     def begin(self, ctx: Context) -> None:
         """Record that a message has begun."""
         transaction = ctx._live()
-        message = self._message = ShadowMessage(transaction)
+        message = self._message = ShadowMessage(transaction, self._made(ctx)[0].source.current_details)
         self.open = []
         for shadow in self._made(ctx):
             member = shadow.seat.member
@@ -175,9 +175,9 @@ class _Recorder:
         for shadow in self._shadows:
             shadow.close()
 
-    def hold(self, event: MessageEnded, answer: Any, tell: Tell) -> MessageEnded | None:
+    def hold(self, event: MessageEnded, tell: Tell) -> MessageEnded | None:
         """Return the report of a message if no shadow has to do with it any more."""
-        return event if self._message is None else self._message.hold(event, answer, tell)
+        return event if self._message is None else self._message.hold(event, tell)
 
 
 class _ShadowedAsking(Asking):
@@ -209,9 +209,9 @@ class ShadowedComposed(Composed):
         self._asking: _ShadowedAsking = _ShadowedAsking(plan, self._filters)
         self._recorder: _Recorder | None = _Recorder(plan, pool)
 
-    def hold_report(self, event: MessageEnded, answer: Any, tell: Tell) -> MessageEnded | None:
+    def hold_report(self, event: MessageEnded, tell: Tell) -> MessageEnded | None:
         """Return the report of a message, or None if it is told later: when all shadows are done."""
-        return event if self._recorder is None else self._recorder.hold(event, answer, tell)
+        return event if self._recorder is None else self._recorder.hold(event, tell)
 
     def _give_up(self, error: Exception) -> None:
         """Go on without shadows: whatever is wrong with the record must not disturb the mail."""
@@ -224,14 +224,14 @@ class ShadowedComposed(Composed):
     def _of_connection(self, ctx: Context, stage: Stage, what: object) -> None:
         if self._recorder is not None:
             try:
-                self._recorder.of_connection(ctx, stage, what, self._asking.results.every)
+                self._recorder.of_connection(ctx, stage, what, self._asking.results.found())
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._give_up(error)
 
     def _of_message(self, stage: Stage, args: tuple[Any, ...], size: int = EVENT_SIZE) -> None:
         if self._recorder is not None and self._recorder.open:
             try:
-                self._recorder.add(stage, args, self._asking.results.every, size)
+                self._recorder.add(stage, args, self._asking.results.found(), size)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._give_up(error)
 
@@ -275,7 +275,7 @@ class ShadowedComposed(Composed):
     def _ended(self) -> None:
         if self._recorder is not None:
             try:
-                self._recorder.end(self._asking.results.every)
+                self._recorder.end(self._asking.results.found())
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._give_up(error)
         super()._ended()

@@ -12,7 +12,9 @@ from aiomilter.observe.events import (
     MOST_REFUSED,
     OPTION_OF,
     SERVER,
+    Answer,
     AnswerSent,
+    AnswerVerdict,
     CallbackFailed,
     CallbackTimedOut,
     ClientRefused,
@@ -37,7 +39,7 @@ from aiomilter.observe.events import (
     Where,
 )
 from aiomilter.observe.observer import Observer
-from aiomilter.observe.shadow import MOST_SHADOW_NAMES, LiveAnswer, ShadowAnswer, ShadowOutcome
+from aiomilter.observe.shadow import MOST_SHADOW_NAMES, ShadowAnswer, ShadowOutcome
 
 __all__ = [
     "MOST_EDITS",
@@ -45,7 +47,9 @@ __all__ = [
     "MOST_SHADOW_NAMES",
     "OPTION_OF",
     "SERVER",
+    "Answer",
     "AnswerSent",
+    "AnswerVerdict",
     "CallbackFailed",
     "CallbackTimedOut",
     "ClientRefused",
@@ -58,7 +62,6 @@ __all__ = [
     "LifecycleKind",
     "Limit",
     "LimitReached",
-    "LiveAnswer",
     "LoopStalled",
     "MessageEnded",
     "Misuse",

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["MOST_SHADOW_NAMES", "LiveAnswer", "ShadowAnswer", "ShadowOutcome"]
+__all__ = ["MOST_SHADOW_NAMES", "AnswerVerdict", "ShadowAnswer", "ShadowOutcome"]
 
-LiveAnswer: TypeAlias = Literal["accept", "continue", "reject", "tempfail", "discard", "abort"]
-"""The answer that ended a message, without its text; "abort" if it ended without one."""
+AnswerVerdict: TypeAlias = Literal["accept", "continue", "reject", "tempfail", "discard", "abort"]
+"""What an answer does: a reply 5xx is "reject", 4xx "tempfail"; "abort" stands for the end of a message without an answer."""
 ShadowAnswer: TypeAlias = Literal[
     "accept", "continue", "reject", "tempfail", "discard", "failed", "timeout", "dropped", "none"
 ]
@@ -41,7 +41,7 @@ class ShadowOutcome:
     """
 
     filter: str
-    live: LiveAnswer
+    live: AnswerVerdict
     shadow: ShadowAnswer
     callback: str = ""
     answer: str = ""
