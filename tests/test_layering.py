@@ -25,7 +25,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "mail": "exceptions",
         "dns": "mail",
         "auth": "mail dns",
-        "policy": "mail dns _worker_count",
+        "policy": "mail dns _worker_count _shadow",
+        # Whether the code that runs is a shadow's: stores keep what that counts apart.
+        "_shadow": "",
         # A number; a store in memory is for one worker.
         "_worker_count": "",
         # It connects to what addresses name, and shows what others wrote as mail.display does.
@@ -44,7 +46,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Whole messages; neither the core nor ``aiomilter`` itself knows them.
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
-        "compose": "message",
+        "compose": "message observe _shadow",
         # Ready filters: the only room that knows both milters and these toolkits.
         "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
@@ -112,7 +114,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition observe.message_log observe.json inspector.logs",
+        "compose.composition compose.shadowed observe.message_log observe.json inspector.logs",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
@@ -166,8 +168,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
-        # The filters of a composition are run by compose.turns.
-        "swallow BaseException": "compose.turns _connection.session _connection.native _connection.driver _connection.tasks "
+        # The filters of a composition are run by compose.turns, and compose.shadow_asking.
+        "swallow BaseException": "compose.turns compose.shadow_asking "
+        "_connection.session _connection.native _connection.driver _connection.tasks "
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
@@ -327,7 +330,15 @@ def test_every_public_module_says_what_it_promises() -> None:
 def test_toolkits_know_no_milter() -> None:
     """They serve any asyncio program."""
     for toolkit in ("mail", "dns", "auth", "policy", "scan"):
-        assert allowed(toolkit) <= {"exceptions", "mail", "dns", "addresses", "_address_hints", "_worker_count"}
+        assert allowed(toolkit) <= {
+            "exceptions",
+            "mail",
+            "dns",
+            "addresses",
+            "_address_hints",
+            "_worker_count",
+            "_shadow",
+        }
 
 
 def test_the_table_has_no_circle() -> None:

@@ -42,6 +42,15 @@ def schema(known: Iterable[Key]) -> dict[str, Any]:
     return {"$schema": _DRAFT, "title": "aiomilter", "type": "object", "additionalProperties": False, "properties": top}
 
 
+_PART: Final[Mapping[str, Any]] = {"type": "number", "minimum": 0, "maximum": 1}
+_SHARE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["part"],
+    "additionalProperties": False,
+    "properties": {"part": _PART, "by": {"enum": ["client", "recipient_domain"]}, "key": {"type": "object"}},
+}
+
+
 def _filter() -> dict[str, Any]:
     """Return the schema of a ``[[filter]]`` table; :mod:`aiomilter._cli.members` reads it."""
     words = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
@@ -61,6 +70,8 @@ def _filter() -> dict[str, Any]:
             "on_error": answer,
             "on_timeout": answer,
             "timeout": _duration(Option(Kind.DURATION, Group.DEADLINES, "")),
+            "shadow": {"type": "boolean"},
+            "share": {"anyOf": [_PART, _SHARE]},
         },
     }
 

@@ -9,6 +9,7 @@ from aiomilter.compose.plan import Seat
 from aiomilter.context import Context, FilterSource, Source, Transaction
 from aiomilter.handler import CALLBACKS, Milter
 from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Connect, Mail
 from aiomilter.wire.replies import ACCEPT, Response
 
 __all__ = ["ComposedFilter"]
@@ -112,6 +113,14 @@ class ComposedFilter:
         own.begin(transaction.sender)
         own.client, own.helo = transaction.client, transaction.helo
         own.recipients, own.endings = transaction.recipients, transaction.endings
+        self._begin()
+
+    def begin_alone(self, client: Connect, helo: str, sender: Mail | None) -> None:
+        """Begin a message that no other filter has a part in."""
+        assert self.transaction is not None
+        own = self.transaction
+        own.begin(sender)
+        own.client, own.helo = client, helo
         self._begin()
 
     def end(self) -> None:
