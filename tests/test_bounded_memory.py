@@ -62,6 +62,12 @@ KEPT: Final[Mapping[str, str]] = {
     # Of a server, a process.
     "_serving.memory.MemoryLimit._held": CONNECTIONS,
     "_serving.memory.MemoryLimit.messages": CONNECTIONS,
+    "_tally._numbers": "1,000 values",
+    "observe.metrics.Metrics._counters": OURS,
+    "observe.metrics.Metrics._histograms": OURS,
+    "observe.metrics.Metrics._reasons": "MOST_REASONS (tests/test_metrics.py)",
+    "observe.metrics._Counter._cells": "1,000 combinations (tests/test_metrics.py)",
+    "observe.metrics._Histogram._cells": "1,000 values (tests/test_metrics.py)",
     "_serving.feed.Feed._ended": "MOST_SERIES (tests/test_feed.py)",
     "_serving.feed.Feed.processes": "workers",
     "_serving.feed.Process.counts": "MOST_SERIES (tests/test_feed.py)",

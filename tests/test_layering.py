@@ -23,13 +23,15 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "exceptions": "",
         # Toolkits: they know no milter.
         "mail": "exceptions",
-        "dns": "mail",
+        "dns": "mail _tally",
         "auth": "mail dns",
         "policy": "mail dns _worker_count",
+        # Numbers, which metrics show.
+        "_tally": "",
         # A number; a store in memory is for one worker.
         "_worker_count": "",
         # It connects to what addresses name, and shows what others wrote as mail.display does.
-        "scan": "mail addresses",
+        "scan": "mail addresses _tally",
         # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
         "wire": "mail",
         "edits": "wire",
@@ -44,7 +46,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Several filters in one connection; the core knows neither.
         "compose": "message",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
-        "observe": "wire",
+        "observe": "wire _tally",
         "_option": "failures _serving",
         "_option_text": "_option",
         "secret": "",
@@ -318,7 +320,15 @@ def test_every_public_module_says_what_it_promises() -> None:
 def test_toolkits_know_no_milter() -> None:
     """They serve any asyncio program."""
     for toolkit in ("mail", "dns", "auth", "policy", "scan"):
-        assert allowed(toolkit) <= {"exceptions", "mail", "dns", "addresses", "_address_hints", "_worker_count"}
+        assert allowed(toolkit) <= {
+            "exceptions",
+            "mail",
+            "dns",
+            "addresses",
+            "_address_hints",
+            "_worker_count",
+            "_tally",
+        }
 
 
 def test_the_table_has_no_circle() -> None:

@@ -1,33 +1,39 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiomilter._cli import logs
+from aiomilter._cli import logs, status
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
-from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
+from aiomilter._cli.trouble import USAGE, Trouble, smtp_trouble, tell
 from aiomilter._config.faults import shown_key
 from aiomilter._config.table import Key
 from aiomilter._process.composite import Composite
-from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
+from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
-from aiomilter._serving.feed import Reporter
+from aiomilter._serving.binding import Bound
+from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.sharing import AcceptBalancer
-from aiomilter.daemon import run_service, run_workers
+from aiomilter._serving.status_address import bind_status
+from aiomilter._serving.status_service import StatusService
+from aiomilter.daemon import StatusSockets, run_service, run_workers
+from aiomilter.exceptions import AddressError
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
+from aiomilter.observe.metrics import Metrics
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
+    from aiomilter._serving.status import StatusListener
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -84,10 +90,18 @@ def run_alone(
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    server = _server(settings, sockets)
-    front = [partial(_front, settings, server, on_message)] if settings.options.smtp is not None else []
+    feed = Feed() if settings.options.metrics is not None else None
+    server = _server(settings, sockets, reporter=None if feed is None else Reporter(feed.take))
+    others: list[Callable[[], Service]] = []
+    if settings.options.smtp is not None:
+        others.append(partial(_front, settings, server, on_message))
+    if feed is not None:
+        # Imported before mail is served: that takes a while.
+        from aiomilter._serving import status as _  # noqa: F401
+
+        others.append(partial(_listener, settings, _bind_metrics(settings), feed, server.observer))
     try:
-        run_service(Composite(server, *front), uvloop=settings.options.uvloop, systemd=systemd)
+        run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(settings.target, error) from None
     return 0
@@ -103,7 +117,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
-        server = _server(plan.settings, sockets, later=later)
+        server = _server(plan.settings, sockets, later=later, reporter=reporter, generation=plan.generation)
         server.share(share)
         return server
 
@@ -126,6 +140,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             observer=observer,
             report=report,
             rereading=plan,
+            status=_status(settings, observer),
         )
     except OSError as error:
         if _is_of_listening(error):
@@ -164,6 +179,8 @@ class _Plan(Rereading):
         self._serving = self._at_start = settings
         self._next: Settings | None = None
         self._observer = observer
+        self.generation = 1
+        """How often filters were loaded, as far as they serve or are about to."""
 
     @property
     def settings(self) -> Settings:
@@ -174,12 +191,15 @@ class _Plan(Rereading):
         """Read them again."""
         try:
             self._next = self._serving.again()
+            self.generation += 1
         except Trouble as trouble:
             return _failure("reload", trouble, trouble)[0]
         return None
 
     def end(self, *, serves: bool) -> None:
         """Keep them if they serve."""
+        if not serves and self._next is not None:
+            self.generation -= 1
         if serves and self._next is not None:
             self._serving = self._next
             supervised = [key for key in KEYS if key.name in ("drain_timeout", "cancel_timeout")]
@@ -189,13 +209,55 @@ class _Plan(Rereading):
         self._next = None
 
 
-def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "_FilterServer":
+def _bind_metrics(settings: Settings) -> list[Bound]:
+    """Bind where metrics are shown.
+
+    Raises:
+        Trouble: That cannot be.
+    """
+    options = settings.options
+    try:
+        return bind_status(options.metrics or "", options.metrics_allow, option="--metrics-allow")
+    except AddressError as error:
+        raise Trouble(f"--metrics {error}", status=USAGE) from None
+    except OSError as error:
+        raise Trouble(f"--metrics: {error.strerror}") from None
+
+
+def _listener(settings: Settings, bound: list[Bound], feed: Feed, observer: Guard) -> "StatusListener":
+    from aiomilter._serving.status import StatusListener
+
+    return StatusListener(bound, status.routes, feed, observer.tell, settings.options.metrics_allow)
+
+
+def _status(settings: Settings, observer: Guard) -> StatusSockets | None:
+    """Return the HTTP listener beside workers; None if none is asked for."""
+    if settings.options.metrics is None:
+        return None
+    bound = _bind_metrics(settings)
+    return StatusSockets(bound, lambda feed: StatusService([_listener(settings, bound, feed, observer)], observer))
+
+
+def _server(
+    settings: Settings,
+    sockets: list[str],
+    *,
+    later: bool = False,
+    reporter: Reporter | None = None,
+    generation: int = 1,
+) -> "_FilterServer":
     options = settings.serve_options()
+    metrics = None if reporter is None else Metrics(generation)
+    if metrics is not None:
+        options = replace(options, observer=(LogObserver(), metrics))
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        return _FilterServer(loader, factory, sockets, options, settings)
+        server = _FilterServer(loader, factory, sockets, options, settings)
+        if metrics is not None and reporter is not None:
+            server.reporting = status.Reporting(server, metrics, reporter)
+        return server
     except ValueError as error:
         raise Trouble(str(error)) from None
 
@@ -262,6 +324,7 @@ class _FilterServer(Server):
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
+        self.reporting: status.Reporting | None = None
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
@@ -278,6 +341,14 @@ class _FilterServer(Server):
         logs.go_on(self._settings.options.log_level)
         self._warn()
         self._warn_of_certificate()
+        if self.reporting is not None:
+            self.reporting.start()
+
+    async def close(self) -> None:
+        """Report for the last time, and close."""
+        await super().close()
+        if self.reporting is not None:
+            self.reporting.stop()
 
     def _warn_of_certificate(self) -> None:
         what = warning(self._context, self._settings.tls_files)

@@ -3,7 +3,9 @@
 In reading order: :mod:`~aiomilter.observe.observer` has the base class of observers,
 :mod:`~aiomilter.observe.events` the events, :mod:`~aiomilter.observe.log` the observer that writes log records, with
 ``seldom`` against floods and ``last_resort`` for records that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer
-that raises from disturbing the mail.  See ``aiomilter help metrics`` and ``aiomilter help log``.
+that raises from disturbing the mail.  :mod:`~aiomilter.observe.metrics` counts, by the names of
+:mod:`~aiomilter.observe.metric_table`, and :mod:`~aiomilter.observe.prometheus` shows that to Prometheus.  See ``aiomilter help
+metrics`` and ``aiomilter help log``.
 """
 
 from aiomilter.observe.events import (
@@ -19,6 +21,7 @@ from aiomilter.observe.events import (
     Edit,
     EditKind,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LifecycleKind,
@@ -50,6 +53,7 @@ __all__ = [
     "Edit",
     "EditKind",
     "EventSeen",
+    "HealthChecked",
     "InternalError",
     "Lifecycle",
     "LifecycleKind",

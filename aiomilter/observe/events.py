@@ -21,6 +21,7 @@ __all__ = [
     "Edit",
     "EditKind",
     "EventSeen",
+    "HealthChecked",
     "InternalError",
     "Lifecycle",
     "LifecycleKind",
@@ -394,6 +395,17 @@ class ConnectionRefused:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class HealthChecked:
+    """A peer agreed on the protocol and quit, without an SMTP client: as ``aiomilter health`` and others check a milter.
+
+    Args:
+        where: On which connection.
+    """
+
+    where: Where
+
+
 # ------------------------------------------------------------------------------------------------------------ lifecycle
 
 
@@ -473,6 +485,7 @@ ObserverEvent: TypeAlias = (
     | ResourceExhausted
     | PeerError
     | ConnectionRefused
+    | HealthChecked
     | Lifecycle
     | EventSeen
     | AnswerSent

@@ -22,6 +22,7 @@ from aiomilter.observe.events import (
     ClientRefused,
     ConnectionRefused,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LifecycleKind,
@@ -165,6 +166,9 @@ class LogObserver(Observer):
     def connection_refused(self, event: ConnectionRefused) -> None:
         """Write a warning, seldom."""
         self._seldom(f"{event.cause} {event.where.server}", event.what, event.where)
+
+    def health_checked(self, event: HealthChecked) -> None:
+        """Write nothing: checks come every few seconds."""
 
     def lifecycle(self, event: Lifecycle) -> None:
         """Write what has become of the server."""

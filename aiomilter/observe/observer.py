@@ -10,6 +10,7 @@ from aiomilter.observe.events import (
     ClientRefused,
     ConnectionRefused,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LimitReached,
@@ -82,6 +83,9 @@ class Observer:
     def connection_refused(self, event: ConnectionRefused) -> None:
         """Take a connection that is not served."""
 
+    def health_checked(self, event: HealthChecked) -> None:
+        """Take a check that the filter answers; the log has no line for it."""
+
     def lifecycle(self, event: Lifecycle) -> None:
         """Take a change in the life of the server or of its processes."""
 
@@ -105,6 +109,7 @@ METHOD_OF: Final[Mapping[type[ObserverEvent], str]] = {
     ResourceExhausted: "resource_exhausted",
     PeerError: "peer_error",
     ConnectionRefused: "connection_refused",
+    HealthChecked: "health_checked",
     Lifecycle: "lifecycle",
     EventSeen: "event_seen",
     AnswerSent: "answer_sent",
