@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,17 +13,32 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from aiomilter import REJECT, TEMPFAIL, Context, EndOfMessageContext, Milter, Rcpt, Refusal, Reply, Response, _tally
+from aiomilter import (
+    REJECT,
+    TEMPFAIL,
+    Context,
+    EndOfMessageContext,
+    Milter,
+    Observer,
+    Rcpt,
+    Refusal,
+    Reply,
+    Response,
+    _tally,
+)
 from aiomilter._cli.status import health, readiness, tallies
 from aiomilter._serving.feed import Feed, Key, Report, Reporter
 from aiomilter._serving.readiness import Readiness
+from aiomilter.compose import check, compose
 from aiomilter.dns import resolver
 from aiomilter.exceptions import ResolverError
 from aiomilter.observe import (
     OPTION_OF,
     SERVER,
+    Answer,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     Edit,
     HealthChecked,
     Lifecycle,
@@ -35,6 +51,7 @@ from aiomilter.observe import (
     TemporaryFailed,
     Where,
 )
+from aiomilter.observe.log import LogObserver
 from aiomilter.observe.metric_table import METRICS, metric
 from aiomilter.observe.metrics import MOST_REASONS, Metrics
 from aiomilter.observe.prometheus import Collector, exposition
@@ -44,7 +61,8 @@ from aiomilter.testing import session
 
 HERE: Final = Path(__file__).parent
 WHERE: Final = Where(connection=1, listener="inet:8890@127.0.0.1", filter="site.Policy", callback="eom")
-MESSAGE: Final = MessageEnded(WHERE, "helo", "a@x", ("b@x",), (), 0, "continue", "", (), 0, None, 0.2)
+GREY: Final = Answer("451 4.7.1 later", "tempfail", 451)
+MESSAGE: Final = MessageEnded(WHERE, "helo", "a@x", ("b@x",), (), 0, Answer("continue"), "", (), 0, None, 0.2)
 
 
 def shown(metrics: Metrics, accept: str = "") -> dict[str, float]:
@@ -86,23 +104,27 @@ def test_names_are_as_prometheus_has_them() -> None:
             {"aiomilter_messages_total answer=continue filter=site.Policy listener=inet:8890@127.0.0.1 stage=eom": 1},
         ),
         (
-            message(answer="reject", reason="spf_fail"),
+            message(answer=Answer("reject", code=550), reason="spf_fail"),
             {
                 "aiomilter_messages_total answer=reject filter=site.Policy listener=inet:8890@127.0.0.1 stage=eom": 1,
                 "aiomilter_replies_total code=550 reason=spf_fail": 1,
             },
         ),
-        (message(answer="tempfail"), {"aiomilter_replies_total code=451 reason=": 1}),
-        (message(answer="421 4.3.0 busy"), {"aiomilter_replies_total code=421 reason=": 1}),
+        (message(answer=Answer("tempfail", code=451)), {"aiomilter_replies_total code=451 reason=": 1}),
+        (message(answer=Answer("421 4.3.0 busy", "tempfail", 421)), {"aiomilter_replies_total code=421 reason=": 1}),
         (
-            message(answer="552 5.3.4 too large", reason="size"),
+            message(answer=Answer("552 5.3.4 too large", "reject", 552), reason="size", size=70000),
             {
                 "aiomilter_messages_total answer=reject filter=site.Policy listener=inet:8890@127.0.0.1 stage=eom": 1,
                 "aiomilter_replies_total code=552 reason=size": 1,
+                "aiomilter_message_size_bytes_sum listener=inet:8890@127.0.0.1": 70000,
             },
         ),
         (
-            message(refused=(RefusedRecipient("x@x", "451 4.7.1 later", "grey", "grey"),), refused_count=4),
+            message(
+                refused=(RefusedRecipient("x@x", Answer("451 4.7.1 later", "tempfail", 451), "grey", "grey"),),
+                refused_count=4,
+            ),
             {
                 "aiomilter_recipients_refused_total filter=grey kind=tempfail": 1,
                 "aiomilter_recipients_refused_total filter=site.Policy kind=other": 3,
@@ -178,7 +200,7 @@ def test_labels_have_a_bound_whatever_a_filter_gives() -> None:
     metrics = Metrics()
     for number in range(3000):
         where = dataclasses.replace(WHERE, filter=f"f{number}", listener=f"l{number}")
-        metrics.message_ended(message(where=where, answer="reject", reason=f"reason_{number}"))
+        metrics.message_ended(message(where=where, answer=Answer("reject", code=550), reason=f"reason_{number}"))
         metrics.callback_failed(CallbackFailed(where, "failed"))
     found = shown(metrics)
     reasons = {name.rpartition("=")[2] for name in found if name.startswith("aiomilter_replies_total")}
@@ -366,3 +388,64 @@ async def test_steps_of_stores_are_counted() -> None:
     async with open_store("memory:") as store:
         await store.step(Op.PAIR, store.keys.of("a"), (store.keys.each, int(Mode.DO), 1))
     assert grown(before, "aiomilter_store_operations_total") == {("ok", "memory"): 1}
+
+
+# ------------------------------------------------------------------------------------------------------- times and checks
+
+
+class Waiting(Milter):
+    """Waits at one stage, not at others."""
+
+    async def envfrom(self, ctx: Context, mail: object) -> None:
+        await asyncio.sleep(0)
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
+        return None
+
+
+class Patient(Milter):
+    """Waits at the end."""
+
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_callback_that_waited_is_measured() -> None:
+    metrics = Metrics()
+    async with session(Waiting, observer=metrics) as s:
+        await s.mail("<a@x>")
+        await s.rcpt("<b@x>")
+        await s.message(b"Subject: x\r\n\r\n")
+    counts = {name: value for name, value in shown(metrics).items() if "callback_duration_seconds_count" in name}
+    (name,) = counts
+    assert re.fullmatch(r"aiomilter_callback_duration_seconds_count callback=envfrom filter=\S+\.Waiting", name)
+    assert counts[name] == 1
+
+
+async def test_callbacks_of_several_filters_are_measured_by_their_names() -> None:
+    metrics = Metrics()
+    both = compose(check(Waiting, name="first"), check(Patient, name="second"))
+    async with session(both, observer=metrics) as s:
+        await s.mail("<a@x>")
+        await s.rcpt("<b@x>")
+        await s.message(b"Subject: x\r\n\r\n")
+    counts = {name: value for name, value in shown(metrics).items() if "callback_duration_seconds_count" in name}
+    assert counts == {
+        "aiomilter_callback_duration_seconds_count callback=envfrom filter=first": 1,
+        "aiomilter_callback_duration_seconds_count callback=eom filter=second": 1,
+    }
+
+
+async def test_times_are_not_told_where_nobody_wants_them() -> None:
+    told: list[object] = []
+
+    class Hears(Observer):
+        def callback_waited(self, event: CallbackWaited) -> None:
+            told.append(event)
+
+    async with session(Waiting, observer=[Hears(), LogObserver()]) as s:
+        await s.mail("<a@x>")
+    assert not told
+    async with session(Waiting, observer=[Hears(), Metrics()]) as s:
+        await s.mail("<a@x>")
+    assert len(told) == 1

@@ -1,7 +1,7 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,18 @@ from aiomilter._cli.options import RunOptions
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
-from aiomilter._cli.trouble import USAGE, Trouble, smtp_trouble, tell
+from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
 from aiomilter._config.faults import shown_key
 from aiomilter._config.table import Key
+from aiomilter._connection.served import ServedConnection
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._process.composite import Composite
 from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
-from aiomilter._serving.binding import Bound
 from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.sharing import AcceptBalancer
-from aiomilter._serving.status_address import bind_status
-from aiomilter._serving.status_service import StatusService
-from aiomilter.daemon import StatusSockets, run_service, run_workers
-from aiomilter.exceptions import AddressError
+from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
@@ -33,7 +31,7 @@ from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
-    from aiomilter._serving.status import StatusListener
+    from aiomilter._cli.inspecting import Inspection
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -77,7 +75,11 @@ class Settings:
 
 
 def run_alone(
-    settings: Settings, sockets: list[str], systemd: Systemd, on_message: "Callable[[Outcome], None] | None"
+    settings: Settings,
+    sockets: list[str],
+    systemd: Systemd,
+    on_message: "Callable[[Outcome], None] | None",
+    inspected: "Inspection | None" = None,
 ) -> int:
     """Serve in this process until a signal comes; return the exit status.
 
@@ -86,20 +88,20 @@ def run_alone(
         sockets: Where to listen.
         systemd: Gets the status of the service.
         on_message: Called with each message that the SMTP server has handled.
+        inspected: What is inspected, and how; None for nothing.
 
     Raises:
         Trouble: It could not start, or did not end well.
     """
     feed = Feed() if settings.options.metrics is not None else None
-    server = _server(settings, sockets, reporter=None if feed is None else Reporter(feed.take))
+    server = _server(settings, sockets, inspected=inspected, reporter=None if feed is None else Reporter(feed.take))
     others: list[Callable[[], Service]] = []
+    if inspected is not None:
+        others.append(partial(inspected.page, lambda: server.serving, server.observer))
     if settings.options.smtp is not None:
         others.append(partial(_front, settings, server, on_message))
     if feed is not None:
-        # Imported before mail is served: that takes a while.
-        from aiomilter._serving import status as _  # noqa: F401
-
-        others.append(partial(_listener, settings, _bind_metrics(settings), feed, server.observer))
+        others.append(status.listener(settings.options, feed, server.observer))
     try:
         run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
@@ -140,7 +142,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             observer=observer,
             report=report,
             rereading=plan,
-            status=_status(settings, observer),
+            status=status.beside_workers(settings.options, observer),
         )
     except OSError as error:
         if _is_of_listening(error):
@@ -209,54 +211,26 @@ class _Plan(Rereading):
         self._next = None
 
 
-def _bind_metrics(settings: Settings) -> list[Bound]:
-    """Bind where metrics are shown.
-
-    Raises:
-        Trouble: That cannot be.
-    """
-    options = settings.options
-    try:
-        return bind_status(options.metrics or "", options.metrics_allow, option="--metrics-allow")
-    except AddressError as error:
-        raise Trouble(f"--metrics {error}", status=USAGE) from None
-    except OSError as error:
-        raise Trouble(f"--metrics: {error.strerror}") from None
-
-
-def _listener(settings: Settings, bound: list[Bound], feed: Feed, observer: Guard) -> "StatusListener":
-    from aiomilter._serving.status import StatusListener
-
-    return StatusListener(bound, status.routes, feed, observer.tell, settings.options.metrics_allow)
-
-
-def _status(settings: Settings, observer: Guard) -> StatusSockets | None:
-    """Return the HTTP listener beside workers; None if none is asked for."""
-    if settings.options.metrics is None:
-        return None
-    bound = _bind_metrics(settings)
-    return StatusSockets(bound, lambda feed: StatusService([_listener(settings, bound, feed, observer)], observer))
-
-
 def _server(
     settings: Settings,
     sockets: list[str],
     *,
     later: bool = False,
+    inspected: "Inspection | None" = None,
     reporter: Reporter | None = None,
     generation: int = 1,
 ) -> "_FilterServer":
     options = settings.serve_options()
-    metrics = None if reporter is None else Metrics(generation)
-    if metrics is not None:
-        options = replace(options, observer=(LogObserver(), metrics))
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        server = _FilterServer(loader, factory, sockets, options, settings)
-        if metrics is not None and reporter is not None:
-            server.reporting = status.Reporting(server, metrics, reporter)
+        kind = MilterProtocol if inspected is None else inspected.store.connection_factory
+        server = _FilterServer(loader, factory, sockets, options, settings, kind)
+        if inspected is not None:
+            server.observer.add(inspected.store)
+        if reporter is not None:
+            server.report_to(reporter, generation)
         return server
     except ValueError as error:
         raise Trouble(str(error)) from None
@@ -315,16 +289,34 @@ class _FilterServer(Server):
         sockets: Where to listen.
         options: Of the server.
         settings: What the command line asks for.
+        connection_factory: Makes the object of a connection.
     """
 
     def __init__(
-        self, loader: Loader, factory: Factory, sockets: list[str], options: Options, settings: Settings
+        self,
+        loader: Loader,
+        factory: Factory,
+        sockets: list[str],
+        options: Options,
+        settings: Settings,
+        connection_factory: Callable[..., ServedConnection] = MilterProtocol,
     ) -> None:
-        super().__init__(factory, sockets, options)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
-        self.reporting: status.Reporting | None = None
+        self._reporting: status.Reporting | None = None
+
+    @property
+    def serving(self) -> tuple[Factory, Options]:
+        """What new connections are served by."""
+        return self._factory, self._options
+
+    def report_to(self, reporter: Reporter, generation: int) -> None:
+        """Report what is counted, from the start on."""
+        metrics = Metrics(generation)
+        self.observer.add(metrics)
+        self._reporting = status.Reporting(self, metrics, reporter)
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
@@ -341,14 +333,14 @@ class _FilterServer(Server):
         logs.go_on(self._settings.options.log_level)
         self._warn()
         self._warn_of_certificate()
-        if self.reporting is not None:
-            self.reporting.start()
+        if self._reporting is not None:
+            self._reporting.start()
 
     async def close(self) -> None:
         """Report for the last time, and close."""
         await super().close()
-        if self.reporting is not None:
-            self.reporting.stop()
+        if self._reporting is not None:
+            self._reporting.stop()
 
     def _warn_of_certificate(self) -> None:
         what = warning(self._context, self._settings.tls_files)

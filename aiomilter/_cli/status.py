@@ -3,22 +3,30 @@
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from aiomilter import __version__
 from aiomilter._cli.beside import is_installed
+from aiomilter._cli.options import RunOptions
 from aiomilter._cli.trouble import USAGE, Trouble
+from aiomilter._serving.binding import Bound
 from aiomilter._serving.feed import Feed, Key, Process, Report, Reporter
 from aiomilter._serving.readiness import Readiness
+from aiomilter._serving.status_address import bind_status
+from aiomilter._serving.status_service import StatusService
 from aiomilter._tally import counted
+from aiomilter.daemon import StatusSockets
+from aiomilter.exceptions import AddressError
+from aiomilter.observe.guard import Guard
 from aiomilter.observe.metrics import Metrics, Tally
 from aiomilter.server import Server
 
 if TYPE_CHECKING:
-    from aiomilter._serving.status import web
+    from aiomilter._serving.status import StatusListener, web
 
-__all__ = ["Reporting", "check_installed", "health", "readiness", "routes", "tallies"]
+__all__ = ["Reporting", "beside_workers", "check_installed", "health", "listener", "readiness", "routes", "tallies"]
 
 _MOST_SECONDS: Final = 5.0
 """Since the last turn of an event loop that is well."""
@@ -82,6 +90,45 @@ class Reporting:
         return Report(
             counts, gauges, {"serves": bool(self._server.addresses), "stopped": load.stopped, "lacks": problem}
         )
+
+
+def listener(options: RunOptions, feed: Feed, observer: Guard) -> "Callable[[], StatusListener]":
+    """Bind where ``--metrics`` says, and return what makes the listener.
+
+    Raises:
+        Trouble: That cannot be.
+    """
+    # Imported before mail is served: that takes a while.
+    import aiomilter._serving.status  # noqa: F401
+
+    return partial(_listener, options, _bound(options), feed, observer)
+
+
+def beside_workers(options: RunOptions, observer: Guard) -> StatusSockets | None:
+    """Bind where ``--metrics`` says, and return the HTTP listener beside workers; None if none is asked for.
+
+    Raises:
+        Trouble: That cannot be.
+    """
+    if options.metrics is None:
+        return None
+    bound = _bound(options)
+    return StatusSockets(bound, lambda feed: StatusService([_listener(options, bound, feed, observer)], observer))
+
+
+def _bound(options: RunOptions) -> list[Bound]:
+    try:
+        return bind_status(options.metrics or "", options.metrics_allow, option="--metrics-allow")
+    except AddressError as error:
+        raise Trouble(f"--metrics {error}", status=USAGE) from None
+    except OSError as error:
+        raise Trouble(f"--metrics: {error.strerror}") from None
+
+
+def _listener(options: RunOptions, bound: list[Bound], feed: Feed, observer: Guard) -> "StatusListener":
+    from aiomilter._serving.status import StatusListener
+
+    return StatusListener(bound, routes, feed, observer.tell, options.metrics_allow)
 
 
 def tallies(feed: Feed) -> Iterator[Tally]:

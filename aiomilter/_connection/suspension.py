@@ -2,13 +2,15 @@
 
 import enum
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from aiomilter._connection.answers import CANCELLED, NOT_EXPECTED, PROGRESS_PACKET, TimedOut, answer_text
 from aiomilter._connection.deadlines import Clock, Deadlines
+from aiomilter._connection.details import MessageDetails
 from aiomilter.context import Transaction
 from aiomilter.handler import STAGE_OF
-from aiomilter.observe import CallbackTimedOut, Where
+from aiomilter.observe import CallbackTimedOut, CallbackWaited, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection
@@ -79,6 +81,11 @@ class SuspendedSession(Protocol):
         ...
 
     @property
+    def handler(self) -> object:
+        """The filter."""
+        ...
+
+    @property
     def options(self) -> Options:
         """The time-outs."""
         ...
@@ -98,6 +105,11 @@ class SuspendedSession(Protocol):
         """Has the edits, which a failure drops."""
         ...
 
+    @property
+    def details(self) -> MessageDetails:
+        """Of the message, for reports."""
+        ...
+
     def on_timeout(self) -> Response:
         """Return the answer for a callback whose time is up."""
         ...
@@ -114,7 +126,7 @@ class Suspension:
         session: The connection's.
     """
 
-    __slots__ = ("_deadlines", "_hurries", "_session", "_timed_out", "reason")
+    __slots__ = ("_deadlines", "_hurries", "_session", "_since", "_timed_out", "reason")
 
     def __init__(self, session: SuspendedSession) -> None:
         self._session = session
@@ -124,11 +136,14 @@ class Suspension:
         # Why the callback was cancelled, and the answer given for it then.
         self.reason: Reason | None = None
         self._timed_out: TimedOut | None = None
+        # When the callback that waits was suspended.
+        self._since = 0.0
 
     def begin(self) -> None:
         """Set the deadline of the callback, and cancel it if a packet that ends it is already here."""
         session = self._session
         name, wire = session.callback, session.wire
+        self._since = monotonic()
         stage = STAGE_OF.get(name)
         seconds = None if name == TURN else self._callback_timeout(name)
         awaited = None
@@ -165,10 +180,20 @@ class Suspension:
         if found is not None:
             self._leaving(found)
 
+    def _note_time(self, seconds: float) -> None:
+        session = self._session
+        if session.transaction.in_message:
+            session.details.waited += seconds
+        # Those of several filters are measured one by one.
+        if session.observer.timing and not hasattr(session.handler, "acting"):
+            session.observer.tell(CallbackWaited(session.where(), seconds))
+
     def resumed(self, response: Any) -> Any:
         """Record that the callback has ended, and return its answer."""
         session = self._session
         self._deadlines.resumed()
+        if session.callback != TURN:
+            self._note_time(monotonic() - self._since)
         reason, self.reason = self.reason, None
         if reason is None:
             return response
@@ -223,6 +248,7 @@ class Suspension:
         """
         session = self._session
         transaction, name = session.transaction, session.callback
+        session.details.failed = True
         # Edits, or part of a new body, may have been sent: that must not pass, even if on_timeout accepts.
         response = TEMPFAIL if name == "eom" and transaction.edits is None else session.on_timeout()
         transaction.edits = None  # after a failure none is sent, even if on_timeout accepts

@@ -31,6 +31,8 @@ class FactoryLifespan:
         self.checked: Handler
         """The filter that was made at the start, to see that one can be."""
         self.connections = 0
+        self.generation: int = 1
+        """Which of the factories that the server has had in use it is, from 1."""
         self.broken = False
         """It has ended without a request to."""
         self._factory = factory

@@ -19,6 +19,7 @@ from aiomilter.observe.events import (
     AnswerSent,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     ConnectionRefused,
     EventSeen,
@@ -133,6 +134,9 @@ class LogObserver(Observer):
     def callback_timed_out(self, event: CallbackTimedOut) -> None:
         """Write which limit was passed."""
         self._error(event.where, event.what, None)
+
+    def callback_waited(self, event: CallbackWaited) -> None:
+        """Write nothing: the line of a message has the time."""
 
     def internal_error(self, event: InternalError) -> None:
         """Write a failure, with its traceback."""

@@ -6,8 +6,10 @@ from time import time
 from typing import Final, NamedTuple
 
 from aiomilter.observe.events import (
+    Answer,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     HealthChecked,
     Lifecycle,
@@ -28,9 +30,7 @@ MOST_REASONS: Final = 100
 _MOST_LABELS: Final = 1000
 """Combinations of labels for each metric; a further one is counted under "other"."""
 _OTHER: Final = "other"
-_VERDICTS: Final = frozenset({"accept", "continue", "reject", "tempfail", "discard", "abort"})
-_CODES: Final = {"reject": "550", "tempfail": "451"}
-"""What an MTA says for a verdict."""
+_REFUSALS: Final = frozenset({"reject", "tempfail"})
 _SIZES: Final = metric("aiomilter_message_size_bytes").bounds
 
 
@@ -134,13 +134,12 @@ class Metrics(Observer):
     def message_ended(self, event: MessageEnded) -> None:
         """Count a message."""
         where, answer = event.where, event.answer
-        verdict = answer if answer in _VERDICTS else _verdict(answer)
+        verdict = answer.verdict
         self._messages.add((where.listener, where.filter, verdict, where.callback))
         self._durations.add((where.listener,), event.duration)
-        size = getattr(event, "size", None)
-        if size is not None:
-            self._sizes.add((where.listener,), size)
-        if verdict in _CODES:
+        if event.size is not None:
+            self._sizes.add((where.listener,), event.size)
+        if verdict in _REFUSALS:
             self._replied(answer, event.reason)
         if event.edit_count:
             self._edited(event)
@@ -157,7 +156,7 @@ class Metrics(Observer):
     def _refused(self, event: MessageEnded) -> None:
         refused = self._counters["aiomilter_recipients_refused_total"]
         for each in event.refused:
-            refused.add((each.filter or event.where.filter, _verdict(each.answer)))
+            refused.add((each.filter or event.where.filter, each.answer.verdict))
             self._replied(each.answer, each.reason)
         if rest := event.refused_count - len(event.refused):
             refused.add((event.where.filter, _OTHER), rest)
@@ -166,15 +165,14 @@ class Metrics(Observer):
         """Count the reply to a client."""
         self._replied(event.answer, event.reason)
 
-    def _replied(self, answer: str, reason: str) -> None:
-        code = answer[:3] if answer[:1] in "45" and answer[:3].isdigit() else _CODES.get(answer, "")
-        if not code:
+    def _replied(self, answer: Answer, reason: str) -> None:
+        if answer.verdict not in _REFUSALS:
             return
         if reason and reason not in self._reasons:
             if len(self._reasons) >= MOST_REASONS:
                 reason = _OTHER
             self._reasons.add(reason)
-        self._counters["aiomilter_replies_total"].add((code, reason))
+        self._counters["aiomilter_replies_total"].add((str(answer.code), reason))
 
     def callback_failed(self, event: CallbackFailed) -> None:
         """Count a failure."""
@@ -188,6 +186,15 @@ class Metrics(Observer):
         """Count a callback that took too long."""
         if not event.stuck:  # it was counted when its time was up
             self._counters["aiomilter_timeouts_total"].add(_callback(event.where))
+
+    @property
+    def timing(self) -> bool:
+        """Have the times of callbacks."""
+        return True
+
+    def callback_waited(self, event: CallbackWaited) -> None:
+        """Count a callback that waited, and how long."""
+        self._histograms["aiomilter_callback_duration_seconds"].add(_callback(event.where), event.duration)
 
     def limit_reached(self, event: LimitReached) -> None:
         """Count a limit."""
@@ -212,10 +219,3 @@ class Metrics(Observer):
 
 def _callback(where: Where) -> tuple[str, str]:
     return where.filter, where.callback
-
-
-def _verdict(answer: str) -> str:
-    """Return what an answer does: a reply is "reject" or "tempfail", by its code."""
-    if answer in _VERDICTS:
-        return str(answer)
-    return "tempfail" if answer.startswith("4") else "reject"
