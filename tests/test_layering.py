@@ -23,15 +23,17 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "exceptions": "",
         # Toolkits: they know no milter.
         "mail": "exceptions",
-        "dns": "mail",
+        "dns": "mail _tally",
         "auth": "mail dns",
         "policy": "mail dns _worker_count _shadow",
         # Whether the code that runs is a shadow's: stores keep what that counts apart.
         "_shadow": "",
+        # Numbers, which metrics show.
+        "_tally": "",
         # A number; a store in memory is for one worker.
         "_worker_count": "",
         # It connects to what addresses name, and shows what others wrote as mail.display does.
-        "scan": "mail addresses",
+        "scan": "mail addresses _tally",
         # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
         "wire": "mail",
         "edits": "wire",
@@ -50,7 +52,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Ready filters: the only room that knows both milters and these toolkits.
         "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
-        "observe": "wire _security",
+        "observe": "wire _security _tally",
         "_option": "failures _serving",
         "_option_text": "_option",
         "secret": "",
@@ -338,6 +340,7 @@ def test_toolkits_know_no_milter() -> None:
             "_address_hints",
             "_worker_count",
             "_shadow",
+            "_tally",
         }
 
 

@@ -121,6 +121,7 @@ _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.MODE: lambda _: {"type": "string", "pattern": "^(?:0o?)?[0-7]{1,4}$"},
     Kind.PATH: lambda _: dict(_TEXT),
     Kind.SOCKETS: _sockets,
+    Kind.HTTP: lambda _: dict(_TEXT),
     Kind.IP: lambda _: dict(_TEXT),
     Kind.LINE: lambda _: {"type": "string", "pattern": "^[^\\r\\n]*$"},
     Kind.CHOICE: lambda option: {"enum": list(option.choices)},

@@ -131,7 +131,10 @@ class ComposedFilter:
     def add_time(self, began: float) -> None:
         """Count the time of a callback that has ended; 0 for one that was not measured."""
         if began:
-            self.seconds += monotonic() - began
+            seconds = monotonic() - began
+            self.seconds += seconds
+            if self.transaction is not None:
+                self.source.report_time(seconds)
 
     def new_context(self, kind: type[_AnyContext]) -> _AnyContext:
         """Return a context for one callback."""

@@ -20,9 +20,11 @@ from aiomilter.observe.events import (
     AnswerSent,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     ConnectionRefused,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LifecycleKind,
@@ -130,6 +132,9 @@ class LogObserver(Observer):
         """Write which limit was passed."""
         self._error(event, None)
 
+    def callback_waited(self, event: CallbackWaited) -> None:
+        """Write nothing: the line of a message has the time."""
+
     def internal_error(self, event: InternalError) -> None:
         """Write a failure, with its traceback."""
         self._error(event, event.error)
@@ -162,6 +167,9 @@ class LogObserver(Observer):
     def connection_refused(self, event: ConnectionRefused) -> None:
         """Write a warning, seldom."""
         self._seldom(f"{event.cause} {event.where.server}", event)
+
+    def health_checked(self, event: HealthChecked) -> None:
+        """Write nothing: checks come every few seconds."""
 
     def lifecycle(self, event: Lifecycle) -> None:
         """Write what has become of the server."""

@@ -51,6 +51,8 @@ complete -c aiomilter -n '__fish_seen_subcommand_from run' -l socket-group -r -d
 complete -c aiomilter -n '__fish_seen_subcommand_from run' -l backlog -r -d 'connections that the system may keep waiting (default: 1024)'
 complete -c aiomilter -n '__fish_seen_subcommand_from run' -l listen -r -d 'where to listen; may be repeated (default: the sockets that systemd passes)'
 complete -c aiomilter -n '__fish_seen_subcommand_from run' -l workers -r -d 'processes that serve mail, at most 128; with more than one, a supervisor process binds the sockets, replaces workers that die, and reloads with new ones; limits hold for each worker (default: 1)'
+complete -c aiomilter -n '__fish_seen_subcommand_from run' -l metrics -r -d 'show metrics and health there, by HTTP: /metrics /healthz /readyz (default: nowhere)'
+complete -c aiomilter -n '__fish_seen_subcommand_from run' -l metrics-allow -r -d 'networks that may ask there; needed where other hosts reach it; may be repeated (default: this machine alone)'
 complete -c aiomilter -n '__fish_seen_subcommand_from run' -l uvloop -l no-uvloop -d 'run on uvloop (default: if it is installed)'
 complete -c aiomilter -n '__fish_seen_subcommand_from run' -l log-level -x -a 'debug info warning error' -d 'least level that is logged; at info each message is a line (default: info)'
 complete -c aiomilter -n '__fish_seen_subcommand_from run' -l log-format -x -a 'text json' -d 'how records are written; json is an object a line, see aiomilter help log (default: text)'
