@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiomilter._cli import logs
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.places import absolute
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
@@ -27,6 +28,7 @@ from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
+    from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -194,9 +196,21 @@ def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        return _FilterServer(loader, factory, sockets, options, settings)
+        return _FilterServer(loader, factory, sockets, options, settings, _recorder(settings))
     except ValueError as error:
         raise Trouble(str(error)) from None
+
+
+def _recorder(settings: Settings) -> "ServerRecorder | None":
+    """Return what records sessions, if that is asked for."""
+    options = settings.options
+    if options.record is None:
+        return None
+    from aiomilter._cli.recording import record_into
+    from aiomilter.recording.serving import ServerRecorder
+
+    made = record_into(absolute(options.record, settings.where.directory), options, settings.target)
+    return ServerRecorder(*made, options.record_share)
 
 
 def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
@@ -252,12 +266,25 @@ class _FilterServer(Server):
         sockets: Where to listen.
         options: Of the server.
         settings: What the command line asks for.
+        recorder: Records sessions; None if none are recorded.
     """
 
     def __init__(
-        self, loader: Loader, factory: Factory, sockets: list[str], options: Options, settings: Settings
+        self,
+        loader: Loader,
+        factory: Factory,
+        sockets: list[str],
+        options: Options,
+        settings: Settings,
+        recorder: "ServerRecorder | None" = None,
     ) -> None:
-        super().__init__(factory, sockets, options)
+        if recorder is None:
+            super().__init__(factory, sockets, options)
+        else:
+            super().__init__(
+                factory, sockets, options, connection_factory=recorder.connection, on_closed=recorder.close
+            )
+            self.observer.add(recorder)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings

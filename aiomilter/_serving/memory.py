@@ -32,7 +32,7 @@ class MemoryLimit:
         report: Hears which limit was reached, its value, and a line for the log.
     """
 
-    __slots__ = ("_held", "_most", "_most_messages", "_report", "busy", "full", "messages", "used")
+    __slots__ = ("_held", "_most", "_most_messages", "_report", "busy", "full", "messages", "spare", "used")
 
     def __init__(self, most: int, most_messages: int | None, report: Callable[[Limit, int, str], object]) -> None:
         self._most = most
@@ -44,6 +44,8 @@ class MemoryLimit:
         """Sessions with a message in progress; filled only where these are limited."""
         self.full: bool = False
         """Whether too much is buffered."""
+        self.spare: Callable[[], None] | None = None
+        """Called before the limit is reached: gives back what may be dropped, by :meth:`change`; None if nothing may."""
         self.busy: bool = most_messages is not None
         """Whether a new message needs leave, for octets or for messages."""
 
@@ -57,6 +59,10 @@ class MemoryLimit:
         """Count that so many octets more are buffered; negative for fewer."""
         self.used += octets
         if not self.full and self.used >= self._most:
+            if self.spare is not None:
+                self.spare()
+                if self.used < self._most:
+                    return
             self.full = self.busy = True
             what = f"{self.used} octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
             self._report(Limit.MEMORY, self._most, what)

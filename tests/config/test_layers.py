@@ -54,7 +54,8 @@ TEXTS: dict[Kind, list[Any]] = {
     Kind.SOCKETS: [["unix:/run/x"], ["inet:1@h", "fd:3"]],
     Kind.IP: ["192.0.2.1"],
     Kind.LINE: ["2525"],
-    Kind.CHOICE: ["debug", "error"],
+    Kind.CHOICES: ["failed", "refused,slow", "slow, failed"],
+    Kind.SHARE: ["0.01", "5 %", "1"],
     Kind.SWITCH: [True, False],
 }
 """Values that can be written in all three ways, as JSON has them."""
@@ -76,6 +77,8 @@ def values(key: Key) -> st.SearchStrategy[Any]:
         return st.dictionaries(
             st.sampled_from(["mail", "eom", "envrcpt"]), st.sampled_from(["20", "2 min"]), min_size=1
         )
+    if key.row.option.kind is Kind.CHOICE:
+        return st.sampled_from(key.row.option.choices)
     return st.sampled_from(TEXTS[key.row.option.kind])
 
 
