@@ -1,6 +1,6 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,13 @@ from aiomilter._cli.tls import Files, load_tls, tls, warning
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
 from aiomilter._config.faults import shown_key
 from aiomilter._config.table import Key
+from aiomilter._connection.served import ServedConnection
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._process.composite import Composite
-from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
+from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
+from aiomilter._serving.feed import Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
@@ -28,6 +31,7 @@ from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
+    from aiomilter._cli.inspecting import Inspection
     from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
@@ -72,7 +76,11 @@ class Settings:
 
 
 def run_alone(
-    settings: Settings, sockets: list[str], systemd: Systemd, on_message: "Callable[[Outcome], None] | None"
+    settings: Settings,
+    sockets: list[str],
+    systemd: Systemd,
+    on_message: "Callable[[Outcome], None] | None",
+    inspected: "Inspection | None" = None,
 ) -> int:
     """Serve in this process until a signal comes; return the exit status.
 
@@ -81,14 +89,19 @@ def run_alone(
         sockets: Where to listen.
         systemd: Gets the status of the service.
         on_message: Called with each message that the SMTP server has handled.
+        inspected: What is inspected, and how; None for nothing.
 
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    server = _server(settings, sockets)
-    front = [partial(_front, settings, server, on_message)] if settings.options.smtp is not None else []
+    server = _server(settings, sockets, inspected=inspected)
+    others: list[Callable[[], Service]] = []
+    if inspected is not None:
+        others.append(partial(inspected.page, lambda: server.serving, server.observer))
+    if settings.options.smtp is not None:
+        others.append(partial(_front, settings, server, on_message))
     try:
-        run_service(Composite(server, *front), uvloop=settings.options.uvloop, systemd=systemd)
+        run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(settings.target, error) from None
     return 0
@@ -103,7 +116,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     observer = Guard(LogObserver())
     plan = _Plan(settings, observer)
 
-    def make(share: AcceptBalancer, later: bool) -> _FilterServer:
+    def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
         server = _server(plan.settings, sockets, later=later)
         server.share(share)
         return server
@@ -190,19 +203,32 @@ class _Plan(Rereading):
         self._next = None
 
 
-def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "_FilterServer":
+def _server(
+    settings: Settings, sockets: list[str], *, later: bool = False, inspected: "Inspection | None" = None
+) -> "_FilterServer":
     options = settings.serve_options()
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        return _FilterServer(loader, factory, sockets, options, settings, _recorder(settings))
+        make = inspected.store.connection_factory if inspected is not None else MilterProtocol
+        recorder = _recorder(settings, make)
+        made = (
+            _FilterServer(loader, factory, sockets, options, settings, make)
+            if recorder is None
+            else _FilterServer(loader, factory, sockets, options, settings, recorder.connection, recorder.close)
+        )
+        if recorder is not None:
+            made.observer.add(recorder)
+        if inspected is not None:
+            made.observer.add(inspected.store)
+        return made
     except ValueError as error:
         raise Trouble(str(error)) from None
 
 
-def _recorder(settings: Settings) -> "ServerRecorder | None":
-    """Return what records sessions, if that is asked for."""
+def _recorder(settings: Settings, make: Callable[..., ServedConnection]) -> "ServerRecorder | None":
+    """Return what records the sessions of connections, if that is asked for."""
     options = settings.options
     if options.record is None:
         return None
@@ -210,7 +236,7 @@ def _recorder(settings: Settings) -> "ServerRecorder | None":
     from aiomilter.recording.serving import ServerRecorder
 
     made = record_into(absolute(options.record, settings.where.directory), options, settings.target)
-    return ServerRecorder(*made, options.record_share)
+    return ServerRecorder(*made, options.record_share, make)
 
 
 def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
@@ -266,7 +292,8 @@ class _FilterServer(Server):
         sockets: Where to listen.
         options: Of the server.
         settings: What the command line asks for.
-        recorder: Records sessions; None if none are recorded.
+        connection_factory: Makes the object of a connection.
+        on_closed: Awaited when the server closes.
     """
 
     def __init__(
@@ -276,18 +303,18 @@ class _FilterServer(Server):
         sockets: list[str],
         options: Options,
         settings: Settings,
-        recorder: "ServerRecorder | None" = None,
+        connection_factory: Callable[..., ServedConnection] = MilterProtocol,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        if recorder is None:
-            super().__init__(factory, sockets, options)
-        else:
-            super().__init__(
-                factory, sockets, options, connection_factory=recorder.connection, on_closed=recorder.close
-            )
-            self.observer.add(recorder)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory, on_closed=on_closed)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
+
+    @property
+    def serving(self) -> tuple[Factory, Options]:
+        """What new connections are served by."""
+        return self._factory, self._options
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.

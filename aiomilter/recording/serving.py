@@ -5,6 +5,8 @@ A session that is not recorded has a connection that knows nothing of recording.
 
 import asyncio
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from aiomilter._connection.served import ServedConnection
@@ -26,9 +28,21 @@ class ServerRecorder(Observer):
         settings: What is recorded.
         directory: Where.
         share: The share of sessions that are recorded.
+        make: Makes the connections that are not recorded: a class, or a :class:`functools.partial` of one.
     """
 
-    def __init__(self, settings: RecordSettings, directory: RecordDirectory, share: float) -> None:
+    def __init__(
+        self,
+        settings: RecordSettings,
+        directory: RecordDirectory,
+        share: float,
+        make: Callable[..., ServedConnection] = MilterProtocol,
+    ) -> None:
+        self._make: Callable[..., Any] = make
+        # Of the same class, with the octets recorded in front of it.
+        kind, before = (make.func, make.args) if isinstance(make, partial) else (make, ())
+        recorded = type("Recorded", (_RecordedProtocol, cast(type[MilterProtocol], kind)), {"__slots__": ("record",)})
+        self._make_recorded: Callable[..., Any] = partial(recorded, *before)
         self._settings = settings
         self._directory = directory
         self._share = share
@@ -41,7 +55,7 @@ class ServerRecorder(Observer):
     ) -> ServedConnection:
         """Make a connection; arguments as for :class:`ServedConnection`."""
         if self._share < 1 and random.random() >= self._share:  # a sample, no secret
-            return MilterProtocol(loop, make, tables, options, observer, *rest)
+            return cast(ServedConnection, self._make(loop, make, tables, options, observer, *rest))
         number, on_ended, memory, peer, listener = rest
         record = self._of(memory, observer).begin(listener)
         self._records[number] = record
@@ -51,9 +65,9 @@ class ServerRecorder(Observer):
             record.end()
             on_ended(connection)
 
-        made = _RecordedProtocol(loop, make, tables, options, observer, number, ended, memory, peer, listener)
+        made = self._make_recorded(loop, make, tables, options, observer, number, ended, memory, peer, listener)
         made.record = record
-        return made
+        return cast(ServedConnection, made)
 
     def _of(self, memory: MemoryLimit, observer: Guard) -> Recorder:
         if self._recorder is None:
@@ -84,9 +98,9 @@ class ServerRecorder(Observer):
 
 
 class _RecordedProtocol(MilterProtocol):
-    """A connection whose octets are recorded."""
+    """A connection whose octets are recorded; a class made of it and of that of another connection has the slot."""
 
-    __slots__ = ("record",)
+    __slots__ = ()
 
     record: SessionRecord
 
