@@ -97,6 +97,7 @@ class Option:
         toml: The key in a configuration file, with its table: ``limits.max_edits``; "" for the name of the field in the table
             of its group, None if only a program can set it.
         metavar: Stands for the value in the help of the command line; "" for that of the kind.
+        bare: The value where the command line names the option without one; "" if it needs one.
     """
 
     kind: Kind
@@ -114,6 +115,7 @@ class Option:
     command: str | None = ""
     toml: str | None = ""
     metavar: str = ""
+    bare: str = ""
 
 
 class Row(NamedTuple):

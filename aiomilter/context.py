@@ -8,45 +8,15 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
 
 from aiomilter._context_hints import ELSEWHERE
+from aiomilter._security import TLS, Auth
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
+from aiomilter.observe.message_log import MessageLog
 from aiomilter.results import Results
 from aiomilter.wire.events import Connect, Mail, Rcpt
 from aiomilter.wire.replies import Response
 
 __all__ = ["MTA", "TLS", "Auth", "Context", "EndOfMessageContext"]
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """How the SMTP client has authenticated (RFC 4954).
-
-    Args:
-        login: The authenticated name, macro ``{auth_authen}``.
-        mechanism: The SASL mechanism, macro ``{auth_type}``; "" if the MTA does not send it.
-    """
-
-    login: str
-    mechanism: str
-
-
-@dataclass(frozen=True, slots=True)
-class TLS:
-    """How the SMTP session is encrypted (RFC 3207).
-
-    Args:
-        version: Such as ``TLSv1.3``, macro ``{tls_version}``.
-        cipher: Macro ``{cipher}``; "" if the MTA does not send it, as for the next three.
-        bits: Macro ``{cipher_bits}``.
-        cert_subject: Of the client's certificate, macro ``{cert_subject}``.
-        cert_issuer: Macro ``{cert_issuer}``.
-    """
-
-    version: str
-    cipher: str
-    bits: str
-    cert_subject: str
-    cert_issuer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +52,13 @@ class Source(Protocol):
 
     def report_misuse(self, what: str) -> None:
         """Have something logged as a WARNING."""
+
+    def set_reason(self, reason: str) -> None:
+        """Keep the reason that the filter gives for the answer of the callback that runs."""
+
+    def log(self) -> MessageLog:
+        """Return a logger whose records name the message."""
+        ...
 
     def for_filter(self, name: str) -> "FilterSource":
         """Return the same for one of the filters that a handler has."""
@@ -298,19 +275,12 @@ class Context:
     @property
     def auth(self) -> Auth | None:
         """The login of the SMTP client; None if it has not logged in."""
-        macro = self._live().source.macro
-        login = macro("auth_authen")
-        return Auth(login, macro("auth_type") or "") if login else None
+        return auth_of(self._live().source.macro)
 
     @property
     def tls(self) -> TLS | None:
         """How the session is encrypted; None if it is not."""
-        macro = self._live().source.macro
-        version = macro("tls_version")
-        if not version:
-            return None
-        rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
-        return TLS(version, *rest)
+        return tls_of(self._live().source.macro)
 
     @property
     def mta(self) -> MTA:
@@ -324,6 +294,30 @@ class Context:
         elif match and match[2]:
             kind = "sendmail"
         return MTA(kind, (match[2] or "") if match else "", macro("j") or "")
+
+    @property
+    def log(self) -> MessageLog:
+        """A ``LoggerAdapter`` whose records name connection, client, message and filter: ``ctx.log.info("greylisted")``.
+
+        A new one for each use; a function that :meth:`on_end` calls may use one that it was given.  Outside a message, in
+        ``connect`` or ``close``, its records name none.  Its logger is ``aiomilter.filter``.
+        """
+        return self._live().source.log()
+
+    def reason(self, reason: str) -> None:
+        """Give the reason for the answer of this callback, or for a quarantine, for logs and metrics; it is never sent.
+
+        For answers that have no place for it, ``DISCARD`` or ``ACCEPT`` for example; that of a ``Reply`` or ``Refusal`` has
+        precedence.  The reason of a callback that fails is forgotten.
+
+        Args:
+            reason: A word such as ``"trap"``: 1 to 64 of ``a`` to ``z``, digits and ``_``.  Take it from a small set: metrics
+                count by it.
+
+        Raises:
+            LocalProtocolError: It is not such a word.
+        """
+        self._live().source.set_reason(reason)
 
     def on_end(self, function: Callable[..., object], *args: Any) -> None:
         """Have a plain function called once, after this message's last answer has left, however it ended.
@@ -471,6 +465,21 @@ class EndOfMessageContext(Context):
         Source: libmilter/docs/smfi_quarantine.html.
         """
         self._edits().quarantine(reason)
+
+
+def auth_of(macro: Callable[[str], str | None]) -> Auth | None:
+    """Return the login that macros name; None for none."""
+    login = macro("auth_authen")
+    return Auth(login, macro("auth_type") or "") if login else None
+
+
+def tls_of(macro: Callable[[str], str | None]) -> TLS | None:
+    """Return the encryption that macros name; None for none."""
+    version = macro("tls_version")
+    if not version:
+        return None
+    rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
+    return TLS(version, *rest)
 
 
 def _door(name: str) -> str | None:

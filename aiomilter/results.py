@@ -32,7 +32,11 @@ class Results:
 
     def all(self, kind: type[_Found]) -> tuple[_Found, ...]:
         """Return all results of a type, oldest first."""
-        return tuple(each for each in (*self._of_connection, *self._of_message) if type(each) is kind)
+        return tuple(each for each in self.found() if type(each) is kind)
+
+    def found(self) -> tuple[Any, ...]:
+        """Return all results, oldest first; those of the connection before those of the message."""
+        return (*self._of_connection, *self._of_message)
 
     def end_message(self) -> None:
         """Forget those of the message."""

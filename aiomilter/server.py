@@ -362,7 +362,7 @@ class Server:
     def _tables_of(self, lifespan: FactoryLifespan) -> DispatchTables:
         tables = self._tables.get(lifespan)
         if tables is None:
-            tables = self._tables[lifespan] = DispatchTables(self._options)
+            tables = self._tables[lifespan] = DispatchTables(self._options, lifespan.generation)
         return tables
 
     def _ended(self, connection: ServedConnection) -> None:

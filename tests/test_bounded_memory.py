@@ -62,6 +62,14 @@ KEPT: Final[Mapping[str, str]] = {
     # Of a server, a process.
     "_serving.memory.MemoryLimit._held": CONNECTIONS,
     "_serving.memory.MemoryLimit.messages": CONNECTIONS,
+    "_serving.feed.Feed._ended": "MOST_SERIES (tests/test_feed.py)",
+    "_serving.feed.Feed.processes": "workers",
+    "_serving.feed.Process.counts": "MOST_SERIES (tests/test_feed.py)",
+    "_serving.feed.Process.gauges": OURS,
+    "_serving.feed.Process.state": OURS,
+    "_serving.feed.Reporter._sent": "what is counted, of which labels are bounded",
+    "_serving.status.StatusListener._making": "64 connections",
+    "_serving.status.StatusListener._used": "64 connections",
     "_serving.admission.ConnectionLimits._of_peer": CONNECTIONS,
     "_serving.admission.ConnectionLimits._peers": CONNECTIONS,
     "_serving.admission.ConnectionLimits._refused": CONNECTIONS,
@@ -85,6 +93,16 @@ KEPT: Final[Mapping[str, str]] = {
     "_cli.tls.Files._paths": "the options of the command line",
     "_cli.unread.Unread._kept": "tests/test_cli_unread.py",
     "smtp.front.Front._sessions": "max_sessions",
+    "inspector.store.Store.messages": "1,000 messages and inspect_size (tests/inspector/test_store.py)",
+    "inspector.store.Store.connections": CONNECTIONS,
+    "inspector.store.Store.answers": "the words of answers",
+    "inspector.store.Store._waiting": "pages that are open, at most 32",
+    "inspector.charts.Charts._answers": "the five kinds of answers",
+    "inspector.charts.Charts._values": "an hour of values",
+    "inspector.frames.Head.macros": "three stages, each with 4,096 octets",
+    "inspector.frames.Head.packets": "three packets of 4,096 octets",
+    "inspector.recording.Recorded.summary": OURS,
+    "inspector.conversation.Conversation.macros": "the stages",
     # Of DNS.
     "dns.aiodns.AiodnsResolver._users": "questions that are under way",
     "dns.cache.CachingResolver._entries": "tests/dns/test_cache.py",
@@ -167,6 +185,8 @@ KEPT: Final[Mapping[str, str]] = {
     "testing.resolver.ZoneResolver._names": PROGRAM,
     "testing.resolver.ZoneResolver._records": PROGRAM,
     "compat.modules.testmessage.TestMessage._macros": PROGRAM,
+    "_connection.details.MessageDetails._last": "the names of a record",
+    "_connection.details.MessageDetails._reasons": "one for each filter of a composition; of one message",
 }
 MAKERS: Final = frozenset(
     {

@@ -20,6 +20,7 @@ from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.serving import classic_server
 from aiomilter.observe import (
     OPTION_OF,
+    Answer,
     AnswerSent,
     CallbackFailed,
     ClientRefused,
@@ -105,9 +106,9 @@ def ended(**more: Any) -> MessageEnded:
         "helo": HOSTILE,
         "sender": HOSTILE,
         "recipients": (HOSTILE,) * 12,
-        "refused": (RefusedRecipient(HOSTILE, "reject"), RefusedRecipient("b@x", "550 no", "closed")),
+        "refused": (RefusedRecipient(HOSTILE, Answer("reject")), RefusedRecipient("b@x", Answer("550 no"), "closed")),
         "refused_count": 2,
-        "answer": "continue",
+        "answer": Answer("continue"),
         "reason": "",
         "edits": (Edit("add_header", HOSTILE), Edit("quarantine")),
         "edit_count": 2,
@@ -124,7 +125,7 @@ def tell_all(guard: Guard) -> None:
     guard.tell(EventSeen(WHERE, Header("Subject", HOSTILE)))
     guard.tell(EventSeen(WHERE, BodyChunk(b"secret")))
     guard.tell(AnswerSent(WHERE, "continue"))
-    guard.tell(ClientRefused(WHERE, "tempfail"))
+    guard.tell(ClientRefused(WHERE, Answer("tempfail")))
     guard.message_ended(ended)
     guard.tell(CallbackFailed(WHERE, "what", ValueError(HOSTILE)))
     guard.tell(Misuse(WHERE, "what"))
@@ -187,7 +188,10 @@ LINES: Final = [
     ),
     (
         {
-            "refused": (RefusedRecipient("d@x", "550 5.7.1 no", "closed"), RefusedRecipient("e@x", "tempfail")),
+            "refused": (
+                RefusedRecipient("d@x", Answer("550 5.7.1 no"), "closed"),
+                RefusedRecipient("e@x", Answer("tempfail")),
+            ),
             "refused_count": 2,
         },
         "client='192.0.2.1' helo='h' sender='a@x' recipients=['b@x', 'c@x'] refused=['d@x': 550 5.7.1 no (closed), 'e@x': "
@@ -223,7 +227,7 @@ def test_the_line_of_a_message(more: dict[str, Any], line: str, records: Records
 
 def test_a_message_of_many_recipients_is_still_a_line(records: Records) -> None:
     many = tuple(f"r{number}@x" for number in range(1000))
-    refused = tuple(RefusedRecipient(address, "reject") for address in many[:100])
+    refused = tuple(RefusedRecipient(address, Answer("reject")) for address in many[:100])
     LogObserver().message_ended(ended(recipients=many, refused=refused, refused_count=1000))
     text = records[0].getMessage()
     assert text.count("(+990 more)") == 2
@@ -233,12 +237,12 @@ def test_a_message_of_many_recipients_is_still_a_line(records: Records) -> None:
 def test_a_long_text_from_outside_is_cut_with_a_sign(records: Records) -> None:
     """Whatever it is: the MTA sends up to 65,535 octets of each."""
     long = "x" * 60_000
-    refused = (RefusedRecipient(long, "reject"),)
+    refused = (RefusedRecipient(long, Answer("reject")),)
     where = Where(1, long, "eom", long)
     usual = {"where": where, "helo": long, "sender": long, "recipients": (long,) * 3, "quarantine": long}
     log = LogObserver()
     log.message_ended(ended(**usual, refused=refused, refused_count=1))
-    log.client_refused(ClientRefused(where, "reject"))
+    log.client_refused(ClientRefused(where, Answer("reject")))
     log.misuse(Misuse(where, "what"))
     log.callback_failed(CallbackFailed(where, "what"))
     log.event_seen(EventSeen(where, Helo(long)))
@@ -406,7 +410,7 @@ def test_an_observer_that_lacks_a_method_is_told_of_once_and_hears_the_rest(capl
     guard = Guard(lacking)
     for _ in range(2):
         guard.tell(Misuse(WHERE, "what"))
-        guard.tell(ClientRefused(WHERE, "reject"))
+        guard.tell(ClientRefused(WHERE, Answer("reject")))
     assert len(caplog.records) == 1
     assert len(lacking.heard) == 2
 
@@ -531,7 +535,7 @@ async def test_the_reason_of_an_answer_is_told_and_never_sent() -> None:
         assert await peer.send(mail() + rcpt() + DATA + EOH + EOM) == "cycct"
         assert b"listed" not in b"".join(peer.wire.writes)
     (message,) = scene.watcher.messages
-    assert message.refused == (RefusedRecipient("bob@example.net", "550 5.7.1 no", "listed"),)
+    assert message.refused == (RefusedRecipient("bob@example.net", Answer("550 5.7.1 no"), "listed"),)
     assert (message.answer, message.reason) == ("tempfail", "down")
 
 
@@ -665,6 +669,6 @@ async def test_a_classic_filter_tells_the_same_events() -> None:
         await peer.quiet()
     (message,) = watcher.messages
     assert (message.edits, message.edit_count) == ((Edit("add_header", "X-A"), Edit("quarantine")), 2)
-    assert (message.quarantine, message.refused) == ("held", (RefusedRecipient("carol@x", "reject"),))
+    assert (message.quarantine, message.refused) == ("held", (RefusedRecipient("carol@x", Answer("reject")),))
     assert (message.where.filter, message.where.server) == ("classic", "old")
     assert watcher.answers[-1] == "continue"

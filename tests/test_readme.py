@@ -11,7 +11,7 @@ import aiomilter
 from aiomilter import CONTINUE, Milter, Reply
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.handler import CALLBACKS
-from aiomilter.observe import Edit, MessageEnded, Where
+from aiomilter.observe import Answer, Edit, MessageEnded, Where
 from aiomilter.observe.log import LogObserver
 from aiomilter.testing import session
 from aiomilter.wire.replies import Verdict
@@ -50,7 +50,7 @@ def test_the_line_of_a_message_in_the_readme_is_one_that_the_log_writes(caplog: 
     envelope = ("h", "alice@example.org", ("bob@example.net",), (), 0)
     edits = (Edit("add_header", "X-Seen"),)
     with caplog.at_level("INFO", logger="aiomilter"):
-        LogObserver().message_ended(MessageEnded(where, *envelope, "continue", "", edits, 1, None, 0.002))
+        LogObserver().message_ended(MessageEnded(where, *envelope, Answer("continue"), "", edits, 1, None, 0.002))
     (record,) = caplog.records
     assert shown == f"{record.levelname} {record.name}: {record.getMessage()}"
 

@@ -30,6 +30,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "auth": "auth",
     "dkim": "dkim",
     "dmarc": "dmarc",
+    "doctor": "doctor",
     "srs": "srs",
     "state": "state",
     "help": "manual",
@@ -54,6 +55,7 @@ examples:
                                               serve it to Postfix or Sendmail
   aiomilter run --config gateway.toml         the same, set up by a file; 'aiomilter config init' writes one
   aiomilter filters                           list the filters that come with aiomilter
+  aiomilter doctor                            why does mail not flow through a filter?
   aiomilter compat milter.py                  run a program written for pymilter
   aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?

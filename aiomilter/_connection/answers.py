@@ -1,15 +1,17 @@
 """The answers of callbacks besides verdicts and replies, and the text of failures and answers: values only."""
 
+import re
 from functools import lru_cache
 from typing import Any, Final, cast
 
 from aiomilter.exceptions import ResolverError, StoreError, TemporaryFailure
 from aiomilter.failures import FailurePolicy
+from aiomilter.observe import Answer
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Connect
 from aiomilter.wire.framing import packet
 from aiomilter.wire.modifications import Progress
-from aiomilter.wire.replies import CONTINUE, TEMPFAIL, Refusal, Reply, Response, Verdict
+from aiomilter.wire.replies import CONTINUE, REJECT, TEMPFAIL, Refusal, Reply, Response, Verdict
 from aiomilter.wire.state import is_legal
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "PROGRESS_PACKET",
     "Cancelled",
     "TimedOut",
+    "answer_of",
     "answer_text",
     "cause_text",
     "continue_packets_for",
@@ -26,10 +29,12 @@ __all__ = [
     "policy_answer",
     "reason_of",
     "temporary_cause",
+    "with_reason",
 ]
 
 PROGRESS_PACKET: Final = packet(Progress.CODE)
 _CONTINUE: Final = CONTINUE.packet
+_REPLY_LINE: Final = re.compile(r"[0-9]{3}(?:[ -](?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$))?(.*))?", re.DOTALL)
 _CAUSE_LENGTH: Final = 500
 """Characters of the text of an error."""
 
@@ -125,6 +130,35 @@ def answer_text(response: Any) -> str:
     if isinstance(response, Refusal):
         response = response.verdict
     return response.name.lower() if isinstance(response, Verdict) else str(response).replace("\r\n", " / ")
+
+
+def answer_of(response: Any, length: int | None = None) -> Answer:
+    """Return an answer for a report.
+
+    Args:
+        response: The answer; None for the end of a message without one.
+        length: Most characters of the line, and of the text; None for all.
+    """
+    if response is None:
+        return Answer("abort")
+    line = answer_text(response)[:length]
+    if isinstance(response, Reply):
+        # Those of a classic filter have their codes in the text alone.
+        lines = [found for each in str(response).split("\r\n") if (found := _REPLY_LINE.fullmatch(each)) is not None]
+        text = " / ".join(found[2] or "" for found in lines)[:length]
+        return Answer(
+            line,
+            "tempfail" if response.temporary else "reject",
+            response.code,
+            (lines[0][1] or "") if lines else "",
+            text,
+        )
+    return Answer(line, code=response.code if isinstance(response, Verdict | Refusal) else None)
+
+
+def with_reason(response: Response, reason: str) -> Response:
+    """Return an answer with its reason, where it has a place for one."""
+    return Refusal(response, reason=reason) if reason and (response is REJECT or response is TEMPFAIL) else response
 
 
 def reason_of(response: Any) -> str:

@@ -63,11 +63,13 @@ class DispatchTables:
 
     Args:
         options: The limits of edits.
+        generation: Of the factory: how many the server has had with it.
     """
 
-    __slots__ = ("_agreed", "_limits", "_tables")
+    __slots__ = ("_agreed", "_limits", "_tables", "generation")
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, generation: int = 1) -> None:
+        self.generation: int = generation
         self._limits = options.max_edits, options.max_edits_size, options.max_new_body_size
         self._agreed: dict[object, tuple[Wants, Agreement, bytes]] = {}
         self._tables: dict[object, tuple[Wants, Dispatch]] = {}

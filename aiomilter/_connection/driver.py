@@ -22,6 +22,7 @@ from sys import getrefcount
 from types import coroutine
 from typing import Any, Final, TypeVar, cast
 
+from aiomilter._connection.endings import finish
 from aiomilter._connection.event_handling import HANDLES
 from aiomilter._connection.reports import report_peer_error
 from aiomilter._connection.session import Session
@@ -159,7 +160,7 @@ def drive(session: Session) -> Generator[Any, bytes, None]:
                     break  # type: ignore[unreachable]
     except RemoteProtocolError as error:
         report_peer_error(session, PeerErrorKind.PROTOCOL, str(error))
-    yield from cast(Any, session.finish())
+    yield from cast(Any, finish(session))
 
 
 @coroutine

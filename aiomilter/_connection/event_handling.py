@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiomilter._connection.answers import TimedOut
 from aiomilter._connection.dispatch import CONTENT_STAGES
+from aiomilter._connection.endings import abort, end_connection
 from aiomilter._connection.reports import report_client_refused, report_limit
 from aiomilter._connection.session import Session
 from aiomilter.handler import CALLBACKS
@@ -102,7 +103,7 @@ async def _unknown(session: Session, event: Unknown) -> None:
 
 
 async def _abort(session: Session, event: Abort) -> None:
-    await session.abort()
+    await abort(session)
 
 
 async def _repeated(session: Session, event: Repeated) -> None:
@@ -118,7 +119,7 @@ async def _quit(session: Session, event: Quit) -> None:
 
 
 async def _quit_new_connection(session: Session, event: QuitNewConnection) -> None:
-    await session.end_connection()
+    await end_connection(session)
     session.wire.end_connection()
     session.over = session.over or session.draining
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from aiomilter._connection.answers import answer_text, cause_text, failure_answer, temporary_cause
+from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.suspension import Suspension
 from aiomilter.observe import CallbackFailed, CallbackTimedOut, Misuse, TemporaryFailed, Where
 from aiomilter.observe.guard import Guard
+from aiomilter.observe.message_log import MessageLog
 from aiomilter.wire.replies import Response
 
 __all__ = ["FilterReports", "SharedSession"]
@@ -32,6 +34,11 @@ class SharedSession(Protocol):
 
     def progress(self) -> bool:
         """Send PROGRESS."""
+        ...
+
+    @property
+    def details(self) -> MessageDetails:
+        """Of the message, for reports."""
         ...
 
     def on_error(self, own: Any = None) -> Response:
@@ -68,6 +75,14 @@ class FilterReports:
         """Send PROGRESS for a callback that asks for it, and return whether that was possible."""
         return self._session.progress()
 
+    def set_reason(self, reason: str) -> None:
+        """Keep the reason of the filter for its answer."""
+        self._session.details.set_reason(self._name, reason)
+
+    def log(self) -> MessageLog:
+        """Return a logger for the filter."""
+        return self._session.details.log(self._name)
+
     def report_misuse(self, what: str) -> None:
         """Report a call of the filter that has no effect, or another than intended."""
         self._session.observer.tell(Misuse(self._where(), what))
@@ -78,6 +93,7 @@ class FilterReports:
 
     def answer_failure(self, own: object, what: str, error: BaseException | None = None) -> Response:
         """Report that a callback failed, and return the answer; see :class:`aiomilter.context.FilterSource`."""
+        self._session.details.forget_reason(self._name)
         temporary = None if error is None else temporary_cause(error)
         if temporary is not None:
             self._session.observer.tell(TemporaryFailed(self._where(), cause_text(temporary), temporary))
@@ -87,6 +103,7 @@ class FilterReports:
 
     def answer_timeout(self, own_timeout: object, own_error: object, what: str) -> Response:
         """Report that a callback timed out, and return the answer; see :class:`aiomilter.context.FilterSource`."""
+        self._session.details.forget_reason(self._name)
         response = self._session.on_timeout(own_timeout, own_error)
         answer = answer_text(response)
         self._session.observer.tell(CallbackTimedOut(self._where(), f"{what}; cancelled, answered {answer}", answer))

@@ -86,7 +86,7 @@ class NativeAnswering:
         try:
             if overrides(type(handler), "negotiate") and not await self._call_negotiate(handler, offer):
                 return None
-            return session.agree(offer)
+            return session.tables.agree(handler.wants, offer)
         except (NegotiationError, RemoteProtocolError) as error:
             report_peer_error(session, PeerErrorKind.NEGOTIATION, str(error))
             return None
@@ -154,6 +154,7 @@ class NativeAnswering:
         if session.cancelling and isinstance(error, asyncio.CancelledError):
             return None  # we have cancelled it; resumed() knows why
         session.transaction.edits = None  # after a failure none is sent, even if on_error accepts
+        session.details.failed = True
         temporary = temporary_cause(error)
         if temporary is not None:
             session.observer.tell(TemporaryFailed(session.where(), cause_text(temporary), temporary))

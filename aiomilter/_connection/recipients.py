@@ -1,15 +1,18 @@
 """The recipients of a message where they are many, large, or refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from aiomilter._connection.answers import answer_text, reason_of
+from aiomilter._connection.answers import TimedOut, answer_of
 from aiomilter.observe import MOST_REFUSED, Limit, RefusedRecipient
+from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Rcpt
 from aiomilter.wire.reader import LARGE
+from aiomilter.wire.replies import PASSING, Refusal, Reply, Response, Verdict
+from aiomilter.wire.state import is_legal
 
-__all__ = ["RECIPIENT_SIZE", "UNCOUNTED", "Recipients"]
+__all__ = ["RECIPIENT_SIZE", "UNCOUNTED", "Recipients", "refusal"]
 
 RECIPIENT_SIZE: Final = 1024
 """Octets that ``max_recipients`` allows for each, on average; a path has 256 (RFC 5321 section 4.5.3.1.3), ORCPT 500."""
@@ -83,13 +86,27 @@ class Recipients:
         self._counted = len(recipients)
         return self._counted_size + self._refused_size
 
-    def refuse(self, recipient: Rcpt, response: Any, filter_name: str = "") -> None:
-        """Keep a recipient that was refused with the answer to it, and which of several filters gave it.
+    def refuse(self, recipient: Rcpt, response: Any, reason: str, filter_name: str = "") -> None:
+        """Keep a recipient that was refused with the answer to it and its reason, and which of several filters gave it.
 
         No more are kept than are reported.
         """
         if len(self.refused) >= MOST_REFUSED:
             return
-        address, answer = recipient.address[:_ADDRESS_LENGTH], answer_text(response)[:_ANSWER_LENGTH]
-        self.refused.append(RefusedRecipient(address, answer, reason_of(response), filter_name))
-        self._refused_size += _REFUSED_SIZE + len(address) + len(answer)
+        address, answer = recipient.address[:_ADDRESS_LENGTH], answer_of(response, _ANSWER_LENGTH)
+        self.refused.append(RefusedRecipient(address, answer, reason, filter_name))
+        self._refused_size += _REFUSED_SIZE + len(address) + len(answer) + len(answer.text)
+
+
+def refusal(response: Any, on_error: Callable[[], Response]) -> Response | None:
+    """Return the answer that refuses a recipient; None if the answer of a callback lets it pass.
+
+    Args:
+        response: The answer of the callback.
+        on_error: Returns the answer in place of something that is not one.
+    """
+    if isinstance(response, TimedOut):
+        response = response.response
+    if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.RCPT, response):
+        response = on_error()
+    return None if isinstance(response, Verdict) and response in PASSING else cast(Response, response)

@@ -1,14 +1,17 @@
 """The reports of a session to observers, built from its state at that moment."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from aiomilter._connection.answering import Answering, Channel
-from aiomilter._connection.answers import answer_text, reason_of
+from aiomilter._connection.answers import answer_of, answer_text
+from aiomilter._connection.details import MessageDetails
+from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.recipients import Recipients
 from aiomilter._connection.sent import answer_name, sent_edits
-from aiomilter.context import Transaction
+from aiomilter.context import Transaction, auth_of, tls_of
 from aiomilter.edits import Edits
 from aiomilter.handler import Handler
 from aiomilter.observe import (
@@ -25,7 +28,9 @@ from aiomilter.observe import (
 )
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
+from aiomilter.wire.connection import Connection
 from aiomilter.wire.constants import Command, Stage
+from aiomilter.wire.events import Mail
 from aiomilter.wire.negotiation import Agreement
 from aiomilter.wire.replies import Response
 
@@ -41,6 +46,8 @@ __all__ = [
     "where_of",
 ]
 
+_DECLARED: Final = re.compile(r"SIZE=([0-9]{1,15})", re.IGNORECASE)
+
 
 class Reporting(Protocol):
     """The session that reports."""
@@ -50,6 +57,9 @@ class Reporting(Protocol):
     reported_stray: bool
     """Whether a packet out of order was reported."""
     recipients: Recipients | None
+    wire: Connection
+    tables: DispatchTables
+    """Of the factory."""
     agreement: Agreement | None
     callback: str
     handler: Handler | None
@@ -69,6 +79,16 @@ class Reporting(Protocol):
     @property
     def observer(self) -> Guard:
         """Gets the reports."""
+        ...
+
+    @property
+    def details(self) -> MessageDetails:
+        """Id, reasons and failures of the message."""
+        ...
+
+    @property
+    def acting(self) -> str:
+        """The filter of several that has answered."""
         ...
 
     def where(self) -> Where:
@@ -128,12 +148,15 @@ def report_stray(session: Reporting, command: Command, place: str, response: Res
 
 def report_failure(session: Reporting, what: str, error: BaseException | None = None) -> None:
     """Report that a callback failed."""
+    session.details.failed = True
     session.observer.tell(CallbackFailed(session.where(), what, error))
 
 
 def report_client_refused(session: Reporting, response: Any) -> None:
     """Report an answer that concerns a client, not a message."""
-    session.observer.tell(ClientRefused(session.where(), answer_text(response), reason_of(response)))
+    session.observer.tell(
+        ClientRefused(session.where(), answer_of(response), session.details.reason(session.acting, response))
+    )
 
 
 def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded:
@@ -144,21 +167,58 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         answer: The answer that ended it; None for an ABORT.
         sent: The edits that were sent, or their packets.
     """
-    transaction, recipients = session.transaction, session.recipients
+    transaction, recipients, details = session.transaction, session.recipients, session.details
     edits, edit_count, quarantine = sent_edits(sent)
+    where, macro = session.where(), session.wire.macros.value
     declined = () if session.agreement is None else session.agreement.declined
     asked = Stage.RCPT not in declined or transaction.recipients
+    found = _of_filters(session, where.filter)
     return MessageEnded(
-        where=session.where(),
+        where=where,
         helo=transaction.helo,
         sender=None if transaction.sender is None else transaction.sender.address,
         recipients=tuple(rcpt.address for rcpt in transaction.recipients) if asked else None,
         refused=() if recipients is None else tuple(recipients.refused),
         refused_count=transaction.refused,
-        answer="abort" if answer is None else answer_text(answer),
-        reason=reason_of(answer),
+        answer=answer_of(answer),
+        reason=details.reason(session.acting, answer, counted=True),
         edits=edits,
         edit_count=edit_count,
         quarantine=quarantine,
         duration=monotonic() - session.began,
+        id=details.id,
+        auth=auth_of(macro),
+        tls=tls_of(macro),
+        size=_size(transaction.sender, macro),
+        durations=found.durations,
+        results=found.results,
+        failed=found.failed,
+        generation=session.tables.generation,
     )
+
+
+class _OfFilters(NamedTuple):
+    """The part of a report that is about the filters of a message."""
+
+    durations: Mapping[str, float]
+    results: tuple[object, ...]
+    failed: tuple[str, ...]
+
+
+def _of_filters(session: Reporting, name: str) -> _OfFilters:
+    handler, details = session.handler, session.details
+    if handler is not None and hasattr(handler, "acting"):
+        several = cast(Any, handler)
+        return _OfFilters(several.durations, several.results.found(), tuple(several.failed))
+    results = session.transaction.results
+    durations = {name: details.waited} if details.waited else {}
+    return _OfFilters(durations, () if results is None else results.found(), (name,) if details.failed else ())
+
+
+def _size(sender: Mail | None, macro: Callable[[str], str | None]) -> int | None:
+    """Return the octets of the message as Sendmail has counted them, or as the client has declared them; None for neither."""
+    for param in (f"SIZE={macro('msg_size')}", *(() if sender is None else sender.params)):
+        declared = _DECLARED.fullmatch(param)
+        if declared is not None:
+            return int(declared[1])
+    return None

@@ -16,10 +16,11 @@ from time import monotonic
 from typing import Any, Final
 
 from aiomilter._connection.answering import Answering, Channel
-from aiomilter._connection.answers import TimedOut, policy_answer
+from aiomilter._connection.answers import TimedOut, policy_answer, with_reason
+from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.dispatch import NOT_AGREED, Dispatch, DispatchEntry, DispatchTables
 from aiomilter._connection.filters import FilterReports
-from aiomilter._connection.recipients import RECIPIENT_SIZE, UNCOUNTED, Recipients
+from aiomilter._connection.recipients import RECIPIENT_SIZE, UNCOUNTED, Recipients, refusal
 from aiomilter._connection.reports import (
     message_ended,
     report_answer,
@@ -34,13 +35,14 @@ from aiomilter.edits import Edits
 from aiomilter.handler import CALLBACKS, STAGE_OF, Handler
 from aiomilter.observe import Limit, Misuse, Where
 from aiomilter.observe.guard import Guard
+from aiomilter.observe.message_log import MessageLog
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection
 from aiomilter.wire.constants import Stage
-from aiomilter.wire.events import Abort, Mail, Negotiate, Quit, QuitNewConnection, Rcpt
+from aiomilter.wire.events import Abort, Mail, Quit, QuitNewConnection, Rcpt
 from aiomilter.wire.negotiation import Agreement
-from aiomilter.wire.replies import CONTINUE, PASSING, TEMPFAIL, Refusal, Reply, Response, Verdict
-from aiomilter.wire.state import ends_message, is_legal
+from aiomilter.wire.replies import CONTINUE, TEMPFAIL, Reply, Response
+from aiomilter.wire.state import ends_message
 
 __all__ = ["Session"]
 
@@ -61,9 +63,9 @@ class Session:
     """
 
     __slots__ = (
+        "_details",
         "_make",
         "_suspension",
-        "_tables",
         "_uncounted",
         "active",
         "agreement",
@@ -88,6 +90,7 @@ class Session:
         "reported_stray",
         "streaming",
         "suspended",
+        "tables",
         "transaction",
         "wire",
     )
@@ -102,7 +105,7 @@ class Session:
         answering: "Callable[[Session], Answering]",
     ) -> None:
         self._make = make
-        self._tables = tables
+        self.tables: DispatchTables = tables
         self.options: Options = options
         self.observer: Guard = observer
         self.debug: bool = observer.debug
@@ -141,6 +144,7 @@ class Session:
         """The edits of the end of message; kept here even after a failure has dropped them from the transaction."""
         self.reported_stray: bool = False
         """Whether a packet out of order was reported."""
+        self._details: MessageDetails | None = None
         self.began: float = 0.0
         """When the message began, by ``time.monotonic``."""
         # How many recipients of a message are accepted without counting.
@@ -249,8 +253,7 @@ class Session:
         if (
             stage is None
             or self.cancelling
-            or not self.continue_packets[stage]
-            or not self.suspension.takes_progress(stage)
+            or not (self.continue_packets[stage] and self.suspension.takes_progress(stage))
         ):
             return False
         self.suspension.send_progress()
@@ -259,6 +262,27 @@ class Session:
     def report_misuse(self, what: str) -> None:
         """Report a call of the filter that has no effect, or another than intended."""
         self.observer.tell(Misuse(self.where(), what))
+
+    @property
+    def details(self) -> MessageDetails:
+        """Its id, reasons and failures, for reports; made at first use."""
+        found = self._details
+        if found is None or found.in_message is not self.transaction.in_message:
+            found = self._details = MessageDetails(self)
+        return found
+
+    def set_reason(self, reason: str) -> None:
+        """Keep the reason of the filter for its answer."""
+        self.details.set_reason("", reason)
+
+    def log(self) -> MessageLog:
+        """Return a logger for the filter."""
+        return self.details.log("")
+
+    @property
+    def acting(self) -> str:
+        """The name of the filter of several that is called, or has answered; "" for one that is alone, and for none."""
+        return getattr(self.handler, "acting", "")
 
     def for_filter(self, name: str) -> FilterReports:
         """Return the source of one filter of several."""
@@ -278,6 +302,8 @@ class Session:
         return self.on_error(own_error) if policy is None else self._by_policy(policy)
 
     def _by_policy(self, policy: Any) -> Response:
+        if self._details is not None:
+            self._details.forget_reason("")
         client, login = self.transaction.client, self.wire.macros.value("auth_authen")
         return policy_answer(policy, client, bool(login), STAGE_OF.get(self.callback, Stage.EOM))
 
@@ -291,6 +317,7 @@ class Session:
 
     def defer(self, stage: Stage, response: Response) -> None:
         """Defer the answer of a no-reply stage to the first packet that has an answer (P-095)."""
+        response = with_reason(response, self.details.reason(self.acting, response))
         self.deferred = TEMPFAIL if stage is Stage.RCPT else response
         if stage in (Stage.CONNECT, Stage.HELO):
             self.connection_deferred = response
@@ -337,7 +364,7 @@ class Session:
         return True
 
     def _set_dispatch(self, handler: Handler, agreement: Agreement) -> None:
-        self.dispatch = self._tables.table(handler, agreement)
+        self.dispatch = self.tables.table(handler, agreement)
         self.active = self.dispatch.content
 
     def apply_agreement(self, agreement: Agreement) -> None:
@@ -347,30 +374,12 @@ class Session:
         self.wire.agreed(agreement)
         self._set_dispatch(self.handler, agreement)
 
-    def agree(self, offer: Negotiate) -> tuple[Agreement, bytes]:
-        """Return what handler and MTA agree on, and its packet; errors as of :func:`aiomilter.wire.negotiation.agree`."""
-        assert self.handler is not None
-        return self._tables.agree(self.handler.wants, offer)
-
-    async def end_connection(self) -> None:
-        """Call ``abort`` if a message is open, then ``close``; nothing if no SMTP connection is open."""
-        if self.handler is None:
-            return
-        if self.wire.message_open:
-            await self.abort()
-        await self.answering.call_last("close")
+    def leave(self) -> None:
+        """Forget the SMTP connection: another may follow."""
         self.handler = None
         self.active = _NOTHING
-        self.deferred = self.connection_deferred = None
+        self.deferred = self.connection_deferred = self._details = None
         self.transaction.leave()
-
-    async def finish(self) -> None:
-        """End the connection: write the answers, call ``abort`` and ``close``, and close the transport."""
-        self.over = True
-        self.channel.flush()
-        await self.end_connection()
-        self.channel.close()
-        self.stop_clock()
 
     # -------------------------------------------------------------------------------------------------- the message
 
@@ -405,6 +414,9 @@ class Session:
                         raise
                     report_failure(self, "a function given to on_end raised", error)
         self.recipients = None
+        if self._details is not None:
+            self._details.end()
+            self._details = None
         transaction.end()
         if self.channel.memory.messages:
             self.channel.memory.messages.discard(self)
@@ -470,30 +482,16 @@ class Session:
 
     def add_recipient(self, event: Rcpt, response: Any) -> None:
         """Add a recipient to the message unless the filter or the MTA itself refuses it."""
-        if response is not None and response is not CONTINUE and self._record_refusal(event, response):
-            return
+        if response is not None and response is not CONTINUE:
+            refused = refusal(response, self.on_error)
+            if refused is not None:
+                self._refused(event, refused)
+                return
         # Macro {rcpt_mailer} is "error" for a recipient that the MTA refuses.
         if not self.dispatch.sees_rejected or self.wire.macros.value("rcpt_mailer") != "error":
             self.transaction.recipients.append(event)
 
-    def _record_refusal(self, event: Rcpt, response: Any) -> bool:
-        """Return whether an answer refuses a recipient, and record that."""
-        if isinstance(response, TimedOut):
-            response = response.response
-        if not isinstance(response, Verdict | Reply | Refusal) or not is_legal(Stage.RCPT, response):
-            response = self.on_error()  # which answers in place of something that is not an answer
-        if isinstance(response, Verdict) and response in PASSING:
-            return False
-        self._refused(event, response)
-        return True
-
     def _refused(self, event: Rcpt, response: Any) -> None:
+        reason = self.details.reason(self.acting, response)
         self.transaction.refused += 1
-        self._counted().refuse(event, response, getattr(self.handler, "acting", ""))
-
-    async def abort(self) -> None:
-        """Call ``abort`` and end the message without an answer."""
-        await self.answering.call_last("abort")
-        self.callback = "abort"
-        self.end_message(None)
-        self.wire.end_message()
+        self._counted().refuse(event, response, reason, self.acting)

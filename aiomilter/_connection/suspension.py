@@ -2,10 +2,12 @@
 
 import enum
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from aiomilter._connection.answers import CANCELLED, NOT_EXPECTED, PROGRESS_PACKET, TimedOut, answer_text
 from aiomilter._connection.deadlines import Clock, Deadlines
+from aiomilter._connection.details import MessageDetails
 from aiomilter.context import Transaction
 from aiomilter.handler import STAGE_OF
 from aiomilter.observe import CallbackTimedOut, Where
@@ -98,6 +100,11 @@ class SuspendedSession(Protocol):
         """Has the edits, which a failure drops."""
         ...
 
+    @property
+    def details(self) -> MessageDetails:
+        """Of the message, for reports."""
+        ...
+
     def on_timeout(self) -> Response:
         """Return the answer for a callback whose time is up."""
         ...
@@ -114,7 +121,7 @@ class Suspension:
         session: The connection's.
     """
 
-    __slots__ = ("_deadlines", "_hurries", "_session", "_timed_out", "reason")
+    __slots__ = ("_deadlines", "_hurries", "_session", "_since", "_timed_out", "reason")
 
     def __init__(self, session: SuspendedSession) -> None:
         self._session = session
@@ -124,11 +131,14 @@ class Suspension:
         # Why the callback was cancelled, and the answer given for it then.
         self.reason: Reason | None = None
         self._timed_out: TimedOut | None = None
+        # When the callback that waits was suspended.
+        self._since = 0.0
 
     def begin(self) -> None:
         """Set the deadline of the callback, and cancel it if a packet that ends it is already here."""
         session = self._session
         name, wire = session.callback, session.wire
+        self._since = monotonic()
         stage = STAGE_OF.get(name)
         seconds = None if name == TURN else self._callback_timeout(name)
         awaited = None
@@ -169,6 +179,8 @@ class Suspension:
         """Record that the callback has ended, and return its answer."""
         session = self._session
         self._deadlines.resumed()
+        if session.transaction.in_message and session.callback != TURN:
+            session.details.waited += monotonic() - self._since
         reason, self.reason = self.reason, None
         if reason is None:
             return response
@@ -223,6 +235,7 @@ class Suspension:
         """
         session = self._session
         transaction, name = session.transaction, session.callback
+        session.details.failed = True
         # Edits, or part of a new body, may have been sent: that must not pass, even if on_timeout accepts.
         response = TEMPFAIL if name == "eom" and transaction.edits is None else session.on_timeout()
         transaction.edits = None  # after a failure none is sent, even if on_timeout accepts

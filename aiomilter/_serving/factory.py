@@ -29,6 +29,8 @@ class FactoryLifespan:
     def __init__(self, factory: Factory, forget: "Callable[[FactoryLifespan, BaseException | None], None]") -> None:
         self.make: Make
         self.connections = 0
+        self.generation: int = 1
+        """Which of the factories that the server has had in use it is, from 1."""
         self.broken = False
         """It has ended without a request to."""
         self._factory = factory

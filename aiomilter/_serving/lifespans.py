@@ -65,6 +65,7 @@ class FactoryLifespans:
             raise RuntimeError("reload: the server does not serve")
         # Not before: another reload may have been quicker.
         old, self.current = self.current, lifespan
+        lifespan.generation = old.generation + 1
         if old.broken:
             self.entered.discard(old)
             self.broken.clear()

@@ -248,6 +248,7 @@ class Asking:
         """Apply the answer of a filter, and return whether it decides."""
         each, outcome, stage = self._filters[turn.place], turn.outcome, self._stage
         self._end_context(turn.place)
+        each.add_time(turn.began_at)
         if turn.cancelled or outcome is None:
             return False
         self.acting = each.name
@@ -267,6 +268,7 @@ class Asking:
     def _expired(self, turn: Turn) -> bool:
         """Answer for a callback that took too long, and return whether that decides."""
         each = self._filters[turn.place]
+        each.add_time(turn.began_at)
         self.acting = each.name
         member, milter = each.seat.member, each.milter
         own_timeout = milter.on_timeout if member.on_timeout is None else member.on_timeout

@@ -2,6 +2,7 @@
 
 import contextvars
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from aiomilter.compose.plan import Seat
@@ -36,6 +37,7 @@ class ComposedFilter:
         "out",
         "ready",
         "seat",
+        "seconds",
         "skipped",
         "transaction",
     )
@@ -59,6 +61,8 @@ class ComposedFilter:
     def _begin(self) -> None:
         self.included: bool | None = True if self.seat.known_at is None else None
         """Whether it is asked about this message; None before its conditions are known."""
+        self.seconds: float = 0.0
+        """What callbacks of the message took that had a turn."""
         self.accepted: bool = False
         """It has nothing more to say about this message."""
         self.out: bool = False
@@ -114,6 +118,11 @@ class ComposedFilter:
         """Forget the message."""
         if self.transaction is not None:
             self.transaction.end()
+
+    def add_time(self, began: float) -> None:
+        """Count the time of a callback that has ended; 0 for one that was not measured."""
+        if began:
+            self.seconds += monotonic() - began
 
     def new_context(self, kind: type[_AnyContext]) -> _AnyContext:
         """Return a context for one callback."""

@@ -1,6 +1,7 @@
 """Several filters behind one connection: each event is shown to them, and what they answer becomes one answer."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiomilter.compose.asking import Asking
@@ -11,6 +12,7 @@ from aiomilter.compose.plan import Plan
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.message import Message
 from aiomilter.message.outgoing import queue_edits
+from aiomilter.results import Results
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
 from aiomilter.wire.negotiation import Wants
@@ -39,6 +41,21 @@ class Composed:
     def acting(self) -> str:
         """The name of the filter that is called, or that has given the answer; "" for none."""
         return self._asking.acting
+
+    @property
+    def results(self) -> Results:
+        """What the filters have found."""
+        return self._asking.results
+
+    @property
+    def failed(self) -> Sequence[str]:
+        """The names of those that have failed with the message."""
+        return self._asking.failed
+
+    @property
+    def durations(self) -> Mapping[str, float]:
+        """Seconds that callbacks took which waited, or which saw the end of the message, by the name of the filter."""
+        return {each.name: each.seconds for each in self._filters if each.seconds}
 
     @property
     def wants(self) -> Wants:

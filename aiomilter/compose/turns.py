@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
 from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
+from time import monotonic
 from types import CoroutineType
 from typing import Any, Final, NamedTuple
 
@@ -152,6 +153,7 @@ class Turn:
     __slots__ = (
         "after",
         "began",
+        "began_at",
         "begin",
         "cancelled",
         "context",
@@ -178,6 +180,8 @@ class Turn:
         self.after: Collection[int] = after
         self.timeout: float | None = timeout
         self.began: bool = False
+        self.began_at: float = 0.0
+        """By ``time.monotonic``; 0 for one that has ended without a turn of its own."""
         self.ends_at: float = 0.0
         self.seconds: float = 0.0
         """What it has from its begin to :attr:`ends_at`."""
@@ -191,6 +195,7 @@ class Turn:
 
     def start(self) -> None:
         """Run the callback up to its end or its first suspension, in the Task that goes on with it then."""
+        self.began_at = monotonic()
         self.take(first_step(self.context, self.begin))
 
     def take(self, step: "Outcome | Suspended") -> None:
@@ -256,6 +261,7 @@ class Runner:
                 for each in new:
                     if each.outcome is None:
                         now = loop.time()
+                        each.began_at = each.began_at or monotonic()
                         latest = latest or now + allowed()
                         each.ends_at = latest if each.timeout is None else min(latest, now + each.timeout)
                         each.seconds = each.ends_at - now

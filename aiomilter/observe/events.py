@@ -6,14 +6,29 @@ enums and literals among these take few values, whatever a peer sends.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+from aiomilter.observe.messages import (
+    MOST_EDITS,
+    MOST_REFUSED,
+    Answer,
+    AnswerVerdict,
+    ClientRefused,
+    Edit,
+    EditKind,
+    MessageEnded,
+    RefusedRecipient,
+)
+from aiomilter.observe.where import SERVER, Where
 
 __all__ = [
     "MOST_EDITS",
     "MOST_REFUSED",
     "OPTION_OF",
     "SERVER",
+    "Answer",
     "AnswerSent",
+    "AnswerVerdict",
     "CallbackFailed",
     "CallbackTimedOut",
     "ClientRefused",
@@ -37,134 +52,6 @@ __all__ = [
     "TemporaryFailed",
     "Where",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Where something happened.
-
-    Args:
-        connection: Number of the connection, from 1, in the order they were accepted; 0 for the server as a whole.
-        client: Address of the SMTP client, or its host name; "" if not known.
-        callback: Name of the callback, which stands for its stage; "" outside one.
-        queue_id: The MTA's name for the message; None without one.
-        peer: The other end of the connection, an MTA or a stranger: ``"192.0.2.1:40312"``, or ``"uid 104 pid 2211"`` for a
-            UNIX-domain socket; "" if not known.
-        server: What ``serve(..., name=)`` calls the server; "" without a name.
-        listener: The socket that accepted the connection, ``"inet:8890@127.0.0.1"``; "" if none did.
-        filter: The filter's class, ``module.Name``; in a composition the name of the filter that is called or has answered; ""
-            where there is none.
-    """
-
-    connection: int = 0
-    client: str = ""
-    callback: str = ""
-    queue_id: str | None = None
-    peer: str = ""
-    server: str = ""
-    listener: str = ""
-    filter: str = ""
-
-
-SERVER: Final = Where()
-"""Not on a connection: what concerns the server as a whole."""
-
-
-# ------------------------------------------------------------------------------------------------------------- messages
-
-
-MOST_REFUSED: Final = 100
-"""Refused recipients that :class:`MessageEnded` names; ``refused_count`` counts all."""
-MOST_EDITS: Final = 100
-"""Edits that :class:`MessageEnded` names; ``edit_count`` counts all."""
-
-EditKind: TypeAlias = Literal[
-    "add_header",
-    "insert_header",
-    "change_header",
-    "delete_header",
-    "change_sender",
-    "add_recipient",
-    "delete_recipient",
-    "quarantine",
-    "replace_body",
-]
-
-
-class Edit(NamedTuple):
-    """One edit that was sent; the values of header fields are not kept.
-
-    Args:
-        kind: The method that asked for it.
-        name: Name of the header field, or the mailbox; "" for a new body and for a quarantine.
-    """
-
-    kind: EditKind
-    name: str = ""
-
-
-class RefusedRecipient(NamedTuple):
-    """An envelope recipient that the filter refused.
-
-    Args:
-        address: Without brackets, cut at 320 characters.
-        answer: The answer: ``"reject"``, ``"tempfail"``, or a reply in one line, cut at 512 characters.
-        reason: The reason that the filter gave for its answer; "" without one.
-        filter: In a composition, the name of the filter that refused it.
-    """
-
-    address: str
-    answer: str
-    reason: str = ""
-    filter: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MessageEnded:
-    """A message has ended, as far as this filter decides.
-
-    Args:
-        where: ``where.callback`` is the callback that decided.
-        helo: Name of the last HELO.
-        sender: Envelope sender without brackets; None if the MTA was not asked for it.
-        recipients: Envelope recipients that this filter did not refuse; None if the MTA was not asked for them.
-        refused: Those that it refused, the first :data:`MOST_REFUSED`.
-        refused_count: How many it refused.
-        answer: The answer that ended the message, ``"abort"`` if it ended without one.
-        reason: The reason that the filter gave for its answer; "" without one.
-        edits: The edits that were sent, in that order, the first :data:`MOST_EDITS`.
-        edit_count: How many were sent.
-        quarantine: Why the message is held; None if it is not.
-        duration: Seconds from MAIL to the answer.
-    """
-
-    where: Where
-    helo: str
-    sender: str | None
-    recipients: tuple[str, ...] | None
-    refused: tuple[RefusedRecipient, ...]
-    refused_count: int
-    answer: str
-    reason: str
-    edits: tuple[Edit, ...]
-    edit_count: int
-    quarantine: str | None
-    duration: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRefused:
-    """A filter answered ``connect`` or ``helo`` with something other than CONTINUE.
-
-    Args:
-        where: On which connection; ``where.callback`` is ``"connect"`` or ``"helo"``.
-        answer: The answer, in one line.
-        reason: The reason that the filter gave for it; "" without one.
-    """
-
-    where: Where
-    answer: str
-    reason: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------- failures

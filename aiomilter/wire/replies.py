@@ -111,7 +111,7 @@ class Refusal:
         if verdict is not REJECT and verdict is not TEMPFAIL:
             raise LocalProtocolError(f"refusal: expected REJECT or TEMPFAIL, found {verdict!r}")
         object.__setattr__(self, "verdict", verdict)
-        object.__setattr__(self, "reason", _checked_reason(reason))
+        object.__setattr__(self, "reason", checked_reason(reason))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: a refusal does not change."""
@@ -142,7 +142,14 @@ class Refusal:
         return self.verdict.packet
 
 
-def _checked_reason(reason: str) -> str:
+def checked_reason(reason: str) -> str:
+    """Return a reason for logs and metrics.
+
+    Raises:
+        LocalProtocolError: It is not 1 to 64 of ``a`` to ``z``, digits and ``_``.
+
+    Source: libmilter/docs/api.html, "Callback Return Status".
+    """
     if not isinstance(reason, str) or _REASON.fullmatch(reason) is None:
         raise LocalProtocolError(f"reason: expected 1 to 64 of a-z, 0-9 and _, found {reason!a:.80}")
     return reason
@@ -188,7 +195,7 @@ class Reply:
         text = tuple(map(_clean_line, lines)) if lines != ("",) else ()
         if not enhanced and any(line[:1].isdigit() for line in text):
             enhanced = f"{code // 100}.0.0"
-        self._set(code, enhanced or None, text, _checked_reason(reason) if reason != "" else "")
+        self._set(code, enhanced or None, text, checked_reason(reason) if reason != "" else "")
 
     def _set(self, code: int, enhanced: str | None, lines: tuple[str, ...], reason: str = "") -> None:
         object.__setattr__(self, "code", code)

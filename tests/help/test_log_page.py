@@ -11,6 +11,7 @@ import pytest
 
 from aiomilter.observe import events
 from aiomilter.observe.events import (
+    Answer,
     ClientRefused,
     ConnectionRefused,
     LifecycleKind,
@@ -82,12 +83,12 @@ def test_each_record_is_one_that_the_code_writes(shown: str) -> None:
 def records() -> Iterator[tuple[object, str]]:
     """Yield events that the log writes in more than a sentence, and what is shown of them."""
     where = Where(1, "192.0.2.1", "eom", "4XyZ", "127.0.0.1:40312", filter="policy.Filter")
-    refused = (RefusedRecipient("c@y.example", "550 5.1.1 no such mailbox"),)
+    refused = (RefusedRecipient("c@y.example", Answer("550 5.1.1 no such mailbox")),)
     envelope = ("h", "a@x.example", ("b@y.example",), refused, 1)
-    ended = MessageEnded(where, *envelope, "reject", "spf_fail", (), 0, None, 0.012)
+    ended = MessageEnded(where, *envelope, Answer("reject"), "spf_fail", (), 0, None, 0.012)
     yield ended, next(found[2] for found in SHOWN if "edits=" in found[2])
     at_connect = Where(1, "192.0.2.1", "connect", None, "127.0.0.1:40312", filter="policy.Filter")
-    yield ClientRefused(at_connect, "reject", "blocked"), next(f[2] for f in SHOWN if " connect: " in f[2])
+    yield ClientRefused(at_connect, Answer("reject"), "blocked"), next(f[2] for f in SHOWN if " connect: " in f[2])
     in_body = Where(1, "192.0.2.1", "body", "4XyZ", "127.0.0.1:40312", filter="module.Filter")
     stalls = [found[2] for found in SHOWN if "blocked the event loop" in found[2]]
     yield LoopStalled(in_body, "", 1.0, False), stalls[0]

@@ -1,0 +1,37 @@
+"""How an SMTP client has logged in, and how its session is encrypted."""
+
+from dataclasses import dataclass
+
+__all__ = ["TLS", "Auth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How the SMTP client has authenticated (RFC 4954).
+
+    Args:
+        login: The authenticated name, macro ``{auth_authen}``.
+        mechanism: The SASL mechanism, macro ``{auth_type}``; "" if the MTA does not send it.
+    """
+
+    login: str
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How the SMTP session is encrypted (RFC 3207).
+
+    Args:
+        version: Such as ``TLSv1.3``, macro ``{tls_version}``.
+        cipher: Macro ``{cipher}``; "" if the MTA does not send it, as for the next three.
+        bits: Macro ``{cipher_bits}``.
+        cert_subject: Of the client's certificate, macro ``{cert_subject}``.
+        cert_issuer: Macro ``{cert_issuer}``.
+    """
+
+    version: str
+    cipher: str
+    bits: str
+    cert_subject: str
+    cert_issuer: str

@@ -1,0 +1,197 @@
+"""The events of messages and clients: how each has ended, as far as this filter decides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, Self, TypeAlias, cast, get_args
+
+from aiomilter._security import TLS, Auth
+from aiomilter.observe.where import Where
+
+__all__ = [
+    "MOST_EDITS",
+    "MOST_REFUSED",
+    "Answer",
+    "AnswerVerdict",
+    "ClientRefused",
+    "Edit",
+    "EditKind",
+    "MessageEnded",
+    "RefusedRecipient",
+]
+
+MOST_REFUSED: Final = 100
+"""Refused recipients that :class:`MessageEnded` names; ``refused_count`` counts all."""
+MOST_EDITS: Final = 100
+"""Edits that :class:`MessageEnded` names; ``edit_count`` counts all."""
+
+EditKind: TypeAlias = Literal[
+    "add_header",
+    "insert_header",
+    "change_header",
+    "delete_header",
+    "change_sender",
+    "add_recipient",
+    "delete_recipient",
+    "quarantine",
+    "replace_body",
+]
+AnswerVerdict: TypeAlias = Literal["accept", "continue", "reject", "tempfail", "discard", "abort"]
+"""What an answer does: a reply 5xx is "reject", 4xx "tempfail"; "abort" stands for the end of a message without an answer."""
+_VERDICTS: Final = frozenset(get_args(AnswerVerdict))
+
+
+class Answer(str):
+    """An answer in one line, ``"reject"`` or ``"550 5.1.1 no such mailbox"``, and its parts.
+
+    Args:
+        line: The line.
+        verdict: What the answer does; without one, that of the line.
+        code: SMTP reply code; for a verdict the one that it stands for; None for "abort".
+        enhanced: Enhanced code of a reply; "" without one.
+        text: Text of a reply without the codes, its lines separated by " / "; "" for a verdict, whose text is the MTA's.
+    """
+
+    __slots__ = ("code", "enhanced", "text", "verdict")
+
+    verdict: AnswerVerdict
+    code: int | None
+    enhanced: str
+    text: str
+
+    def __new__(
+        cls,
+        line: str,
+        verdict: AnswerVerdict | None = None,
+        code: int | None = None,
+        enhanced: str = "",
+        text: str = "",
+    ) -> Self:
+        """Make one."""
+        answer = super().__new__(cls, line)
+        if verdict is None:
+            by_code: AnswerVerdict = "reject" if line.startswith("5") else "tempfail"
+            verdict = cast(AnswerVerdict, line) if line in _VERDICTS else by_code
+        answer.verdict, answer.code, answer.enhanced, answer.text = verdict, code, enhanced, text
+        return answer
+
+
+class Edit(NamedTuple):
+    """One edit that was sent; the values of header fields are not kept.
+
+    Args:
+        kind: The method that asked for it.
+        name: Name of the header field, or the mailbox; "" for a new body and for a quarantine.
+    """
+
+    kind: EditKind
+    name: str = ""
+
+
+class RefusedRecipient(NamedTuple):
+    """An envelope recipient that the filter refused.
+
+    Args:
+        address: Without brackets, cut at 320 characters.
+        answer: The answer, cut at 512 characters.
+        reason: The reason that the filter gave for its answer; "" without one.
+        filter: In a composition, the name of the filter that refused it.
+    """
+
+    address: str
+    answer: Answer
+    reason: str = ""
+    filter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEnded:
+    """A message has ended, as far as this filter decides.
+
+    Args:
+        where: ``where.callback`` is the callback that decided, ``where.filter`` in a composition the filter that did, "" if
+            none has refused the message.
+        helo: Name of the last HELO.
+        sender: Envelope sender without brackets; None if the MTA was not asked for it.
+        recipients: Envelope recipients that this filter did not refuse; None if the MTA was not asked for them.
+        refused: Those that it refused, the first :data:`MOST_REFUSED`.
+        refused_count: How many it refused.
+        answer: The answer that ended the message, ``"abort"`` if it ended without one.
+        reason: The reason that the filter gave for its answer, or for a quarantine; "" without one.
+        edits: The edits that were sent, in that order, the first :data:`MOST_EDITS`.
+        edit_count: How many were sent.
+        quarantine: Why the message is held; None if it is not.
+        duration: Seconds from MAIL to the answer.
+        id: Name of the message among all that any filter sees, a ULID: it sorts by time.
+        auth: The login of the SMTP client; None if it has not logged in.
+        tls: How the SMTP session is encrypted; None if it is not.
+        size: Octets of the message as the client declared them (SIZE of RFC 1870), or as Sendmail counted them (macro
+            ``{msg_size}``); None if neither is known.
+        durations: Seconds that callbacks of the message waited for something, by filter.  A callback that never waits is not
+            measured, except in a composition at end of message.
+        results: What filters have put into ``ctx.results``, oldest first.
+        failed: Names of the filters that failed with the message.
+        shadow: What shadow filters would have answered; empty without one.
+        generation: How often the server has been reloaded when the connection began, from 1.
+    """
+
+    where: Where
+    helo: str
+    sender: str | None
+    recipients: tuple[str, ...] | None
+    refused: tuple[RefusedRecipient, ...]
+    refused_count: int
+    answer: Answer
+    reason: str
+    edits: tuple[Edit, ...]
+    edit_count: int
+    quarantine: str | None
+    duration: float
+    id: str = ""
+    auth: Auth | None = None
+    tls: TLS | None = None
+    size: int | None = None
+    durations: Mapping[str, float] = field(default_factory=dict)
+    results: tuple[object, ...] = ()
+    failed: tuple[str, ...] = ()
+    shadow: tuple[object, ...] = ()
+    generation: int = 1
+
+    @property
+    def connection(self) -> int:
+        """Number of the connection."""
+        return self.where.connection
+
+    @property
+    def client(self) -> str:
+        """Address of the SMTP client, or its host name; "" if not known."""
+        return self.where.client
+
+    @property
+    def queue_id(self) -> str | None:
+        """The MTA's name for the message; None without one."""
+        return self.where.queue_id
+
+    @property
+    def stage(self) -> str:
+        """Name of the callback that decided, which stands for its stage."""
+        return self.where.callback
+
+    @property
+    def filter(self) -> str:
+        """The filter's class; in a composition the name of the filter that decided, "" for none."""
+        return self.where.filter
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRefused:
+    """A filter answered ``connect`` or ``helo`` with something other than CONTINUE.
+
+    Args:
+        where: On which connection; ``where.callback`` is ``"connect"`` or ``"helo"``.
+        answer: The answer, in one line.
+        reason: The reason that the filter gave for it; "" without one.
+    """
+
+    where: Where
+    answer: Answer
+    reason: str = ""
