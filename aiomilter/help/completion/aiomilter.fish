@@ -145,6 +145,7 @@ complete -c aiomilter -n '__fish_seen_subcommand_from config; and __fish_seen_su
 complete -c aiomilter -n '__fish_seen_subcommand_from config; and __fish_seen_subcommand_from show' -s h -l help -d 'show this help message and exit'
 complete -c aiomilter -n '__fish_seen_subcommand_from config; and __fish_seen_subcommand_from schema' -s h -l help -d 'show this help message and exit'
 complete -c aiomilter -n '__fish_seen_subcommand_from config; and __fish_seen_subcommand_from init' -s h -l help -d 'show this help message and exit'
+complete -c aiomilter -n '__fish_seen_subcommand_from config; and __fish_seen_subcommand_from init' -l for -x -a 'inbound outbound both' -d 'a gateway for mail that comes in, that goes out, or both; it needs no Python'
 complete -c aiomilter -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show schema init' -f -a check -d 'find every mistake of a file'
 complete -c aiomilter -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show schema init' -f -a show -d 'print what is in force'
 complete -c aiomilter -n '__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show schema init' -f -a schema -d 'print the JSON Schema'
