@@ -45,6 +45,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
         "compose": "message",
+        # Ready filters: the only room that knows both milters and these toolkits.
+        "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire _security",
         "_option": "failures _serving",
@@ -67,8 +69,12 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # These two take what is public from below, see PUBLIC_ONLY.
         "testing": "mta daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
+        # It records connections, and reads whole messages and what authentication has found.
+        "inspector": "server mta message auth",
+        # It looks at MTAs, and at what they ask.
+        "_doctor": "mta options",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose",
+        "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -91,6 +97,7 @@ THIRD_PARTY: Final = {
     "redis": "aiomilter.policy.stores.redis",
     "asyncpg": "aiomilter.policy.stores.postgresql",
     "prometheus_client": "aiomilter.observe.prometheus",
+    "aiohttp": "aiomilter._serving.status",
     "cryptography": "aiomilter.auth.dkim._crypto",
     # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.
     "dns": "aiomilter._cli.zone",
@@ -105,13 +112,14 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition observe.message_log observe.json",
+        "compose.composition observe.message_log observe.json inspector.logs",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
         "import concurrent": "compat.threads policy.stores.sqlite _serving.stall",
         "import multiprocessing": "",
-        "import subprocess": "",
+        # Postfix prints its own configuration.
+        "import subprocess": "_doctor.postconf",
         # Milter.greysql is a file of its own format; state reads it, and it may be broken.
         "import sqlite3": "policy.stores.sqlite compat.modules.greylist _cli.state",
         # Packed numbers are octets of packets, of what the kernel says, or of zip files.
@@ -121,11 +129,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
-        "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
-        "_connection.served _connection.acknowledging "
-        "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
+        "_serving.listeners _serving.transports _serving.forked _serving.socket_file _serving.status server "
+        "_connection.transport _connection.served _connection.acknowledging "
+        "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange",
+        "scan._exchange _doctor.endpoints",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
@@ -135,7 +143,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call create_unix_server": "",
         "call start_server": "mail.socketmap",
         "call start_unix_server": "mail.socketmap",
-        "call connect_accepted_socket": "_serving.transports",
+        "call connect_accepted_socket": "_serving.transports _serving.status",
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",

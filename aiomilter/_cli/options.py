@@ -18,7 +18,7 @@ from aiomilter._option import Group, Kind, Option, Row, check, option, rows
 from aiomilter._option_text import shown
 from aiomilter.daemon import MAX_WORKERS
 
-__all__ = ["RunOptions", "add_options", "flags", "given"]
+__all__ = ["HelpAll", "RunOptions", "add_options", "flags", "given"]
 
 _NAME: Final = re.compile(r"``(.+?)``")
 
@@ -88,6 +88,54 @@ class RunOptions:
     smtp_size: int = option(
         10_240_000,
         Option(Kind.SIZE, Group.TRIAL, "largest message that the SMTP server takes", common=True, toml="smtp.size"),
+    )
+    inspect: str | None = option(
+        None,
+        Option(
+            Kind.LINE,
+            Group.TRIAL,
+            "show what the filter does in a browser; without HOST on the loopback, or unix:/PATH",
+            details="See ``aiomilter help inspector``.",
+            none="no such page",
+            common=True,
+            toml="inspect.listen",
+            metavar="[HOST:]PORT",
+            bare="8025",
+        ),
+    )
+    inspect_token: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.TRIAL,
+            "the token that a browser has to show, on one line of at least 16 octets",
+            none="on loopback with ``smtp`` none is needed; else one is made and printed at start",
+            toml="inspect.token",
+        ),
+    )
+    inspect_content: bool | None = option(
+        None,
+        Option(
+            Kind.SWITCH,
+            Group.TRIAL,
+            "show what stands in messages, too, not only envelope, answers and times",
+            none="with ``smtp`` alone",
+            toml="inspect.content",
+        ),
+    )
+    inspect_play: bool | None = option(
+        None,
+        Option(
+            Kind.SWITCH,
+            Group.TRIAL,
+            "offer to play messages to a filter of its own",
+            none="with ``smtp`` alone",
+            toml="inspect.play",
+        ),
+    )
+    inspect_size: int = option(
+        67_108_864,
+        Option(Kind.SIZE, Group.TRIAL, "memory for the last messages, at most 1,000", toml="inspect.size"),
     )
     tls_certificate: str | None = option(
         None,
@@ -226,7 +274,7 @@ def add_options(
     """
     hidden: list[tuple[argparse.Action, str]] = []
     if only is None:
-        parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
+        parser.add_argument("--help-all", action=HelpAll, hidden=hidden, help="show all options and exit")
     arguments = [
         argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
     ]
@@ -246,7 +294,7 @@ def add_options(
         action.help = argparse.SUPPRESS
 
 
-class _HelpAll(argparse.Action):
+class HelpAll(argparse.Action):
     """Shows the help with the options that are left out otherwise."""
 
     def __init__(
@@ -256,10 +304,14 @@ class _HelpAll(argparse.Action):
         self._hidden = hidden
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        for action, text in self._hidden:
-            action.help = text
+        self.show()
         parser.print_help()
         parser.exit()
+
+    def show(self) -> None:
+        """Have the help of the parser show all options."""
+        for action, text in self._hidden:
+            action.help = text
 
 
 def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> Iterator[argparse.Action]:
@@ -281,6 +333,8 @@ def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> 
     metavar = option.metavar or form.metavar
     if form.many:
         keywords["action"] = "append"
+    if option.bare:
+        keywords.update(nargs="?", const=option.bare)
     yield section.add_argument(flag, metavar=metavar, type=errors_shown(form.read(option)), **keywords)
     for name, clients in CLIENTS.items() if option.by_client else ():
         keywords.update(dest=f"{argument.dest}_{name}", help=f"the same for {clients} (default: that of {flag})")

@@ -14,10 +14,13 @@ from aiomilter._cli.tls import Files, load_tls, tls, warning
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
 from aiomilter._config.faults import shown_key
 from aiomilter._config.table import Key
+from aiomilter._connection.served import ServedConnection
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._process.composite import Composite
-from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
+from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
+from aiomilter._serving.feed import Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
@@ -28,6 +31,7 @@ from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
+    from aiomilter._cli.inspecting import Inspection
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -77,7 +81,11 @@ class Settings:
 
 
 def run_alone(
-    settings: Settings, sockets: list[str], systemd: Systemd, on_message: "Callable[[Outcome], None] | None"
+    settings: Settings,
+    sockets: list[str],
+    systemd: Systemd,
+    on_message: "Callable[[Outcome], None] | None",
+    inspected: "Inspection | None" = None,
 ) -> int:
     """Serve in this process until a signal comes; return the exit status.
 
@@ -86,14 +94,19 @@ def run_alone(
         sockets: Where to listen.
         systemd: Gets the status of the service.
         on_message: Called with each message that the SMTP server has handled.
+        inspected: What is inspected, and how; None for nothing.
 
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    server = _server(settings, sockets)
-    front = [partial(_front, settings, server, on_message)] if settings.options.smtp is not None else []
+    server = _server(settings, sockets, inspected=inspected)
+    others: list[Callable[[], Service]] = []
+    if inspected is not None:
+        others.append(partial(inspected.page, lambda: server.serving, server.observer))
+    if settings.options.smtp is not None:
+        others.append(partial(_front, settings, server, on_message))
     try:
-        run_service(Composite(server, *front), uvloop=settings.options.uvloop, systemd=systemd)
+        run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(settings.target, error) from None
     return 0
@@ -108,7 +121,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     observer = Guard(settings.observer())
     plan = _Plan(settings, observer)
 
-    def make(share: AcceptBalancer, later: bool) -> _FilterServer:
+    def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
         server = _server(plan.settings, sockets, later=later)
         server.share(share)
         return server
@@ -195,13 +208,19 @@ class _Plan(Rereading):
         self._next = None
 
 
-def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "_FilterServer":
+def _server(
+    settings: Settings, sockets: list[str], *, later: bool = False, inspected: "Inspection | None" = None
+) -> "_FilterServer":
     options = settings.serve_options()
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        return _FilterServer(loader, factory, sockets, options, settings)
+        if inspected is None:
+            return _FilterServer(loader, factory, sockets, options, settings)
+        server = _FilterServer(loader, factory, sockets, options, settings, inspected.store.connection_factory)
+        server.observer.add(inspected.store)
+        return server
     except ValueError as error:
         raise Trouble(str(error)) from None
 
@@ -260,15 +279,27 @@ class _FilterServer(Server):
         sockets: Where to listen.
         options: Of the server.
         settings: What the command line asks for.
+        connection_factory: Makes the object of a connection.
     """
 
     def __init__(
-        self, loader: Loader, factory: Factory, sockets: list[str], options: Options, settings: Settings
+        self,
+        loader: Loader,
+        factory: Factory,
+        sockets: list[str],
+        options: Options,
+        settings: Settings,
+        connection_factory: Callable[..., ServedConnection] = MilterProtocol,
     ) -> None:
-        super().__init__(factory, sockets, options)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
+
+    @property
+    def serving(self) -> tuple[Factory, Options]:
+        """What new connections are served by."""
+        return self._factory, self._options
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.

@@ -1,0 +1,160 @@
+"""The lists of filters in main.cf and master.cf: taken apart, with where each entry is written.
+
+An entry may come from another parameter (``$smtpd_milters``); it is mended there.
+
+Source: postconf(5), smtpd_milters; Postfix, README_FILES/MILTER_README; postconf(1), -e, -P.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiomilter._doctor.findings import Step, run
+from aiomilter._doctor.postconf import Parameters, Service
+
+__all__ = ["Entry", "ListPlace", "entries", "split", "unbraced", "write"]
+
+_WHOLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))")
+_DEEPEST: Final = 10
+"""Parameters that name one another."""
+_SEPARATORS: Final = ", \t\r\n"
+_MOST: Final = 1000
+"""Entries of one list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListPlace:
+    """An entry of a list.
+
+    Args:
+        parameters: Of the Postfix.
+        name: Of the parameter that it is written in.
+        service: Whose ``-o`` sets that; None for main.cf.
+        tokens: The entries of that parameter, as written.
+        number: Which one of them it is, from 0.
+    """
+
+    parameters: Parameters
+    name: str
+    service: Service | None
+    tokens: tuple[str, ...]
+    number: int
+
+    @property
+    def where(self) -> str:
+        """File and parameter."""
+        if self.service is None:
+            return f"{self.parameters.main_cf}: {self.name}"
+        return f"{self.parameters.master_cf}: {self.service.name}: -o {self.name}"
+
+    def rewritten(self, endpoint: str, settings: Mapping[str, str]) -> tuple[Step, ...]:
+        """Return the step that writes another endpoint, or other settings of this filter."""
+        token = endpoint
+        if settings:
+            words = [endpoint, *(f"{name}={value}" for name, value in settings.items())]
+            token = f"{{ {', '.join(words)} }}"
+        return self._written([*self.tokens[: self.number], token, *self.tokens[self.number + 1 :]])
+
+    def removed(self) -> tuple[Step, ...]:
+        """Return the step that takes this filter out of the list."""
+        return self._written([*self.tokens[: self.number], *self.tokens[self.number + 1 :]])
+
+    def _written(self, tokens: list[str]) -> tuple[Step, ...]:
+        return (write(self.parameters, self.name, ", ".join(tokens), self.service),)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a list, with the values of variables.
+
+    Args:
+        endpoint: Of the filter.
+        settings: Its own, such as ``default_action``.
+        fault: What is wrong with its braces; "" for nothing.
+        place: Where it is written.
+    """
+
+    endpoint: str
+    settings: Mapping[str, str]
+    fault: str
+    place: ListPlace
+
+
+def write(parameters: Parameters, name: str, value: str, service: Service | None = None) -> Step:
+    """Return the step that sets a parameter, of a service with ``-o``."""
+    if service is None:
+        return run("postconf", "-c", parameters.directory, "-e", f"{name} = {value}")
+    # postconf takes no blanks there.
+    return run("postconf", "-c", parameters.directory, "-P", f"{service.name}/{name}={_without_blanks(value)}")
+
+
+def entries(parameters: Parameters, name: str, service: Service | None) -> list[Entry]:
+    """Return the filters of a list.
+
+    Args:
+        parameters: Of the Postfix.
+        name: ``smtpd_milters`` or ``non_smtpd_milters``.
+        service: The service that asks.
+    """
+    expanded = split(parameters.value(name, service))
+    found = list(_places(parameters, name, service, iter(range(_MOST)), 0))
+    if len(found) != len(expanded):
+        # Written in a way that only Postfix can read, such as ${name?{value}}: all of it is written anew.
+        owner = service if service is not None and name in service.given else None
+        found = [ListPlace(parameters, name, owner, tuple(expanded), number) for number in range(len(expanded))]
+    return [_entry(token, place) for token, place in zip(expanded, found, strict=True)]
+
+
+def _places(
+    parameters: Parameters, name: str, service: Service | None, steps: Iterator[int], depth: int
+) -> Iterator[ListPlace]:
+    """Yield where the entries of a list are written, looking at no more parameters than ``steps`` has left."""
+    owner = service if service is not None and name in service.given else None
+    given = parameters.given if owner is None else owner.given
+    tokens = tuple(split(given.get(name, "")))
+    for number, token in enumerate(tokens):
+        if (whole := _WHOLE.fullmatch(token)) and depth < _DEEPEST and next(steps, None) is not None:
+            yield from _places(parameters, whole[1] or whole[2] or whole[3], service, steps, depth + 1)
+        else:
+            yield ListPlace(parameters, name, owner, tokens, number)
+
+
+def split(value: str) -> list[str]:
+    """Return the entries of a list: separated by blanks or commas, braces kept together."""
+    found: list[str] = []
+    token, depth = "", 0
+    for part in re.findall(r"[{}]|[, \t\r\n]+|[^{}, \t\r\n]+", value):
+        if depth == 0 and part[0] in _SEPARATORS:
+            if token:
+                found.append(token)
+            token = ""
+            continue
+        depth = max(0, depth + {"{": 1, "}": -1}.get(part, 0))
+        token += part
+        if len(found) >= _MOST:
+            break
+    return [*found, token] if token else found
+
+
+def unbraced(text: str) -> str:
+    """Return what braces hold; the text itself without them."""
+    return text[1:-1].strip() if text[:1] == "{" and text[-1:] == "}" else text
+
+
+def _entry(token: str, place: ListPlace) -> Entry:
+    if not token.startswith("{"):
+        return Entry(token, {}, "", place)
+    if not token.endswith("}") or token.count("{") != token.count("}"):
+        return Entry(token.strip("{} "), {}, "its braces do not match", place)
+    words = split(unbraced(token))
+    settings = {}
+    for word in words[1:]:
+        name, _, value = unbraced(word).partition("=")
+        settings[name.strip()] = value.strip()
+    return Entry(words[0] if words else "", settings, "", place)
+
+
+def _without_blanks(value: str) -> str:
+    """Return a list that is written without blanks."""
+    return re.sub(r"\s*([,{}=])\s*", r"\1", value.strip()).replace(" ", ",")
