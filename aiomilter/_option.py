@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._serving.access import group_number, networks_of, numbers_of, user_number
+from aiomilter._serving.status_address import parse_status
 from aiomilter.addresses import parse_all
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import check_answer
@@ -41,6 +42,7 @@ class Kind(Enum):
     MODE = "permissions of a file, an int"
     PATH = "the path of a file"
     SOCKETS = "sockets to listen on"
+    HTTP = "where to listen for HTTP"
     IP = "an IP address"
     LINE = "a text of one line"
     CHOICE = "one of a few words"
@@ -242,6 +244,14 @@ def _domains(name: str, value: object, _: Option) -> None:
             raise ValueError(f"{name}: expected names of domains, found {each!r}")
 
 
+def _http(name: str, value: object, _: Option) -> None:
+    _text(name, value, _)
+    try:
+        parse_status(str(value))
+    except AddressError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _choice(name: str, value: object, option: Option) -> None:
     if value not in option.choices:
         raise ValueError(f"{name}: expected one of {', '.join(option.choices)}, found {value!r}")
@@ -274,6 +284,7 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.MODE: _mode,
     Kind.PATH: _text,
     Kind.SOCKETS: _sockets,
+    Kind.HTTP: _http,
     Kind.IP: _ip,
     Kind.LINE: _line,
     Kind.CHOICE: _choice,

@@ -62,6 +62,13 @@ KEPT: Final[Mapping[str, str]] = {
     # Of a server, a process.
     "_serving.memory.MemoryLimit._held": CONNECTIONS,
     "_serving.memory.MemoryLimit.messages": CONNECTIONS,
+    "_serving.memory.MemoryLimit.expendable": CONNECTIONS,
+    "_tally._numbers": "1,000 values",
+    "observe.metrics.Metrics._counters": OURS,
+    "observe.metrics.Metrics._histograms": OURS,
+    "observe.metrics.Metrics._reasons": "MOST_REASONS (tests/test_metrics.py)",
+    "observe.metrics._Counter._cells": "1,000 combinations (tests/test_metrics.py)",
+    "observe.metrics._Histogram._cells": "1,000 values (tests/test_metrics.py)",
     "_serving.feed.Feed._ended": "MOST_SERIES (tests/test_feed.py)",
     "_serving.feed.Feed.processes": "workers",
     "_serving.feed.Process.counts": "MOST_SERIES (tests/test_feed.py)",
@@ -131,6 +138,11 @@ KEPT: Final[Mapping[str, str]] = {
     "message.structure.Node.defects": OURS,
     "message.message.Message._skipped": OURS,
     "compose.filters.ComposedFilter.callbacks": "stages",
+    # Of filters whose answers are not sent.
+    "compose.shadow_filters.ShadowFilter.plays": "2 messages (tests/compose/test_shadow.py)",
+    "compose.shadow_filters.ShadowPool.filters": CONNECTIONS,
+    "compose.shadow_messages.Play.events": "1 MiB (tests/compose/test_shadow.py)",
+    "compose.shadow_messages.Play.refused": "max_recipients",
     "_cli.play.Play.answered": "stages",
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",

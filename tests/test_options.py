@@ -37,6 +37,7 @@ TYPES: dict[Kind, Any] = {
     Kind.MODE: int,
     Kind.PATH: str,
     Kind.SOCKETS: Collection[str],
+    Kind.HTTP: str,
     Kind.IP: str,
     Kind.LINE: str,
     Kind.CHOICE: str,

@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "doctor",
     "srs": "srs",
     "state": "state",
+    "shadow": "shadow",
     "help": "manual",
 }
 """Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""

@@ -172,6 +172,27 @@ class RunOptions:
             common=True,
         ),
     )
+    metrics: str | None = option(
+        None,
+        Option(
+            Kind.HTTP,
+            Group.PROCESS,
+            "show metrics and health there, by HTTP: /metrics /healthz /readyz",
+            none="nowhere",
+            common=True,
+            toml="metrics.listen",
+        ),
+    )
+    metrics_allow: Collection[str] | None = option(
+        None,
+        Option(
+            Kind.NETWORKS,
+            Group.PROCESS,
+            "networks that may ask there; needed where other hosts reach it",
+            none="this machine alone",
+            toml="metrics.allow",
+        ),
+    )
     uvloop: bool | None = option(None, Option(Kind.SWITCH, Group.PROCESS, "run on uvloop", none="if it is installed"))
     log_level: str = option(
         "info",

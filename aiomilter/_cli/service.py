@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiomilter._cli import logs
+from aiomilter._cli import logs, status
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.reloading import Loader
@@ -20,13 +20,14 @@ from aiomilter._process.composite import Composite
 from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
-from aiomilter._serving.feed import Reporter
+from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
 from aiomilter.observe.address_policy import AddressPolicy
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
+from aiomilter.observe.metrics import Metrics
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
@@ -99,12 +100,15 @@ def run_alone(
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    server = _server(settings, sockets, inspected=inspected)
+    feed = Feed() if settings.options.metrics is not None else None
+    server = _server(settings, sockets, inspected=inspected, reporter=None if feed is None else Reporter(feed.take))
     others: list[Callable[[], Service]] = []
     if inspected is not None:
         others.append(partial(inspected.page, lambda: server.serving, server.observer))
     if settings.options.smtp is not None:
         others.append(partial(_front, settings, server, on_message))
+    if feed is not None:
+        others.append(status.listener(settings.options, feed, server.observer))
     try:
         run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
@@ -122,7 +126,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
-        server = _server(plan.settings, sockets, later=later)
+        server = _server(plan.settings, sockets, later=later, reporter=reporter, generation=plan.generation)
         server.share(share)
         return server
 
@@ -145,6 +149,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             observer=observer,
             report=report,
             rereading=plan,
+            status=status.beside_workers(settings.options, observer),
         )
     except OSError as error:
         if _is_of_listening(error):
@@ -183,6 +188,8 @@ class _Plan(Rereading):
         self._serving = self._at_start = settings
         self._next: Settings | None = None
         self._observer = observer
+        self.generation = 1
+        """How often filters were loaded, as far as they serve or are about to."""
 
     @property
     def settings(self) -> Settings:
@@ -193,12 +200,15 @@ class _Plan(Rereading):
         """Read them again."""
         try:
             self._next = self._serving.again()
+            self.generation += 1
         except Trouble as trouble:
             return _failure("reload", trouble, trouble)[0]
         return None
 
     def end(self, *, serves: bool) -> None:
         """Keep them if they serve."""
+        if not serves and self._next is not None:
+            self.generation -= 1
         if serves and self._next is not None:
             self._serving = self._next
             supervised = [key for key in KEYS if key.name in ("drain_timeout", "cancel_timeout")]
@@ -209,17 +219,25 @@ class _Plan(Rereading):
 
 
 def _server(
-    settings: Settings, sockets: list[str], *, later: bool = False, inspected: "Inspection | None" = None
+    settings: Settings,
+    sockets: list[str],
+    *,
+    later: bool = False,
+    inspected: "Inspection | None" = None,
+    reporter: Reporter | None = None,
+    generation: int = 1,
 ) -> "_FilterServer":
     options = settings.serve_options()
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        if inspected is None:
-            return _FilterServer(loader, factory, sockets, options, settings)
-        server = _FilterServer(loader, factory, sockets, options, settings, inspected.store.connection_factory)
-        server.observer.add(inspected.store)
+        kind = MilterProtocol if inspected is None else inspected.store.connection_factory
+        server = _FilterServer(loader, factory, sockets, options, settings, kind)
+        if inspected is not None:
+            server.observer.add(inspected.store)
+        if reporter is not None:
+            server.report_to(reporter, generation)
         return server
     except ValueError as error:
         raise Trouble(str(error)) from None
@@ -295,11 +313,18 @@ class _FilterServer(Server):
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
+        self._reporting: status.Reporting | None = None
 
     @property
     def serving(self) -> tuple[Factory, Options]:
         """What new connections are served by."""
         return self._factory, self._options
+
+    def report_to(self, reporter: Reporter, generation: int) -> None:
+        """Report what is counted, from the start on."""
+        metrics = Metrics(generation)
+        self.observer.add(metrics)
+        self._reporting = status.Reporting(self, metrics, reporter)
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
@@ -316,6 +341,14 @@ class _FilterServer(Server):
         logs.go_on(self._settings.options.log_level)
         self._warn()
         self._warn_of_certificate()
+        if self._reporting is not None:
+            self._reporting.start()
+
+    async def close(self) -> None:
+        """Report for the last time, and close."""
+        await super().close()
+        if self._reporting is not None:
+            self._reporting.stop()
 
     def _warn_of_certificate(self) -> None:
         what = warning(self._context, self._settings.tls_files)

@@ -42,6 +42,15 @@ def schema(known: Iterable[Key]) -> dict[str, Any]:
     return {"$schema": _DRAFT, "title": "aiomilter", "type": "object", "additionalProperties": False, "properties": top}
 
 
+_PART: Final[Mapping[str, Any]] = {"type": "number", "minimum": 0, "maximum": 1}
+_SHARE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["part"],
+    "additionalProperties": False,
+    "properties": {"part": _PART, "by": {"enum": ["client", "recipient_domain"]}, "key": {"type": "object"}},
+}
+
+
 def _filter() -> dict[str, Any]:
     """Return the schema of a ``[[filter]]`` table; :mod:`aiomilter._cli.members` reads it."""
     words = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
@@ -61,6 +70,8 @@ def _filter() -> dict[str, Any]:
             "on_error": answer,
             "on_timeout": answer,
             "timeout": _duration(Option(Kind.DURATION, Group.DEADLINES, "")),
+            "shadow": {"type": "boolean"},
+            "share": {"anyOf": [_PART, _SHARE]},
         },
     }
 
@@ -110,6 +121,7 @@ _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.MODE: lambda _: {"type": "string", "pattern": "^(?:0o?)?[0-7]{1,4}$"},
     Kind.PATH: lambda _: dict(_TEXT),
     Kind.SOCKETS: _sockets,
+    Kind.HTTP: lambda _: dict(_TEXT),
     Kind.IP: lambda _: dict(_TEXT),
     Kind.LINE: lambda _: {"type": "string", "pattern": "^[^\\r\\n]*$"},
     Kind.CHOICE: lambda option: {"enum": list(option.choices)},

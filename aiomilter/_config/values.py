@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._option import Kind, Option
 from aiomilter._serving.access import group_number, networks_of, user_number
+from aiomilter._serving.status_address import parse_status
 from aiomilter.addresses import parse, parse_all
 from aiomilter.exceptions import MilterError
 from aiomilter.handler import STAGE_OF
@@ -39,6 +40,7 @@ __all__ = [
     "found",
     "from_file",
     "group",
+    "http_address",
     "ip_address",
     "line",
     "network",
@@ -117,6 +119,12 @@ def _without_name() -> Iterator[None]:
 def socket_text(text: str) -> str:
     """Return a socket's text if it names one."""
     parse(text)
+    return text
+
+
+def http_address(text: str) -> str:
+    """Return the text of an address to listen on for HTTP, if it is one."""
+    parse_status(text)
     return text
 
 
@@ -323,6 +331,7 @@ FORMS: Final[Mapping[Kind, Form]] = {
     Kind.MODE: Form("MODE", lambda _: file_mode),
     Kind.PATH: Form("FILE", lambda _: path),
     Kind.SOCKETS: Form("SOCKET", lambda _: socket_text, many=True),
+    Kind.HTTP: Form("HOST:PORT", lambda _: http_address),
     Kind.IP: Form("IP", lambda _: ip_address),
     Kind.LINE: Form("TEXT", lambda _: line),
     Kind.CHOICE: Form("", _choice),

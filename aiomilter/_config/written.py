@@ -179,6 +179,7 @@ _EXAMPLES: Final[Mapping[Kind, str]] = {
     Kind.MODE: '"0660"',
     Kind.PATH: '"/etc/aiomilter/file"',
     Kind.SOCKETS: '["inet:8890@127.0.0.1"]',
+    Kind.HTTP: '"127.0.0.1:9464"',
     Kind.IP: '"192.0.2.1"',
     Kind.LINE: '"text"',
     Kind.SWITCH: "true",

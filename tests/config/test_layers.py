@@ -54,6 +54,7 @@ TEXTS: dict[Kind, list[Any]] = {
     Kind.MODE: ["660", "0600"],
     Kind.PATH: ["/x/a.pem"],
     Kind.SOCKETS: [["unix:/run/x"], ["inet:1@h", "fd:3"]],
+    Kind.HTTP: ["127.0.0.1:9464", "unix:/run/http"],
     Kind.IP: ["192.0.2.1"],
     Kind.LINE: ["2525"],
     Kind.SWITCH: [True, False],

@@ -78,6 +78,12 @@ BY_KIND: Final[dict[Kind, Values]] = {
         ('["8890"]', '"tcp:1"', '["unix:/x", "unix:/x"]'),
         True,
     ),
+    Kind.HTTP: Values(
+        {'"127.0.0.1:9464"': "127.0.0.1:9464", '"unix:/run/http"': "unix:/run/http"},
+        (*ANY, "5"),
+        ('"x"', '"fd:3"'),
+        True,
+    ),
     Kind.IP: Values({'"192.0.2.1"': "192.0.2.1", '"::1"': "::1"}, (*ANY, "5"), ('"x"', '"10.0.0.0/8"'), True),
     Kind.LINE: Values({'"2525"': "2525"}, (*ANY, "5"), ('"a\\nb"', '"a\\rb"')),
     Kind.CHOICE: Values({'"debug"': "debug"}, (*ANY, "5"), ('"debgu"', '""')),
