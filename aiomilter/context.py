@@ -88,6 +88,9 @@ class FilterSource(Source, Protocol):
         """
         ...
 
+    def report_time(self, seconds: float) -> None:
+        """Report how long a callback of the filter took."""
+
     def time_limit(self) -> float:
         """Return the seconds that the callback of the handler may take, from its begin."""
         ...

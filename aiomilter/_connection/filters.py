@@ -7,7 +7,7 @@ from aiomilter._connection.answers import answer_text, cause_text, failure_answe
 from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.shadow_reports import ShadowedSession, ShadowReports
 from aiomilter._connection.suspension import Suspension
-from aiomilter.observe import CallbackFailed, CallbackTimedOut, Misuse, TemporaryFailed, Where
+from aiomilter.observe import CallbackFailed, CallbackTimedOut, CallbackWaited, Misuse, TemporaryFailed, Where
 from aiomilter.observe.message_log import MessageLog
 from aiomilter.wire.replies import Response
 
@@ -111,6 +111,11 @@ class FilterReports:
         answer = answer_text(response)
         self._session.observer.tell(CallbackTimedOut(self._where(), f"{what}; cancelled, answered {answer}", answer))
         return response
+
+    def report_time(self, seconds: float) -> None:
+        """Report how long a callback of the filter took."""
+        if self._session.observer.timing:
+            self._session.observer.tell(CallbackWaited(self._where(), seconds))
 
     def time_limit(self) -> float:
         """Return the seconds that the callback of the handler may take, from its begin."""

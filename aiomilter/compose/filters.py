@@ -131,7 +131,10 @@ class ComposedFilter:
     def add_time(self, began: float) -> None:
         """Count the time of a callback that has ended; 0 for one that was not measured."""
         if began:
-            self.seconds += monotonic() - began
+            seconds = monotonic() - began
+            self.seconds += seconds
+            if self.transaction is not None:
+                self.source.report_time(seconds)
 
     def new_context(self, kind: type[_AnyContext]) -> _AnyContext:
         """Return a context for one callback."""
@@ -145,7 +148,7 @@ class ComposedFilter:
             member = self.seat.member
             # A condition is asked as few times as possible: it is the user's code.
             self.included = (not member.when or any(each.holds(context) for each in member.when)) and not any(
-                each.holds(context) for each in member.unless
+                each.holds(context) for each in member.unless or ()
             )
             self.ready = self.included and self.held is None and self.seat.member.timeout is None
         return not self.included

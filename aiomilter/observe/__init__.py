@@ -4,7 +4,9 @@ In reading order: :mod:`~aiomilter.observe.observer` has the base class of obser
 :mod:`~aiomilter.observe.events` the events, with :mod:`~aiomilter.observe.shadow` for what filters would have done,
 :mod:`~aiomilter.observe.log` the observer that writes log records, with
 ``seldom`` against floods and ``last_resort`` for records that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer
-that raises from disturbing the mail.  See ``aiomilter help metrics`` and ``aiomilter help log``.
+that raises from disturbing the mail.  :mod:`~aiomilter.observe.metrics` counts, by the names of
+:mod:`~aiomilter.observe.metric_table`, and :mod:`~aiomilter.observe.prometheus` shows that to Prometheus.  See ``aiomilter help
+metrics`` and ``aiomilter help log``.
 """
 
 from aiomilter.observe.events import (
@@ -17,11 +19,13 @@ from aiomilter.observe.events import (
     AnswerVerdict,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     ConnectionRefused,
     Edit,
     EditKind,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LifecycleKind,
@@ -52,11 +56,13 @@ __all__ = [
     "AnswerVerdict",
     "CallbackFailed",
     "CallbackTimedOut",
+    "CallbackWaited",
     "ClientRefused",
     "ConnectionRefused",
     "Edit",
     "EditKind",
     "EventSeen",
+    "HealthChecked",
     "InternalError",
     "Lifecycle",
     "LifecycleKind",

@@ -28,7 +28,7 @@ def pages(parser: argparse.ArgumentParser) -> Mapping[str, str]:
     made = {"aiomilter": _page("aiomilter", "mail filters for Postfix and Sendmail", parser, others)}
     for name, each in commands.choices.items():
         page = f"aiomilter-{name}"
-        made[page] = _page(page, texts[name], each, ["aiomilter", *(other for other in others if other != page)])
+        made[page] = _page(page, texts[name], each, ["aiomilter"])
     return {f"{name}.1": text for name, text in made.items()}
 
 
