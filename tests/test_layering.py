@@ -139,7 +139,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange recording.relay _doctor.endpoints _doctor.checks.network",
+        "scan._exchange recording.relay _doctor.endpoints _doctor.processes _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner "
