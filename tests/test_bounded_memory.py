@@ -164,6 +164,11 @@ KEPT: Final[Mapping[str, str]] = {
     "_config.reading._Values._keys": OURS,
     "_config.reading._Values._tables": OURS,
     "_config.reading._Values._values": OURS,
+    "_config.reading._Values.secrets": OURS,
+    "filters.recipients.Exempt._exempt": OURS,
+    "filters.site._Shared._open": OURS,
+    "filters.site._Shared.rings": OURS,
+    "filters.spf_rules.RuleTable._domains": OURS,
     # Of pymilter's programs.
     "compat.modules.markup.Markup._failed": "the document",
     "compat.children._calls": OURS,

@@ -45,6 +45,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
         "compose": "message",
+        # Ready filters: the only room that knows both milters and these toolkits.
+        "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire _security",
         "_option": "failures _serving",
@@ -74,7 +76,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # It looks at MTAs, and at what they ask.
         "_doctor": "mta options",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose inspector _doctor",
+        "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()

@@ -1,12 +1,12 @@
 from aiomilter.inspector.frames import Head
 from aiomilter.inspector.recording import Recorded
 from aiomilter.inspector.store import Store
-from aiomilter.observe import MessageEnded, Where
+from aiomilter.observe import Answer, MessageEnded, Where
 
 
 def recorded(size: int = 100, queue_id: str = "") -> Recorded:
     where = Where(callback="eom", queue_id=queue_id)
-    event = MessageEnded(where, "", "a@x.example", ("b@y.example",), (), 0, "continue", "", (), 0, None, 0.1)
+    event = MessageEnded(where, "", "a@x.example", ("b@y.example",), (), 0, Answer("continue"), "", (), 0, None, 0.1)
     return Recorded(event, [], Head(), None, [], size, False)
 
 
