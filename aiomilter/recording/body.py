@@ -12,7 +12,7 @@ _LONGEST_LINE: Final = 65536
 """Octets of a line that are looked at as one; a longer one is text."""
 _MOST_BOUNDARIES: Final = 100
 _STRUCTURE_SIZE: Final = 1 << 16
-"""Octets of header sections of parts, and of lines between parts, in one body; what follows is text: a word costs a keyed hash."""
+"""Octets of header sections of parts, and of lines between parts, in one body: each word there costs a keyed hash."""
 _HEX: Final = re.compile(rb"=[0-9A-F]{2}")
 
 

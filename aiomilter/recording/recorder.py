@@ -77,8 +77,8 @@ class Recorder:
     def drop_all(self) -> None:
         """Drop all that waits: what is served needs the memory."""
         dropped = [record for record in self._sessions if record.size]
-        for record in dropped:
-            record.drop()
+        # At once: as long as the limit is reached, each change would call this again.
+        self.memory.change(-sum(record.drop() for record in dropped))
         if dropped:
             self._report(f"memory is short (--max-memory): sessions that are not recorded: {len(dropped)}")
 
@@ -112,7 +112,7 @@ class Recorder:
     async def close(self) -> None:
         """Write what has ended; sessions that have not are not recorded."""
         for record in [one for one in self._sessions if not one.over]:
-            record.drop()
+            self.memory.change(-record.drop())
         if self._writer is not None:
             self._jobs.put_nowait(None)
             await self._writer
@@ -183,11 +183,13 @@ class SessionRecord:
         self.over = True
         self._hand_over(self._write, self._forget)
 
-    def drop(self) -> None:
-        """Forget the session."""
+    def drop(self) -> int:
+        """Forget the session; return how many octets that waited are to be counted off."""
         self.over = self._dropped = True
         self._pieces.clear()
-        self._forget()
+        self._recorder.ended(self)
+        size, self.size = self.size, 0
+        return size
 
     def _keep(self, piece: Piece) -> None:
         cost = len(piece.octets) + _PIECE_COST
@@ -228,7 +230,7 @@ class SessionRecord:
             made, self._made = self._made, self._encoder.size
             self._count(self._made - made - waiting)
             if self._encoder.size > self._recorder.directory.max_size:
-                self.drop()
+                self._recorder.memory.change(-self.drop())
 
     def _write(self, encoder: Encoder, pieces: list[Piece]) -> None:
         """Encode the rest and write the file, in the thread."""
