@@ -5,11 +5,11 @@ compresses and writes.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic, time
 from typing import Final
 
 from aiomilter._serving.memory import MemoryLimit
@@ -134,8 +134,8 @@ class SessionRecord:
         """Whether the session has ended, or is not recorded any more."""
         self._recorder = recorder
         self._listener = listener
-        self._began = time.time()
-        self._start = time.monotonic()
+        self._began = time()
+        self._start = monotonic()
         self._pieces: list[Piece] = []
         # Octets that these count.
         self._waiting = 0
@@ -157,7 +157,7 @@ class SessionRecord:
         """
         if self.over:
             return
-        now = time.monotonic()
+        now = monotonic()
         if sender == MTA:
             self._waits_since = now if self._waits_since is None else self._waits_since
         elif self._waits_since is not None:
@@ -170,7 +170,7 @@ class SessionRecord:
         """Record which side has closed the connection, the first time."""
         if not self._closed and not self.over:
             self._closed = True
-            self._keep(Piece(time.monotonic() - self._start, sender, b""))
+            self._keep(Piece(monotonic() - self._start, sender, b""))
 
     def mark(self, reason: str) -> None:
         """Record what the session is: "failed"."""

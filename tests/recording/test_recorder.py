@@ -51,7 +51,7 @@ def sessions(path: Path) -> list[Recording]:
 
 
 @asynccontextmanager
-async def serving(path: Path, made: RecordSettings, share: float = 1.0) -> AsyncIterator[Callable[[], Any]]:
+async def serving(path: Path, made: RecordSettings, share: float = 1.0) -> AsyncIterator[Callable[..., Any]]:
     """Serve a filter whose sessions are recorded; give what plays one."""
     recording = ServerRecorder(made, RecordDirectory(path, 1 << 20), share)
     async with MemoryServer(Sees, Options(), recording.connection) as server:
@@ -102,7 +102,7 @@ async def test_a_session_is_kept_for_what_was_asked_for(when: tuple[str, ...], k
 
 async def test_a_slow_answer_is_one_that_took_five_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(recorder.time, "monotonic", lambda: now)
+    monkeypatch.setattr(recorder, "monotonic", lambda: now)
     for seconds in (4.9, 5.0):
         one = Recorder(settings("full", "slow"), RecordDirectory(tmp_path / str(seconds), 1 << 20), memory(), no_report)
         record = one.begin("")
