@@ -32,6 +32,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "doctor",
     "srs": "srs",
     "state": "state",
+    "health": "health",
+    "metrics": "metrics",
     "help": "manual",
 }
 """Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""
