@@ -114,6 +114,7 @@ class Transaction:
         "refused",
         "results",
         "sender",
+        "shadow",
         "source",
     )
 
@@ -127,6 +128,8 @@ class Transaction:
         self.results: Results | None = None
         self.failed: Collection[str] = ()
         """The names of those filters of the connection that have failed."""
+        self.shadow: bool = False
+        """Whether the answers of the filter are not sent."""
         self._clear()
 
     @property
@@ -251,6 +254,11 @@ class Context:
     def failed(self, name: str) -> bool:
         """Return whether another filter of this connection has failed with this message, by its name in the composition."""
         return name in self._live().failed
+
+    @property
+    def shadow(self) -> bool:
+        """Whether this filter runs as a shadow: its answers and edits are never sent, so it must not act in any other way."""
+        return self._live().shadow
 
     @overload
     def macro(self, name: str) -> str | None: ...

@@ -25,7 +25,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "mail": "exceptions",
         "dns": "mail _tally",
         "auth": "mail dns",
-        "policy": "mail dns _worker_count",
+        "policy": "mail dns _worker_count _shadow",
+        # Whether the code that runs is a shadow's: stores keep what that counts apart.
+        "_shadow": "",
         # Numbers, which metrics show.
         "_tally": "",
         # A number; a store in memory is for one worker.
@@ -46,7 +48,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Whole messages; neither the core nor ``aiomilter`` itself knows them.
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
-        "compose": "message",
+        "compose": "message observe _shadow",
+        # Ready filters: the only room that knows both milters and these toolkits.
+        "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire _security _tally",
         "_option": "failures _serving",
@@ -66,15 +70,17 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
         "mta": "wire addresses",
+        # It records what connections of ours send, and what it passes on to other filters.
+        "recording": "_connection mta",
         # These two take what is public from below, see PUBLIC_ONLY.
-        "testing": "mta daemon dns auth policy",
+        "testing": "mta recording daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
         # It records connections, and reads whole messages and what authentication has found.
         "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
-        "_doctor": "mta options",
+        "_doctor": "mta options dns _config",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose inspector _doctor",
+        "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -112,7 +118,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition observe.message_log inspector.logs",
+        "compose.composition compose.shadowed observe.message_log observe.json inspector.logs",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
@@ -133,10 +139,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange _doctor.endpoints",
+        "scan._exchange recording.relay _doctor.endpoints _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
-        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner "
+        "recording.recorder",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",
@@ -147,7 +154,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",
-        "call open_connection": "mta.opening policy.stores.redis dns.exchange",
+        "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
         "call getaddrinfo": "_serving.listeners _serving.binding compat.listening compat.modules.utils",
@@ -166,8 +173,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
-        # The filters of a composition are run by compose.turns.
-        "swallow BaseException": "compose.turns _connection.session _connection.native _connection.driver _connection.tasks "
+        # The filters of a composition are run by compose.turns, and compose.shadow_asking.
+        "swallow BaseException": "compose.turns compose.shadow_asking "
+        "_connection.session _connection.native _connection.driver _connection.tasks "
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
@@ -334,6 +342,7 @@ def test_toolkits_know_no_milter() -> None:
             "addresses",
             "_address_hints",
             "_worker_count",
+            "_shadow",
             "_tally",
         }
 

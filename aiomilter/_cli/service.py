@@ -1,6 +1,6 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiomilter._cli import logs, status
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.places import absolute
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
@@ -24,6 +25,7 @@ from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
+from aiomilter.observe.address_policy import AddressPolicy
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.observe.metrics import Metrics
@@ -32,6 +34,7 @@ from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
     from aiomilter._cli.inspecting import Inspection
+    from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -49,6 +52,7 @@ class Settings:
         tls_files: The files for TLS that these name.
         given: The options of :func:`aiomilter.serve` that were given.
         again: Reads the file and the flags once more; it raises Trouble if they are wrong now.
+        addresses: How the log shows mail addresses.
         warnings: Sentences on what is questionable; more may come when the filter's settings are made.
     """
 
@@ -59,7 +63,12 @@ class Settings:
     tls_files: Files
     given: ServeOptions
     again: "Callable[[], Settings]"
+    addresses: AddressPolicy
     warnings: list[str]
+
+    def observer(self) -> LogObserver:
+        """Return what writes the log."""
+        return LogObserver(addresses=self.addresses)
 
     def serve_options(self) -> Options:
         """Return the options of the server, with a context for TLS of its own.
@@ -67,7 +76,7 @@ class Settings:
         Raises:
             Trouble: A value is out of range, or a file for TLS cannot be used.
         """
-        given: ServeOptions = {**self.given, "ssl": tls(self.tls_files)}
+        given: ServeOptions = {**self.given, "ssl": tls(self.tls_files), "observer": self.observer()}
         try:
             return Options(**given)
         except ValueError as error:
@@ -115,7 +124,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     Raises:
         Trouble: A socket cannot be listened on, or a process not be forked.
     """
-    observer = Guard(LogObserver())
+    observer = Guard(settings.observer())
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
@@ -225,8 +234,15 @@ def _server(
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        kind = MilterProtocol if inspected is None else inspected.store.connection_factory
-        server = _FilterServer(loader, factory, sockets, options, settings, kind)
+        make = inspected.store.connection_factory if inspected is not None else MilterProtocol
+        recorder = _recorder(settings, make)
+        server = (
+            _FilterServer(loader, factory, sockets, options, settings, make)
+            if recorder is None
+            else _FilterServer(loader, factory, sockets, options, settings, recorder.connection, recorder.close)
+        )
+        if recorder is not None:
+            server.observer.add(recorder)
         if inspected is not None:
             server.observer.add(inspected.store)
         if reporter is not None:
@@ -234,6 +250,18 @@ def _server(
         return server
     except ValueError as error:
         raise Trouble(str(error)) from None
+
+
+def _recorder(settings: Settings, make: Callable[..., ServedConnection]) -> "ServerRecorder | None":
+    """Return what records the sessions of connections, if that is asked for."""
+    options = settings.options
+    if options.record is None:
+        return None
+    from aiomilter._cli.recording import record_into
+    from aiomilter.recording.serving import ServerRecorder
+
+    made = record_into(absolute(options.record, settings.where.directory), options, settings.target)
+    return ServerRecorder(*made, options.record_share, make)
 
 
 def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
@@ -249,6 +277,7 @@ def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], 
         login=options.smtp_auth,
         max_message_size=options.smtp_size,
         drain_timeout=server.drain_timeout,
+        observer=settings.observer(),
     )
 
 
@@ -290,6 +319,7 @@ class _FilterServer(Server):
         options: Of the server.
         settings: What the command line asks for.
         connection_factory: Makes the object of a connection.
+        on_closed: Awaited when the server closes.
     """
 
     def __init__(
@@ -300,8 +330,9 @@ class _FilterServer(Server):
         options: Options,
         settings: Settings,
         connection_factory: Callable[..., ServedConnection] = MilterProtocol,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(factory, sockets, options, connection_factory=connection_factory)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory, on_closed=on_closed)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings

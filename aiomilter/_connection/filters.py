@@ -5,20 +5,19 @@ from typing import Any, Protocol
 
 from aiomilter._connection.answers import answer_text, cause_text, failure_answer, temporary_cause
 from aiomilter._connection.details import MessageDetails
+from aiomilter._connection.shadow_reports import ShadowedSession, ShadowReports
 from aiomilter._connection.suspension import Suspension
 from aiomilter.observe import CallbackFailed, CallbackTimedOut, CallbackWaited, Misuse, TemporaryFailed, Where
-from aiomilter.observe.guard import Guard
 from aiomilter.observe.message_log import MessageLog
 from aiomilter.wire.replies import Response
 
 __all__ = ["FilterReports", "SharedSession"]
 
 
-class SharedSession(Protocol):
+class SharedSession(ShadowedSession, Protocol):
     """The session that several filters share."""
 
     callback: str
-    observer: Guard
 
     @property
     def suspension(self) -> Suspension:
@@ -90,6 +89,10 @@ class FilterReports:
     def for_filter(self, name: str) -> "FilterReports":
         """Return the same for another filter."""
         return FilterReports(self._session, name)
+
+    def for_shadow(self) -> ShadowReports:
+        """Return the same for a filter whose answers are not sent."""
+        return ShadowReports(self._session, self._name)
 
     def answer_failure(self, own: object, what: str, error: BaseException | None = None) -> Response:
         """Report that a callback failed, and return the answer; see :class:`aiomilter.context.FilterSource`."""

@@ -239,7 +239,7 @@ class ResourceExhausted:
     """
 
     where: Where
-    resource: Literal["descriptors", "threads"]
+    resource: Literal["descriptors", "threads", "recording"]
     what: str
 
 

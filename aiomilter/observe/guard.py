@@ -91,14 +91,20 @@ class Guard:
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, name, error)
 
-    def message_ended(self, make: Callable[[], MessageEnded]) -> None:
-        """Tell those that want it of the end of a message; the event is made only then, this is called for each message."""
+    def message_ended(self, make: Callable[[], MessageEnded | None]) -> None:
+        """Tell those that want it of the end of a message; the event is made only then, this is called for each message.
+
+        Args:
+            make: Returns the event; None if that is told later, by another call.
+        """
         event = None
         for observer in self._of_messages:
             try:
                 if observer.wants_messages():
                     if event is None:
                         event = make()
+                        if event is None:
+                            return
                     observer.message_ended(event)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, "message_ended", error)
