@@ -33,6 +33,7 @@ class Kind(Enum):
     COUNT = "a whole number"
     ANSWER = "an answer to failures: a verdict, a Reply or a FailurePolicy"
     NETWORKS = "networks and addresses"
+    DOMAINS = "names of domains"
     USERS = "users, each a name or a number"
     GROUPS = "groups, each a name or a number"
     USER = "a user, name or number"
@@ -57,6 +58,7 @@ class Group(Enum):
     LIMITS = "limits"
     ACCESS = "who may connect"
     PROCESS = "sockets and process"
+    SITE = "what ready filters know of the site"
 
 
 _SECTIONS: Final[Mapping[Group, str]] = {
@@ -66,6 +68,7 @@ _SECTIONS: Final[Mapping[Group, str]] = {
     Group.LIMITS: "limits.",
     Group.ACCESS: "access.",
     Group.PROCESS: "",
+    Group.SITE: "",
 }
 """The tables that the options of each group stand in, in a configuration file."""
 
@@ -231,6 +234,14 @@ def _sockets(name: str, value: object, _: Option) -> None:
         raise ValueError(f"{name}: {error}") from None
 
 
+def _domains(name: str, value: object, _: Option) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{name}: expected a sequence of texts, found {value!r}")
+    for each in value:
+        if not each or any(character.isspace() or character == "\0" for character in str(each)):
+            raise ValueError(f"{name}: expected names of domains, found {each!r}")
+
+
 def _choice(name: str, value: object, option: Option) -> None:
     if value not in option.choices:
         raise ValueError(f"{name}: expected one of {', '.join(option.choices)}, found {value!r}")
@@ -255,6 +266,7 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.COUNT: _whole,
     Kind.ANSWER: _answer,
     Kind.NETWORKS: lambda name, value, _: networks_of(name, value),
+    Kind.DOMAINS: _domains,
     Kind.USERS: lambda name, value, _: numbers_of(name, value, user_number),
     Kind.GROUPS: lambda name, value, _: numbers_of(name, value, group_number),
     Kind.USER: lambda name, value, _: user_number(name, value),

@@ -16,6 +16,7 @@ from aiomilter._cli.config_init import begin
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.service import _restart_needed
+from aiomilter._cli.site import SiteOptions
 from aiomilter._cli.target import names_of
 from aiomilter.options import Options
 
@@ -148,7 +149,7 @@ def test_every_mistake_is_a_line_without_more_words(aiomilter: Command) -> None:
         (
             "[[filter]]\nuse = 'tag.py'\nwhen = ['tls', 'intern']",
             2,
-            "x.toml:3: [filter[1]] when: expected one of authenticated, internal, null_sender, tls, found 'intern'; "
+            "x.toml:3: [filter[1]] when: expected a word such as authenticated, internal, null_sender, tls, found 'intern'; "
             "did you mean internal?",
         ),
         ("[[filter]]\nuse = 'tag.py'\nname = 5", 2, "x.toml:3: [filter[1]] name: expected a word in quotes, found 5"),
@@ -401,7 +402,7 @@ def test_a_file_to_start_from_has_every_key_and_is_in_order(aiomilter: Command) 
 
 def test_every_value_of_a_file_to_start_from_is_one(aiomilter: Command) -> None:
     """Some of them name users and files that are not here; and one needs the other."""
-    text = begin(aiomilter.directory, RunOptions, Options)
+    text = begin(aiomilter.directory, RunOptions, Options, SiteOptions)
     every = re.sub(r"(?m)^#(\w+ = )", r"\1", text).replace('"postfix"', '"root"').replace('"filter.py"', '"tag.py"')
     assert aiomilter("config", "check", "--syntax", "x.toml", toml=every).err == ""
 
@@ -417,14 +418,16 @@ def test_an_existing_file_is_left_as_it_is(aiomilter: Command) -> None:
 
 
 def test_a_file_to_start_from_is_for_the_postfix_that_is_here(tmp_path: Path) -> None:
-    assert 'listen = ["inet:8890@127.0.0.1"]' in begin(tmp_path, RunOptions, Options)
+    assert 'listen = ["inet:8890@127.0.0.1"]' in begin(tmp_path, RunOptions, Options, SiteOptions)
     (tmp_path / "main.cf").write_text("# x\nqueue_directory = /srv/queue\n")
-    text = begin(tmp_path, RunOptions, Options)
+    text = begin(tmp_path, RunOptions, Options, SiteOptions)
     assert 'listen = ["unix:/srv/queue/aiomilter/filter.sock"]' in text
     assert "#     smtpd_milters = unix:aiomilter/filter.sock" in text
     assert tomllib.loads(text)["socket"] == {"mode": "0660", "group": "postfix"}
     (tmp_path / "main.cf").write_text("")
-    assert 'listen = ["unix:/var/spool/postfix/aiomilter/filter.sock"]' in begin(tmp_path, RunOptions, Options)
+    assert 'listen = ["unix:/var/spool/postfix/aiomilter/filter.sock"]' in begin(
+        tmp_path, RunOptions, Options, SiteOptions
+    )
 
 
 def test_an_action_is_needed(aiomilter: Command) -> None:

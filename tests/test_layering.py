@@ -45,6 +45,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
         "compose": "message",
+        # Ready filters: the only room that knows both milters and these toolkits.
+        "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
         "observe": "wire _security",
         "_option": "failures _serving",
@@ -70,9 +72,9 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # It records connections, and reads whole messages and what authentication has found.
         "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
-        "_doctor": "mta options",
+        "_doctor": "mta options dns _config",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose inspector _doctor",
+        "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -110,7 +112,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition observe.message_log inspector.logs",
+        "compose.composition observe.message_log observe.json inspector.logs",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
@@ -131,7 +133,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange _doctor.endpoints",
+        "scan._exchange _doctor.endpoints _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",

@@ -12,7 +12,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
     "auth": "Authentication Authenticator ClientCheck MessageCheck",
     "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
-    "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
+    "auth.dkim": "OVERSIGN SIGN BodyHashes Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment DayRecords Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override "
     "OverrideType Policy Psd PublicSuffixes Record ReportStore Result Signature SignatureResult Walk aggregate_xml evaluate "
@@ -30,6 +30,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
+    "filters": "NAMES Authenticate Rates Sign Site",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",

@@ -437,9 +437,14 @@ async def test_without_a_socket_nobody_is_named(records: Records) -> None:
 
 
 def test_a_kind_is_said_once_a_minute_with_how_many_were_left_out() -> None:
-    clock, said = Clock(), []
-    say = Seldom(lambda where, what: said.append((where, what)), clock)
+    clock = Clock()
+    said: list[tuple[Where, str]] = []
+    seldom = Seldom[tuple[str, Where]](lambda event, more: said.append((event[1], event[0] + more)), clock)
     here, there = Where(1, "", "", None, "192.0.2.1:1"), Where(2, "", "", None, "192.0.2.1:2")
+
+    def say(kind: str, what: str, where: Where = SERVER) -> None:
+        seldom(kind, (what, where))
+
     say("a", "one", here)
     say("a", "two", there)
     say("b", "three")

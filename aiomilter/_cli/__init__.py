@@ -26,6 +26,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "check": "check",
     "compat": "compat",
     "config": "config",
+    "filters": "filters",
     "auth": "auth",
     "dkim": "dkim",
     "dmarc": "dmarc",
@@ -54,6 +55,7 @@ examples:
                                               serve it to Postfix or Sendmail
   aiomilter run --config gateway.toml         the same, set up by a file; 'aiomilter config init' writes one
   aiomilter doctor                            why does mail not flow through a filter?
+  aiomilter filters                           list the filters that come with aiomilter
   aiomilter compat milter.py                  run a program written for pymilter
   aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?

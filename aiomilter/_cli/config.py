@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from aiomilter._cli.config_init import begin
 from aiomilter._cli.configured import KEYS, Configuration, configured
+from aiomilter._cli.logs import address_policy
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import started_in
+from aiomilter._cli.site import SiteOptions
 from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.tls import Files, tls
@@ -103,6 +105,7 @@ def _configured(arguments: argparse.Namespace) -> Configuration:
         Options(**found.given)
     except ValueError as error:
         raise Trouble(str(error), status=USAGE) from None
+    address_policy(found.options.log_addresses, found.options.log_key)
     return found
 
 
@@ -172,7 +175,7 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    text = begin(Path("/etc/postfix"), RunOptions, Options)
+    text = begin(Path("/etc/postfix"), RunOptions, Options, SiteOptions)
     if arguments.file is None:
         print(text, end="")
         return 0

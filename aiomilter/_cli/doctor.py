@@ -15,10 +15,11 @@ from aiomilter._doctor.model import Mta
 from aiomilter._doctor.postconf import NotReadable, read
 from aiomilter._doctor.postfix import postfix
 from aiomilter._doctor.report import text
+from aiomilter._doctor.sendmail import read_sendmail
 
 __all__ = ["add_parser", "command"]
 
-_USAGE: Final = "%(prog)s [--config FILE] [--main-cf DIR] [--json] [TARGET]"
+_USAGE: Final = "%(prog)s [--config FILE] [--main-cf DIR | --sendmail-cf FILE] [--json] [TARGET]"
 _DESCRIPTION: Final = """\
 Look at how the mail server is set up, connect to the filters that it asks, and say what is wrong: each finding with why it
 matters and the exact lines that mend it.  Nothing is changed.  Run it as root: others may not look into all directories.
@@ -30,6 +31,9 @@ examples:
   aiomilter doctor                                  the Postfix in /etc/postfix
   aiomilter doctor --config gateway.toml            and whether it asks the filter of this file
   aiomilter doctor --main-cf /etc/postfix-out       another Postfix
+  aiomilter doctor --sendmail-cf /etc/mail/sendmail.cf
+
+'aiomilter help doctor' explains each finding.
 
 exit codes: 0 no errors, though there may be warnings; 1 errors; 2 wrong usage; 4 no such filter or file
 """
@@ -48,11 +52,13 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.set_defaults(command=command, parser=parser)
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the filter: FILE.py, FILE.py:NAME or MODULE:NAME")
     parser.add_argument("--config", metavar="FILE", help="its configuration file")
-    parser.add_argument(
+    mta = parser.add_mutually_exclusive_group()
+    mta.add_argument(
         "--main-cf",
         metavar="DIR",
         help=f"the directory of Postfix's main.cf and master.cf (default: {_MAIN_CF})",
     )
+    mta.add_argument("--sendmail-cf", metavar="FILE", help="look at Sendmail, set up by this file")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -71,6 +77,8 @@ def command(options: argparse.Namespace) -> int:
 
 def _mta(options: argparse.Namespace) -> Mta:
     try:
+        if options.sendmail_cf is not None:
+            return read_sendmail(absolute(options.sendmail_cf))
         return postfix(read(absolute(options.main_cf or _MAIN_CF)))
     except NotReadable as error:
         raise Trouble(str(error)) from None

@@ -1,19 +1,25 @@
 """The filter that ``aiomilter doctor`` is asked about: where it listens, its options, and what it asks of the MTA."""
 
 import argparse
+import asyncio
+import sys
 import tomllib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
 from aiomilter._cli.configured import Configuration, configured
 from aiomilter._cli.places import started_in
+from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._config.file import Document
 from aiomilter._doctor.case import File, Own
+from aiomilter._doctor.source import SourceFacts, facts
 from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
 from aiomilter.options import Options
+from aiomilter.wire.negotiation import Wants
 
 __all__ = ["own_filter"]
 
@@ -34,12 +40,41 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
         options = Options(**found.given)
     except ValueError as error:
         raise Trouble(str(error), status=USAGE) from None
+    wants = asyncio.run(_wants(found)) if found.where is not None else ()
     return Own(
+        name=found.target,
         target="" if found.is_of_file else found.target,
         listen=tuple(_addresses(found.options.listen or ())),
         options=options,
         file=_file(found),
+        wants=wants,
+        does=_does(found.where) if found.where is not None else SourceFacts(),
+        is_tls=found.options.tls_client_ca is not None,
     )
+
+
+async def _wants(found: Configuration) -> tuple[Wants, ...]:
+    """Return what the filter asks of the MTA; it is made for that, and closed."""
+    assert found.where is not None
+    factory = load(found.where)
+    try:
+        made = factory()
+        if isinstance(made, AbstractAsyncContextManager):
+            async with made as make:
+                return (make().wants,)
+        return (made.wants,)
+    except Exception as error:  # noqa: BLE001  # the user's code; a traceback is what it gets
+        raise start_trouble(found.target, error) from None
+
+
+def _does(target: Target) -> SourceFacts:
+    """Return what the source of a filter says; of several, of all of them."""
+    found = SourceFacts()
+    for each in target.filters:
+        module = sys.modules.get(each.place)
+        path = each.file if each.file is not None else getattr(module, "__file__", None)
+        found |= facts(path) if path is not None else SourceFacts()
+    return found
 
 
 def _addresses(texts: Iterable[str]) -> list[Inet | Unix]:
@@ -59,10 +94,16 @@ def _file(found: Configuration) -> File | None:
         return None
     document = found.file.document
     lines = Path(document.path).read_text("utf-8").splitlines()
-    names = {".".join(key): key for key in (("listen",), ("socket", "mode"), ("socket", "group"))}
+    names = {
+        ".".join(key): key
+        for key in (("listen",), ("socket", "mode"), ("socket", "group"), ("limits", "max_connections"))
+    }
     places = {name: _lines(lines, document.line(key)) for name, key in names.items() if _has(document, key)}
-    line = document.line(("socket",)) if "socket" in document.values else 0
-    tables = {"socket": line} if line and lines[line - 1].strip().startswith("[") else {}
+    tables = {}
+    for name in ("socket", "limits"):
+        line = document.line((name,)) if name in document.values else 0
+        if line and lines[line - 1].strip().startswith("["):
+            tables[name] = line
     return File(document.path, lines, places, tables)
 
 

@@ -184,6 +184,38 @@ class RunOptions:
             toml="log.level",
         ),
     )
+    log_format: str = option(
+        "text",
+        Option(
+            Kind.CHOICE,
+            Group.PROCESS,
+            "how records are written; json is an object a line, see ``aiomilter help log``",
+            choices=("text", "json"),
+            common=True,
+            toml="log.format",
+        ),
+    )
+    log_addresses: str = option(
+        "full",
+        Option(
+            Kind.CHOICE,
+            Group.PROCESS,
+            "how the log shows mail addresses and logins: in full, by domain, as a hash made with ``log_key``, or not at all",
+            details="It cannot know the addresses in texts of the filter's own: replies, quarantines, exceptions, its records.",
+            choices=("full", "domain", "hash", "none"),
+            toml="log.addresses",
+        ),
+    )
+    log_key: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.PROCESS,
+            "file with the secret that ``log_addresses`` hash makes hashes with, 16 octets or more",
+            none="no hashes",
+            toml="log.key",
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from aiomilter._cli import logs
 from aiomilter._cli.beside import is_installed
 from aiomilter._cli.configured import configured
+from aiomilter._cli.given_settings import setting
 from aiomilter._cli.inspecting import inspection_of
 from aiomilter._cli.options import RunOptions, add_options
+from aiomilter._cli.parsing import argument
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.service import Settings, run_alone, run_with_workers
+from aiomilter._cli.site import SiteOptions
 from aiomilter._cli.tls import Files
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._option import Group, rows
@@ -78,7 +81,14 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="read options, and the filter's own settings, from a TOML file"
     )
-    add_options(parser, Options, RunOptions)
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        type=argument(setting),
+        help="a setting of the filter, as a file has it in [settings]; may be repeated",
+    )
+    add_options(parser, Options, RunOptions, SiteOptions)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -93,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
     on_message = _message_taker(options, directory) if options.smtp is not None else None
     if inspected is not None and on_message is not None:
         on_message = inspected.taking(on_message)
-    logs.set_up(options.log_level, process=options.workers > 1)
+    logs.set_up(options.log_level, process=options.workers > 1, style=options.log_format)
     if options.workers > 1:
         return run_with_workers(settings, sockets, systemd)
     return run_alone(settings, sockets or ["inet:0@127.0.0.1"], systemd, on_message, inspected)
@@ -125,6 +135,9 @@ def _settings(
         tls_files=Files(found.options, directory),
         given=found.given,
         warnings=found.warnings,
+        addresses=logs.address_policy(
+            found.options.log_addresses, found.options.log_key and absolute(found.options.log_key, directory)
+        ),
         again=partial(_settings, arguments, directory, environment, where.led_to),
     )
 

@@ -24,6 +24,7 @@ from aiomilter._serving.feed import Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
+from aiomilter.observe.address_policy import AddressPolicy
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.options import Options, ServeOptions
@@ -48,6 +49,7 @@ class Settings:
         tls_files: The files for TLS that these name.
         given: The options of :func:`aiomilter.serve` that were given.
         again: Reads the file and the flags once more; it raises Trouble if they are wrong now.
+        addresses: How the log shows mail addresses.
         warnings: Sentences on what is questionable; more may come when the filter's settings are made.
     """
 
@@ -58,7 +60,12 @@ class Settings:
     tls_files: Files
     given: ServeOptions
     again: "Callable[[], Settings]"
+    addresses: AddressPolicy
     warnings: list[str]
+
+    def observer(self) -> LogObserver:
+        """Return what writes the log."""
+        return LogObserver(addresses=self.addresses)
 
     def serve_options(self) -> Options:
         """Return the options of the server, with a context for TLS of its own.
@@ -66,7 +73,7 @@ class Settings:
         Raises:
             Trouble: A value is out of range, or a file for TLS cannot be used.
         """
-        given: ServeOptions = {**self.given, "ssl": tls(self.tls_files)}
+        given: ServeOptions = {**self.given, "ssl": tls(self.tls_files), "observer": self.observer()}
         try:
             return Options(**given)
         except ValueError as error:
@@ -111,7 +118,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     Raises:
         Trouble: A socket cannot be listened on, or a process not be forked.
     """
-    observer = Guard(LogObserver())
+    observer = Guard(settings.observer())
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
@@ -231,6 +238,7 @@ def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], 
         login=options.smtp_auth,
         max_message_size=options.smtp_size,
         drain_timeout=server.drain_timeout,
+        observer=settings.observer(),
     )
 
 

@@ -90,6 +90,10 @@ def _list(of: Mapping[str, Any]) -> Callable[[Option], dict[str, Any]]:
     return lambda _: {"anyOf": [of, {"type": "array", "items": of}]}
 
 
+def _sockets(_: Option) -> dict[str, Any]:
+    return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "object", "additionalProperties": _TEXT}]}
+
+
 _OWNER: Final[Mapping[str, Any]] = {"anyOf": [dict(_TEXT), {"type": "integer", "minimum": 0}]}
 _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.DURATION: _duration,
@@ -98,13 +102,14 @@ _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.COUNT: _whole,
     Kind.ANSWER: lambda _: {"type": "string", "pattern": _ANSWER},
     Kind.NETWORKS: _list(_TEXT),
+    Kind.DOMAINS: _list({"type": "string", "pattern": r"^\S+$"}),
     Kind.USERS: _list(_OWNER),
     Kind.GROUPS: _list(_OWNER),
     Kind.USER: lambda _: dict(_OWNER),
     Kind.GROUP: lambda _: dict(_OWNER),
     Kind.MODE: lambda _: {"type": "string", "pattern": "^(?:0o?)?[0-7]{1,4}$"},
     Kind.PATH: lambda _: dict(_TEXT),
-    Kind.SOCKETS: _list(_TEXT),
+    Kind.SOCKETS: _sockets,
     Kind.IP: lambda _: dict(_TEXT),
     Kind.LINE: lambda _: {"type": "string", "pattern": "^[^\\r\\n]*$"},
     Kind.CHOICE: lambda option: {"enum": list(option.choices)},

@@ -31,6 +31,7 @@ __all__ = [
     "Form",
     "Wrong",
     "did_you_mean",
+    "domain",
     "duration",
     "duration_by_stage",
     "duration_or_off",
@@ -130,6 +131,13 @@ def network(text: str) -> str:
     """Return a network's text if it is one."""
     with _without_name():
         networks_of("network", (text,))
+    return text
+
+
+def domain(text: str) -> str:
+    """Return the name of a domain."""
+    if not text or any(character.isspace() or character == "\0" for character in text):
+        raise ValueError(f"expected the name of a domain, found {found(text)}")
     return text
 
 
@@ -307,6 +315,7 @@ FORMS: Final[Mapping[Kind, Form]] = {
     Kind.COUNT: Form("N", _read_number(whole)),
     Kind.ANSWER: Form("ANSWER", lambda _: verdict_or_reply),
     Kind.NETWORKS: Form("NETWORK", lambda _: network, many=True),
+    Kind.DOMAINS: Form("DOMAIN", lambda _: domain, many=True),
     Kind.USERS: Form("USER", lambda _: user, many=True),
     Kind.GROUPS: Form("GROUP", lambda _: group, many=True),
     Kind.USER: Form("USER", lambda _: user),
@@ -397,11 +406,12 @@ def _one(value: object, option: Option) -> Any:
 def _many(value: object, option: Option) -> list[Any]:
     if isinstance(value, str):
         value = [value]
-    if not isinstance(value, list):
+    if not isinstance(value, list) and not (isinstance(value, dict) and option.kind is Kind.SOCKETS):
         raise ValueError(f"expected a list, as in [...], found {found(value)}")
     if option.kind is Kind.SOCKETS and len(value) > _MOST_SOCKETS:
         raise ValueError(f"expected at most {_MOST_SOCKETS} sockets, found {len(value)}")
-    read = _each(enumerate(value), lambda position, one: (position, _one(one, option)))
+    members: Iterable[tuple[Any, object]] = value.items() if isinstance(value, dict) else enumerate(value)
+    read = _each(members, lambda position, one: (position, _one(one, option)))
     if option.kind is Kind.SOCKETS:
         parse_all([text for _, text in read])
     return [one for _, one in read]

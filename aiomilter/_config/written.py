@@ -171,6 +171,7 @@ _EXAMPLES: Final[Mapping[Kind, str]] = {
     Kind.COUNT: "100",
     Kind.ANSWER: '"tempfail"',
     Kind.NETWORKS: '["127.0.0.0/8", "::1"]',
+    Kind.DOMAINS: '["example.com"]',
     Kind.USERS: '["postfix"]',
     Kind.GROUPS: '["postfix"]',
     Kind.USER: '"root"',
@@ -193,5 +194,5 @@ def _tables(known: Iterable[Key]) -> Iterator[tuple[str, list[Key]]]:
 
 
 def _order(key: Key) -> tuple[bool, int]:
-    tables = ("listen", "socket", "limits", "deadlines", "failure", "access", "tls", "log", "smtp")
+    tables = ("listen", "networks", "state", "socket", "limits", "deadlines", "failure", "access", "tls", "log", "smtp")
     return len(key.path) > 1, tables.index(key.path[0]) if key.path[0] in tables else len(tables)

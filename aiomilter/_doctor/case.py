@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from aiomilter._doctor.findings import Kind, Step
 from aiomilter._doctor.model import Asker, Milter, Mta
 from aiomilter._doctor.reaching import Answered
+from aiomilter._doctor.resolving import Dns
+from aiomilter._doctor.source import SourceFacts
 from aiomilter.addresses import Inet, Unix
 from aiomilter.options import Options
+from aiomilter.wire.constants import Stage
 from aiomilter.wire.negotiation import Wants
 
 __all__ = ["Case", "File", "Own", "machine_address", "same"]
@@ -54,20 +57,30 @@ class Own:
     """The filter that the postmaster named, as far as it is known.
 
     Args:
+        name: What to call it.
         target: As given; "" for the one of the file.
         listen: Where it is told to listen.
         options: Those it is served with.
         file: Its configuration file.
         wants: What each of its filters asks of the MTA.
-        signs: Whether it signs messages.
+        does: What its source says.
+        is_tls: Whether only clients with a certificate may connect by TCP.
     """
 
+    name: str
     target: str = ""
     listen: tuple[Inet | Unix, ...] = ()
     options: Options = field(default_factory=Options)
     file: File | None = None
     wants: tuple[Wants, ...] = ()
-    signs: bool = False
+    does: SourceFacts = field(default_factory=SourceFacts)
+    is_tls: bool = False
+
+    @property
+    def macros(self) -> frozenset[tuple[Stage, str]]:
+        """The macros it reads, with the stage: those that its class declares, and those that its source names."""
+        declared = ((stage, name) for each in self.wants for stage, names in each.macros.items() for name in names)
+        return self.does.macros | frozenset(declared)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -84,11 +97,13 @@ class Case:
         mta: The MTA.
         answers: What came of a connection to each endpoint.
         own: The filter that was named; None for none.
+        dns: The nameservers, if that filter asks any.
     """
 
     mta: Mta
     answers: Mapping[Inet | Unix, Answered]
     own: Own | None = None
+    dns: Dns | None = None
 
     def answer(self, milter: Milter) -> Answered:
         """Return what came of a connection to a filter."""

@@ -31,6 +31,8 @@ def of_postfix(text: str) -> Endpoint:
         if len(rest.encode("utf-8", "surrogateescape")) > MAX_UNIX_PATH:
             return Endpoint(None, f"a path has at most {MAX_UNIX_PATH} octets")
         return Endpoint(Unix(rest))
+    if colon and kind == "inet" and re.fullmatch(r"[\w-]+", rest) and (port := _port(rest)) is not None:
+        return Endpoint(Inet("localhost", port))
     if colon and kind == "inet" and (found := _HOST_PORT.fullmatch(rest)):
         host = found["literal"] or found["host"] or "localhost"
         port = _port(found["port"])

@@ -8,6 +8,7 @@ from aiomilter._doctor.checks import CHECKS
 from aiomilter._doctor.findings import Finding, Severity
 from aiomilter._doctor.model import Mta
 from aiomilter._doctor.reaching import reach
+from aiomilter._doctor.resolving import resolving
 from aiomilter.addresses import Inet, Unix
 
 __all__ = ["Report", "examine"]
@@ -57,7 +58,8 @@ async def examine(mta: Mta, own: Own | None = None) -> Report:
         own: The filter that the postmaster named; None for none.
     """
     answers = await reach(_addresses(mta, own), mta.kind)
-    case = Case(mta, answers, own)
+    dns = await resolving() if own is not None and own.does.resolves else None
+    case = Case(mta, answers, own, dns)
     found = dict.fromkeys(finding for check in CHECKS for finding in check(case))
     order = list(Severity)
     return Report(case, tuple(sorted(found, key=lambda finding: order.index(finding.severity))))

@@ -55,8 +55,8 @@ def serve(case: Case, now: Inet | Unix, **options: str) -> tuple[Step, ...]:
             values = {name: f'"{value}"' for name, value in options.items()}
             return (*own.file.set(**values), Step(Kind.SERVE, shlex.join(own.command)))
         words: Sequence[str] = own.command
-    elif process is not None and process.aiomilter is not None:
-        words = process.command
+    elif process is not None and any(os.path.basename(word) == "aiomilter" for word in process.command):
+        words = process.command  # one that serves a filter by its own code takes no flags of ours
     else:
         return ()
     flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
@@ -66,11 +66,10 @@ def serve(case: Case, now: Inet | Unix, **options: str) -> tuple[Step, ...]:
 def _without(command: Sequence[str], names: set[str]) -> Iterator[str]:
     """Yield a command line without some options, from the name of its program on."""
     words = iter(command)
-    if any(os.path.basename(word) == "aiomilter" for word in command):
-        for word in words:
-            if os.path.basename(word) == "aiomilter":
-                yield "aiomilter"
-                break
+    for word in words:
+        if os.path.basename(word) == "aiomilter":
+            yield "aiomilter"
+            break
     for word in words:
         if word in names:
             next(words, None)

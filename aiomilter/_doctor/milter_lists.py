@@ -145,14 +145,18 @@ def unbraced(text: str) -> str:
 def _entry(token: str, place: ListPlace) -> Entry:
     if not token.startswith("{"):
         return Entry(token, {}, "", place)
-    if not token.endswith("}") or token.count("{") != token.count("}"):
-        return Entry(token.strip("{} "), {}, "its braces do not match", place)
-    words = split(unbraced(token))
+    whole = token.endswith("}") and token.count("{") == token.count("}")
+    words = split(unbraced(token) if whole else token.strip("{} "))
+    fault = "" if whole else "its braces do not match"
+    # Blanks around = are for what has braces of its own.
+    joined = split(re.sub(r"\s*=\s*", "=", " ".join(words[1:])))
+    if len(joined) != len(words) - 1:
+        fault = "a setting with blanks around = needs braces of its own"
     settings = {}
-    for word in words[1:]:
+    for word in joined:
         name, _, value = unbraced(word).partition("=")
         settings[name.strip()] = value.strip()
-    return Entry(words[0] if words else "", settings, "", place)
+    return Entry(words[0] if words else "", settings, fault, place)
 
 
 def _without_blanks(value: str) -> str:

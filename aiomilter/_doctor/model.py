@@ -72,6 +72,7 @@ class Milter:
         place: Where it is written.
         askers: Who connects to it.
         list_name: The setting that lists it.
+        fault: Why its settings cannot be read; "" if they can.
     """
 
     text: str
@@ -80,6 +81,7 @@ class Milter:
     place: Place
     askers: tuple[Asker, ...]
     list_name: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["User", "View", "Way", "group_name", "look", "user_name", "user_of"]
+__all__ = ["User", "View", "Way", "directories", "group_name", "look", "user_name", "user_of"]
 
 _LINKS: Final = 40
 """Symbolic links that Linux follows in one path."""

@@ -50,14 +50,14 @@ def postfix(parameters: Parameters) -> Postfix:
         mine = []
         for entry in entries(parameters, name, service):
             endpoint = of_postfix(entry.endpoint)
-            milter = Milter(entry.endpoint, endpoint, entry.settings, entry.place, (asker,), name)
+            milter = Milter(entry.endpoint, endpoint, entry.settings, entry.place, (asker,), name, entry.fault)
             key = (entry.place.where, entry.endpoint, entry.place.number)
             askers.setdefault(key, []).append(asker)
             found.setdefault(key, (entry.place, milter))
             mine.append(milter)
         lists[asker] = tuple(mine)
     milters = tuple(
-        Milter(each.text, each.endpoint, each.settings, place, tuple(askers[key]), each.list_name)
+        Milter(each.text, each.endpoint, each.settings, place, tuple(askers[key]), each.list_name, each.fault)
         for key, (place, each) in found.items()
     )
     reload = (run("postfix", "-c", parameters.directory, "reload"),) if master is not None else ()

@@ -31,12 +31,16 @@ class Process:
         command: Its command line, word by word.
         uid: The user it runs as.
         aiomilter: The version of aiomilter that it runs; "" if that is not known; None if it runs none.
+        libmilter: Whether it is made with libmilter.
+        descriptors: How many files it may have open; None if that is not known.
     """
 
     pid: int
     command: tuple[str, ...]
     uid: int
     aiomilter: str | None
+    libmilter: bool = False
+    descriptors: int | None = None
 
     @property
     def name(self) -> str:
@@ -78,9 +82,9 @@ def listener(address: Inet | Unix) -> Process | None:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for directory in _processes():
         with contextlib.suppress(OSError):
-            for fd in os.scandir(directory / "fd"):
+            for fd in os.listdir(directory / "fd"):
                 with contextlib.suppress(OSError):
-                    if os.readlink(fd.path) in wanted:
+                    if os.readlink(directory / "fd" / fd) in wanted:
                         return _process(directory)
     return None
 
@@ -90,12 +94,20 @@ def _process(directory: Path) -> Process | None:
     uid = _field(directory, "Uid").split()
     if not uid:
         return None
-    return Process(int(directory.name), words, int(uid[0]), _version(directory, words))
-
-
-def _version(directory: Path, words: tuple[str, ...]) -> str | None:
-    """Return the version of aiomilter that a process runs, without running anything of it."""
     maps = _read(directory / "maps")
+    limit = re.search(r"^Max open files +(\d+)", _read(directory / "limits"), re.MULTILINE)
+    return Process(
+        int(directory.name),
+        words,
+        int(uid[0]),
+        _version(maps, words),
+        "/libmilter.so" in maps,
+        int(limit[1]) if limit is not None else None,
+    )
+
+
+def _version(maps: str, words: tuple[str, ...]) -> str | None:
+    """Return the version of aiomilter that a process runs, without running anything of it."""
     compiled = re.search(r"(/\S+)/aiomilter/wire/\S+\.so", maps)
     if compiled is None and not any(os.path.basename(word) == "aiomilter" for word in words):
         return None

@@ -3,7 +3,8 @@
 See ``aiomilter help composing``.
 
 In reading order: :mod:`~aiomilter.compose.members`, a filter and what is to be done with it;
-:mod:`~aiomilter.compose.conditions`, when it is left out; :mod:`~aiomilter.compose.composition`, the factory;
+:mod:`~aiomilter.compose.conditions`, when it is left out, and :mod:`~aiomilter.compose.words`, who knows;
+:mod:`~aiomilter.compose.composition`, the factory;
 :mod:`~aiomilter.compose.plan`, their order and what they ask of the MTA together; :mod:`~aiomilter.compose.handler`, which
 makes one answer of theirs, with :mod:`~aiomilter.compose.filters`, :mod:`~aiomilter.compose.turns`,
 :mod:`~aiomilter.compose.edits` and :mod:`~aiomilter.compose.messages`; :mod:`~aiomilter.compose.recipients`.

@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiomilter.compose.handler import Composed
 from aiomilter.compose.members import Member, MemberFactory, member
 from aiomilter.compose.plan import Plan, plan
+from aiomilter.compose.words import asked, resolved
 from aiomilter.handler import Milter
 
 __all__ = ["Composition", "compose"]
@@ -38,19 +39,29 @@ class Composition:
     async def _entered(self) -> AsyncIterator[Callable[[], Composed]]:
         async with AsyncExitStack() as stack:
             entered = []
-            for each in self._members:
-                make, made = await self._enter(stack, each)
+            site = self._site
+            if site is None:
+                new = (getattr(each.factory, "new_site", None) for each in self._members)
+                site = next((each() for each in new if each is not None), None)
+            members = resolved(self._members, site)
+            wanted = asked(members)
+            for each in members:
+                make, made = await self._enter(stack, each, site, wanted)
                 entered.append((each, make, made))
             made_plan = plan(entered)
-            _tell_of_order(made_plan, self._members)
+            _tell_of_order(made_plan, members)
             yield partial(Composed, made_plan)
 
-    async def _enter(self, stack: AsyncExitStack, each: Member) -> tuple[Callable[[], Milter], Milter]:
+    async def _enter(
+        self, stack: AsyncExitStack, each: Member, site: object, wanted: frozenset[str]
+    ) -> tuple[Callable[[], Milter], Milter]:
         """Return what makes the filter of a member, and the first that it has made."""
         factory: Any = each.factory
         bind = None if isinstance(factory, type) else getattr(factory, "bind", None)
         if bind is not None:
-            factory = bind(self._site)
+            factory = bind(site)
+            if hasattr(factory, "asked"):
+                factory.asked = wanted
         made = factory()
         if isinstance(made, AbstractAsyncContextManager):
             factory = await stack.enter_async_context(made)

@@ -136,7 +136,7 @@ class ComposedFilter:
             member = self.seat.member
             # A condition is asked as few times as possible: it is the user's code.
             self.included = (not member.when or any(each.holds(context) for each in member.when)) and not any(
-                each.holds(context) for each in member.unless
+                each.holds(context) for each in member.unless or ()
             )
             self.ready = self.included and self.held is None and self.seat.member.timeout is None
         return not self.included

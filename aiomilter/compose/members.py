@@ -36,7 +36,7 @@ class Member:
         rank: Whether it is a check or an edit; "" for what its filter is.
         name: Of the filter; "" for the name of its class.
         when: Conditions, one of which must hold; none for always.
-        unless: Conditions, none of which may hold.
+        unless: Conditions, none of which may hold; None for those that the factory has by itself.
         after: Names of members that it waits for.
         on_error: The answer if it fails; None for the filter's own, or else the server's.
         on_timeout: The answer if it takes too long; None as for ``on_error``.
@@ -47,7 +47,7 @@ class Member:
     rank: Rank = ""
     name: str = ""
     when: tuple[Condition, ...] = ()
-    unless: tuple[Condition, ...] = ()
+    unless: tuple[Condition, ...] | None = None
     after: tuple[str, ...] = ()
     on_error: Response | FailurePolicy | None = None
     on_timeout: Response | FailurePolicy | None = None
@@ -59,7 +59,7 @@ def check(
     *,
     name: str = "",
     when: Words = (),
-    unless: Words = (),
+    unless: Words | None = None,
     after: str | Sequence[str] = (),
     on_error: Response | FailurePolicy | None = None,
     on_timeout: Response | FailurePolicy | None = None,
@@ -72,7 +72,8 @@ def check(
         name: What logs and other members call it; the name of its class if left out.
         when: A condition, or several of which one must hold, or the filter is left out of a message; see
             ``aiomilter help composing``.
-        unless: A condition, or several of which none may hold.
+        unless: A condition, or several of which none may hold; None for those that the factory has by itself, as some ready
+            filters do.
         after: Names of members whose callback has to end before its own of the same stage begins.
         on_error: The answer if it fails; CONTINUE leaves it out of the message.  None: the filter's own, or the server's.
         on_timeout: The answer if a callback takes too long; None as for ``on_error``.
@@ -90,7 +91,7 @@ def edit(
     *,
     name: str = "",
     when: Words = (),
-    unless: Words = (),
+    unless: Words | None = None,
     after: str | Sequence[str] = (),
     on_error: Response | FailurePolicy | None = None,
     on_timeout: Response | FailurePolicy | None = None,
@@ -112,7 +113,7 @@ def member(given: "Member | MemberFactory") -> Member:
     Raises:
         TypeError: It is not a factory.
     """
-    return given if isinstance(given, Member) else _made("", given, "", (), (), (), None, None, None)
+    return given if isinstance(given, Member) else _made("", given, "", (), None, (), None, None, None)
 
 
 def _made(
@@ -120,7 +121,7 @@ def _made(
     factory: object,
     name: str,
     when: Words,
-    unless: Words,
+    unless: Words | None,
     after: str | Sequence[str],
     on_error: object,
     on_timeout: object,
@@ -140,5 +141,5 @@ def _made(
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout: expected more than 0 seconds, found {timeout!r}")
     answers: Any = {"on_error": on_error, "on_timeout": on_timeout}
-    words = conditions("when", when), conditions("unless", unless)
+    words = conditions("when", when), None if unless is None else conditions("unless", unless)
     return Member(factory, rank, name, *words, names, timeout=timeout, **answers)

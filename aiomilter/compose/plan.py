@@ -87,9 +87,14 @@ def plan(entered: Sequence[tuple[Member, Callable[[], Milter], Milter]]) -> Plan
             )
     made = [entered[number][2] for number in order]
     ranks = [edits[number] for number in order]
+    places = {number: place for place, number in enumerate(order)}
     seats = tuple(
         _seat(
-            place, names[place], *entered[number], ranks[place], _waits(place, entered[number][0], names, made, ranks)
+            place,
+            names[place],
+            *entered[number],
+            ranks[place],
+            _waits(place, entered[number][0], names, made, ranks, places),
         )
         for place, number in enumerate(order)
     )
@@ -118,25 +123,35 @@ def _seat(
     if is_edit and isinstance(made, MessageMilter):
         stages = stages - _OF_MESSAGES | ({Stage.BODY} if made._sees_chunks else frozenset())
     known, holds = None, False
-    if member.when or member.unless:
-        known = known_stage(*member.when, *member.unless)
+    if conditions := (*member.when, *(member.unless or ())):
+        known = known_stage(*conditions)
         held = stages & {Stage.CONNECT, Stage.HELO}
         holds = bool(held)
         first = min(stages - _OF_CONNECTION, default=Stage.EOM)
         if known > first:
+            latest = next(each for each in conditions if each.stage is known)
             raise TypeError(
                 f"{name}: expected a condition that is known at {first.name}, its first callback of a message, found one"
-                f" that is known at {known.name}"
+                f" that is known at {known.name}: {latest.text}"
             )
     keeps = isinstance(made, MessageMilter) and is_edit and made.body_wanted
     return Seat(place, name, member, make, is_edit, keeps, wants, stages, after, known, holds)
 
 
 def _waits(
-    place: int, member: Member, names: Sequence[str], made: Sequence[Milter], ranks: Sequence[bool]
+    place: int,
+    member: Member,
+    names: Sequence[str],
+    made: Sequence[Milter],
+    ranks: Sequence[bool],
+    places: Mapping[int, int],
 ) -> tuple[int, ...]:
-    """Return the places of the filters that one waits for: those it names, and those that provide what it reads."""
-    found = []
+    """Return the places of the filters that one waits for.
+
+    These are those it names, those that find out what its conditions are about, and those that provide what it reads.
+    """
+    conditions = (*member.when, *(member.unless or ()))
+    found = [places[each.giver] for each in conditions if each.giver is not None]
     for name in member.after:
         if name not in names:
             raise TypeError(f"{names[place]}: expected names of members in after=, found {name!r}")

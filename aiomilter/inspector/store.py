@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from time import time
@@ -58,7 +59,7 @@ class Store(Observer):
         """How often the event loop was blocked."""
         self.connections: dict[int, RecordedConnection] = {}
         """Those that are open, by number."""
-        self.connection_factory = partial(RecordedConnection, self)
+        self.connection_factory: Callable[..., RecordedConnection] = partial(RecordedConnection, self)
         """Makes the connections of the server."""
         self._waiting: set[asyncio.Event] = set()
 

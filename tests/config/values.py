@@ -55,6 +55,11 @@ BY_KIND: Final[dict[Kind, Values]] = {
         ('["10.0.0.1/8"]', '["x"]', '""'),
         of_machine=True,
     ),
+    Kind.DOMAINS: Values(
+        {'["corp.example", "a.example"]': ["corp.example", "a.example"], '"corp.example"': ["corp.example"], "[]": []},
+        ("5", "true", "{ a = 1 }", "[5]", '[["a.example"]]'),
+        ('["a example"]', '""', '["a.example", ""]'),
+    ),
     Kind.USERS: Values(
         {'["root", 0]': [0, 0], '"root"': [0]}, ("true", "1.5", "[true]"), ('["no-such-user"]', "-1"), True
     ),
@@ -82,4 +87,5 @@ BY_KIND: Final[dict[Kind, Values]] = {
 
 def of(key: Key) -> Values:
     """Return the values of a key."""
-    return BY_KIND[key.row.option.kind]
+    values, choices = BY_KIND[key.row.option.kind], key.row.option.choices
+    return values._replace(good={f'"{choice}"': choice for choice in choices}) if choices else values

@@ -9,9 +9,10 @@ from aiomilter._doctor.case import Case, machine_address
 from aiomilter._doctor.findings import Finding, Severity, Step, run
 from aiomilter._doctor.listening import lasting_permissions, listen_at
 from aiomilter._doctor.model import Asker, Milter
-from aiomilter._doctor.paths import User, View, Way, group_name, look, user_name, user_of
+from aiomilter._doctor.paths import User, View, Way, directories, group_name, look, user_name, user_of
 from aiomilter._doctor.postfix import Postfix
-from aiomilter._doctor.processes import children, groups_of
+from aiomilter._doctor.processes import Process, children, groups_of
+from aiomilter._doctor.sendmail import Sendmail
 from aiomilter.addresses import Unix
 
 __all__ = ["WORDS", "check"]
@@ -20,11 +21,15 @@ WORDS: Final[Mapping[str, str]] = {
     "socket-outside-chroot": "the socket is there, but not in the chroot of the service that asks",
     "socket-elsewhere": "the socket is in the queue directory, or outside it, and the setting names the other place",
     "socket-missing": "there is no such socket",
+    "socket-hidden": "the filter's process has directories of its own (PrivateTmp= of systemd), and its socket is in one",
     "not-a-socket": "something else is at this path",
     "directory-closed": "the MTA's user may not pass a directory on the way to the socket",
     "socket-closed": "the MTA's user may not write to the socket",
+    "directory-unsafe": "Sendmail does not use a socket below a directory that others may write to",
     "groups-stale": "the MTA's user may use the socket by a group that the running processes are not in yet",
 }
+_DIRECTORY: Final = "filter"
+"""In the queue directory: for the sockets of filters."""
 _WHY: Final = "Without the socket the default action is taken for all mail, and the filter sees none."
 
 
@@ -33,6 +38,9 @@ def check(case: Case) -> Iterator[Finding]:
     for milter in case.mta.milters:
         address = milter.endpoint.address
         if not isinstance(address, Unix):
+            continue
+        if isinstance(case.mta, Sendmail) and (finding := _unsafe(case, case.mta, milter, address.path)) is not None:
+            yield finding
             continue
         # Processes with the same view find the same.
         views = {(asker.root, asker.directory, asker.user): asker for asker in reversed(milter.askers)}
@@ -44,8 +52,9 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _of(case: Case, milter: Milter, path: str, asker: Asker) -> Finding | None:
     user = user_of(asker.user) if asker.user is not None else None
-    absolute = path.startswith("/")
-    view = look(path, user, asker.root) if absolute else look(os.path.join(asker.directory, path), user)
+    # Relative paths begin at the queue directory, which is the chroot if there is one.
+    begins_at_root = path.startswith("/") or asker.root != "/"
+    view = look(path, user, asker.root) if begins_at_root else look(os.path.join(asker.directory, path), user)
     who = f"{asker.program} of the service {asker.name}" if asker.name else asker.program
     match view.way:
         case Way.MISSING:
@@ -70,10 +79,10 @@ def _of(case: Case, milter: Milter, path: str, asker: Asker) -> Finding | None:
 
 
 def _missing(case: Case, milter: Milter, path: str, asker: Asker, who: str) -> Finding:
-    outside = "/" + path.lstrip("/")
     inside = os.path.join(asker.directory, path.lstrip("/"))
-    chrooted = any(each.root != "/" for each in milter.askers)
-    if chrooted and _is_there(case, outside):
+    places = dict.fromkeys([path if path.startswith("/") else inside, inside, "/" + path.lstrip("/")])
+    if asker.root != "/" and (there := next((each for each in places if _is_there(case, each)), None)) is not None:
+        outside = os.path.realpath(there)
         return Finding(
             "socket-outside-chroot",
             Severity.ERROR,
@@ -82,8 +91,18 @@ def _missing(case: Case, milter: Milter, path: str, asker: Asker, who: str) -> F
             _WHY,
             _into_chroot(case, milter, asker, outside),
         )
-    elsewhere = next((each for each in (inside, outside) if _is_there(case, each)), None)
+    if (process := _hidden(case, milter)) is not None:
+        return Finding(
+            "socket-hidden",
+            Severity.ERROR,
+            milter.place.where,
+            f"{process.name}, process {process.pid}, listens at {path} in a file system of its own, which {who} does not see",
+            f"{_WHY} systemd's PrivateTmp= and ProtectSystem= do that.",
+            _out_of_sandbox(case, milter, asker),
+        )
+    elsewhere = next((each for each in places if each != _shown(milter, asker) and _is_there(case, each)), None)
     if asker.directory != "/" and elsewhere is not None:
+        chrooted = any(each.root != "/" for each in milter.askers)
         right = f"unix:{path.lstrip('/')}" if elsewhere == inside and chrooted else f"unix:{elsewhere}"
         return Finding(
             "socket-elsewhere",
@@ -121,12 +140,34 @@ def _shown(milter: Milter, asker: Asker) -> str:
     return address.path
 
 
+def _hidden(case: Case, milter: Milter) -> Process | None:
+    """Return the process that listens at the path, though no socket is there to be seen."""
+    for asker in milter.askers:
+        address = machine_address(milter, asker)
+        answered = case.answers.get(address) if address is not None else None
+        if answered is not None and answered.process is not None and answered.result == "nobody":
+            return answered.process
+    return None
+
+
+def _out_of_sandbox(case: Case, milter: Milter, asker: Asker) -> tuple[Step, ...]:
+    """Return the steps that have a filter listen where both see the same."""
+    now, name = _shown(milter, asker), os.path.basename(_shown(milter, asker))
+    if asker.directory != "/":
+        path, right = os.path.join(asker.directory, _DIRECTORY, name), f"unix:{_DIRECTORY}/{name}"
+    else:
+        path = f"/run/aiomilter/{name}"
+        right = f"local:{path}"
+    moved = listen_at(case, Unix(now), path, asker)
+    return (*moved, *milter.place.rewritten(right, milter.settings), *case.mta.reload) if moved else ()
+
+
 def _into_chroot(case: Case, milter: Milter, asker: Asker, outside: str) -> tuple[Step, ...]:
     """Return the steps that have the filter listen in the chroot; or none in a chroot, if it cannot be told where to listen."""
     name = os.path.basename(outside)
-    inside = os.path.join(asker.directory, "aiomilter", name)
+    inside = os.path.join(asker.directory, _DIRECTORY, name)
     if moved := listen_at(case, Unix(outside), inside, asker):
-        return (*moved, *milter.place.rewritten(f"unix:aiomilter/{name}", milter.settings), *case.mta.reload)
+        return (*moved, *milter.place.rewritten(f"unix:{_DIRECTORY}/{name}", milter.settings), *case.mta.reload)
     assert isinstance(case.mta, Postfix)
     directory = case.mta.parameters.directory
     names = [each.name for each in milter.askers if each.root != "/"]
@@ -134,6 +175,30 @@ def _into_chroot(case: Case, milter: Milter, asker: Asker, outside: str) -> tupl
 
 
 # ---------------------------------------------------------------------------------------------------------- permissions
+
+
+def _unsafe(case: Case, mta: Sendmail, milter: Milter, path: str) -> Finding | None:
+    """Return a finding if others may write to a directory on the way: Sendmail does not use such a socket."""
+    trusted = {word.strip().lower() for word in mta.option("DontBlameSendmail").split(",")}
+    for directory in directories(os.path.realpath(path)):
+        try:
+            mode = os.stat(directory).st_mode
+        except OSError:
+            return None
+        sticky = bool(mode & stat.S_ISVTX)
+        by_all = mode & stat.S_IWOTH and not (sticky and "truststickybit" in trusted)
+        by_group = mode & stat.S_IWGRP and not sticky and "groupwritabledirpathsafe" not in trusted
+        if not by_all and not by_group:
+            continue
+        what = f"others may write to {directory} (mode {stat.S_IMODE(mode):04o}), and Sendmail does not use a socket below it"
+        if sticky:
+            moved = listen_at(case, Unix(path), f"/run/aiomilter/{os.path.basename(path)}", mta.asker)
+            right = f"local:/run/aiomilter/{os.path.basename(path)}"
+            steps = (*moved, *milter.place.rewritten(right, milter.settings), *mta.reload) if moved else ()
+        else:
+            steps = (run("chmod", "o-w" if by_all and not mode & stat.S_IWGRP else "go-w", directory),)
+        return Finding("directory-unsafe", Severity.ERROR, milter.place.where, what, _WHY, steps)
+    return None
 
 
 def _closed(case: Case, milter: Milter, view: View, asker: Asker, user: User, who: str) -> Finding:

@@ -1,0 +1,98 @@
+"""What the source of a filter says it does: macros that it reads, names of ours that it imports."""
+
+import ast
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from aiomilter.handler import STAGE_OF
+from aiomilter.wire.constants import Stage
+
+__all__ = ["SourceFacts", "facts"]
+
+_MOST: Final = 1 << 20
+_SIGNS: Final = frozenset(
+    {
+        "aiomilter.auth.dkim.Signer",
+        "aiomilter.auth.dkim.KeyRing",
+        "aiomilter.auth.arc.Sealer",
+        "aiomilter.auth.arc.seal",
+    }
+)
+_REWRITES: Final = "aiomilter.mail.srs"
+_RESOLVES: Final = "aiomilter.dns"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a filter does.
+
+    Args:
+        macros: The macros it reads, with the stage of the callback.
+        signs: Whether it signs messages.
+        rewrites_senders: Whether it rewrites senders by SRS.
+        resolves: Whether it asks DNS.
+    """
+
+    macros: frozenset[tuple[Stage, str]] = frozenset()
+    signs: bool = False
+    rewrites_senders: bool = False
+    resolves: bool = False
+
+    def __or__(self, other: "SourceFacts") -> "SourceFacts":
+        """Return what two filters do together."""
+        return SourceFacts(
+            self.macros | other.macros,
+            self.signs or other.signs,
+            self.rewrites_senders or other.rewrites_senders,
+            self.resolves or other.resolves,
+        )
+
+
+def facts(path: str | os.PathLike[str]) -> SourceFacts:
+    """Return what the source at a path says; nothing if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read(_MOST))
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return SourceFacts()
+    imported = frozenset(_imported(tree))
+    return SourceFacts(
+        frozenset(_macros(tree)),
+        not _SIGNS.isdisjoint(imported),
+        any(f"{name}.".startswith(f"{_REWRITES}.") for name in imported),
+        any(f"{name}.".startswith(f"{_RESOLVES}.") for name in imported),
+    )
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            name = _dotted(node)
+            if name.startswith("aiomilter."):
+                yield name
+
+
+def _dotted(node: ast.expr) -> str:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def _macros(tree: ast.AST) -> Iterator[tuple[Stage, str]]:
+    """Yield the macros that callbacks read by a name that is written there."""
+    for function in ast.walk(tree):
+        stage = STAGE_OF.get(function.name) if isinstance(function, ast.AsyncFunctionDef) else None
+        if stage is None:
+            continue
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="macro"), args=[ast.Constant(value=str(name)), *_]):
+                    yield stage, name

@@ -1,0 +1,285 @@
+"""Set-ups as data: forty broken ones, each with the finding it must have, and ten sound ones.
+
+``{dir}`` is a directory of the set-up's own, ``{queue}`` its queue directory, ``{port}`` where a filter listens by TCP,
+``{free}`` a port where nothing does, ``{web}`` one with something that is not a filter, ``{opendkim}``, ``{opendmarc}`` and
+``{spamass}`` ports of other programs that speak the protocol.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["BROKEN", "CF", "FILTERS", "SOUND", "Setup"]
+
+BOTH: Final = "non_smtpd_milters = $smtpd_milters\n"
+INET: Final = "inet:127.0.0.1:{port}"
+SMTPD: Final = "smtp inet n - {chroot} - - smtpd\n"
+CLEANUP: Final = "cleanup unix n - {chroot} - 0 cleanup\npickup unix n - {chroot} 60 1 pickup\n"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A set-up.
+
+    Args:
+        finds: The word of the finding; "" for a sound set-up.
+        main: Lines of main.cf, behind those that every set-up has.
+        master: Lines of master.cf, in place of smtpd, cleanup and pickup.
+        chroot: The column of master.cf.
+        cf: A sendmail.cf; such a set-up has no Postfix.
+        files: More files, by their paths.
+        sockets: Sockets that a filter listens at, and their permissions.
+        modes: Permissions of directories, made before.
+        target: The source of the filter that is named.
+        toml: A configuration file that is named.
+        warns: Whether the finding is a warning.
+        no_mend: Whether there is nothing to write.
+    """
+
+    finds: str
+    main: str = ""
+    master: str = SMTPD + CLEANUP
+    chroot: str = "n"
+    cf: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    sockets: dict[str, int] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    target: str = ""
+    toml: str = ""
+    warns: bool = False
+    no_mend: bool = False
+
+
+FILTERS: Final = {
+    "plain": "from aiomilter import Milter\n\nclass Plain(Milter):\n    async def eom(self, ctx): ...\n",
+    "recipients": "from aiomilter import Milter\n\nclass Recipients(Milter):\n    async def envrcpt(self, ctx, rcpt): ...\n",
+    "signer": "from aiomilter import Milter\nfrom aiomilter.auth.dkim import Signer\n\nclass Sign(Milter):\n    by: Signer\n",
+    "srs": "from aiomilter import Milter\nfrom aiomilter.mail.srs import Rewriter\n\nclass Srs(Milter):\n    srs: Rewriter\n",
+    "nrcpts": "from aiomilter import Milter\n\nclass Count(Milter):\n    async def eom(self, ctx):\n"
+    "        ctx.macro('{{nrcpts}}')\n",
+    "early": "from aiomilter import Milter, Stage\n\nclass Early(Milter):\n    macros = {{Stage.CONNECT: ('i',)}}\n",
+}
+CF: Final = """\
+V10/Berkeley
+O PidFile={dir}/sendmail.pid
+O Milter.macros.connect=j, _, {{daemon_name}}, {{if_name}}, {{if_addr}}
+O Milter.macros.helo={{tls_version}}, {{cipher}}, {{cipher_bits}}, {{cert_subject}}, {{cert_issuer}}
+O Milter.macros.envfrom=i, {{auth_type}}, {{auth_authen}}, {{auth_ssf}}, {{auth_author}}, {{mail_mailer}},
+	{{mail_host}}, {{mail_addr}}
+O Milter.macros.envrcpt={{rcpt_mailer}}, {{rcpt_host}}, {{rcpt_addr}}
+O Milter.macros.eom={{msg_id}}
+"""
+STICKY: Final = "O DontBlameSendmail=TrustStickyBit\n"
+GATEWAY: Final = "O InputMailFilters=gateway\nXgateway, S=inet:{port}@127.0.0.1, F=T, T=C:1m;S:30s;R:30s;E:5m\n"
+
+BROKEN: Final[dict[str, Setup]] = {
+    # ------------------------------------------------------------------------------------------ endpoints
+    "the other order of port and host": Setup("endpoint-unreadable", "smtpd_milters = inet:{port}@127.0.0.1\n" + BOTH),
+    "tcp": Setup("endpoint-unreadable", "smtpd_milters = tcp:127.0.0.1:{port}\n" + BOTH),
+    "no kind": Setup("endpoint-unreadable", "port = {port}\nsmtpd_milters = 127.0.0.1:$port\n" + BOTH),
+    "a bare path": Setup(
+        "endpoint-unreadable",
+        "smtpd_milters = inet:127.0.0.1:{port},\n  # the other one\n  {queue}/run/other.sock\n" + BOTH,
+        sockets={"{queue}/run/other.sock": 0o666},
+    ),
+    "inet6 in braces": Setup(
+        "endpoint-unreadable", "smtpd_milters = {{ inet6:[::1]:{port6}, default_action=accept }}\n" + BOTH
+    ),
+    "nothing listens": Setup("nothing-listens", "smtpd_milters = inet:[127.0.0.1]:{free}\n" + BOTH, toml="listen"),
+    "a web server": Setup("not-a-filter", "smtpd_milters = inet:127.0.0.1:{web}\n" + BOTH, toml="listen"),
+    "the filter is not asked": Setup("not-asked", toml="listen"),
+    "a misspelt parameter": Setup("unknown-parameter", "smtpd_milter = inet:127.0.0.1:{port}\n"),
+    # -------------------------------------------------------------------------------------------- sockets
+    "outside the chroot": Setup(
+        "socket-outside-chroot",
+        "smtpd_milters = local:{dir}/run/x.sock\n" + BOTH,
+        chroot="y",
+        sockets={"{dir}/run/x.sock": 0o666},
+    ),
+    "outside the chroot of old defaults": Setup(
+        "socket-outside-chroot",
+        "compatibility_level = 0\nsmtpd_milters = unix:{dir}/run/x.sock\n" + BOTH,
+        chroot="-",
+        sockets={"{dir}/run/x.sock": 0o666},
+    ),
+    "cleanup alone in a chroot": Setup(
+        "socket-outside-chroot",
+        "smtpd_milters = unix:{dir}/run/x.sock\n" + BOTH,
+        master="smtp inet n - n - - smtpd\n" + CLEANUP,
+        chroot="y",
+        sockets={"{dir}/run/x.sock": 0o666},
+    ),
+    "a link that leads out of the chroot": Setup(
+        "socket-outside-chroot",
+        "smtpd_milters = unix:linked/x.sock\n" + BOTH,
+        chroot="y",
+        files={"{queue}/linked": "->{dir}/run"},
+        sockets={"{dir}/run/x.sock": 0o666},
+    ),
+    "in the chroot, seen from outside": Setup(
+        "socket-elsewhere",
+        "smtpd_milters = unix:/run/x.sock\n" + BOTH,
+        sockets={"{queue}/run/x.sock": 0o666},
+    ),
+    "there is no socket": Setup("socket-missing", "smtpd_milters = unix:{dir}/run/none.sock\n" + BOTH, toml="socket"),
+    "a file is there": Setup(
+        "not-a-socket", "smtpd_milters = unix:run/x.sock\n" + BOTH, files={"{queue}/run/x.sock": ""}, toml="file"
+    ),
+    "a directory is closed": Setup(
+        "directory-closed",
+        "smtpd_milters = unix:private-run/x.sock\n" + BOTH,
+        sockets={"{queue}/private-run/x.sock": 0o666},
+        modes={"{queue}/private-run": 0o700},
+    ),
+    "the socket is closed": Setup(
+        "socket-closed", "smtpd_milters = unix:{dir}/run/x.sock\n" + BOTH, sockets={"{dir}/run/x.sock": 0o600}
+    ),
+    # ---------------------------------------------------------------------------------------------- lists
+    "local mail passes by": Setup("local-mail-unfiltered", f"smtpd_milters = {INET}\n", warns=True),
+    "mail by SMTP passes by": Setup("smtp-mail-unfiltered", f"non_smtpd_milters = {INET}\n"),
+    "submission asks no filter": Setup(
+        "service-unfiltered",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "submission inet n - n - - smtpd\n  -o smtpd_milters=\n",
+        warns=True,
+    ),
+    "no_milters": Setup(
+        "service-unfiltered",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD
+        + CLEANUP
+        + "smtps inet n - n - - smtpd -o receive_override_options=no_milters,no_address_mappings\n",
+        warns=True,
+    ),
+    "clients without filter": Setup(
+        "clients-unfiltered",
+        f"smtpd_milters = {INET}\n{BOTH}smtpd_milter_maps = cidr:{{dir}}/milter_map\n",
+        files={"{dir}/milter_map": "# by client\n192.0.2.0/24 DISABLE\n"},
+        warns=True,
+    ),
+    "a list that is not read": Setup(
+        "override-ignored",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "submission inet n - n - - smtpd -o non_smtpd_milters=inet:127.0.0.1:{port}\n",
+        warns=True,
+    ),
+    "the same filter twice": Setup(
+        "asked-twice", "ours = inet:localhost:{port}\nsmtpd_milters = inet:127.0.0.1:{port}, $ours\n" + BOTH
+    ),
+    "back from a content filter": Setup(
+        "filtered-twice",
+        f"smtpd_milters = {INET}\n{BOTH}content_filter = smtp:[127.0.0.1]:10024\n",
+        master=SMTPD + CLEANUP + "127.0.0.1:10025 inet n - n - - smtpd -o content_filter=\n",
+        warns=True,
+    ),
+    "few errors": Setup("hard-error-limit", f"smtpd_milters = {INET}\n{BOTH}", target="recipients", warns=True),
+    # -------------------------------------------------------------------------------------------- failure
+    "an action that is none": Setup(
+        "default-action-unknown", f"smtpd_milters = {INET}\n{BOTH}milter_default_action = defer\n"
+    ),
+    "a signer is skipped": Setup(
+        "signer-skipped",
+        "smtpd_milters = {{ inet:127.0.0.1:{port}, default_action=accept }}\n" + BOTH,
+        target="signer",
+        warns=True,
+    ),
+    "mail bounces": Setup(
+        "mail-bounces", f"smtpd_milters = {INET}\n{BOTH}milter_default_action = reject\n", warns=True
+    ),
+    "a setting that is none": Setup(
+        "setting-unknown", "smtpd_milters = {{ inet:127.0.0.1:{port}, timeout=30s }}\n" + BOTH
+    ),
+    "blanks in a setting": Setup(
+        "setting-unknown", "smtpd_milters = {{ inet:127.0.0.1:{port}, command_timeout = 40s }}\n" + BOTH
+    ),
+    # ------------------------------------------------------------------------------------------- timeouts
+    "an old protocol": Setup("protocol-old", f"smtpd_milters = {INET}\n{BOTH}milter_protocol = 2\n", warns=True),
+    "no v": Setup(
+        "progress-impossible",
+        f"smtpd_milters = {INET}\n{BOTH}milter_connect_macros = j {{{{daemon_name}}}} {{{{daemon_addr}}}} _\n",
+        warns=True,
+    ),
+    "a short timeout": Setup(
+        "timeout-short", "smtpd_milters = {{ inet:127.0.0.1:{port}, command_timeout=5s }}\n" + BOTH
+    ),
+    "a timeout that is none": Setup(
+        "timeout-unreadable", "smtpd_milters = {{inet:127.0.0.1:{port},content_timeout=5min}}\n" + BOTH
+    ),
+    "a version that is none": Setup("protocol-old", f"smtpd_milters = {INET}\n{BOTH}milter_protocol = 5\n"),
+    # --------------------------------------------------------------------------------------------- macros
+    "a macro that Postfix lacks": Setup(
+        "macro-never-sent", f"smtpd_milters = {INET}\n{BOTH}", target="nrcpts", warns=True, no_mend=True
+    ),
+    "a short list of macros": Setup(
+        "macro-list-short", f"smtpd_milters = {INET}\n{BOTH}milter_mail_macros = {{{{auth_authen}}}}\n", warns=True
+    ),
+    # ---------------------------------------------------------------------------------------------- others
+    "OpenDMARC comes first": Setup(
+        "order",
+        "smtpd_milters = inet:127.0.0.1:{opendmarc}, inet:127.0.0.1:{opendkim}\n" + BOTH,
+        warns=True,
+    ),
+    "open to all": Setup("reachable-by-all", f"smtpd_milters = {INET}\n{BOTH}", toml="all", warns=True),
+    "no space": Setup("space-low", f"smtpd_milters = {INET}\n{BOTH}queue_minfree = 9000000000000000\n"),
+    # ------------------------------------------------------------------------------------------- Sendmail
+    "Sendmail: Postfix's order": Setup(
+        "endpoint-unreadable", cf=CF + GATEWAY.replace("{port}@127.0.0.1", "127.0.0.1:{port}")
+    ),
+    "Sendmail: no F=": Setup("filter-skipped", cf=CF + GATEWAY.replace("F=T, ", ""), warns=True),
+    "Sendmail: not listed": Setup("not-asked", cf=CF + GATEWAY.partition("\n")[2]),
+    "Sendmail: impatient": Setup("timeout-short", cf=CF + GATEWAY.replace("R:30s", "R:5s")),
+    "Sendmail: a directory that others write to": Setup(
+        "directory-unsafe",
+        cf=CF + STICKY + GATEWAY.replace("inet:{port}@127.0.0.1", "local:{dir}/run/x.sock"),
+        sockets={"{dir}/run/x.sock": 0o666},
+        modes={"{dir}/run": 0o775},
+    ),
+    "Sendmail: a short list of macros": Setup(
+        "macro-list-short",
+        cf=CF.replace("envfrom=i, {{auth_type}},", "envfrom={{auth_type}},\n\t") + GATEWAY,
+        warns=True,
+    ),
+}
+
+SOUND: Final[dict[str, Setup]] = {
+    "TCP": Setup("", f"smtpd_milters = {INET}\n{BOTH}"),
+    "a socket in the chroot": Setup(
+        "", "smtpd_milters = unix:/run/x.sock\n" + BOTH, chroot="y", sockets={"{queue}/run/x.sock": 0o666}
+    ),
+    "a relative path": Setup(
+        "",
+        "smtpd_milters = local:run/x.sock\n" + BOTH,
+        master="smtp inet n - y - - smtpd\n" + CLEANUP,
+        sockets={"{queue}/run/x.sock": 0o666},
+    ),
+    "an absolute path without chroot": Setup(
+        "", "smtpd_milters = unix:{dir}/run/x.sock\n" + BOTH, sockets={"{dir}/run/x.sock": 0o666}
+    ),
+    "a port alone": Setup("", "smtpd_milters = inet:{port}\n" + BOTH),
+    "IPv6, braces, and settings": Setup(
+        "",
+        "smtpd_milters = {{ inet:[::1]:{port6}, default_action=accept, {{ command_timeout = 40s }} }}\n" + BOTH,
+        target="plain",
+    ),
+    "variables": Setup("", "host = 127.0.0.1\nours = inet:$host:{port}\nsmtpd_milters = ${{ours}}\n" + BOTH),
+    "one list is empty on purpose": Setup("", f"smtpd_milters = {INET}\nnon_smtpd_milters =\n"),
+    "submission has its own": Setup(
+        "",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD
+        + CLEANUP
+        + "submission inet n - n - - smtpd -o {{ smtpd_milters = {{ inet:127.0.0.1:{port}, default_action=accept }} }}\n"
+        + "127.0.0.1:10025 inet n - n - - smtpd -o content_filter= -o smtpd_milters=\n",
+    ),
+    "verifier, evaluator, and ours": Setup(
+        "",
+        "smtpd_milters = inet:127.0.0.1:{opendkim} inet:127.0.0.1:{opendmarc} inet:127.0.0.1:{port}\n" + BOTH,
+    ),
+    "a configuration file": Setup("", f"smtpd_milters = {INET}\n{BOTH}", toml="listen"),
+    "Sendmail": Setup("", cf=CF + GATEWAY),
+    "Sendmail, a socket": Setup(
+        "",
+        cf=CF + STICKY + GATEWAY.replace("S=inet:{port}@127.0.0.1, F=T, ", "\n\tS=local:{dir}/run/x.sock,\n\tF=4, "),
+        sockets={"{dir}/run/x.sock": 0o600},
+        modes={"{dir}/run": 0o755},
+    ),
+}
