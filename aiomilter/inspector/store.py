@@ -80,7 +80,8 @@ class Store(Observer):
         self.messages[self.last] = recorded
         if len(self.messages) > self.max_messages or self.size > self.max_size:
             self.make_room()
-        self.wake()
+        if self._waiting:
+            self.wake()
 
     def wake(self) -> None:
         """Wake those that wait for messages, whether there are new ones or not."""

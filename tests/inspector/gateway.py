@@ -45,8 +45,8 @@ class Content(Milter):
         pass
 
     async def eom(self, ctx: EndOfMessageContext) -> Response:
-        subject = self.subject
-        logging.getLogger("gateway").warning("looked at %r", subject)
+        subject = self.subject.lower()
+        logging.getLogger("gateway").warning("looked at %r", self.subject)
         if "broken" in subject:
             raise LookupError("the table of rules is gone")
         await asyncio.sleep(0.05)
@@ -58,7 +58,7 @@ class Content(Milter):
             return DISCARD
         if "held" in subject:
             ctx.quarantine("a person should look at it")
-        ctx.change_header("Subject", 1, f"[EXTERNAL] {subject}")
+        ctx.change_header("Subject", 1, f"[EXTERNAL] {self.subject}")
         ctx.add_header("X-Checked", "yes")
         return CONTINUE
 

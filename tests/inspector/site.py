@@ -6,6 +6,7 @@ import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from email.message import EmailMessage
+from itertools import count
 from typing import Any, Self, TypeVar
 
 from aiomilter._cli.inspect_play import InspectedFilter
@@ -13,6 +14,7 @@ from aiomilter._serving.feed import Feed
 from aiomilter._serving.status import StatusListener
 from aiomilter._serving.status_address import bind_status
 from aiomilter.inspector.access import Access
+from aiomilter.inspector.charts import Charts
 from aiomilter.inspector.inspector import Inspector
 from aiomilter.inspector.store import Store
 from aiomilter.inspector.web import application
@@ -69,7 +71,9 @@ class Site:
         self.smtp = front("127.0.0.1:0", server.addresses[0], on_message=take, observer=self.store)
         await self._stack.enter_async_context(self.smtp)
         player = InspectedFilter(lambda: (self._factory, options))
-        self.inspector = Inspector(self.store, "mine.py:gateway", content=self._content, player=player)
+        # Each measurement is five seconds after the last.
+        charts = Charts(self.store, clock=count(1796000000, 5).__next__)
+        self.inspector = Inspector(self.store, "mine.py:gateway", content=self._content, player=player, charts=charts)
         bound = bind_status("127.0.0.1:0", None)
         listener = StatusListener(bound, lambda _: application(self.inspector, self._access), Feed(), observer.tell)
         await listener.start()

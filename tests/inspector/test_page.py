@@ -84,13 +84,14 @@ def filled(site: Site) -> Site:
     report.add_alternative("<h1>Report</h1><script>document.title = 'run'</script>", subtype="html")
     report.add_attachment(b"%PDF-1.4" * 4000, maintype="application", subtype="pdf", filename="report.pdf")
     for subject in ("Cheap pills", "Later, please", "Good for nothing", "To be held", "A broken filter"):
-        site.send(mail(subject).as_bytes(), f"{subject.split()[0].lower()}@sender.example")
+        site.send(mail(subject).as_bytes(), f"{subject.split()[-1].lower()}@sender.example")
     site.send(mail("Nobody there").as_bytes(), "carol@example.com", "nobody@example.net")
     site.send(report.as_bytes(), "alice@example.org", "bob@example.net", "nobody@example.net", "carol@example.net")
     site.send(mail("Lunch tomorrow?").as_bytes(), "dave@example.org")
-    for _ in range(3):
+    for number in range(12):
         site.measure()
-        site.send(mail("Status: all is well").as_bytes(), "monitor@example.org")
+        for _ in range((1, 2, 0, 3)[number % 4]):
+            site.send(mail("Status: all is well").as_bytes(), "monitor@example.org")
     site.measure()
     return site
 
@@ -256,6 +257,22 @@ def test_each_view_can_be_read_in_both_themes_and_on_a_telephone(
     assert not shown.evaluate(WIDE)
     SHOTS.mkdir(parents=True, exist_ok=True)
     shown.screenshot(path=SHOTS / f"{view}-{look}.png", full_page=view != "list")
+
+
+PICTURE: Final = ROOT / "aiomilter" / "help" / "inspector.png"
+
+
+def test_the_picture_of_the_manual_is_one_of_this_page(filled: Site, page: Open) -> None:
+    """``cp build/inspector/manual.png aiomilter/help/inspector.png`` after a change that can be seen."""
+    shown = page(filled.url)
+    shown.set_viewport_size({"width": 1000, "height": 800})
+    go_to(shown, filled, "message")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    shown.screenshot(path=SHOTS / "manual.png")
+
+    for path in (SHOTS / "manual.png", PICTURE):
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.stat().st_size <= 102_400
 
 
 def go_to(shown: "Page", site: Site, view: str) -> None:
