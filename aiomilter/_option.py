@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._serving.access import group_number, networks_of, numbers_of, user_number
+from aiomilter._serving.status_address import parse_status
 from aiomilter.addresses import parse_all
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import check_answer
@@ -41,9 +42,12 @@ class Kind(Enum):
     MODE = "permissions of a file, an int"
     PATH = "the path of a file"
     SOCKETS = "sockets to listen on"
+    HTTP = "where to listen for HTTP"
     IP = "an IP address"
     LINE = "a text of one line"
     CHOICE = "one of a few words"
+    CHOICES = "some of a few words"
+    SHARE = "a part of all, more than 0 and at most 1"
     SWITCH = "a bool"
     TLS = "an ssl.SSLContext of a server"
     OBJECT = "an object, which only a program can give"
@@ -57,6 +61,7 @@ class Group(Enum):
     FAILURES = "when things go wrong"
     LIMITS = "limits"
     ACCESS = "who may connect"
+    RECORDING = "recording sessions"
     PROCESS = "sockets and process"
     SITE = "what ready filters know of the site"
 
@@ -67,6 +72,7 @@ _SECTIONS: Final[Mapping[Group, str]] = {
     Group.FAILURES: "failure.",
     Group.LIMITS: "limits.",
     Group.ACCESS: "access.",
+    Group.RECORDING: "record.",
     Group.PROCESS: "",
     Group.SITE: "",
 }
@@ -89,7 +95,7 @@ class Option:
         off: Whether the command line takes the word ``off`` for None.
         zero: Whether a number may be 0.
         maximum: The largest number; None for no limit.
-        choices: The words of a CHOICE.
+        choices: The words of a CHOICE or of CHOICES.
         by_client: Whether the command line also has an argument for each class of client.
         common: Whether the short help of the command line lists it.
         command: The name on the command line, without the dashes; "" for the name of the field, None if only a program can set
@@ -242,9 +248,28 @@ def _domains(name: str, value: object, _: Option) -> None:
             raise ValueError(f"{name}: expected names of domains, found {each!r}")
 
 
+def _http(name: str, value: object, _: Option) -> None:
+    _text(name, value, _)
+    try:
+        parse_status(str(value))
+    except AddressError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _choice(name: str, value: object, option: Option) -> None:
     if value not in option.choices:
         raise ValueError(f"{name}: expected one of {', '.join(option.choices)}, found {value!r}")
+
+
+def _choices(name: str, value: object, option: Option) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a sequence of words, found {value!r}")
+    for word in value:
+        _choice(name, word, option)
+
+
+def _share(name: str, value: object, _: Option) -> None:
+    check_number(name, value, whole=False, maximum=1)
 
 
 def _switch(name: str, value: object, _: Option) -> None:
@@ -274,9 +299,12 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.MODE: _mode,
     Kind.PATH: _text,
     Kind.SOCKETS: _sockets,
+    Kind.HTTP: _http,
     Kind.IP: _ip,
     Kind.LINE: _line,
     Kind.CHOICE: _choice,
+    Kind.CHOICES: _choices,
+    Kind.SHARE: _share,
     Kind.SWITCH: _switch,
     Kind.TLS: _tls,
     Kind.OBJECT: lambda name, value, _: None,

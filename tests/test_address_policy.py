@@ -8,7 +8,17 @@ from typing import Any, Final
 import pytest
 
 from aiomilter import REJECT, Context, EndOfMessageContext, Mail, Milter, Rcpt, Refusal, TemporaryFailure
-from aiomilter.observe import Answer, Edit, Lifecycle, LifecycleKind, MessageEnded, Misuse, RefusedRecipient, Where
+from aiomilter.observe import (
+    Answer,
+    Edit,
+    Lifecycle,
+    LifecycleKind,
+    MessageEnded,
+    Misuse,
+    RefusedRecipient,
+    ShadowOutcome,
+    Where,
+)
 from aiomilter.observe.address_policy import AddressPolicy, Shown
 from aiomilter.observe.json import JsonFormatter
 from aiomilter.observe.log import LogObserver
@@ -132,6 +142,23 @@ async def test_no_record_of_ours_holds_an_address(lines: list[str], shown: Shown
 async def test_in_full_each_is_there(lines: list[str]) -> None:
     await play("full")
     assert [name for name in PLANTED if not any(name in line for line in lines)] == []
+
+
+def test_what_shadows_would_have_done_hides_addresses_too(lines: list[str]) -> None:
+    outcome = ShadowOutcome(
+        "new",
+        "continue",
+        "reject",
+        refused=("refusedperson@secret.example",),
+        accepted=("rcptperson@secret.example",),
+        edits=("add_recipient addedperson@secret.example", "add_header X-Spam"),
+    )
+    ended = MessageEnded(Where(), "h", "", (), (), 0, Answer("continue"), "", (), 0, None, 0.1, shadow=(outcome,))
+    LogObserver(addresses=policy("domain")).message_ended(ended)
+    assert [line for line in lines if any(name in line for name in PLANTED)] == []
+    (found,) = json.loads(lines[1])["shadow"]
+    assert (found["refused"], found["accepted"], found["differs"]) == (["***@secret.example"],) * 2 + (True,)
+    assert found["edits"] == ["add_recipient ***@secret.example", "add_header X-Spam"]
 
 
 async def test_the_null_sender_is_told_from_one_that_is_hidden(lines: list[str]) -> None:

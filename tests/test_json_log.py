@@ -32,6 +32,7 @@ from aiomilter.observe import (
     PeerErrorKind,
     RefusedRecipient,
     ResourceExhausted,
+    ShadowOutcome,
     TemporaryFailed,
     Where,
 )
@@ -111,6 +112,7 @@ def tell(written: Any, event: ObserverEvent) -> dict[str, Any]:
 
 def ended(text: str = "x", many: int = 1, **more: Any) -> MessageEnded:
     refused = RefusedRecipient(text, Answer(f"550 5.1.1 {text}", "reject", 550, "5.1.1", text), "closed", text)
+    shadow = ShadowOutcome(text, "continue", "reject", answer=text, refused=(text,) * 20, edits=(text,) * 20)
     given: dict[str, Any] = {
         "where": Where(1, text, "eom", text, text, text, text, text),
         "helo": text,
@@ -131,7 +133,7 @@ def ended(text: str = "x", many: int = 1, **more: Any) -> MessageEnded:
         "durations": {text: 0.25},
         "results": (object(),) * many,
         "failed": (text,) * many,
-        "shadow": (text,) * many,
+        "shadow": (shadow,) * many,
         "generation": 2,
     }
     return MessageEnded(**{**given, **more})

@@ -12,6 +12,7 @@ from aiomilter._config.file import Document
 from aiomilter._config.filter_settings import FilterSettings
 from aiomilter._config.lines import Path
 from aiomilter._config.reading import FILTER, SETTINGS, FileValues
+from aiomilter._config.secrets import is_reference, resolved
 from aiomilter._config.values import did_you_mean, duration, found, verdict_or_reply
 
 __all__ = ["of_file", "settings_of"]
@@ -82,11 +83,15 @@ def of_file(
 
 
 def _check_words(document: Document, targets: list[Target], of_site: Mapping[str, Any], faults: list[Fault]) -> None:
-    """Check that each word is given by a filter or the site, and is known when its filter is first asked."""
+    """Check that each filter has what it needs: words that another or the site gives, in time; results of others."""
+    there = {each.ready.name for each in targets if each.ready is not None}
     given = {*of_site, *(word for each in targets if each.ready is not None for word in each.ready.words)}
     for each in targets:
         assert each.settings is not None
         path = each.settings.path if each.ready is not None else each.settings.path[:-1]
+        for need in sorted(set(each.ready.needs) - there) if each.ready is not None else ():
+            what = f'{each.ready.name} needs what {need} finds; add a [[filter]] with use = "{need}"'
+            faults.append(document.fault((*path, "use"), what))
         for key in ("when", "unless"):
             for condition in each.member.get(key) or ():
                 if condition.is_open and condition.text not in given:
@@ -187,13 +192,21 @@ def _member(
     """
     given: dict[str, Any] = {}
     for key, value in table.items():
-        if key in _READERS:
+        if key == "share":
+            share = _share(document, (*path, key), value, faults)
+            if share is not None:
+                given[key] = share
+            if table.get("shadow", False) is False:
+                faults.append(
+                    document.fault((*path, key), "expected shadow = true for a share, found a filter that acts")
+                )
+        elif key in _READERS:
             try:
                 given[key] = _READERS[key](value)
             except ValueError as error:
                 faults.append(document.fault((*path, key), str(error)))
         elif key not in _OWN:
-            known = [*_READERS, *own, *(name for name in _OWN if not own or name != SETTINGS)]
+            known = [*_READERS, "share", *own, *(name for name in _OWN if not own or name != SETTINGS)]
             hint = did_you_mean(key, known).replace("; ", ", ") if len(faults) < MANY else ""
             if not own:
                 hint = hint or f"; what is for the filter itself stands in [filter.{SETTINGS}]"
@@ -226,6 +239,39 @@ def _words(value: object) -> tuple[Any, ...]:
     return tuple(map(named, names))
 
 
+def _shadow(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, found {found(value)}")
+    return value
+
+
+def _share(document: Document, path: Path, value: object, faults: list[Fault]) -> Any:
+    """Return the part of mail that a shadow is asked about: a number, or a table; None if it is wrong."""
+    from aiomilter.compose.share import MailShare
+
+    given: dict[str, Any] = dict(value) if isinstance(value, dict) else {"part": value}
+    before = len(faults)
+    for key in given.keys() - {"part", "by", "key"}:
+        hint = did_you_mean(key, ("part", "by", "key")).replace("; ", ", ")
+        faults.append(document.fault((*path, key), f"unknown{hint}"))
+    if "part" not in given:
+        faults.append(document.fault(path, "expected a part, a number between 0 and 1"))
+    if "key" in given:
+        try:
+            if not is_reference(given["key"]):
+                raise ValueError('expected where the key is, as { file = "share.key" }, or credential, or env')
+            given["key"] = resolved(document, given["key"]).secret.value.encode("utf-8", "surrogateescape")
+        except ValueError as error:
+            faults.append(document.fault((*path, "key"), str(error)))
+    if len(faults) > before:
+        return None
+    try:
+        return MailShare(**given)
+    except ValueError as error:
+        faults.append(document.fault(path, str(error).removeprefix("share: ")))
+        return None
+
+
 def _answer(value: object) -> Any:
     if not isinstance(value, str):
         raise ValueError(f"expected an answer in quotes, found {found(value)}")
@@ -246,4 +292,5 @@ _READERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "on_error": _answer,
     "on_timeout": _answer,
     "timeout": _seconds,
+    "shadow": _shadow,
 }

@@ -18,6 +18,7 @@ from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.service import Settings, run_alone, run_with_workers
 from aiomilter._cli.site import SiteOptions
+from aiomilter._cli.status import check_installed
 from aiomilter._cli.tls import Files
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._option import Group, rows
@@ -166,6 +167,10 @@ def _check_together(settings: Settings) -> None:
             raise Trouble(f"--smtp-{name} needs --smtp, as in --smtp 2525", status=USAGE)
     if options.workers > 1 and options.smtp is not None:
         raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
+    if options.metrics is not None:
+        check_installed()
+    elif options.metrics_allow is not None:
+        raise Trouble("--metrics-allow needs --metrics, as in --metrics 127.0.0.1:9464", status=USAGE)
     for name in ("token", "content", "play"):
         if getattr(options, f"inspect_{name}") is not None and options.inspect is None:
             raise Trouble(f"--inspect-{name} needs --inspect", status=USAGE)

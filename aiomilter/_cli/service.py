@@ -1,13 +1,14 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiomilter._cli import logs
+from aiomilter._cli import logs, status
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.places import absolute
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
@@ -20,18 +21,20 @@ from aiomilter._process.composite import Composite
 from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
-from aiomilter._serving.feed import Reporter
+from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
 from aiomilter.observe.address_policy import AddressPolicy
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
+from aiomilter.observe.metrics import Metrics
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
     from aiomilter._cli.inspecting import Inspection
+    from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -99,12 +102,15 @@ def run_alone(
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    server = _server(settings, sockets, inspected=inspected)
+    feed = Feed() if settings.options.metrics is not None else None
+    server = _server(settings, sockets, inspected=inspected, reporter=None if feed is None else Reporter(feed.take))
     others: list[Callable[[], Service]] = []
     if inspected is not None:
         others.append(partial(inspected.page, lambda: server.serving, server.observer))
     if settings.options.smtp is not None:
         others.append(partial(_front, settings, server, on_message))
+    if feed is not None:
+        others.append(status.listener(settings.options, feed, server.observer))
     try:
         run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
@@ -122,7 +128,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
-        server = _server(plan.settings, sockets, later=later)
+        server = _server(plan.settings, sockets, later=later, reporter=reporter, generation=plan.generation)
         server.share(share)
         return server
 
@@ -145,6 +151,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             observer=observer,
             report=report,
             rereading=plan,
+            status=status.beside_workers(settings.options, observer),
         )
     except OSError as error:
         if _is_of_listening(error):
@@ -183,6 +190,8 @@ class _Plan(Rereading):
         self._serving = self._at_start = settings
         self._next: Settings | None = None
         self._observer = observer
+        self.generation = 1
+        """How often filters were loaded, as far as they serve or are about to."""
 
     @property
     def settings(self) -> Settings:
@@ -193,12 +202,15 @@ class _Plan(Rereading):
         """Read them again."""
         try:
             self._next = self._serving.again()
+            self.generation += 1
         except Trouble as trouble:
             return _failure("reload", trouble, trouble)[0]
         return None
 
     def end(self, *, serves: bool) -> None:
         """Keep them if they serve."""
+        if not serves and self._next is not None:
+            self.generation -= 1
         if serves and self._next is not None:
             self._serving = self._next
             supervised = [key for key in KEYS if key.name in ("drain_timeout", "cancel_timeout")]
@@ -209,20 +221,47 @@ class _Plan(Rereading):
 
 
 def _server(
-    settings: Settings, sockets: list[str], *, later: bool = False, inspected: "Inspection | None" = None
+    settings: Settings,
+    sockets: list[str],
+    *,
+    later: bool = False,
+    inspected: "Inspection | None" = None,
+    reporter: Reporter | None = None,
+    generation: int = 1,
 ) -> "_FilterServer":
     options = settings.serve_options()
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        if inspected is None:
-            return _FilterServer(loader, factory, sockets, options, settings)
-        server = _FilterServer(loader, factory, sockets, options, settings, inspected.store.connection_factory)
-        server.observer.add(inspected.store)
+        make = inspected.store.connection_factory if inspected is not None else MilterProtocol
+        recorder = _recorder(settings, make)
+        server = (
+            _FilterServer(loader, factory, sockets, options, settings, make)
+            if recorder is None
+            else _FilterServer(loader, factory, sockets, options, settings, recorder.connection, recorder.close)
+        )
+        if recorder is not None:
+            server.observer.add(recorder)
+        if inspected is not None:
+            server.observer.add(inspected.store)
+        if reporter is not None:
+            server.report_to(reporter, generation)
         return server
     except ValueError as error:
         raise Trouble(str(error)) from None
+
+
+def _recorder(settings: Settings, make: Callable[..., ServedConnection]) -> "ServerRecorder | None":
+    """Return what records the sessions of connections, if that is asked for."""
+    options = settings.options
+    if options.record is None:
+        return None
+    from aiomilter._cli.recording import record_into
+    from aiomilter.recording.serving import ServerRecorder
+
+    made = record_into(absolute(options.record, settings.where.directory), options, settings.target)
+    return ServerRecorder(*made, options.record_share, make)
 
 
 def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
@@ -280,6 +319,7 @@ class _FilterServer(Server):
         options: Of the server.
         settings: What the command line asks for.
         connection_factory: Makes the object of a connection.
+        on_closed: Awaited when the server closes.
     """
 
     def __init__(
@@ -290,16 +330,24 @@ class _FilterServer(Server):
         options: Options,
         settings: Settings,
         connection_factory: Callable[..., ServedConnection] = MilterProtocol,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(factory, sockets, options, connection_factory=connection_factory)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory, on_closed=on_closed)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
+        self._reporting: status.Reporting | None = None
 
     @property
     def serving(self) -> tuple[Factory, Options]:
         """What new connections are served by."""
         return self._factory, self._options
+
+    def report_to(self, reporter: Reporter, generation: int) -> None:
+        """Report what is counted, from the start on."""
+        metrics = Metrics(generation)
+        self.observer.add(metrics)
+        self._reporting = status.Reporting(self, metrics, reporter)
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
@@ -316,6 +364,14 @@ class _FilterServer(Server):
         logs.go_on(self._settings.options.log_level)
         self._warn()
         self._warn_of_certificate()
+        if self._reporting is not None:
+            self._reporting.start()
+
+    async def close(self) -> None:
+        """Report for the last time, and close."""
+        await super().close()
+        if self._reporting is not None:
+            self._reporting.stop()
 
     def _warn_of_certificate(self) -> None:
         what = warning(self._context, self._settings.tls_files)

@@ -13,7 +13,7 @@ from aiomilter._connection.endings import abort, end_connection
 from aiomilter._connection.reports import report_client_refused, report_limit
 from aiomilter._connection.session import Session
 from aiomilter.handler import CALLBACKS
-from aiomilter.observe import Limit
+from aiomilter.observe import HealthChecked, Limit
 from aiomilter.wire.connection import OutOfOrder, Repeated, TooMany
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import (
@@ -116,6 +116,8 @@ async def _out_of_order(session: Session, event: OutOfOrder) -> None:
 
 async def _quit(session: Session, event: Quit) -> None:
     session.over = True
+    if session.handler is not None and not session.wire.connected:
+        session.observer.tell(HealthChecked(session.where()))
 
 
 async def _quit_new_connection(session: Session, event: QuitNewConnection) -> None:

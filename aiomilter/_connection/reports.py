@@ -11,7 +11,8 @@ from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.recipients import Recipients
 from aiomilter._connection.sent import answer_name, sent_edits
-from aiomilter.context import Transaction, auth_of, tls_of
+from aiomilter._security import auth_of, tls_of
+from aiomilter.context import Transaction
 from aiomilter.edits import Edits
 from aiomilter.handler import Handler
 from aiomilter.observe import (
@@ -159,8 +160,8 @@ def report_client_refused(session: Reporting, response: Any) -> None:
     )
 
 
-def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded:
-    """Return the report of a message.
+def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageEnded | None:
+    """Return the report of a message; None if the handler holds it back until its shadows are done.
 
     Args:
         session: The session, which has not forgotten the message yet.
@@ -173,7 +174,7 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
     declined = () if session.agreement is None else session.agreement.declined
     asked = Stage.RCPT not in declined or transaction.recipients
     found = _of_filters(session, where.filter)
-    return MessageEnded(
+    event = MessageEnded(
         where=where,
         helo=transaction.helo,
         sender=None if transaction.sender is None else transaction.sender.address,
@@ -195,6 +196,11 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         failed=found.failed,
         generation=session.tables.generation,
     )
+    hold = getattr(session.handler, "hold_report", None)
+    if hold is None:
+        return event
+    told: MessageEnded | None = hold(event, session.observer.message_ended)
+    return told
 
 
 class _OfFilters(NamedTuple):

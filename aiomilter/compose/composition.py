@@ -7,9 +7,12 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any, Final
 
+from aiomilter._shadow import IN_SHADOW
 from aiomilter.compose.handler import Composed
 from aiomilter.compose.members import Member, MemberFactory, member
 from aiomilter.compose.plan import Plan, plan
+from aiomilter.compose.shadow_filters import ShadowPool
+from aiomilter.compose.shadowed import ShadowedComposed
 from aiomilter.compose.words import asked, resolved
 from aiomilter.handler import Milter
 
@@ -46,11 +49,20 @@ class Composition:
             members = resolved(self._members, site)
             wanted = asked(members)
             for each in members:
-                make, made = await self._enter(stack, each, site, wanted)
+                before = IN_SHADOW.set(each.shadow)
+                try:
+                    make, made = await self._enter(stack, each, site, wanted)
+                finally:
+                    IN_SHADOW.reset(before)
                 entered.append((each, make, made))
             made_plan = plan(entered)
             _tell_of_order(made_plan, members)
-            yield partial(Composed, made_plan)
+            if not made_plan.shadows:
+                yield partial(Composed, made_plan)
+                return
+            pool = ShadowPool()
+            stack.push_async_callback(pool.close)
+            yield partial(ShadowedComposed, made_plan, pool)
 
     async def _enter(
         self, stack: AsyncExitStack, each: Member, site: object, wanted: frozenset[str]
@@ -81,7 +93,7 @@ def _tell_of_order(made_plan: Plan, members: Sequence[Member]) -> None:
     """Log which checks are written below an edit."""
     seat_of = {seat.member: seat for seat in made_plan.seats}
     seen = False
-    for seat in (seat_of[each] for each in members):
+    for seat in (seat_of[each] for each in members if not each.shadow):
         if seen and not seat.is_edit:
             _LOGGER.info("compose: the check %r is written below an edit, and runs before it all the same", seat.name)
         seen = seen or seat.is_edit

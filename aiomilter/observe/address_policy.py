@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from aiomilter._security import TLS, Auth
 from aiomilter.observe.events import AnswerSent, MessageEnded
 from aiomilter.observe.messages import Edit, RefusedRecipient
+from aiomilter.observe.shadow import ShadowOutcome
 
 __all__ = ["AddressPolicy", "Shown"]
 
@@ -100,7 +101,20 @@ class AddressPolicy:
             edits=tuple(self._edit(each) for each in event.edits),
             auth=None if event.auth is None else Auth(self.address(event.auth.login), event.auth.mechanism),
             tls=None if event.tls is None else self._tls(event.tls),
+            shadow=tuple(self._outcome(each) for each in event.shadow),
         )
+
+    def _outcome(self, outcome: ShadowOutcome) -> ShadowOutcome:
+        return replace(
+            outcome,
+            refused=tuple(map(self.address, outcome.refused)),
+            accepted=tuple(map(self.address, outcome.accepted)),
+            edits=tuple(map(self._named_edit, outcome.edits)),
+        )
+
+    def _named_edit(self, edit: str) -> str:
+        kind, space, name = edit.partition(" ")
+        return f"{kind} {self.address(name)}" if f"{kind}{space}" in _OF_ADDRESSES else edit
 
     def _refused(self, refused: RefusedRecipient) -> RefusedRecipient:
         return refused._replace(address=self.address(refused.address))

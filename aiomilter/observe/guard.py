@@ -38,6 +38,8 @@ class Guard:
 
     def __init__(self, observers: Observer | Sequence[Observer]) -> None:
         self._observers: list[Observer] = []
+        self.timing: bool = False
+        """Whether an observer wants the times of callbacks."""
         # What is not called any more.
         self._skipped: set[tuple[int, str]] = set()
         # Those that may want these; the others cost nothing where connections begin and messages end.
@@ -49,6 +51,8 @@ class Guard:
     def add(self, observer: Observer) -> None:
         """Tell one more."""
         self._observers.append(observer)
+        # One that a program has made may be no Observer at all.
+        self.timing = self.timing or getattr(observer, "timing", False) is True
         if _overrides(observer, "debug"):
             self._of_debug.append(observer)
         if _overrides(observer, "message_ended"):
@@ -83,14 +87,20 @@ class Guard:
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, name, error)
 
-    def message_ended(self, make: Callable[[], MessageEnded]) -> None:
-        """Tell those that want it of the end of a message; the event is made only then, this is called for each message."""
+    def message_ended(self, make: Callable[[], MessageEnded | None]) -> None:
+        """Tell those that want it of the end of a message; the event is made only then, this is called for each message.
+
+        Args:
+            make: Returns the event; None if that is told later, by another call.
+        """
         event = None
         for observer in self._of_messages:
             try:
                 if observer.wants_messages():
                     if event is None:
                         event = make()
+                        if event is None:
+                            return
                     observer.message_ended(event)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, "message_ended", error)

@@ -245,7 +245,7 @@ def _message(event: MessageEnded, cut: _Cut) -> _JSON:
         "durations": cut.plain(event.durations),
         "results": [_result(each, cut) for each in event.results[:most]],
         "failed": cut.texts(event.failed),
-        "shadow": cut.plain(event.shadow),
+        "shadow": cut.plain([{**asdict(each), "differs": each.differs} for each in event.shadow[:most]]),
         "generation": event.generation,
         "peer": cut.text(where.peer),
         "server": cut.text(where.server),

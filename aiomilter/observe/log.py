@@ -20,9 +20,11 @@ from aiomilter.observe.events import (
     AnswerSent,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     ConnectionRefused,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LifecycleKind,
@@ -40,6 +42,7 @@ from aiomilter.observe.events import (
 )
 from aiomilter.observe.observer import Observer
 from aiomilter.observe.seldom import Seldom
+from aiomilter.observe.shadow import ShadowOutcome
 from aiomilter.wire.events import BodyChunk, Header, Mail, Rcpt, Unknown
 
 __all__ = ["LogObserver", "hint_at_setup"]
@@ -49,6 +52,8 @@ _SHOWN: Final = 10
 """Recipients, refused ones, and kinds of edits, that a line names."""
 _LENGTH: Final = 512
 """Characters of a text from outside that a line shows; a cut one ends in how many there are."""
+_SHADOW_SHOWN: Final = 3
+"""Of each shadow, edits and recipients that a line names."""
 _ALL: Final = ("filter", "peer", "server")
 _OF_EDITS: Final = frozenset({Limit.EDITS, Limit.EDITS_SIZE, Limit.NEW_BODY_SIZE})
 _LEVELS: Final = {
@@ -127,6 +132,9 @@ class LogObserver(Observer):
         """Write which limit was passed."""
         self._error(event, None)
 
+    def callback_waited(self, event: CallbackWaited) -> None:
+        """Write nothing: the line of a message has the time."""
+
     def internal_error(self, event: InternalError) -> None:
         """Write a failure, with its traceback."""
         self._error(event, event.error)
@@ -159,6 +167,9 @@ class LogObserver(Observer):
     def connection_refused(self, event: ConnectionRefused) -> None:
         """Write a warning, seldom."""
         self._seldom(f"{event.cause} {event.where.server}", event)
+
+    def health_checked(self, event: HealthChecked) -> None:
+        """Write nothing: checks come every few seconds."""
 
     def lifecycle(self, event: Lifecycle) -> None:
         """Write what has become of the server."""
@@ -278,6 +289,9 @@ class _Line:
             said.append(f"quarantine={_text(event.quarantine)}")
         said.append(f"time={event.duration:.3f}")
         said += [f"{name}={value!r}" for name in _ALL if (value := getattr(where, name))]
+        if event.shadow:
+            # Last, and with the queue id: there, nothing from outside can be taken for it.
+            said.append(f"shadow=[{'; '.join(map(_outcome, event.shadow))}] of={_text(where.queue_id)}")
         return " ".join(said)
 
 
@@ -323,6 +337,25 @@ def _refused(recipient: RefusedRecipient) -> str:
     reason = f" ({recipient.reason})" if recipient.reason else ""
     by = f" by {recipient.filter!r}" if recipient.filter else ""
     return f"{_text(recipient.address)}: {recipient.answer}{reason}{by}"
+
+
+def _outcome(outcome: ShadowOutcome) -> str:
+    """Return what a shadow would have done; ``aiomilter shadow report`` reads it, so what is not a word is quoted."""
+    said = [f"{outcome.filter!r} {outcome.live}->{outcome.shadow} time={outcome.duration:.3f}"]
+    if outcome.differs:
+        said.append("differs")
+    if outcome.callback:
+        said.append(f"at={outcome.callback}")
+    if outcome.answer and outcome.answer != outcome.shadow:
+        said.append(f"answer={_text(outcome.answer)}")
+    if outcome.reason:
+        said.append(f"reason={outcome.reason}")
+    for name in ("refused", "accepted", "edits"):
+        names: tuple[str, ...] = getattr(outcome, name)
+        if names:
+            count: int = getattr(outcome, f"{name.removesuffix('s')}_count" if name == "edits" else f"{name}_count")
+            said.append(f"{name}={count} ({', '.join(map(_text, names[:_SHADOW_SHOWN]))})")
+    return " ".join(said)
 
 
 def _kinds(event: MessageEnded) -> str:

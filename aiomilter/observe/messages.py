@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self, TypeAlias, cast, get_args
 
 from aiomilter._security import TLS, Auth
+from aiomilter.observe.shadow import AnswerVerdict, ShadowOutcome
 from aiomilter.observe.where import Where
 
 __all__ = [
@@ -35,8 +36,6 @@ EditKind: TypeAlias = Literal[
     "quarantine",
     "replace_body",
 ]
-AnswerVerdict: TypeAlias = Literal["accept", "continue", "reject", "tempfail", "discard", "abort"]
-"""What an answer does: a reply 5xx is "reject", 4xx "tempfail"; "abort" stands for the end of a message without an answer."""
 _VERDICTS: Final = frozenset(get_args(AnswerVerdict))
 
 
@@ -130,7 +129,7 @@ class MessageEnded:
             measured, except in a composition at end of message.
         results: What filters have put into ``ctx.results``, oldest first.
         failed: Names of the filters that failed with the message.
-        shadow: What shadow filters would have answered; empty without one.
+        shadow: What each filter that was asked as a shadow would have done.
         generation: How often the server has been reloaded when the connection began, from 1.
     """
 
@@ -153,7 +152,7 @@ class MessageEnded:
     durations: Mapping[str, float] = field(default_factory=dict)
     results: tuple[object, ...] = ()
     failed: tuple[str, ...] = ()
-    shadow: tuple[object, ...] = ()
+    shadow: tuple[ShadowOutcome, ...] = ()
     generation: int = 1
 
     @property
