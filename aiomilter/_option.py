@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._serving.access import group_number, networks_of, numbers_of, user_number
+from aiomilter._serving.status_address import parse_status
 from aiomilter.addresses import parse_all
 from aiomilter.exceptions import AddressError
 from aiomilter.failures import check_answer
@@ -33,6 +34,7 @@ class Kind(Enum):
     COUNT = "a whole number"
     ANSWER = "an answer to failures: a verdict, a Reply or a FailurePolicy"
     NETWORKS = "networks and addresses"
+    DOMAINS = "names of domains"
     USERS = "users, each a name or a number"
     GROUPS = "groups, each a name or a number"
     USER = "a user, name or number"
@@ -40,9 +42,12 @@ class Kind(Enum):
     MODE = "permissions of a file, an int"
     PATH = "the path of a file"
     SOCKETS = "sockets to listen on"
+    HTTP = "where to listen for HTTP"
     IP = "an IP address"
     LINE = "a text of one line"
     CHOICE = "one of a few words"
+    CHOICES = "some of a few words"
+    SHARE = "a part of all, more than 0 and at most 1"
     SWITCH = "a bool"
     TLS = "an ssl.SSLContext of a server"
     OBJECT = "an object, which only a program can give"
@@ -56,7 +61,9 @@ class Group(Enum):
     FAILURES = "when things go wrong"
     LIMITS = "limits"
     ACCESS = "who may connect"
+    RECORDING = "recording sessions"
     PROCESS = "sockets and process"
+    SITE = "what ready filters know of the site"
 
 
 _SECTIONS: Final[Mapping[Group, str]] = {
@@ -65,7 +72,9 @@ _SECTIONS: Final[Mapping[Group, str]] = {
     Group.FAILURES: "failure.",
     Group.LIMITS: "limits.",
     Group.ACCESS: "access.",
+    Group.RECORDING: "record.",
     Group.PROCESS: "",
+    Group.SITE: "",
 }
 """The tables that the options of each group stand in, in a configuration file."""
 
@@ -86,7 +95,7 @@ class Option:
         off: Whether the command line takes the word ``off`` for None.
         zero: Whether a number may be 0.
         maximum: The largest number; None for no limit.
-        choices: The words of a CHOICE.
+        choices: The words of a CHOICE or of CHOICES.
         by_client: Whether the command line also has an argument for each class of client.
         common: Whether the short help of the command line lists it.
         command: The name on the command line, without the dashes; "" for the name of the field, None if only a program can set
@@ -94,6 +103,7 @@ class Option:
         toml: The key in a configuration file, with its table: ``limits.max_edits``; "" for the name of the field in the table
             of its group, None if only a program can set it.
         metavar: Stands for the value in the help of the command line; "" for that of the kind.
+        bare: The value where the command line names the option without one; "" if it needs one.
     """
 
     kind: Kind
@@ -111,6 +121,7 @@ class Option:
     command: str | None = ""
     toml: str | None = ""
     metavar: str = ""
+    bare: str = ""
 
 
 class Row(NamedTuple):
@@ -229,9 +240,36 @@ def _sockets(name: str, value: object, _: Option) -> None:
         raise ValueError(f"{name}: {error}") from None
 
 
+def _domains(name: str, value: object, _: Option) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{name}: expected a sequence of texts, found {value!r}")
+    for each in value:
+        if not each or any(character.isspace() or character == "\0" for character in str(each)):
+            raise ValueError(f"{name}: expected names of domains, found {each!r}")
+
+
+def _http(name: str, value: object, _: Option) -> None:
+    _text(name, value, _)
+    try:
+        parse_status(str(value))
+    except AddressError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _choice(name: str, value: object, option: Option) -> None:
     if value not in option.choices:
         raise ValueError(f"{name}: expected one of {', '.join(option.choices)}, found {value!r}")
+
+
+def _choices(name: str, value: object, option: Option) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a sequence of words, found {value!r}")
+    for word in value:
+        _choice(name, word, option)
+
+
+def _share(name: str, value: object, _: Option) -> None:
+    check_number(name, value, whole=False, maximum=1)
 
 
 def _switch(name: str, value: object, _: Option) -> None:
@@ -253,6 +291,7 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.COUNT: _whole,
     Kind.ANSWER: _answer,
     Kind.NETWORKS: lambda name, value, _: networks_of(name, value),
+    Kind.DOMAINS: _domains,
     Kind.USERS: lambda name, value, _: numbers_of(name, value, user_number),
     Kind.GROUPS: lambda name, value, _: numbers_of(name, value, group_number),
     Kind.USER: lambda name, value, _: user_number(name, value),
@@ -260,9 +299,12 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.MODE: _mode,
     Kind.PATH: _text,
     Kind.SOCKETS: _sockets,
+    Kind.HTTP: _http,
     Kind.IP: _ip,
     Kind.LINE: _line,
     Kind.CHOICE: _choice,
+    Kind.CHOICES: _choices,
+    Kind.SHARE: _share,
     Kind.SWITCH: _switch,
     Kind.TLS: _tls,
     Kind.OBJECT: lambda name, value, _: None,

@@ -8,7 +8,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
 
 from aiomilter._context_hints import ELSEWHERE
-from aiomilter._security import TLS, Auth
+from aiomilter._security import TLS, Auth, auth_of, tls_of
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.observe.message_log import MessageLog
@@ -88,6 +88,9 @@ class FilterSource(Source, Protocol):
         """
         ...
 
+    def report_time(self, seconds: float) -> None:
+        """Report how long a callback of the filter took."""
+
     def time_limit(self) -> float:
         """Return the seconds that the callback of the handler may take, from its begin."""
         ...
@@ -111,6 +114,7 @@ class Transaction:
         "refused",
         "results",
         "sender",
+        "shadow",
         "source",
     )
 
@@ -124,6 +128,8 @@ class Transaction:
         self.results: Results | None = None
         self.failed: Collection[str] = ()
         """The names of those filters of the connection that have failed."""
+        self.shadow: bool = False
+        """Whether the answers of the filter are not sent."""
         self._clear()
 
     @property
@@ -248,6 +254,11 @@ class Context:
     def failed(self, name: str) -> bool:
         """Return whether another filter of this connection has failed with this message, by its name in the composition."""
         return name in self._live().failed
+
+    @property
+    def shadow(self) -> bool:
+        """Whether this filter runs as a shadow: its answers and edits are never sent, so it must not act in any other way."""
+        return self._live().shadow
 
     @overload
     def macro(self, name: str) -> str | None: ...
@@ -465,21 +476,6 @@ class EndOfMessageContext(Context):
         Source: libmilter/docs/smfi_quarantine.html.
         """
         self._edits().quarantine(reason)
-
-
-def auth_of(macro: Callable[[str], str | None]) -> Auth | None:
-    """Return the login that macros name; None for none."""
-    login = macro("auth_authen")
-    return Auth(login, macro("auth_type") or "") if login else None
-
-
-def tls_of(macro: Callable[[str], str | None]) -> TLS | None:
-    """Return the encryption that macros name; None for none."""
-    version = macro("tls_version")
-    if not version:
-        return None
-    rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
-    return TLS(version, *rest)
 
 
 def _door(name: str) -> str | None:

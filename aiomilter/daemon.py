@@ -92,7 +92,7 @@ def run(
     run_service(server, uvloop=uvloop, systemd=systemd)
 
 
-class Status(NamedTuple):
+class StatusSockets(NamedTuple):
     """An HTTP listener beside workers.
 
     Args:
@@ -115,7 +115,7 @@ def run_workers(
     observer: Guard,
     report: Report | None = None,
     rereading: Rereading | None = None,
-    status: "Status | None" = None,
+    status: "StatusSockets | None" = None,
 ) -> int:
     """Serve with several processes until a signal comes; return the exit status.
 

@@ -51,7 +51,9 @@ class Handler(Protocol):
     is a coroutine function, or returns an awaitable.  The callbacks of :class:`Milter` document the answers.
 
     A handler of several filters may have an attribute ``acting``: the name of the filter that is called just now, or that has
-    given the answer, for logs and observers; "" for none of them.  It may be read from any thread.
+    given the answer, for logs and observers; "" for none of them.  It may be read from any thread.  It may have a method
+    ``hold_report(event, tell)``, called where observers want the report of a message: it returns that, or None if it
+    calls ``tell`` with a function that returns it later.
     """
 
     @property

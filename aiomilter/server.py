@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl as tls
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from types import FrameType, TracebackType
@@ -22,6 +23,7 @@ from aiomilter._serving.forked import keep_from_children
 from aiomilter._serving.idle import IdleTimeouts
 from aiomilter._serving.lifespans import FactoryLifespans
 from aiomilter._serving.listeners import Listeners
+from aiomilter._serving.load import Load
 from aiomilter._serving.memory import MemoryLimit
 from aiomilter._serving.reach import COMMANDS, reach_warnings
 from aiomilter._serving.sharing import AcceptBalancer
@@ -373,6 +375,15 @@ class Server:
             self._listeners.go_on()
         if not self._connections:
             self._idle.set()
+
+    def load(self) -> Load:
+        """Return what is open and in work now."""
+        current = self._lifespans.current
+        filters = () if current is None else (current.make, current.checked)
+        none = dict.fromkeys((each.bound.label for each in self._listeners), 0)
+        connections = none | Counter(each.listener for each in self._connections)
+        in_message = (each.listener for each in self._connections if each.session.transaction.in_message)
+        return Load(self._stopped, filters, connections, none | Counter(in_message), self._memory.used)
 
     def _claim(self, frame: FrameType) -> Where | None:
         """Return where a frame runs a callback of this server; None if it does not."""

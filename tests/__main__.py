@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.shards import SHARDS
+from tests.programs import bare
+from tests.shards import SAME_MODULES, SHARDS
 
 ROOT: Final = Path(__file__).parent.parent
 STATIC: Final = (
@@ -27,13 +28,17 @@ STATIC: Final = (
 PYTEST: Final = (sys.executable, "-m", "pytest")
 WHOLE: Final = ("--durations=25",)
 """Arguments of a run of all tests."""
-SHOWN: Final = SHARDS[2]
-"""Shown while it runs, after the other checks; the shortest of those that need no program."""
 
 
-def tests(shard: str, arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs one part of the tests."""
-    return [*PYTEST, "--shard", shard, *(arguments or WHOLE)]
+def parts() -> list[tuple[str, ...]]:
+    """Return what runs beside each other; the last is shown while it runs, after the other checks."""
+    # Where nothing waits for a program, what needs one is skipped at once.
+    return [*SAME_MODULES] if bare() else [(name,) for name in (*SHARDS[:2], *SHARDS[:1:-1])]
+
+
+def tests(shards: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs some parts of the tests."""
+    return [*PYTEST, *(f"--shard={name}" for name in shards), *(arguments or WHOLE)]
 
 
 class Checks:
@@ -77,14 +82,15 @@ def main(arguments: list[str]) -> int:
     checks = Checks()
     with ExitStack() as stack:
         whole = not options.shards and not rest
-        for name in SHARDS if whole else options.shards or ():
-            if not (whole and name == SHOWN):
-                stack.enter_context(checks.beside(f"tests {name}", tests(name, rest)))
+        beside = parts() if whole else [(name,) for name in options.shards or ()]
+        shown = beside.pop() if whole else ()
+        for names in beside:
+            stack.enter_context(checks.beside(f"tests {' '.join(names)}", tests(names, rest)))
         if not options.shards and all(argument.startswith("-") for argument in rest):
             for name, command in STATIC:
                 checks.run(name, command)
         if whole:
-            checks.run(f"tests {SHOWN}", tests(SHOWN, rest))
+            checks.run(f"tests {' '.join(shown)}", tests(shown, rest))
         elif not options.shards:
             checks.run("tests", [*PYTEST, *rest])
     print(f"== failed: {', '.join(checks.failed)}" if checks.failed else "== all checks passed", flush=True)

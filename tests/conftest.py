@@ -32,16 +32,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--shard``."""
     parser.addoption(
-        "--shard", choices=SHARDS, help="run one part of the suite: what waits for other programs, or the rest"
+        "--shard",
+        choices=SHARDS,
+        action="append",
+        dest="shards",
+        help="run one part of the suite, or several: what waits for other programs, or the rest",
     )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even import the modules that are in another part of the suite: together they take ten seconds."""
-    name = config.getoption("--shard")
-    if name is None or not collection_path.match("test_*.py"):
+    names = config.option.shards
+    if names is None or not collection_path.match("test_*.py"):
         return None
-    return None if has_module(name, collection_path.relative_to(config.rootpath).as_posix()) else True
+    path = collection_path.relative_to(config.rootpath).as_posix()
+    return None if any(has_module(name, path) for name in names) else True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,9 +58,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     every = config.stash[COLLECTED] = [*items]
-    name = config.getoption("--shard")
-    if name is not None:
-        items[:] = shard(every, name)
+    if config.option.shards is not None:
+        items[:] = shard(every, *config.option.shards)
         config.hook.pytest_deselected(items=list(set(every).difference(items)))
 
 

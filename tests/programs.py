@@ -9,7 +9,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import pytest
 
-__all__ = ["LACKED", "compiled", "lacking", "need", "needed", "program", "running"]
+__all__ = ["LACKED", "bare", "compiled", "lacking", "need", "needed", "program", "running"]
 
 _NONE: Final = "AIOMILTER_TESTS_BARE"
 """Variable of the environment; if it is set the machine counts as one that has none of them."""
@@ -35,9 +35,14 @@ class Rig(Protocol):
 SomeRig = TypeVar("SomeRig", bound=Rig)
 
 
+def bare() -> bool:
+    """Return whether the machine counts as one that has none."""
+    return bool(os.environ.get(_NONE))
+
+
 def program(name: str) -> str | None:
     """Return the path of a program, None if it is not there."""
-    return None if os.environ.get(_NONE) else shutil.which(name, path=_PATH)
+    return None if bare() else shutil.which(name, path=_PATH)
 
 
 LACKED: Final[list[str]] = []

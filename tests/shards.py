@@ -6,22 +6,25 @@ from typing import Final
 
 import pytest
 
-__all__ = ["NEED_PROGRAMS", "SHARDS", "has_module", "shard"]
+__all__ = ["NEED_PROGRAMS", "SAME_MODULES", "SHARDS", "has_module", "shard"]
 
 SHARDS: Final = ("1/4", "2/4", "3/4", "4/4")
 """As written on the command line."""
 NEED_PROGRAMS: Final = SHARDS[:2]
 """Those whose tests wait for MTAs and other programs."""
+SAME_MODULES: Final = (("2/4", "4/4"), ("1/4", "3/4"))
+"""Pairs that have the same modules: one process imports these once for both."""
 
 
-def shard(items: Iterable[pytest.Item], name: str) -> list[pytest.Item]:
-    """Return the tests of one part, in their order."""
-    return [
-        item
-        for item in items
-        if has_module(name, item.nodeid.partition("::")[0])
-        and (name in NEED_PROGRAMS) == (item.get_closest_marker("interop") is not None)
-    ]
+def shard(items: Iterable[pytest.Item], *names: str) -> list[pytest.Item]:
+    """Return the tests of some parts, in their order."""
+    return [item for item in items if any(_has(name, item) for name in names)]
+
+
+def _has(name: str, item: pytest.Item) -> bool:
+    return has_module(name, item.nodeid.partition("::")[0]) and (name in NEED_PROGRAMS) == (
+        item.get_closest_marker("interop") is not None
+    )
 
 
 def has_module(name: str, path: str) -> bool:

@@ -16,6 +16,7 @@ from aiomilter._cli.config_init import begin
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.service import _restart_needed
+from aiomilter._cli.site import SiteOptions
 from aiomilter._cli.target import names_of
 from aiomilter.options import Options
 
@@ -148,7 +149,7 @@ def test_every_mistake_is_a_line_without_more_words(aiomilter: Command) -> None:
         (
             "[[filter]]\nuse = 'tag.py'\nwhen = ['tls', 'intern']",
             2,
-            "x.toml:3: [filter[1]] when: expected one of authenticated, internal, null_sender, tls, found 'intern'; "
+            "x.toml:3: [filter[1]] when: expected a word such as authenticated, internal, null_sender, tls, found 'intern'; "
             "did you mean internal?",
         ),
         ("[[filter]]\nuse = 'tag.py'\nname = 5", 2, "x.toml:3: [filter[1]] name: expected a word in quotes, found 5"),
@@ -270,6 +271,48 @@ def test_several_filter_tables_are_one_filter(aiomilter: Command) -> None:
     shown = tomllib.loads(aiomilter("config", "show", "x.toml", toml=TWO).out)
     wanted = tomllib.loads(TWO.replace("pa55", "***"))
     assert shown["filter"] == wanted["filter"]
+
+
+SHADOWS: Final = (
+    ("shadow = 1", "4: [filter[1]] shadow: expected true or false, found 1"),
+    ("share = 0.5", "4: [filter[1]] share: expected shadow = true for a share, found a filter that acts"),
+    ("shadow = true\nshare = 5", "5: [filter[1]] share: expected a part between 0 and 1, found 5"),
+    ("shadow = true\nshare = '5%'", "5: [filter[1]] share: expected a part between 0 and 1, found '5%'"),
+    ("shadow = true\nshare = true", "5: [filter[1]] share: expected a part between 0 and 1, found True"),
+    ("shadow = true\nshare = { by = 'client' }", "5: [filter[1]] share: expected a part, a number between 0 and 1"),
+    (
+        "shadow = true\nshare = { part = 1, by = 'x' }",
+        "5: [filter[1]] share: expected by 'client' or 'recipient_domain', found 'x'",
+    ),
+    ("shadow = true\nshare = { part = 1, bye = 'x' }", "5: [filter[1].share] bye: unknown, did you mean by?"),
+    (
+        "shadow = true\nshare = { part = 1, key = 'k' }",
+        '5: [filter[1].share] key: expected where the key is, as { file = "share.key" }, or credential, or env',
+    ),
+    (
+        "shadow = true\nshare = { part = 1, key = { file = 'none.key' } }",
+        "5: [filter[1].share] key: 'none.key' cannot be read: No such file or directory",
+    ),
+    ("shadw = true", "4: [filter[1]] shadw: unknown, did you mean shadow?"),
+    ("shar = 1", "4: [filter[1]] shar: unknown, did you mean share?"),
+)
+
+
+@pytest.mark.parametrize(("lines", "line"), SHADOWS, ids=[lines for lines, _ in SHADOWS])
+def test_a_mistake_about_a_shadow_is_a_line(aiomilter: Command, lines: str, line: str) -> None:
+    toml = f'[[filter]]\nuse = "tag.py"\n\n{lines}\n[filter.settings]\ntag = "x"\n'
+    found = aiomilter("config", "check", "x.toml", toml=toml)
+    assert (found.status, found.err) == (4 if "No such file" in line else 2, f"x.toml:{line}\n")
+
+
+def test_a_shadow_with_a_share_is_part_of_the_filter(aiomilter: Command) -> None:
+    (aiomilter.directory / "share.key").write_text("a secret\n")
+    share = 'share = { part = 0.05, by = "recipient_domain", key = { file = "share.key" } }'
+    toml = TWO.replace('after = "first"\n', f"shadow = true\n{share}\n")
+    assert aiomilter("config", "check", "x.toml", toml=toml) == (0, "x.toml: in order\n", "imported\n")
+    shown = aiomilter("config", "show", "x.toml", toml=toml).out
+    assert tomllib.loads(shown)["filter"] == tomllib.loads(toml.replace("pa55", "***"))["filter"]
+    assert "a secret" not in shown
 
 
 def test_files_of_one_name_in_several_directories_are_a_module_each(aiomilter: Command) -> None:
@@ -401,7 +444,7 @@ def test_a_file_to_start_from_has_every_key_and_is_in_order(aiomilter: Command) 
 
 def test_every_value_of_a_file_to_start_from_is_one(aiomilter: Command) -> None:
     """Some of them name users and files that are not here; and one needs the other."""
-    text = begin(aiomilter.directory, RunOptions, Options)
+    text = begin(aiomilter.directory, RunOptions, Options, SiteOptions)
     every = re.sub(r"(?m)^#(\w+ = )", r"\1", text).replace('"postfix"', '"root"').replace('"filter.py"', '"tag.py"')
     assert aiomilter("config", "check", "--syntax", "x.toml", toml=every).err == ""
 
@@ -417,14 +460,16 @@ def test_an_existing_file_is_left_as_it_is(aiomilter: Command) -> None:
 
 
 def test_a_file_to_start_from_is_for_the_postfix_that_is_here(tmp_path: Path) -> None:
-    assert 'listen = ["inet:8890@127.0.0.1"]' in begin(tmp_path, RunOptions, Options)
+    assert 'listen = ["inet:8890@127.0.0.1"]' in begin(tmp_path, RunOptions, Options, SiteOptions)
     (tmp_path / "main.cf").write_text("# x\nqueue_directory = /srv/queue\n")
-    text = begin(tmp_path, RunOptions, Options)
+    text = begin(tmp_path, RunOptions, Options, SiteOptions)
     assert 'listen = ["unix:/srv/queue/aiomilter/filter.sock"]' in text
     assert "#     smtpd_milters = unix:aiomilter/filter.sock" in text
     assert tomllib.loads(text)["socket"] == {"mode": "0660", "group": "postfix"}
     (tmp_path / "main.cf").write_text("")
-    assert 'listen = ["unix:/var/spool/postfix/aiomilter/filter.sock"]' in begin(tmp_path, RunOptions, Options)
+    assert 'listen = ["unix:/var/spool/postfix/aiomilter/filter.sock"]' in begin(
+        tmp_path, RunOptions, Options, SiteOptions
+    )
 
 
 def test_an_action_is_needed(aiomilter: Command) -> None:

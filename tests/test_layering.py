@@ -23,13 +23,17 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         "exceptions": "",
         # Toolkits: they know no milter.
         "mail": "exceptions",
-        "dns": "mail",
+        "dns": "mail _tally",
         "auth": "mail dns",
-        "policy": "mail dns _worker_count",
+        "policy": "mail dns _worker_count _shadow",
+        # Whether the code that runs is a shadow's: stores keep what that counts apart.
+        "_shadow": "",
+        # Numbers, which metrics show.
+        "_tally": "",
         # A number; a store in memory is for one worker.
         "_worker_count": "",
         # It connects to what addresses name, and shows what others wrote as mail.display does.
-        "scan": "mail addresses",
+        "scan": "mail addresses _tally",
         # Mail.address is parsed by RFC 5321 and Header.text by RFC 2047, so wire is above these modules of mail (see ONLY).
         "wire": "mail",
         "edits": "wire",
@@ -44,9 +48,11 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Whole messages; neither the core nor ``aiomilter`` itself knows them.
         "message": "handler mail",
         # Several filters in one connection; the core knows neither.
-        "compose": "message",
+        "compose": "message observe _shadow",
+        # Ready filters: the only room that knows both milters and these toolkits.
+        "filters": "compose auth policy scan secret _config",
         # Not in the chain above: an observer is told of events, and knows no callbacks.
-        "observe": "wire _security",
+        "observe": "wire _security _tally",
         "_option": "failures _serving",
         "_option_text": "_option",
         "secret": "",
@@ -64,13 +70,17 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # Milter.dns and Milter.dsn ask DNS, for callbacks that wait.
         "compat": "daemon dns",
         "mta": "wire addresses",
+        # It records what connections of ours send, and what it passes on to other filters.
+        "recording": "_connection mta",
         # These two take what is public from below, see PUBLIC_ONLY.
-        "testing": "mta daemon dns auth policy",
+        "testing": "mta recording daemon dns auth policy",
         "smtp": "mta daemon dns auth policy",
+        # It records connections, and reads whole messages and what authentication has found.
+        "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
         "_doctor": "mta options dns _config",
         # The commands are ours, and take what is private, too.
-        "_cli": "testing smtp compat _config compose _doctor",
+        "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
         "": "daemon",
     }.items()
@@ -108,7 +118,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # A program run by compat has its stderr for itself.
         # No observer is known where a factory is entered.
         "import logging": "compat.lowlevel observe.log observe.guard _cli.logs _cli.aside observe.last_resort "
-        "compose.composition observe.message_log",
+        "compose.composition compose.shadowed observe.message_log observe.json inspector.logs",
         "import signal": "daemon _process.supervisor _process.worker _process.forking compat.lowlevel _serving.forked",
         "import threading": "observe.seldom compat.threads compat.serving compat.service policy.stores.sqlite _serving.stall "
         "compat.modules.dns compat.modules.greylist _cli.compat _cli.unread _cli.aside _serving.forked _cli.reloading",
@@ -129,10 +139,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange _doctor.endpoints _doctor.backends _doctor.processes _doctor.checks.network",
+        "scan._exchange recording.relay _doctor.endpoints _doctor.backends _doctor.processes _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
-        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner",
+        "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner "
+        "recording.recorder",
         "call run_in_executor": "compat.threads policy.stores.sqlite",
         # smtp listens for SMTP, not for an MTA; _serving.listener accepts by itself.
         "call create_server": "smtp.front",
@@ -144,7 +155,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # The doctor looks whether something listens.
         "call create_connection": "mta.opening _doctor.backends",
         "call create_unix_connection": "mta.opening",
-        "call open_connection": "mta.opening policy.stores.redis dns.exchange",
+        "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay",
         "call open_unix_connection": "mta.opening",
         "call create_datagram_endpoint": "dns.exchange",
         "call getaddrinfo": "_serving.listeners _serving.binding compat.listening compat.modules.utils",
@@ -163,8 +174,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "derive asyncio.Transport": "testing._memory",
         # Whatever leaves a callback is its failure; the other one is the driver that hands it on.
         # For a classic filter that is compat.handler; and a program that ends does so as Python would have it end.
-        # The filters of a composition are run by compose.turns.
-        "swallow BaseException": "compose.turns _connection.session _connection.native _connection.driver _connection.tasks "
+        # The filters of a composition are run by compose.turns, and compose.shadow_asking.
+        "swallow BaseException": "compose.turns compose.shadow_asking "
+        "_connection.session _connection.native _connection.driver _connection.tasks "
         "compat.handler compat.threads compat.service compat.listening _cli.compat _cli.reloading",
     }.items()
 }
@@ -301,18 +313,22 @@ def deeds(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno, "swallow BaseException"
 
 
+@pytest.mark.slow
 def test_every_module_has_a_row() -> None:
     assert {room(module) for module in modules()} <= set(ROOMS)
 
 
+@pytest.mark.slow
 def test_no_module_imports_what_its_row_forbids() -> None:
     assert wrong_imports(modules()) == []
 
 
+@pytest.mark.slow
 def test_what_one_module_owns_no_other_does() -> None:
     assert wrong_owners(modules()) == []
 
 
+@pytest.mark.slow
 def test_every_public_module_says_what_it_promises() -> None:
     """A name without underscore that is missing in ``__all__`` is nobody's promise."""
     for module, tree in modules().items():
@@ -324,7 +340,16 @@ def test_every_public_module_says_what_it_promises() -> None:
 def test_toolkits_know_no_milter() -> None:
     """They serve any asyncio program."""
     for toolkit in ("mail", "dns", "auth", "policy", "scan"):
-        assert allowed(toolkit) <= {"exceptions", "mail", "dns", "addresses", "_address_hints", "_worker_count"}
+        assert allowed(toolkit) <= {
+            "exceptions",
+            "mail",
+            "dns",
+            "addresses",
+            "_address_hints",
+            "_worker_count",
+            "_shadow",
+            "_tally",
+        }
 
 
 def test_the_table_has_no_circle() -> None:
@@ -332,6 +357,7 @@ def test_the_table_has_no_circle() -> None:
         assert name not in allowed(name)
 
 
+@pytest.mark.slow
 def test_no_modules_import_one_another_in_a_circle() -> None:
     """Within a room, too, and whether for types alone or not."""
     trees = modules()

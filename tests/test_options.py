@@ -13,6 +13,7 @@ import pytest
 from aiomilter import ACCEPT, CONTINUE, DISCARD, REJECT, SKIP, TEMPFAIL, Milter, Reply, Stage, run, serve
 from aiomilter._cli import main
 from aiomilter._cli.options import RunOptions, add_options, given
+from aiomilter._cli.site import SiteOptions
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter._option import _CHECKS, Group, Kind, Option, check, option, rows
 from aiomilter._option_text import documented, reference, shown
@@ -28,6 +29,7 @@ TYPES: dict[Kind, Any] = {
     Kind.COUNT: int,
     Kind.ANSWER: Options.__annotations__["on_error"],
     Kind.NETWORKS: Collection[str],
+    Kind.DOMAINS: Collection[str],
     Kind.USERS: Collection[str | int],
     Kind.GROUPS: Collection[str | int],
     Kind.USER: str | int,
@@ -35,14 +37,17 @@ TYPES: dict[Kind, Any] = {
     Kind.MODE: int,
     Kind.PATH: str,
     Kind.SOCKETS: Collection[str],
+    Kind.HTTP: str,
     Kind.IP: str,
     Kind.LINE: str,
     Kind.CHOICE: str,
+    Kind.CHOICES: Collection[str],
+    Kind.SHARE: float,
     Kind.SWITCH: bool,
 }
 """What a field of a kind is declared as; TLS and OBJECT are declared as what they are."""
 NUMBERS = [row.name for row in rows(Options) if row.option.kind in (Kind.DURATION, Kind.SIZE, Kind.COUNT)]
-TABLES = pytest.mark.parametrize("table", [Options, RunOptions])
+TABLES = pytest.mark.parametrize("table", [Options, RunOptions, SiteOptions])
 
 
 async def begin_session(**options: Any) -> None:
@@ -193,7 +198,7 @@ def test_the_help_shows_the_common_options_and_help_all_the_others_too(capsys: p
     for flag in ("--help", "--help-all"):
         assert main(["run", flag]) == 0
         shown[flag] = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    every = [row for row in (*rows(Options), *rows(RunOptions)) if row.command is not None]
+    every = [row for row in (*rows(Options), *rows(RunOptions), *rows(SiteOptions)) if row.command is not None]
     named = {f"--{row.command}" for row in every}
     assert named <= shown["--help-all"]
     assert {f"--{row.command}" for row in every if row.option.common} == named & shown["--help"]

@@ -12,7 +12,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "addresses": "Address Inet Inherited Unix parse parse_all",
     "auth": "Authentication Authenticator ClientCheck MessageCheck",
     "auth.arc": "SIGN Chain ChainSet Result Sealer Sealing Verifier seal verify",
-    "auth.dkim": "OVERSIGN SIGN Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
+    "auth.dkim": "OVERSIGN SIGN BodyHashes Key KeyFile KeyRing Options Policy Result Signature Signer Signing Verifier "
     "load_keys method_results sign verify",
     "auth.dmarc": "Alignment DayRecords Destination Disposition DispositionDone DmarcRecord DmarcResult Level Override "
     "OverrideType Policy Psd PublicSuffixes Record ReportStore Result Signature SignatureResult Walk aggregate_xml evaluate "
@@ -30,6 +30,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
+    "filters": "NAMES Authenticate Rates Seal Sign Site",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",
@@ -48,13 +49,14 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store read_keys",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
+    "recording": "CLOSED FILTER MTA REMARK Head Packet Recording RecordingError read",
     "results": "Results",
     "scan": "AddedHeader Clamd ClamdResult Envelope HeaderChanges RemovedHeader Result Rspamd RspamdResult Scanner Spamd "
     "SpamdResult Symbol",
     "secret": "Secret",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",
-    "testing": "session",
+    "testing": "Difference Replay replay session",
     "testing.resolver": "FAILURE HANG TIMEOUT Trouble Zone ZoneResolver",
     "wire.constants": "ALL_ACTIONS ALL_PROTOCOL BODY_CHUNK_SIZE MAX_FRAME_SIZE MAX_VERSION MIN_VERSION NO_FLAGS NR_FLAGS "
     "SINCE_VERSION V1_ACTIONS V1_PROTOCOL Action Command Protocol ReplyCode Stage",

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from tests.__main__ import parts
 from tests.conftest import COLLECTED
-from tests.shards import SHARDS, shard
+from tests.shards import SAME_MODULES, SHARDS, has_module, shard
 
 
 def test_each_test_is_in_one_shard_and_the_one_asked_for_runs(request: pytest.FixtureRequest) -> None:
@@ -17,8 +18,34 @@ def test_each_test_is_in_one_shard_and_the_one_asked_for_runs(request: pytest.Fi
 
     assert sum(map(len, parts.values())) == len(every)
     assert set().union(*parts.values()) == set(every)
-    name = request.config.getoption("--shard")
-    assert set(request.session.items) <= set(every if name is None else parts[name])
+    names = request.config.option.shards
+    assert set(request.session.items) <= set(every if names is None else shard(every, *names))
+
+
+def test_of_two_parts_with_the_same_modules_each_test_is_in_one(request: pytest.FixtureRequest) -> None:
+    every = request.config.stash[COLLECTED]
+    both = [shard(every, *names) for names in SAME_MODULES]
+
+    assert sorted(name for names in SAME_MODULES for name in names) == [*SHARDS]
+    assert sorted(item.nodeid for part in both for item in part) == sorted(item.nodeid for item in every)
+    for names in SAME_MODULES:
+        assert (
+            len(
+                {
+                    has_module(names[0], f"tests/test_{number}.py") == has_module(names[1], f"tests/test_{number}.py")
+                    for number in range(9)
+                }
+            )
+            == 1
+        )
+
+
+@pytest.mark.parametrize("value", ["", "1"])
+def test_a_run_has_each_part_once(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there are programs or not."""
+    monkeypatch.setenv("AIOMILTER_TESTS_BARE", value)
+
+    assert sorted(name for names in parts() for name in names) == [*SHARDS]
 
 
 def test_no_test_has_another_name_in_the_next_run(request: pytest.FixtureRequest) -> None:

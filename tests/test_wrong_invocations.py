@@ -32,6 +32,8 @@ MALFORMED: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "IP": (("me", "300.1.1.1", "10.0.0.0/8", "::g"), "expected an IP address"),
     "LOGIN": (("a\nb", "a\0b"), "expected one line"),
     "NAME": (("a\rb",), "expected one line"),
+    "DOMAIN": (("", " ", "a example"), "expected the name of a domain"),
+    "URL": (("a\rb",), "expected one line"),
     "NAME=VALUE": (("x", "=x", ""), "expected NAME=VALUE"),
     "ADDRESS": (("<a", "a>b"), "expected ADDRESS or <ADDRESS>"),
     "OUTCOME": (("x", "", "999", "5.7", "defer"), "expected "),

@@ -24,14 +24,20 @@ __all__ = ["main"]
 _COMMANDS: Final[Mapping[str, str]] = {
     "run": "run",
     "check": "check",
+    "record": "record",
+    "replay": "replay",
     "compat": "compat",
     "config": "config",
+    "filters": "filters",
     "auth": "auth",
     "dkim": "dkim",
     "dmarc": "dmarc",
     "doctor": "doctor",
     "srs": "srs",
     "state": "state",
+    "health": "health",
+    "metrics": "metrics",
+    "shadow": "shadow",
     "help": "manual",
 }
 """Their modules.  Only that of the command in hand is imported: programs that compat runs share its modules, and its start."""
@@ -53,7 +59,9 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter run --config gateway.toml         the same, set up by a file; 'aiomilter config init' writes one
+  aiomilter replay refused.jsonl.gz filter.py would it answer a recorded session as before?
   aiomilter doctor                            why does mail not flow through a filter?
+  aiomilter filters                           list the filters that come with aiomilter
   aiomilter compat milter.py                  run a program written for pymilter
   aiomilter auth message.eml                  SPF, DKIM and DMARC: where does it come from?
   aiomilter dmarc example.com                 which DMARC policy does a domain have?

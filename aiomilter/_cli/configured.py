@@ -4,11 +4,14 @@ import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiomilter._cli.beside import is_installed
+from aiomilter._cli.given_settings import settings_of_flags
 from aiomilter._cli.options import RunOptions, flags
 from aiomilter._cli.places import absolute
+from aiomilter._cli.site import SiteOptions, site_of
 from aiomilter._cli.target import Target
 from aiomilter._cli.trouble import MISSING, USAGE, Trouble, Troubles
 from aiomilter._config.environment import from_environment, misspelt
@@ -21,12 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AT_START", "KEYS", "Configuration", "configured"]
 
-KEYS: Final = tuple(keys(RunOptions, Options))
+KEYS: Final = tuple(keys(RunOptions, Options, SiteOptions))
 """All keys of a file, besides those of the filter."""
 AT_START: Final = tuple(
     key
     for key in KEYS
-    if key.path[0] in ("socket", "smtp", "log") or key.path in (("listen",), ("workers",), ("uvloop",))
+    if key.path[0] in ("socket", "smtp", "inspect", "log", "metrics", "record")
+    or key.path in (("listen",), ("workers",), ("uvloop",))
 )
 """Those that a reload does not take over."""
 
@@ -88,11 +92,12 @@ def configured(
     from_variables, wrong = from_environment(variables, KEYS, lambda path: absolute(path, directory))
     faults += wrong
     layers = {"file": file.values if file is not None else {}, "variable": from_variables}
-    layers["flag"] = flags(arguments, RunOptions, Options)
-    text, where = _target(arguments, variables, file, directory, faults, warnings := [*misspelt(variables, KEYS)])
+    layers["flag"] = flags(arguments, RunOptions, Options, SiteOptions)
+    values = together(list(layers.values()))
+    warnings = [*misspelt(variables, KEYS)]
+    text, where = _target(arguments, variables, file, directory, faults, warnings, values)
     if faults:
         raise Troubles(Faults(faults).lines(), status=MISSING if _is_missing(faults) else USAGE)
-    values = together(list(layers.values()))
     options = _options(values)
     given = cast(ServeOptions, assembled(values, Options))
     is_of_file = not (arguments.target or variables.get("AIOMILTER_FILTER"))
@@ -134,18 +139,27 @@ def _target(
     directory: str,
     faults: list[Fault],
     warnings: list[str],
+    values: Mapping[str, Any],
 ) -> tuple[str, Target | None]:
     """Return the filter, by its name and where it is: that of the command line, the environment or the file."""
     text: str | None = arguments.target or variables.get("AIOMILTER_FILTER") or None
+    given = getattr(arguments, "set", None)
+    if given and text is None:
+        raise Trouble("--set goes with TARGET; what is for the filters of a file stands there", status=USAGE)
+    site = partial(site_of, values, file)
     if file is None:
-        return (text, Target.named(text, directory=directory)) if text is not None else ("", None)
+        if text is None:
+            return "", None
+        settings = settings_of_flags(given, directory, warnings) if given else None
+        return text, Target.named(text, directory=directory, settings=settings, site=site)
     from aiomilter._cli.members import of_file, settings_of
 
     # The filters of the file are checked although another one may be asked for.
     before = len(faults)
-    found = of_file(file, directory, faults, warnings)
+    found = of_file(file, directory, faults, warnings, site)
     if text is not None:
-        return text, Target.named(text, directory=directory, settings=settings_of(file, warnings))
+        settings = settings_of_flags(given, directory, warnings) if given else settings_of(file, warnings)
+        return text, Target.named(text, directory=directory, settings=settings, site=site)
     if found is None and len(faults) == before and not file.faults:
         faults.append(Fault(file.document.name, 0, 'filter: missing; write filter = "filter.py", or give TARGET'))
     return (found.text, found) if found is not None else ("", None)

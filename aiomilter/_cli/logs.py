@@ -7,14 +7,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
-from aiomilter._cli.target import own_frames
+from aiomilter._cli.shortened import shortened
 from aiomilter._cli.terminal import safe
+from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._cli.unread import Unread
-from aiomilter.exceptions import MilterError
+from aiomilter.exceptions import StoreSettingsError
+from aiomilter.observe.address_policy import AddressPolicy, Shown
+from aiomilter.observe.message_log import FILTER_LOGGER
 
-__all__ = ["Kept", "OneLine", "go_on", "set_up"]
+__all__ = ["Kept", "OneLine", "address_policy", "go_on", "set_up"]
 
 _PACKAGE = str(Path(__file__).parent.parent)
 _LOGGER: Final = logging.getLogger("aiomilter")
@@ -26,20 +29,52 @@ class OneLine(logging.Formatter):
     default_msec_format = "%s.%03d"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return safe(super().formatMessage(record))
+        return safe(super().formatMessage(record) + _names(record))
 
     def formatException(self, exception: Any) -> str:
-        kind, error, frames = exception
-        if isinstance(error, MilterError | TypeError):
-            # Where our own code refuses what a filter asks for, the filter's lines are what helps.
-            frames = own_frames(error) or frames
-        return safe(super().formatException((kind, error, frames)), also="\n\t")
+        return safe(super().formatException(shortened(exception)), also="\n\t")
 
     def formatStack(self, stack_info: str) -> str:
         return safe(super().formatStack(stack_info), also="\n\t")
 
 
-def set_up(level: str, *, process: bool = False) -> None:
+def _names(record: logging.LogRecord) -> str:
+    """Return what the record of a filter is about, for the end of its line."""
+    if record.name != FILTER_LOGGER.name:
+        return ""
+    found = ((name, getattr(record, name, None)) for name in ("client", "queue_id", "filter"))
+    return "".join(f", {name}={value!r}" for name, value in found if value)
+
+
+def address_policy(shown: str, key: str | None) -> AddressPolicy:
+    """Return how the log shows mail addresses.
+
+    Args:
+        shown: The value of ``--log-addresses``.
+        key: A file with the secret for hashes; None for none.
+
+    Raises:
+        Trouble: There is no such file, or hashes are asked for without one.
+    """
+    secret = b""
+    if shown == "hash":
+        if key is None:
+            raise Trouble(
+                "--log-addresses hash needs a secret: make one with (umask 077; head -c 24 /dev/urandom | base64 >log.key), "
+                "and name it by --log-key log.key ([log] key)",
+                status=USAGE,
+            )
+        # It takes time to import what reads them.
+        from aiomilter.policy.stores.keys import read_keys
+
+        try:
+            secret = read_keys(key)[0]
+        except StoreSettingsError as error:
+            raise Trouble(f"--log-key: {error}", status=USAGE) from None
+    return AddressPolicy(cast(Shown, shown), secret)
+
+
+def set_up(level: str, *, process: bool = False, style: str = "text") -> None:
     """Write records of this level and above to stderr, a line each, with the time.
 
     From then on nothing that Python code writes to stderr waits for a reader.
@@ -47,16 +82,21 @@ def set_up(level: str, *, process: bool = False) -> None:
     Args:
         level: "debug", "info", "warning" or "error".
         process: Whether to name the process, too, as syslog does.
+        style: "text" or "json".
     """
     name = "%(name)s[%(process)d]" if process else "%(name)s"
-    form = OneLine(f"%(asctime)s %(levelname)s {name}: %(message)s")
+    form: logging.Formatter = OneLine(f"%(asctime)s %(levelname)s {name}: %(message)s")
+    if style == "json":
+        from aiomilter._cli.json_log import OneObject
+
+        form = OneObject()
     _never_wait(form)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(form)
     root = logging.getLogger()
     _OURS[:] = [handler]
     # What sets up logging for a filter (dictConfig, fileConfig) disables all loggers that it does not name.
-    _LOGGER.__class__ = _NeverDisabled
+    _LOGGER.__class__ = FILTER_LOGGER.__class__ = _NeverDisabled
     root.addHandler(handler)
     root.setLevel(level.upper())
     warnings.showwarning = _show_warning

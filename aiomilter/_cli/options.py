@@ -89,6 +89,54 @@ class RunOptions:
         10_240_000,
         Option(Kind.SIZE, Group.TRIAL, "largest message that the SMTP server takes", common=True, toml="smtp.size"),
     )
+    inspect: str | None = option(
+        None,
+        Option(
+            Kind.LINE,
+            Group.TRIAL,
+            "show what the filter does in a browser; without HOST on the loopback, or unix:/PATH",
+            details="See ``aiomilter help inspector``.",
+            none="no such page",
+            common=True,
+            toml="inspect.listen",
+            metavar="[HOST:]PORT",
+            bare="8025",
+        ),
+    )
+    inspect_token: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.TRIAL,
+            "the token that a browser has to show, on one line of at least 16 octets",
+            none="on loopback with ``smtp`` none is needed; else one is made and printed at start",
+            toml="inspect.token",
+        ),
+    )
+    inspect_content: bool | None = option(
+        None,
+        Option(
+            Kind.SWITCH,
+            Group.TRIAL,
+            "show what stands in messages, too, not only envelope, answers and times",
+            none="with ``smtp`` alone",
+            toml="inspect.content",
+        ),
+    )
+    inspect_play: bool | None = option(
+        None,
+        Option(
+            Kind.SWITCH,
+            Group.TRIAL,
+            "offer to play messages to a filter of its own",
+            none="with ``smtp`` alone",
+            toml="inspect.play",
+        ),
+    )
+    inspect_size: int = option(
+        67_108_864,
+        Option(Kind.SIZE, Group.TRIAL, "memory for the last messages, at most 1,000", toml="inspect.size"),
+    )
     tls_certificate: str | None = option(
         None,
         Option(
@@ -113,6 +161,68 @@ class RunOptions:
             toml="tls.client_ca",
         ),
     )
+    record: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.RECORDING,
+            "record sessions into files there, for ``aiomilter replay``; see ``aiomilter help recording``",
+            none="nothing is recorded",
+            toml="record.directory",
+            metavar="DIR",
+        ),
+    )
+    record_share: float = option(
+        1.0,
+        Option(
+            Kind.SHARE,
+            Group.RECORDING,
+            "the share of sessions that are recorded, chosen at random; the others cost nothing",
+            toml="record.share",
+        ),
+    )
+    record_when: Collection[str] | None = option(
+        None,
+        Option(
+            Kind.CHOICES,
+            Group.RECORDING,
+            "only keep sessions in which a callback failed, something was refused, or an answer took 5 seconds",
+            details="That is known at the end of a session: until then it waits in memory, within ``max_memory``, from 1 MiB "
+            "on as its shape alone, and is dropped first where memory is short.",
+            none="all are kept",
+            choices=("failed", "refused", "slow"),
+            toml="record.when",
+        ),
+    )
+    record_size: int = option(
+        100 << 20,
+        Option(
+            Kind.SIZE,
+            Group.RECORDING,
+            "largest size of all recorded sessions together; the oldest are removed",
+            toml="record.size",
+        ),
+    )
+    record_content: str = option(
+        "shape",
+        Option(
+            Kind.CHOICE,
+            Group.RECORDING,
+            "what is recorded: the shape of messages, with tokens in place of addresses, names and words, or all of them",
+            details="Logins and the names in certificates are tokens in both.",
+            choices=("shape", "full"),
+            toml="record.content",
+        ),
+    )
+    record_domains: bool = option(
+        False,
+        Option(
+            Kind.SWITCH,
+            Group.RECORDING,
+            "keep the domains of addresses, and host names, in a shape",
+            toml="record.domains",
+        ),
+    )
     workers: int = option(
         1,
         Option(
@@ -122,6 +232,27 @@ class RunOptions:
             "replaces workers that die, and reloads with new ones; limits hold for each worker",
             maximum=MAX_WORKERS,
             common=True,
+        ),
+    )
+    metrics: str | None = option(
+        None,
+        Option(
+            Kind.HTTP,
+            Group.PROCESS,
+            "show metrics and health there, by HTTP: /metrics /healthz /readyz",
+            none="nowhere",
+            common=True,
+            toml="metrics.listen",
+        ),
+    )
+    metrics_allow: Collection[str] | None = option(
+        None,
+        Option(
+            Kind.NETWORKS,
+            Group.PROCESS,
+            "networks that may ask there; needed where other hosts reach it",
+            none="this machine alone",
+            toml="metrics.allow",
         ),
     )
     uvloop: bool | None = option(None, Option(Kind.SWITCH, Group.PROCESS, "run on uvloop", none="if it is installed"))
@@ -134,6 +265,38 @@ class RunOptions:
             choices=("debug", "info", "warning", "error"),
             common=True,
             toml="log.level",
+        ),
+    )
+    log_format: str = option(
+        "text",
+        Option(
+            Kind.CHOICE,
+            Group.PROCESS,
+            "how records are written; json is an object a line, see ``aiomilter help log``",
+            choices=("text", "json"),
+            common=True,
+            toml="log.format",
+        ),
+    )
+    log_addresses: str = option(
+        "full",
+        Option(
+            Kind.CHOICE,
+            Group.PROCESS,
+            "how the log shows mail addresses and logins: in full, by domain, as a hash made with ``log_key``, or not at all",
+            details="It cannot know the addresses in texts of the filter's own: replies, quarantines, exceptions, its records.",
+            choices=("full", "domain", "hash", "none"),
+            toml="log.addresses",
+        ),
+    )
+    log_key: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.PROCESS,
+            "file with the secret that ``log_addresses`` hash makes hashes with, 16 octets or more",
+            none="no hashes",
+            toml="log.key",
         ),
     )
 
@@ -253,6 +416,8 @@ def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> 
     metavar = option.metavar or form.metavar
     if form.many:
         keywords["action"] = "append"
+    if option.bare:
+        keywords.update(nargs="?", const=option.bare)
     yield section.add_argument(flag, metavar=metavar, type=errors_shown(form.read(option)), **keywords)
     for name, clients in CLIENTS.items() if option.by_client else ():
         keywords.update(dest=f"{argument.dest}_{name}", help=f"the same for {clients} (default: that of {flag})")

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from aiomilter._cli import logs
 from aiomilter._cli.beside import is_installed
 from aiomilter._cli.configured import configured
+from aiomilter._cli.given_settings import setting
+from aiomilter._cli.inspecting import inspection_of
 from aiomilter._cli.options import RunOptions, add_options
+from aiomilter._cli.parsing import argument
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.service import Settings, run_alone, run_with_workers
+from aiomilter._cli.site import SiteOptions
+from aiomilter._cli.status import check_installed
 from aiomilter._cli.tls import Files
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._option import Group, rows
@@ -77,7 +82,14 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="read options, and the filter's own settings, from a TOML file"
     )
-    add_options(parser, Options, RunOptions)
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        type=argument(setting),
+        help="a setting of the filter, as a file has it in [settings]; may be repeated",
+    )
+    add_options(parser, Options, RunOptions, SiteOptions)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -88,11 +100,14 @@ def _run(arguments: argparse.Namespace) -> int:
     systemd = Systemd.from_environment()
     sockets = _sockets(options, systemd)
     _check_together(settings)
+    inspected = inspection_of(options, settings.target, directory) if options.inspect is not None else None
     on_message = _message_taker(options, directory) if options.smtp is not None else None
-    logs.set_up(options.log_level, process=options.workers > 1)
+    if inspected is not None and on_message is not None:
+        on_message = inspected.taking(on_message)
+    logs.set_up(options.log_level, process=options.workers > 1, style=options.log_format)
     if options.workers > 1:
         return run_with_workers(settings, sockets, systemd)
-    return run_alone(settings, sockets or ["inet:0@127.0.0.1"], systemd, on_message)
+    return run_alone(settings, sockets or ["inet:0@127.0.0.1"], systemd, on_message, inspected)
 
 
 def _settings(
@@ -121,6 +136,9 @@ def _settings(
         tls_files=Files(found.options, directory),
         given=found.given,
         warnings=found.warnings,
+        addresses=logs.address_policy(
+            found.options.log_addresses, found.options.log_key and absolute(found.options.log_key, directory)
+        ),
         again=partial(_settings, arguments, directory, environment, where.led_to),
     )
 
@@ -149,6 +167,17 @@ def _check_together(settings: Settings) -> None:
             raise Trouble(f"--smtp-{name} needs --smtp, as in --smtp 2525", status=USAGE)
     if options.workers > 1 and options.smtp is not None:
         raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
+    if options.metrics is not None:
+        check_installed()
+    elif options.metrics_allow is not None:
+        raise Trouble("--metrics-allow needs --metrics, as in --metrics 127.0.0.1:9464", status=USAGE)
+    for name in ("token", "content", "play"):
+        if getattr(options, f"inspect_{name}") is not None and options.inspect is None:
+            raise Trouble(f"--inspect-{name} needs --inspect", status=USAGE)
+    if options.workers > 1 and options.inspect is not None:
+        raise Trouble("--inspect shows one process; leave --workers out", status=USAGE)
+    if options.inspect is not None and not is_installed("aiohttp"):
+        raise Trouble("--inspect needs aiohttp: pip install 'aiomilter[web]'")
     if options.uvloop and not is_installed("uvloop"):
         raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
     # The SMTP server of the command has to be let in.

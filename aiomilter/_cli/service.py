@@ -1,33 +1,40 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiomilter._cli import logs
+from aiomilter._cli import logs, status
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.places import absolute
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
 from aiomilter._cli.trouble import Trouble, smtp_trouble, tell
 from aiomilter._config.faults import shown_key
 from aiomilter._config.table import Key
+from aiomilter._connection.served import ServedConnection
+from aiomilter._connection.transport import MilterProtocol
 from aiomilter._process.composite import Composite
-from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
+from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed, Service
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
-from aiomilter._serving.feed import Reporter
+from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
+from aiomilter.observe.address_policy import AddressPolicy
 from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
+from aiomilter.observe.metrics import Metrics
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
+    from aiomilter._cli.inspecting import Inspection
+    from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -45,6 +52,7 @@ class Settings:
         tls_files: The files for TLS that these name.
         given: The options of :func:`aiomilter.serve` that were given.
         again: Reads the file and the flags once more; it raises Trouble if they are wrong now.
+        addresses: How the log shows mail addresses.
         warnings: Sentences on what is questionable; more may come when the filter's settings are made.
     """
 
@@ -55,7 +63,12 @@ class Settings:
     tls_files: Files
     given: ServeOptions
     again: "Callable[[], Settings]"
+    addresses: AddressPolicy
     warnings: list[str]
+
+    def observer(self) -> LogObserver:
+        """Return what writes the log."""
+        return LogObserver(addresses=self.addresses)
 
     def serve_options(self) -> Options:
         """Return the options of the server, with a context for TLS of its own.
@@ -63,7 +76,7 @@ class Settings:
         Raises:
             Trouble: A value is out of range, or a file for TLS cannot be used.
         """
-        given: ServeOptions = {**self.given, "ssl": tls(self.tls_files)}
+        given: ServeOptions = {**self.given, "ssl": tls(self.tls_files), "observer": self.observer()}
         try:
             return Options(**given)
         except ValueError as error:
@@ -71,7 +84,11 @@ class Settings:
 
 
 def run_alone(
-    settings: Settings, sockets: list[str], systemd: Systemd, on_message: "Callable[[Outcome], None] | None"
+    settings: Settings,
+    sockets: list[str],
+    systemd: Systemd,
+    on_message: "Callable[[Outcome], None] | None",
+    inspected: "Inspection | None" = None,
 ) -> int:
     """Serve in this process until a signal comes; return the exit status.
 
@@ -80,14 +97,22 @@ def run_alone(
         sockets: Where to listen.
         systemd: Gets the status of the service.
         on_message: Called with each message that the SMTP server has handled.
+        inspected: What is inspected, and how; None for nothing.
 
     Raises:
         Trouble: It could not start, or did not end well.
     """
-    server = _server(settings, sockets)
-    front = [partial(_front, settings, server, on_message)] if settings.options.smtp is not None else []
+    feed = Feed() if settings.options.metrics is not None else None
+    server = _server(settings, sockets, inspected=inspected, reporter=None if feed is None else Reporter(feed.take))
+    others: list[Callable[[], Service]] = []
+    if inspected is not None:
+        others.append(partial(inspected.page, lambda: server.serving, server.observer))
+    if settings.options.smtp is not None:
+        others.append(partial(_front, settings, server, on_message))
+    if feed is not None:
+        others.append(status.listener(settings.options, feed, server.observer))
     try:
-        run_service(Composite(server, *front), uvloop=settings.options.uvloop, systemd=systemd)
+        run_service(Composite(server, *others), uvloop=settings.options.uvloop, systemd=systemd)
     except Exception as error:  # noqa: BLE001  # the user's factory, while it is left
         raise _end_trouble(settings.target, error) from None
     return 0
@@ -99,11 +124,11 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     Raises:
         Trouble: A socket cannot be listened on, or a process not be forked.
     """
-    observer = Guard(LogObserver())
+    observer = Guard(settings.observer())
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
-        server = _server(plan.settings, sockets, later=later)
+        server = _server(plan.settings, sockets, later=later, reporter=reporter, generation=plan.generation)
         server.share(share)
         return server
 
@@ -126,6 +151,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             observer=observer,
             report=report,
             rereading=plan,
+            status=status.beside_workers(settings.options, observer),
         )
     except OSError as error:
         if _is_of_listening(error):
@@ -164,6 +190,8 @@ class _Plan(Rereading):
         self._serving = self._at_start = settings
         self._next: Settings | None = None
         self._observer = observer
+        self.generation = 1
+        """How often filters were loaded, as far as they serve or are about to."""
 
     @property
     def settings(self) -> Settings:
@@ -174,12 +202,15 @@ class _Plan(Rereading):
         """Read them again."""
         try:
             self._next = self._serving.again()
+            self.generation += 1
         except Trouble as trouble:
             return _failure("reload", trouble, trouble)[0]
         return None
 
     def end(self, *, serves: bool) -> None:
         """Keep them if they serve."""
+        if not serves and self._next is not None:
+            self.generation -= 1
         if serves and self._next is not None:
             self._serving = self._next
             supervised = [key for key in KEYS if key.name in ("drain_timeout", "cancel_timeout")]
@@ -189,15 +220,48 @@ class _Plan(Rereading):
         self._next = None
 
 
-def _server(settings: Settings, sockets: list[str], *, later: bool = False) -> "_FilterServer":
+def _server(
+    settings: Settings,
+    sockets: list[str],
+    *,
+    later: bool = False,
+    inspected: "Inspection | None" = None,
+    reporter: Reporter | None = None,
+    generation: int = 1,
+) -> "_FilterServer":
     options = settings.serve_options()
     loader = Loader(settings.where)
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        return _FilterServer(loader, factory, sockets, options, settings)
+        make = inspected.store.connection_factory if inspected is not None else MilterProtocol
+        recorder = _recorder(settings, make)
+        server = (
+            _FilterServer(loader, factory, sockets, options, settings, make)
+            if recorder is None
+            else _FilterServer(loader, factory, sockets, options, settings, recorder.connection, recorder.close)
+        )
+        if recorder is not None:
+            server.observer.add(recorder)
+        if inspected is not None:
+            server.observer.add(inspected.store)
+        if reporter is not None:
+            server.report_to(reporter, generation)
+        return server
     except ValueError as error:
         raise Trouble(str(error)) from None
+
+
+def _recorder(settings: Settings, make: Callable[..., ServedConnection]) -> "ServerRecorder | None":
+    """Return what records the sessions of connections, if that is asked for."""
+    options = settings.options
+    if options.record is None:
+        return None
+    from aiomilter._cli.recording import record_into
+    from aiomilter.recording.serving import ServerRecorder
+
+    made = record_into(absolute(options.record, settings.where.directory), options, settings.target)
+    return ServerRecorder(*made, options.record_share, make)
 
 
 def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
@@ -213,6 +277,7 @@ def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], 
         login=options.smtp_auth,
         max_message_size=options.smtp_size,
         drain_timeout=server.drain_timeout,
+        observer=settings.observer(),
     )
 
 
@@ -253,15 +318,36 @@ class _FilterServer(Server):
         sockets: Where to listen.
         options: Of the server.
         settings: What the command line asks for.
+        connection_factory: Makes the object of a connection.
+        on_closed: Awaited when the server closes.
     """
 
     def __init__(
-        self, loader: Loader, factory: Factory, sockets: list[str], options: Options, settings: Settings
+        self,
+        loader: Loader,
+        factory: Factory,
+        sockets: list[str],
+        options: Options,
+        settings: Settings,
+        connection_factory: Callable[..., ServedConnection] = MilterProtocol,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(factory, sockets, options)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory, on_closed=on_closed)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings
+        self._reporting: status.Reporting | None = None
+
+    @property
+    def serving(self) -> tuple[Factory, Options]:
+        """What new connections are served by."""
+        return self._factory, self._options
+
+    def report_to(self, reporter: Reporter, generation: int) -> None:
+        """Report what is counted, from the start on."""
+        metrics = Metrics(generation)
+        self.observer.add(metrics)
+        self._reporting = status.Reporting(self, metrics, reporter)
 
     async def start(self, *, listen: bool = True) -> None:
         """Build the filter and listen.
@@ -278,6 +364,14 @@ class _FilterServer(Server):
         logs.go_on(self._settings.options.log_level)
         self._warn()
         self._warn_of_certificate()
+        if self._reporting is not None:
+            self._reporting.start()
+
+    async def close(self) -> None:
+        """Report for the last time, and close."""
+        await super().close()
+        if self._reporting is not None:
+            self._reporting.stop()
 
     def _warn_of_certificate(self) -> None:
         what = warning(self._context, self._settings.tls_files)

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from importlib.machinery import SourceFileLoader
 from itertools import chain, count
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from aiomilter._cli.beside import in_the_way, is_taken, look_in, whose
 from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
-from aiomilter._cli.trouble import MISSING, Trouble, Troubles
-from aiomilter._config.faults import Faults
+from aiomilter._cli.trouble import MISSING, USAGE, Trouble, Troubles
+from aiomilter._config.faults import Fault, Faults
 from aiomilter.exceptions import ResolverError, StoreError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
@@ -28,7 +28,16 @@ from aiomilter.server import Factory
 if TYPE_CHECKING:
     from aiomilter._config.filter_settings import FilterSettings
 
-__all__ = ["Target", "from_source", "load", "module_name", "names_of", "own_frames", "own_traceback", "start_trouble"]
+__all__ = [
+    "Target",
+    "from_source",
+    "load",
+    "module_name",
+    "names_of",
+    "own_frames",
+    "own_traceback",
+    "start_trouble",
+]
 
 _PACKAGE: Final = Path(__file__).parent.parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib"))
@@ -49,6 +58,8 @@ class Target:
         settings: What that file sets for the filter; None without such a file.
         members: The filters of a composition, in order; none for one filter.
         member: As a member of a composition: the arguments of :class:`aiomilter.compose.Member`.
+        ready: The settings of a ready filter, made; None for a filter of the user's.
+        site: Returns what ready filters stand on, given lists of faults and warnings; None without one.
     """
 
     text: str
@@ -61,6 +72,8 @@ class Target:
     settings: "FilterSettings | None" = None
     members: "tuple[Target, ...]" = ()
     member: Mapping[str, Any] = field(default_factory=dict)
+    ready: Any = None
+    site: "Callable[[list[Fault], list[str]], Any] | None" = None
 
     @property
     def filters(self) -> "tuple[Target, ...]":
@@ -68,7 +81,14 @@ class Target:
         return self.members or (self,)
 
     @classmethod
-    def composed(cls, text: str, members: "Sequence[Target]", directory: str, home: str) -> Self:
+    def composed(
+        cls,
+        text: str,
+        members: "Sequence[Target]",
+        directory: str,
+        home: str,
+        site: "Callable[[list[Fault], list[str]], Any]",
+    ) -> Self:
         """Return several targets as one.
 
         Args:
@@ -76,8 +96,9 @@ class Target:
             members: The targets, in order.
             directory: As for :meth:`named`.
             home: As for :meth:`named`.
+            site: As the class has it.
         """
-        return cls(text, text, None, None, directory, real(directory), home, members=tuple(members))
+        return cls(text, text, None, None, directory, real(directory), home, members=tuple(members), site=site)
 
     @classmethod
     def named(
@@ -88,6 +109,8 @@ class Target:
         home: str | None = None,
         settings: "FilterSettings | None" = None,
         member: Mapping[str, Any] = MappingProxyType({}),
+        ready: Any = None,
+        site: "Callable[[list[Fault], list[str]], Any] | None" = None,
     ) -> Self:
         """Find TARGET.
 
@@ -97,6 +120,8 @@ class Target:
             home: Where the target is, if that is another one.
             settings: As the class has them.
             member: As the class has it.
+            ready: As the class has it.
+            site: As the class has it.
 
         Raises:
             Trouble: It names nothing.
@@ -106,7 +131,7 @@ class Target:
         place, attribute = _split(text, home)
         is_file = place.endswith(".py") or "/" in place
         file = Path(absolute(place, home)) if is_file else None
-        return cls(text, place, attribute, file, here, real(here), home, settings, member=member)
+        return cls(text, place, attribute, file, here, real(here), home, settings, (), member, ready, site)
 
 
 def load(target: Target) -> Factory:
@@ -117,19 +142,51 @@ def load(target: Target) -> Factory:
     """
     modules: dict[Path, ModuleType] = {}
     if not target.members:
-        return _loaded(target, modules)
+        loaded: Any = _loaded(target, modules)
+        if isinstance(loaded, type) or not hasattr(loaded, "check") or target.site is None:
+            return cast(Factory, loaded)
+        site = _site(target)
+        _check_files(loaded, target, site)
+        return cast(Factory, loaded.bind(site))
     from aiomilter.compose import Member, compose
 
     members: list[Member] = []
     mistakes: list[str] = []
+    site = _site(target)
     for each in target.members:
         try:
             members.append(Member(_loaded(each, modules), **each.member))
+            if each.ready is not None:
+                _check_files(each.ready, each, site)
         except Troubles as troubles:
             mistakes += troubles.lines
     if mistakes:
         raise Troubles(mistakes)
-    return cast(Factory, compose(*members))
+    return cast(Factory, compose(*members, site=site))
+
+
+def _check_files(ready: Any, target: Target, site: Any) -> None:
+    """Look whether a ready filter finds its files."""
+    try:
+        ready.check(site)
+    except ValueError as error:
+        name, _, what = str(error).partition(": ")
+        settings = target.settings
+        line = (
+            f"{target.text}: {error}"
+            if settings is None
+            else str(settings.document.fault((*settings.path, name), what))
+        )
+        raise Troubles([line], status=USAGE) from None
+
+
+def _site(target: Target) -> Any:
+    """Return what ready filters stand on."""
+    faults: list[Fault] = []
+    site = None if target.site is None else target.site(faults, [])
+    if faults:
+        raise Troubles(Faults(faults).lines(), status=USAGE)
+    return site
 
 
 def _loaded(target: Target, modules: dict[Path, ModuleType]) -> Factory:
@@ -139,6 +196,8 @@ def _loaded(target: Target, modules: dict[Path, ModuleType]) -> Factory:
         target: Where it is.
         modules: Those of the files that were loaded for filters before it: a file is loaded once.
     """
+    if target.ready is not None:
+        return cast(Factory, target.ready)
     place, attribute = target.place, target.attribute
     if target.file is None:
         module = _from_module(place, target.home)
@@ -392,6 +451,16 @@ def _needs_nothing(factory: Callable[..., object]) -> bool:
     return True
 
 
+def _made(cls: type, settings: "FilterSettings | None") -> object:
+    """Return what a class of settings amounts to, which is a factory itself."""
+    from aiomilter._cli.given_settings import settings_of_flags
+
+    try:
+        return (settings or settings_of_flags((), "", [])).made(cls)
+    except Faults as error:
+        raise Troubles(error.lines(), status=USAGE) from None
+
+
 def _checked(found: object, target: str, settings: "FilterSettings | None") -> Factory:
     """Return ``found`` if it can be a factory, with its settings if a file has set some.
 
@@ -401,6 +470,8 @@ def _checked(found: object, target: str, settings: "FilterSettings | None") -> F
     if isinstance(found, Milter):
         name = type(found).__name__
         raise Trouble(f"{target} is one filter, but each connection needs its own; name the class {name} instead")
+    if isinstance(found, type) and is_dataclass(found) and hasattr(found, "bind"):
+        return cast(Factory, _made(found, settings))
     if isinstance(found, type) and not issubclass(found, Milter) and not hasattr(found, "wants"):
         raise Trouble(f"{target} is a class, but not a subclass of aiomilter.Milter")
     if not callable(found):

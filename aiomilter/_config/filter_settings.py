@@ -57,7 +57,7 @@ class FilterSettings(NamedTuple):
         if self.table is None and parameter.default is not inspect.Parameter.empty:
             return factory
         kind = self._annotation(factory, parameter)
-        settings = self._made(kind)
+        settings = self.made(kind)
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             return partial(factory, settings)
         return partial(factory, **{parameter.name: settings})
@@ -72,7 +72,12 @@ class FilterSettings(NamedTuple):
             raise Faults([self._fault((), what)]) from None
         return hints.get(parameter.name, parameter.annotation)
 
-    def _made(self, kind: Any) -> Any:
+    def made(self, kind: Any) -> Any:
+        """Return the settings as a class has them.
+
+        Raises:
+            Faults: They do not fit.
+        """
         table = {} if self.table is None else self.table
         if typing.get_origin(kind) in (typing.Union, types.UnionType):
             kinds = [one for one in typing.get_args(kind) if one is not type(None)]

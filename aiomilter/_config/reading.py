@@ -16,6 +16,8 @@ FILTER: Final = "filter"
 """The key of the filter, or the filters."""
 SETTINGS: Final = "settings"
 """The table of what the filter itself is set by."""
+_SECRETS: Final = frozenset({("state", "password"), ("state", "key")})
+"""Keys whose values only a file gives: flags and variables of a process can be seen by others."""
 
 
 class FileValues(NamedTuple):
@@ -27,6 +29,7 @@ class FileValues(NamedTuple):
         settings: The table ``[settings]``; None if there is none.
         filters: The filters; each with its path in the file and its table, ``{"use": TARGET}`` for ``filter = TARGET``.
         faults: What is wrong.
+        secrets: The values of ``[state]`` that are secrets, or say where these are, as tomllib has them.
     """
 
     document: Document
@@ -34,6 +37,7 @@ class FileValues(NamedTuple):
     settings: Mapping[str, Any] | None
     filters: list[tuple[Path, Mapping[str, Any]]]
     faults: list[Fault]
+    secrets: Mapping[str, Any]
 
 
 def read_values(document: Document, known: Sequence[Key]) -> FileValues:
@@ -44,8 +48,10 @@ def read_values(document: Document, known: Sequence[Key]) -> FileValues:
         known: All keys that there are, besides those of the filter.
     """
     faults: list[Fault] = []
-    values = _Values(document, known, faults).read()
-    return FileValues(document, values, _settings(document, faults), list(_filters(document, faults)), faults)
+    read = _Values(document, known, faults)
+    values = read.read()
+    filters = list(_filters(document, faults))
+    return FileValues(document, values, _settings(document, faults), filters, faults, read.secrets)
 
 
 class _Values:
@@ -55,6 +61,8 @@ class _Values:
         self._tables = {key.path[0] for key in known if len(key.path) > 1}
         self._faults = faults
         self._values: dict[str, Any] = {}
+        self.secrets: dict[str, Any] = {}
+        """The values of ``[state]`` that are secrets."""
 
     def read(self) -> dict[str, Any]:
         """Return the values by the names of keys."""
@@ -74,6 +82,9 @@ class _Values:
         self._faults.append(self._document.fault(path, what))
 
     def _read(self, path: tuple[str, ...], value: object) -> None:
+        if path in _SECRETS:
+            self.secrets[path[-1]] = value
+            return
         key = self._keys.get(path)
         if key is None:
             self._fault(path, self._unknown(path, value))
@@ -102,7 +113,7 @@ class _Values:
         flags = {key.flag[2:].replace("-", "_"): key for key in self._keys.values()}
         if (meant := flags.get(name)) is not None:
             return f"unknown, did you mean {shown_key(meant.path)}?"
-        beside = [key[-1] for key in self._keys if key[:-1] == path[:-1]]
+        beside = [key[-1] for key in (*self._keys, *_SECRETS) if key[:-1] == path[:-1]]
         if len(path) == 1:
             beside += [FILTER, SETTINGS, *self._tables]
         hint = did_you_mean(name, beside).replace("; ", ", ")

@@ -42,6 +42,15 @@ def schema(known: Iterable[Key]) -> dict[str, Any]:
     return {"$schema": _DRAFT, "title": "aiomilter", "type": "object", "additionalProperties": False, "properties": top}
 
 
+_PART: Final[Mapping[str, Any]] = {"type": "number", "minimum": 0, "maximum": 1}
+_SHARE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["part"],
+    "additionalProperties": False,
+    "properties": {"part": _PART, "by": {"enum": ["client", "recipient_domain"]}, "key": {"type": "object"}},
+}
+
+
 def _filter() -> dict[str, Any]:
     """Return the schema of a ``[[filter]]`` table; :mod:`aiomilter._cli.members` reads it."""
     words = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
@@ -61,6 +70,8 @@ def _filter() -> dict[str, Any]:
             "on_error": answer,
             "on_timeout": answer,
             "timeout": _duration(Option(Kind.DURATION, Group.DEADLINES, "")),
+            "shadow": {"type": "boolean"},
+            "share": {"anyOf": [_PART, _SHARE]},
         },
     }
 
@@ -90,6 +101,16 @@ def _list(of: Mapping[str, Any]) -> Callable[[Option], dict[str, Any]]:
     return lambda _: {"anyOf": [of, {"type": "array", "items": of}]}
 
 
+def _sockets(_: Option) -> dict[str, Any]:
+    return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "object", "additionalProperties": _TEXT}]}
+
+
+def _choices(option: Option) -> dict[str, Any]:
+    word = "|".join(option.choices)
+    one = {"type": "string", "pattern": f"^ *(?:{word}) *(?:, *(?:{word}) *)*$"}
+    return {"anyOf": [one, {"type": "array", "items": one}]}
+
+
 _OWNER: Final[Mapping[str, Any]] = {"anyOf": [dict(_TEXT), {"type": "integer", "minimum": 0}]}
 _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.DURATION: _duration,
@@ -98,15 +119,24 @@ _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.COUNT: _whole,
     Kind.ANSWER: lambda _: {"type": "string", "pattern": _ANSWER},
     Kind.NETWORKS: _list(_TEXT),
+    Kind.DOMAINS: _list({"type": "string", "pattern": r"^\S+$"}),
     Kind.USERS: _list(_OWNER),
     Kind.GROUPS: _list(_OWNER),
     Kind.USER: lambda _: dict(_OWNER),
     Kind.GROUP: lambda _: dict(_OWNER),
     Kind.MODE: lambda _: {"type": "string", "pattern": "^(?:0o?)?[0-7]{1,4}$"},
     Kind.PATH: lambda _: dict(_TEXT),
-    Kind.SOCKETS: _list(_TEXT),
+    Kind.SOCKETS: _sockets,
+    Kind.HTTP: lambda _: dict(_TEXT),
     Kind.IP: lambda _: dict(_TEXT),
     Kind.LINE: lambda _: {"type": "string", "pattern": "^[^\\r\\n]*$"},
     Kind.CHOICE: lambda option: {"enum": list(option.choices)},
+    Kind.CHOICES: _choices,
+    Kind.SHARE: lambda _: {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            {"type": "string", "pattern": "^[0-9]{1,10}(?:\\.[0-9]{1,10})? ?%?$"},
+        ]
+    },
     Kind.SWITCH: lambda _: {"type": "boolean"},
 }

@@ -9,10 +9,12 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._option import Kind, Option
 from aiomilter._serving.access import group_number, networks_of, user_number
+from aiomilter._serving.status_address import parse_status
 from aiomilter.addresses import parse, parse_all
 from aiomilter.exceptions import MilterError
 from aiomilter.handler import STAGE_OF
@@ -31,6 +33,7 @@ __all__ = [
     "Form",
     "Wrong",
     "did_you_mean",
+    "domain",
     "duration",
     "duration_by_stage",
     "duration_or_off",
@@ -38,6 +41,7 @@ __all__ = [
     "found",
     "from_file",
     "group",
+    "http_address",
     "ip_address",
     "line",
     "network",
@@ -74,6 +78,7 @@ _SIZES: Final[Mapping[str, int]] = {
 }
 DURATION: Final = r"[0-9]{1,10}(?:\.[0-9]{1,10})? ?(?:ms|s|min|m|h|d)"
 """A time with its unit."""
+_SHARE: Final = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,10})?) ?(%)?")
 SIZE: Final = r"[0-9]{1,10} ?[KkMmGg][Ii]?[Bb]"
 """A size with its unit."""
 _MOST_SOCKETS: Final = 1000
@@ -119,6 +124,12 @@ def socket_text(text: str) -> str:
     return text
 
 
+def http_address(text: str) -> str:
+    """Return the text of an address to listen on for HTTP, if it is one."""
+    parse_status(text)
+    return text
+
+
 def line(text: str) -> str:
     """Return a text if it is one line."""
     if any(character in text for character in "\0\r\n"):
@@ -130,6 +141,13 @@ def network(text: str) -> str:
     """Return a network's text if it is one."""
     with _without_name():
         networks_of("network", (text,))
+    return text
+
+
+def domain(text: str) -> str:
+    """Return the name of a domain."""
+    if not text or any(character.isspace() or character == "\0" for character in text):
+        raise ValueError(f"expected the name of a domain, found {found(text)}")
     return text
 
 
@@ -274,6 +292,23 @@ def _choice(option: Option) -> Callable[[str], str]:
     return read
 
 
+def _choices(option: Option) -> Callable[[str], tuple[str, ...]]:
+    read = _choice(option)
+    return lambda text: tuple(dict.fromkeys(read(word.strip()) for word in text.split(",")))
+
+
+def share(text: str) -> float:
+    """Return a part of all: 0.01, or 1 % of it."""
+    match = _SHARE.fullmatch(text)
+    return _part(float(match[1]) / (100 if match[2] else 1) if match is not None else 0.0, text)
+
+
+def _part(part: float, given: object) -> float:
+    if not 0 < part <= 1:
+        raise ValueError(f"expected a share, more than 0 and at most 1, as in 0.01, found {found(given)}")
+    return part
+
+
 # ---------------------------------------------------------------------------------------------------------- by its kind
 
 
@@ -307,6 +342,7 @@ FORMS: Final[Mapping[Kind, Form]] = {
     Kind.COUNT: Form("N", _read_number(whole)),
     Kind.ANSWER: Form("ANSWER", lambda _: verdict_or_reply),
     Kind.NETWORKS: Form("NETWORK", lambda _: network, many=True),
+    Kind.DOMAINS: Form("DOMAIN", lambda _: domain, many=True),
     Kind.USERS: Form("USER", lambda _: user, many=True),
     Kind.GROUPS: Form("GROUP", lambda _: group, many=True),
     Kind.USER: Form("USER", lambda _: user),
@@ -314,9 +350,12 @@ FORMS: Final[Mapping[Kind, Form]] = {
     Kind.MODE: Form("MODE", lambda _: file_mode),
     Kind.PATH: Form("FILE", lambda _: path),
     Kind.SOCKETS: Form("SOCKET", lambda _: socket_text, many=True),
+    Kind.HTTP: Form("HOST:PORT", lambda _: http_address),
     Kind.IP: Form("IP", lambda _: ip_address),
     Kind.LINE: Form("TEXT", lambda _: line),
     Kind.CHOICE: Form("", _choice),
+    Kind.CHOICES: Form("WORD[,WORD]...", _choices),
+    Kind.SHARE: Form("SHARE", lambda _: share),
     Kind.SWITCH: Form("", lambda _: _switch),
 }
 EITHER: Final = Form(
@@ -330,6 +369,7 @@ EITHER: Final = Form(
 _WORDS: Final[Mapping[Kind, str]] = {
     Kind.DURATION: "a time",
     Kind.SIZE: "a size",
+    Kind.SHARE: "a share, as in 0.01",
     Kind.COUNT: "a whole number",
     Kind.ANSWER: "an answer",
     Kind.MODE: 'permissions in quotes, as in "0660"',
@@ -366,6 +406,8 @@ def from_file(value: object, option: Option) -> Any:
     try:
         if kind is Kind.DURATIONS:
             return _durations(value, option)
+        if kind is Kind.CHOICES and isinstance(value, list):
+            return tuple(dict.fromkeys(chain.from_iterable(_many(value, option))))
         if FORMS[kind].many:
             return _many(value, option)
         if kind is Kind.SWITCH and not isinstance(value, bool):
@@ -384,6 +426,8 @@ def _one(value: object, option: Option) -> Any:
             raise ValueError(f"expected a whole number, without quotes, found {found(value)}")
         return FORMS[kind].read(option)(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if kind is Kind.SHARE:
+            return _part(float(value), value)
         if kind is Kind.DURATION and math.isfinite(value):
             return float(_seconds(value, value, zero=option.zero, maximum=option.maximum))
         if isinstance(value, int):
@@ -397,11 +441,12 @@ def _one(value: object, option: Option) -> Any:
 def _many(value: object, option: Option) -> list[Any]:
     if isinstance(value, str):
         value = [value]
-    if not isinstance(value, list):
+    if not isinstance(value, list) and not (isinstance(value, dict) and option.kind is Kind.SOCKETS):
         raise ValueError(f"expected a list, as in [...], found {found(value)}")
     if option.kind is Kind.SOCKETS and len(value) > _MOST_SOCKETS:
         raise ValueError(f"expected at most {_MOST_SOCKETS} sockets, found {len(value)}")
-    read = _each(enumerate(value), lambda position, one: (position, _one(one, option)))
+    members: Iterable[tuple[Any, object]] = value.items() if isinstance(value, dict) else enumerate(value)
+    read = _each(members, lambda position, one: (position, _one(one, option)))
     if option.kind is Kind.SOCKETS:
         parse_all([text for _, text in read])
     return [one for _, one in read]

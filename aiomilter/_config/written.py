@@ -171,6 +171,7 @@ _EXAMPLES: Final[Mapping[Kind, str]] = {
     Kind.COUNT: "100",
     Kind.ANSWER: '"tempfail"',
     Kind.NETWORKS: '["127.0.0.0/8", "::1"]',
+    Kind.DOMAINS: '["example.com"]',
     Kind.USERS: '["postfix"]',
     Kind.GROUPS: '["postfix"]',
     Kind.USER: '"root"',
@@ -178,8 +179,10 @@ _EXAMPLES: Final[Mapping[Kind, str]] = {
     Kind.MODE: '"0660"',
     Kind.PATH: '"/etc/aiomilter/file"',
     Kind.SOCKETS: '["inet:8890@127.0.0.1"]',
+    Kind.HTTP: '"127.0.0.1:9464"',
     Kind.IP: '"192.0.2.1"',
     Kind.LINE: '"text"',
+    Kind.CHOICES: '["failed", "refused"]',
     Kind.SWITCH: "true",
 }
 """Values of options that have no default."""
@@ -193,5 +196,18 @@ def _tables(known: Iterable[Key]) -> Iterator[tuple[str, list[Key]]]:
 
 
 def _order(key: Key) -> tuple[bool, int]:
-    tables = ("listen", "socket", "limits", "deadlines", "failure", "access", "tls", "log", "smtp")
+    tables = (
+        "listen",
+        "networks",
+        "state",
+        "socket",
+        "limits",
+        "deadlines",
+        "failure",
+        "access",
+        "tls",
+        "log",
+        "record",
+        "smtp",
+    )
     return len(key.path) > 1, tables.index(key.path[0]) if key.path[0] in tables else len(tables)

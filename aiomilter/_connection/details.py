@@ -10,7 +10,7 @@ from aiomilter.observe.message_log import MessageLog
 from aiomilter.observe.ulid import ulid
 from aiomilter.wire.replies import checked_reason
 
-__all__ = ["DetailedSession", "MessageDetails"]
+__all__ = ["DetailedSession", "MessageDetails", "names_of"]
 
 
 class DetailedSession(Protocol):
@@ -107,7 +107,7 @@ class MessageDetails:
     def _names(self, name: str) -> dict[str, object]:
         if self._session is None:
             return {**self._last, "filter": name or self._last["filter"]}
-        return {**_names(self._session.where(), name), "id": self.id}
+        return {**names_of(self._session.where(), name), "id": self.id}
 
     def end(self) -> None:
         """Keep the names for records that are still to come: the session goes on with another message."""
@@ -116,7 +116,7 @@ class MessageDetails:
             self._session = None
 
 
-def _names(where: Where, name: str) -> dict[str, object]:
+def names_of(where: Where, name: str = "") -> dict[str, object]:
     """Return where a session is, as attributes of a log record.
 
     Args:

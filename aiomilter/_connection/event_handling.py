@@ -13,7 +13,7 @@ from aiomilter._connection.endings import abort, end_connection
 from aiomilter._connection.reports import report_client_refused, report_limit
 from aiomilter._connection.session import Session
 from aiomilter.handler import CALLBACKS
-from aiomilter.observe import Limit
+from aiomilter.observe import HealthChecked, Limit
 from aiomilter.wire.connection import OutOfOrder, Repeated, TooMany
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import (
@@ -32,6 +32,9 @@ from aiomilter.wire.events import (
 from aiomilter.wire.replies import CONTINUE, Refusal, Reply, Verdict
 
 __all__ = ["HANDLES"]
+
+_NO_CLIENT: Final = Connect("")
+"""What is known of an SMTP client before there is one."""
 
 
 async def _negotiate(session: Session, offer: Negotiate) -> None:
@@ -116,6 +119,11 @@ async def _out_of_order(session: Session, event: OutOfOrder) -> None:
 
 async def _quit(session: Session, event: Quit) -> None:
     session.over = True
+    agreed, handler = session.agreement, session.handler
+    # One that does not ask for clients cannot tell; after a QUIT_NC there is no handler.
+    asks = agreed is not None and handler is not None and Stage.CONNECT not in agreed.declined
+    if asks and session.transaction.client == _NO_CLIENT:
+        session.observer.tell(HealthChecked(session.where()))
 
 
 async def _quit_new_connection(session: Session, event: QuitNewConnection) -> None:

@@ -5,20 +5,19 @@ from typing import Any, Protocol
 
 from aiomilter._connection.answers import answer_text, cause_text, failure_answer, temporary_cause
 from aiomilter._connection.details import MessageDetails
+from aiomilter._connection.shadow_reports import ShadowedSession, ShadowReports
 from aiomilter._connection.suspension import Suspension
-from aiomilter.observe import CallbackFailed, CallbackTimedOut, Misuse, TemporaryFailed, Where
-from aiomilter.observe.guard import Guard
+from aiomilter.observe import CallbackFailed, CallbackTimedOut, CallbackWaited, Misuse, TemporaryFailed, Where
 from aiomilter.observe.message_log import MessageLog
 from aiomilter.wire.replies import Response
 
 __all__ = ["FilterReports", "SharedSession"]
 
 
-class SharedSession(Protocol):
+class SharedSession(ShadowedSession, Protocol):
     """The session that several filters share."""
 
     callback: str
-    observer: Guard
 
     @property
     def suspension(self) -> Suspension:
@@ -91,6 +90,10 @@ class FilterReports:
         """Return the same for another filter."""
         return FilterReports(self._session, name)
 
+    def for_shadow(self) -> ShadowReports:
+        """Return the same for a filter whose answers are not sent."""
+        return ShadowReports(self._session, self._name)
+
     def answer_failure(self, own: object, what: str, error: BaseException | None = None) -> Response:
         """Report that a callback failed, and return the answer; see :class:`aiomilter.context.FilterSource`."""
         self._session.details.forget_reason(self._name)
@@ -108,6 +111,11 @@ class FilterReports:
         answer = answer_text(response)
         self._session.observer.tell(CallbackTimedOut(self._where(), f"{what}; cancelled, answered {answer}", answer))
         return response
+
+    def report_time(self, seconds: float) -> None:
+        """Report how long a callback of the filter took."""
+        if self._session.observer.timing:
+            self._session.observer.tell(CallbackWaited(self._where(), seconds))
 
     def time_limit(self) -> float:
         """Return the seconds that the callback of the handler may take, from its begin."""

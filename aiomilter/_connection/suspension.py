@@ -10,7 +10,7 @@ from aiomilter._connection.deadlines import Clock, Deadlines
 from aiomilter._connection.details import MessageDetails
 from aiomilter.context import Transaction
 from aiomilter.handler import STAGE_OF
-from aiomilter.observe import CallbackTimedOut, Where
+from aiomilter.observe import CallbackTimedOut, CallbackWaited, Where
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection
@@ -78,6 +78,11 @@ class SuspendedSession(Protocol):
     @property
     def wire(self) -> Connection:
         """The received octets, and the state of the conversation."""
+        ...
+
+    @property
+    def handler(self) -> object:
+        """The filter."""
         ...
 
     @property
@@ -175,12 +180,20 @@ class Suspension:
         if found is not None:
             self._leaving(found)
 
+    def _note_time(self, seconds: float) -> None:
+        session = self._session
+        if session.transaction.in_message:
+            session.details.waited += seconds
+        # Those of several filters are measured one by one.
+        if session.observer.timing and not hasattr(session.handler, "acting"):
+            session.observer.tell(CallbackWaited(session.where(), seconds))
+
     def resumed(self, response: Any) -> Any:
         """Record that the callback has ended, and return its answer."""
         session = self._session
         self._deadlines.resumed()
-        if session.transaction.in_message and session.callback != TURN:
-            session.details.waited += monotonic() - self._since
+        if session.callback != TURN:
+            self._note_time(monotonic() - self._since)
         reason, self.reason = self.reason, None
         if reason is None:
             return response

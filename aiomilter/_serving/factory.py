@@ -28,6 +28,8 @@ class FactoryLifespan:
 
     def __init__(self, factory: Factory, forget: "Callable[[FactoryLifespan, BaseException | None], None]") -> None:
         self.make: Make
+        self.checked: Handler
+        """The filter that was made at the start, to see that one can be."""
         self.connections = 0
         self.generation: int = 1
         """Which of the factories that the server has had in use it is, from 1."""
@@ -70,10 +72,10 @@ class FactoryLifespan:
             async with made as make:
                 if not callable(make):
                     raise TypeError(f"factory: expected it to yield a callable, found {type(make).__name__}")
-                _check_handler(make())
+                self.checked = _check_handler(make())
                 await self._serve(make)
         else:
-            _check_handler(made)
+            self.checked = _check_handler(made)
             await self._serve(cast(Make, self._factory))
 
     async def _serve(self, make: Make) -> None:
@@ -140,9 +142,9 @@ class FactoryLifespan:
         return error
 
 
-def _check_handler(made: object) -> None:
+def _check_handler(made: object) -> Handler:
     if isinstance(getattr(made, "wants", None), Wants):
-        return
+        return cast(Handler, made)
     hint = ""
     if inspect.iscoroutine(made):
         made.close()

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from aiomilter.observe import Limit
 
-__all__ = ["MemoryLimit", "Reader"]
+__all__ = ["Expendable", "MemoryLimit", "Reader"]
 
 _RELIEF: Final = 7 / 8
 """Below this part of the limit paused connections go on; at the limit itself each octet that leaves would let another in."""
@@ -23,6 +23,13 @@ class Reader(Protocol):
         """Read on."""
 
 
+class Expendable(Protocol):
+    """Work that no answer waits for, and that buffers octets."""
+
+    def drop(self) -> None:
+        """Forget the work, and with it the octets."""
+
+
 class MemoryLimit:
     """Counts octets and messages of all connections of a server.
 
@@ -32,7 +39,7 @@ class MemoryLimit:
         report: Hears which limit was reached, its value, and a line for the log.
     """
 
-    __slots__ = ("_held", "_most", "_most_messages", "_report", "busy", "full", "messages", "used")
+    __slots__ = ("_held", "_most", "_most_messages", "_report", "busy", "expendable", "full", "messages", "used")
 
     def __init__(self, most: int, most_messages: int | None, report: Callable[[Limit, int, str], object]) -> None:
         self._most = most
@@ -42,6 +49,8 @@ class MemoryLimit:
         self.used: int = 0
         self.messages: set[object] = set()
         """Sessions with a message in progress; filled only where these are limited."""
+        self.expendable: set[Expendable] = set()
+        """What is dropped first when too much is buffered."""
         self.full: bool = False
         """Whether too much is buffered."""
         self.busy: bool = most_messages is not None
@@ -56,7 +65,7 @@ class MemoryLimit:
     def change(self, octets: int) -> None:
         """Count that so many octets more are buffered; negative for fewer."""
         self.used += octets
-        if not self.full and self.used >= self._most:
+        if not self.full and self.used >= self._most and not self._dropped():
             self.full = self.busy = True
             what = f"{self.used} octets are buffered (--max-memory); pausing connections that hold some, refusing new messages"
             self._report(Limit.MEMORY, self._most, what)
@@ -65,6 +74,12 @@ class MemoryLimit:
             held, self._held = self._held, set()
             for reader in held:
                 reader.relieved()
+
+    def _dropped(self) -> bool:
+        """Drop what is expendable, and return whether that is enough."""
+        while self.expendable and self.used >= self._most:
+            self.expendable.pop().drop()
+        return self.used < self._most
 
     def hold(self, reader: Reader) -> None:
         """Note a paused connection, which is called when there is room again."""

@@ -158,6 +158,11 @@ class MessageCheck:
         """Wait for SPF of the sender; for mail from one of our relays, until the header has ended."""
         return await self._spf.get()
 
+    async def helo_spf(self) -> SpfResult:
+        """Wait for SPF of the HELO name, in the same way; without a sender it is the same as :meth:`spf`."""
+        await self._known.wait()
+        return await (self._helo_spf if self._sender else self._spf).get()
+
     def header(self, raw: bytes) -> None:
         """Take the next header field.
 

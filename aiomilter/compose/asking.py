@@ -328,7 +328,9 @@ class Asking:
         return response
 
     def passing(self, stage: Stage) -> Any:
-        """Return the answer of filters that do not refuse: ACCEPT if none has more to say."""
+        """Return the answer of filters that do not refuse: ACCEPT if none has more to say; None where all are shadows."""
+        if not self._filters:
+            return None
         if stage in (Stage.CONNECT, Stage.HELO):
             return ACCEPT if all(each.accepted_client for each in self._filters) else None
         if stage is Stage.UNKNOWN or stage in self._plan.wants.no_reply or any(each.is_open for each in self._filters):

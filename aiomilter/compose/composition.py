@@ -7,9 +7,13 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any, Final
 
+from aiomilter._shadow import IN_SHADOW
 from aiomilter.compose.handler import Composed
 from aiomilter.compose.members import Member, MemberFactory, member
 from aiomilter.compose.plan import Plan, plan
+from aiomilter.compose.shadow_filters import ShadowPool
+from aiomilter.compose.shadowed import ShadowedComposed
+from aiomilter.compose.words import asked, resolved
 from aiomilter.handler import Milter
 
 __all__ = ["Composition", "compose"]
@@ -38,19 +42,38 @@ class Composition:
     async def _entered(self) -> AsyncIterator[Callable[[], Composed]]:
         async with AsyncExitStack() as stack:
             entered = []
-            for each in self._members:
-                make, made = await self._enter(stack, each)
+            site = self._site
+            if site is None:
+                new = (getattr(each.factory, "new_site", None) for each in self._members)
+                site = next((each() for each in new if each is not None), None)
+            members = resolved(self._members, site)
+            wanted = asked(members)
+            for each in members:
+                before = IN_SHADOW.set(each.shadow)
+                try:
+                    make, made = await self._enter(stack, each, site, wanted)
+                finally:
+                    IN_SHADOW.reset(before)
                 entered.append((each, make, made))
             made_plan = plan(entered)
-            _tell_of_order(made_plan, self._members)
-            yield partial(Composed, made_plan)
+            _tell_of_order(made_plan, members)
+            if not made_plan.shadows:
+                yield partial(Composed, made_plan)
+                return
+            pool = ShadowPool()
+            stack.push_async_callback(pool.close)
+            yield partial(ShadowedComposed, made_plan, pool)
 
-    async def _enter(self, stack: AsyncExitStack, each: Member) -> tuple[Callable[[], Milter], Milter]:
+    async def _enter(
+        self, stack: AsyncExitStack, each: Member, site: object, wanted: frozenset[str]
+    ) -> tuple[Callable[[], Milter], Milter]:
         """Return what makes the filter of a member, and the first that it has made."""
         factory: Any = each.factory
         bind = None if isinstance(factory, type) else getattr(factory, "bind", None)
         if bind is not None:
-            factory = bind(self._site)
+            factory = bind(site)
+            if hasattr(factory, "asked"):
+                factory.asked = wanted
         made = factory()
         if isinstance(made, AbstractAsyncContextManager):
             factory = await stack.enter_async_context(made)
@@ -70,7 +93,7 @@ def _tell_of_order(made_plan: Plan, members: Sequence[Member]) -> None:
     """Log which checks are written below an edit."""
     seat_of = {seat.member: seat for seat in made_plan.seats}
     seen = False
-    for seat in (seat_of[each] for each in members):
+    for seat in (seat_of[each] for each in members if not each.shadow):
         if seen and not seat.is_edit:
             _LOGGER.info("compose: the check %r is written below an edit, and runs before it all the same", seat.name)
         seen = seen or seat.is_edit

@@ -8,7 +8,19 @@ from aiomilter.context import Context
 from aiomilter.failures import is_local
 from aiomilter.wire.constants import Stage
 
-__all__ = ["WORDS", "Condition", "Predicate", "Word", "conditions", "known_at", "known_stage"]
+__all__ = [
+    "GIVEN",
+    "WORDS",
+    "Condition",
+    "Predicate",
+    "Word",
+    "condition",
+    "conditions",
+    "known_at",
+    "known_stage",
+    "named",
+    "stage_of",
+]
 
 Predicate: TypeAlias = Callable[[Context], bool]
 Word: TypeAlias = str | Predicate
@@ -24,11 +36,15 @@ class Condition:
         holds: Asked once a message.
         stage: From which stage on.
         text: What it is called in messages.
+        is_open: Whether it is one of :data:`GIVEN`, and has still to get its meaning from a member or the site.
+        giver: The number of the member that finds it out, in the order in which they are written; None if none has to.
     """
 
     holds: Predicate
     stage: Stage
     text: str
+    is_open: bool = False
+    giver: int | None = None
 
 
 def _is_null_sender(ctx: Context) -> bool:
@@ -42,6 +58,31 @@ WORDS: Final[dict[str, Condition]] = {
     "tls": Condition(lambda ctx: ctx.tls is not None, Stage.MAIL, "tls"),
 }
 """The words that say a condition."""
+_SPF: Final = ("pass", "fail", "softfail", "neutral", "none", "temperror", "permerror")
+_DKIM: Final = ("pass", "fail", "policy", "neutral", "none", "temperror", "permerror")
+_RESULTS: Final[dict[str, tuple[Stage, tuple[str, ...]]]] = {
+    "spf": (Stage.MAIL, _SPF),
+    "helo_spf": (Stage.MAIL, _SPF),
+    "dkim": (Stage.EOM, _DKIM),
+    "arc": (Stage.EOM, ("pass", "fail", "none")),
+    "dmarc": (Stage.EOM, ("pass", "fail", "none", "temperror", "permerror")),
+}
+GIVEN: Final[dict[str, Stage]] = {
+    "trusted_relay": Stage.MAIL,
+    "known_sender": Stage.RCPT,
+    "good_reputation": Stage.RCPT,
+    "outbound": Stage.DATA,
+    **{f"{method}_{word}": stage for method, (stage, words) in _RESULTS.items() for word in words},
+}
+"""Words whose meaning a member or the site gives, and the stage at which each is known."""
+_LISTENER: Final = "listener:"
+
+
+def stage_of(word: str) -> Stage | None:
+    """Return the stage at which a word is known; None if there is no such word."""
+    if word in WORDS:
+        return WORDS[word].stage
+    return Stage.MAIL if word.startswith(_LISTENER) and len(word) > len(_LISTENER) else GIVEN.get(word)
 
 
 def known_at(stage: Stage) -> Callable[[Predicate], Predicate]:
@@ -78,15 +119,37 @@ def conditions(what: str, given: Word | Sequence[Word]) -> tuple[Condition, ...]
 
 def _condition(what: str, given: object) -> Condition:
     if isinstance(given, str):
-        if given not in WORDS:
+        if stage_of(given) is None:
             raise ValueError(
                 f"{what}: expected {', '.join(sorted(WORDS))} or a function of the context, found {given!a}"
             )
-        return WORDS[given]
+        return named(given)
     if not callable(given):
         raise TypeError(f"{what}: expected a word or a function of the context, found {type(given).__name__}")
-    stage = getattr(given, "__aiomilter_known_at__", Stage.MAIL)
-    return Condition(given, stage, getattr(given, "__name__", type(given).__name__))
+    return condition(given, getattr(given, "__name__", type(given).__name__))
+
+
+def named(word: str) -> Condition:
+    """Return the condition of a word that :func:`stage_of` knows."""
+    if word in WORDS:
+        return WORDS[word]
+    stage = stage_of(word)
+    assert stage is not None
+    return Condition(_never, stage, word, is_open=True)
+
+
+def condition(predicate: Predicate, text: str) -> Condition:
+    """Return the condition of a predicate.
+
+    Args:
+        predicate: Perhaps marked by :func:`known_at`.
+        text: What it is called.
+    """
+    return Condition(predicate, getattr(predicate, "__aiomilter_known_at__", Stage.MAIL), text)
+
+
+def _never(ctx: Context) -> bool:
+    raise AssertionError("it has no meaning")
 
 
 def known_stage(*given: Condition) -> Stage:

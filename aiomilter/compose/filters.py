@@ -9,6 +9,7 @@ from aiomilter.compose.plan import Seat
 from aiomilter.context import Context, FilterSource, Source, Transaction
 from aiomilter.handler import CALLBACKS, Milter
 from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Connect, Mail
 from aiomilter.wire.replies import ACCEPT, Response
 
 __all__ = ["ComposedFilter"]
@@ -114,6 +115,14 @@ class ComposedFilter:
         own.recipients, own.endings = transaction.recipients, transaction.endings
         self._begin()
 
+    def begin_alone(self, client: Connect, helo: str, sender: Mail | None) -> None:
+        """Begin a message that no other filter has a part in."""
+        assert self.transaction is not None
+        own = self.transaction
+        own.begin(sender)
+        own.client, own.helo = client, helo
+        self._begin()
+
     def end(self) -> None:
         """Forget the message."""
         if self.transaction is not None:
@@ -122,7 +131,10 @@ class ComposedFilter:
     def add_time(self, began: float) -> None:
         """Count the time of a callback that has ended; 0 for one that was not measured."""
         if began:
-            self.seconds += monotonic() - began
+            seconds = monotonic() - began
+            self.seconds += seconds
+            if self.transaction is not None:
+                self.source.report_time(seconds)
 
     def new_context(self, kind: type[_AnyContext]) -> _AnyContext:
         """Return a context for one callback."""
@@ -136,7 +148,7 @@ class ComposedFilter:
             member = self.seat.member
             # A condition is asked as few times as possible: it is the user's code.
             self.included = (not member.when or any(each.holds(context) for each in member.when)) and not any(
-                each.holds(context) for each in member.unless
+                each.holds(context) for each in member.unless or ()
             )
             self.ready = self.included and self.held is None and self.seat.member.timeout is None
         return not self.included

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from aiomilter._tally import count, took
 from aiomilter.dns.answers import MX, Answer, RdType, Record, Resolver
 from aiomilter.dns.names import question_name
 from aiomilter.exceptions import ResolverError, ResolverFailure, ResolverTimeout
@@ -115,6 +116,7 @@ class CachingResolver:
     ) -> None:
         self.counters: Counters = Counters()
         self._resolver = resolver
+        self._backend = type(resolver).__name__.removesuffix("Resolver").lower()
         self._min_ttl = min_ttl
         self._max_ttl = max_ttl
         self._max_negative_ttl = max_negative_ttl
@@ -246,17 +248,25 @@ class CachingResolver:
                 flight.task.cancel()
 
     async def _fetch(self, key: _Key) -> _Outcome:
+        began = time.monotonic()
         try:
             answer = await self._resolver.lookup(*key)
         except ResolverTimeout as error:
             self.counters.timeouts += 1
+            self._tally("timeout", began)
             return self._fail(key, _Failed(ResolverTimeout, str(error)[:_MAX_MESSAGE]))
         except ResolverError as error:
             self.counters.failures += 1
+            self._tally("failure", began)
             return self._fail(key, _Failed(ResolverFailure, str(error)[:_MAX_MESSAGE]))
+        self._tally("records" if answer else "none", began)
         ttl = min(answer.ttl, self._max_ttl if answer else self._max_negative_ttl)
         self._keep(key, _Entry(answer, self._clock() + max(ttl, self._min_ttl), _size(key, answer)))
         return answer
+
+    def _tally(self, result: str, began: float) -> None:
+        count("aiomilter_dns_queries_total", result, self._backend)
+        took("aiomilter_dns_duration_seconds", time.monotonic() - began, result, self._backend)
 
     def _fail(self, key: _Key, failed: _Failed) -> _Failed:
         now = self._clock()

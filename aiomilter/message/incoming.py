@@ -62,12 +62,12 @@ class Incoming:
         self._fields.append(field)
         self.size += len(field.raw)
 
-    def message(self, envelope: Envelope) -> Message:
-        """Return the whole message."""
+    def message(self, envelope: Envelope, headers: Headers | None = None) -> Message:
+        """Return the whole message; ``headers`` are fields in place of those that have come."""
         if not self._found.begun:
             self._found.keep(self._spool.in_memory())
         found = self._found if self.keeps and not self.too_large else None
-        return Message(self.headers, self._spool, found, envelope)
+        return Message(self.headers if headers is None else headers, self._spool, found, envelope)
 
     def close(self) -> None:
         """Forget the body."""

@@ -61,6 +61,8 @@ class Spool:
         self._kept = 0
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        # How many read it besides the one that has made it.
+        self._readers = 0
 
     @property
     def in_file(self) -> int:
@@ -171,8 +173,15 @@ class Spool:
         if self._closed:
             raise ValueError("expected a message that has not ended, found one that has")
 
+    def share(self) -> None:
+        """Have one more reader, which calls :meth:`close` as well: the octets are there until the last one does."""
+        self._readers += 1
+
     def close(self) -> None:
         """Forget all octets, and close the file, whatever a thread does with it."""
+        if self._readers:
+            self._readers -= 1
+            return
         self._closed = True
         self._pieces, self._starts = [], []
         self._tail.clear()

@@ -1,9 +1,12 @@
 """Events of a server, for logs and metrics.
 
 In reading order: :mod:`~aiomilter.observe.observer` has the base class of observers,
-:mod:`~aiomilter.observe.events` the events, :mod:`~aiomilter.observe.log` the observer that writes log records, with
+:mod:`~aiomilter.observe.events` the events, with :mod:`~aiomilter.observe.shadow` for what filters would have done,
+:mod:`~aiomilter.observe.log` the observer that writes log records, with
 ``seldom`` against floods and ``last_resort`` for records that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer
-that raises from disturbing the mail.  See ``aiomilter help metrics`` and ``aiomilter help log``.
+that raises from disturbing the mail.  :mod:`~aiomilter.observe.metrics` counts, by the names of
+:mod:`~aiomilter.observe.metric_table`, and :mod:`~aiomilter.observe.prometheus` shows that to Prometheus.  See ``aiomilter help
+metrics`` and ``aiomilter help log``.
 """
 
 from aiomilter.observe.events import (
@@ -16,17 +19,20 @@ from aiomilter.observe.events import (
     AnswerVerdict,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     ConnectionRefused,
     Edit,
     EditKind,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LifecycleKind,
     Limit,
     LimitReached,
     LoopStalled,
+    MessageCount,
     MessageEnded,
     Misuse,
     ObserverEvent,
@@ -38,10 +44,12 @@ from aiomilter.observe.events import (
     Where,
 )
 from aiomilter.observe.observer import Observer
+from aiomilter.observe.shadow import MOST_SHADOW_NAMES, ShadowAnswer, ShadowOutcome
 
 __all__ = [
     "MOST_EDITS",
     "MOST_REFUSED",
+    "MOST_SHADOW_NAMES",
     "OPTION_OF",
     "SERVER",
     "Answer",
@@ -49,17 +57,20 @@ __all__ = [
     "AnswerVerdict",
     "CallbackFailed",
     "CallbackTimedOut",
+    "CallbackWaited",
     "ClientRefused",
     "ConnectionRefused",
     "Edit",
     "EditKind",
     "EventSeen",
+    "HealthChecked",
     "InternalError",
     "Lifecycle",
     "LifecycleKind",
     "Limit",
     "LimitReached",
     "LoopStalled",
+    "MessageCount",
     "MessageEnded",
     "Misuse",
     "Observer",
@@ -68,6 +79,8 @@ __all__ = [
     "PeerErrorKind",
     "RefusedRecipient",
     "ResourceExhausted",
+    "ShadowAnswer",
+    "ShadowOutcome",
     "TemporaryFailed",
     "Where",
 ]

@@ -16,6 +16,7 @@ from aiomilter.observe.messages import (
     ClientRefused,
     Edit,
     EditKind,
+    MessageCount,
     MessageEnded,
     RefusedRecipient,
 )
@@ -31,17 +32,20 @@ __all__ = [
     "AnswerVerdict",
     "CallbackFailed",
     "CallbackTimedOut",
+    "CallbackWaited",
     "ClientRefused",
     "ConnectionRefused",
     "Edit",
     "EditKind",
     "EventSeen",
+    "HealthChecked",
     "InternalError",
     "Lifecycle",
     "LifecycleKind",
     "Limit",
     "LimitReached",
     "LoopStalled",
+    "MessageCount",
     "MessageEnded",
     "Misuse",
     "ObserverEvent",
@@ -87,6 +91,19 @@ class CallbackTimedOut:
     what: str
     answer: str = ""
     stuck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackWaited:
+    """A callback that waited for something has ended; only told while an observer has ``timing``.
+
+    Args:
+        where: Which callback.
+        duration: Seconds since it first waited; in a composition since it began.
+    """
+
+    where: Where
+    duration: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +239,7 @@ class ResourceExhausted:
     """
 
     where: Where
-    resource: Literal["descriptors", "threads"]
+    resource: Literal["descriptors", "threads", "recording"]
     what: str
 
 
@@ -279,6 +296,17 @@ class ConnectionRefused:
     where: Where
     cause: Literal["access", "factory"]
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChecked:
+    """A peer agreed on the protocol and quit, without an SMTP client: as ``aiomilter health`` and others check a milter.
+
+    Args:
+        where: On which connection.
+    """
+
+    where: Where
 
 
 # ------------------------------------------------------------------------------------------------------------ lifecycle
@@ -352,6 +380,7 @@ ObserverEvent: TypeAlias = (
     | ClientRefused
     | CallbackFailed
     | CallbackTimedOut
+    | CallbackWaited
     | TemporaryFailed
     | Misuse
     | InternalError
@@ -360,6 +389,7 @@ ObserverEvent: TypeAlias = (
     | ResourceExhausted
     | PeerError
     | ConnectionRefused
+    | HealthChecked
     | Lifecycle
     | EventSeen
     | AnswerSent

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from aiomilter.observe.events import AnswerSent, EventSeen, MessageEnded, ObserverEvent
+from aiomilter.observe.events import AnswerSent, EventSeen, MessageCount, MessageEnded, ObserverEvent
 from aiomilter.observe.observer import METHOD_OF, Observer
 
 __all__ = ["Guard", "check_observer"]
@@ -38,21 +38,29 @@ class Guard:
 
     def __init__(self, observers: Observer | Sequence[Observer]) -> None:
         self._observers: list[Observer] = []
+        self.timing: bool = False
+        """Whether an observer wants the times of callbacks."""
         # What is not called any more.
         self._skipped: set[tuple[int, str]] = set()
         # Those that may want these; the others cost nothing where connections begin and messages end.
         self._of_debug: list[Observer] = []
         self._of_messages: list[Observer] = []
+        self.counting: list[Observer] = []
+        """Those that take messages in short."""
         for observer in check_observer(observers):
             self.add(observer)
 
     def add(self, observer: Observer) -> None:
         """Tell one more."""
         self._observers.append(observer)
+        # One that a program has made may be no Observer at all.
+        self.timing = self.timing or getattr(observer, "timing", False) is True
         if _overrides(observer, "debug"):
             self._of_debug.append(observer)
         if _overrides(observer, "message_ended"):
             self._of_messages.append(observer)
+        if _overrides(observer, "message_counted"):
+            self.counting = [*self.counting, observer]
 
     @property
     def debug(self) -> bool:
@@ -83,17 +91,31 @@ class Guard:
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, name, error)
 
-    def message_ended(self, make: Callable[[], MessageEnded]) -> None:
-        """Tell those that want it of the end of a message; the event is made only then, this is called for each message."""
+    def message_ended(self, make: Callable[[], MessageEnded | None]) -> None:
+        """Tell those that want it of the end of a message; the event is made only then, this is called for each message.
+
+        Args:
+            make: Returns the event; None if that is told later, by another call.
+        """
         event = None
         for observer in self._of_messages:
             try:
                 if observer.wants_messages():
                     if event is None:
                         event = make()
+                        if event is None:
+                            return
                     observer.message_ended(event)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, "message_ended", error)
+
+    def message_counted(self, event: MessageCount) -> None:
+        """Tell those that want it of the end of a message in short; called only where there are any."""
+        for observer in self.counting:
+            try:
+                observer.message_counted(event)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._skip(observer, "message_counted", error)
 
     def _skip(self, observer: Observer, name: str, error: Exception) -> None:
         """Log that a method has raised, and call it no more; the lists are others from here on, as they may be gone through."""
@@ -102,6 +124,8 @@ class Guard:
             self._of_debug = [each for each in self._of_debug if each is not observer]
         elif name == "message_ended":
             self._of_messages = [each for each in self._of_messages if each is not observer]
+        elif name == "message_counted":
+            self.counting = [each for each in self.counting if each is not observer]
         kind = type(observer)
         text = "%s.%s.%s raised and is not called any more"
         _LOGGER.error(text, kind.__module__, kind.__qualname__, name, exc_info=error)

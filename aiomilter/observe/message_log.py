@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-__all__ = ["MessageLog"]
+__all__ = ["FILTER_LOGGER", "MessageLog"]
 
-_LOGGER: Final = logging.getLogger("aiomilter.filter")
+FILTER_LOGGER: Final = logging.getLogger("aiomilter.filter")
+"""Has the records of filters."""
 
 
 class MessageLog(logging.LoggerAdapter[logging.Logger]):
@@ -20,7 +21,7 @@ class MessageLog(logging.LoggerAdapter[logging.Logger]):
     """
 
     def __init__(self, names: Callable[[], Mapping[str, object]]) -> None:
-        self.logger = _LOGGER
+        self.logger = FILTER_LOGGER
         self._names = names
 
     @property

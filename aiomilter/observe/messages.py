@@ -1,10 +1,11 @@
 """The events of messages and clients: how each has ended, as far as this filter decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self, TypeAlias, cast, get_args
 
 from aiomilter._security import TLS, Auth
+from aiomilter.observe.shadow import AnswerVerdict, ShadowOutcome
 from aiomilter.observe.where import Where
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ClientRefused",
     "Edit",
     "EditKind",
+    "MessageCount",
     "MessageEnded",
     "RefusedRecipient",
 ]
@@ -35,8 +37,6 @@ EditKind: TypeAlias = Literal[
     "quarantine",
     "replace_body",
 ]
-AnswerVerdict: TypeAlias = Literal["accept", "continue", "reject", "tempfail", "discard", "abort"]
-"""What an answer does: a reply 5xx is "reject", 4xx "tempfail"; "abort" stands for the end of a message without an answer."""
 _VERDICTS: Final = frozenset(get_args(AnswerVerdict))
 
 
@@ -130,7 +130,7 @@ class MessageEnded:
             measured, except in a composition at end of message.
         results: What filters have put into ``ctx.results``, oldest first.
         failed: Names of the filters that failed with the message.
-        shadow: What shadow filters would have answered; empty without one.
+        shadow: What each filter that was asked as a shadow would have done.
         generation: How often the server has been reloaded when the connection began, from 1.
     """
 
@@ -153,7 +153,7 @@ class MessageEnded:
     durations: Mapping[str, float] = field(default_factory=dict)
     results: tuple[object, ...] = ()
     failed: tuple[str, ...] = ()
-    shadow: tuple[object, ...] = ()
+    shadow: tuple[ShadowOutcome, ...] = ()
     generation: int = 1
 
     @property
@@ -180,6 +180,36 @@ class MessageEnded:
     def filter(self) -> str:
         """The filter's class; in a composition the name of the filter that decided, "" for none."""
         return self.where.filter
+
+
+class MessageCount(NamedTuple):
+    """The end of a message, for counting: what :class:`MessageEnded` has besides costs more than many a message itself.
+
+    Args:
+        listener: As in ``where``.
+        filter: As in ``where``.
+        callback: As in ``where``.
+        verdict: What the answer does.
+        code: Its SMTP reply code; None for none.
+        reason: As in :class:`MessageEnded`.
+        edits: The kinds of the edits that were sent.
+        refused: As in :class:`MessageEnded`.
+        refused_count: As in :class:`MessageEnded`.
+        duration: As in :class:`MessageEnded`.
+        size: Octets that the client has declared; None if it has not.
+    """
+
+    listener: str
+    filter: str
+    callback: str
+    verdict: AnswerVerdict
+    code: int | None
+    reason: str
+    edits: Sequence[EditKind]
+    refused: Sequence[RefusedRecipient]
+    refused_count: int
+    duration: float
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)

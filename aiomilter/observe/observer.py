@@ -7,13 +7,16 @@ from aiomilter.observe.events import (
     AnswerSent,
     CallbackFailed,
     CallbackTimedOut,
+    CallbackWaited,
     ClientRefused,
     ConnectionRefused,
     EventSeen,
+    HealthChecked,
     InternalError,
     Lifecycle,
     LimitReached,
     LoopStalled,
+    MessageCount,
     MessageEnded,
     Misuse,
     ObserverEvent,
@@ -42,12 +45,20 @@ class Observer:
         """Whether :meth:`event_seen` and :meth:`answer_sent` are to be called; read when a connection begins."""
         return False
 
+    @property
+    def timing(self) -> bool:
+        """Whether :meth:`callback_waited` is to be called; read when the server is made."""
+        return False
+
     def wants_messages(self) -> bool:
         """Return whether :meth:`message_ended` is to be called; asked at each end of a message, since the event costs time."""
         return True
 
     def message_ended(self, event: MessageEnded) -> None:
         """Take the end of a message."""
+
+    def message_counted(self, event: MessageCount) -> None:
+        """Take the end of a message in short; an observer that only counts saves time by this one."""
 
     def client_refused(self, event: ClientRefused) -> None:
         """Take an answer other than CONTINUE to a client, not to a message."""
@@ -57,6 +68,9 @@ class Observer:
 
     def callback_timed_out(self, event: CallbackTimedOut) -> None:
         """Take a callback that took too long."""
+
+    def callback_waited(self, event: CallbackWaited) -> None:
+        """Take the end of a callback that waited, if ``timing``."""
 
     def temporary_failed(self, event: TemporaryFailed) -> None:
         """Take a failure of something that the filter depends on."""
@@ -82,6 +96,9 @@ class Observer:
     def connection_refused(self, event: ConnectionRefused) -> None:
         """Take a connection that is not served."""
 
+    def health_checked(self, event: HealthChecked) -> None:
+        """Take a check that the filter answers; the log has no line for it."""
+
     def lifecycle(self, event: Lifecycle) -> None:
         """Take a change in the life of the server or of its processes."""
 
@@ -97,6 +114,7 @@ METHOD_OF: Final[Mapping[type[ObserverEvent], str]] = {
     ClientRefused: "client_refused",
     CallbackFailed: "callback_failed",
     CallbackTimedOut: "callback_timed_out",
+    CallbackWaited: "callback_waited",
     TemporaryFailed: "temporary_failed",
     Misuse: "misuse",
     InternalError: "internal_error",
@@ -105,6 +123,7 @@ METHOD_OF: Final[Mapping[type[ObserverEvent], str]] = {
     ResourceExhausted: "resource_exhausted",
     PeerError: "peer_error",
     ConnectionRefused: "connection_refused",
+    HealthChecked: "health_checked",
     Lifecycle: "lifecycle",
     EventSeen: "event_seen",
     AnswerSent: "answer_sent",

@@ -2,38 +2,36 @@
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Final
-
-from aiomilter.observe.events import SERVER, Where
+from typing import Final, Generic, TypeVar
 
 __all__ = ["Seldom"]
 
 _INTERVAL: Final = 60.0
+_Event = TypeVar("_Event")
 
 
-class Seldom:
+class Seldom(Generic[_Event]):
     """Says a kind of thing at most once a minute, and then how often it has happened since it was last said.
 
     It may be called from any thread: each connection of a program that compat runs has one.
 
     Args:
-        tell: Is told where and what.
+        tell: Is told the event, and what to add to its sentence.
         time: The time now, in seconds.
     """
 
-    def __init__(self, tell: Callable[[Where, str], object], time: Callable[[], float]) -> None:
+    def __init__(self, tell: Callable[[_Event, str], object], time: Callable[[], float]) -> None:
         self._tell = tell
         self._time = time
         self._told: dict[str, tuple[float, int]] = {}
         self._lock = Lock()
 
-    def __call__(self, kind: str, what: str, where: Where = SERVER) -> None:
+    def __call__(self, kind: str, event: _Event) -> None:
         """Say something, unless something of its kind was said less than a minute ago.
 
         Args:
             kind: One of a few.
-            what: A line for the log.
-            where: Where it happened.
+            event: The event.
         """
         now = self._time()
         with self._lock:
@@ -42,4 +40,4 @@ class Seldom:
                 self._told[kind] = when, unsaid + 1
                 return
             self._told[kind] = now, 0
-        self._tell(where, f"{what} (and {unsaid} more like this before)" if unsaid else what)
+        self._tell(event, f" (and {unsaid} more like this before)" if unsaid else "")

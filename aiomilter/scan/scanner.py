@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
+from aiomilter._tally import count
 from aiomilter.addresses import Inherited, parse
 from aiomilter.exceptions import AddressError
 from aiomilter.scan._breaker import Breaker
@@ -17,6 +18,7 @@ from aiomilter.scan.envelope import Envelope
 __all__ = ["Result", "Scanner"]
 
 _NOTHING_KNOWN: Final = Envelope()
+_REQUESTS: Final = "aiomilter_scanner_requests_total"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ class Scanner(ABC, Generic[R]):
             async with asyncio.timeout_at(until) as deadline:
                 result = await self._exchange(source, request)
             breaker.succeeded()
+            count(_REQUESTS, "ok", self._name)
             return result
         except TimeoutError:
             if not deadline.expired():  # the message's own
@@ -167,6 +170,7 @@ class Scanner(ABC, Generic[R]):
 
     def _failed(self, trouble: Trouble) -> R:
         too_large = isinstance(trouble, TooLarge)
+        count(_REQUESTS, "too_large" if too_large else "problem", self._name)
         return self._kind(problem=f"{self._name} at {self.address}: {trouble}", too_large=too_large)
 
 

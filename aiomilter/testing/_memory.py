@@ -1,9 +1,11 @@
 """A server without sockets: the real protocol and session on a transport that is a pair of buffers."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self, cast
 
+from aiomilter._connection.served import ServedConnection
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter.options import Options
 from aiomilter.server import Factory, Server
@@ -18,11 +20,17 @@ class MemoryServer:
     Args:
         factory: As for :func:`aiomilter.serve`.
         options: Those of :func:`aiomilter.serve`.
+        connection_factory: Makes the object of a connection.
     """
 
-    def __init__(self, factory: Factory, options: Options) -> None:
+    def __init__(
+        self,
+        factory: Factory,
+        options: Options,
+        connection_factory: Callable[..., ServedConnection] = MilterProtocol,
+    ) -> None:
         # The address is never listened on: start() builds the filter only.
-        self._server: Server = Server(factory, ("inet:0@127.0.0.1",), options)
+        self._server: Server = Server(factory, ("inet:0@127.0.0.1",), options, connection_factory=connection_factory)
         self.failures: Failures = Failures()
         self._server.observer.add(self.failures)
 

@@ -191,6 +191,12 @@ class MacroStore:
                 return values[name]
         return None
 
+    def copy(self) -> "MacroStore":
+        """Return the macros that hold now, for reading them later."""
+        other = MacroStore(self.exact)
+        other.sets, other.in_unknown = [*self.sets], self.in_unknown
+        return other
+
     def use_for_connect(self) -> None:
         """Record that a CONNECT has come: the macros of later stages are forgotten."""
         self._used_connect = self.sets[_CONNECT_PLACE]

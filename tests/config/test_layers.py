@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aiomilter import ACCEPT, REJECT, TEMPFAIL, FailurePolicy, Stage
 from aiomilter._cli.configured import KEYS, Configuration, configured
 from aiomilter._cli.options import RunOptions, add_options
+from aiomilter._cli.site import SiteOptions
 from aiomilter._cli.trouble import Trouble, Troubles
 from aiomilter._config.environment import misspelt
 from aiomilter._config.table import Key
@@ -24,7 +25,7 @@ from tests.config.values import of
 def amount(directory: Path, *flags: str, file: str | None = None, **environment: str) -> Configuration:
     """Return what these amount to."""
     parser = argparse.ArgumentParser(exit_on_error=False)
-    add_options(parser, Options, RunOptions)
+    add_options(parser, Options, RunOptions, SiteOptions)
     arguments = parser.parse_args(flags, argparse.Namespace(target="f.py", config=None))
     if file is not None:
         (directory / "x.toml").write_text(file)
@@ -45,6 +46,7 @@ TEXTS: dict[Kind, list[Any]] = {
     Kind.COUNT: [5, 1, 100],
     Kind.ANSWER: ["reject", "tempfail", "451 4.3.0 Later"],
     Kind.NETWORKS: [["10.0.0.0/8"], ["::1", "192.0.2.1"]],
+    Kind.DOMAINS: [["corp.example"], ["a.example", "b.example"]],
     Kind.USERS: [["root"], ["0"]],
     Kind.GROUPS: [["root"]],
     Kind.USER: ["root", "0"],
@@ -52,9 +54,11 @@ TEXTS: dict[Kind, list[Any]] = {
     Kind.MODE: ["660", "0600"],
     Kind.PATH: ["/x/a.pem"],
     Kind.SOCKETS: [["unix:/run/x"], ["inet:1@h", "fd:3"]],
+    Kind.HTTP: ["127.0.0.1:9464", "unix:/run/http"],
     Kind.IP: ["192.0.2.1"],
     Kind.LINE: ["2525"],
-    Kind.CHOICE: ["debug", "error"],
+    Kind.CHOICES: ["failed", "refused,slow", "slow, failed"],
+    Kind.SHARE: ["0.01", "5 %", "1"],
     Kind.SWITCH: [True, False],
 }
 """Values that can be written in all three ways, as JSON has them."""
@@ -76,6 +80,8 @@ def values(key: Key) -> st.SearchStrategy[Any]:
         return st.dictionaries(
             st.sampled_from(["mail", "eom", "envrcpt"]), st.sampled_from(["20", "2 min"]), min_size=1
         )
+    if key.row.option.kind is Kind.CHOICE:
+        return st.sampled_from(key.row.option.choices)
     return st.sampled_from(TEXTS[key.row.option.kind])
 
 

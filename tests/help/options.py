@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.site import SiteOptions
 from aiomilter._option_text import reference
 from aiomilter.options import Options
 
@@ -41,7 +42,8 @@ Of the command only
 
 def text() -> str:
     """Return the page as the tables have it."""
-    own = re.sub(r"(?m)^\w.*\n-+\n\n", "", reference(RunOptions))  # without the headings of its groups
+    commands = reference(RunOptions) + "\n" + reference(SiteOptions)
+    own = re.sub(r"(?m)^\w.*\n-+\n\n", "", commands)  # without the headings of their groups
     return f"{_HEAD}{reference(Options)}\n{_OWN}{own}"
 
 

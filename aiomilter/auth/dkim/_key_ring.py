@@ -97,14 +97,14 @@ class KeyFile:
     """The keys of one file, or of the tables it names; see :func:`load_keys`.
 
     Args:
-        path: The file.
+        source: The file, or what its table ``[keys]`` would hold.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, source: str | os.PathLike[str] | Mapping[str, Any]) -> None:
         require()
-        self.path: Path = Path(path)
-        """The file."""
-        self._contents = _read(self.path)
+        self.path: Path | None = None if isinstance(source, Mapping) else Path(source)
+        """The file; None without one."""
+        self._contents = _of_table(source) if isinstance(source, Mapping) else _read(Path(source))
 
     @property
     def seal_domain(self) -> str:
@@ -140,14 +140,16 @@ class KeyFile:
             OSError: It cannot be read; what was there stays.
             ValueError: It cannot be understood; what was there stays.
         """
-        self._contents = await in_thread(lambda: _read(self.path))
+        path = self.path
+        if path is not None:
+            self._contents = await in_thread(lambda: _read(path))
 
     def sources(self) -> Iterator[KeySource]:
         """Yield where all keys are, for those who check them."""
         return self._contents.all()
 
 
-def load_keys(path: str | os.PathLike[str]) -> KeyFile:
+def load_keys(source: str | os.PathLike[str] | Mapping[str, Any]) -> KeyFile:
     """Read a file of keys; relative paths in it are relative to the file.
 
     ::
@@ -172,13 +174,13 @@ def load_keys(path: str | os.PathLike[str]) -> KeyFile:
     in a thread.
 
     Args:
-        path: The file.
+        source: The file; or what its table ``[keys]`` would hold, with paths relative to the current directory.
     Raises:
         ImportError: The library cryptography is not installed.
         OSError: The file, or one that it names, cannot be read.
         ValueError: Something in it is not as above, or a key cannot be used; says where.
     """
-    return KeyFile(path)
+    return KeyFile(source)
 
 
 def _names(domain: str) -> Iterator[tuple[str, bool]]:
@@ -194,13 +196,24 @@ def _read(path: Path) -> _Contents:
         document = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    contents = _contents(document, path)
+    return _with_keys(_contents(document, path), path)
+
+
+def _of_table(table: Mapping[str, Any]) -> _Contents:
+    contents = _Contents({}, None, "")
+    for written, settings in table.items():
+        contents.domains.update(_named_domain(written, settings, "", Path()))
+    return _with_keys(contents, None)
+
+
+def _with_keys(contents: _Contents, path: Path | None) -> _Contents:
+    """Return contents with the keys loaded that are loaded at once."""
     number = len(contents.tables) if contents.tables is not None else 0
     number += sum(len(domain.sources) for domain in contents.domains.values())
     for source in contents.all():
         if number <= _EAGER:
             contents.keep(source, source.load())
-        elif source.path is not None and source.place.startswith(str(path)):
+        elif source.path is not None and (path is None or source.place.startswith(str(path))):
             os.stat(source.path)
     return contents
 
@@ -209,11 +222,7 @@ def _contents(document: Mapping[str, Any], path: Path) -> _Contents:
     _refuse_unknown(document, _SECTIONS, str(path))
     domains: dict[str, _Domain] = {}
     for written, settings in _table(document, "keys", f"{path}: keys").items():
-        where = f'{path}: keys."{written}"'
-        name = domain_name(written)
-        if name is None:
-            raise ValueError(f"{where}: expected a domain name")
-        domains[name] = _domain(name, settings, where, path.parent)
+        domains.update(_named_domain(written, settings, f"{path}: keys.", path.parent))
     tables = None
     if "opendkim" in document:
         tables = _tables(_table(document, "opendkim", f"{path}: opendkim"), f"{path}: opendkim", path.parent)
@@ -223,6 +232,15 @@ def _contents(document: Mapping[str, Any], path: Path) -> _Contents:
     if sealing is None or (sealing and sealing not in domains and tables is None):
         raise ValueError(f"{path}: seal: expected a domain that has keys, found {seal['domain']!r}")
     return _Contents(domains, tables, sealing)
+
+
+def _named_domain(written: str, settings: Any, where: str, directory: Path) -> dict[str, _Domain]:
+    """Return the keys of a domain, by its name in A-labels."""
+    place = f'{where}"{written}"'
+    name = domain_name(written)
+    if name is None:
+        raise ValueError(f"{place}: expected a domain name")
+    return {name: _domain(name, settings, place, directory)}
 
 
 def _domain(name: str, settings: Any, where: str, directory: Path) -> _Domain:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from aiomilter._tally import count
 from aiomilter.exceptions import StoreError
 from aiomilter.policy.stores.keys import Keys
 from aiomilter.policy.stores.operations import Mode, Op, Store
@@ -13,6 +14,7 @@ __all__ = ["GuardedStore"]
 
 _FAILURES: Final = 3
 _LONGEST: Final = 30.0
+_OPERATIONS: Final = "aiomilter_store_operations_total"
 
 
 class GuardedStore:
@@ -39,6 +41,7 @@ class GuardedStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store: Final[Store] = store
+        self._backend = type(store).__name__.removesuffix("Store").lower()
         self.keys: Final[Keys] = keys
         self._timeout = timeout
         self._on_change = on_change
@@ -66,10 +69,13 @@ class GuardedStore:
         """
         self.steps += 1
         if self._timeout is None:
-            return await self.store.step(op, keys, args)
+            answer = await self.store.step(op, keys, args)
+            count(_OPERATIONS, "ok", self._backend)
+            return answer
         if down := self._failed >= _FAILURES:
             if self._trying or self._clock() < self._until:
                 self.failures += 1
+                count(_OPERATIONS, "down", self._backend)
                 raise StoreError(f"the store is down: {self._why}")
             self._trying = True
         why, before = "", self._successes
@@ -85,11 +91,13 @@ class GuardedStore:
                 self._trying = False
         if why:
             self.failures += 1
+            count(_OPERATIONS, "failed", self._backend)
             # What was under way when the store was found to be down, or when another step succeeded, says nothing new.
             if down or (self._failed < _FAILURES and before == self._successes):
                 self._fail(why)
             raise StoreError(why)
         self._successes += 1
+        count(_OPERATIONS, "ok", self._backend)
         if self._failed:
             self._succeed()
         return answer

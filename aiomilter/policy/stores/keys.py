@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from aiomilter._shadow import IN_SHADOW
 from aiomilter.exceptions import StoreSettingsError
 from aiomilter.mail.domain import ascii_name
 from aiomilter.mail.srs import read_secrets
@@ -36,12 +37,15 @@ class Keys:
     def of(self, kind: str, *parts: str) -> Sequence[bytes]:
         """Return the keys of a subject, the newest first: the kind, and 16 octets.
 
-        Parts are hashed with their lengths, so that none runs into the next.
+        Parts are hashed with their lengths, so that none runs into the next.  Those of a shadow, a filter whose answers are
+        not sent, begin with ``shadow:``: what it counts is apart from what others count.
         """
         if not _KIND.fullmatch(kind):
             raise ValueError(f"expected a kind of lower-case letters, found {kind!r}")
         text = "".join([f"{len(part)}:{part}" for part in (kind, *parts)])
         message, name = text.encode("utf-8", "surrogatepass"), f"{kind}:".encode()
+        if IN_SHADOW.get():
+            name = b"shadow:" + name
         return [name + hmac.digest(secret, message, hashlib.sha256)[:16] for secret in self._secrets]
 
 

@@ -1,0 +1,40 @@
+"""Ready filters: what most sites run, from a configuration file or composed in a program.
+
+``aiomilter filters`` lists them, ``aiomilter help gateway`` shows a file.  In a program::
+
+    milter = compose(filters.Authenticate(), filters.Sign(keys="keys.toml"), site=filters.Site(hostname="mx.example.net"))
+
+Each is a module with a frozen dataclass, which is its settings and its factory, and a filter.  They are imported when their
+names are asked for.  In reading order: :mod:`~aiomilter.filters.site`, what they share; :mod:`~aiomilter.filters.ready`, what
+they have in common, with :mod:`~aiomilter.filters.actions`, :mod:`~aiomilter.filters.domains` and
+:mod:`~aiomilter.filters.recipients`; then each filter.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from aiomilter.filters.authenticate import Authenticate
+    from aiomilter.filters.rates import Rates
+    from aiomilter.filters.seal import Seal
+    from aiomilter.filters.sign import Sign
+    from aiomilter.filters.site import Site
+
+__all__ = ["NAMES", "Authenticate", "Rates", "Seal", "Sign", "Site"]
+
+NAMES: Final[Mapping[str, str]] = {
+    "authenticate": "Authenticate",
+    "rates": "Rates",
+    "sign": "Sign",
+    "seal": "Seal",
+}
+"""The classes of ready filters by their names in a configuration file, which are those of their modules."""
+_MODULES: Final[Mapping[str, str]] = {"Site": "site", **{cls: module for module, cls in NAMES.items()}}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

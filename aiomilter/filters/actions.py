@@ -1,0 +1,57 @@
+"""What is done with mail, in words that are the same in all filters, and how a refusal is told."""
+
+from typing import Final, Literal, TypeAlias
+
+from aiomilter.context import EndOfMessageContext
+from aiomilter.wire.replies import DISCARD, Reply, Response
+
+__all__ = ["Action", "act", "is_refusal", "refusal"]
+
+Action: TypeAlias = Literal["accept", "note", "header", "quarantine", "tempfail", "reject", "discard"]
+"""accept: go on, and no later check decides.  note: go on.  header: mark it, see the setting ``header``.  quarantine: have the
+MTA hold it.  tempfail: refuse it for now.  reject: refuse it for good.  discard: take it, and drop it."""
+_YES: Final = "YES"
+
+
+def is_refusal(action: Action) -> bool:
+    """Return whether an action refuses, and so can be taken before the message has come."""
+    return action in ("tempfail", "reject")
+
+
+def refusal(action: Action, text: str, *, reason: str, detail: str = "7.1", code: int = 550) -> Reply:
+    """Return the reply of an action that refuses.
+
+    Args:
+        action: tempfail or reject.
+        text: For the client.
+        reason: For log and metrics.
+        detail: Of the enhanced code, without its class.
+        code: If it is for good.
+    """
+    if action == "tempfail":
+        return Reply(451, f"4.{detail}", text, reason=reason)
+    return Reply(code, f"5.{detail}", text, reason=reason)
+
+
+def act(
+    ctx: EndOfMessageContext, action: Action, text: str, *, reason: str, header: str, detail: str = "7.1"
+) -> Response | None:
+    """Take an action at the end of a message, and return the answer to that.
+
+    Args:
+        ctx: Of the message.
+        action: What to do.
+        text: Why, for the client or the MTA's log.
+        reason: The same in a word.
+        header: The name of the field that marks a message.
+        detail: As for :func:`refusal`.
+    """
+    if is_refusal(action):
+        return refusal(action, text, reason=reason, detail=detail)
+    if action == "discard":
+        return DISCARD
+    if action == "quarantine":
+        ctx.quarantine(text)
+    elif action == "header":
+        ctx.insert_header(header, _YES)
+    return None

@@ -1,0 +1,214 @@
+"""Counting what happens, for metrics: an observer that adds to plain lists of numbers, a few for each message."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from time import time
+from typing import Final, NamedTuple
+
+from aiomilter.observe.events import (
+    CallbackFailed,
+    CallbackTimedOut,
+    CallbackWaited,
+    ClientRefused,
+    HealthChecked,
+    Lifecycle,
+    LifecycleKind,
+    LimitReached,
+    LoopStalled,
+    MessageCount,
+    RefusedRecipient,
+    TemporaryFailed,
+    Where,
+)
+from aiomilter.observe.metric_table import METRICS, metric
+from aiomilter.observe.observer import Observer
+
+__all__ = ["MOST_REASONS", "Metrics", "Tally"]
+
+MOST_REASONS: Final = 100
+"""Words that filters give as reasons, each of which is counted; further ones are "other"."""
+_MOST_LABELS: Final = 1000
+"""Combinations of labels for each metric; a further one is counted under "other"."""
+_OTHER: Final = "other"
+_REFUSALS: Final = frozenset({"reject", "tempfail"})
+_SIZES: Final = metric("aiomilter_message_size_bytes").bounds
+
+
+class Tally(NamedTuple):
+    """A metric's value for some labels, as it is sent to another process.
+
+    Args:
+        key: Name of the metric, its labels; for a histogram also the number of a bucket, or "sum".
+        value: The value.
+    """
+
+    key: tuple[str, ...]
+    value: float
+
+
+class _Counter:
+    """Counts by labels."""
+
+    __slots__ = ("_cells", "_name", "_width")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._width = len(metric(name).labels)
+        self._cells: dict[tuple[str, ...], list[float]] = {}
+
+    def add(self, labels: tuple[str, ...], number: float = 1) -> None:
+        cell = self._cells.get(labels)
+        if cell is None:
+            cell = self._new(labels)
+        cell[0] += number
+
+    def _new(self, labels: tuple[str, ...]) -> list[float]:
+        if len(self._cells) >= _MOST_LABELS:
+            labels = (_OTHER,) * self._width
+        return self._cells.setdefault(labels, [0])
+
+    def tallies(self) -> Iterator[Tally]:
+        for labels, (value,) in list(self._cells.items()):
+            yield Tally((self._name, *labels), value)
+
+
+class _Histogram:
+    """Counts by labels and buckets; the last number is the sum of all values."""
+
+    __slots__ = ("_bounds", "_cells", "_name", "_width")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bounds: Sequence[float] = metric(name).bounds
+        self._width = len(metric(name).labels)
+        self._cells: dict[tuple[str, ...], list[float]] = {}
+
+    def add(self, labels: tuple[str, ...], value: float) -> None:
+        cell = self._cells.get(labels)
+        if cell is None:
+            if len(self._cells) >= _MOST_LABELS // len(self._bounds):
+                labels = (_OTHER,) * self._width
+            cell = self._cells.setdefault(labels, [0] * (len(self._bounds) + 2))
+        cell[bisect_left(self._bounds, value)] += 1
+        cell[-1] += value
+
+    def tallies(self) -> Iterator[Tally]:
+        for labels, cell in list(self._cells.items()):
+            for bucket, count in enumerate(cell[:-1]):
+                yield Tally((self._name, *labels, str(bucket)), count)
+            yield Tally((self._name, *labels, "sum"), cell[-1])
+
+
+class Metrics(Observer):
+    """Counts what happens; ``observer=[LogObserver(), Metrics()]`` keeps the log beside it.
+
+    :class:`aiomilter.observe.prometheus.Collector` shows it to Prometheus.  See ``aiomilter help metrics``.
+
+    Args:
+        generation: How often the filter was loaded, this time included.
+    """
+
+    def __init__(self, generation: int = 1) -> None:
+        self.generation: int = generation
+        """How often the filter was loaded."""
+        self.loaded: float = time()
+        """When that was the last time, seconds since 1970."""
+        self._counters = {row.name: _Counter(row.name) for row in METRICS if row.kind == "counter"}
+        self._histograms = {row.name: _Histogram(row.name) for row in METRICS if row.kind == "histogram"}
+        self._messages = self._counters["aiomilter_messages_total"]
+        self._durations = self._histograms["aiomilter_message_duration_seconds"]
+        self._sizes = self._histograms["aiomilter_message_size_bytes"]
+        self._edits = self._counters["aiomilter_edits_total"]
+        self._reasons: set[str] = set()
+
+    def tallies(self) -> Iterator[Tally]:
+        """Yield all that was counted."""
+        yield Tally(("aiomilter_generation",), self.generation)
+        yield Tally(("aiomilter_config_reload_success_timestamp_seconds",), self.loaded)
+        for counter in self._counters.values():
+            yield from counter.tallies()
+        for histogram in self._histograms.values():
+            yield from histogram.tallies()
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def message_counted(self, event: MessageCount) -> None:
+        """Count a message."""
+        listener, filter_name, callback, verdict, code, reason, edits, refused, refused_count, duration, size = event
+        of_listener = (listener,)
+        self._messages.add((listener, filter_name, verdict, callback))
+        self._durations.add(of_listener, duration)
+        if size is not None:
+            self._sizes.add(of_listener, size)
+        if verdict in _REFUSALS:
+            self._replied(code, reason)
+        for kind in edits:
+            self._edits.add((filter_name, kind))
+        if refused_count:
+            self._refused(filter_name, refused, refused_count)
+
+    def _refused(self, filter_name: str, refused: Sequence[RefusedRecipient], count: int) -> None:
+        counter = self._counters["aiomilter_recipients_refused_total"]
+        for each in refused:
+            counter.add((each.filter or filter_name, each.answer.verdict))
+            self._replied(each.answer.code, each.reason)
+        if rest := count - len(refused):
+            counter.add((filter_name, _OTHER), rest)
+
+    def client_refused(self, event: ClientRefused) -> None:
+        """Count the reply to a client."""
+        if event.answer.verdict in _REFUSALS:
+            self._replied(event.answer.code, event.reason)
+
+    def _replied(self, code: int | None, reason: str) -> None:
+        if reason and reason not in self._reasons:
+            if len(self._reasons) >= MOST_REASONS:
+                reason = _OTHER
+            self._reasons.add(reason)
+        self._counters["aiomilter_replies_total"].add((str(code or ""), reason))
+
+    def callback_failed(self, event: CallbackFailed) -> None:
+        """Count a failure."""
+        self._counters["aiomilter_failures_total"].add(_callback(event.where))
+
+    def temporary_failed(self, event: TemporaryFailed) -> None:
+        """Count a failure of something that the filter depends on."""
+        self._counters["aiomilter_failures_total"].add(_callback(event.where))
+
+    def callback_timed_out(self, event: CallbackTimedOut) -> None:
+        """Count a callback that took too long."""
+        if not event.stuck:  # it was counted when its time was up
+            self._counters["aiomilter_timeouts_total"].add(_callback(event.where))
+
+    @property
+    def timing(self) -> bool:
+        """Have the times of callbacks."""
+        return True
+
+    def callback_waited(self, event: CallbackWaited) -> None:
+        """Count a callback that waited, and how long."""
+        self._histograms["aiomilter_callback_duration_seconds"].add(_callback(event.where), event.duration)
+
+    def limit_reached(self, event: LimitReached) -> None:
+        """Count a limit."""
+        self._counters["aiomilter_limits_total"].add((event.limit.value,))
+
+    def loop_stalled(self, event: LoopStalled) -> None:
+        """Count a blocked event loop, once it is over: the first report comes from another thread."""
+        if event.over:
+            self._counters["aiomilter_loop_stalls_total"].add((event.where.filter,))
+            self._counters["aiomilter_loop_stall_seconds_total"].add((event.where.filter,), event.duration)
+
+    def health_checked(self, event: HealthChecked) -> None:
+        """Count a check."""
+        self._counters["aiomilter_health_checks_total"].add((event.where.listener,))
+
+    def lifecycle(self, event: Lifecycle) -> None:
+        """Note a reload."""
+        if event.kind is LifecycleKind.RELOADED:
+            self.generation += 1
+            self.loaded = time()
+
+
+def _callback(where: Where) -> tuple[str, str]:
+    return where.filter, where.callback

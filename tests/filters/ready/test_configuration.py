@@ -1,0 +1,132 @@
+"""Ready filters in a configuration file: what is wrong with one is said with its line, and how it is mended."""
+
+import asyncio
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aiomilter import filters
+from aiomilter._cli import main
+from aiomilter._cli.trouble import Troubles
+from aiomilter.compose import check, compose
+from aiomilter.compose.conditions import WORDS
+from aiomilter.testing import session
+from tests.auth.dkim.made import key
+from tests.filters.ready.gateway import read
+from tests.help.pages import PAGES, literal
+
+HEAD: Final = 'hostname = "mx.corp.example"\nown_domains = ["corp.example"]\n'
+AUTHENTICATE: Final = '[[filter]]\nuse = "authenticate"\n'
+
+WRONG: Final = tomllib.loads((Path(__file__).parent / "mistakes.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_a_mistake_is_told_with_its_line_and_the_mend(case: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(case["file"])
+    with pytest.raises(Troubles) as found:
+        read(path)
+    assert f"gateway.toml:{case['says']}" in found.value.lines
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(HEAD + '[[filter]]\nuse = "sign"\n[[filter]]\nuse = "rates"\nuser = "x"\n[limits]\nmax_edist = 1\n')
+    with pytest.raises(Troubles) as found:
+        read(path)
+    assert [line.split(":")[1] for line in found.value.lines] == ["3", "7", "9"]
+
+
+def test_a_file_of_keys_that_is_missing_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(HEAD + '[[filter]]\nuse = "sign"\nkeys = "keys.toml"\n')
+    assert main(["config", "check", str(path)]) == 2
+    assert f"{path}:5: [filter[1]] keys: {tmp_path}/keys.toml: No such file" in capsys.readouterr().err
+
+
+def test_a_whole_file_is_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gateway.toml"
+    (tmp_path / "key").write_text("0123456789abcdef0123456789abcdef\n")
+    (tmp_path / "key").chmod(0o600)
+    path.write_text(
+        'listen = { mx = "inet:0@127.0.0.1" }\n'
+        + HEAD
+        + '[networks]\ninternal = ["192.0.2.0/24"]\n[state]\nstore = "sqlite:state.db"\nkey = { file = "key" }\n'
+        + AUTHENTICATE
+        + '[[filter]]\nuse = "rates"\nuser = "1/h"\nunless = ["spf_pass", "internal"]\n'
+    )
+    assert main(["config", "check", str(path)]) == 0
+    assert main(["config", "show", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert 'own_domains = ["corp.example"]' in shown
+    assert "0123456789abcdef" not in shown
+
+
+def test_what_a_program_composes_is_checked_at_its_start() -> None:
+    async def start(*members: object) -> None:
+        async with session(compose(*members)):  # type: ignore[arg-type]
+            pass
+
+    rates = filters.Rates(user="1/h")
+    for members, text in (
+        (
+            (check(rates, unless="spf_pass"),),
+            "rates: expected a word that a member or the site gives, found 'spf_pass'",
+        ),
+        ((check(filters.Authenticate(), when="internal"),), "authenticate: expected neither when nor unless"),
+        ((filters.Authenticate(), check(rates, unless="dkim_pass")), "known at RCPT.*known at EOM: dkim_pass"),
+        ((rates, filters.Rates(client="1/h")), "found 'rates' twice"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            asyncio.run(start(*members))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: filters.Rates(), "expected at least one of"),
+        (lambda: filters.Sign(keys="k", expire="soon"), "expire: expected seconds"),
+        (lambda: filters.Sign(keys="k", oversign=("Received",)), "oversign: .*received"),
+        (lambda: filters.Authenticate(dkim_min_bits=1), "dkim_min_bits: expected 512"),
+        (lambda: filters.Authenticate(exempt_recipients=("@x",)), "exempt_recipients: expected"),
+        (lambda: filters.Site(hostname="a b"), "hostname: expected"),
+        (lambda: filters.Site(internal=("192.0.2.1/24",)), "internal: .*host bits"),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(make: object, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()  # type: ignore[operator]
+
+
+def test_a_filter_is_run_alone_with_settings_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, text in (
+        (["--set", "kyes=keys.toml"], "--set: kyes: unknown, did you mean keys?"),
+        (["--set", "keys=no.toml"], "no.toml: No such file or directory"),
+        ([], "--set: keys: missing"),
+        (["--set", "keys"], "expected NAME=VALUE, found 'keys'"),
+        (["--set", "keys=a", "--set", "keys=b"], "given again"),
+    ):
+        assert main(["run", "aiomilter.filters:Sign", "--listen", "inet:0@127.0.0.1", *arguments]) == 2
+        assert text in capsys.readouterr().err
+
+
+def test_the_file_of_the_manual_is_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = [each for each in literal("gateway") if each.language == "toml"]
+    (tmp_path / "gateway.toml").write_text(block.text)
+    (tmp_path / "2026q4.pem").touch(0o600)
+    (tmp_path / "2026q4.pem").write_bytes(key("ed25519").private.pem())
+    assert main(["config", "check", str(tmp_path / "gateway.toml")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_manual_names_all_words() -> None:
+    text = PAGES["gateway"].read_text("utf-8")
+    giving = {word for name in filters.NAMES.values() for word in getattr(filters, name).gives}
+    shown = {re.sub(r"^((helo_)?spf|dkim|arc|dmarc)_.*", r"\1_RESULT", each) for each in giving}
+    assert [each for each in {*WORDS, *filters.Site().words, *shown} if f"``{each}``" not in text] == []
