@@ -115,8 +115,6 @@ KEPT: Final[Mapping[str, str]] = {
     "inspector.store.Store._waiting": "pages that are open, at most 32",
     "inspector.charts.Charts._answers": "the five kinds of answers",
     "inspector.charts.Charts._values": "an hour of values",
-    "inspector.frames.Head.macros": "three stages, each with 4,096 octets",
-    "inspector.frames.Head.packets": "three packets of 4,096 octets",
     "inspector.recording.Recorded.summary": OURS,
     "inspector.conversation.Conversation.macros": "the stages",
     # Of DNS.
