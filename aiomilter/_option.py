@@ -46,6 +46,8 @@ class Kind(Enum):
     IP = "an IP address"
     LINE = "a text of one line"
     CHOICE = "one of a few words"
+    CHOICES = "some of a few words"
+    SHARE = "a part of all, more than 0 and at most 1"
     SWITCH = "a bool"
     TLS = "an ssl.SSLContext of a server"
     OBJECT = "an object, which only a program can give"
@@ -59,6 +61,7 @@ class Group(Enum):
     FAILURES = "when things go wrong"
     LIMITS = "limits"
     ACCESS = "who may connect"
+    RECORDING = "recording sessions"
     PROCESS = "sockets and process"
     SITE = "what ready filters know of the site"
 
@@ -69,6 +72,7 @@ _SECTIONS: Final[Mapping[Group, str]] = {
     Group.FAILURES: "failure.",
     Group.LIMITS: "limits.",
     Group.ACCESS: "access.",
+    Group.RECORDING: "record.",
     Group.PROCESS: "",
     Group.SITE: "",
 }
@@ -91,7 +95,7 @@ class Option:
         off: Whether the command line takes the word ``off`` for None.
         zero: Whether a number may be 0.
         maximum: The largest number; None for no limit.
-        choices: The words of a CHOICE.
+        choices: The words of a CHOICE or of CHOICES.
         by_client: Whether the command line also has an argument for each class of client.
         common: Whether the short help of the command line lists it.
         command: The name on the command line, without the dashes; "" for the name of the field, None if only a program can set
@@ -257,6 +261,17 @@ def _choice(name: str, value: object, option: Option) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(option.choices)}, found {value!r}")
 
 
+def _choices(name: str, value: object, option: Option) -> None:
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a sequence of words, found {value!r}")
+    for word in value:
+        _choice(name, word, option)
+
+
+def _share(name: str, value: object, _: Option) -> None:
+    check_number(name, value, whole=False, maximum=1)
+
+
 def _switch(name: str, value: object, _: Option) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, found {value!r}")
@@ -288,6 +303,8 @@ _CHECKS: Final[Mapping[Kind, Callable[[str, object, Option], object]]] = {
     Kind.IP: _ip,
     Kind.LINE: _line,
     Kind.CHOICE: _choice,
+    Kind.CHOICES: _choices,
+    Kind.SHARE: _share,
     Kind.SWITCH: _switch,
     Kind.TLS: _tls,
     Kind.OBJECT: lambda name, value, _: None,

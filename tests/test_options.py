@@ -41,6 +41,8 @@ TYPES: dict[Kind, Any] = {
     Kind.IP: str,
     Kind.LINE: str,
     Kind.CHOICE: str,
+    Kind.CHOICES: Collection[str],
+    Kind.SHARE: float,
     Kind.SWITCH: bool,
 }
 """What a field of a kind is declared as; TLS and OBJECT are declared as what they are."""

@@ -21,7 +21,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
     "compat": "MODULES install limit serve",
-    "compose": "Composition Member check compose edit known_at one_class",
+    "compose": "Composition MailShare Member check compose edit in_shadow known_at one_class",
     "context": "MTA TLS Auth Context EndOfMessageContext",
     "daemon": "run",
     "dns": "MX Answer Backend CachingResolver Counters IPAddress RdType Record Resolver client_address display_name "
@@ -30,7 +30,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
-    "filters": "NAMES Authenticate Rates Sign Site",
+    "filters": "NAMES Authenticate Rates Seal Sign Site",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",
@@ -49,13 +49,14 @@ PROMISED: Final[Mapping[str, str]] = {
     "policy.rates": "OnFailure Rate RateLimit RateState",
     "policy.stores": "GuardedStore Mode Op Store open_store read_keys",
     "policy.dnsbl": "DnsList Listing check_address check_domain",
+    "recording": "CLOSED FILTER MTA REMARK Head Packet Recording RecordingError read",
     "results": "Results",
     "scan": "AddedHeader Clamd ClamdResult Envelope HeaderChanges RemovedHeader Result Rspamd RspamdResult Scanner Spamd "
     "SpamdResult Symbol",
     "secret": "Secret",
     "server": "Factory Server serve",
     "smtp": "Front Outcome front split_address store",
-    "testing": "session",
+    "testing": "Difference Replay replay session",
     "testing.resolver": "FAILURE HANG TIMEOUT Trouble Zone ZoneResolver",
     "wire.constants": "ALL_ACTIONS ALL_PROTOCOL BODY_CHUNK_SIZE MAX_FRAME_SIZE MAX_VERSION MIN_VERSION NO_FLAGS NR_FLAGS "
     "SINCE_VERSION V1_ACTIONS V1_PROTOCOL Action Command Protocol ReplyCode Stage",

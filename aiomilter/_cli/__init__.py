@@ -24,6 +24,8 @@ __all__ = ["main"]
 _COMMANDS: Final[Mapping[str, str]] = {
     "run": "run",
     "check": "check",
+    "record": "record",
+    "replay": "replay",
     "compat": "compat",
     "config": "config",
     "filters": "filters",
@@ -33,6 +35,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "doctor",
     "srs": "srs",
     "state": "state",
+    "health": "health",
+    "metrics": "metrics",
     "shadow": "shadow",
     "help": "manual",
 }
@@ -55,6 +59,7 @@ examples:
   aiomilter run filter.py --listen inet:8890@127.0.0.1
                                               serve it to Postfix or Sendmail
   aiomilter run --config gateway.toml         the same, set up by a file; 'aiomilter config init' writes one
+  aiomilter replay refused.jsonl.gz filter.py would it answer a recorded session as before?
   aiomilter doctor                            why does mail not flow through a filter?
   aiomilter filters                           list the filters that come with aiomilter
   aiomilter compat milter.py                  run a program written for pymilter

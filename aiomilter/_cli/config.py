@@ -36,11 +36,13 @@ Check, show or begin a configuration file of 'aiomilter run --config FILE'.
   check FILE    find every mistake, and build the filter once, as a start does
   show FILE     print what is in force, and where each value comes from; secrets are left out
   schema        print the JSON Schema of such a file, for editors
-  init [FILE]   write a file with every key as a comment; an existing file is left as it is
+  init [FILE]   write a file to start from: with every key as a comment, or with --for a gateway of ready filters; an
+                existing file is left as it is
 """
+_GATEWAY: Final = "gateway.toml"
 _EPILOG: Final = """\
 examples:
-  aiomilter config init gateway.toml
+  aiomilter config init --for both
   aiomilter config check gateway.toml
   aiomilter run --config gateway.toml
 
@@ -77,10 +79,23 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     described.set_defaults(command=_schema, parser=described)
     init = actions.add_parser(
-        "init", help="write a file to start from", description="Write a file with every key as a comment."
+        "init",
+        help="write a file to start from",
+        description="Write a file with every key as a comment; or with --for a gateway of ready filters for this machine.",
     )
     init.set_defaults(command=_init, parser=init)
-    init.add_argument("file", metavar="FILE", nargs="?", help="where to write it; stdout if it is left out")
+    init.add_argument(
+        "--for",
+        dest="purpose",
+        choices=("inbound", "outbound", "both"),
+        help="a gateway for mail that comes in, that goes out, or both; it needs no Python",
+    )
+    init.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help=f"where to write it; with --for {_GATEWAY}, else stdout, if it is left out",
+    )
 
 
 def _config(arguments: argparse.Namespace) -> int:
@@ -175,19 +190,31 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    if arguments.purpose is not None:
+        from aiomilter._cli.gateway_init import begin_gateway, look, next_steps
+
+        name, machine = arguments.file or _GATEWAY, look()
+        _write(name, begin_gateway(arguments.purpose, os.path.basename(name), machine))
+        print(safe(next_steps(arguments.purpose, os.path.basename(name), machine), also="\n"))
+        return 0
     text = begin(Path("/etc/postfix"), RunOptions, Options, SiteOptions)
     if arguments.file is None:
         print(text, end="")
         return 0
-    try:
-        # For a secret that is written into it later.
-        with open(os.open(arguments.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
-            file.write(text)
-    except FileExistsError:
-        raise Trouble(f"{arguments.file!r} exists, and is left as it is; name another file") from None
-    except OSError as error:
-        raise Trouble(f"cannot write {arguments.file!r}: {error.strerror}") from None
+    _write(arguments.file, text)
     print(
         f"{safe(arguments.file)}: written; name your filter there, then: aiomilter config check {safe(arguments.file)}"
     )
     return 0
+
+
+def _write(name: str, text: str) -> None:
+    """Write a file that does not exist."""
+    try:
+        # For a secret that is written into it later.
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Trouble(f"{name!r} exists, and is left as it is; name another file") from None
+    except OSError as error:
+        raise Trouble(f"cannot write {name!r}: {error.strerror}") from None

@@ -29,7 +29,7 @@ KEYS: Final = tuple(keys(RunOptions, Options, SiteOptions))
 AT_START: Final = tuple(
     key
     for key in KEYS
-    if key.path[0] in ("socket", "smtp", "inspect", "log", "metrics")
+    if key.path[0] in ("socket", "smtp", "inspect", "log", "metrics", "record")
     or key.path in (("listen",), ("workers",), ("uvloop",))
 )
 """Those that a reload does not take over."""

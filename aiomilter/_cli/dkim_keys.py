@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from aiomilter._cli.selector import selector_of
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import FAILED, USAGE, Trouble
 from aiomilter._cli.zone import answers
@@ -30,8 +31,7 @@ _TTL: Final = 3_600
 
 
 def _keygen(options: argparse.Namespace) -> int:
-    today = datetime.datetime.now(datetime.UTC)
-    selector = options.selector or f"{today.year}q{(today.month + 2) // 3}"
+    selector = options.selector or selector_of(datetime.datetime.now(datetime.UTC))
     kinds: list[tuple[str, dkim.Key]] = []
     try:
         if not options.ed25519:

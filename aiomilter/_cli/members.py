@@ -83,11 +83,15 @@ def of_file(
 
 
 def _check_words(document: Document, targets: list[Target], of_site: Mapping[str, Any], faults: list[Fault]) -> None:
-    """Check that each word is given by a filter or the site, and is known when its filter is first asked."""
+    """Check that each filter has what it needs: words that another or the site gives, in time; results of others."""
+    there = {each.ready.name for each in targets if each.ready is not None}
     given = {*of_site, *(word for each in targets if each.ready is not None for word in each.ready.words)}
     for each in targets:
         assert each.settings is not None
         path = each.settings.path if each.ready is not None else each.settings.path[:-1]
+        for need in sorted(set(each.ready.needs) - there) if each.ready is not None else ():
+            what = f'{each.ready.name} needs what {need} finds; add a [[filter]] with use = "{need}"'
+            faults.append(document.fault((*path, "use"), what))
         for key in ("when", "unless"):
             for condition in each.member.get(key) or ():
                 if condition.is_open and condition.text not in given:

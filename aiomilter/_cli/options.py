@@ -161,6 +161,68 @@ class RunOptions:
             toml="tls.client_ca",
         ),
     )
+    record: str | None = option(
+        None,
+        Option(
+            Kind.PATH,
+            Group.RECORDING,
+            "record sessions into files there, for ``aiomilter replay``; see ``aiomilter help recording``",
+            none="nothing is recorded",
+            toml="record.directory",
+            metavar="DIR",
+        ),
+    )
+    record_share: float = option(
+        1.0,
+        Option(
+            Kind.SHARE,
+            Group.RECORDING,
+            "the share of sessions that are recorded, chosen at random; the others cost nothing",
+            toml="record.share",
+        ),
+    )
+    record_when: Collection[str] | None = option(
+        None,
+        Option(
+            Kind.CHOICES,
+            Group.RECORDING,
+            "only keep sessions in which a callback failed, something was refused, or an answer took 5 seconds",
+            details="That is known at the end of a session: until then it waits in memory, within ``max_memory``, from 1 MiB "
+            "on as its shape alone, and is dropped first where memory is short.",
+            none="all are kept",
+            choices=("failed", "refused", "slow"),
+            toml="record.when",
+        ),
+    )
+    record_size: int = option(
+        100 << 20,
+        Option(
+            Kind.SIZE,
+            Group.RECORDING,
+            "largest size of all recorded sessions together; the oldest are removed",
+            toml="record.size",
+        ),
+    )
+    record_content: str = option(
+        "shape",
+        Option(
+            Kind.CHOICE,
+            Group.RECORDING,
+            "what is recorded: the shape of messages, with tokens in place of addresses, names and words, or all of them",
+            details="Logins and the names in certificates are tokens in both.",
+            choices=("shape", "full"),
+            toml="record.content",
+        ),
+    )
+    record_domains: bool = option(
+        False,
+        Option(
+            Kind.SWITCH,
+            Group.RECORDING,
+            "keep the domains of addresses, and host names, in a shape",
+            toml="record.domains",
+        ),
+    )
     workers: int = option(
         1,
         Option(

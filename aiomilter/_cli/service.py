@@ -1,6 +1,6 @@
 """What ``aiomilter run`` runs: the server, with an SMTP server in front of it where that is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiomilter._cli import logs, status
 from aiomilter._cli.configured import AT_START, KEYS
 from aiomilter._cli.options import RunOptions
+from aiomilter._cli.places import absolute
 from aiomilter._cli.reloading import Loader
 from aiomilter._cli.target import Target, own_frames, own_traceback, start_trouble
 from aiomilter._cli.tls import Files, load_tls, tls, warning
@@ -33,6 +34,7 @@ from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
     from aiomilter._cli.inspecting import Inspection
+    from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
 __all__ = ["Settings", "run_alone", "run_with_workers"]
@@ -232,8 +234,15 @@ def _server(
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        kind = MilterProtocol if inspected is None else inspected.store.connection_factory
-        server = _FilterServer(loader, factory, sockets, options, settings, kind)
+        make = inspected.store.connection_factory if inspected is not None else MilterProtocol
+        recorder = _recorder(settings, make)
+        server = (
+            _FilterServer(loader, factory, sockets, options, settings, make)
+            if recorder is None
+            else _FilterServer(loader, factory, sockets, options, settings, recorder.connection, recorder.close)
+        )
+        if recorder is not None:
+            server.observer.add(recorder)
         if inspected is not None:
             server.observer.add(inspected.store)
         if reporter is not None:
@@ -241,6 +250,18 @@ def _server(
         return server
     except ValueError as error:
         raise Trouble(str(error)) from None
+
+
+def _recorder(settings: Settings, make: Callable[..., ServedConnection]) -> "ServerRecorder | None":
+    """Return what records the sessions of connections, if that is asked for."""
+    options = settings.options
+    if options.record is None:
+        return None
+    from aiomilter._cli.recording import record_into
+    from aiomilter.recording.serving import ServerRecorder
+
+    made = record_into(absolute(options.record, settings.where.directory), options, settings.target)
+    return ServerRecorder(*made, options.record_share, make)
 
 
 def _front(settings: Settings, server: Server, on_message: "Callable[[Outcome], None] | None") -> "Front":
@@ -298,6 +319,7 @@ class _FilterServer(Server):
         options: Of the server.
         settings: What the command line asks for.
         connection_factory: Makes the object of a connection.
+        on_closed: Awaited when the server closes.
     """
 
     def __init__(
@@ -308,8 +330,9 @@ class _FilterServer(Server):
         options: Options,
         settings: Settings,
         connection_factory: Callable[..., ServedConnection] = MilterProtocol,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(factory, sockets, options, connection_factory=connection_factory)
+        super().__init__(factory, sockets, options, connection_factory=connection_factory, on_closed=on_closed)
         self._loader = loader
         self._context = options.ssl
         self._settings = self._at_start = settings

@@ -105,6 +105,12 @@ def _sockets(_: Option) -> dict[str, Any]:
     return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "object", "additionalProperties": _TEXT}]}
 
 
+def _choices(option: Option) -> dict[str, Any]:
+    word = "|".join(option.choices)
+    one = {"type": "string", "pattern": f"^ *(?:{word}) *(?:, *(?:{word}) *)*$"}
+    return {"anyOf": [one, {"type": "array", "items": one}]}
+
+
 _OWNER: Final[Mapping[str, Any]] = {"anyOf": [dict(_TEXT), {"type": "integer", "minimum": 0}]}
 _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.DURATION: _duration,
@@ -125,5 +131,12 @@ _KINDS: Final[Mapping[Kind, Callable[[Option], dict[str, Any]]]] = {
     Kind.IP: lambda _: dict(_TEXT),
     Kind.LINE: lambda _: {"type": "string", "pattern": "^[^\\r\\n]*$"},
     Kind.CHOICE: lambda option: {"enum": list(option.choices)},
+    Kind.CHOICES: _choices,
+    Kind.SHARE: lambda _: {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            {"type": "string", "pattern": "^[0-9]{1,10}(?:\\.[0-9]{1,10})? ?%?$"},
+        ]
+    },
     Kind.SWITCH: lambda _: {"type": "boolean"},
 }

@@ -9,6 +9,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiomilter._option import Kind, Option
@@ -77,6 +78,7 @@ _SIZES: Final[Mapping[str, int]] = {
 }
 DURATION: Final = r"[0-9]{1,10}(?:\.[0-9]{1,10})? ?(?:ms|s|min|m|h|d)"
 """A time with its unit."""
+_SHARE: Final = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,10})?) ?(%)?")
 SIZE: Final = r"[0-9]{1,10} ?[KkMmGg][Ii]?[Bb]"
 """A size with its unit."""
 _MOST_SOCKETS: Final = 1000
@@ -290,6 +292,23 @@ def _choice(option: Option) -> Callable[[str], str]:
     return read
 
 
+def _choices(option: Option) -> Callable[[str], tuple[str, ...]]:
+    read = _choice(option)
+    return lambda text: tuple(dict.fromkeys(read(word.strip()) for word in text.split(",")))
+
+
+def share(text: str) -> float:
+    """Return a part of all: 0.01, or 1 % of it."""
+    match = _SHARE.fullmatch(text)
+    return _part(float(match[1]) / (100 if match[2] else 1) if match is not None else 0.0, text)
+
+
+def _part(part: float, given: object) -> float:
+    if not 0 < part <= 1:
+        raise ValueError(f"expected a share, more than 0 and at most 1, as in 0.01, found {found(given)}")
+    return part
+
+
 # ---------------------------------------------------------------------------------------------------------- by its kind
 
 
@@ -335,6 +354,8 @@ FORMS: Final[Mapping[Kind, Form]] = {
     Kind.IP: Form("IP", lambda _: ip_address),
     Kind.LINE: Form("TEXT", lambda _: line),
     Kind.CHOICE: Form("", _choice),
+    Kind.CHOICES: Form("WORD[,WORD]...", _choices),
+    Kind.SHARE: Form("SHARE", lambda _: share),
     Kind.SWITCH: Form("", lambda _: _switch),
 }
 EITHER: Final = Form(
@@ -348,6 +369,7 @@ EITHER: Final = Form(
 _WORDS: Final[Mapping[Kind, str]] = {
     Kind.DURATION: "a time",
     Kind.SIZE: "a size",
+    Kind.SHARE: "a share, as in 0.01",
     Kind.COUNT: "a whole number",
     Kind.ANSWER: "an answer",
     Kind.MODE: 'permissions in quotes, as in "0660"',
@@ -384,6 +406,8 @@ def from_file(value: object, option: Option) -> Any:
     try:
         if kind is Kind.DURATIONS:
             return _durations(value, option)
+        if kind is Kind.CHOICES and isinstance(value, list):
+            return tuple(dict.fromkeys(chain.from_iterable(_many(value, option))))
         if FORMS[kind].many:
             return _many(value, option)
         if kind is Kind.SWITCH and not isinstance(value, bool):
@@ -402,6 +426,8 @@ def _one(value: object, option: Option) -> Any:
             raise ValueError(f"expected a whole number, without quotes, found {found(value)}")
         return FORMS[kind].read(option)(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if kind is Kind.SHARE:
+            return _part(float(value), value)
         if kind is Kind.DURATION and math.isfinite(value):
             return float(_seconds(value, value, zero=option.zero, maximum=option.maximum))
         if isinstance(value, int):

@@ -182,6 +182,7 @@ _EXAMPLES: Final[Mapping[Kind, str]] = {
     Kind.HTTP: '"127.0.0.1:9464"',
     Kind.IP: '"192.0.2.1"',
     Kind.LINE: '"text"',
+    Kind.CHOICES: '["failed", "refused"]',
     Kind.SWITCH: "true",
 }
 """Values of options that have no default."""
@@ -195,5 +196,18 @@ def _tables(known: Iterable[Key]) -> Iterator[tuple[str, list[Key]]]:
 
 
 def _order(key: Key) -> tuple[bool, int]:
-    tables = ("listen", "networks", "state", "socket", "limits", "deadlines", "failure", "access", "tls", "log", "smtp")
+    tables = (
+        "listen",
+        "networks",
+        "state",
+        "socket",
+        "limits",
+        "deadlines",
+        "failure",
+        "access",
+        "tls",
+        "log",
+        "record",
+        "smtp",
+    )
     return len(key.path) > 1, tables.index(key.path[0]) if key.path[0] in tables else len(tables)

@@ -5,6 +5,7 @@ A factory says what it gives by attributes, all of them optional, which the read
 * ``name``: of its filter, where the member has none.
 * ``words``: predicates by the words that they are the meaning of.
 * ``unless``: words that leave its filter out of a message where the member says nothing; those that are not given do not count.
+* ``needs``: names of factories without which its own is of no use.
 * ``takes_conditions``: False for a filter that is never left out.
 * ``asks``: what it wants to be known early; with the words of all conditions that is ``asked`` of each factory.
 
@@ -29,8 +30,12 @@ def resolved(members: Sequence[Member], site: object) -> list[Member]:
         site: What the members are bound to; None for nothing.
 
     Raises:
-        TypeError: A word is not given by any of them.
+        TypeError: A word is not given by any of them; or a factory is missing that another needs.
     """
+    there = {_attribute(each, "name", "") for each in members}
+    for each in members:
+        for need in set(_attribute(each, "needs", ())) - there:
+            raise TypeError(f"compose: {_attribute(each, 'name', '')}: expected {need} among the members, found none")
     of_site: Mapping[str, Predicate] = getattr(site, "words", {})
     given = {word: condition(predicate, word) for word, predicate in of_site.items()}
     for number, each in enumerate(members):

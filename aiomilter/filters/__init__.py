@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from aiomilter.filters.authenticate import Authenticate
     from aiomilter.filters.rates import Rates
+    from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
 
-__all__ = ["NAMES", "Authenticate", "Rates", "Sign", "Site"]
+__all__ = ["NAMES", "Authenticate", "Rates", "Seal", "Sign", "Site"]
 
 NAMES: Final[Mapping[str, str]] = {
     "authenticate": "Authenticate",
     "rates": "Rates",
     "sign": "Sign",
+    "seal": "Seal",
 }
 """The classes of ready filters by their names in a configuration file, which are those of their modules."""
 _MODULES: Final[Mapping[str, str]] = {"Site": "site", **{cls: module for module, cls in NAMES.items()}}

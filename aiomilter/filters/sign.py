@@ -10,13 +10,14 @@ from typing import ClassVar, Final, Literal
 from aiomilter.auth import dkim
 from aiomilter.context import Context
 from aiomilter.filters.actions import refusal
+from aiomilter.filters.hashing import HashingEdit
 from aiomilter.filters.keys import Keys, key_ring
 from aiomilter.filters.ready import ReadyEdit
 from aiomilter.filters.site import Site
 from aiomilter.filters.units import seconds
 from aiomilter.mail.envelope import domain as domain_of
 from aiomilter.mail.headers import HeaderSection
-from aiomilter.message import Headers, Message, MessageMilter
+from aiomilter.message import Message, MessageMilter
 from aiomilter.wire.replies import Response
 
 __all__ = ["Sign"]
@@ -79,26 +80,13 @@ class Sign(ReadyEdit):
         yield partial(_Sign, self, site, key_ring(self.keys, site))
 
 
-class _Sign(MessageMilter):
-    body_wanted = False  # it is hashed as it comes
-
+class _Sign(HashingEdit):
     def __init__(self, settings: Sign, site: Site, keys: dkim.KeyRing) -> None:
         self.settings = settings
         self.site = site
         self.keys = keys
         self.options = settings.options()
-        self.restart()
-
-    def restart(self) -> None:
-        self.hashes = dkim.BodyHashes(1)
-        self.hashes.want("sha256", self.options.forms[1])
-
-    async def head(self, ctx: Context, headers: Headers) -> Response | None:
-        self.restart()
-        return None
-
-    def chunk(self, octets: bytes) -> None:
-        self.hashes.update(octets)
+        super().__init__()
 
     async def message(self, ctx: Context, message: Message) -> Response | None:
         author = next(iter(message.headers.addresses("From")), "")

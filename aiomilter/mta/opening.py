@@ -16,7 +16,7 @@ from aiomilter.mta.session import Session
 from aiomilter.mta.stages import OFFER
 from aiomilter.wire.events import Negotiate
 
-__all__ = ["connect"]
+__all__ = ["connect", "open_streams"]
 
 _UNIX_BUFFER: Final = 4096
 _TCP_BUFFER: Final = 256 << 10
@@ -54,21 +54,7 @@ async def connect(
         OSError: Nothing listens there; TimeoutError if nothing answers.  ssl.SSLError if TLS cannot be agreed on.
         RemoteProtocolError: The filter's answer to the offer is one that an MTA would not take.
     """
-    where = parse(address)
-    try:
-        async with asyncio.timeout(timeout):
-            match where:
-                case Unix() if ssl is not None:
-                    raise AddressError(f"milter to connect to by TLS: expected a port, found {address!r}")
-                case Unix(path):
-                    reader, writer = await asyncio.open_unix_connection(path)
-                case Inet(host, port, family):
-                    loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-                    reader, writer = await asyncio.open_connection(host or loopback, port, family=family, ssl=ssl)
-                case _:
-                    raise AddressError(f"milter to connect to: expected a path or a port, found {address!r}")
-    except TimeoutError:
-        raise TimeoutError(f"{address}: no connection within {timeout:g} seconds") from None
+    reader, writer = await open_streams(address, timeout, ssl)
     session = Session(
         reader,
         writer,
@@ -78,7 +64,7 @@ async def connect(
         timeout=timeout,
         macros=macros,
         max_answer_size=max_answer_size,
-        buffer_size=_UNIX_BUFFER if isinstance(where, Unix) else _TCP_BUFFER,
+        buffer_size=_UNIX_BUFFER if isinstance(parse(address), Unix) else _TCP_BUFFER,
     )
     try:
         await session.negotiate()
@@ -86,3 +72,33 @@ async def connect(
         await session.quit()
     finally:
         await session.close()
+
+
+async def open_streams(
+    address: str, timeout: float, ssl: tls.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a filter, and return both directions of the connection.
+
+    Args:
+        address: As for :func:`connect`.
+        timeout: Seconds for the connection.
+        ssl: As for :func:`connect`.
+
+    Raises:
+        AddressError, OSError: As for :func:`connect`.
+    """
+    where = parse(address)
+    try:
+        async with asyncio.timeout(timeout):
+            match where:
+                case Unix() if ssl is not None:
+                    raise AddressError(f"milter to connect to by TLS: expected a port, found {address!r}")
+                case Unix(path):
+                    return await asyncio.open_unix_connection(path)
+                case Inet(host, port, family):
+                    loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+                    return await asyncio.open_connection(host or loopback, port, family=family, ssl=ssl)
+                case _:
+                    raise AddressError(f"milter to connect to: expected a path or a port, found {address!r}")
+    except TimeoutError:
+        raise TimeoutError(f"{address}: no connection within {timeout:g} seconds") from None

@@ -1,6 +1,7 @@
 """Tests of filters without an MTA: :func:`session` plays one in memory, over the code that serves real ones.
 
-The pytest plugin gives the same function as the fixture ``milter_session``.  :mod:`~aiomilter.testing.resolver` answers DNS
+:func:`replay` plays a session that was recorded in production.  The pytest plugin gives the same functions as the fixtures
+``milter_session`` and ``milter_replay``.  :mod:`~aiomilter.testing.resolver` answers DNS
 questions from a zone written in the test.  See ``aiomilter help testing``.
 """
 
@@ -13,10 +14,12 @@ from aiomilter import mta as _mta
 from aiomilter.exceptions import RemoteProtocolError
 from aiomilter.options import Options, ServeOptions
 from aiomilter.server import Factory
+from aiomilter.testing._comparing import Difference
 from aiomilter.testing._memory import MemoryServer
+from aiomilter.testing._replay import Replay, replay
 from aiomilter.wire.constants import Stage
 
-__all__ = ["session"]
+__all__ = ["Difference", "Replay", "replay", "session"]
 
 
 @asynccontextmanager

@@ -52,13 +52,18 @@ class Failures(Observer):
         failure.__cause__ = error
         self._kept.append(failure)
 
+    def take(self) -> list[Exception]:
+        """Return the failures kept so far, and forget them."""
+        kept, self._kept = self._kept, []
+        return kept
+
     def raise_kept(self, cause: BaseException | None = None) -> None:
         """Raise the failures kept so far, once; several as a group.
 
         Args:
             cause: The error that they led to.
         """
-        kept, self._kept = self._kept, []
+        kept = self.take()
         if not kept:
             return
         failure = kept[0] if len(kept) == 1 else ExceptionGroup("callbacks failed", kept)

@@ -57,6 +57,8 @@ TEXTS: dict[Kind, list[Any]] = {
     Kind.HTTP: ["127.0.0.1:9464", "unix:/run/http"],
     Kind.IP: ["192.0.2.1"],
     Kind.LINE: ["2525"],
+    Kind.CHOICES: ["failed", "refused,slow", "slow, failed"],
+    Kind.SHARE: ["0.01", "5 %", "1"],
     Kind.SWITCH: [True, False],
 }
 """Values that can be written in all three ways, as JSON has them."""
@@ -78,7 +80,9 @@ def values(key: Key) -> st.SearchStrategy[Any]:
         return st.dictionaries(
             st.sampled_from(["mail", "eom", "envrcpt"]), st.sampled_from(["20", "2 min"]), min_size=1
         )
-    return st.sampled_from(key.row.option.choices or TEXTS[key.row.option.kind])
+    if key.row.option.kind is Kind.CHOICE:
+        return st.sampled_from(key.row.option.choices)
+    return st.sampled_from(TEXTS[key.row.option.kind])
 
 
 GIVEN = st.sampled_from(KEYS).flatmap(lambda key: st.tuples(st.just(key), values(key)))

@@ -87,11 +87,28 @@ BY_KIND: Final[dict[Kind, Values]] = {
     Kind.IP: Values({'"192.0.2.1"': "192.0.2.1", '"::1"': "::1"}, (*ANY, "5"), ('"x"', '"10.0.0.0/8"'), True),
     Kind.LINE: Values({'"2525"': "2525"}, (*ANY, "5"), ('"a\\nb"', '"a\\rb"')),
     Kind.CHOICE: Values({'"debug"': "debug"}, (*ANY, "5"), ('"debgu"', '""')),
+    Kind.CHOICES: Values(
+        {
+            '["failed", "slow"]': ("failed", "slow"),
+            '"failed, refused"': ("failed", "refused"),
+            '["slow", "slow"]': ("slow",),
+        },
+        ("5", "true", "{ a = 1 }", "[5]"),
+        ('"faild"', '["failed", "loud"]', '""'),
+    ),
+    Kind.SHARE: Values(
+        {"0.01": 0.01, "1": 1.0, '"0.5"': 0.5, '"2 %"': 0.02},
+        ("true", "[1]", "{ a = 1 }"),
+        ("0", "-1", "1.5", "nan", "inf", '"x"', '""', '"200 %"'),
+        of_machine=True,
+    ),
     Kind.SWITCH: Values({"true": True, "false": False}, ('"true"', "1", '"yes"', "[true]"), ()),
 }
 
 
 def of(key: Key) -> Values:
     """Return the values of a key."""
-    values, choices = BY_KIND[key.row.option.kind], key.row.option.choices
-    return values._replace(good={f'"{choice}"': choice for choice in choices}) if choices else values
+    if key.row.option.kind is Kind.CHOICE:
+        word = key.row.option.choices[0]
+        return BY_KIND[Kind.CHOICE]._replace(good={f'"{word}"': word})
+    return BY_KIND[key.row.option.kind]

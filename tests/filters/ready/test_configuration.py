@@ -1,6 +1,7 @@
 """Ready filters in a configuration file: what is wrong with one is said with its line, and how it is mended."""
 
 import asyncio
+import re
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -11,8 +12,11 @@ from aiomilter import filters
 from aiomilter._cli import main
 from aiomilter._cli.trouble import Troubles
 from aiomilter.compose import check, compose
+from aiomilter.compose.conditions import WORDS
 from aiomilter.testing import session
+from tests.auth.dkim.made import key
 from tests.filters.ready.gateway import read
+from tests.help.pages import PAGES, literal
 
 HEAD: Final = 'hostname = "mx.corp.example"\nown_domains = ["corp.example"]\n'
 AUTHENTICATE: Final = '[[filter]]\nuse = "authenticate"\n'
@@ -110,3 +114,19 @@ def test_a_filter_is_run_alone_with_settings_of_the_command_line(capsys: pytest.
     ):
         assert main(["run", "aiomilter.filters:Sign", "--listen", "inet:0@127.0.0.1", *arguments]) == 2
         assert text in capsys.readouterr().err
+
+
+def test_the_file_of_the_manual_is_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = [each for each in literal("gateway") if each.language == "toml"]
+    (tmp_path / "gateway.toml").write_text(block.text)
+    (tmp_path / "2026q4.pem").touch(0o600)
+    (tmp_path / "2026q4.pem").write_bytes(key("ed25519").private.pem())
+    assert main(["config", "check", str(tmp_path / "gateway.toml")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_manual_names_all_words() -> None:
+    text = PAGES["gateway"].read_text("utf-8")
+    giving = {word for name in filters.NAMES.values() for word in getattr(filters, name).gives}
+    shown = {re.sub(r"^((helo_)?spf|dkim|arc|dmarc)_.*", r"\1_RESULT", each) for each in giving}
+    assert [each for each in {*WORDS, *filters.Site().words, *shown} if f"``{each}``" not in text] == []

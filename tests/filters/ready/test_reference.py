@@ -33,11 +33,11 @@ def test_each_setting_has_its_line(cls: type[ReadyFilter]) -> None:
 @every
 def test_its_example_is_a_file(cls: type[ReadyFilter], tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(cls.example)
-    (table,) = tomllib.loads(cls.example)["filter"]
+    names = [each["use"] for each in tomllib.loads(cls.example)["filter"]]
     found = read(tmp_path / "gateway.toml")
-    assert table["use"] == cls.name
+    assert names == [*cls.needs, cls.name]
     assert found.where is not None
-    assert [each.ready.name for each in found.where.filters] == [cls.name]
+    assert [each.ready.name for each in found.where.filters] == names
 
 
 @every
