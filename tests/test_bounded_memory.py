@@ -87,6 +87,7 @@ KEPT: Final[Mapping[str, str]] = {
     "compat.lowlevel._Program.handlers": "signals",
     "observe.guard.Guard._skipped": OURS,
     "observe.json._escapes": "one table",
+    "observe.json._second": "one second",
     "observe.seldom.Seldom._told": "kinds of things that are said, none of which holds text from outside",
     "_serving.transports.Transports.pending": CONNECTIONS,
     "_serving.forked._sockets": CONNECTIONS,
