@@ -239,7 +239,9 @@ class ShadowAsking:
     async def _callback(self, stage: Stage, args: tuple[Any, ...], context: Context) -> Any:
         """Call the callback of a stage, or do what the composition does in its place."""
         made, incoming = self._made, self._incoming
-        if stage not in _OF_CONNECTION:
+        # What is shown before the conditions are known is kept: it has no callback.
+        known = stage not in _OF_CONNECTION and (self.seat.known_at is None or stage >= self.seat.known_at)
+        if known:
             if made.is_left_out(context):
                 raise StoppedError
             if self._client_answer is not None:
