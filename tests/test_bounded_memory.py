@@ -151,7 +151,6 @@ KEPT: Final[Mapping[str, str]] = {
     "compose.shadow_filters.ShadowPool.filters": CONNECTIONS,
     "compose.shadow_messages.Play.events": "1 MiB (tests/compose/test_shadow.py)",
     "compose.shadow_messages.Play.refused": "max_recipients",
-    "_cli.shadow._Table._cells": "100 names (tests/test_cli_shadow.py)",
     "_cli.play.Play.answered": "stages",
     # Of a process, for DKIM.
     "auth.dkim._record.parse_record": "2,000 records of 4 KiB",
