@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from aiomilter._cli.places import started_in
 from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._config.file import Document
+from aiomilter._doctor.backends import Backend, named
 from aiomilter._doctor.case import File, Own
 from aiomilter._doctor.source import SourceFacts, facts
 from aiomilter.addresses import Inet, Unix, parse
@@ -50,7 +51,17 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
         wants=wants,
         does=_does(found.where) if found.where is not None else SourceFacts(),
         is_tls=found.options.tls_client_ca is not None,
+        backends=tuple(_backends(found)),
     )
+
+
+def _backends(found: Configuration) -> Iterator[Backend]:
+    """Yield the services that the settings of a file name."""
+    if found.file is not None:
+        yield from named(found.file.settings or {}, "settings.")
+        for _, table in found.file.filters:
+            if isinstance(settings := table.get("settings"), Mapping):
+                yield from named(settings, "settings.")
 
 
 async def _wants(found: Configuration) -> tuple[Wants, ...]:
