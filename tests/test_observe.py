@@ -465,6 +465,7 @@ def test_every_event_has_a_method_and_the_log_overrides_each() -> None:
     assert methods == set(METHOD_OF.values())
 
 
+@pytest.mark.slow
 def test_every_event_is_told_somewhere_and_says_where() -> None:
     calls = {
         (node.func.id, path.relative_to(PACKAGE).parts[0])
@@ -480,6 +481,7 @@ def test_every_event_is_told_somewhere_and_says_where() -> None:
         assert "__slots__" in vars(kind)
 
 
+@pytest.mark.slow
 def test_every_kind_is_told_somewhere() -> None:
     used = {
         (node.value.id, node.attr)

@@ -11,7 +11,8 @@ from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.recipients import Recipients
 from aiomilter._connection.sent import answer_name, sent_edits, sent_kinds
-from aiomilter.context import Transaction, auth_of, tls_of
+from aiomilter._security import auth_of, tls_of
+from aiomilter.context import Transaction
 from aiomilter.edits import Edits
 from aiomilter.handler import Handler
 from aiomilter.observe import (
