@@ -16,6 +16,7 @@ from aiomilter.observe.events import (
     LimitReached,
     LoopStalled,
     MessageCount,
+    MessageEnded,
     RefusedRecipient,
     TemporaryFailed,
     Where,
@@ -154,6 +155,13 @@ class Metrics(Observer):
             self._replied(each.answer.code, each.reason)
         if rest := count - len(refused):
             counter.add((filter_name, _OTHER), rest)
+
+    def shadows_compared(self, event: MessageEnded) -> None:
+        """Count what shadows would have done otherwise."""
+        for outcome in event.shadow:
+            if outcome.differs:
+                labels = outcome.filter, outcome.live, outcome.shadow
+                self._counters["aiomilter_shadow_differences_total"].add(labels)
 
     def client_refused(self, event: ClientRefused) -> None:
         """Count the reply to a client."""
