@@ -64,6 +64,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_serving.memory.MemoryLimit.messages": CONNECTIONS,
     "_serving.memory.MemoryLimit.expendable": CONNECTIONS,
     "_tally._numbers": "1,000 values",
+    "observe.metrics.Metrics._cells": "1,000 combinations",
     "observe.metrics.Metrics._counters": OURS,
     "observe.metrics.Metrics._histograms": OURS,
     "observe.metrics.Metrics._reasons": "MOST_REASONS (tests/test_metrics.py)",
