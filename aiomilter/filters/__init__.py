@@ -15,15 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from aiomilter.filters.access import Access
     from aiomilter.filters.authenticate import Authenticate
     from aiomilter.filters.rates import Rates
     from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
 
-__all__ = ["NAMES", "Authenticate", "Rates", "Seal", "Sign", "Site"]
+__all__ = ["NAMES", "Access", "Authenticate", "Rates", "Seal", "Sign", "Site"]
 
 NAMES: Final[Mapping[str, str]] = {
+    "access": "Access",
     "authenticate": "Authenticate",
     "rates": "Rates",
     "sign": "Sign",

@@ -7,8 +7,8 @@ from aiomilter.wire.replies import DISCARD, Reply, Response
 
 __all__ = ["Action", "act", "is_refusal", "refusal"]
 
-Action: TypeAlias = Literal["accept", "note", "header", "quarantine", "tempfail", "reject", "discard"]
-"""accept: go on, and no later check decides.  note: go on.  header: mark it, see the setting ``header``.  quarantine: have the
+Action: TypeAlias = Literal["note", "header", "quarantine", "tempfail", "reject", "discard"]
+"""note: go on.  header: mark it, see the setting ``header``.  quarantine: have the
 MTA hold it.  tempfail: refuse it for now.  reject: refuse it for good.  discard: take it, and drop it."""
 _YES: Final = "YES"
 
@@ -49,8 +49,10 @@ def act(
     if is_refusal(action):
         return refusal(action, text, reason=reason, detail=detail)
     if action == "discard":
+        ctx.reason(reason)
         return DISCARD
     if action == "quarantine":
+        ctx.reason(reason)
         ctx.quarantine(text)
     elif action == "header":
         ctx.insert_header(header, _YES)
