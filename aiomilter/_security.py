@@ -1,8 +1,9 @@
 """How an SMTP client has logged in, and how its session is encrypted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["TLS", "Auth"]
+__all__ = ["TLS", "Auth", "auth_of", "tls_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,18 @@ class TLS:
     bits: str
     cert_subject: str
     cert_issuer: str
+
+
+def auth_of(macro: Callable[[str], str | None]) -> Auth | None:
+    """Return the login that macros name; None for none."""
+    login = macro("auth_authen")
+    return Auth(login, macro("auth_type") or "") if login else None
+
+
+def tls_of(macro: Callable[[str], str | None]) -> TLS | None:
+    """Return the encryption that macros name; None for none."""
+    version = macro("tls_version")
+    if not version:
+        return None
+    rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
+    return TLS(version, *rest)

@@ -8,7 +8,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, overload
 
 from aiomilter._context_hints import ELSEWHERE
-from aiomilter._security import TLS, Auth
+from aiomilter._security import TLS, Auth, auth_of, tls_of
 from aiomilter.edits import Body, Edits
 from aiomilter.exceptions import LocalProtocolError
 from aiomilter.observe.message_log import MessageLog
@@ -476,21 +476,6 @@ class EndOfMessageContext(Context):
         Source: libmilter/docs/smfi_quarantine.html.
         """
         self._edits().quarantine(reason)
-
-
-def auth_of(macro: Callable[[str], str | None]) -> Auth | None:
-    """Return the login that macros name; None for none."""
-    login = macro("auth_authen")
-    return Auth(login, macro("auth_type") or "") if login else None
-
-
-def tls_of(macro: Callable[[str], str | None]) -> TLS | None:
-    """Return the encryption that macros name; None for none."""
-    version = macro("tls_version")
-    if not version:
-        return None
-    rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
-    return TLS(version, *rest)
 
 
 def _door(name: str) -> str | None:

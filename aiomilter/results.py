@@ -38,6 +38,11 @@ class Results:
         """Return all results, oldest first; those of the connection before those of the message."""
         return (*self._of_connection, *self._of_message)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._of_connection) + len(self._of_message)
+
     def end_message(self) -> None:
         """Forget those of the message."""
         self._of_message.clear()

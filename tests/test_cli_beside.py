@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from aiomilter._cli import beside, main
 from aiomilter._cli.beside import LIBRARIES, in_the_way, is_installed, is_taken, look_in
+from tests.patience import PATIENCE
 
 LOOKUP: Final = """\
 from aiomilter import Context, Mail, Milter
@@ -72,7 +73,7 @@ def folder_of(path: Path, filter_name: str, *neighbours: str) -> Path:
 def command(folder: Path, *arguments: str, program: str = "-P -m aiomilter") -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own, in which nothing is imported yet; with ``-P`` as the installed command does."""
     line = [sys.executable, *program.split(), *arguments]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.slow
@@ -129,7 +130,7 @@ def test_any_name_may_lie_beside_a_filter_that_is_served_and_reloaded(tmp_path: 
                 assert "the SMTP client is told after the message: 250" in done.stdout, done
                 until("INFO .*eom: continue")
             process.send_signal(signal.SIGTERM)
-            _, rest = process.communicate(timeout=30)
+            _, rest = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, rest
             assert "beside the filter" not in "".join(log) + rest
         finally:

@@ -273,6 +273,48 @@ def test_several_filter_tables_are_one_filter(aiomilter: Command) -> None:
     assert shown["filter"] == wanted["filter"]
 
 
+SHADOWS: Final = (
+    ("shadow = 1", "4: [filter[1]] shadow: expected true or false, found 1"),
+    ("share = 0.5", "4: [filter[1]] share: expected shadow = true for a share, found a filter that acts"),
+    ("shadow = true\nshare = 5", "5: [filter[1]] share: expected a part between 0 and 1, found 5"),
+    ("shadow = true\nshare = '5%'", "5: [filter[1]] share: expected a part between 0 and 1, found '5%'"),
+    ("shadow = true\nshare = true", "5: [filter[1]] share: expected a part between 0 and 1, found True"),
+    ("shadow = true\nshare = { by = 'client' }", "5: [filter[1]] share: expected a part, a number between 0 and 1"),
+    (
+        "shadow = true\nshare = { part = 1, by = 'x' }",
+        "5: [filter[1]] share: expected by 'client' or 'recipient_domain', found 'x'",
+    ),
+    ("shadow = true\nshare = { part = 1, bye = 'x' }", "5: [filter[1].share] bye: unknown, did you mean by?"),
+    (
+        "shadow = true\nshare = { part = 1, key = 'k' }",
+        '5: [filter[1].share] key: expected where the key is, as { file = "share.key" }, or credential, or env',
+    ),
+    (
+        "shadow = true\nshare = { part = 1, key = { file = 'none.key' } }",
+        "5: [filter[1].share] key: 'none.key' cannot be read: No such file or directory",
+    ),
+    ("shadw = true", "4: [filter[1]] shadw: unknown, did you mean shadow?"),
+    ("shar = 1", "4: [filter[1]] shar: unknown, did you mean share?"),
+)
+
+
+@pytest.mark.parametrize(("lines", "line"), SHADOWS, ids=[lines for lines, _ in SHADOWS])
+def test_a_mistake_about_a_shadow_is_a_line(aiomilter: Command, lines: str, line: str) -> None:
+    toml = f'[[filter]]\nuse = "tag.py"\n\n{lines}\n[filter.settings]\ntag = "x"\n'
+    found = aiomilter("config", "check", "x.toml", toml=toml)
+    assert (found.status, found.err) == (4 if "No such file" in line else 2, f"x.toml:{line}\n")
+
+
+def test_a_shadow_with_a_share_is_part_of_the_filter(aiomilter: Command) -> None:
+    (aiomilter.directory / "share.key").write_text("a secret\n")
+    share = 'share = { part = 0.05, by = "recipient_domain", key = { file = "share.key" } }'
+    toml = TWO.replace('after = "first"\n', f"shadow = true\n{share}\n")
+    assert aiomilter("config", "check", "x.toml", toml=toml) == (0, "x.toml: in order\n", "imported\n")
+    shown = aiomilter("config", "show", "x.toml", toml=toml).out
+    assert tomllib.loads(shown)["filter"] == tomllib.loads(toml.replace("pa55", "***"))["filter"]
+    assert "a secret" not in shown
+
+
 def test_files_of_one_name_in_several_directories_are_a_module_each(aiomilter: Command) -> None:
     places = [aiomilter.directory / name / "tag.py" for name in "abc"]
     for place in places:

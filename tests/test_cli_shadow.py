@@ -12,6 +12,7 @@ import pytest
 from aiomilter._cli import main
 from aiomilter._cli.shadow import Seen, seen
 from aiomilter.observe import Answer, Edit, MessageEnded, ShadowOutcome, Where
+from aiomilter.observe.json import JsonFormatter
 from aiomilter.observe.log import LogObserver
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -30,13 +31,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def line_of(
-    *outcomes: ShadowOutcome, queue_id: str | None = "4XyZ", answer: str = "continue", helo: str = "h", **where: str
+    *outcomes: ShadowOutcome,
+    queue_id: str | None = "4XyZ",
+    answer: str = "continue",
+    helo: str = "h",
+    formatter: logging.Formatter | None = None,
+    **where: str,
 ) -> str:
     """Return the line that the log has of a message."""
     records: list[str] = []
     logger = logging.Logger("of a test")
     handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    handler.setFormatter(formatter)
+    handler.emit = lambda record: records.append(handler.format(record))  # type: ignore[method-assign]
     logger.addHandler(handler)
     event: Any = MessageEnded(
         where=Where(1, "192.0.2.1", "eom", queue_id, **where),
@@ -110,6 +117,14 @@ def test_nothing_that_a_client_says_is_taken_for_a_shadow(what: str) -> None:
 )
 def test_a_hostile_line_tells_nothing(line: str) -> None:
     assert list(seen(line)) == []
+
+
+@pytest.mark.parametrize("outcomes", [[REFUSES], [ODD, FAILED], [EDITS] * 3])
+def test_a_line_of_the_json_log_is_read(outcomes: list[ShadowOutcome]) -> None:
+    line = line_of(*outcomes, formatter=JsonFormatter())
+    assert list(seen(line + "\n")) == [
+        Seen(each.filter, each.live, each.shadow, each.differs, "4XyZ") for each in outcomes
+    ]
 
 
 def test_lines_of_json_are_read() -> None:

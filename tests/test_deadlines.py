@@ -23,6 +23,7 @@ from aiomilter.handler import CALLBACKS as NAME_OF
 from aiomilter.wire.framing import Lookahead
 
 from .clock import on_clock
+from .patience import PATIENCE
 from .peer import (
     ABORT,
     CALLBACKS,
@@ -794,7 +795,7 @@ def test_the_clock_of_every_loop_will_do(loop: str) -> None:
         async with serving(filter_, **options) as scene:
             peer = await scene.opened(opening("postfix", OPENING))
             peer.write(mail())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not peer.answers.endswith("pp"):
                     await asyncio.sleep(0)
             gate.opened.set()

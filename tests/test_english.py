@@ -173,6 +173,7 @@ LEFT: Final = frozenset(
 """Modules that still have such words; take those out that you mend, and add none."""
 
 
+@pytest.mark.slow
 def test_no_other_docstring_says_anything_in_words_of_its_own() -> None:
     """Not even of what only its authors read."""
     modules = {str(path.relative_to(ROOT / "aiomilter"))[:-3]: path for path in (ROOT / "aiomilter").rglob("*.py")}

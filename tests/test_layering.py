@@ -139,7 +139,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange recording.relay _doctor.endpoints _doctor.checks.network",
+        "scan._exchange recording.relay _doctor.endpoints _doctor.processes _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner "
@@ -312,18 +312,22 @@ def deeds(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno, "swallow BaseException"
 
 
+@pytest.mark.slow
 def test_every_module_has_a_row() -> None:
     assert {room(module) for module in modules()} <= set(ROOMS)
 
 
+@pytest.mark.slow
 def test_no_module_imports_what_its_row_forbids() -> None:
     assert wrong_imports(modules()) == []
 
 
+@pytest.mark.slow
 def test_what_one_module_owns_no_other_does() -> None:
     assert wrong_owners(modules()) == []
 
 
+@pytest.mark.slow
 def test_every_public_module_says_what_it_promises() -> None:
     """A name without underscore that is missing in ``__all__`` is nobody's promise."""
     for module, tree in modules().items():
@@ -352,6 +356,7 @@ def test_the_table_has_no_circle() -> None:
         assert name not in allowed(name)
 
 
+@pytest.mark.slow
 def test_no_modules_import_one_another_in_a_circle() -> None:
     """Within a room, too, and whether for types alone or not."""
     trees = modules()

@@ -458,10 +458,14 @@ def test_every_event_has_a_method_and_the_log_overrides_each() -> None:
         assert name in vars(LogObserver), name
         (event,) = (each for each in signature(vars(Observer)[name]).parameters.values() if each.name == "event")
         assert event.annotation is kind
-    methods = {name for name, value in vars(Observer).items() if isfunction(value)} - {"wants_messages"}
+    methods = {name for name, value in vars(Observer).items() if isfunction(value)} - {
+        "wants_messages",
+        "message_counted",
+    }
     assert methods == set(METHOD_OF.values())
 
 
+@pytest.mark.slow
 def test_every_event_is_told_somewhere_and_says_where() -> None:
     calls = {
         (node.func.id, path.relative_to(PACKAGE).parts[0])
@@ -477,6 +481,7 @@ def test_every_event_is_told_somewhere_and_says_where() -> None:
         assert "__slots__" in vars(kind)
 
 
+@pytest.mark.slow
 def test_every_kind_is_told_somewhere() -> None:
     used = {
         (node.value.id, node.attr)

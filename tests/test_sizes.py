@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 PACKAGE: Final = Path(__file__).parent.parent / "aiomilter"
 MODULE: Final = 500
 FUNCTION: Final = 60
@@ -32,5 +34,6 @@ def long_ones() -> Iterator[tuple[str, int, str]]:
                     yield f"{name}: {node.name}", lines, docstring or ""
 
 
+@pytest.mark.slow
 def test_what_is_long_says_why() -> None:
     assert {name for name, _, docstring in long_ones() if not REASON.search(docstring)} == TO_BE_CUT

@@ -26,6 +26,7 @@ from aiomilter.wire.constants import Command
 from aiomilter.wire.framing import packet
 
 from .clock import on_clock
+from .patience import PATIENCE
 from .peer import DATA, EOM, MESSAGE, OPENING, QUIT, Peer, filter_class, header, mail, offer, rcpt, serving
 
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
@@ -270,7 +271,7 @@ def test_twenty_in_a_row_are_one_record_that_says_who_and_what(
     async def main() -> None:
         observer = LogObserver(time=clock)
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE),
             serve(filter_class(), "inet:0@127.0.0.1", observer=observer, **options) as server,
         ):
             first, *_ = await flood(server, stranger.attack, TIMES)
@@ -355,7 +356,7 @@ def test_more_than_there_may_be_are_a_record_a_limit(clock: Clock, records: Reco
     async def main() -> None:
         observer = LogObserver(time=clock)
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE),
             serve(filter_class(), "inet:0@127.0.0.1", observer=observer, **options) as server,
         ):
             where = ("127.0.0.1", int(server.addresses[0].removeprefix("inet:").partition("@")[0]))
@@ -386,7 +387,7 @@ def test_more_than_there_may_be_are_a_record_a_limit(clock: Clock, records: Reco
 def test_of_a_unix_socket_the_user_and_the_process_are_named(loop: str, tmp_path: Path, records: Records) -> None:
     async def main() -> None:
         path = str(tmp_path / "x.sock")
-        async with asyncio.timeout(20), serve(filter_class(), path) as server:
+        async with asyncio.timeout(PATIENCE), serve(filter_class(), path) as server:
             for octets in (b"QUIT\r\n", OPENING + MESSAGE + QUIT):
                 _, writer = await asyncio.open_unix_connection(path)
                 writer.write(octets)
@@ -409,7 +410,7 @@ def test_the_line_of_a_message_says_which_mta_brought_it(loop: str, records: Rec
     ports: list[int] = []
 
     async def main() -> None:
-        async with asyncio.timeout(20), serve(filter_class(), "inet:0@127.0.0.1", "inet6:0@::1") as server:
+        async with asyncio.timeout(PATIENCE), serve(filter_class(), "inet:0@127.0.0.1", "inet6:0@::1") as server:
             for address in server.addresses:
                 port, _, host = address.partition(":")[2].partition("@")
                 reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))

@@ -23,6 +23,7 @@ __all__ = ["InspectedFilter"]
 
 _PATH: Final = re.compile(r"\s*(<[^<>]*>|[^\s<>]*)((?:\s+\S+)*)\s*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_MACRO: Final = re.compile(r"[A-Za-z0-9_]+")
 _TIMEOUT: Final = 30.0
 """Seconds that the MTA of a play waits for an answer."""
 _MOST_RECIPIENTS: Final = 100
@@ -155,7 +156,7 @@ def _macros(asked: Mapping[str, Any]) -> mta.MacroValues:
         for name, value in [*named.items()][:_MOST_MACROS]:
             text = _text({"macros": value}, "macros", "")
             macro = name.strip("{}")
-            if not macro.isascii() or not macro.replace("_", "").isalnum():
+            if not _MACRO.fullmatch(macro):
                 raise ValueError(f"macros: expected a name such as auth_type, found {name!r:.40}")
             of_stage = found.setdefault(Stage.CONNECT if stage is None else stage, {})
             of_stage[macro if len(macro) == 1 else f"{{{macro}}}"] = text

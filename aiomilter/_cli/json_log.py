@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aiomilter._cli.target import shortened
+from aiomilter._cli.shortened import shortened
 from aiomilter.observe.json import JsonFormatter
 
 __all__ = ["OneObject"]

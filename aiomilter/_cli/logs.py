@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
-from aiomilter._cli.target import shortened
+from aiomilter._cli.shortened import shortened
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._cli.unread import Unread

@@ -21,7 +21,7 @@ from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.release import is_between, real
 from aiomilter._cli.trouble import MISSING, USAGE, Trouble, Troubles
 from aiomilter._config.faults import Fault, Faults
-from aiomilter.exceptions import MilterError, ResolverError, StoreError
+from aiomilter.exceptions import ResolverError, StoreError
 from aiomilter.handler import Milter
 from aiomilter.server import Factory
 
@@ -36,7 +36,6 @@ __all__ = [
     "names_of",
     "own_frames",
     "own_traceback",
-    "shortened",
     "start_trouble",
 ]
 
@@ -375,12 +374,6 @@ def own_frames(error: BaseException) -> TracebackType | None:
         if not is_between(frame.tb_frame.f_code):
             own = TracebackType(own, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
     return own
-
-
-def shortened(exception: tuple[Any, BaseException, Any]) -> tuple[Any, BaseException, Any]:
-    """Return an exception for the log: where our own code refuses what a filter asks for, with the filter's lines alone."""
-    kind, error, frames = exception
-    return (kind, error, own_frames(error) or frames) if isinstance(error, MilterError | TypeError) else exception
 
 
 def _each(frames: TracebackType | None) -> Iterator[TracebackType]:

@@ -6,8 +6,10 @@ Source: proc(5); unix(7), SO_PEERCRED.
 """
 
 import contextlib
+import ipaddress
 import os
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,8 @@ def groups_of(pid: int) -> frozenset[int] | None:
 
 def listener(address: Inet | Unix) -> Process | None:
     """Return the process that listens at an endpoint of this machine; None if that is not known."""
+    if isinstance(address, Inet) and not _is_local(address):
+        return None
     inodes = set(_unix_inodes(address.path) if isinstance(address, Unix) else _tcp_inodes(address.port))
     if not inodes:
         return None
@@ -87,6 +91,17 @@ def listener(address: Inet | Unix) -> Process | None:
                     if os.readlink(directory / "fd" / fd) in wanted:
                         return _process(directory)
     return None
+
+
+def _is_local(address: Inet) -> bool:
+    """Return whether an address is one of this machine's; names other than localhost count as others'."""
+    if address.host in (None, "localhost"):
+        return True
+    with contextlib.suppress(OSError, ValueError, OverflowError), socket.socket(address.family) as probe:
+        ipaddress.ip_address(address.host or "")
+        probe.bind((address.host, 0))
+        return True
+    return False
 
 
 def _process(directory: Path) -> Process | None:

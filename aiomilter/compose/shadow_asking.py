@@ -133,6 +133,8 @@ class ShadowAsking:
         self._results = _Results(found)
         self._client_answer: tuple[str, Any] | None = None
         self._incoming: Incoming | None = None
+        # Whether a field can be shown without a further look: most events are such.
+        self._plain = False
 
     @property
     def _made(self) -> ComposedFilter:
@@ -158,6 +160,9 @@ class ShadowAsking:
     async def show(self, play: Play, event: Event) -> None:
         """Show one event to the filter."""
         stage = event.stage
+        if self._plain and stage is Stage.HEADER:
+            await self._show_field(play, event)
+            return
         own = self._own
         self.source.macros, self._results.live = event.macros, event.results
         if stage is None:
@@ -178,6 +183,32 @@ class ShadowAsking:
         if stage is Stage.RCPT and event.macros.value("rcpt_mailer") != "error":
             play.recipients.append(event.args[0])
         self._note(play, stage, response)
+        self._plain = self._made.included is True and self._client_answer is None
+
+    async def _show_field(self, play: Play, event: Event) -> None:
+        """Show a header field."""
+        made, incoming = self._made, self._incoming
+        if incoming is not None:
+            incoming.add_field(event.args[0].raw)
+            return
+        callback = made.callbacks.get(Stage.HEADER)
+        if callback is None:
+            return
+        self.source.macros, self._results.live = event.macros, event.results
+        self.source.callback = "header"
+        context = made.new_context(Context)
+        own = self._own
+        if len(own.recipients) < event.recipients:
+            own.recipients += play.message.recipients[len(own.recipients) : event.recipients]
+        self.began = asyncio.get_running_loop().time()
+        try:
+            response = await callback(context, event.args[0])
+        except BaseException as error:
+            self._left(play, error)
+        finally:
+            self.began = 0.0
+            context._transaction = None
+        self._note(play, Stage.HEADER, response)
 
     async def _show_client(self, play: Play, stage: Stage, event: Event) -> None:
         own = self._own
@@ -238,21 +269,22 @@ class ShadowAsking:
         """Call something of the filter's, in its time."""
         made = self._made
         context = made.new_context(kind)
-        loop = asyncio.get_running_loop()
-        self.began = began = loop.time()
+        self.began = asyncio.get_running_loop().time()
         try:
             return await call(context)
-        except (StoppedError, DroppedError):
-            raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, KeyboardInterrupt | GeneratorExit) or (task is not None and task.cancelling()):
-                raise
-            self._fail(play, error)
+            self._left(play, error)
         finally:
-            play.duration += loop.time() - began
             self.began = 0.0
             context._transaction = None
+
+    def _left(self, play: Play, error: BaseException) -> NoReturn:
+        """Note an exception that left a callback; raise it where it is not the callback's."""
+        task = asyncio.current_task()
+        ours = isinstance(error, StoppedError | DroppedError | KeyboardInterrupt | GeneratorExit)
+        if ours or (task is not None and task.cancelling()):
+            raise error
+        self._fail(play, error)
 
     def _fail(self, play: Play, error: BaseException | None, what: str = "") -> NoReturn:
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
@@ -329,6 +361,7 @@ class ShadowAsking:
     def forget_message(self) -> None:
         """Forget the message, after the functions for its end."""
         incoming, self._incoming = self._incoming, None
+        self._plain = False
         if incoming is not None:
             incoming.close()
         if self.filter is None or self.filter.transaction is None:

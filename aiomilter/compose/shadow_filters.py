@@ -236,17 +236,22 @@ class ShadowFilter:
         self._asking.make(play)
         self._arm()
         loop = asyncio.get_running_loop()
+        show, after = self._asking.show, self.seat.after
         while True:
-            while play.events:
-                event = play.next()
-                if self.seat.after:
-                    await self._wait_for_others(play, event.number)
-                await self._asking.show(play, event)
-                play.position = event.number + 1
-                if play.waiting:
-                    play.get_on()
-                if play.outcome is not None:
-                    return
+            began = loop.time()
+            try:
+                while play.events:
+                    event = play.next()
+                    if after:
+                        await self._wait_for_others(play, event.number)
+                    await show(play, event)
+                    play.position = event.number + 1
+                    if play.waiting:
+                        play.get_on()
+                    if play.outcome is not None:
+                        return
+            finally:
+                play.duration += loop.time() - began
             self._uncount()
             if play.cut:
                 self._conclude_cut(play)
@@ -273,12 +278,15 @@ class ShadowFilter:
 
     async def _wait_for_others(self, play: Play, number: int) -> None:
         """Wait until the shadows that this one waits for have seen the event at hand."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         for other in play.message.plays:
             if other.seat.place in self.seat.after:
                 while not other.done and other.position <= number:
-                    future = asyncio.get_running_loop().create_future()
+                    future = loop.create_future()
                     other.waiting.append(future)
                     await future
+        play.duration -= loop.time() - began
         self._arm()
 
     def _arm(self) -> None:

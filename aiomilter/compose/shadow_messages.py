@@ -123,7 +123,9 @@ class ShadowMessage:
 
     def _reported(self, event: MessageEnded) -> MessageEnded:
         live = event.answer.verdict
-        outcomes = [replace(play.outcome, live=live) for play in self.plays if play.outcome is not None]
+        outcomes = [
+            replace(play.outcome, live=live, duration=play.duration) for play in self.plays if play.outcome is not None
+        ]
         return replace(event, shadow=tuple(outcomes))
 
 
@@ -237,7 +239,6 @@ class Play:
             edits=tuple(edits[:MOST_SHADOW_NAMES]),
             edit_count=edit_count,
             quarantine=quarantine,
-            duration=self.duration,
         )
 
 

@@ -15,6 +15,7 @@ from aiomilter.compose.shadow_messages import EVENT_SIZE, End, Event, Play, Shad
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.message import Message
 from aiomilter.observe import MessageEnded
+from aiomilter.results import Results
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Rcpt, Unknown
 from aiomilter.wire.macros import MacroStore
@@ -40,9 +41,11 @@ class _Recorder:
     Args:
         plan: The composition.
         pool: The shadows of all connections.
+        results: What the filters have found whose answers are sent.
     """
 
-    def __init__(self, plan: Plan, pool: ShadowPool) -> None:
+    def __init__(self, plan: Plan, pool: ShadowPool, results: Results) -> None:
+        self._results = results
         self._seats = plan.shadows
         self._pool = pool
         self._shadows: list[ShadowFilter] = []
@@ -67,20 +70,20 @@ class _Recorder:
                 self._shadows.append(ShadowFilter(seat, maker.for_shadow(), self._found, self._pool))
         return self._shadows
 
-    def _event(self, stage: Stage | None, args: tuple[Any, ...], found: Sequence[object], size: int) -> Event:
+    def _event(self, stage: Stage | None, args: tuple[Any, ...], size: int) -> Event:
         current = self._shadows[0].source.current
         if self._macros is None or stage not in _CONTENT or current.last is not self._last:
             self._macros, self._last = current.copy(), current.last
-        if len(found) != len(self._live):
-            self._live = tuple(found)
+        if self._results.count != len(self._live):
+            self._live = self._results.found()
         self._number += 1
         recipients = 0 if self._message is None else len(self._message.recipients)
         return Event(stage, args, self._macros, self._live, recipients, self._number, size)
 
-    def of_connection(self, ctx: Context, stage: Stage, what: object, found: Sequence[object]) -> None:
+    def of_connection(self, ctx: Context, stage: Stage, what: object) -> None:
         """Record an event of the connection."""
         shadows = self._made(ctx)
-        event = self._event(stage, (what,), found, EVENT_SIZE)
+        event = self._event(stage, (what,), EVENT_SIZE)
         taken = [shadow for play, shadow in self.open if self._add(play, shadow, event)]
         for shadow in shadows:
             if shadow not in taken:
@@ -107,11 +110,11 @@ class _Recorder:
                 shadow.take(play)
             self.open.append((play, shadow))
 
-    def add(self, stage: Stage, args: tuple[Any, ...], found: Sequence[object], size: int = EVENT_SIZE) -> None:
+    def add(self, stage: Stage, args: tuple[Any, ...], size: int = EVENT_SIZE) -> None:
         """Record an event of the message."""
         if not self.open:
             return
-        event = self._event(stage, args, found, size)
+        event = self._event(stage, args, size)
         left = True
         for play, shadow in self.open:
             if stage in self._needs[shadow.seat.place]:
@@ -145,7 +148,7 @@ class _Recorder:
             play.end()
         return play.taken is not False and not play.done
 
-    def end(self, found: Sequence[object]) -> None:
+    def end(self) -> None:
         """Record that the message has ended."""
         opened, self.open = self.open, []
         event = None
@@ -155,7 +158,7 @@ class _Recorder:
             if not play.taken:
                 play.end()
                 continue
-            event = event or self._event(None, (), found, EVENT_SIZE)
+            event = event or self._event(None, (), EVENT_SIZE)
             play.over = True
             play.add(event)
             shadow.go_on()
@@ -207,7 +210,7 @@ class ShadowedComposed(Composed):
     def __init__(self, plan: Plan, pool: ShadowPool) -> None:
         super().__init__(plan)
         self._asking: _ShadowedAsking = _ShadowedAsking(plan, self._filters)
-        self._recorder: _Recorder | None = _Recorder(plan, pool)
+        self._recorder: _Recorder | None = _Recorder(plan, pool, self._asking.results)
 
     def hold_report(self, event: MessageEnded, tell: Tell) -> MessageEnded | None:
         """Return the report of a message, or None if it is told later: when all shadows are done."""
@@ -224,14 +227,14 @@ class ShadowedComposed(Composed):
     def _of_connection(self, ctx: Context, stage: Stage, what: object) -> None:
         if self._recorder is not None:
             try:
-                self._recorder.of_connection(ctx, stage, what, self._asking.results.found())
+                self._recorder.of_connection(ctx, stage, what)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._give_up(error)
 
     def _of_message(self, stage: Stage, args: tuple[Any, ...], size: int = EVENT_SIZE) -> None:
         if self._recorder is not None and self._recorder.open:
             try:
-                self._recorder.add(stage, args, self._asking.results.found(), size)
+                self._recorder.add(stage, args, size)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._give_up(error)
 
@@ -275,7 +278,7 @@ class ShadowedComposed(Composed):
     def _ended(self) -> None:
         if self._recorder is not None:
             try:
-                self._recorder.end(self._asking.results.found())
+                self._recorder.end()
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._give_up(error)
         super()._ended()

@@ -6,7 +6,6 @@ from time import time
 from typing import Final, NamedTuple
 
 from aiomilter.observe.events import (
-    Answer,
     CallbackFailed,
     CallbackTimedOut,
     CallbackWaited,
@@ -16,7 +15,8 @@ from aiomilter.observe.events import (
     LifecycleKind,
     LimitReached,
     LoopStalled,
-    MessageEnded,
+    MessageCount,
+    RefusedRecipient,
     TemporaryFailed,
     Where,
 )
@@ -118,6 +118,7 @@ class Metrics(Observer):
         self._messages = self._counters["aiomilter_messages_total"]
         self._durations = self._histograms["aiomilter_message_duration_seconds"]
         self._sizes = self._histograms["aiomilter_message_size_bytes"]
+        self._edits = self._counters["aiomilter_edits_total"]
         self._reasons: set[str] = set()
 
     def tallies(self) -> Iterator[Tally]:
@@ -131,48 +132,40 @@ class Metrics(Observer):
 
     # --------------------------------------------------------------------------------------------------------- events
 
-    def message_ended(self, event: MessageEnded) -> None:
+    def message_counted(self, event: MessageCount) -> None:
         """Count a message."""
-        where, answer = event.where, event.answer
-        verdict = answer.verdict
-        self._messages.add((where.listener, where.filter, verdict, where.callback))
-        self._durations.add((where.listener,), event.duration)
-        if event.size is not None:
-            self._sizes.add((where.listener,), event.size)
+        listener, filter_name, callback, verdict, code, reason, edits, refused, refused_count, duration, size = event
+        of_listener = (listener,)
+        self._messages.add((listener, filter_name, verdict, callback))
+        self._durations.add(of_listener, duration)
+        if size is not None:
+            self._sizes.add(of_listener, size)
         if verdict in _REFUSALS:
-            self._replied(answer, event.reason)
-        if event.edit_count:
-            self._edited(event)
-        if event.refused_count:
-            self._refused(event)
+            self._replied(code, reason)
+        for kind in edits:
+            self._edits.add((filter_name, kind))
+        if refused_count:
+            self._refused(filter_name, refused, refused_count)
 
-    def _edited(self, event: MessageEnded) -> None:
-        edits = self._counters["aiomilter_edits_total"]
-        for edit in event.edits:
-            edits.add((event.where.filter, edit.kind))
-        if rest := event.edit_count - len(event.edits):
-            edits.add((event.where.filter, _OTHER), rest)
-
-    def _refused(self, event: MessageEnded) -> None:
-        refused = self._counters["aiomilter_recipients_refused_total"]
-        for each in event.refused:
-            refused.add((each.filter or event.where.filter, each.answer.verdict))
-            self._replied(each.answer, each.reason)
-        if rest := event.refused_count - len(event.refused):
-            refused.add((event.where.filter, _OTHER), rest)
+    def _refused(self, filter_name: str, refused: Sequence[RefusedRecipient], count: int) -> None:
+        counter = self._counters["aiomilter_recipients_refused_total"]
+        for each in refused:
+            counter.add((each.filter or filter_name, each.answer.verdict))
+            self._replied(each.answer.code, each.reason)
+        if rest := count - len(refused):
+            counter.add((filter_name, _OTHER), rest)
 
     def client_refused(self, event: ClientRefused) -> None:
         """Count the reply to a client."""
-        self._replied(event.answer, event.reason)
+        if event.answer.verdict in _REFUSALS:
+            self._replied(event.answer.code, event.reason)
 
-    def _replied(self, answer: Answer, reason: str) -> None:
-        if answer.verdict not in _REFUSALS:
-            return
+    def _replied(self, code: int | None, reason: str) -> None:
         if reason and reason not in self._reasons:
             if len(self._reasons) >= MOST_REASONS:
                 reason = _OTHER
             self._reasons.add(reason)
-        self._counters["aiomilter_replies_total"].add((str(answer.code), reason))
+        self._counters["aiomilter_replies_total"].add((str(code or ""), reason))
 
     def callback_failed(self, event: CallbackFailed) -> None:
         """Count a failure."""

@@ -154,7 +154,7 @@ def test_any_name_may_lie_beside_a_program_and_it_finds_its_own_first(run: Run, 
     print(question_name("b\u00fccher.example"), colorsys.OWN, Milter.dns.DNSLookup("x.example", "SPF"))
     """
     process = run(program)
-    assert (*process.communicate(timeout=20), process.returncode) == ("xn--bcher-kva.example True []\n", "", 0)
+    assert (*process.communicate(timeout=PATIENCE), process.returncode) == ("xn--bcher-kva.example True []\n", "", 0)
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_program_may_have_a_module_of_the_name_of_a_library(run: Run, tmp_path
     """Milter.dns asks without it."""
     (tmp_path / "dns.py").write_text("HOSTS = ()\n")
     process = run(f"{text}; print(dns.HOSTS)")
-    assert (*process.communicate(timeout=20), process.returncode) == ("()\n", "", 0)
+    assert (*process.communicate(timeout=PATIENCE), process.returncode) == ("()\n", "", 0)
 
 
 def test_executors_take_work_for_as_long_as_a_thread_of_the_program_runs(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The rules of DMARC and of Authentication-Results, by number; each is cited by at least one test."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -72,14 +73,15 @@ RULES: Final = {
 TESTS: Final = Path(__file__).parents[1]
 
 
-def cited() -> set[str]:
+@cache
+def cited() -> frozenset[str]:
     """Return the numbers that tests cite, in a docstring, a comment or a case."""
     paths = [path for folder in ("auth", "conformance", "examples") for path in (TESTS / folder).rglob("*.*")]
     texts = [path.read_text("utf-8") for path in paths if path.suffix in (".py", ".yml") and path != Path(__file__)]
     found = {number for text in texts for number in re.findall(r"\b[AMR]-0\d\d\b", text)}
     for first, last in {each for text in texts for each in re.findall(r"\bA-0(\d\d) to A-0(\d\d)\b", text)}:
         found |= {f"A-0{number:02}" for number in range(int(first), int(last) + 1)}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("number", RULES)

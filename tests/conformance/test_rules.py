@@ -25,11 +25,13 @@ def test_every_rule_of_the_checklist_is_here() -> None:
     assert all(text.endswith(".") for text in TEXT.values())
 
 
+@pytest.mark.slow
 def test_every_rule_has_a_test_that_cites_it() -> None:
     missing = [f"P-{number:03} {TEXT[number]}" for number in sorted(TEXT.keys() - citations().keys())]
     assert missing == []
 
 
+@pytest.mark.slow
 def test_what_is_cited_is_a_rule() -> None:
     unknown = {number: tests for number, tests in citations().items() if number not in TEXT}
     assert unknown == {}
@@ -79,6 +81,7 @@ def test_citations_are_collected_from_all_tests_below(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_list_names_each_rule_and_its_tests(capsys: pytest.CaptureFixture[str]) -> None:
     status = main()
     printed = capsys.readouterr().out

@@ -74,6 +74,7 @@ def of_the_code(sentence: str) -> bool:
     return any(fixed in sentence and text.fullmatch(sentence) for fixed, text in texts())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", [found[2] for found in SHOWN if "edits=" not in found[2]])
 def test_each_record_is_one_that_the_code_writes(shown: str) -> None:
     sentence = _BEHIND.sub("", _BEFORE.sub("", shown, count=1))

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,12 +11,15 @@ from aiomilter import CONTINUE, REJECT, Context, EndOfMessageContext, Mail, Milt
 from aiomilter.compose import check, compose
 from aiomilter.message import Message, MessageMilter
 from tests.compose.scripted import message, scripts
+from tests.compose.test_shadow import Reports, wild
 from tests.interop.client import RECIPIENTS, Client, accepted
 from tests.interop.scene import Scene, serve
 
 pytestmark = pytest.mark.interop
 
 ROUNDS = 25
+ROUNDS_OF_SHADOWS = 5
+WITHOUT_TRACE = re.compile(rb"(?m)^Received:.*\r\n(?:[ \t].*\r\n)*")
 
 
 class Judge(Milter):
@@ -104,9 +108,33 @@ async def test_a_composition_does_what_its_filters_do_as_milters_in_a_row(
                 (
                     each.sender,
                     sorted(each.recipients),
-                    re.sub(rb"(?m)^Received:.*\r\n(?:[ \t].*\r\n)*", b"", each.content),
+                    WITHOUT_TRACE.sub(b"", each.content),
                 )
                 for each in (await scene.deliveries())[before:]
             ]
             found.append((replies, sorted(delivered)))
         assert found[0] == found[1], (number, filters)
+
+
+async def test_mail_fares_with_shadows_as_without_them(scene: Scene) -> None:
+    """Random filters composed, alone and with shadows that refuse, raise, hang and edit."""
+    (socket,) = scene.sockets
+    for number in range(ROUNDS_OF_SHADOWS):
+        chance = random.Random(number)
+        members = [each.member() for each in scripts(chance, 2)]
+        shadows = [replace(wild(chance, 10 + place).member(), shadow=True) for place in range(2)]
+        octets = message(chance)
+        found = []
+        for several in (members, [shadows[0], *members, shadows[1]]):
+            reports = Reports()
+            before = len(await scene.deliveries())
+            async with serve(compose(*several), socket, observer=reports), scene.connect() as client:
+                replies = await replies_of(client, octets)
+            delivered = [
+                (each.sender, sorted(each.recipients), WITHOUT_TRACE.sub(b"", each.content))
+                for each in (await scene.deliveries())[before:]
+            ]
+            found.append((replies, sorted(delivered)))
+        assert found[0] == found[1], number
+        # The server has ended: all that it had to report is told.
+        assert {outcome.filter for each in reports.ended for outcome in each.shadow} == {"f10", "f11"}

@@ -2,12 +2,19 @@
 
 import ast
 import asyncio
+import json
 import logging
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from aiomilter import REJECT, Context, EndOfMessageContext, Milter, Rcpt, Refusal, Reply, Response, TemporaryFailure
+from aiomilter.compose import check, compose
+from aiomilter.observe.json import JsonFormatter
+from tests.help.pages import python
 from tests.interop.client import MESSAGE, accepted
 from tests.interop.scene import Scene
 from tests.patience import PATIENCE
@@ -44,6 +51,13 @@ class Doorkeeper(Milter):
 
     async def envfrom(self, ctx: Context, mail: object) -> Response:
         return Refusal(REJECT, reason="trap")
+
+
+class Virus(Milter):
+    """Refuses whole messages."""
+
+    async def eom(self, ctx: EndOfMessageContext) -> Response:
+        return Reply(554, "5.7.1", "Infected: Eicar", reason="infected")
 
 
 def read(line: str) -> dict[str, str]:
@@ -102,3 +116,43 @@ async def test_a_refused_sender_is_a_line_with_the_reason(postfix: Scene, caplog
     # This filter did not ask for recipients; nothing is said of them.
     assert "recipients" not in found
     assert "server" not in found
+
+
+async def test_a_refused_message_is_found_in_the_json_log_by_its_queue_id(postfix: Scene, tmp_path: Path) -> None:
+    """With filter, stage, reason and reply, by the lines of the manual."""
+    log, logger = tmp_path / "aiomilter.log", logging.getLogger("aiomilter")
+    handler = logging.FileHandler(log)
+    handler.setFormatter(JsonFormatter())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        gateway = compose(check(Policy, name="policy"), check(Virus, name="virus"))
+        async with postfix.filters(gateway), postfix.connect() as client:
+            replies = await client.send(MESSAGE, "alice@client.test", RECIPIENTS)
+            accepted_before = await client.send(MESSAGE, "carol@client.test", RECIPIENTS[:1])
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
+    assert replies["."] == "554 5.7.1 Infected: Eicar"
+    assert not accepted(accepted_before["."])
+
+    refusals = [line for line in log.read_text("utf-8").splitlines() if '"event":"message_ended"' in line]
+    queue_ids = [json.loads(line)["queue_id"] for line in refusals]
+    assert len(set(queue_ids)) == 2
+    (program,) = [block.text for block in python("log") if "sys.stdin" in block.text]
+    found = subprocess.run(
+        [sys.executable, "-c", program, queue_ids[0]],
+        input=log.read_text("utf-8"),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.fullmatch(r"\d{4}-\S+Z virus eom infected 554 Infected: Eicar\n", found)
+    (line,) = [
+        line
+        for line in log.read_text("utf-8").splitlines()
+        if f'"queue_id":"{queue_ids[0]}"' in line and line in refusals
+    ]
+    assert json.loads(line)["sender"] == "alice@client.test"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aiomilter import ACCEPT, Context, EndOfMessageContext, Header, Mail, Milter, Rcpt, Reply, Response, serve
+from aiomilter.mta.opening import open_streams
 from aiomilter.options import Options
 from aiomilter.recording import Recording, read
 from aiomilter.recording.directory import RecordDirectory
@@ -19,11 +20,15 @@ from aiomilter.recording.format import ContentKind
 from aiomilter.recording.recorder import RecordSettings
 from aiomilter.recording.redaction import Redaction
 from aiomilter.recording.relay import Relay
-from aiomilter.testing import replay
+from aiomilter.testing import Replay, replay
+from aiomilter.testing._replay import Played, ReplayPlan
 from tests.interop.client import MESSAGE
 from tests.interop.scene import Scene
 from tests.life.daemon import running
+from tests.mta.test_real_filters import SOURCE
+from tests.mta.test_real_filters import running as running_filter
 from tests.patience import PATIENCE
+from tests.programs import compiled
 
 pytestmark = pytest.mark.interop
 
@@ -142,6 +147,38 @@ async def test_shapes_of_sessions_tell_filters_apart_that_look_at_no_words(scene
         assert (await replay(recording, Gateway, against=Gateway)).equal
     results = [await replay(recording, OtherEdit, against=Gateway) for recording in sessions(tmp_path)]
     assert not all(result.equal for result in results)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("postfix", ["postfix"], indirect=True)
+async def test_a_milter_of_another_make_is_recorded_and_replayed_to_itself(
+    postfix: Scene, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A filter in C, on libmilter; one of ours answers otherwise."""
+    program = compiled(SOURCE, tmp_path_factory.mktemp("c"))
+    path = tmp_path / "c"
+    command = ("-m", "aiomilter", "record", "--socket-mode", "666", "--record-content", "full", "--record", "sessions")
+    where = ("--listen", postfix.sockets[0], "--connect", f"unix:{path}")
+    async with (
+        running_filter(str(program), str(path), "reply", socket=path),
+        running(*where, directory=tmp_path, command=command) as daemon,
+    ):
+        await daemon.logged("listening on")
+        async with postfix.connect() as client:
+            await client.send()
+            await client.say("QUIT")
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+        (recording,) = sessions(tmp_path)
+        assert str(await replayed_to(recording, path)) == f"{recording.name}: equal"
+    assert not (await replay(recording, Gateway)).equal
+
+
+async def replayed_to(recording: Recording, path: Path) -> Replay:
+    """Replay a session to a filter that runs."""
+    plan = ReplayPlan(recording)
+    played = Played(*await plan.play(await open_streams(f"unix:{path}", PATIENCE), PATIENCE))
+    return plan.result(played, plan.recorded, whole=True)
 
 
 FILTER = """\
