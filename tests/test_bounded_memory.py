@@ -179,6 +179,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_config.reading._Values._tables": OURS,
     "_config.reading._Values._values": OURS,
     "_config.reading._Values.secrets": OURS,
+    "filters.access._Access.valid": OURS,
     "filters.recipients.Exempt._exempt": OURS,
     "filters.site._Shared._open": OURS,
     "filters.site._Shared.rings": OURS,
