@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from aiomilter.filters.authenticate import Authenticate
+    from aiomilter.filters.greylist import Greylist
     from aiomilter.filters.rates import Rates
     from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
 
-__all__ = ["NAMES", "Authenticate", "Rates", "Seal", "Sign", "Site"]
+__all__ = ["NAMES", "Authenticate", "Greylist", "Rates", "Seal", "Sign", "Site"]
 
 NAMES: Final[Mapping[str, str]] = {
     "authenticate": "Authenticate",
+    "greylist": "Greylist",
     "rates": "Rates",
     "sign": "Sign",
     "seal": "Seal",

@@ -63,9 +63,8 @@ def factory(path: Path, resolver: ZoneResolver, store: MemoryStore | None = None
     found = read(path)
     assert found.where is not None
     assert found.where.site is not None
-    site = replace(
-        found.where.site([], []), resolver=resolver, store=store or MemoryStore(), keys=(Secret("0123456789abcdef"),)
-    )
+    kept = MemoryStore() if store is None else store  # an empty one is false
+    site = replace(found.where.site([], []), resolver=resolver, store=kept, keys=(Secret("0123456789abcdef"),))
     return load(replace(found.where, site=lambda faults, warnings: site))
 
 
