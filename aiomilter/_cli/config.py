@@ -4,13 +4,13 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from aiomilter._cli.config_init import begin
+from aiomilter._cli import config_import
+from aiomilter._cli.config_init import begin, write_new
 from aiomilter._cli.configured import KEYS, Configuration, configured
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import started_in
@@ -35,6 +35,7 @@ Check, show or begin a configuration file of 'aiomilter run --config FILE'.
   show FILE     print what is in force, and where each value comes from; secrets are left out
   schema        print the JSON Schema of such a file, for editors
   init [FILE]   write a file with every key as a comment; an existing file is left as it is
+  import FILE   write a file that does what the settings of OpenDKIM, OpenDMARC, ... ask for
 """
 _EPILOG: Final = """\
 examples:
@@ -79,10 +80,11 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     init.set_defaults(command=_init, parser=init)
     init.add_argument("file", metavar="FILE", nargs="?", help="where to write it; stdout if it is left out")
+    config_import.add_parser(actions)
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    raise Trouble("expected an action: check, show, schema or init", status=USAGE)
+    raise Trouble("expected an action: check, show, schema, init or import", status=USAGE)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -176,14 +178,7 @@ def _init(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         print(text, end="")
         return 0
-    try:
-        # For a secret that is written into it later.
-        with open(os.open(arguments.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
-            file.write(text)
-    except FileExistsError:
-        raise Trouble(f"{arguments.file!r} exists, and is left as it is; name another file") from None
-    except OSError as error:
-        raise Trouble(f"cannot write {arguments.file!r}: {error.strerror}") from None
+    write_new(arguments.file, text)
     print(
         f"{safe(arguments.file)}: written; name your filter there, then: aiomilter config check {safe(arguments.file)}"
     )
