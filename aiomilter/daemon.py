@@ -6,15 +6,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Final, Unpack
+from typing import Final, NamedTuple, Unpack
 
 from aiomilter._option import check_number
 from aiomilter._process import lifecycle
 from aiomilter._process.lifecycle import UNCHANGED, Control, MainService
+from aiomilter._process.relay import StatusProgram
 from aiomilter._process.supervisor import Rereading, Supervisor
 from aiomilter._process.systemd import Systemd
 from aiomilter._process.worker import Make, Report, WorkerProgram
 from aiomilter._serving.binding import Bound, Permissions, bind
+from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.forked import call_in_children
 from aiomilter._serving.sharing import PLACES, AcceptBalancer
 from aiomilter.addresses import parse_all
@@ -74,7 +76,7 @@ def run(
     systemd = Systemd.from_environment()
     if workers > 1:
 
-        def make(share: AcceptBalancer, later: bool) -> Server:
+        def make(share: AcceptBalancer, later: bool, _: Reporter | None) -> Server:
             server = Server(factory, texts, checked)
             server.share(share)
             return server
@@ -90,6 +92,18 @@ def run(
     run_service(server, uvloop=uvloop, systemd=systemd)
 
 
+class Status(NamedTuple):
+    """An HTTP listener beside workers.
+
+    Args:
+        bound: Its sockets.
+        make: Makes, in its process, the service that listens on them, given what workers report there.
+    """
+
+    bound: Sequence[Bound]
+    make: Callable[[Feed], MainService]
+
+
 def run_workers(
     make: Make,
     workers: int,
@@ -101,6 +115,7 @@ def run_workers(
     observer: Guard,
     report: Report | None = None,
     rereading: Rereading | None = None,
+    status: "Status | None" = None,
 ) -> int:
     """Serve with several processes until a signal comes; return the exit status.
 
@@ -114,6 +129,7 @@ def run_workers(
         observer: Hears, in this process, of workers that start and end.
         report: Reports to the user, in a worker, what failed there.  See :data:`Report`.
         rereading: What is read in this process at a reload; None for nothing.
+        status: The HTTP listener, which is a process of its own; None for none.
 
     Raises:
         OSError: A socket cannot be listened on, or a process cannot be forked.
@@ -122,13 +138,12 @@ def run_workers(
     _check_no_loop()
     permissions = Permissions(options.socket_mode, options.socket_owner, options.socket_group)
     bound: list[Bound] = []
+    report = report or _reporter(observer, options.name)
     try:
         for address in parse_all(sockets):
             bound += bind(address, permissions)
         supervisor = Supervisor(
-            WorkerProgram(
-                make, report or _reporter(observer, options.name), _loop_factory(uvloop), systemd.watchdog, workers
-            ),
+            WorkerProgram(make, report, _loop_factory(uvloop), systemd.watchdog, workers),
             workers,
             bound,
             backlog=options.backlog,
@@ -139,10 +154,11 @@ def run_workers(
             name=options.name,
             listening=lambda: warn_of_reach(bound, options, observer),
             rereading=rereading,
+            status=status and StatusProgram(status.bound, status.make, report, _loop_factory(uvloop)),
         )
         return supervisor.run()
     finally:
-        for one in bound:
+        for one in (*bound, *(status.bound if status is not None else ())):
             one.close()
 
 

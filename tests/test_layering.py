@@ -89,6 +89,7 @@ THIRD_PARTY: Final = {
     "redis": "aiomilter.policy.stores.redis",
     "asyncpg": "aiomilter.policy.stores.postgresql",
     "prometheus_client": "aiomilter.observe.prometheus",
+    "aiohttp": "aiomilter._serving.status",
     "cryptography": "aiomilter.auth.dkim._crypto",
     # dnspython reads zone files here; answers of DNS are read by aiomilter.dns itself.
     "dns": "aiomilter._cli.zone",
@@ -119,9 +120,9 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         # Programs get address families as socket has them; libmilter binds by rules of its own.
         # dns.resolv_conf reads addresses as the C library does (inet_aton), and opens nothing.
         "import socket": "addresses _serving.access _serving.bind_errors _serving.kernel _serving.binding _serving.listener "
-        "_serving.listeners _serving.transports _serving.forked _serving.socket_file server _connection.transport "
-        "_connection.served _connection.acknowledging "
-        "mta.opening _process.systemd _process.supervisor _process.channel dns.resolv_conf compat.threads "
+        "_serving.listeners _serving.transports _serving.forked _serving.socket_file _serving.status server "
+        "_connection.transport _connection.served _connection.acknowledging "
+        "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
         "scan._exchange",
         "call fork": "_process.forking",
@@ -133,7 +134,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call create_unix_server": "",
         "call start_server": "mail.socketmap",
         "call start_unix_server": "mail.socketmap",
-        "call connect_accepted_socket": "_serving.transports",
+        "call connect_accepted_socket": "_serving.transports _serving.status",
         # A milter never calls out; the MTA's side does, and what asks the network.
         "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",

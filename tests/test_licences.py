@@ -22,9 +22,11 @@ CLASSIFIERS: Final = (
 def is_permissive(data: importlib.metadata.PackageMetadata) -> bool:
     """Return whether one of the licences that may be chosen is permissive."""
     stated = next((data[field] for field in ("License-Expression", "License") if field in data), "")
-    return any(PERMISSIVE.fullmatch(each.strip(" ()")) for each in stated.split(" OR ")) or any(
-        classifier.endswith(CLASSIFIERS) for classifier in data.get_all("Classifier") or ()
-    )
+    # One of those that may be chosen, and each of those that hold together.
+    return any(
+        all(PERMISSIVE.fullmatch(each.strip(" ()")) for each in choice.split(" AND "))
+        for choice in stated.split(" OR ")
+    ) or any(classifier.endswith(CLASSIFIERS) for classifier in data.get_all("Classifier") or ())
 
 
 def test_all_that_is_installed_with_the_package_is_permissive() -> None:
@@ -38,6 +40,8 @@ def test_all_that_is_installed_with_the_package_is_permissive() -> None:
     ("field", "value", "permissive"),
     [
         ("License-Expression", "MIT", True),
+        ("License-Expression", "Apache-2.0 AND MIT", True),
+        ("License-Expression", "MIT AND GPL-3.0-only", False),
         ("License-Expression", "GPL-3.0-or-later OR Apache-2.0", True),
         ("License-Expression", "GPL-3.0-or-later", False),
         ("License", "LGPL with exceptions", False),

@@ -39,6 +39,15 @@ LIBRARIES: Final = frozenset(
         "cryptography",
         "redis",
         "asyncpg",
+        # metrics, web
+        "prometheus_client",
+        "aiohttp",
+        "aiohappyeyeballs",
+        "aiosignal",
+        "frozenlist",
+        "multidict",
+        "propcache",
+        "yarl",
     }
 )
 """Names of what aiomilter and its extras need, directly or not."""

@@ -18,7 +18,7 @@ from aiomilter._option import Group, Kind, Option, Row, check, option, rows
 from aiomilter._option_text import shown
 from aiomilter.daemon import MAX_WORKERS
 
-__all__ = ["RunOptions", "add_options", "flags", "given"]
+__all__ = ["HelpAll", "RunOptions", "add_options", "flags", "given"]
 
 _NAME: Final = re.compile(r"``(.+?)``")
 
@@ -194,7 +194,7 @@ def add_options(
     """
     hidden: list[tuple[argparse.Action, str]] = []
     if only is None:
-        parser.add_argument("--help-all", action=_HelpAll, hidden=hidden, help="show all options and exit")
+        parser.add_argument("--help-all", action=HelpAll, hidden=hidden, help="show all options and exit")
     arguments = [
         argument for table in tables for argument in _arguments(table) if only is None or argument.command in only
     ]
@@ -214,7 +214,7 @@ def add_options(
         action.help = argparse.SUPPRESS
 
 
-class _HelpAll(argparse.Action):
+class HelpAll(argparse.Action):
     """Shows the help with the options that are left out otherwise."""
 
     def __init__(
@@ -224,10 +224,14 @@ class _HelpAll(argparse.Action):
         self._hidden = hidden
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        for action, text in self._hidden:
-            action.help = text
+        self.show()
         parser.print_help()
         parser.exit()
+
+    def show(self) -> None:
+        """Have the help of the parser show all options."""
+        for action, text in self._hidden:
+            action.help = text
 
 
 def _add(section: "argparse._ArgumentGroup", argument: _Argument, text: str) -> Iterator[argparse.Action]:

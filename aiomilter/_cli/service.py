@@ -18,6 +18,7 @@ from aiomilter._process.composite import Composite
 from aiomilter._process.lifecycle import UNCHANGED, ReloadFailed
 from aiomilter._process.supervisor import Rereading
 from aiomilter._process.systemd import Systemd
+from aiomilter._serving.feed import Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter.daemon import run_service, run_workers
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind, Misuse
@@ -101,7 +102,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     observer = Guard(LogObserver())
     plan = _Plan(settings, observer)
 
-    def make(share: AcceptBalancer, later: bool) -> _FilterServer:
+    def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
         server = _server(plan.settings, sockets, later=later)
         server.share(share)
         return server

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from aiomilter._process.channel import Order, WorkerChannel, channel_pair
-from aiomilter._process.worker import SIGNALS, WorkerProgram, flush
-from aiomilter._serving.sharing import AcceptBalancer
+from aiomilter._process.pipe import FeedPipe
+from aiomilter._process.worker import SIGNALS, flush
 
 __all__ = ["Worker", "fork_worker"]
 
@@ -24,13 +24,15 @@ class Worker:
     Args:
         pid: Its process.
         channel: The supervisor's end.
-        place: Its place among those that accept from the same sockets.
+        place: Its place among those that accept from the same sockets; -1 if it is none of these.
     """
 
-    def __init__(self, pid: int, channel: WorkerChannel, place: int) -> None:
+    def __init__(self, pid: int, channel: WorkerChannel, place: int = -1) -> None:
         self.pid = pid
         self.channel = channel
         self.place = place
+        self.pipe: FeedPipe | None = None
+        """The supervisor's end of the pipe for what it counts; None where that is not shown."""
         self.born = time.monotonic()
         self.ready = False
         self.seen: float | None = None
@@ -54,6 +56,12 @@ class Worker:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is not None
 
+    def close(self) -> None:
+        """Close the supervisor's ends of its channel and its pipe."""
+        self.channel.close()
+        if self.pipe is not None:
+            self.pipe.close()
+
     def dismiss(self) -> None:
         """Kill one that does not serve."""
         self.dismissed = True
@@ -70,24 +78,13 @@ class Worker:
         self.end_by(time.monotonic() + _UNREADY_TIMEOUT)
 
 
-def fork_worker(
-    program: WorkerProgram,
-    share: AcceptBalancer,
-    place: int,
-    *,
-    later: bool,
-    purpose: str,
-    close_rest: Callable[[], None],
-) -> Worker:
-    """Start a worker.
+def fork_worker(run: Callable[[WorkerChannel], int], place: int = -1, *, close_rest: Callable[[], None]) -> Worker:
+    """Start a process.
 
     Args:
-        program: What it runs.
-        share: Its part in the sockets.
+        run: What it runs, with its end of the channel; returns its exit status.
         place: See :class:`Worker`.
-        later: As for :meth:`WorkerProgram.run`.
-        purpose: As for :meth:`WorkerProgram.run`.
-        close_rest: Called in the worker: closes what belongs to the supervisor.
+        close_rest: Called in the process: closes what belongs to the supervisor.
 
     Raises:
         OSError: The system has no process or descriptor left.
@@ -102,7 +99,7 @@ def fork_worker(
             try:
                 ours.close()
                 close_rest()
-                status = program.run(its, share, later=later, purpose=purpose)
+                status = run(its)
                 with contextlib.suppress(OSError, ValueError, AttributeError):
                     sys.stderr.close()  # a stream that does not wait for its reader waits here, for a while
             finally:

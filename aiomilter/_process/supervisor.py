@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from aiomilter._process.channel import News, Order
+from aiomilter._process.backoff import Backoff
+from aiomilter._process.channel import News, Order, WorkerChannel
 from aiomilter._process.forking import Worker, fork_worker
+from aiomilter._process.relay import Relay, StatusProgram
 from aiomilter._process.systemd import Systemd
 from aiomilter._process.worker import SIGNALS, WorkerProgram
 from aiomilter._serving.binding import Bound
@@ -27,30 +29,10 @@ from aiomilter._serving.sharing import PLACES, AcceptBalancer, absent, present, 
 from aiomilter.observe import SERVER, Lifecycle, LifecycleKind
 from aiomilter.observe.guard import Guard
 
-__all__ = ["Backoff", "Rereading", "Supervisor"]
+__all__ = ["Rereading", "Supervisor"]
 
 _HURRY_TIMEOUT: Final = 10.0
 """Least seconds for a worker to end after its time is over, or after the order to hurry; then it is killed."""
-
-
-class Backoff:
-    """The delay before another worker is started in the place of one that has died.
-
-    There is none, unless several have died young: then it doubles each time, up to half a minute.
-    """
-
-    YOUNG: Final = 10.0
-    """Seconds of life."""
-    FIRST: Final = 0.5
-    MOST: Final = 30.0
-
-    def __init__(self) -> None:
-        self._deaths = 0
-
-    def died(self, age: float) -> float:
-        """Return the seconds to wait after a worker has died at an age."""
-        self._deaths = self._deaths + 1 if age < self.YOUNG else 1
-        return min(self.FIRST * 2 ** min(self._deaths - 2, 16), self.MOST) if self._deaths > 1 else 0.0
 
 
 class Rereading:
@@ -83,6 +65,7 @@ class Supervisor:
         name: Of the server.
         listening: Called once the sockets listen for the first time.
         rereading: Has in hand, in this process, what the next set of workers is made from.
+        status: The HTTP listener; None for none.
     """
 
     def __init__(
@@ -99,6 +82,7 @@ class Supervisor:
         name: str = "",
         listening: Callable[[], object] = lambda: None,
         rereading: "Rereading | None" = None,
+        status: StatusProgram | None = None,
     ) -> None:
         self._program = program
         self._count = workers
@@ -114,6 +98,7 @@ class Supervisor:
         self._counts = shared_counts()
         self._backoff = Backoff()
         self._selector = selectors.DefaultSelector()
+        self._relay = None if status is None else Relay(status, self._selector, self._status_failed)
         # Those that serve, those of a set that is not ready yet, and those that are about to end.
         self._serving: list[Worker] = []
         self._starting: list[Worker] | None = None
@@ -145,6 +130,8 @@ class Supervisor:
                     worker.dismiss()
                     worker.has_ended(wait=True)
                 self._close_sockets()
+                if self._relay is not None:
+                    self._relay.stop()
                 self._selector.close()
         return self._status
 
@@ -155,10 +142,14 @@ class Supervisor:
         reports, or shows by its end, the effect of the signal on it.
         """
         now = time.monotonic()
+        if self._relay is not None:
+            self._relay.turn(now, self._close_in_status, restart=not self._stops)
         timers = [*self._restart_at, *self._deadlines()]
         timeout = max(0.0, min(timers) - now) if timers else None
         keys = [key for key, _ in self._selector.select(0.0 if self._child_ended else timeout)]
-        received = [(key.data, self._read(key.data)) for key in keys if key.fileobj is not caught]
+        received = [(key.data, self._read(key.data)) for key in keys if isinstance(key.data, Worker)]
+        for read in (key.data for key in keys if callable(key.data)):
+            read()
         dead = [worker for worker in self._all() if worker.has_ended()]
         self._child_ended = False
         with contextlib.suppress(BlockingIOError):
@@ -180,6 +171,8 @@ class Supervisor:
     def _deadlines(self) -> Iterator[float]:
         if self._alive_at is not None:
             yield self._alive_at
+        if self._relay is not None and self._relay.restart_at is not None:
+            yield self._relay.restart_at
         for worker in self._all():
             if worker.kill_at is not None:
                 yield worker.kill_at
@@ -372,7 +365,9 @@ class Supervisor:
         assert worker.status is not None
         status = worker.status
         self._forget_channel(worker)
-        worker.channel.close()
+        if self._relay is not None and worker.pipe is not None:
+            self._relay.ended(worker.pid, worker.pipe)
+        worker.close()
         absent(self._counts, worker.place)
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         if worker in self._accepting:
@@ -446,16 +441,42 @@ class Supervisor:
         if place is None:
             raise OSError(errno.EAGAIN, f"{PLACES} workers run already, most of them until their last connections end")
         share = AcceptBalancer(self._bound, self._counts, place)
-        worker = fork_worker(
-            self._program, share, place, later=self._started, purpose=purpose, close_rest=self._close_in_worker
-        )
+        ours, its = self._relay.pipe() if self._relay is not None else (None, None)
+
+        def run(channel: WorkerChannel) -> int:
+            return self._program.run(channel, share, its, later=self._started, purpose=purpose)
+
+        def close_rest() -> None:
+            self._close_in_worker()
+            if ours is not None:
+                ours.close()
+
+        try:
+            worker = fork_worker(run, place, close_rest=close_rest)
+        finally:
+            if its is not None:
+                its.close()
+        worker.pipe = ours
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
         return worker
 
     def _close_in_worker(self) -> None:
+        self._close_pipes()
+        if self._relay is not None:
+            self._relay.close_in_child()
+
+    def _close_in_status(self) -> None:
+        self._close_pipes()
+        for bound in self._bound:
+            bound.socket.close()
+
+    def _close_pipes(self) -> None:
         self._selector.close()
         for worker in self._all():
-            worker.channel.close()
+            worker.close()
+
+    def _status_failed(self, what: str, pid: int | None) -> None:
+        self._log(LifecycleKind.WORKER_FAILED, what, pid)
 
 
 @contextmanager

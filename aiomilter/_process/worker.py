@@ -11,13 +11,16 @@ from typing import Final, TypeAlias
 from aiomilter._process import lifecycle
 from aiomilter._process.channel import News, Order, WorkerChannel
 from aiomilter._process.lifecycle import Control, MainService
+from aiomilter._process.pipe import FeedPipe
+from aiomilter._serving.feed import Reporter
 from aiomilter._serving.sharing import AcceptBalancer
 from aiomilter._worker_count import as_one_of
 
-__all__ = ["SIGNALS", "Make", "Report", "WorkerProgram", "flush"]
+__all__ = ["SIGNALS", "Make", "Report", "WorkerProgram", "flush", "run_process"]
 
-Make: TypeAlias = Callable[[AcceptBalancer, bool], MainService]
-"""Makes, in a worker, the service; the second argument says whether other workers have served before."""
+Make: TypeAlias = Callable[[AcceptBalancer, bool, Reporter | None], MainService]
+"""Makes, in a worker, the service.  The second argument says whether other workers have served before, the third takes what it
+counts; None if that is not shown."""
 Report: TypeAlias = Callable[[BaseException, str], int]
 """Reports to the user, in a worker, what failed and why, and returns the exit status.  The text is "reload" or "start a
 worker"; "" where the whole cannot start, or this worker did not end well."""
@@ -44,27 +47,67 @@ class WorkerProgram:
     watchdog: float | None
     workers: int = 1
 
-    def run(self, channel: WorkerChannel, share: AcceptBalancer, *, later: bool, purpose: str) -> int:
+    def run(
+        self,
+        channel: WorkerChannel,
+        share: AcceptBalancer,
+        pipe: FeedPipe | None = None,
+        *,
+        later: bool,
+        purpose: str,
+    ) -> int:
         """Serve in this process, which was just forked with :data:`SIGNALS` blocked, and return its exit status.
 
         Args:
             channel: To the supervisor.
             share: The part of this process in the sockets of all.
+            pipe: To the supervisor, for what is counted; None if that is not shown.
             later: Whether other workers have served before.
             purpose: What fails if this one cannot start, for the log; "" at the start of the whole, which then fails.
         """
-        _reset_signals()
-        link = _SupervisorLink(channel, self.watchdog)
-        try:
-            with as_one_of(self.workers):
-                service = self.make(share, later)
-                with asyncio.Runner(loop_factory=self.loop_factory) as runner:
-                    runner.run(_serve(service, share, link))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is reported, and the process ends
-            return self.report(error, "" if link.was_ready else purpose) or 1
-        finally:
-            flush()
-        return 0
+        reporter = Reporter(pipe.send) if pipe is not None else None
+
+        def make() -> MainService:
+            return self.make(share, later, reporter)
+
+        with as_one_of(self.workers):
+            return run_process(
+                make, channel, share, self.report, self.loop_factory, watchdog=self.watchdog, purpose=purpose
+            )
+
+
+def run_process(
+    make: Callable[[], MainService],
+    channel: WorkerChannel,
+    share: AcceptBalancer | None,
+    report: Report,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    *,
+    watchdog: float | None,
+    purpose: str,
+) -> int:
+    """Run a service in this process, which was just forked with :data:`SIGNALS` blocked, and return its exit status.
+
+    Args:
+        make: Makes the service.
+        channel: To the supervisor.
+        share: The part of this process in the sockets of all; None if it accepts from none of them.
+        report: See :data:`Report`.
+        loop_factory: As for :class:`WorkerProgram`.
+        watchdog: As for :class:`WorkerProgram`.
+        purpose: As for :meth:`WorkerProgram.run`.
+    """
+    _reset_signals()
+    link = _SupervisorLink(channel, watchdog)
+    try:
+        service = make()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve(service, share, link))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is reported, and the process ends
+        return report(error, "" if link.was_ready else purpose) or 1
+    finally:
+        flush()
+    return 0
 
 
 def _reset_signals() -> None:
@@ -75,7 +118,7 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-async def _serve(service: MainService, share: AcceptBalancer, link: "_SupervisorLink") -> None:
+async def _serve(service: MainService, share: AcceptBalancer | None, link: "_SupervisorLink") -> None:
     control = Control()
     loop = asyncio.get_running_loop()
 
@@ -105,7 +148,7 @@ class _SupervisorLink:
         self.was_ready = False
         self._channel = channel
 
-    def follow(self, loop: asyncio.AbstractEventLoop, control: Control, share: AcceptBalancer) -> None:
+    def follow(self, loop: asyncio.AbstractEventLoop, control: Control, share: AcceptBalancer | None) -> None:
         """Obey orders from now on; stop if the supervisor has ended."""
 
         def obey() -> None:
@@ -117,13 +160,15 @@ class _SupervisorLink:
             for word in words:
                 match Order(word):
                     case Order.BEGIN:
-                        share.begin()
+                        if share is not None:
+                            share.begin()
                     case Order.DRAIN:
                         control.request_drain()
                     case Order.STOP:
                         control.request_stop()
 
-        share.when_ended(lambda: self._channel.send(News.CLOSED))
+        if share is not None:
+            share.when_ended(lambda: self._channel.send(News.CLOSED))
         loop.add_reader(self._channel.fileno(), obey)
 
     def ready(self, status: str) -> None:

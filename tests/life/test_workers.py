@@ -15,8 +15,8 @@ from typing import Final
 
 import pytest
 
+from aiomilter._process.backoff import Backoff
 from aiomilter._process.forking import fork_worker
-from aiomilter._process.supervisor import Backoff
 from aiomilter._process.worker import WorkerProgram
 from aiomilter._serving.binding import Bound
 from aiomilter._serving.sharing import PLACES, AcceptBalancer, Turn, shared_counts
@@ -815,9 +815,9 @@ def test_a_fork_that_fails_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyP
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", fork)
-    program = WorkerProgram(lambda share, later: pytest.fail("no"), lambda error, what: 1, None, None)
+    program = WorkerProgram(lambda share, later, reporter: pytest.fail("no"), lambda error, what: 1, None, None)
     before = os.listdir("/proc/self/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     (share,) = sharing(0)
     with pytest.raises(BlockingIOError):
-        fork_worker(program, share, 0, later=False, purpose="", close_rest=lambda: None)
+        fork_worker(lambda its: program.run(its, share, later=False, purpose=""), 0, close_rest=lambda: None)
     assert (os.listdir("/proc/self/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == before
