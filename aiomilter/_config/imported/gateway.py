@@ -75,8 +75,12 @@ class Gateway:
 
     def text(self) -> str:
         """Return the file, with what is left to a person as comments."""
-        lines = [f"# {sentence}" for sentence in self.to_do]
-        lines += [f"# {left.given.name}, {left.given.file}:{left.given.line}: {left.why}" for left in self.left]
+        remarks = [
+            *self.to_do,
+            *(f"{each.given.name}, {each.given.file}:{each.given.line}: {each.why}" for each in self.left),
+        ]
+        # A comment of TOML has no control characters.
+        lines = ["# " + "".join(one if one.isprintable() else "?" for one in remark) for remark in remarks]
         lines += [""] if lines else []
         lines += _pairs(self.top)
         for table, values in self.tables.items():
