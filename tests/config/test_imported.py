@@ -1,7 +1,9 @@
 """Other programs' settings: each of their names is translated or listed, and what comes of a file is what it asks for."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -419,3 +421,11 @@ class TestCommand:
         found, out, err = self.run(capsys, *arguments)
         assert (found, out, err.count("\n")) == (status, "", 1)
         assert said in err
+
+
+def test_the_page_names_settings_that_there_are() -> None:
+    page = resources.files("aiomilter").joinpath("help", "moving.rst").read_text("utf-8")
+    rows = [row for row in page.split("\n") if re.match(r"(?:``\S+`` )+ *\S", row) and len(row) > 40]
+    named = {name for row in rows for name in re.findall(r"``(\S+)``", row[:39]) if row[39] == " "}
+    assert len(named) > 40
+    assert named <= {name for names in NAMES.values() for name in names.split()}

@@ -64,7 +64,7 @@ def ini(path: str) -> Iterator[Given]:
     """Yield the settings of a file in sections; the name is ``section.key``.
 
     Raises:
-        ValueError: It is no such file.
+        ValueError: The file has no sections, or a line that is neither a setting nor a comment.
     """
     text, parser = text_of(path), configparser.ConfigParser(interpolation=None, strict=False)
     try:
