@@ -425,7 +425,7 @@ class TestCommand:
 
 def test_the_page_names_settings_that_there_are() -> None:
     page = resources.files("aiomilter").joinpath("help", "moving.rst").read_text("utf-8")
-    rows = [row for row in page.split("\n") if re.match(r"(?:``\S+`` )+ *\S", row) and len(row) > 40]
-    named = {name for row in rows for name in re.findall(r"``(\S+)``", row[:39]) if row[39] == " "}
+    tables = re.findall(r"(?ms)^=+ =+\n(.*?)^=+ =+$", page)
+    named = {name for table in tables for row in table.splitlines() for name in re.findall(r"``(\S+)``", row[:39])}
     assert len(named) > 40
     assert named <= {name for names in NAMES.values() for name in names.split()}
