@@ -24,6 +24,13 @@ from aiomilter.wire.negotiation import Wants
 
 __all__ = ["own_filter"]
 
+_READY: Final = {
+    "sign": SourceFacts(signs=True),
+    "seal": SourceFacts(signs=True),
+    "srs": SourceFacts(rewrites_senders=True),
+    "authenticate": SourceFacts(resolves=True),
+}
+"""What ready filters do."""
 _LONGEST: Final = 100
 """Lines of one value."""
 
@@ -82,6 +89,9 @@ def _does(target: Target) -> SourceFacts:
     """Return what the source of a filter says; of several, of all of them."""
     found = SourceFacts()
     for each in target.filters:
+        if each.ready is not None:
+            found |= _READY.get(each.ready.name, SourceFacts())
+            continue
         module = sys.modules.get(each.place)
         path = each.file if each.file is not None else getattr(module, "__file__", None)
         found |= facts(path) if path is not None else SourceFacts()

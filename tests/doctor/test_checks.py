@@ -322,6 +322,8 @@ def test_what_a_source_reads_and_imports_is_found(tmp_path: Path) -> None:
         "    def helper(self, ctx):\n        ctx.macro('not a callback')\n"
     )
     assert facts(path) == SourceFacts(frozenset({(Stage.RCPT, "nrcpts")}), True, True, True)
+    path.write_text("from aiomilter.auth import dkim as d\nsign = d.Signer\n")
+    assert facts(path) == SourceFacts(signs=True)
     path.write_text("class (")
     assert facts(path) == facts(tmp_path / "none.py") == SourceFacts()
 
