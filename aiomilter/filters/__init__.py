@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from aiomilter.filters.greylist import Greylist
     from aiomilter.filters.known_senders import KnownSenders
     from aiomilter.filters.rates import Rates
+    from aiomilter.filters.reputation import Reputation
     from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
 
-__all__ = ["NAMES", "Authenticate", "Dnsbl", "Greylist", "KnownSenders", "Rates", "Seal", "Sign", "Site"]
+__all__ = ["NAMES", "Authenticate", "Dnsbl", "Greylist", "KnownSenders", "Rates", "Reputation", "Seal", "Sign", "Site"]
 
 NAMES: Final[Mapping[str, str]] = {
     "authenticate": "Authenticate",
     "dnsbl": "Dnsbl",
     "known_senders": "KnownSenders",
+    "reputation": "Reputation",
     "greylist": "Greylist",
     "rates": "Rates",
     "sign": "Sign",

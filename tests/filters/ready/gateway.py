@@ -17,8 +17,10 @@ from aiomilter.secret import Secret
 from aiomilter.testing import session
 from aiomilter.testing.resolver import ZoneResolver
 
-__all__ = ["START", "Gateway", "factory", "gateway", "read", "written"]
+__all__ = ["KEY", "START", "Gateway", "factory", "gateway", "read", "written"]
 
+KEY = b"0123456789abcdef"
+"""What is kept is hashed with it."""
 START = 1_700_000_000
 """Seconds since 1970, at the beginning of each."""
 
@@ -64,7 +66,7 @@ def factory(path: Path, resolver: ZoneResolver, store: MemoryStore | None = None
     assert found.where is not None
     assert found.where.site is not None
     kept = MemoryStore() if store is None else store  # an empty one is false
-    site = replace(found.where.site([], []), resolver=resolver, store=kept, keys=(Secret("0123456789abcdef"),))
+    site = replace(found.where.site([], []), resolver=resolver, store=kept, keys=(Secret(KEY.decode()),))
     return load(replace(found.where, site=lambda faults, warnings: site))
 
 
