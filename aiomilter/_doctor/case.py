@@ -37,10 +37,11 @@ class File:
     def set(self, **values: str) -> tuple[Step, ...]:
         """Return the steps that set keys, given with an underscore for the dot: ``socket_mode='"0660"'``.
 
-        The last line comes first, so that the numbers of the others stay right.
+        The last line comes first, so that the numbers of the others stay right; lines that are so already are left out.
         """
         steps = [self._set(name.replace("_", ".", 1), value) for name, value in values.items()]
-        return tuple(sorted(steps, key=lambda step: -step.replaces))
+        new = (step for step in steps if step.lines != 1 or self.lines[step.replaces - 1].strip() != step.text)
+        return tuple(sorted(new, key=lambda step: -step.replaces))
 
     def _set(self, key: str, value: str) -> Step:
         table, _, last = key.rpartition(".")

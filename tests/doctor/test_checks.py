@@ -337,3 +337,4 @@ def test_lines_of_a_configuration_file_are_set_from_its_end() -> None:
         ('group = "g"', 6, 0),
         ('listen = "unix:/x"', 2, 3),
     ]
+    assert file.set(socket_mode='"0600"') == ()
