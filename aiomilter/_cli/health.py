@@ -1,4 +1,4 @@
-"""``aiomilter health``: whether a milter answers, asked as an MTA asks, without a line in anybody's log."""
+"""``aiomilter health``: whether a milter answers, asked as an MTA asks; no log has a line of it."""
 
 import argparse
 import asyncio
