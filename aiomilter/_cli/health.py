@@ -1,4 +1,4 @@
-"""``aiomilter health``: whether a milter answers, asked as an MTA asks; no log has a line of it."""
+"""``aiomilter health``: whether a milter answers, asked as an MTA asks, without a line in any log."""
 
 import argparse
 import asyncio

@@ -262,9 +262,10 @@ def _of_filters(session: Reporting, name: str) -> _OfFilters:
 
 
 def _size(sender: Mail | None, macro: Callable[[str], str | None]) -> int | None:
-    """Return the octets of the message as Sendmail has counted them, or as the client has declared them; None for neither."""
-    for param in (f"SIZE={macro('msg_size')}", *(() if sender is None else sender.params)):
+    """Return the octets of the message as the client has declared them, or as Sendmail has counted them; None for neither."""
+    for param in () if sender is None else sender.params:
         declared = _DECLARED.fullmatch(param)
         if declared is not None:
             return int(declared[1])
-    return None
+    counted = _DECLARED.fullmatch(f"SIZE={macro('msg_size')}")
+    return None if counted is None else int(counted[1])
