@@ -17,8 +17,10 @@ from aiomilter.secret import Secret
 from aiomilter.testing import session
 from aiomilter.testing.resolver import ZoneResolver
 
-__all__ = ["START", "Gateway", "factory", "gateway", "read", "written"]
+__all__ = ["KEY", "START", "Gateway", "factory", "gateway", "read", "written"]
 
+KEY = b"0123456789abcdef"
+"""Of the store."""
 START = 1_700_000_000
 """Seconds since 1970, at the beginning of each."""
 
@@ -64,7 +66,10 @@ def factory(path: Path, resolver: ZoneResolver, store: MemoryStore | None = None
     assert found.where is not None
     assert found.where.site is not None
     site = replace(
-        found.where.site([], []), resolver=resolver, store=store or MemoryStore(), keys=(Secret("0123456789abcdef"),)
+        found.where.site([], []),
+        resolver=resolver,
+        store=MemoryStore() if store is None else store,
+        keys=(Secret(KEY.decode()),),
     )
     return load(replace(found.where, site=lambda faults, warnings: site))
 

@@ -9,10 +9,12 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from aiomilter import DISCARD, Reply, filters, mta
+from aiomilter import DISCARD, Reply, filters, mta, policy
+from aiomilter.policy.stores import GuardedStore
+from aiomilter.policy.stores.keys import Keys
 from aiomilter.wire.modifications import AddRecipient, ChangeSender, DeleteRecipient
 from tests.auth.dkim.made import key
-from tests.filters.ready.gateway import START, Gateway, gateway, written
+from tests.filters.ready.gateway import KEY, START, Gateway, gateway, written
 
 SUITE: Final = yaml.load((Path(__file__).parent / "cases.yml").read_text("utf-8"), yaml.CSafeLoader)
 DEFAULTS: Final[dict[str, Any]] = SUITE["defaults"]
@@ -106,7 +108,21 @@ def wrong_edits(want: dict[str, Any], given: dict[str, Any], found: mta.MessageR
     return mistakes
 
 
+async def seed(running: Gateway, state: dict[str, Any]) -> None:
+    """Have the store remember what a case begins with."""
+    bans = policy.Traps(GuardedStore(running.store, Keys((KEY,))), (), kind="ban")
+    for network in state.get("ban", ()):
+        for _ in range(3):
+            await bans.note(network.partition("/")[0])
+    counts = policy.Reputation(GuardedStore(running.store, Keys((KEY,))))
+    for each in state.get("reputation", ()):
+        kind = "domain" if each["spf"] == "pass" else f"domain_{each['spf']}"
+        await counts.record(kind, each["domain"], True, weight=each["good"])
+        await counts.record(kind, each["domain"], False, weight=each["bad"])
+
+
 async def play(running: Gateway, case: dict[str, Any]) -> list[str]:
+    await seed(running, case.get("state", {}))
     given, mistakes = dict(DEFAULTS["given"]), []
     for number, step in enumerate(case["steps"]):
         given |= {"same_connection": False} | step["given"]
