@@ -195,6 +195,7 @@ async def test_a_filter_in_shadow_answers_nothing_and_keeps_its_own_state(tmp_pa
     assert str(second.answer).startswith("450 4.7.1 Too many")
 
 
+@pytest.mark.slow
 async def test_a_reload_takes_the_whole_file_or_nothing(tmp_path: Path) -> None:
     def configure(mark: str, rate: str) -> None:
         text = f'listen = ["inet:0@127.0.0.1"]\n[[filter]]\nuse = "rates"\nuser = "{rate}"\n'
