@@ -46,10 +46,13 @@ from aiomilter.observe import (
     LimitReached,
     LoopStalled,
     MessageCount,
+    MessageEnded,
     RefusedRecipient,
+    ShadowOutcome,
     TemporaryFailed,
     Where,
 )
+from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.observe.metric_table import METRICS, metric
 from aiomilter.observe.metrics import MOST_REASONS, Metrics
@@ -170,6 +173,23 @@ def test_an_event_is_counted(event: Any, values: dict[str, float]) -> None:
         assert values.items() <= found.items()
         totals = {name for name, value in found.items() if "_total" in name and "_messages_" not in name and value}
         assert totals == {name for name in values if "_total" in name and "_messages_" not in name}
+
+
+def test_what_shadows_would_have_done_is_counted_where_it_differs() -> None:
+    metrics, told = Metrics(), list[object]()
+
+    class Log(Observer):
+        def message_ended(self, event: MessageEnded) -> None:
+            told.append(event)
+
+    outcomes = (ShadowOutcome("New", "accept", "reject"), ShadowOutcome("Old", "accept", "continue"))
+    event = MessageEnded(WHERE, "", "a@x", (), (), 0, Answer("accept"), "", (), 0, None, 0.1, shadow=outcomes)
+    Guard([metrics]).message_ended(lambda: event)
+    assert not told
+    Guard([Log(), metrics]).message_ended(lambda: event)
+    found = {name: value for name, value in shown(metrics).items() if "shadow" in name}
+    assert told
+    assert found == {"aiomilter_shadow_differences_total filter=New live=accept shadow=reject": 1}
 
 
 def test_what_lasts_or_is_stuck_is_counted_once() -> None:

@@ -1,4 +1,4 @@
-"""``aiomilter health``: whether a milter answers, asked as an MTA asks, without a line in anybody's log."""
+"""``aiomilter health``: whether a milter answers, asked as an MTA asks, without a line in any log."""
 
 import argparse
 import asyncio

@@ -218,7 +218,7 @@ def message_count(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         told = answer_of(answer)
         verdict, code = told.verdict, told.code
         reason = session.details.reason(session.acting, answer, counted=True)
-    return MessageCount(
+    fields = (
         session.channel.listener,
         session.answering.filter_name(),
         session.callback,
@@ -231,12 +231,14 @@ def message_count(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         monotonic() - session.began,
         _declared(transaction.sender),
     )
+    # Not by its own __new__: this is done for each message.
+    return tuple.__new__(MessageCount, fields)
 
 
 def _declared(sender: Mail | None) -> int | None:
     """Return the octets that a client has declared; None if it has not."""
     for param in () if sender is None else sender.params:
-        if declared := _DECLARED.fullmatch(param):
+        if param[:5].upper() == "SIZE=" and (declared := _DECLARED.fullmatch(param)):
             return int(declared[1])
     return None
 
@@ -260,9 +262,10 @@ def _of_filters(session: Reporting, name: str) -> _OfFilters:
 
 
 def _size(sender: Mail | None, macro: Callable[[str], str | None]) -> int | None:
-    """Return the octets of the message as Sendmail has counted them, or as the client has declared them; None for neither."""
-    for param in (f"SIZE={macro('msg_size')}", *(() if sender is None else sender.params)):
+    """Return the octets of the message as the client has declared them, or as Sendmail has counted them; None for neither."""
+    for param in () if sender is None else sender.params:
         declared = _DECLARED.fullmatch(param)
         if declared is not None:
             return int(declared[1])
-    return None
+    counted = _DECLARED.fullmatch(f"SIZE={macro('msg_size')}")
+    return None if counted is None else int(counted[1])

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from aiomilter._doctor.backends import Backend
 from aiomilter._doctor.findings import Kind, Step
 from aiomilter._doctor.model import Asker, Milter, Mta
 from aiomilter._doctor.reaching import Answered
@@ -65,6 +66,7 @@ class Own:
         wants: What each of its filters asks of the MTA.
         does: What its source says.
         is_tls: Whether only clients with a certificate may connect by TCP.
+        backends: The services that its settings name.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Own:
     wants: tuple[Wants, ...] = ()
     does: SourceFacts = field(default_factory=SourceFacts)
     is_tls: bool = False
+    backends: tuple[Backend, ...] = ()
 
     @property
     def macros(self) -> frozenset[tuple[Stage, str]]:
@@ -98,12 +101,14 @@ class Case:
         answers: What came of a connection to each endpoint.
         own: The filter that was named; None for none.
         dns: The nameservers, if that filter asks any.
+        away: The services of that filter where nothing listens, and what the system says of it.
     """
 
     mta: Mta
     answers: Mapping[Inet | Unix, Answered]
     own: Own | None = None
     dns: Dns | None = None
+    away: Sequence[tuple[Backend, str]] = ()
 
     def answer(self, milter: Milter) -> Answered:
         """Return what came of a connection to a filter."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from aiomilter._doctor.backends import away
 from aiomilter._doctor.case import Case, Own, machine_address
 from aiomilter._doctor.checks import CHECKS
 from aiomilter._doctor.findings import Finding, Severity, in_order
@@ -60,7 +61,8 @@ async def examine(mta: Mta, own: Own | None = None) -> Report:
     """
     answers = await reach(_addresses(mta, own), mta.kind)
     dns = await resolving() if own is not None and own.does.resolves else None
-    case = Case(mta, answers, own, dns)
+    missing = away(own.backends) if own is not None else []
+    case = Case(mta, answers, own, dns, missing)
     return Report(case, in_order(finding for check in CHECKS for finding in check(case)))
 
 

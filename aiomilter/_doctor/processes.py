@@ -20,6 +20,7 @@ from aiomilter.addresses import Inet, Unix
 __all__ = ["Process", "children", "groups_of", "listener", "master_of"]
 
 _PROC: Final = Path("/proc")
+_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
 _MOST: Final = 1 << 20
 """Octets of one file."""
 
@@ -45,11 +46,17 @@ class Process:
     descriptors: int | None = None
 
     @property
+    def may_be_ours(self) -> bool:
+        """Whether it may be a filter made with aiomilter: any program in Python may, unless it uses libmilter."""
+        program = os.path.basename(self.command[0]) if self.command else ""
+        return self.aiomilter is not None or (not self.libmilter and _PYTHON.fullmatch(program) is not None)
+
+    @property
     def name(self) -> str:
         """The name of its program, or of the script that it runs."""
         words = [word for word in self.command if not word.startswith("-")]
         program = os.path.basename(words[0]) if words else ""
-        if re.fullmatch(r"python[0-9.]*|perl|ruby|sh|bash", program) and len(words) > 1:
+        if (_PYTHON.fullmatch(program) or program in ("perl", "ruby", "sh", "bash")) and len(words) > 1:
             return os.path.basename(words[1])
         return program
 

@@ -65,7 +65,8 @@ def _lines(cls: type[ReadyFilter]) -> Iterator[str]:
         yield "  and those of every filter: name, when, unless, after, shadow, share, on_error, on_timeout, timeout, enabled"
         if cls.unless:
             shown = ", ".join(f'"{word}"' for word in cls.unless)
-            yield f"  unless = [{shown}], as far as others give these words, if nothing else is said"
+            text = f"unless = [{shown}], as far as others give these words, if nothing else is said"
+            yield from (f"  {line}" for line in wrap(text, _WIDTH - 2))
     else:
         yield "  and those of every filter: name, after, shadow, share, on_error, on_timeout, timeout, enabled"
     if cls.reasons:

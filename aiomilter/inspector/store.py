@@ -83,6 +83,12 @@ class Store(Observer):
         if self._waiting:
             self.wake()
 
+    def take(self, recorded: Recorded) -> None:
+        """Take a message that another process has recorded."""
+        self.answers[recorded.event.answer.verdict] += 1
+        self.size += recorded.size
+        self.add(recorded)
+
     def wake(self) -> None:
         """Wake those that wait for messages, whether there are new ones or not."""
         for event in self._waiting:

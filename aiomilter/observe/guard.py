@@ -108,6 +108,15 @@ class Guard:
                     observer.message_ended(event)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, "message_ended", error)
+        if event is not None and event.shadow:
+            self._shadows_compared(event)
+
+    def _shadows_compared(self, event: MessageEnded) -> None:
+        for observer in self.counting:
+            try:
+                observer.shadows_compared(event)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._skip(observer, "shadows_compared", error)
 
     def message_counted(self, event: MessageCount) -> None:
         """Tell those that want it of the end of a message in short; called only where there are any."""
@@ -124,7 +133,7 @@ class Guard:
             self._of_debug = [each for each in self._of_debug if each is not observer]
         elif name == "message_ended":
             self._of_messages = [each for each in self._of_messages if each is not observer]
-        elif name == "message_counted":
+        elif name in ("message_counted", "shadows_compared"):
             self.counting = [each for each in self.counting if each is not observer]
         kind = type(observer)
         text = "%s.%s.%s raised and is not called any more"

@@ -56,6 +56,8 @@ FILTERS: Final = {
     "srs": "from aiomilter import Milter\nfrom aiomilter.mail.srs import Rewriter\n\nclass Srs(Milter):\n    srs: Rewriter\n",
     "nrcpts": "from aiomilter import Milter\n\nclass Count(Milter):\n    async def eom(self, ctx):\n"
     "        ctx.macro('{{nrcpts}}')\n",
+    "settings": "from typing import Any\nfrom aiomilter import Milter\n\nclass Set(Milter):\n"
+    "    def __init__(self, settings: dict[str, Any]) -> None: ...\n",
     "early": "from aiomilter import Milter, Stage\n\nclass Early(Milter):\n    macros = {{Stage.CONNECT: ('i',)}}\n",
 }
 CF: Final = """\
@@ -268,6 +270,9 @@ BROKEN: Final[dict[str, Setup]] = {
     "a macro that Postfix lacks": Setup(
         "macro-never-sent", f"smtpd_milters = {INET}\n{BOTH}", target="nrcpts", warns=True, no_mend=True
     ),
+    "a macro that Postfix has later": Setup(
+        "macro-never-sent", f"smtpd_milters = {INET}\n{BOTH}", target="early", warns=True, no_mend=True
+    ),
     "a short list of macros": Setup(
         "macro-list-short", f"smtpd_milters = {INET}\n{BOTH}milter_mail_macros = {{{{auth_authen}}}}\n", warns=True
     ),
@@ -278,6 +283,9 @@ BROKEN: Final[dict[str, Setup]] = {
         warns=True,
     ),
     "open to all": Setup("reachable-by-all", f"smtpd_milters = {INET}\n{BOTH}", toml="all", warns=True),
+    "Redis is away": Setup(
+        "backend-away", f"smtpd_milters = {INET}\n{BOTH}", toml="settings", target="settings", no_mend=True
+    ),
     "no space": Setup("space-low", f"smtpd_milters = {INET}\n{BOTH}queue_minfree = 9000000000000000\n"),
     # ------------------------------------------------------------------------------------------- Sendmail
     "Sendmail: Postfix's order": Setup(

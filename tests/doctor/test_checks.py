@@ -19,7 +19,7 @@ from aiomilter._doctor.checks import CHECKS, WORDS, sockets
 from aiomilter._doctor.endpoints import of_postfix, of_sendmail
 from aiomilter._doctor.examination import Report
 from aiomilter._doctor.findings import in_order
-from aiomilter._doctor.milter_lists import entries, split
+from aiomilter._doctor.milter_lists import _places, entries, split
 from aiomilter._doctor.model import Endpoint
 from aiomilter._doctor.paths import User, Way, look
 from aiomilter._doctor.postconf import NotReadable, Parameters, Service
@@ -294,9 +294,10 @@ def test_no_text_of_sendmail_cf_raises(content: str) -> None:
 
 
 def test_lists_that_name_one_another_end() -> None:
-    """Each name twice in the next: the last would have 2 ** 30 entries."""
-    names = {f"n{number}": f"$n{number + 1} $n{number + 1}" for number in range(30)}
+    """Each name three times in the next: ten levels are 59,049 entries."""
+    names = {f"n{number}": f"$n{number + 1} " * 3 for number in range(30)}
     parameters = mta("$n0", **names).parameters
+    assert len(list(_places(parameters, "smtpd_milters", SMTPD, iter(range(1000)), 0))) < 5000
     assert len(entries(parameters, "smtpd_milters", SMTPD)) <= 1000
     assert len(split("a " * 100_000)) <= 1001
 
@@ -321,6 +322,8 @@ def test_what_a_source_reads_and_imports_is_found(tmp_path: Path) -> None:
         "    def helper(self, ctx):\n        ctx.macro('not a callback')\n"
     )
     assert facts(path) == SourceFacts(frozenset({(Stage.RCPT, "nrcpts")}), True, True, True)
+    path.write_text("from aiomilter.auth import dkim as d\nsign = d.Signer\n")
+    assert facts(path) == SourceFacts(signs=True)
     path.write_text("class (")
     assert facts(path) == facts(tmp_path / "none.py") == SourceFacts()
 

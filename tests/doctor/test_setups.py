@@ -35,6 +35,8 @@ inet_interfaces = all
 TOML: Final = {
     "listen": 'filter = "{filter}"\nlisten = "inet:{port}@127.0.0.1"\n',
     "all": 'filter = "{filter}"\nlisten = "inet:{port}"\n',
+    "settings": 'filter = "{filter}"\nlisten = "inet:{port}@127.0.0.1"\n[settings]\nredis = "redis://:secret@127.0.0.1:{free}/0"\n'
+    '[settings.scan]\nclamd = ["inet:{port}@127.0.0.1"]\n',
     "socket": 'listen = ["unix:{dir}/run/none.sock"]\nfilter = "{filter}"\n',
     "file": 'filter = "{filter}"\nlisten = "unix:{queue}/run/x.sock"\n',
 }

@@ -1,5 +1,6 @@
 """Sessions of real MTAs, recorded and replayed: equal on the same filter, different on a mutant of it."""
 
+import random
 import re
 import signal
 import subprocess
@@ -237,3 +238,29 @@ async def test_a_session_of_production_fails_in_pytest_on_the_mutant_of_its_filt
     assert "RCPT <trap@example.test>: 550 5.1.1 no such mailbox, now continue" in done.stdout
     assert re.search(r"FAILED .*production\[.*mutant.*\]", done.stdout)
     assert "1 failed, 1 passed" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", ["postfix-tcp", "sendmail-unix"], indirect=True)
+async def test_five_hundred_sessions_are_equal_and_the_mutants_are_found(scene: Scene, tmp_path: Path) -> None:
+    """Half of them of each MTA; a mutant differs wherever the filter has come to what it does otherwise."""
+    source = random.Random(scene.name)
+    bodies = [MESSAGE, b"X-Trusted: yes\r\n" + MESSAGE, MESSAGE + b"0123456789abcdef" * 8192 + b"\r\n"]
+    async with recorded(scene, tmp_path):
+        for _ in range(250):
+            async with scene.connect() as client:
+                for _ in range(source.randint(1, 3)):
+                    sender = source.choice(["alice@client.test", "spam@client.test"])
+                    recipients = source.choices(["trap@example.test", "bob@example.test", "carol@example.test"], k=2)
+                    await client.send(source.choice(bodies), sender, recipients)
+                    await client.say("RSET")
+                await client.say("QUIT")
+    found = sessions(tmp_path)
+
+    assert len(found) == 250
+    different = dict.fromkeys(MUTANTS, 0)
+    for recording in found:
+        assert str(await replay(recording, Gateway)) == f"{recording.name}: equal"
+        for name, mutant in MUTANTS.items():
+            different[name] += not (await replay(recording, mutant)).equal
+    assert all(count > 50 for count in different.values()), different

@@ -61,6 +61,8 @@ def _unreadable(case: Case, milter: Milter) -> Finding:
     what = f"{milter.text!r} is not an endpoint: {milter.endpoint.fault}"
     ends = isinstance(case.mta, Postfix) and milter.text.startswith("inet:")
     why = "Postfix's SMTP server ends with a fatal error." if ends else _DEFAULT
+    if isinstance(case.mta, Sendmail):
+        why = "Sendmail cannot connect to the filter, or calls it an error of its configuration."
     return Finding("endpoint-unreadable", Severity.ERROR, milter.place.where, what, why, steps)
 
 

@@ -82,10 +82,13 @@ def _of_sendmail(case: Case, milter: Milter) -> Iterator[Finding]:
         kept = {name: value for name, value in milter.settings.items() if name in _EQUATES}
         what = f"{unknown[0]!r} of {milter.text} is no equate; Sendmail knows S=, F= and T="
         steps = (*milter.place.rewritten(milter.text, kept), *case.mta.reload)
-        yield Finding("setting-unknown", Severity.ERROR, where, what, "Sendmail does not start.", steps)
+        yield Finding(
+            "setting-unknown", Severity.ERROR, where, what, "Sendmail calls it an error of its configuration.", steps
+        )
     elif flag not in ("", "T", "R", "4"):
         what = f"F={flag} is no default action; Sendmail knows F=T, F=R and F=4"
-        yield Finding("default-action-unknown", Severity.ERROR, where, what, "Sendmail does not start.", mend)
+        why = "Sendmail starts with it, and does not say so."
+        yield Finding("default-action-unknown", Severity.ERROR, where, what, why, mend)
     elif flag == "" and (who := _signer(case, milter)):
         what = f"{who} signs messages, and while it is down mail goes out without its signature"
         why = "Receivers judge unsigned mail as forged where DMARC asks for a signature."

@@ -118,7 +118,7 @@ def _is_needed(case: Case, stage: Stage) -> bool:
 
 def _is_ours(case: Case) -> bool:
     processes = [case.answer(milter).process for milter in case.mta.milters]
-    return any(process is None or process.aiomilter is not None for process in processes)
+    return any(process is None or process.may_be_ours for process in processes)
 
 
 def _listed(case: Case, name: str) -> str | None:

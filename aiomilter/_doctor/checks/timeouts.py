@@ -41,7 +41,7 @@ def check(case: Case) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
     for milter in case.mta.milters:
         process = case.answer(milter).process
-        if process is not None and process.aiomilter is None and not case.is_own(milter):
+        if process is not None and not process.may_be_ours and not case.is_own(milter):
             found = iter(_protocol(case.mta, milter)) if isinstance(case.mta, Postfix) else iter(())
         elif isinstance(case.mta, Postfix):
             found = _of_postfix(case, case.mta, milter)

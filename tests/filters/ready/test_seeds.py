@@ -9,8 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from aiomilter import DISCARD, Reply, filters, mta
-from aiomilter.policy import Traps
+from aiomilter import DISCARD, Reply, filters, mta, policy
 from aiomilter.policy.stores import GuardedStore
 from aiomilter.policy.stores.keys import Keys
 from aiomilter.wire.modifications import AddRecipient, ChangeSender, DeleteRecipient
@@ -111,10 +110,15 @@ def wrong_edits(want: dict[str, Any], given: dict[str, Any], found: mta.MessageR
 
 async def seed(running: Gateway, state: dict[str, Any]) -> None:
     """Have the store remember what a case begins with."""
-    bans = Traps(GuardedStore(running.store, Keys((KEY,))), (), kind="ban")
+    bans = policy.Traps(GuardedStore(running.store, Keys((KEY,))), (), kind="ban")
     for network in state.get("ban", ()):
         for _ in range(3):
             await bans.note(network.partition("/")[0])
+    counts = policy.Reputation(GuardedStore(running.store, Keys((KEY,))))
+    for each in state.get("reputation", ()):
+        kind = "domain" if each["spf"] == "pass" else f"domain_{each['spf']}"
+        await counts.record(kind, each["domain"], True, weight=each["good"])
+        await counts.record(kind, each["domain"], False, weight=each["bad"])
 
 
 async def play(running: Gateway, case: dict[str, Any]) -> list[str]:
