@@ -188,7 +188,9 @@ def _settings(target: Target, document: Document, name: str) -> Iterator[str]:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    print(json.dumps(schema(KEYS), indent=2))
+    from aiomilter.filters import NAMES
+
+    print(json.dumps(schema(KEYS, NAMES), indent=2))
     return 0
 
 

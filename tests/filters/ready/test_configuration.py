@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -13,10 +14,13 @@ from aiomilter._cli import main
 from aiomilter._cli.trouble import Troubles
 from aiomilter.compose import check, compose
 from aiomilter.compose.conditions import WORDS
+from aiomilter.mta import connect
 from aiomilter.testing import session
 from tests.auth.dkim.made import key
 from tests.filters.ready.gateway import gateway, read
 from tests.help.pages import PAGES, literal
+from tests.life.daemon import running
+from tests.patience import PATIENCE
 
 HEAD: Final = 'hostname = "mx.corp.example"\nown_domains = ["corp.example"]\n'
 AUTHENTICATE: Final = '[[filter]]\nuse = "authenticate"\n'
@@ -189,3 +193,31 @@ async def test_a_filter_in_shadow_answers_nothing_and_keeps_its_own_state(tmp_pa
         second = await s.send(b"From: a@x.example\r\n\r\n", "a@x.example", "u@corp.example")
     assert first.octets == b"From: a@x.example\r\n\r\n"
     assert str(second.answer).startswith("450 4.7.1 Too many")
+
+
+@pytest.mark.slow
+async def test_a_reload_takes_the_whole_file_or_nothing(tmp_path: Path) -> None:
+    def configure(mark: str, rate: str) -> None:
+        text = f'listen = ["inet:0@127.0.0.1"]\n[[filter]]\nuse = "rates"\nuser = "{rate}"\n'
+        (tmp_path / "gateway.toml").write_text(f'{text}[[filter]]\nuse = "banner"\nsubject = "{mark}"\n')
+
+    async def delivered() -> str:
+        async with connect(address, timeout=PATIENCE) as s:
+            await s.connect("client.test", "192.0.2.1")
+            await s.helo("client.test")
+            found = await s.send(b"Subject: x\r\n\r\n", "a@x.example", "u@corp.example")
+        return found.octets.decode().splitlines()[0]
+
+    configure("[A]", "1/h")
+    async with running("--config", "gateway.toml", directory=tmp_path) as daemon:
+        port = (await daemon.logged(r"listening on inet:(\d+)@127\.0\.0\.1"))[1]
+        address = f"inet:{port}@127.0.0.1"
+        assert await delivered() == "Subject: [A] x"
+        configure("[B]", "2/h")
+        daemon.send(signal.SIGHUP)
+        await daemon.logged("reloaded")
+        assert await delivered() == "Subject: [B] x"
+        configure("[C]", "many")
+        daemon.send(signal.SIGHUP)
+        await daemon.logged(r"cannot reload: gateway\.toml:4: \[filter\[1\]\] user: expected a rate")
+        assert await delivered() == "Subject: [B] x"
