@@ -24,8 +24,21 @@ if TYPE_CHECKING:
     from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
+    from aiomilter.filters.srs import Srs
 
-__all__ = ["NAMES", "Authenticate", "Dnsbl", "Greylist", "KnownSenders", "Rates", "Reputation", "Seal", "Sign", "Site"]
+__all__ = [
+    "NAMES",
+    "Authenticate",
+    "Dnsbl",
+    "Greylist",
+    "KnownSenders",
+    "Rates",
+    "Reputation",
+    "Seal",
+    "Sign",
+    "Site",
+    "Srs",
+]
 
 NAMES: Final[Mapping[str, str]] = {
     "authenticate": "Authenticate",
@@ -34,6 +47,7 @@ NAMES: Final[Mapping[str, str]] = {
     "reputation": "Reputation",
     "greylist": "Greylist",
     "rates": "Rates",
+    "srs": "Srs",
     "sign": "Sign",
     "seal": "Seal",
 }
