@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
+    from aiomilter.filters.srs import Srs
 
 __all__ = [
     "NAMES",
@@ -44,6 +45,7 @@ __all__ = [
     "Seal",
     "Sign",
     "Site",
+    "Srs",
 ]
 
 NAMES: Final[Mapping[str, str]] = {
@@ -57,6 +59,7 @@ NAMES: Final[Mapping[str, str]] = {
     "scan": "Scan",
     "attachments": "Attachments",
     "banner": "Banner",
+    "srs": "Srs",
     "sign": "Sign",
     "seal": "Seal",
 }

@@ -114,7 +114,7 @@ class _KnownSenders(Milter):
                 return
 
     def _learns(self, ctx: Context) -> bool:
-        """Return whether our user has written this, to somebody."""
+        """Return whether one of our users has written this."""
         allowed = (ctx.auth is not None and "authenticated" in self.learn_when) or (
             "internal" in self.learn_when and self.site.is_internal(ctx)
         )

@@ -55,9 +55,9 @@ def _is_good(ctx: Context) -> bool:
 class Reputation(ReadyFilter):
     """Refuse mail of domains most of whose mail was bad, and give the word good_reputation for others.
 
-    A domain counts together with what SPF says of it: one that begins to pass begins anew, and what is forged in its name does
-    not count for it.  A message is counted if a check says what it is, which lists ``Judged`` in its ``provides`` and puts one
-    into ``ctx.results``.
+    A domain counts together with what SPF says of it: one that begins to pass is counted from the start, and what is forged in
+    its name does not count for it.  A message is counted if a check says what it is, which lists ``Judged`` in its ``provides``
+    and puts one into ``ctx.results``.
 
     Args:
         reject_bad_share: The part of a domain's mail that was bad, from which on it is refused for each recipient.

@@ -4,6 +4,7 @@ import re
 from email import message_from_bytes
 from email.policy import SMTP
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -136,6 +137,9 @@ async def play(running: Gateway, case: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", PLAYED, ids=[case["name"] for case in PLAYED])
-async def test_a_gateway_does_what_the_seed_does_or_better(case: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_gateway_does_what_the_seed_does_or_better(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiomilter.filters.srs.time", SimpleNamespace(time=lambda: START))
     async with gateway(configuration(case, tmp_path), case.get("zone", "")) as running:
         assert await play(running, case) == []
