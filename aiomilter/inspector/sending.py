@@ -44,7 +44,7 @@ class SendingStore(Store):
 
     def add(self, recorded: Recorded) -> None:
         """Send a message that has ended."""
-        self.size -= recorded.size
+        self.give_back(recorded.size)
         self._send(sent(recorded))
 
 

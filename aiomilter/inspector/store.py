@@ -73,6 +73,10 @@ class Store(Observer):
         """Forget a connection that has ended."""
         self.connections.pop(connection.number, None)
 
+    def give_back(self, octets: int) -> None:
+        """Count octets that are kept no longer."""
+        self.size -= octets
+
     def add(self, recorded: Recorded) -> None:
         """Take a message that has ended."""
         self.last += 1
@@ -98,7 +102,7 @@ class Store(Observer):
         """Drop the oldest messages until there are few enough; return whether the size is in bounds."""
         messages = self.messages
         while messages and (len(messages) > self.max_messages or self.size > self.max_size):
-            self.size -= messages.pop(next(iter(messages))).size
+            self.give_back(messages.pop(next(iter(messages))).size)
         return self.size <= self.max_size
 
     def add_original(self, queue_id: str, octets: bytes) -> None:
