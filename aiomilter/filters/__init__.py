@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
     from aiomilter.filters.srs import Srs
+    from aiomilter.filters.verify_from import VerifyFrom
 
 __all__ = [
     "NAMES",
@@ -38,6 +39,7 @@ __all__ = [
     "Sign",
     "Site",
     "Srs",
+    "VerifyFrom",
 ]
 
 NAMES: Final[Mapping[str, str]] = {
@@ -48,6 +50,7 @@ NAMES: Final[Mapping[str, str]] = {
     "greylist": "Greylist",
     "rates": "Rates",
     "srs": "Srs",
+    "verify_from": "VerifyFrom",
     "sign": "Sign",
     "seal": "Seal",
 }
