@@ -1,13 +1,14 @@
 """A conversation recorded from the load generator, and fed to a filter in process, so that a count repeats on a busy machine.
 
-``python -m benchmarks._feeding FILE FILTER MESSAGES`` feeds what :func:`record` has written to FILE: no socket, no other
-process, and what comes in one read is always the same.
+``python -m benchmarks._feeding FILE FILTER MESSAGES [LOG]`` feeds what :func:`record` has written to FILE: no socket, no other
+process, and what comes in one read is always the same.  LOG is "text" or "json": a line a message, to ``/dev/null``.
 """
 
 import asyncio
 import ctypes
 import gc
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from aiomilter import Milter, serve
+from aiomilter._cli.json_log import OneObject
+from aiomilter._cli.logs import OneLine
 from aiomilter._connection.transport import MilterProtocol
 from benchmarks.filters import FILTERS
 
@@ -155,5 +158,14 @@ def _feed(file: Path, messages: int, protocol: MilterProtocol, transport: _Trans
     os._exit(0)
 
 
+def _log(style: str) -> None:
+    """Write the log as ``aiomilter run`` does, but to nowhere."""
+    handler = logging.StreamHandler(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+    handler.setFormatter(OneObject() if style == "json" else OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 4:
+        _log(sys.argv[4])
     asyncio.run(_served(FILTERS[sys.argv[2]], lambda *served: _feed(Path(sys.argv[1]), int(sys.argv[3]), *served)))

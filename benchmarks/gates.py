@@ -17,6 +17,8 @@ cached and hashes are the same in both.  Instructions are valgrind's, system cal
 
 The bounds are for CPython 3.11 built without profile-guided optimization, as pyenv builds it.  Another interpreter costs
 something else, and is counted without being judged by ``--any``.
+
+``--log`` counts instead what a message costs with the log of ``aiomilter run``, as text and as JSON, and judges nothing.
 """
 
 import argparse
@@ -84,12 +86,12 @@ def environment(what: str, folder: Path) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | settled
 
 
-def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder: Path) -> int:
-    """Give one filter so many messages under a tool that counts, and return the count."""
+def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder: Path, log: str = "") -> int:
+    """Give one filter so many messages under a tool that counts, and return the count; ``log`` is "text" or "json"."""
     if loop in FED:
         command = [*TOOLS[what], sys.executable, "-m", "benchmarks._feeding", str(folder / f"{filter_}.json"), filter_]
         done = subprocess.run(
-            [*command, str(messages)],
+            [*command, str(messages), *([log] if log else [])],
             capture_output=True,
             text=True,
             cwd=HERE.parent,
@@ -120,6 +122,19 @@ def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder:
     return total(what, text)
 
 
+def with_log(load: Path, folder: Path) -> None:
+    """Count a typical message without a log, and with each."""
+    record(load, SCENARIOS["typical"], "typical", folder)
+    loop = "fed, compiled" if COMPILED else "fed, Python"
+    few, many = MESSAGES["instructions"]
+    for log in ("", "text", "json"):
+        # The first run writes the bytecode that the others read.
+        _, low, high = (count("instructions", "typical", loop, each, load, folder, log) for each in (1, few, many))
+        print(
+            f"{f'typical, log {log}' if log else 'typical, no log':34}{(high - low) / (many - few):12,.1f}", flush=True
+        )
+
+
 def main(arguments: list[str]) -> int:
     """Count everything, print the table and JSON, and return 1 if a bound is passed."""
     missing = [tool for tool in ("cc", "valgrind", "strace", "pgrep") if shutil.which(tool) is None]
@@ -130,6 +145,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--any", action="store_true", help="judge nothing")
     parser.add_argument("--quick", action="store_true", help="few messages, and judge nothing")
     parser.add_argument("--sockets", action="store_true", help="count instructions over sockets, too")
+    parser.add_argument("--log", action="store_true", help="count what the log costs, and judge nothing")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args(arguments)
     judged = not (options.any or options.quick)
@@ -141,6 +157,9 @@ def main(arguments: list[str]) -> int:
         subprocess.run(["cc", "-O2", "-pthread", "-o", load, HERE / "milterload.c"], check=True)
         (folder / "start.c").write_text(START)
         subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "start.so", folder / "start.c"], check=True)
+        if options.log:
+            with_log(load, folder)
+            return 0
         # The first run writes the bytecode that all others read.
         for loop in ("asyncio", "uvloop"):
             count("calls", "typical", loop, 1, load, folder)

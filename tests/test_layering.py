@@ -139,7 +139,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
         "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
-        "scan._exchange recording.relay _doctor.endpoints _doctor.checks.network",
+        "scan._exchange recording.relay _doctor.endpoints _doctor.backends _doctor.processes _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
         "call to_thread": "compat.threads policy.stores.sqlite auth.dkim._crypto message.spool message.parts message.banner "
@@ -152,7 +152,8 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call start_unix_server": "mail.socketmap",
         "call connect_accepted_socket": "_serving.transports _serving.status",
         # A milter never calls out; the MTA's side does, and what asks the network.
-        "call create_connection": "mta.opening",
+        # The doctor looks whether something listens.
+        "call create_connection": "mta.opening _doctor.backends",
         "call create_unix_connection": "mta.opening",
         "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay",
         "call open_unix_connection": "mta.opening",

@@ -39,18 +39,20 @@ from aiomilter.observe import (
     CallbackFailed,
     CallbackTimedOut,
     CallbackWaited,
-    Edit,
     HealthChecked,
     Lifecycle,
     LifecycleKind,
     Limit,
     LimitReached,
     LoopStalled,
+    MessageCount,
     MessageEnded,
     RefusedRecipient,
+    ShadowOutcome,
     TemporaryFailed,
     Where,
 )
+from aiomilter.observe.guard import Guard
 from aiomilter.observe.log import LogObserver
 from aiomilter.observe.metric_table import METRICS, metric
 from aiomilter.observe.metrics import MOST_REASONS, Metrics
@@ -62,7 +64,7 @@ from aiomilter.testing import session
 HERE: Final = Path(__file__).parent
 WHERE: Final = Where(connection=1, listener="inet:8890@127.0.0.1", filter="site.Policy", callback="eom")
 GREY: Final = Answer("451 4.7.1 later", "tempfail", 451)
-MESSAGE: Final = MessageEnded(WHERE, "helo", "a@x", ("b@x",), (), 0, Answer("continue"), "", (), 0, None, 0.2)
+MESSAGE: Final = MessageCount(WHERE.listener, WHERE.filter, "eom", "continue", 250, "", (), (), 0, 0.2, None)
 
 
 def shown(metrics: Metrics, accept: str = "") -> dict[str, float]:
@@ -76,8 +78,8 @@ def shown(metrics: Metrics, accept: str = "") -> dict[str, float]:
     }
 
 
-def message(**changes: Any) -> MessageEnded:
-    return dataclasses.replace(MESSAGE, **changes)
+def message(**changes: Any) -> MessageCount:
+    return MESSAGE._replace(**changes)
 
 
 def test_names_types_and_labels_stay() -> None:
@@ -104,16 +106,16 @@ def test_names_are_as_prometheus_has_them() -> None:
             {"aiomilter_messages_total answer=continue filter=site.Policy listener=inet:8890@127.0.0.1 stage=eom": 1},
         ),
         (
-            message(answer=Answer("reject", code=550), reason="spf_fail"),
+            message(verdict="reject", code=550, reason="spf_fail"),
             {
                 "aiomilter_messages_total answer=reject filter=site.Policy listener=inet:8890@127.0.0.1 stage=eom": 1,
                 "aiomilter_replies_total code=550 reason=spf_fail": 1,
             },
         ),
-        (message(answer=Answer("tempfail", code=451)), {"aiomilter_replies_total code=451 reason=": 1}),
-        (message(answer=Answer("421 4.3.0 busy", "tempfail", 421)), {"aiomilter_replies_total code=421 reason=": 1}),
+        (message(verdict="tempfail", code=451), {"aiomilter_replies_total code=451 reason=": 1}),
+        (message(verdict="tempfail", code=421), {"aiomilter_replies_total code=421 reason=": 1}),
         (
-            message(answer=Answer("552 5.3.4 too large", "reject", 552), reason="size", size=70000),
+            message(verdict="reject", code=552, reason="size", size=70000),
             {
                 "aiomilter_messages_total answer=reject filter=site.Policy listener=inet:8890@127.0.0.1 stage=eom": 1,
                 "aiomilter_replies_total code=552 reason=size": 1,
@@ -132,11 +134,10 @@ def test_names_are_as_prometheus_has_them() -> None:
             },
         ),
         (
-            message(edits=(Edit("add_header", "X"), Edit("quarantine")), edit_count=5),
+            message(edits=("add_header", "quarantine", "add_header")),
             {
-                "aiomilter_edits_total filter=site.Policy kind=add_header": 1,
+                "aiomilter_edits_total filter=site.Policy kind=add_header": 2,
                 "aiomilter_edits_total filter=site.Policy kind=quarantine": 1,
-                "aiomilter_edits_total filter=site.Policy kind=other": 3,
             },
         ),
         (CallbackFailed(WHERE, "failed"), {"aiomilter_failures_total callback=eom filter=site.Policy": 1}),
@@ -163,7 +164,7 @@ def test_names_are_as_prometheus_has_them() -> None:
 def test_an_event_is_counted(event: Any, values: dict[str, float]) -> None:
     metrics = Metrics()
     getattr(metrics, {
-        MessageEnded: "message_ended", CallbackFailed: "callback_failed", TemporaryFailed: "temporary_failed",
+        MessageCount: "message_counted", CallbackFailed: "callback_failed", TemporaryFailed: "temporary_failed",
         CallbackTimedOut: "callback_timed_out", LimitReached: "limit_reached", LoopStalled: "loop_stalled",
         HealthChecked: "health_checked", Lifecycle: "lifecycle",
     }[type(event)])(event)  # fmt: skip
@@ -172,6 +173,23 @@ def test_an_event_is_counted(event: Any, values: dict[str, float]) -> None:
         assert values.items() <= found.items()
         totals = {name for name, value in found.items() if "_total" in name and "_messages_" not in name and value}
         assert totals == {name for name in values if "_total" in name and "_messages_" not in name}
+
+
+def test_what_shadows_would_have_done_is_counted_where_it_differs() -> None:
+    metrics, told = Metrics(), list[object]()
+
+    class Log(Observer):
+        def message_ended(self, event: MessageEnded) -> None:
+            told.append(event)
+
+    outcomes = (ShadowOutcome("New", "accept", "reject"), ShadowOutcome("Old", "accept", "continue"))
+    event = MessageEnded(WHERE, "", "a@x", (), (), 0, Answer("accept"), "", (), 0, None, 0.1, shadow=outcomes)
+    Guard([metrics]).message_ended(lambda: event)
+    assert not told
+    Guard([Log(), metrics]).message_ended(lambda: event)
+    found = {name: value for name, value in shown(metrics).items() if "shadow" in name}
+    assert told
+    assert found == {"aiomilter_shadow_differences_total filter=New live=accept shadow=reject": 1}
 
 
 def test_what_lasts_or_is_stuck_is_counted_once() -> None:
@@ -184,7 +202,7 @@ def test_what_lasts_or_is_stuck_is_counted_once() -> None:
 def test_a_histogram_has_each_value_in_its_bucket() -> None:
     metrics = Metrics()
     for seconds in (0.0005, 0.001, 0.3, 1000.0):
-        metrics.message_ended(message(duration=seconds))
+        metrics.message_counted(message(duration=seconds))
     found = shown(metrics)
     of = "aiomilter_message_duration_seconds"
     assert found[f"{of}_bucket le=0.001 listener=inet:8890@127.0.0.1"] == 2
@@ -200,7 +218,9 @@ def test_labels_have_a_bound_whatever_a_filter_gives() -> None:
     metrics = Metrics()
     for number in range(3000):
         where = dataclasses.replace(WHERE, filter=f"f{number}", listener=f"l{number}")
-        metrics.message_ended(message(where=where, answer=Answer("reject", code=550), reason=f"reason_{number}"))
+        metrics.message_counted(
+            message(filter=f"f{number}", listener=f"l{number}", verdict="reject", code=550, reason=f"reason_{number}")
+        )
         metrics.callback_failed(CallbackFailed(where, "failed"))
     found = shown(metrics)
     reasons = {name.rpartition("=")[2] for name in found if name.startswith("aiomilter_replies_total")}
@@ -251,7 +271,7 @@ async def test_a_refusal_is_counted_by_the_word_that_a_filter_gives() -> None:
 def test_a_registry_of_a_program_shows_them_beside_its_own() -> None:
     registry, metrics = CollectorRegistry(auto_describe=True), Metrics()
     registry.register(Collector(metrics))
-    metrics.message_ended(MESSAGE)
+    metrics.message_counted(MESSAGE)
     assert b'aiomilter_messages_total{answer="continue",' in generate_latest(registry)
     with pytest.raises(ValueError, match="Duplicated"):
         registry.register(Collector(Metrics()))

@@ -21,7 +21,7 @@ PROMISED: Final[Mapping[str, str]] = {
     "auth.results": "AuthenticationResults MethodResult Property forged parse quote visible",
     "auth.spf": "Identity Result SpfResult check_host forged_received_spf",
     "compat": "MODULES install limit serve",
-    "compose": "Composition Member check compose edit known_at one_class",
+    "compose": "Composition MailShare Member check compose edit in_shadow known_at one_class",
     "context": "MTA TLS Auth Context EndOfMessageContext",
     "daemon": "run",
     "dns": "MX Answer Backend CachingResolver Counters IPAddress RdType Record Resolver client_address display_name "
@@ -30,7 +30,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
-    "filters": "NAMES Authenticate Dnsbl Greylist KnownSenders Rates Reputation Seal Sign Site Srs VerifyFrom",
+    "filters": "NAMES Access Attachments Authenticate Banner Dnsbl Greylist KnownSenders Rates "
+    "Reputation Scan Seal Sign Site Srs VerifyFrom",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",

@@ -35,6 +35,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "doctor",
     "srs": "srs",
     "state": "state",
+    "health": "health",
+    "metrics": "metrics",
     "shadow": "shadow",
     "help": "manual",
 }

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from aiomilter._cli.config_init import begin
+from aiomilter._cli import config_import
+from aiomilter._cli.config_init import begin, write_new
 from aiomilter._cli.configured import KEYS, Configuration, configured
 from aiomilter._cli.logs import address_policy
 from aiomilter._cli.options import RunOptions
@@ -38,6 +39,7 @@ Check, show or begin a configuration file of 'aiomilter run --config FILE'.
   schema        print the JSON Schema of such a file, for editors
   init [FILE]   write a file to start from: with every key as a comment, or with --for a gateway of ready filters; an
                 existing file is left as it is
+  import FILE   write a file that does what the settings of OpenDKIM, OpenDMARC, ... ask for
 """
 _GATEWAY: Final = "gateway.toml"
 _EPILOG: Final = """\
@@ -96,10 +98,11 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         nargs="?",
         help=f"where to write it; with --for {_GATEWAY}, else stdout, if it is left out",
     )
+    config_import.add_parser(actions)
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    raise Trouble("expected an action: check, show, schema or init", status=USAGE)
+    raise Trouble("expected an action: check, show, schema, init or import", status=USAGE)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -185,7 +188,9 @@ def _settings(target: Target, document: Document, name: str) -> Iterator[str]:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    print(json.dumps(schema(KEYS), indent=2))
+    from aiomilter.filters import NAMES
+
+    print(json.dumps(schema(KEYS, NAMES), indent=2))
     return 0
 
 
@@ -194,27 +199,15 @@ def _init(arguments: argparse.Namespace) -> int:
         from aiomilter._cli.gateway_init import begin_gateway, look, next_steps
 
         name, machine = arguments.file or _GATEWAY, look()
-        _write(name, begin_gateway(arguments.purpose, os.path.basename(name), machine))
+        write_new(name, begin_gateway(arguments.purpose, os.path.basename(name), machine))
         print(safe(next_steps(arguments.purpose, os.path.basename(name), machine), also="\n"))
         return 0
     text = begin(Path("/etc/postfix"), RunOptions, Options, SiteOptions)
     if arguments.file is None:
         print(text, end="")
         return 0
-    _write(arguments.file, text)
+    write_new(arguments.file, text)
     print(
         f"{safe(arguments.file)}: written; name your filter there, then: aiomilter config check {safe(arguments.file)}"
     )
     return 0
-
-
-def _write(name: str, text: str) -> None:
-    """Write a file that does not exist."""
-    try:
-        # For a secret that is written into it later.
-        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
-            file.write(text)
-    except FileExistsError:
-        raise Trouble(f"{name!r} exists, and is left as it is; name another file") from None
-    except OSError as error:
-        raise Trouble(f"cannot write {name!r}: {error.strerror}") from None

@@ -1,13 +1,15 @@
 """A configuration file to start from, for the mail server that this machine has."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
 
+from aiomilter._cli.trouble import Trouble
 from aiomilter._config.table import keys
 from aiomilter._config.written import commented
 
-__all__ = ["begin"]
+__all__ = ["begin", "write_new"]
 
 _HEAD: Final = """\
 # Configuration of a mail filter: aiomilter run --config FILE
@@ -65,3 +67,19 @@ def _queue_directory(main_cf: Path) -> str | None:
     except OSError:
         return None
     return given[-1] if given else "/var/spool/postfix"
+
+
+def write_new(path: str, text: str) -> None:
+    """Write a file that is not there yet.
+
+    Raises:
+        Trouble: It is, or cannot be written.
+    """
+    try:
+        # For a secret that is written into it later.
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Trouble(f"{path!r} exists, and is left as it is; name another file") from None
+    except OSError as error:
+        raise Trouble(f"cannot write {path!r}: {error.strerror}") from None

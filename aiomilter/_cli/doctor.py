@@ -3,15 +3,16 @@
 import argparse
 import asyncio
 import json
+import os
 from typing import Any, Final
 
 from aiomilter._cli.doctored import own_filter
 from aiomilter._cli.filter_stdout import stdout_to_stderr
 from aiomilter._cli.places import absolute
 from aiomilter._cli.terminal import safe
-from aiomilter._cli.trouble import FAILED, Trouble
-from aiomilter._doctor.examination import examine
-from aiomilter._doctor.model import Mta
+from aiomilter._cli.trouble import FAILED, MISSING, Trouble
+from aiomilter._doctor.case import Own
+from aiomilter._doctor.examination import Report, examine, unreadable
 from aiomilter._doctor.postconf import NotReadable, read
 from aiomilter._doctor.postfix import postfix
 from aiomilter._doctor.report import text
@@ -66,7 +67,7 @@ def command(options: argparse.Namespace) -> int:
     """Examine, print the report, and return the exit code."""
     with stdout_to_stderr():
         own = own_filter(options)
-        report = asyncio.run(examine(_mta(options), own))
+        report = _examined(options, own)
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -75,10 +76,15 @@ def command(options: argparse.Namespace) -> int:
     return FAILED if report.has_errors else 0
 
 
-def _mta(options: argparse.Namespace) -> Mta:
+def _examined(options: argparse.Namespace, own: Own | None) -> Report:
+    place = absolute(options.sendmail_cf or options.main_cf or _MAIN_CF)
+    name = place if options.sendmail_cf is not None else os.path.join(place, "main.cf")
+    if not os.path.exists(name):
+        raise Trouble(
+            f"there is no {name}; name the right one with --main-cf DIR or --sendmail-cf FILE", status=MISSING
+        )
     try:
-        if options.sendmail_cf is not None:
-            return read_sendmail(absolute(options.sendmail_cf))
-        return postfix(read(absolute(options.main_cf or _MAIN_CF)))
+        mta = read_sendmail(place) if options.sendmail_cf is not None else postfix(read(place))
     except NotReadable as error:
-        raise Trouble(str(error)) from None
+        return unreadable("sendmail" if options.sendmail_cf is not None else "postfix", name, str(error))
+    return asyncio.run(examine(mta, own))

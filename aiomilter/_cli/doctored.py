@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from aiomilter._cli.places import started_in
 from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._config.file import Document
+from aiomilter._doctor.backends import Backend, named
 from aiomilter._doctor.case import File, Own
 from aiomilter._doctor.source import SourceFacts, facts
 from aiomilter.addresses import Inet, Unix, parse
@@ -23,6 +24,13 @@ from aiomilter.wire.negotiation import Wants
 
 __all__ = ["own_filter"]
 
+_READY: Final = {
+    "sign": SourceFacts(signs=True),
+    "seal": SourceFacts(signs=True),
+    "srs": SourceFacts(rewrites_senders=True),
+    "authenticate": SourceFacts(resolves=True),
+}
+"""What ready filters do."""
 _LONGEST: Final = 100
 """Lines of one value."""
 
@@ -50,7 +58,17 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
         wants=wants,
         does=_does(found.where) if found.where is not None else SourceFacts(),
         is_tls=found.options.tls_client_ca is not None,
+        backends=tuple(_backends(found)),
     )
+
+
+def _backends(found: Configuration) -> Iterator[Backend]:
+    """Yield the services that the settings of a file name."""
+    if found.file is not None:
+        yield from named(found.file.settings or {}, "settings.")
+        for _, table in found.file.filters:
+            if isinstance(settings := table.get("settings"), Mapping):
+                yield from named(settings, "settings.")
 
 
 async def _wants(found: Configuration) -> tuple[Wants, ...]:
@@ -71,6 +89,9 @@ def _does(target: Target) -> SourceFacts:
     """Return what the source of a filter says; of several, of all of them."""
     found = SourceFacts()
     for each in target.filters:
+        if each.ready is not None:
+            found |= _READY.get(each.ready.name, SourceFacts())
+            continue
         module = sys.modules.get(each.place)
         path = each.file if each.file is not None else getattr(module, "__file__", None)
         found |= facts(path) if path is not None else SourceFacts()

@@ -7,10 +7,13 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, cast
 
 from aiomilter import mta
+from aiomilter._shadow import IN_SHADOW
 from aiomilter.exceptions import MilterError
+from aiomilter.inspector.recording import RecordedConnection
 from aiomilter.inspector.store import Store
 from aiomilter.inspector.view import detail
 from aiomilter.options import Options
@@ -23,6 +26,7 @@ __all__ = ["InspectedFilter"]
 
 _PATH: Final = re.compile(r"\s*(<[^<>]*>|[^\s<>]*)((?:\s+\S+)*)\s*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_MACRO: Final = re.compile(r"[A-Za-z0-9_]+")
 _TIMEOUT: Final = 30.0
 """Seconds that the MTA of a play waits for an answer."""
 _MOST_RECIPIENTS: Final = 100
@@ -66,16 +70,26 @@ class InspectedFilter:
         options = replace(options, observer=store, ssl=None, allowed_networks=None, stall_timeout=None)
         trouble = ""
         async with self._one_at_a_time:
+            before = IN_SHADOW.set(True)
             try:
-                async with MemoryServer(factory, options, store.connection_factory) as server:
+                async with MemoryServer(factory, options, partial(_in_shadow, store)) as server:
                     trouble = await _play(server, scenario)
             except Exception as error:  # noqa: BLE001  # the user's factory
                 trouble = f"{type(error).__name__}: {error}"
+            finally:
+                IN_SHADOW.reset(before)
         if not store.messages:
             raise ValueError(trouble or "the filter was asked about nothing")
         recorded = store.messages[store.last]
         store.add_original(recorded.event.where.queue_id or "", scenario.octets)
         return {**await detail(recorded, content=True), "trouble": trouble}
+
+
+def _in_shadow(store: Store, *args: Any) -> RecordedConnection:
+    """Return a connection whose filter is told that it must not act."""
+    connection = store.connection_factory(*args)
+    connection.session.transaction.shadow = True
+    return connection
 
 
 async def _play(server: MemoryServer, scenario: _Scenario) -> str:
@@ -155,7 +169,7 @@ def _macros(asked: Mapping[str, Any]) -> mta.MacroValues:
         for name, value in [*named.items()][:_MOST_MACROS]:
             text = _text({"macros": value}, "macros", "")
             macro = name.strip("{}")
-            if not macro.isascii() or not macro.replace("_", "").isalnum():
+            if not _MACRO.fullmatch(macro):
                 raise ValueError(f"macros: expected a name such as auth_type, found {name!r:.40}")
             of_stage = found.setdefault(Stage.CONNECT if stage is None else stage, {})
             of_stage[macro if len(macro) == 1 else f"{{{macro}}}"] = text

@@ -3,17 +3,21 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiomilter._cli.options import RunOptions
 from aiomilter._cli.places import absolute
 from aiomilter._cli.trouble import USAGE, Trouble
+from aiomilter._process.composite import Composite
+from aiomilter._process.lifecycle import MainService
 from aiomilter._serving.binding import Bound
-from aiomilter._serving.feed import Feed
+from aiomilter._serving.feed import Feed, Reporter
 from aiomilter._serving.status_address import bind_status, parse_status
+from aiomilter._serving.status_service import StatusService
 from aiomilter.addresses import Inet, Unix
+from aiomilter.daemon import StatusSockets
 from aiomilter.exceptions import AddressError
 from aiomilter.observe import Lifecycle, LifecycleKind, Where
 from aiomilter.observe.guard import Guard
@@ -72,8 +76,43 @@ class Inspection:
         content = trial if self.options.inspect_content is None else self.options.inspect_content
         plays = trial if self.options.inspect_play is None else self.options.inspect_play
         player = InspectedFilter(serving) if plays else None
-        inspector = Inspector(self.store, self.name, content=content, player=player)
-        return Page(inspector, self, observer)
+        return Page(Inspector(self.store, self.name, content=content, player=player), self, observer)
+
+    def worker_store(self, reporter: Reporter) -> "Store":
+        """Return what records in a worker, and sends to the page; from then on the log records of callbacks, too."""
+        from aiomilter.inspector.sending import SendingStore
+
+        store = SendingStore(reporter.record, self.options.inspect_size)
+        store.log_records().__enter__()  # for as long as the process lives
+        return store
+
+    def beside_workers(self, metrics: StatusSockets | None, observer: Guard) -> StatusSockets:
+        """Return the page in the process of the HTTP listener, with ``/metrics`` if that is asked for."""
+
+        def make(feed: Feed) -> MainService:
+            page = self._page_of_workers(feed, observer)
+            main = StatusService((), observer) if metrics is None else metrics.make(feed)
+            return Composite(main, lambda: page)
+
+        return StatusSockets([*self.bound, *(() if metrics is None else metrics.bound)], make)
+
+    def _page_of_workers(self, feed: Feed, observer: Guard) -> "Page":
+        from aiomilter.inspector.charts import Charts
+        from aiomilter.inspector.inspector import Inspector
+        from aiomilter.inspector.sending import received
+
+        def connections() -> float:
+            gauges = (process.gauges.items() for process in feed.processes.values())
+            return sum(value for each in gauges for key, value in each if key[0] == "aiomilter_connections")
+
+        def take(_: int, octets: bytes) -> None:
+            with suppress(ValueError, TypeError, KeyError, IndexError):
+                self.store.take(received(octets))
+
+        feed.follow(take)
+        charts = Charts(self.store, connections=connections)
+        content = bool(self.options.inspect_content)
+        return Page(Inspector(self.store, self.name, content=content, charts=charts), self, observer)
 
 
 def inspection_of(options: RunOptions, name: str, directory: str) -> Inspection:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any, Final
 
+from aiomilter._cli.member_checks import check_words, questionable
 from aiomilter._cli.target import Target
 from aiomilter._cli.trouble import Trouble
 from aiomilter._config.faults import MANY, Fault, Faults
@@ -18,12 +19,6 @@ from aiomilter._config.values import did_you_mean, duration, found, verdict_or_r
 __all__ = ["of_file", "settings_of"]
 
 _OWN: Final = ("use", SETTINGS, "enabled")
-_AUTHENTICATE: Final = "; authenticate does"
-_GIVERS: Final[Mapping[str, str]] = {
-    "known_sender": "; known_senders does",
-    "good_reputation": "; reputation does",
-    "outbound": "",
-}
 _LONGEST_NAME: Final = 100
 _LONGEST_TARGET: Final = 4096
 
@@ -76,35 +71,11 @@ def of_file(
         faults.append(document.fault((FILTER,), "expected at least one filter that is enabled"))
     made_site = site(faults, warnings)
     if made_site is not None:
-        _check_words(document, targets, made_site.words, faults)
+        check_words(document, targets, made_site.words, faults)
+        warnings += questionable(document, targets)
     if not targets or len(faults) > before:
         return None
     return targets[0] if is_alone else Target.composed(document.name, targets, directory, home, site)
-
-
-def _check_words(document: Document, targets: list[Target], of_site: Mapping[str, Any], faults: list[Fault]) -> None:
-    """Check that each filter has what it needs: words that another or the site gives, in time; results of others."""
-    there = {each.ready.name for each in targets if each.ready is not None}
-    given = {*of_site, *(word for each in targets if each.ready is not None for word in each.ready.words)}
-    for each in targets:
-        assert each.settings is not None
-        path = each.settings.path if each.ready is not None else each.settings.path[:-1]
-        for need in sorted(set(each.ready.needs) - there) if each.ready is not None else ():
-            what = f'{each.ready.name} needs what {need} finds; add a [[filter]] with use = "{need}"'
-            faults.append(document.fault((*path, "use"), what))
-        for key in ("when", "unless"):
-            for condition in each.member.get(key) or ():
-                if condition.is_open and condition.text not in given:
-                    what = (
-                        f"no filter of this file gives {condition.text!r}{_GIVERS.get(condition.text, _AUTHENTICATE)}"
-                    )
-                    faults.append(document.fault((*path, key), what))
-                elif each.ready is not None and condition.stage > each.ready.first_stage:
-                    what = f"{condition.text} is known at {condition.stage.name}, {each.ready.name} decides at"
-                    faults.append(document.fault((*path, key), f"{what} {each.ready.first_stage.name}"))
-            if each.ready is not None and not each.ready.takes_conditions and key in each.member:
-                what = f"{each.ready.name} looks at every message; take this line out"
-                faults.append(document.fault((*path, key), what))
 
 
 def ready_class(name: str) -> Any:

@@ -159,6 +159,8 @@ class _Player:
             return asyncio.run(self._replayed(recording))
         except RecordingError as error:
             raise Trouble(str(error), status=MISSING) from None
+        except Trouble:
+            raise
         except Exception as error:  # noqa: BLE001  # the user's factory
             raise start_trouble(self._target, error) from None
 

@@ -106,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
         on_message = inspected.taking(on_message)
     logs.set_up(options.log_level, process=options.workers > 1, style=options.log_format)
     if options.workers > 1:
-        return run_with_workers(settings, sockets, systemd)
+        return run_with_workers(settings, sockets, systemd, inspected)
     return run_alone(settings, sockets or ["inet:0@127.0.0.1"], systemd, on_message, inspected)
 
 
@@ -174,8 +174,8 @@ def _check_together(settings: Settings) -> None:
     for name in ("token", "content", "play"):
         if getattr(options, f"inspect_{name}") is not None and options.inspect is None:
             raise Trouble(f"--inspect-{name} needs --inspect", status=USAGE)
-    if options.workers > 1 and options.inspect is not None:
-        raise Trouble("--inspect shows one process; leave --workers out", status=USAGE)
+    if options.workers > 1 and options.inspect_play:
+        raise Trouble("--inspect-play needs one process; leave --workers out", status=USAGE)
     if options.inspect is not None and not is_installed("aiohttp"):
         raise Trouble("--inspect needs aiohttp: pip install 'aiomilter[web]'")
     if options.uvloop and not is_installed("uvloop"):

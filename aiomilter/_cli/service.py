@@ -34,6 +34,7 @@ from aiomilter.server import Factory, Server
 
 if TYPE_CHECKING:
     from aiomilter._cli.inspecting import Inspection
+    from aiomilter.inspector.store import Store
     from aiomilter.recording.serving import ServerRecorder
     from aiomilter.smtp import Front, Outcome
 
@@ -103,7 +104,12 @@ def run_alone(
         Trouble: It could not start, or did not end well.
     """
     feed = Feed() if settings.options.metrics is not None else None
-    server = _server(settings, sockets, inspected=inspected, reporter=None if feed is None else Reporter(feed.take))
+    server = _server(
+        settings,
+        sockets,
+        store=None if inspected is None else inspected.store,
+        reporter=None if feed is None else Reporter(feed.take),
+    )
     others: list[Callable[[], Service]] = []
     if inspected is not None:
         others.append(partial(inspected.page, lambda: server.serving, server.observer))
@@ -118,7 +124,9 @@ def run_alone(
     return 0
 
 
-def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -> int:
+def run_with_workers(
+    settings: Settings, sockets: list[str], systemd: Systemd, inspected: "Inspection | None" = None
+) -> int:
     """Serve with several processes, each of which loads the filter for itself; return the exit status.
 
     Raises:
@@ -128,7 +136,14 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
     plan = _Plan(settings, observer)
 
     def make(share: AcceptBalancer, later: bool, reporter: Reporter | None) -> _FilterServer:
-        server = _server(plan.settings, sockets, later=later, reporter=reporter, generation=plan.generation)
+        server = _server(
+            plan.settings,
+            sockets,
+            later=later,
+            store=inspected.worker_store(reporter) if inspected is not None and reporter is not None else None,
+            reporter=reporter,
+            generation=plan.generation,
+        )
         server.share(share)
         return server
 
@@ -140,6 +155,9 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             tell(trouble)
         return trouble.status
 
+    beside = status.beside_workers(settings.options, observer)
+    if inspected is not None:
+        beside = inspected.beside_workers(beside, observer)
     try:
         return run_workers(
             make,
@@ -151,7 +169,7 @@ def run_with_workers(settings: Settings, sockets: list[str], systemd: Systemd) -
             observer=observer,
             report=report,
             rereading=plan,
-            status=status.beside_workers(settings.options, observer),
+            status=beside,
         )
     except OSError as error:
         if _is_of_listening(error):
@@ -225,7 +243,7 @@ def _server(
     sockets: list[str],
     *,
     later: bool = False,
-    inspected: "Inspection | None" = None,
+    store: "Store | None" = None,
     reporter: Reporter | None = None,
     generation: int = 1,
 ) -> "_FilterServer":
@@ -234,7 +252,7 @@ def _server(
     try:
         factory = loader.load(later=later)
         logs.go_on(settings.options.log_level)
-        make = inspected.store.connection_factory if inspected is not None else MilterProtocol
+        make = store.connection_factory if store is not None else MilterProtocol
         recorder = _recorder(settings, make)
         server = (
             _FilterServer(loader, factory, sockets, options, settings, make)
@@ -243,8 +261,8 @@ def _server(
         )
         if recorder is not None:
             server.observer.add(recorder)
-        if inspected is not None:
-            server.observer.add(inspected.store)
+        if store is not None:
+            server.observer.add(store)
         if reporter is not None:
             server.report_to(reporter, generation)
         return server

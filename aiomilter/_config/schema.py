@@ -21,12 +21,18 @@ _TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
 _ANSWER: Final = f"^(?:{'|'.join(ANSWERS)}|{_REPLY}(?: .*)?)$"
 
 
-def schema(known: Iterable[Key]) -> dict[str, Any]:
-    """Return the schema of the keys, and of those of the filter."""
+def schema(known: Iterable[Key], ready: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the schema of the keys, and of those of the filter.
+
+    Args:
+        known: The keys.
+        ready: The names of ready filters, whose own settings stand in their tables.
+    """
+    tables = {"anyOf": [_ready(ready), _filter()]} if ready else _filter()
     top: dict[str, Any] = {
         "filter": {
             "description": "The filter: the path of a file, with :NAME if it has several, or MODULE:NAME.",
-            "anyOf": [dict(_TEXT), {"type": "array", "minItems": 1, "items": _filter()}],
+            "anyOf": [dict(_TEXT), {"type": "array", "minItems": 1, "items": tables}],
         },
         "settings": {"description": "What the filter itself is set by.", "type": "object"},
     }
@@ -39,6 +45,9 @@ def schema(known: Iterable[Key]) -> dict[str, Any]:
         if key.client:
             text = f"The same for one class of clients: {key.client}."
         place[key.path[-1]] = {"description": text, **_KINDS[key.row.option.kind](key.row.option)}
+    if "state" in top:
+        both = {"anyOf": [_SECRET, {"type": "array", "minItems": 1, "items": _SECRET}]}
+        top["state"]["properties"] |= {"password": dict(_SECRET), "key": both}
     return {"$schema": _DRAFT, "title": "aiomilter", "type": "object", "additionalProperties": False, "properties": top}
 
 
@@ -49,6 +58,17 @@ _SHARE: Final[Mapping[str, Any]] = {
     "additionalProperties": False,
     "properties": {"part": _PART, "by": {"enum": ["client", "recipient_domain"]}, "key": {"type": "object"}},
 }
+
+
+_SECRET: Final[Mapping[str, Any]] = {"anyOf": [dict(_TEXT), {"type": "object", "minProperties": 1, "maxProperties": 1}]}
+
+
+def _ready(names: Iterable[str]) -> dict[str, Any]:
+    """Return the schema of a ready filter; ``aiomilter filters NAME`` says what it is set by."""
+    found = _filter()
+    found["properties"] = {**found["properties"], "use": {"enum": list(names)}}
+    del found["properties"]["settings"]
+    return {**found, "additionalProperties": True}
 
 
 def _filter() -> dict[str, Any]:

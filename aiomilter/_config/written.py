@@ -16,7 +16,7 @@ from aiomilter._option_text import shown
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.replies import Refusal, Reply, Verdict
 
-__all__ = ["commented", "effective", "hidden", "settings_lines", "toml", "with_origin"]
+__all__ = ["commented", "effective", "hidden", "name", "settings_lines", "toml", "with_origin"]
 
 _WIDTH: Final = 36
 """Columns before a remark."""
@@ -45,7 +45,7 @@ def toml(value: Any, option: Option | None = None) -> str:
     if isinstance(value, Reply | Refusal):
         return _text(str(value))
     if isinstance(value, Mapping):
-        pairs = (f"{_name(name)} = {toml(one)}" for name, one in value.items())
+        pairs = (f"{name(key)} = {toml(one)}" for key, one in value.items())
         return f"{{ {', '.join(pairs)} }}" if value else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
@@ -54,10 +54,11 @@ def toml(value: Any, option: Option | None = None) -> str:
     return str(value)  # dates and times
 
 
-def _name(name: Any) -> str:
-    if isinstance(name, Stage):
-        return name.name.lower()
-    return name if name and name.isascii() and name.replace("_", "").replace("-", "").isalnum() else _text(name)
+def name(key: Any) -> str:
+    """Return a key as a configuration file has it."""
+    if isinstance(key, Stage):
+        return key.name.lower()
+    return key if key and key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _text(key)
 
 
 def _text(text: str) -> str:
@@ -109,9 +110,9 @@ def settings_lines(
         document: The file.
         path: Of the settings in it.
     """
-    for name, value in settings.items():
-        own = (*path, name)
-        line = f"{_name(name)} = {toml(hidden(value, own, secrets))}"
+    for key, value in settings.items():
+        own = (*path, key)
+        line = f"{name(key)} = {toml(hidden(value, own, secrets))}"
         yield with_origin(line, f"{document.name}:{document.line(own)}")
 
 

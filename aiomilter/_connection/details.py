@@ -35,7 +35,7 @@ class MessageDetails:
         session: The connection's.
     """
 
-    __slots__ = ("_id", "_last", "_reasons", "_session", "failed", "in_message", "waited")
+    __slots__ = ("_id", "_last", "_logs", "_reasons", "_session", "failed", "in_message", "waited")
 
     def __init__(self, session: DetailedSession) -> None:
         self.in_message: bool = session.transaction.in_message
@@ -49,6 +49,8 @@ class MessageDetails:
         # By filter, "" for one that is alone: the reason, and of which callback it is.
         self._reasons: dict[str, tuple[str, str, int]] = {}
         self._last: dict[str, object] = {}
+        # Whether a logger was asked for.
+        self._logs = False
 
     @property
     def id(self) -> str:
@@ -102,6 +104,7 @@ class MessageDetails:
 
     def log(self, name: str) -> MessageLog:
         """Return a logger for a filter; "" for one that is alone."""
+        self._logs = True
         return MessageLog(lambda: self._names(name))
 
     def _names(self, name: str) -> dict[str, object]:
@@ -111,9 +114,9 @@ class MessageDetails:
 
     def end(self) -> None:
         """Keep the names for records that are still to come: the session goes on with another message."""
-        if self._session is not None:
+        if self._logs:
             self._last = self._names("")
-            self._session = None
+        self._session = None
 
 
 def names_of(where: Where, name: str = "") -> dict[str, object]:

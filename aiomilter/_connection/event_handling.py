@@ -33,6 +33,9 @@ from aiomilter.wire.replies import CONTINUE, Refusal, Reply, Verdict
 
 __all__ = ["HANDLES"]
 
+_NO_CLIENT: Final = Connect("")
+"""What is known of an SMTP client before there is one."""
+
 
 async def _negotiate(session: Session, offer: Negotiate) -> None:
     agreed = await session.answering.negotiate(offer)
@@ -116,7 +119,10 @@ async def _out_of_order(session: Session, event: OutOfOrder) -> None:
 
 async def _quit(session: Session, event: Quit) -> None:
     session.over = True
-    if session.handler is not None and not session.wire.connected:
+    agreed, handler = session.agreement, session.handler
+    # One that does not ask for clients cannot tell; after a QUIT_NC there is no handler.
+    asks = agreed is not None and handler is not None and Stage.CONNECT not in agreed.declined
+    if asks and session.transaction.client == _NO_CLIENT:
         session.observer.tell(HealthChecked(session.where()))
 
 

@@ -10,7 +10,7 @@ from aiomilter._connection.answers import answer_of, answer_text
 from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.recipients import Recipients
-from aiomilter._connection.sent import answer_name, sent_edits
+from aiomilter._connection.sent import answer_name, sent_edits, sent_kinds
 from aiomilter._security import auth_of, tls_of
 from aiomilter.context import Transaction
 from aiomilter.edits import Edits
@@ -18,10 +18,12 @@ from aiomilter.handler import Handler
 from aiomilter.observe import (
     OPTION_OF,
     AnswerSent,
+    AnswerVerdict,
     CallbackFailed,
     ClientRefused,
     Limit,
     LimitReached,
+    MessageCount,
     MessageEnded,
     PeerError,
     PeerErrorKind,
@@ -33,10 +35,11 @@ from aiomilter.wire.connection import Connection
 from aiomilter.wire.constants import Command, Stage
 from aiomilter.wire.events import Mail
 from aiomilter.wire.negotiation import Agreement
-from aiomilter.wire.replies import Response
+from aiomilter.wire.replies import ACCEPT, CONTINUE, Response
 
 __all__ = [
     "Reporting",
+    "message_count",
     "message_ended",
     "report_answer",
     "report_client_refused",
@@ -203,6 +206,43 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
     return told
 
 
+def message_count(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageCount:
+    """Return the report of a message in short; arguments as for :func:`message_ended`."""
+    transaction, recipients = session.transaction, session.recipients
+    verdict: AnswerVerdict
+    if answer is None:
+        verdict, code, reason = "abort", None, ""
+    elif answer is CONTINUE or answer is ACCEPT:
+        verdict, code, reason = ("continue" if answer is CONTINUE else "accept"), None, ""
+    else:
+        told = answer_of(answer)
+        verdict, code = told.verdict, told.code
+        reason = session.details.reason(session.acting, answer, counted=True)
+    fields = (
+        session.channel.listener,
+        session.answering.filter_name(),
+        session.callback,
+        verdict,
+        code,
+        reason,
+        sent_kinds(sent),
+        () if recipients is None else recipients.refused,
+        transaction.refused,
+        monotonic() - session.began,
+        _declared(transaction.sender),
+    )
+    # Not by its own __new__: this is done for each message.
+    return tuple.__new__(MessageCount, fields)
+
+
+def _declared(sender: Mail | None) -> int | None:
+    """Return the octets that a client has declared; None if it has not."""
+    for param in () if sender is None else sender.params:
+        if param[:5].upper() == "SIZE=" and (declared := _DECLARED.fullmatch(param)):
+            return int(declared[1])
+    return None
+
+
 class _OfFilters(NamedTuple):
     """The part of a report that is about the filters of a message."""
 
@@ -222,9 +262,10 @@ def _of_filters(session: Reporting, name: str) -> _OfFilters:
 
 
 def _size(sender: Mail | None, macro: Callable[[str], str | None]) -> int | None:
-    """Return the octets of the message as Sendmail has counted them, or as the client has declared them; None for neither."""
-    for param in (f"SIZE={macro('msg_size')}", *(() if sender is None else sender.params)):
+    """Return the octets of the message as the client has declared them, or as Sendmail has counted them; None for neither."""
+    for param in () if sender is None else sender.params:
         declared = _DECLARED.fullmatch(param)
         if declared is not None:
             return int(declared[1])
-    return None
+    counted = _DECLARED.fullmatch(f"SIZE={macro('msg_size')}")
+    return None if counted is None else int(counted[1])

@@ -11,7 +11,7 @@ from aiomilter.wire.constants import ReplyCode
 from aiomilter.wire.replies import Reply, Verdict
 from aiomilter.wire.text import decode
 
-__all__ = ["ReportedPackets", "answer_name", "sent_edits"]
+__all__ = ["ReportedPackets", "answer_name", "sent_edits", "sent_kinds"]
 
 _KINDS: Final[dict[int, EditKind]] = {
     ReplyCode.ADDHEADER: "add_header",
@@ -73,6 +73,17 @@ def sent_edits(sent: Edits | Sequence[bytes] | None) -> tuple[tuple[Edit, ...], 
     if body:
         edits.append(Edit("replace_body"))
     return tuple(edits[:MOST_EDITS]), count, _quarantine(packets)
+
+
+def sent_kinds(sent: Edits | Sequence[bytes] | None) -> Sequence[EditKind]:
+    """Return the kinds of the edits that were sent; arguments as for :func:`sent_edits`."""
+    if sent is None or (isinstance(sent, Edits) and not sent.count):
+        return ()
+    if not isinstance(sent, Edits):
+        kinds = [_edit_kind(octets) for octets in sent if octets[_CODE_AT] in _KINDS and not _is_body(octets)]
+        return [*kinds, "replace_body"] if any(map(_is_body, sent)) else kinds
+    kinds = [_edit_kind(octets) for octets in sent.packets()]
+    return kinds if sent.body is None else [*kinds, "replace_body"]
 
 
 def _is_body(octets: bytes) -> bool:

@@ -22,6 +22,7 @@ from aiomilter._connection.dispatch import NOT_AGREED, Dispatch, DispatchEntry, 
 from aiomilter._connection.filters import FilterReports
 from aiomilter._connection.recipients import RECIPIENT_SIZE, UNCOUNTED, Recipients, refusal
 from aiomilter._connection.reports import (
+    message_count,
     message_ended,
     report_answer,
     report_failure,
@@ -404,6 +405,8 @@ class Session:
         """
         transaction = self.transaction
         self.observer.message_ended(lambda: message_ended(self, answer, sent))
+        if self.observer.counting:
+            self.observer.message_counted(message_count(self, answer, sent))
         if transaction.endings is not None:
             self.channel.flush()
             for function, args in transaction.endings:

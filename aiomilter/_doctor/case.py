@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from aiomilter._doctor.backends import Backend
 from aiomilter._doctor.findings import Kind, Step
 from aiomilter._doctor.model import Asker, Milter, Mta
 from aiomilter._doctor.reaching import Answered
@@ -36,10 +37,11 @@ class File:
     def set(self, **values: str) -> tuple[Step, ...]:
         """Return the steps that set keys, given with an underscore for the dot: ``socket_mode='"0660"'``.
 
-        The last line comes first, so that the numbers of the others stay right.
+        The last line comes first, so that the numbers of the others stay right; lines that are so already are left out.
         """
         steps = [self._set(name.replace("_", ".", 1), value) for name, value in values.items()]
-        return tuple(sorted(steps, key=lambda step: -step.replaces))
+        new = (step for step in steps if step.lines != 1 or self.lines[step.replaces - 1].strip() != step.text)
+        return tuple(sorted(new, key=lambda step: -step.replaces))
 
     def _set(self, key: str, value: str) -> Step:
         table, _, last = key.rpartition(".")
@@ -65,6 +67,7 @@ class Own:
         wants: What each of its filters asks of the MTA.
         does: What its source says.
         is_tls: Whether only clients with a certificate may connect by TCP.
+        backends: The services that its settings name.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Own:
     wants: tuple[Wants, ...] = ()
     does: SourceFacts = field(default_factory=SourceFacts)
     is_tls: bool = False
+    backends: tuple[Backend, ...] = ()
 
     @property
     def macros(self) -> frozenset[tuple[Stage, str]]:
@@ -98,12 +102,14 @@ class Case:
         answers: What came of a connection to each endpoint.
         own: The filter that was named; None for none.
         dns: The nameservers, if that filter asks any.
+        away: The services of that filter where nothing listens, and what the system says of it.
     """
 
     mta: Mta
     answers: Mapping[Inet | Unix, Answered]
     own: Own | None = None
     dns: Dns | None = None
+    away: Sequence[tuple[Backend, str]] = ()
 
     def answer(self, milter: Milter) -> Answered:
         """Return what came of a connection to a filter."""

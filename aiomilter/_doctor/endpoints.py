@@ -18,7 +18,7 @@ from aiomilter.exceptions import AddressError
 
 __all__ = ["for_postfix", "for_sendmail", "of_postfix", "of_sendmail"]
 
-_HOST_PORT: Final = re.compile(r"(?:\[(?P<literal>[^\[\]\s@,/]+)\]|(?P<host>[^\[\]\s@,/]*)):(?P<port>[\w-]+)")
+_HOST_PORT: Final = re.compile(r"(?:\[(?P<literal>[\w.:%-]+)\]|(?P<host>[\w.:%-]*)):(?P<port>[\w-]+)")
 _POSTFIX_FORMS: Final = "inet:HOST:PORT or unix:PATH"
 _SENDMAIL_FORMS: Final = "inet:PORT@HOST, inet6:PORT@HOST or local:/PATH"
 _LONGEST: Final = 1000

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
+from aiomilter._doctor.backends import away
 from aiomilter._doctor.case import Case, Own, machine_address
 from aiomilter._doctor.checks import CHECKS
-from aiomilter._doctor.findings import Finding, Severity
+from aiomilter._doctor.findings import Finding, Severity, in_order
 from aiomilter._doctor.model import Mta
 from aiomilter._doctor.reaching import reach
 from aiomilter._doctor.resolving import resolving
 from aiomilter.addresses import Inet, Unix
 
-__all__ = ["Report", "examine"]
+__all__ = ["Report", "examine", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,22 @@ async def examine(mta: Mta, own: Own | None = None) -> Report:
     """
     answers = await reach(_addresses(mta, own), mta.kind)
     dns = await resolving() if own is not None and own.does.resolves else None
-    case = Case(mta, answers, own, dns)
-    found = dict.fromkeys(finding for check in CHECKS for finding in check(case))
-    order = list(Severity)
-    return Report(case, tuple(sorted(found, key=lambda finding: order.index(finding.severity))))
+    missing = away(own.backends) if own is not None else []
+    case = Case(mta, answers, own, dns, missing)
+    return Report(case, in_order(finding for check in CHECKS for finding in check(case)))
+
+
+def unreadable(kind: Literal["postfix", "sendmail"], where: str, why: str) -> Report:
+    """Return the report on an MTA whose configuration cannot be read.
+
+    Args:
+        kind: Which.
+        where: The file.
+        why: What is wrong with it.
+    """
+    consequence = "The MTA does not start with it, or goes on as it was set up before."
+    finding = Finding("configuration-unreadable", Severity.ERROR, where, why, consequence, ())
+    return Report(Case(Mta(kind, ()), {}), (finding,))
 
 
 def _addresses(mta: Mta, own: Own | None) -> Iterator[Inet | Unix]:

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aiomilter._doctor.case import Case, same
 from aiomilter._doctor.findings import Kind, Step, run
@@ -10,7 +10,7 @@ from aiomilter._doctor.model import Asker
 from aiomilter._doctor.paths import group_name, user_name, user_of
 from aiomilter.addresses import Inet, Unix
 
-__all__ = ["lasting_permissions", "listen_at", "serve"]
+__all__ = ["lasting_permissions", "listen_at", "serve", "served_at"]
 
 
 def listen_at(case: Case, now: Inet | Unix, path: str, asker: Asker) -> tuple[Step, ...]:
@@ -24,7 +24,8 @@ def listen_at(case: Case, now: Inet | Unix, path: str, asker: Asker) -> tuple[St
     """
     user = user_of(asker.user) if asker.user is not None else None
     group = group_name(user.groups[0]) if user is not None else "root"
-    served = serve(case, now, listen=f"unix:{path}", socket_mode="0660", socket_group=group)
+    options = {"listen": f"unix:{path}", "socket_mode": "0660", "socket_group": group}
+    served = serve(case, now, **options) or (served_at(case, Unix(path), **options) if now == Unix(path) else ())
     if not served:
         return ()
     answered = case.answers.get(now)
@@ -32,6 +33,15 @@ def listen_at(case: Case, now: Inet | Unix, path: str, asker: Asker) -> tuple[St
     owner = user_name(process.uid if process is not None else os.geteuid())
     made = run("install", "-d", "-o", owner, "-g", group, "-m", "0750", os.path.dirname(path))
     return (*([] if os.path.isdir(os.path.dirname(path)) else [made]), *served)
+
+
+def served_at(case: Case, address: Inet | Unix, **options: str) -> tuple[Step, ...]:
+    """Return the step that serves a filter that was not named, where nothing listens yet; TARGET stands for it."""
+    answered = case.answers.get(address)
+    if case.own is not None or (answered is not None and answered.process is not None):
+        return ()
+    words = _flags({"listen": str(address), **options})
+    return (Step(Kind.SERVE, shlex.join(["aiomilter", "run", "TARGET", *words])),)
 
 
 def lasting_permissions(case: Case, now: Inet | Unix | None, group: str) -> tuple[Step, ...]:
@@ -59,8 +69,12 @@ def serve(case: Case, now: Inet | Unix, **options: str) -> tuple[Step, ...]:
         words = process.command  # one that serves a filter by its own code takes no flags of ours
     else:
         return ()
-    flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    flags = _flags(options)
     return (Step(Kind.SERVE, shlex.join([*_without(words, set(flags[::2])), *flags])),)
+
+
+def _flags(options: Mapping[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
 
 
 def _without(command: Sequence[str], names: set[str]) -> Iterator[str]:

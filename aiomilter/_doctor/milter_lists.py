@@ -7,10 +7,10 @@ Source: postconf(5), smtpd_milters; Postfix, README_FILES/MILTER_README; postcon
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from aiomilter._doctor.findings import Step, run
+from aiomilter._doctor.findings import Step, changed, run
 from aiomilter._doctor.postconf import Parameters, Service
 
 __all__ = ["Entry", "ListPlace", "entries", "split", "unbraced", "write"]
@@ -33,6 +33,8 @@ class ListPlace:
         service: Whose ``-o`` sets that; None for main.cf.
         tokens: The entries of that parameter, as written.
         number: Which one of them it is, from 0.
+        endpoint: Of the filter, with the values of variables.
+        settings: Its own.
     """
 
     parameters: Parameters
@@ -40,6 +42,13 @@ class ListPlace:
     service: Service | None
     tokens: tuple[str, ...]
     number: int
+    endpoint: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> object:
+        """The parameter."""
+        return self.name, self.service.name if self.service is not None else None
 
     @property
     def where(self) -> str:
@@ -50,18 +59,21 @@ class ListPlace:
 
     def rewritten(self, endpoint: str, settings: Mapping[str, str]) -> tuple[Step, ...]:
         """Return the step that writes another endpoint, or other settings of this filter."""
-        token = endpoint
-        if settings:
-            words = [endpoint, *(f"{name}={value}" for name, value in settings.items())]
-            token = f"{{ {', '.join(words)} }}"
-        return self._written([*self.tokens[: self.number], token, *self.tokens[self.number + 1 :]])
+        return changed(self, (endpoint, settings))
 
     def removed(self) -> tuple[Step, ...]:
         """Return the step that takes this filter out of the list."""
-        return self._written([*self.tokens[: self.number], *self.tokens[self.number + 1 :]])
+        return changed(self, None)
 
-    def _written(self, tokens: list[str]) -> tuple[Step, ...]:
-        return (write(self.parameters, self.name, ", ".join(tokens), self.service),)
+    def written(self, changes: Mapping[int, tuple[str, Mapping[str, str]] | None]) -> Step:
+        """Return the step that writes the list."""
+        tokens = []
+        for number, token in enumerate(self.tokens):
+            entry = changes.get(number, (token, {}))
+            if entry is not None:
+                words = [entry[0], *(f"{name}={value}" for name, value in entry[1].items())]
+                tokens.append(words[0] if len(words) == 1 else f"{{ {', '.join(words)} }}")
+        return write(self.parameters, self.name, ", ".join(tokens), self.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,11 @@ def entries(parameters: Parameters, name: str, service: Service | None) -> list[
         # Written in a way that only Postfix can read, such as ${name?{value}}: all of it is written anew.
         owner = service if service is not None and name in service.given else None
         found = [ListPlace(parameters, name, owner, tuple(expanded), number) for number in range(len(expanded))]
-    return [_entry(token, place) for token, place in zip(expanded, found, strict=True)]
+    entries = [_entry(token, place) for token, place in zip(expanded, found, strict=True)]
+    return [
+        replace(entry, place=replace(entry.place, endpoint=entry.endpoint, settings=entry.settings))
+        for entry in entries
+    ]
 
 
 def _places(

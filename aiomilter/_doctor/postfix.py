@@ -5,7 +5,7 @@ Source: master(5); postconf(5), smtpd_milters, non_smtpd_milters, receive_overri
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from aiomilter._doctor.model import Asker, Milter, Mta
 from aiomilter._doctor.postconf import Parameters, Service
 from aiomilter._doctor.processes import master_of
 
-__all__ = ["LIST_OF", "Postfix", "asks", "chrooted", "is_open", "postfix", "queue_directory"]
+__all__ = ["LIST_OF", "Postfix", "asks", "by_service", "chrooted", "is_open", "postfix", "queue_directory"]
 
 LIST_OF: Final[Mapping[str, str]] = {"smtpd": "smtpd_milters", "cleanup": "non_smtpd_milters"}
 """The programs that connect to filters, and the parameter with those that each asks."""
@@ -62,6 +62,26 @@ def postfix(parameters: Parameters) -> Postfix:
     )
     reload = (run("postfix", "-c", parameters.directory, "reload"),) if master is not None else ()
     return Postfix("postfix", milters, lists, reload, parameters=parameters, master=master)
+
+
+def by_service(mta: Postfix, milter: Milter, name: str) -> Iterator[tuple[str, str, Service | None]]:
+    """Yield the values of a parameter for a filter, each once, with where it is set and by which service.
+
+    Args:
+        mta: The Postfix.
+        milter: The filter.
+        name: Of the parameter, such as ``milter_default_action``.
+    """
+    parameters = mta.parameters
+    names = {asker.name for asker in milter.askers}
+    seen: set[str] = set()
+    for service in parameters.services:
+        if service.name in names:
+            own = service if name in service.given else None
+            file = f"{parameters.master_cf}: {service.name}: -o" if own is not None else f"{parameters.main_cf}:"
+            if (where := f"{file} {name}") not in seen:
+                seen.add(where)
+                yield parameters.value(name, service), where, own
 
 
 def asks(parameters: Parameters, service: Service) -> bool:

@@ -6,8 +6,10 @@ Source: proc(5); unix(7), SO_PEERCRED.
 """
 
 import contextlib
+import ipaddress
 import os
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from aiomilter.addresses import Inet, Unix
 __all__ = ["Process", "children", "groups_of", "listener", "master_of"]
 
 _PROC: Final = Path("/proc")
+_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
 _MOST: Final = 1 << 20
 """Octets of one file."""
 
@@ -43,11 +46,17 @@ class Process:
     descriptors: int | None = None
 
     @property
+    def may_be_ours(self) -> bool:
+        """Whether it may be a filter made with aiomilter: any program in Python may, unless it uses libmilter."""
+        program = os.path.basename(self.command[0]) if self.command else ""
+        return self.aiomilter is not None or (not self.libmilter and _PYTHON.fullmatch(program) is not None)
+
+    @property
     def name(self) -> str:
         """The name of its program, or of the script that it runs."""
         words = [word for word in self.command if not word.startswith("-")]
         program = os.path.basename(words[0]) if words else ""
-        if re.fullmatch(r"python[0-9.]*|perl|ruby|sh|bash", program) and len(words) > 1:
+        if (_PYTHON.fullmatch(program) or program in ("perl", "ruby", "sh", "bash")) and len(words) > 1:
             return os.path.basename(words[1])
         return program
 
@@ -76,6 +85,8 @@ def groups_of(pid: int) -> frozenset[int] | None:
 
 def listener(address: Inet | Unix) -> Process | None:
     """Return the process that listens at an endpoint of this machine; None if that is not known."""
+    if isinstance(address, Inet) and not _is_local(address):
+        return None
     inodes = set(_unix_inodes(address.path) if isinstance(address, Unix) else _tcp_inodes(address.port))
     if not inodes:
         return None
@@ -87,6 +98,17 @@ def listener(address: Inet | Unix) -> Process | None:
                     if os.readlink(directory / "fd" / fd) in wanted:
                         return _process(directory)
     return None
+
+
+def _is_local(address: Inet) -> bool:
+    """Return whether an address is one of this machine's; names other than localhost count as others'."""
+    if address.host in (None, "localhost"):
+        return True
+    with contextlib.suppress(OSError, ValueError, OverflowError), socket.socket(address.family) as probe:
+        ipaddress.ip_address(address.host or "")
+        probe.bind((address.host, 0))
+        return True
+    return False
 
 
 def _process(directory: Path) -> Process | None:

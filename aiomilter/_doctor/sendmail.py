@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from aiomilter._doctor.endpoints import of_sendmail
-from aiomilter._doctor.findings import Kind, Step, run
+from aiomilter._doctor.findings import Kind, Step, changed, run
 from aiomilter._doctor.model import Asker, Milter, Mta
 from aiomilter._doctor.postconf import NotReadable
 
@@ -46,12 +46,23 @@ class FilterPlace:
         name: Of the filter.
         line: Where it is.
         lists: The list that names it, if there is one, and its names.
+        endpoint: Of the filter.
+        settings: Its other equates.
+        number: 0: nothing else is on the line.
     """
 
     file: str
     name: str
     line: Line
     lists: tuple[Line, tuple[str, ...]] | None
+    endpoint: str
+    settings: Mapping[str, str]
+    number: int = 0
+
+    @property
+    def key(self) -> object:
+        """The line."""
+        return self.line.number
 
     @property
     def where(self) -> str:
@@ -60,9 +71,13 @@ class FilterPlace:
 
     def rewritten(self, endpoint: str, settings: Mapping[str, str]) -> tuple[Step, ...]:
         """Return the step that writes another endpoint, or other equates."""
+        return changed(self, (endpoint, settings))
+
+    def written(self, changes: Mapping[int, tuple[str, Mapping[str, str]] | None]) -> Step:
+        """Return the step that writes the line."""
+        endpoint, settings = changes[0] or (self.endpoint, self.settings)
         equates = ", ".join(f"{name}={value}" for name, value in {"S": endpoint, **settings}.items() if value)
-        text = f"X{self.name}, {equates}"
-        return (Step(Kind.WRITE, text, self.file, self.line.number, self.line.count),)
+        return Step(Kind.WRITE, f"X{self.name}, {equates}", self.file, self.line.number, self.line.count)
 
     def removed(self) -> tuple[Step, ...]:
         """Return the step that takes this filter out of the list."""
@@ -120,16 +135,17 @@ def read_sendmail(path: str) -> Sendmail:
         if (found := _OPTION.fullmatch(line.text)) is not None
     }
     asked = _lists_of(lines, options)
-    filters: dict[str, tuple[FilterPlace, dict[str, str]]] = {}
+    filters: dict[str, FilterPlace] = {}
     for line in lines:
         if line.text.startswith("X"):
             name, *equates = (part.strip() for part in line.text[1:].split(","))
             values = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in equates)}
             lists = next(((where, names) for where, names in asked if name in names), None)
-            filters[name] = (FilterPlace(path, name, line, lists), values)
+            others = {key: value for key, value in values.items() if key != "S"}
+            filters[name] = FilterPlace(path, name, line, lists, values.get("S", ""), others)
     user = options["runasuser"][1].partition(":")[0] if "runasuser" in options else ""
     asker = Asker("", "sendmail", user=user or None)
-    milters = {name: _milter(place, values, asker) for name, (place, values) in filters.items() if place.lists}
+    milters = {name: _milter(place, asker) for name, place in filters.items() if place.lists}
     order = tuple(milters[name] for _, names in asked[:1] for name in names if name in milters)
     return Sendmail(
         "sendmail",
@@ -138,7 +154,7 @@ def read_sendmail(path: str) -> Sendmail:
         _reload(options),
         file=path,
         options=options,
-        unasked=tuple(place for place, _ in filters.values() if place.lists is None),
+        unasked=tuple(place for place in filters.values() if place.lists is None),
         undefined=tuple((line, name) for line, names in asked for name in names if name not in filters),
         asker=asker,
     )
@@ -179,10 +195,8 @@ def _names(value: str, separator: str) -> tuple[str, ...]:
     return tuple(name for part in value.split(separator) if (name := part.strip()))
 
 
-def _milter(place: FilterPlace, values: Mapping[str, str], asker: Asker) -> Milter:
-    text = values.get("S", "")
-    settings = {key: value for key, value in values.items() if key != "S"}
-    return Milter(text, of_sendmail(text), settings, place, (asker,), "InputMailFilters")
+def _milter(place: FilterPlace, asker: Asker) -> Milter:
+    return Milter(place.endpoint, of_sendmail(place.endpoint), place.settings, place, (asker,), "InputMailFilters")
 
 
 def _reload(options: Mapping[str, tuple[Line, str]]) -> tuple[Step, ...]:

@@ -67,15 +67,22 @@ def facts(path: str | os.PathLike[str]) -> SourceFacts:
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that a module imports, and those that it reaches through what it imports."""
+    names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
+            names.update((alias.asname or alias.name.partition(".")[0], alias.name) for alias in node.names)
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names.update((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Attribute):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
             name = _dotted(node)
-            if name.startswith("aiomilter."):
-                yield name
+            yield name
+            first, _, rest = name.partition(".")
+            if first in names:
+                yield f"{names[first]}.{rest}"
 
 
 def _dotted(node: ast.expr) -> str:

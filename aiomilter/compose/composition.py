@@ -49,7 +49,7 @@ class Composition:
             members = resolved(self._members, site)
             wanted = asked(members)
             for each in members:
-                before = IN_SHADOW.set(each.shadow)
+                before = IN_SHADOW.set(each.shadow or IN_SHADOW.get())
                 try:
                     make, made = await self._enter(stack, each, site, wanted)
                 finally:

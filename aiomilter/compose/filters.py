@@ -104,6 +104,7 @@ class ComposedFilter:
         """Take the SMTP client, as it is known so far."""
         if self.transaction is None:
             self.transaction = Transaction(source.for_filter(self.name))
+            self.transaction.shadow = transaction.shadow
         self.transaction.client, self.transaction.helo = transaction.client, transaction.helo
 
     def begin(self, transaction: Transaction) -> None:

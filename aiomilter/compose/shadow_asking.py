@@ -134,7 +134,7 @@ class ShadowAsking:
         self._client_answer: tuple[str, Any] | None = None
         self._incoming: Incoming | None = None
         # Whether a field can be shown without a further look: most events are such.
-        self._plain = False
+        self._shows_fields = False
 
     @property
     def _made(self) -> ComposedFilter:
@@ -160,7 +160,7 @@ class ShadowAsking:
     async def show(self, play: Play, event: Event) -> None:
         """Show one event to the filter."""
         stage = event.stage
-        if self._plain and stage is Stage.HEADER:
+        if self._shows_fields and stage is Stage.HEADER:
             await self._show_field(play, event)
             return
         own = self._own
@@ -183,7 +183,7 @@ class ShadowAsking:
         if stage is Stage.RCPT and event.macros.value("rcpt_mailer") != "error":
             play.recipients.append(event.args[0])
         self._note(play, stage, response)
-        self._plain = self._made.included is True and self._client_answer is None
+        self._shows_fields = self._made.included is True and self._client_answer is None
 
     async def _show_field(self, play: Play, event: Event) -> None:
         """Show a header field."""
@@ -239,7 +239,9 @@ class ShadowAsking:
     async def _callback(self, stage: Stage, args: tuple[Any, ...], context: Context) -> Any:
         """Call the callback of a stage, or do what the composition does in its place."""
         made, incoming = self._made, self._incoming
-        if stage not in _OF_CONNECTION:
+        # What is shown before the conditions are known is kept: it has no callback.
+        known = stage not in _OF_CONNECTION and (self.seat.known_at is None or stage >= self.seat.known_at)
+        if known:
             if made.is_left_out(context):
                 raise StoppedError
             if self._client_answer is not None:
@@ -361,7 +363,7 @@ class ShadowAsking:
     def forget_message(self) -> None:
         """Forget the message, after the functions for its end."""
         incoming, self._incoming = self._incoming, None
-        self._plain = False
+        self._shows_fields = False
         if incoming is not None:
             incoming.close()
         if self.filter is None or self.filter.transaction is None:

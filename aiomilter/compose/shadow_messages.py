@@ -126,7 +126,7 @@ class ShadowMessage:
         outcomes = [
             replace(play.outcome, live=live, duration=play.duration) for play in self.plays if play.outcome is not None
         ]
-        return replace(event, shadow=tuple(outcomes))
+        return replace(event, shadow=tuple(outcomes)) if outcomes else event
 
 
 class Play:

@@ -59,7 +59,7 @@ class _Recorder:
         self._needs = [frozenset(Stage) if waits else _ALWAYS | seat.wants.stages for seat in plan.shadows]
         self._macros: MacroStore | None = None
         self._last = b""
-        self._live: tuple[object, ...] = ()
+        self._live: tuple[object, ...] | None = None
 
     def _made(self, ctx: Context) -> list[ShadowFilter]:
         """Return the shadows, made at the first event."""
@@ -74,7 +74,7 @@ class _Recorder:
         current = self._shadows[0].source.current
         if self._macros is None or stage not in _CONTENT or current.last is not self._last:
             self._macros, self._last = current.copy(), current.last
-        if self._results.count != len(self._live):
+        if self._live is None or self._results.count != len(self._live):
             self._live = self._results.found()
         self._number += 1
         recipients = 0 if self._message is None else len(self._message.recipients)
@@ -93,7 +93,7 @@ class _Recorder:
         """Record that a message has begun."""
         transaction = ctx._live()
         message = self._message = ShadowMessage(transaction, self._made(ctx)[0].source.current_details)
-        self.open = []
+        self.open, self._live = [], None
         for shadow in self._made(ctx):
             member = shadow.seat.member
             taken = member.share.takes(shadow.seat.name, transaction.client, ())

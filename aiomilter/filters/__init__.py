@@ -15,12 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from aiomilter.filters.access import Access
+    from aiomilter.filters.attachments import Attachments
     from aiomilter.filters.authenticate import Authenticate
+    from aiomilter.filters.banner import Banner
     from aiomilter.filters.dnsbl import Dnsbl
     from aiomilter.filters.greylist import Greylist
     from aiomilter.filters.known_senders import KnownSenders
     from aiomilter.filters.rates import Rates
     from aiomilter.filters.reputation import Reputation
+    from aiomilter.filters.scan import Scan
     from aiomilter.filters.seal import Seal
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
@@ -29,12 +33,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMES",
+    "Access",
+    "Attachments",
     "Authenticate",
+    "Banner",
     "Dnsbl",
     "Greylist",
     "KnownSenders",
     "Rates",
     "Reputation",
+    "Scan",
     "Seal",
     "Sign",
     "Site",
@@ -43,12 +51,16 @@ __all__ = [
 ]
 
 NAMES: Final[Mapping[str, str]] = {
+    "access": "Access",
     "authenticate": "Authenticate",
     "dnsbl": "Dnsbl",
     "known_senders": "KnownSenders",
     "reputation": "Reputation",
     "greylist": "Greylist",
     "rates": "Rates",
+    "scan": "Scan",
+    "attachments": "Attachments",
+    "banner": "Banner",
     "srs": "Srs",
     "verify_from": "VerifyFrom",
     "sign": "Sign",

@@ -2,13 +2,14 @@
 
 from typing import Final, Literal, TypeAlias
 
-from aiomilter.context import EndOfMessageContext
+from aiomilter.context import Context, EndOfMessageContext
+from aiomilter.message import Message
 from aiomilter.wire.replies import DISCARD, Reply, Response
 
-__all__ = ["Action", "act", "is_refusal", "refusal"]
+__all__ = ["Action", "act", "act_on", "is_refusal", "refusal"]
 
-Action: TypeAlias = Literal["accept", "note", "header", "quarantine", "tempfail", "reject", "discard"]
-"""accept: go on, and no later check decides.  note: go on.  header: mark it, see the setting ``header``.  quarantine: have the
+Action: TypeAlias = Literal["note", "header", "quarantine", "tempfail", "reject", "discard"]
+"""note: go on.  header: mark it, see the setting ``header``.  quarantine: have the
 MTA hold it.  tempfail: refuse it for now.  reject: refuse it for good.  discard: take it, and drop it."""
 _YES: Final = "YES"
 
@@ -49,9 +50,28 @@ def act(
     if is_refusal(action):
         return refusal(action, text, reason=reason, detail=detail)
     if action == "discard":
+        ctx.reason(reason)
         return DISCARD
     if action == "quarantine":
+        ctx.reason(reason)
         ctx.quarantine(text)
     elif action == "header":
         ctx.insert_header(header, _YES)
+    return None
+
+
+def act_on(
+    ctx: Context, message: Message, action: Action, text: str, *, reason: str, header: str, detail: str = "7.1"
+) -> Response | None:
+    """Take an action on a whole message, as :func:`act` does."""
+    if is_refusal(action):
+        return refusal(action, text, reason=reason, detail=detail)
+    if action == "discard":
+        ctx.reason(reason)
+        return DISCARD
+    if action == "quarantine":
+        ctx.reason(reason)
+        message.quarantine(text)
+    elif action == "header":
+        message.headers.prepend(header, _YES)
     return None

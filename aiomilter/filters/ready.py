@@ -53,7 +53,6 @@ class ReadyFilter(ABC):
         name: What the configuration file calls it, and what its filter is called if nothing else is said.
         unless: The words that leave it out of a message if nothing else is said.
         gives: The words of conditions that it gives to others, with their predicates.
-        needs: The names of ready filters without which it cannot do its work.
         takes_conditions: Whether it may be left out of messages by ``when`` and ``unless``.
         asks: What it wants other filters to find out early: ``"spf"``.
         reasons: The word that goes with each refusal, discard and quarantine, and what it means.
@@ -65,7 +64,6 @@ class ReadyFilter(ABC):
     name: ClassVar[str]
     unless: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[Mapping[str, Predicate]] = MappingProxyType({})
-    needs: ClassVar[tuple[str, ...]] = ()
     takes_conditions: ClassVar[bool] = True
     asks: ClassVar[frozenset[str]] = frozenset()
     reasons: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -77,6 +75,11 @@ class ReadyFilter(ABC):
     def words(self) -> Mapping[str, Predicate]:
         """The words of conditions that it gives as it is set."""
         return self.gives
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of ready filters without which it cannot do its work."""
+        return ()
 
     @property
     def first_stage(self) -> Stage:

@@ -62,13 +62,13 @@ def _lines(cls: type[ReadyFilter]) -> Iterator[str]:
     yield from ["", "settings:"]
     yield from _settings(cls)
     if cls.takes_conditions:
-        yield "  and those of every filter: name, when, unless, after, on_error, on_timeout, timeout, enabled"
+        yield "  and those of every filter: name, when, unless, after, shadow, share, on_error, on_timeout, timeout, enabled"
         if cls.unless:
             shown = ", ".join(f'"{word}"' for word in cls.unless)
             text = f"unless = [{shown}], as far as others give these words, if nothing else is said"
             yield from (f"  {line}" for line in wrap(text, _WIDTH - 2))
     else:
-        yield "  and those of every filter: name, after, on_error, on_timeout, timeout, enabled"
+        yield "  and those of every filter: name, after, shadow, share, on_error, on_timeout, timeout, enabled"
     if cls.reasons:
         yield from ["", "reasons, in log and metrics:"]
         width = max(map(len, cls.reasons))

@@ -33,7 +33,6 @@ class Seal(ReadyEdit):
     """
 
     name: ClassVar[str] = "seal"
-    needs: ClassVar[tuple[str, ...]] = ("authenticate",)
     unless: ClassVar[tuple[str, ...]] = ("internal", "authenticated")
     reasons: ClassVar[Mapping[str, str]] = {"arc_temporary": "the chain of seals cannot be checked now"}
     example: ClassVar[str] = (
@@ -47,6 +46,11 @@ class Seal(ReadyEdit):
     def __post_init__(self) -> None:
         if self.domain and domain_name(self.domain) is None:
             raise ValueError(f"domain: expected the name of a domain, found {self.domain!r:.80}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """It records what was found."""
+        return ("authenticate",)
 
     def check(self, site: Site) -> None:
         """Read the keys."""

@@ -40,16 +40,22 @@ class Charts:
         store: Has the messages.
         memory: Returns the octets of memory in use.
         clock: Returns the time, as ``time.time``.
+        connections: Returns how many are open; None for those of the store.
     """
 
     def __init__(
-        self, store: Store, memory: Callable[[], int] = memory_used, clock: Callable[[], float] = time
+        self,
+        store: Store,
+        memory: Callable[[], int] = memory_used,
+        clock: Callable[[], float] = time,
+        connections: Callable[[], float] | None = None,
     ) -> None:
         self.last: int = 0
         """How many values were measured."""
         self._store = store
         self._memory = memory
         self._clock = clock
+        self._connections = connections
         self._values: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._answers: Counter[str] = Counter()
         self._stalls = 0
@@ -66,7 +72,7 @@ class Charts:
             {
                 "time": self._clock(),
                 "answers": {kind: count - self._answers[kind] for kind, count in answers.items()},
-                "connections": len(store.connections),
+                "connections": len(store.connections) if self._connections is None else self._connections(),
                 "stalls": store.stalls - self._stalls,
                 "memory": self._memory(),
                 "kept": store.size,

@@ -125,6 +125,8 @@ class _Reader:
         self._edits = EndOfMessageReader("postfix", answer, lenient=True, max_size=_EDITS_SIZE)
         self._silent = frozenset() if recorded.agreement is None else recorded.agreement.silent
         self._declined = frozenset() if recorded.agreement is None else recorded.agreement.declined
+        if Stage.CONNECT not in answer.macros:
+            self.found.style = "sendmail"  # Postfix names itself, unless the filter has asked for other macros
         self._began = self._entries[0][0] if self._entries else 0.0
         self._answers: Iterator[Frame] = frames(self._entries, SENT)
 

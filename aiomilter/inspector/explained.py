@@ -49,8 +49,9 @@ _ANY_METHOD: Final = {
 _REASONS: Final = (
     ("body hash", "the body was changed after signing: its hash (bh) differs"),
     ("bh=", "the body was changed after signing: its hash (bh) differs"),
-    ("signature expired", "the signature is too old"),
-    ("no key", "the key is not in DNS"),
+    ("body was changed", "the body was changed after signing: its hash (bh) differs"),
+    ("does not match the header", "a signed header field was changed after signing, or the key is another one"),
+    ("expired", "the signature has expired"),
 )
 _SUBJECTS: Final = {
     "spf": (("smtp", "mailfrom"), ("smtp", "helo")),

@@ -1,6 +1,7 @@
 """Packets in recorded octets, and what the first of them tell of an SMTP client."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from aiomilter.wire.framing import HEAD
@@ -11,6 +12,7 @@ _OF_CONNECTION: Final = frozenset(b"OCHDUAK")
 """Packets that may come before those of a message."""
 _MACRO: Final = ord("D")
 _KEPT: Final = frozenset(b"OCH")
+_NOTHING: Final[Mapping[int, bytes]] = MappingProxyType({})
 _MOST_FRAMES: Final = 64
 """Packets that are looked at: an MTA sends six before the first message."""
 _LONGEST: Final = 4096
@@ -54,24 +56,23 @@ def frames(entries: Iterable[tuple[float, int, Any]], kind: int) -> Iterator[Fra
 
 
 class Head:
-    """What an MTA tells of a client before the messages: the last packet of each kind, with the macros of its stage."""
+    """What an MTA tells of a client before the messages: the last packet of each kind, with the macros of its stage.
+
+    Args:
+        packets: By code, those of negotiation, CONNECT and HELO.
+        macros: By the code of the stage.
+    """
 
     __slots__ = ("macros", "packets")
 
-    def __init__(self) -> None:
-        self.packets: dict[int, bytes] = {}
-        """By code, those of negotiation, CONNECT and HELO."""
-        self.macros: dict[int, bytes] = {}
-        """By the code of the stage."""
+    def __init__(self, packets: Mapping[int, bytes] = _NOTHING, macros: Mapping[int, bytes] = _NOTHING) -> None:
+        self.packets: Mapping[int, bytes] = packets
+        self.macros: Mapping[int, bytes] = macros
 
-    def copy(self) -> "Head":
-        """Return one that stays as this one is now."""
-        new = Head()
-        new.packets, new.macros = self.packets, self.macros
-        return new
-
-    def take(self, entries: Iterable[tuple[float, int, Any]]) -> None:
-        """Read the packets that come before those of a message."""
+    def after(self, entries: Sequence[tuple[float, int, Any]]) -> "Head":
+        """Return what is known once the packets before those of a message have come; itself if there were none."""
+        if not entries or not _may_begin(entries[0][2]):
+            return self
         packets, macros = {}, {}
         for number, (_, code, payload) in enumerate(frames(entries, 0)):
             if code not in _OF_CONNECTION or number >= _MOST_FRAMES:
@@ -82,6 +83,12 @@ class Head:
                 macros[payload[0]] = payload[1:]
             elif code in _KEPT:
                 packets[code] = payload
-        if packets or macros:  # others that were copied keep theirs
-            self.packets = {**self.packets, **packets}
-            self.macros = {**self.macros, **macros}
+        return Head({**self.packets, **packets}, {**self.macros, **macros}) if packets or macros else self
+
+
+def _may_begin(octets: object) -> bool:
+    """Return whether the first octets of a message may tell of the client: few do, and the others need no further look."""
+    if not isinstance(octets, bytes) or len(octets) < 6:
+        return True
+    code = octets[4]
+    return octets[5] in _KEPT if code == _MACRO else code in _OF_CONNECTION

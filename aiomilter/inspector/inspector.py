@@ -47,8 +47,14 @@ class Inspector:
         self._name = name
         self._content = content
         self._player = player
+        self._ended = False
         # So that a page notices that the process is another one, which counts anew.
         self._run = secrets.token_hex(8)
+
+    def end(self) -> None:
+        """End the streams of :meth:`news`: the server ends."""
+        self._ended = True
+        self.store.wake()
 
     def about(self) -> dict[str, Any]:
         """Return what is inspected, and what may be done."""
@@ -77,7 +83,7 @@ class Inspector:
         yield "hello", {"run": self._run}
         if number > self.store.last:
             number = 0
-        while True:
+        while not self._ended:
             try:
                 async with asyncio.timeout(min(keep_alive, 1.0)):
                     await self.store.wait(number)

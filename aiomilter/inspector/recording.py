@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic, time
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from aiomilter._connection.transport import MilterProtocol
 from aiomilter.inspector.frames import Head
@@ -36,6 +36,8 @@ WAITED: Final = 2
 """A callback has suspended: its name, and the filter of a composition."""
 OVERHEAD: Final = 160
 """Octets of memory that an entry takes beside its own."""
+_UNCOUNTED: Final = 16_384
+"""Octets of a message that are not counted before it ends: most messages end first."""
 MOST_NOTES: Final = 50
 """Notes of a message; later ones are dropped."""
 
@@ -156,7 +158,18 @@ class RecordedConnection(MilterProtocol):
         args: As for :class:`MilterProtocol`.
     """
 
-    __slots__ = ("_cut", "_entries", "_head", "_notes", "_pending", "_recorder", "_size", "_waiting")
+    __slots__ = (
+        "_counted",
+        "_cut",
+        "_entries",
+        "_head",
+        "_limit",
+        "_notes",
+        "_pending",
+        "_recorder",
+        "_size",
+        "_waiting",
+    )
 
     def __init__(self, recorder: Recorder, *args: Any) -> None:
         super().__init__(*args)
@@ -164,6 +177,9 @@ class RecordedConnection(MilterProtocol):
         self._entries: list[Entry] = []
         self._notes: list[Note] = []
         self._size = 0
+        # The part of it that the recorder counts, and the size at which it is counted anew.
+        self._counted = 0
+        self._limit = _UNCOUNTED
         self._cut = False
         self._head = Head()
         # The message that has ended, and whose answer has not left yet.
@@ -177,22 +193,28 @@ class RecordedConnection(MilterProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._recorder.opened(self)
-        recorded: Any = _RecordedTransport(transport, self._sent)  # type: ignore[arg-type]  # streams have one that writes
+        recorded: Any = _RecordedTransport(cast(asyncio.Transport, transport), self.sent)
         super().connection_made(recorded)
 
     def data_received(self, data: bytes) -> None:
         """Record octets, and handle them."""
         if self._pending is not None:
             self._finish()
-        if data:
+        if data and not self._cut:
             self._waiting = ""
-            self._keep(RECEIVED, data)
-        super().data_received(data)
+            self._entries.append((monotonic(), RECEIVED, data))
+            self._size += len(data) + OVERHEAD
+            if self._size > self._limit:
+                self._count()
+        MilterProtocol.data_received(self, data)
 
-    def _sent(self, octets: bytes) -> None:
+    def sent(self, octets: bytes) -> None:
+        """Record octets that are written."""
         pending = self._pending
         if pending is None:
-            self._keep(SENT, octets)
+            if not self._cut:
+                self._entries.append((monotonic(), SENT, octets))
+                self._size += len(octets) + OVERHEAD
             return
         pending.entries.append((monotonic(), SENT, octets))
         pending.size += len(octets) + OVERHEAD
@@ -213,18 +235,16 @@ class RecordedConnection(MilterProtocol):
         if self._pending is not None:
             self._finish()
         self._entries = []
-        self._recorder.size -= self._size
-        self._size = 0
+        self._recorder.size -= self._counted
+        self._size = self._counted = 0
         self._recorder.closed(self)
 
-    def _keep(self, kind: int, octets: bytes) -> None:
+    def _count(self) -> None:
+        """Count a message that is larger than most while it comes, and keep no more of it if there is no room."""
         recorder = self._recorder
-        if self._cut:
-            return
-        self._entries.append((monotonic(), kind, octets))
-        size = len(octets) + OVERHEAD
-        self._size += size
-        recorder.size += size
+        recorder.size += self._size - self._counted
+        self._counted = self._size
+        self._limit = self._size + _UNCOUNTED
         full = recorder.size > recorder.max_size and not recorder.make_room()
         if full or self._size > recorder.max_size >> 2:
             self._cut_off()
@@ -232,10 +252,10 @@ class RecordedConnection(MilterProtocol):
     def _cut_off(self) -> None:
         """Keep no more of the message at hand: it is too large, or too many are."""
         self._cut = True
-        self._head.take(self._entries)
+        self._head = self._head.after(self._entries)
         self._entries = []
-        self._recorder.size -= self._size
-        self._size = 0
+        self._recorder.size -= self._counted
+        self._size = self._counted = 0
 
     def note(self, note: Note) -> None:
         """Add a log record or a failure to the message at hand."""
@@ -243,9 +263,9 @@ class RecordedConnection(MilterProtocol):
         if len(notes) < MOST_NOTES:
             notes.append(note)
             size = len(note.text) + len(note.traceback) + OVERHEAD
-            self._recorder.size += size
             if self._pending is not None:
                 self._pending.size += size
+                self._recorder.size += size
             else:
                 self._size += size
 
@@ -255,14 +275,16 @@ class RecordedConnection(MilterProtocol):
         """Record the end of a message; its answer is on the way."""
         if self._pending is not None:
             self._finish()
-        rest = self._split(self.session.wire.waiting)
+        waiting = self.session.wire.waiting
+        rest = self._split(waiting) if waiting else []
+        self._recorder.size += self._size - self._counted
         self._pending = Recorded(
-            event, self._entries, self._head.copy(), self.session.agreement, self._notes, self._size, self._cut
+            event, self._entries, self._head, self.session.agreement, self._notes, self._size, self._cut
         )
-        self._head.take(self._entries)
+        self._head = self._head.after(self._entries)
         self._entries, self._notes, self._cut = rest, [], False
-        self._size = sum(len(octets) + OVERHEAD for _, _, octets in rest)
-        self._recorder.size += self._size
+        self._size = sum(len(octets) + OVERHEAD for _, _, octets in rest) if rest else 0
+        self._counted, self._limit = 0, _UNCOUNTED
         if event.answer == "abort":  # which has no answer
             self._finish()
 
@@ -285,7 +307,7 @@ class RecordedConnection(MilterProtocol):
         notes, self._notes = self._notes, []
         self._recorder.size += size
         self._recorder.add(
-            Recorded(event, [*self._entries], self._head.copy(), self.session.agreement, notes, size, self._cut)
+            Recorded(event, [*self._entries], self._head, self.session.agreement, notes, size, self._cut)
         )
 
     def _finish(self) -> None:

@@ -80,6 +80,17 @@ class Store(Observer):
         self.messages[self.last] = recorded
         if len(self.messages) > self.max_messages or self.size > self.max_size:
             self.make_room()
+        if self._waiting:
+            self.wake()
+
+    def take(self, recorded: Recorded) -> None:
+        """Take a message that another process has recorded."""
+        self.answers[recorded.event.answer.verdict] += 1
+        self.size += recorded.size
+        self.add(recorded)
+
+    def wake(self) -> None:
+        """Wake those that wait for messages, whether there are new ones or not."""
         for event in self._waiting:
             event.set()
 
@@ -106,12 +117,11 @@ class Store(Observer):
         return log_records()
 
     async def wait(self, after: int) -> None:
-        """Wait until there is a message newer than that of a number."""
+        """Wait until there is a message newer than that of a number, or until :meth:`wake`."""
         event = asyncio.Event()
         self._waiting.add(event)
         try:
-            while self.last <= after:
-                event.clear()
+            if self.last <= after:
                 await event.wait()
         finally:
             self._waiting.discard(event)

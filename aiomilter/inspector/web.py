@@ -34,6 +34,7 @@ def application(inspector: Inspector, access: Access) -> web.Application:
     """
     pages = _Pages(inspector, access)
     app = web.Application(middlewares=[pages.guard], client_max_size=_MOST_POSTED)
+    app.on_shutdown.append(pages.end)
     app.router.add_get("/", pages.page)
     app.router.add_get("/page/{name}", pages.page)
     app.router.add_get("/api/about", pages.about)
@@ -90,6 +91,10 @@ class _Pages:
             return response
 
         return guard
+
+    async def end(self, _: web.Application) -> None:
+        """End what would never end by itself."""
+        self._inspector.end()
 
     def _check(self, request: web.Request) -> None:
         access = self._access

@@ -16,6 +16,7 @@ from aiomilter.observe.messages import (
     ClientRefused,
     Edit,
     EditKind,
+    MessageCount,
     MessageEnded,
     RefusedRecipient,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Limit",
     "LimitReached",
     "LoopStalled",
+    "MessageCount",
     "MessageEnded",
     "Misuse",
     "ObserverEvent",

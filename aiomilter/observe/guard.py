@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from aiomilter.observe.events import AnswerSent, EventSeen, MessageEnded, ObserverEvent
+from aiomilter.observe.events import AnswerSent, EventSeen, MessageCount, MessageEnded, ObserverEvent
 from aiomilter.observe.observer import METHOD_OF, Observer
 
 __all__ = ["Guard", "check_observer"]
@@ -45,6 +45,8 @@ class Guard:
         # Those that may want these; the others cost nothing where connections begin and messages end.
         self._of_debug: list[Observer] = []
         self._of_messages: list[Observer] = []
+        self.counting: list[Observer] = []
+        """Those that take messages in short."""
         for observer in check_observer(observers):
             self.add(observer)
 
@@ -57,6 +59,8 @@ class Guard:
             self._of_debug.append(observer)
         if _overrides(observer, "message_ended"):
             self._of_messages.append(observer)
+        if _overrides(observer, "message_counted"):
+            self.counting = [*self.counting, observer]
 
     @property
     def debug(self) -> bool:
@@ -104,6 +108,23 @@ class Guard:
                     observer.message_ended(event)
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._skip(observer, "message_ended", error)
+        if event is not None and event.shadow:
+            self._shadows_compared(event)
+
+    def _shadows_compared(self, event: MessageEnded) -> None:
+        for observer in self.counting:
+            try:
+                observer.shadows_compared(event)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._skip(observer, "shadows_compared", error)
+
+    def message_counted(self, event: MessageCount) -> None:
+        """Tell those that want it of the end of a message in short; called only where there are any."""
+        for observer in self.counting:
+            try:
+                observer.message_counted(event)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._skip(observer, "message_counted", error)
 
     def _skip(self, observer: Observer, name: str, error: Exception) -> None:
         """Log that a method has raised, and call it no more; the lists are others from here on, as they may be gone through."""
@@ -112,6 +133,8 @@ class Guard:
             self._of_debug = [each for each in self._of_debug if each is not observer]
         elif name == "message_ended":
             self._of_messages = [each for each in self._of_messages if each is not observer]
+        elif name in ("message_counted", "shadows_compared"):
+            self.counting = [each for each in self.counting if each is not observer]
         kind = type(observer)
         text = "%s.%s.%s raised and is not called any more"
         _LOGGER.error(text, kind.__module__, kind.__qualname__, name, exc_info=error)

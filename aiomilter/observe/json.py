@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from aiomilter._security import TLS, Auth
 from aiomilter.observe.events import ClientRefused, LoopStalled, MessageEnded
 from aiomilter.observe.observer import METHOD_OF
 
@@ -34,6 +35,7 @@ _SHORTEST: Final = 8
 _DEPTH: Final = 3
 """Lists and objects within one another, of values that a program gives."""
 _MAX_INTEGER: Final = 2**63
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _ODD: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _OF_RECORDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "told", "sentence"}
 """The attributes of a record that are not of a program, or that we write by other names."""
@@ -61,7 +63,7 @@ class JsonFormatter(logging.Formatter):
         """Return the line, without its end."""
         longest, most = _LONGEST, _MOST
         while True:
-            line = json.dumps(self._object(record, _Cut(longest, most)), separators=(",", ":"))
+            line = _encode(self._object(record, _Cut(longest, most)))
             if len(line) < _MAX_SIZE or (longest, most) == (_SHORTEST, 1):
                 return line
             # Only hostile records come here, and go round a few times.
@@ -173,7 +175,12 @@ def _escapes() -> dict[int, str]:
 
 
 def _time(created: float) -> str:
-    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return f"{_second(int(created))}.{int(created % 1 * 1000):03}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(created: int) -> str:
+    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _guarded(call: Callable[[], Any]) -> Any:
@@ -205,6 +212,10 @@ def _answer(answer: Any, cut: _Cut) -> _JSON:
     }
 
 
+def _texts_of(value: Auth | TLS, cut: _Cut) -> _JSON:
+    return {name: cut.text(getattr(value, name)) for name in value.__slots__}
+
+
 def _result(result: object, cut: _Cut) -> _JSON:
     """Return the type of a result, and its word if it has one; the rest may hold addresses."""
     word = _guarded(lambda: getattr(result, "result", None))
@@ -222,8 +233,8 @@ def _message(event: MessageEnded, cut: _Cut) -> _JSON:
         "connection": where.connection,
         "client": cut.text(where.client),
         "helo": cut.text(event.helo),
-        "auth": None if event.auth is None else cut.plain(asdict(event.auth)),
-        "tls": None if event.tls is None else cut.plain(asdict(event.tls)),
+        "auth": None if event.auth is None else _texts_of(event.auth, cut),
+        "tls": None if event.tls is None else _texts_of(event.tls, cut),
         "sender": None if event.sender is None else cut.text(event.sender),
         "recipients": None if event.recipients is None else cut.texts(event.recipients),
         "recipient_count": None if event.recipients is None else len(event.recipients),

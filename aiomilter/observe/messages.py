@@ -1,6 +1,6 @@
 """The events of messages and clients: how each has ended, as far as this filter decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self, TypeAlias, cast, get_args
 
@@ -16,6 +16,7 @@ __all__ = [
     "ClientRefused",
     "Edit",
     "EditKind",
+    "MessageCount",
     "MessageEnded",
     "RefusedRecipient",
 ]
@@ -179,6 +180,36 @@ class MessageEnded:
     def filter(self) -> str:
         """The filter's class; in a composition the name of the filter that decided, "" for none."""
         return self.where.filter
+
+
+class MessageCount(NamedTuple):
+    """The end of a message, for counting: what :class:`MessageEnded` has besides costs more than many a message itself.
+
+    Args:
+        listener: As in ``where``.
+        filter: As in ``where``.
+        callback: As in ``where``.
+        verdict: What the answer does.
+        code: Its SMTP reply code; None for none.
+        reason: As in :class:`MessageEnded`.
+        edits: The kinds of the edits that were sent.
+        refused: As in :class:`MessageEnded`.
+        refused_count: As in :class:`MessageEnded`.
+        duration: As in :class:`MessageEnded`.
+        size: Octets that the client has declared; None if it has not.
+    """
+
+    listener: str
+    filter: str
+    callback: str
+    verdict: AnswerVerdict
+    code: int | None
+    reason: str
+    edits: Sequence[EditKind]
+    refused: Sequence[RefusedRecipient]
+    refused_count: int
+    duration: float
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from time import time
 from typing import Final, NamedTuple
 
+from aiomilter._tally import SECONDS
 from aiomilter.observe.events import (
-    Answer,
     CallbackFailed,
     CallbackTimedOut,
     CallbackWaited,
@@ -16,7 +16,9 @@ from aiomilter.observe.events import (
     LifecycleKind,
     LimitReached,
     LoopStalled,
+    MessageCount,
     MessageEnded,
+    RefusedRecipient,
     TemporaryFailed,
     Where,
 )
@@ -57,15 +59,15 @@ class _Counter:
         self._cells: dict[tuple[str, ...], list[float]] = {}
 
     def add(self, labels: tuple[str, ...], number: float = 1) -> None:
+        self.cell(labels)[0] += number
+
+    def cell(self, labels: tuple[str, ...]) -> list[float]:
         cell = self._cells.get(labels)
         if cell is None:
-            cell = self._new(labels)
-        cell[0] += number
-
-    def _new(self, labels: tuple[str, ...]) -> list[float]:
-        if len(self._cells) >= _MOST_LABELS:
-            labels = (_OTHER,) * self._width
-        return self._cells.setdefault(labels, [0])
+            if len(self._cells) >= _MOST_LABELS:
+                labels = (_OTHER,) * self._width
+            cell = self._cells.setdefault(labels, [0])
+        return cell
 
     def tallies(self) -> Iterator[Tally]:
         for labels, (value,) in list(self._cells.items()):
@@ -84,16 +86,22 @@ class _Histogram:
         self._cells: dict[tuple[str, ...], list[float]] = {}
 
     def add(self, labels: tuple[str, ...], value: float) -> None:
+        cell = self.cell(labels)
+        cell[bisect_left(self._bounds, value)] += 1
+        cell[-1] += value
+
+    def cell(self, labels: tuple[str, ...]) -> list[float]:
         cell = self._cells.get(labels)
         if cell is None:
             if len(self._cells) >= _MOST_LABELS // len(self._bounds):
                 labels = (_OTHER,) * self._width
             cell = self._cells.setdefault(labels, [0] * (len(self._bounds) + 2))
-        cell[bisect_left(self._bounds, value)] += 1
-        cell[-1] += value
+        return cell
 
     def tallies(self) -> Iterator[Tally]:
         for labels, cell in list(self._cells.items()):
+            if not any(cell):
+                continue
             for bucket, count in enumerate(cell[:-1]):
                 yield Tally((self._name, *labels, str(bucket)), count)
             yield Tally((self._name, *labels, "sum"), cell[-1])
@@ -118,6 +126,8 @@ class Metrics(Observer):
         self._messages = self._counters["aiomilter_messages_total"]
         self._durations = self._histograms["aiomilter_message_duration_seconds"]
         self._sizes = self._histograms["aiomilter_message_size_bytes"]
+        self._edits = self._counters["aiomilter_edits_total"]
+        self._cells: dict[tuple[str, str, str, str], tuple[list[float], list[float], list[float]]] = {}
         self._reasons: set[str] = set()
 
     def tallies(self) -> Iterator[Tally]:
@@ -131,48 +141,60 @@ class Metrics(Observer):
 
     # --------------------------------------------------------------------------------------------------------- events
 
-    def message_ended(self, event: MessageEnded) -> None:
+    def message_counted(self, event: MessageCount) -> None:
         """Count a message."""
-        where, answer = event.where, event.answer
-        verdict = answer.verdict
-        self._messages.add((where.listener, where.filter, verdict, where.callback))
-        self._durations.add((where.listener,), event.duration)
-        if event.size is not None:
-            self._sizes.add((where.listener,), event.size)
-        if verdict in _REFUSALS:
-            self._replied(answer, event.reason)
-        if event.edit_count:
-            self._edited(event)
-        if event.refused_count:
-            self._refused(event)
+        listener, filter_name, callback, verdict, code, reason, edits, refused, refused_count, duration, size = event
+        key = (listener, filter_name, verdict, callback)
+        cells = self._cells.get(key)
+        if cells is None:
+            cells = self._new_cells(key)
+        number, durations, sizes = cells
+        number[0] += 1
+        durations[bisect_left(SECONDS, duration)] += 1
+        durations[-1] += duration
+        if size is not None:
+            sizes[bisect_left(_SIZES, size)] += 1
+            sizes[-1] += size
+        if code is not None and verdict in _REFUSALS:
+            self._replied(code, reason)
+        for kind in edits:
+            self._edits.add((filter_name, kind))
+        if refused_count:
+            self._refused(filter_name, refused, refused_count)
 
-    def _edited(self, event: MessageEnded) -> None:
-        edits = self._counters["aiomilter_edits_total"]
-        for edit in event.edits:
-            edits.add((event.where.filter, edit.kind))
-        if rest := event.edit_count - len(event.edits):
-            edits.add((event.where.filter, _OTHER), rest)
+    def _new_cells(self, key: tuple[str, str, str, str]) -> tuple[list[float], list[float], list[float]]:
+        """Return where messages of a kind are counted: the number, the buckets of their durations, those of their sizes."""
+        cells = self._messages.cell(key), self._durations.cell(key[:1]), self._sizes.cell(key[:1])
+        if len(self._cells) < _MOST_LABELS:
+            self._cells[key] = cells
+        return cells
 
-    def _refused(self, event: MessageEnded) -> None:
-        refused = self._counters["aiomilter_recipients_refused_total"]
-        for each in event.refused:
-            refused.add((each.filter or event.where.filter, each.answer.verdict))
-            self._replied(each.answer, each.reason)
-        if rest := event.refused_count - len(event.refused):
-            refused.add((event.where.filter, _OTHER), rest)
+    def _refused(self, filter_name: str, refused: Sequence[RefusedRecipient], count: int) -> None:
+        counter = self._counters["aiomilter_recipients_refused_total"]
+        for each in refused:
+            counter.add((each.filter or filter_name, each.answer.verdict))
+            self._replied(each.answer.code, each.reason)
+        if rest := count - len(refused):
+            counter.add((filter_name, _OTHER), rest)
+
+    def shadows_compared(self, event: MessageEnded) -> None:
+        """Count what shadows would have done otherwise."""
+        for outcome in event.shadow:
+            if outcome.differs:
+                labels = outcome.filter, outcome.live, outcome.shadow
+                self._counters["aiomilter_shadow_differences_total"].add(labels)
 
     def client_refused(self, event: ClientRefused) -> None:
         """Count the reply to a client."""
-        self._replied(event.answer, event.reason)
+        if event.answer.verdict in _REFUSALS:
+            self._replied(event.answer.code, event.reason)
 
-    def _replied(self, answer: Answer, reason: str) -> None:
-        if answer.verdict not in _REFUSALS:
-            return
+    def _replied(self, code: int | None, reason: str) -> None:
         if reason and reason not in self._reasons:
             if len(self._reasons) >= MOST_REASONS:
                 reason = _OTHER
             self._reasons.add(reason)
-        self._counters["aiomilter_replies_total"].add((str(answer.code), reason))
+        self._counters["aiomilter_replies_total"].add((str(code or ""), reason))
 
     def callback_failed(self, event: CallbackFailed) -> None:
         """Count a failure."""

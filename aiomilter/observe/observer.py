@@ -16,6 +16,7 @@ from aiomilter.observe.events import (
     Lifecycle,
     LimitReached,
     LoopStalled,
+    MessageCount,
     MessageEnded,
     Misuse,
     ObserverEvent,
@@ -55,6 +56,14 @@ class Observer:
 
     def message_ended(self, event: MessageEnded) -> None:
         """Take the end of a message."""
+
+    def message_counted(self, event: MessageCount) -> None:
+        """Take the end of a message in short; an observer that only counts saves time by this one."""
+
+    def shadows_compared(self, event: MessageEnded) -> None:
+        """Take the end of a message that shadows have seen; called beside :meth:`message_counted` if another observer takes
+        messages, such as the log.
+        """
 
     def client_refused(self, event: ClientRefused) -> None:
         """Take an answer other than CONTINUE to a client, not to a message."""

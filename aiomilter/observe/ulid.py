@@ -6,7 +6,9 @@ from typing import Final
 __all__ = ["ulid"]
 
 _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_LENGTH: Final = 26
+_PAIRS: Final = [first + second for first in _DIGITS for second in _DIGITS]
+_PLACES: Final = range(120, -1, -10)
+"""Of the 13 pairs of digits, in bits."""
 _RANDOM_SIZE: Final = 10
 
 
@@ -17,4 +19,4 @@ def ulid(milliseconds: int) -> str:
         milliseconds: Since 1970, UTC.
     """
     number = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(_RANDOM_SIZE))
-    return "".join(_DIGITS[number >> 5 * place & 31] for place in range(_LENGTH - 1, -1, -1))
+    return "".join([_PAIRS[number >> place & 1023] for place in _PLACES])

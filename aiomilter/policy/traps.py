@@ -40,6 +40,7 @@ class Traps:
         keep: Seconds for which a client is remembered, after the last time.
         ipv4_prefix: Bits of the network that an IPv4 client counts as.
         ipv6_prefix: The same of an IPv6 client.
+        kind: What is remembered, a word of lower-case letters: clients of another kind are not mixed with these.
 
     Raises:
         ValueError: An argument is not as described.
@@ -55,6 +56,7 @@ class Traps:
         keep: float = 7 * 86_400,
         ipv4_prefix: int = 32,
         ipv6_prefix: int = 64,
+        kind: str = "trap",
     ) -> None:
         if isinstance(addresses, str):
             raise ValueError("addresses: expected several, found one text")
@@ -65,7 +67,9 @@ class Traps:
             raise ValueError(f"expected keep of more than 0 s and up to 10 years, found {keep}")
         if not (0 <= ipv4_prefix <= 32 and 0 <= ipv6_prefix <= 128):
             raise ValueError(f"expected prefixes of 0 to 32 and 0 to 128 bits, found {ipv4_prefix} and {ipv6_prefix}")
+        store.keys.of(kind, "")  # says what is wrong with it
         self._store = store
+        self._kind = kind
         self._keep = round(keep * SECOND)
         self._prefixes = (ipv4_prefix, ipv6_prefix)
 
@@ -90,7 +94,7 @@ class Traps:
         if client is None or client.is_loopback:
             return Caught()
         keys = self._store.keys
-        names = keys.of("trap", network(client, *self._prefixes))
+        names = keys.of(self._kind, network(client, *self._prefixes))
         try:
             (before,) = await self._store.step(Op.PAIR, names, (keys.each, mode, self._keep))
         except StoreError as error:

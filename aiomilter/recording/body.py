@@ -11,6 +11,8 @@ __all__ = ["BodyShape", "filler"]
 _LONGEST_LINE: Final = 65536
 """Octets of a line that are looked at as one; a longer one is text."""
 _MOST_BOUNDARIES: Final = 100
+_STRUCTURE_SIZE: Final = 1 << 16
+"""Octets of header sections of parts, and of lines between parts, in one body: each word there costs a keyed hash."""
 _HEX: Final = re.compile(rb"=[0-9A-F]{2}")
 
 
@@ -55,6 +57,8 @@ class BodyShape:
         # Whether the lines that come are of a header section, and those of its field at hand.
         self._in_header = is_message(content_type)
         self._field: list[bytes] = []
+        self._field_size = 0
+        self._left = _STRUCTURE_SIZE
         self._of_type(content_type)
 
     @property
@@ -81,12 +85,14 @@ class BodyShape:
         return (self._shape(line) if line else b"") + self._end_of_field()
 
     def _shape(self, line: bytes) -> bytes:
-        if line.startswith(b"--") and (border := self._border(line)) is not None:
+        if line.startswith(b"--") and self._left >= 0 and (border := self._border(line)) is not None:
             return self._end_of_field() + border
-        if not self._in_header:
-            return filler(line)
-        if line[:1] in (b" ", b"\t") and self._field and sum(map(len, self._field)) < _LONGEST_LINE:
+        if not self._in_header or self._left < 0:
+            return self._end_of_field() + filler(line)
+        self._left -= len(line)
+        if line[:1] in (b" ", b"\t") and self._field and self._field_size < _LONGEST_LINE:
             self._field.append(line)
+            self._field_size += len(line)
             return b""
         done = self._end_of_field()
         if not line.strip():
@@ -94,6 +100,7 @@ class BodyShape:
             self._part = b""
             return done + line
         self._field.append(line)
+        self._field_size = len(line)
         return done
 
     def _border(self, line: bytes) -> bytes | None:
@@ -104,6 +111,7 @@ class BodyShape:
             return None
         self._in_header = not ends
         self._part = b""
+        self._left -= len(line)
         return self._redaction.words(line)
 
     def _end_of_field(self) -> bytes:

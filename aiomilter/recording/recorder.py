@@ -5,11 +5,11 @@ compresses and writes.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic, time
 from typing import Final
 
 from aiomilter._serving.memory import MemoryLimit
@@ -76,8 +76,8 @@ class Recorder:
     def drop(self) -> None:
         """Drop all that waits: what is served needs the memory."""
         dropped = [record for record in self._sessions if record.size]
-        for record in dropped:
-            record.drop()
+        # At once: as long as the limit is reached, each change would call this again.
+        self.memory.change(-sum(record.drop() for record in dropped))
         if dropped:
             self._report(f"memory is short (--max-memory): sessions that are not recorded: {len(dropped)}")
 
@@ -111,7 +111,7 @@ class Recorder:
     async def close(self) -> None:
         """Write what has ended; sessions that have not are not recorded."""
         for record in [one for one in self._sessions if not one.over]:
-            record.drop()
+            self.memory.change(-record.drop())
         if self._writer is not None:
             self._jobs.put_nowait(None)
             await self._writer
@@ -133,8 +133,8 @@ class SessionRecord:
         """Whether the session has ended, or is not recorded any more."""
         self._recorder = recorder
         self._listener = listener
-        self._began = time.time()
-        self._start = time.monotonic()
+        self._began = time()
+        self._start = monotonic()
         self._pieces: list[Piece] = []
         # Octets that these count.
         self._waiting = 0
@@ -156,7 +156,7 @@ class SessionRecord:
         """
         if self.over:
             return
-        now = time.monotonic()
+        now = monotonic()
         if sender == MTA:
             self._waits_since = now if self._waits_since is None else self._waits_since
         elif self._waits_since is not None:
@@ -169,7 +169,7 @@ class SessionRecord:
         """Record which side has closed the connection, the first time."""
         if not self._closed and not self.over:
             self._closed = True
-            self._keep(Piece(time.monotonic() - self._start, sender, b""))
+            self._keep(Piece(monotonic() - self._start, sender, b""))
 
     def mark(self, reason: str) -> None:
         """Record what the session is: "failed"."""
@@ -182,11 +182,13 @@ class SessionRecord:
         self.over = True
         self._hand_over(self._write, self._forget)
 
-    def drop(self) -> None:
-        """Forget the session."""
+    def drop(self) -> int:
+        """Forget the session; return how many octets that waited are to be counted off."""
         self.over = self._dropped = True
         self._pieces.clear()
-        self._forget()
+        self._recorder.ended(self)
+        size, self.size = self.size, 0
+        return size
 
     def _keep(self, piece: Piece) -> None:
         cost = len(piece.octets) + _PIECE_COST
@@ -229,7 +231,7 @@ class SessionRecord:
             made, self._made = self._made, self._encoder.size
             self._count(self._made - made - waiting)
             if self._encoder.size > self._recorder.directory.max_size:
-                self.drop()
+                self._recorder.memory.change(-self.drop())
 
     def _write(self, encoder: Encoder, pieces: list[Piece]) -> None:
         """Encode the rest and write the file, in the thread."""

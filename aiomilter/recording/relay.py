@@ -161,7 +161,7 @@ class Relay:
     async def _relay(self, sock: socket.socket, where: Where) -> None:
         record = self._recorder.begin(where.listener)
         if self._share < 1 and random.random() >= self._share:  # a sample, no secret
-            record.drop()
+            record.drop()  # nothing waits yet
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(record.end)
             try:

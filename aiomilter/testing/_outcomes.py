@@ -47,12 +47,14 @@ class MessageState:
 
     Args:
         style: Whose rules its delivery follows.
-        agreed: What was agreed on.
+        recorded: What was agreed on with the recorded filter, which the packets are as.
+        agreed: What was agreed on with the filter that edits.
     """
 
-    def __init__(self, style: Style, agreed: NegotiateAnswer) -> None:
+    def __init__(self, style: Style, recorded: NegotiateAnswer, agreed: NegotiateAnswer) -> None:
         self._style = style
-        self._leading_space = bool(agreed.protocol & Protocol.LEADING_SPACE)
+        self._fields_have_space = bool(recorded.protocol & Protocol.LEADING_SPACE)
+        self._edits_have_space = bool(agreed.protocol & Protocol.LEADING_SPACE)
         self.recipients: list[Rcpt] = []
         self._begin()
 
@@ -78,7 +80,7 @@ class MessageState:
             if (answer is None or answer in PASSING) and not rejected_by_mta(exchange):
                 self.recipients.append(Rcpt.decode(payload))
         elif exchange.code == Command.HEADER:
-            self._fields.append(_field(payload, leading_space=self._leading_space))
+            self._fields.append(_field(payload, leading_space=self._fields_have_space))
         elif exchange.code == Command.EOH:
             self._separated = True
         elif exchange.code in (Command.BODY, Command.BODYEOB) and payload:
@@ -91,7 +93,7 @@ class MessageState:
         self._begin()
         if answer not in (CONTINUE, ACCEPT):
             return None
-        return deliver(self._style, sender, recipients, content, modifications, leading_space=self._leading_space)
+        return deliver(self._style, sender, recipients, content, modifications, leading_space=self._edits_have_space)
 
 
 def _field(payload: bytes, *, leading_space: bool) -> Field:
@@ -112,7 +114,7 @@ def rejected_by_mta(exchange: Exchange) -> bool:
 
 def recorded_outcomes(exchanges: Sequence[Exchange], style: Style, agreed: NegotiateAnswer) -> list[Outcome]:
     """Return what each packet of a recording came to."""
-    message = MessageState(style, agreed)
+    message = MessageState(style, agreed, agreed)
     return [_recorded(exchange, style, agreed, message) for exchange in exchanges]
 
 

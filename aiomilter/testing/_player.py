@@ -50,7 +50,7 @@ class Player:
         self._link = Link(reader, writer, timeout=timeout, max_size=_PAYLOAD_SIZE, buffer_size=_BUFFER_SIZE)
         self._style: Style = style
         self._recorded = recorded
-        self._message = MessageState(style, recorded)
+        self._message = MessageState(style, recorded, recorded)
         # Whether the open message, or the whole session, is over for this filter alone; and whether it skips the body.
         self._decided = False
         self._over = False
@@ -94,7 +94,7 @@ class Player:
         if code != ReplyCode.OPTNEG:
             raise RemoteProtocolError(f"OPTNEG answer: expected an OPTNEG packet, found {code:#04x}")
         self.agreed = NegotiateAnswer.decode(payload)
-        self._message = MessageState(self._style, self.agreed)
+        self._message = MessageState(self._style, self._recorded, self.agreed)
         return Outcome()
 
     def _wanted(self, exchange: Exchange) -> bool:
@@ -112,6 +112,7 @@ class Player:
         if exchange.code in (Command.EOH, Command.BODYEOB, Command.MAIL):
             self._skips = False
         if exchange.code == Command.BODY and self._skips:
+            self._message.take(exchange, None)
             return False
         if stage is Stage.RCPT and rejected_by_mta(exchange) and not agreed.protocol & Protocol.REJECTED_RECIPIENTS:
             return False

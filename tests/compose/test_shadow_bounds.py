@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiomilter import CONTINUE, REJECT, Action, Context, Mail, Milter, Rcpt, Stage
-from aiomilter.compose import MailShare, check, compose, edit, in_shadow
+from aiomilter.compose import MailShare, check, compose, edit, in_shadow, known_at
 from aiomilter.compose.shadow_filters import ShadowFilter, ShadowPool
 from aiomilter.compose.shadow_messages import Event, Play, ShadowMessage
 from aiomilter.context import Transaction
@@ -245,3 +245,44 @@ async def test_an_edit_that_sees_pieces_sees_those_of_the_edited_body() -> None:
     assert b"".join(seen) == b"Hello\r\n\r\nFooter\r\n"
     assert result.octets.endswith(b"Hello\r\n\r\nFooter\r\n")
     assert (found.shadow, found.edits) == ("continue", ())
+
+
+async def test_a_shadow_sees_the_results_of_its_own_message_alone() -> None:
+    seen: list[tuple[str, ...]] = []
+
+    class Finds(Milter):
+        async def envfrom(self, ctx: Context, mail: Mail) -> None:
+            ctx.results.put(mail.address)
+
+    class Sees(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
+            seen.append(ctx.results.all(str))
+
+    reports = Reports()
+    async with session(compose(Finds, check(Sees, shadow=True)), observer=reports) as s:
+        for number in range(3):
+            await s.send(MESSAGE, f"a{number}@x.example", "b@y.example")
+            await reports.outcomes(number + 1)
+    assert seen == [(f"a{number}@x.example",) for number in range(3)]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_a_condition_that_is_known_late_is_asked_when_it_is_known(holds: bool) -> None:
+    asked: list[int] = []
+
+    @known_at(Stage.EOM)
+    def several(ctx: Context) -> bool:
+        asked.append(len(ctx.recipients))
+        return holds
+
+    class Marks(MessageMilter):
+        async def message(self, ctx: Context, message: Message) -> None:
+            message.headers.append("X-New", str(len(message.headers)))
+
+    reports = Reports()
+    members: list[Any] = [Passes, edit(Marks, name="new", shadow=True, when=several)]
+    async with session(compose(*members), observer=reports) as s:
+        await s.send(MESSAGE, "a@x.example", ["b@y.example", "c@y.example"])
+        found = await reports.outcomes()
+    assert asked == [2]
+    assert [each.edits for each in found] == [("insert_header X-New",)] * holds

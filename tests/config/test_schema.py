@@ -12,10 +12,11 @@ from aiomilter._cli import main
 from aiomilter._cli.configured import KEYS
 from aiomilter._config.schema import schema
 from aiomilter._config.table import Key
+from aiomilter.filters import NAMES
 from tests.config.values import of
 
 jsonschema: Any = import_module("jsonschema")  # it has no types
-VALIDATOR = jsonschema.Draft202012Validator(schema(KEYS))
+VALIDATOR = jsonschema.Draft202012Validator(schema(KEYS, NAMES))
 EACH_KEY = pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 
 
@@ -28,12 +29,12 @@ def takes(toml: str) -> bool:
 
 
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(schema(KEYS))
+    jsonschema.Draft202012Validator.check_schema(schema(KEYS, NAMES))
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "schema"]) == 0
-    assert json.loads(capsys.readouterr().out) == schema(KEYS)
+    assert json.loads(capsys.readouterr().out) == schema(KEYS, NAMES)
 
 
 @EACH_KEY
@@ -68,7 +69,7 @@ def test_a_misspelt_key_is_refused(key: Key) -> None:
 
 @EACH_KEY
 def test_each_key_is_described(key: Key) -> None:
-    place: Any = schema(KEYS)
+    place: Any = schema(KEYS, NAMES)
     for name in key.path:
         place = place["properties"][name]
     assert place["description"].endswith(".")
@@ -103,3 +104,20 @@ def test_the_filter_is_described_too(toml: str, good: bool) -> None:
 def test_the_example_is_valid() -> None:
     example = Path(__file__).parents[2] / "examples" / "configuration" / "aiomilter.toml"
     assert VALIDATOR.is_valid(tomllib.loads(example.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("toml", "is_taken"),
+    [
+        ('[[filter]]\nuse = "rates"\nuser = "1/h"', True),
+        ('[[filter]]\nuse = "rates"\nuser = "1/h"\nwhen = "tls"', True),
+        ('[[filter]]\nuse = "tag.py"\nuser = "1/h"', False),
+        ('[[filter]]\nuse = "rates"\nuser = "1/h"\nwhen = 5', False),
+        ('[state]\npassword = { file = "x" }\nkey = ["a", { env = "B" }]', True),
+        ("[state]\npassword = 5", False),
+        ('listen = { mx = "inet:1@h" }', True),
+        ("listen = { mx = 5 }", False),
+    ],
+)
+def test_a_ready_filter_has_its_settings_in_its_table(toml: str, is_taken: bool) -> None:
+    assert takes(toml) == is_taken

@@ -8,7 +8,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["BROKEN", "CF", "FILTERS", "SOUND", "Setup"]
+__all__ = ["BROKEN", "CF", "FILTERS", "SEVERAL", "SOUND", "Setup"]
 
 BOTH: Final = "non_smtpd_milters = $smtpd_milters\n"
 INET: Final = "inet:127.0.0.1:{port}"
@@ -56,6 +56,8 @@ FILTERS: Final = {
     "srs": "from aiomilter import Milter\nfrom aiomilter.mail.srs import Rewriter\n\nclass Srs(Milter):\n    srs: Rewriter\n",
     "nrcpts": "from aiomilter import Milter\n\nclass Count(Milter):\n    async def eom(self, ctx):\n"
     "        ctx.macro('{{nrcpts}}')\n",
+    "settings": "from typing import Any\nfrom aiomilter import Milter\n\nclass Set(Milter):\n"
+    "    def __init__(self, settings: dict[str, Any]) -> None: ...\n",
     "early": "from aiomilter import Milter, Stage\n\nclass Early(Milter):\n    macros = {{Stage.CONNECT: ('i',)}}\n",
 }
 CF: Final = """\
@@ -70,6 +72,36 @@ O Milter.macros.eom={{msg_id}}
 """
 STICKY: Final = "O DontBlameSendmail=TrustStickyBit\n"
 GATEWAY: Final = "O InputMailFilters=gateway\nXgateway, S=inet:{port}@127.0.0.1, F=T, T=C:1m;S:30s;R:30s;E:5m\n"
+
+SEVERAL: Final[dict[str, tuple[Setup, list[str]]]] = {
+    "two endpoints of a list, and a setting": (
+        Setup(
+            "",
+            "smtpd_milters = inet:{port}@127.0.0.1, {{ tcp:[::1]:{port6}, timeout=5s, command_timeout=2s }}\n" + BOTH,
+        ),
+        ["endpoint-unreadable", "endpoint-unreadable", "setting-unknown", "timeout-short"],
+    ),
+    "of a service": (
+        Setup(
+            "",
+            f"smtpd_milters = {INET}\n{BOTH}",
+            master=SMTPD
+            + CLEANUP
+            + "submission inet n - n - - smtpd -o {{ smtpd_milters = {{ inet:{port}@127.0.0.1, default_action = accept }},"
+            " tcp:[::1]:{port6}, inet:[::1]:{port6} }}\n",
+        ),
+        ["endpoint-unreadable", "endpoint-unreadable", "setting-unknown"],
+    ),
+    "a blank after inet:": (
+        Setup("", "smtpd_milters = inet: 127.0.0.1:{port}\n" + BOTH),
+        ["endpoint-unreadable", "endpoint-unreadable"],
+    ),
+    "of Sendmail": (
+        Setup("", cf=CF + "O InputMailFilters=gateway\nXgateway, S=inet:127.0.0.1:{port}, T=R:2s\n"),
+        ["endpoint-unreadable", "timeout-short", "filter-skipped"],
+    ),
+}
+"""Set-ups with several mistakes in one place: their findings, in order."""
 
 BROKEN: Final[dict[str, Setup]] = {
     # ------------------------------------------------------------------------------------------ endpoints
@@ -172,9 +204,35 @@ BROKEN: Final[dict[str, Setup]] = {
         warns=True,
     ),
     "few errors": Setup("hard-error-limit", f"smtpd_milters = {INET}\n{BOTH}", target="recipients", warns=True),
+    "aliases lead outside": Setup(
+        "aliases-lead-outside",
+        f"smtpd_milters = {INET}\n{BOTH}virtual_alias_maps = texthash:{{dir}}/aliases\n",
+        files={
+            "{dir}/aliases": "postmaster@example.test root@mx.example.test\nbob@example.test bob@elsewhere.example\n"
+        },
+        target="srs",
+        warns=True,
+        no_mend=True,
+    ),
+    "a socket of the chroot by its whole path": Setup(
+        "socket-elsewhere",
+        "smtpd_milters = unix:{queue}/run/x.sock\n" + BOTH,
+        chroot="y",
+        sockets={"{queue}/run/x.sock": 0o666},
+    ),
+    "a client by a map": Setup(
+        "clients-unfiltered",
+        f"smtpd_milters = {INET}\n{BOTH}smtpd_milter_maps = inline:{{{{ 192.0.2.1=DISABLE }}}}\n",
+        warns=True,
+    ),
     # -------------------------------------------------------------------------------------------- failure
     "an action that is none": Setup(
         "default-action-unknown", f"smtpd_milters = {INET}\n{BOTH}milter_default_action = defer\n"
+    ),
+    "an action that is none, of a service": Setup(
+        "default-action-unknown",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "submission inet n - n - - smtpd\n  -o milter_default_action=defer\n",
     ),
     "a signer is skipped": Setup(
         "signer-skipped",
@@ -193,6 +251,9 @@ BROKEN: Final[dict[str, Setup]] = {
     ),
     # ------------------------------------------------------------------------------------------- timeouts
     "an old protocol": Setup("protocol-old", f"smtpd_milters = {INET}\n{BOTH}milter_protocol = 2\n", warns=True),
+    "another name of Postfix": Setup(
+        "progress-impossible", f"smtpd_milters = {INET}\n{BOTH}milter_macro_v = Mailer 1.0\n", warns=True
+    ),
     "no v": Setup(
         "progress-impossible",
         f"smtpd_milters = {INET}\n{BOTH}milter_connect_macros = j {{{{daemon_name}}}} {{{{daemon_addr}}}} _\n",
@@ -209,6 +270,9 @@ BROKEN: Final[dict[str, Setup]] = {
     "a macro that Postfix lacks": Setup(
         "macro-never-sent", f"smtpd_milters = {INET}\n{BOTH}", target="nrcpts", warns=True, no_mend=True
     ),
+    "a macro that Postfix has later": Setup(
+        "macro-never-sent", f"smtpd_milters = {INET}\n{BOTH}", target="early", warns=True, no_mend=True
+    ),
     "a short list of macros": Setup(
         "macro-list-short", f"smtpd_milters = {INET}\n{BOTH}milter_mail_macros = {{{{auth_authen}}}}\n", warns=True
     ),
@@ -219,6 +283,9 @@ BROKEN: Final[dict[str, Setup]] = {
         warns=True,
     ),
     "open to all": Setup("reachable-by-all", f"smtpd_milters = {INET}\n{BOTH}", toml="all", warns=True),
+    "Redis is away": Setup(
+        "backend-away", f"smtpd_milters = {INET}\n{BOTH}", toml="settings", target="settings", no_mend=True
+    ),
     "no space": Setup("space-low", f"smtpd_milters = {INET}\n{BOTH}queue_minfree = 9000000000000000\n"),
     # ------------------------------------------------------------------------------------------- Sendmail
     "Sendmail: Postfix's order": Setup(

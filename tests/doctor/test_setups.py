@@ -19,13 +19,12 @@ import aiomilter
 from aiomilter import EndOfMessageContext, Milter
 from aiomilter._cli import _parse, _parser, main
 from aiomilter._cli.configured import configured
-from aiomilter._doctor.checks import WORDS
 from tests.doctor.mends import do, printed_steps
-from tests.doctor.setups import BROKEN, FILTERS, SOUND, Setup
+from tests.doctor.setups import BROKEN, FILTERS, SEVERAL, SOUND, Setup
 from tests.interop.rigs.mta import free_port
 from tests.programs import needed
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 MAIN_CF: Final = """\
 compatibility_level = 3.6
@@ -36,6 +35,8 @@ inet_interfaces = all
 TOML: Final = {
     "listen": 'filter = "{filter}"\nlisten = "inet:{port}@127.0.0.1"\n',
     "all": 'filter = "{filter}"\nlisten = "inet:{port}"\n',
+    "settings": 'filter = "{filter}"\nlisten = "inet:{port}@127.0.0.1"\n[settings]\nredis = "redis://:secret@127.0.0.1:{free}/0"\n'
+    '[settings.scan]\nclamd = ["inet:{port}@127.0.0.1"]\n',
     "socket": 'listen = ["unix:{dir}/run/none.sock"]\nfilter = "{filter}"\n',
     "file": 'filter = "{filter}"\nlisten = "unix:{queue}/run/x.sock"\n',
 }
@@ -231,6 +232,21 @@ async def test_a_broken_set_up_has_its_finding_alone_and_is_mended_by_what_is_pr
         assert await clinic.found() == (0, []), report
 
 
+@setups({name: setup for name, (setup, _) in SEVERAL.items()})
+async def test_steps_of_one_report_keep_what_those_before_them_wrote(
+    clinic: Clinic, request: pytest.FixtureRequest
+) -> None:
+    setup: Setup = request.node.callspec.params["clinic"]
+    wanted = next(words for each, words in SEVERAL.values() if each is setup)
+
+    status, findings = await clinic.found()
+    assert (status, [finding["check"] for finding in findings]) == (1, wanted), findings
+
+    _, report = await clinic.examined()
+    await asyncio.to_thread(do, report, clinic.serve)
+    assert [finding["check"] for finding in (await clinic.found())[1]] in ([], ["asked-twice"]), report
+
+
 @setups(SOUND)
 async def test_a_sound_set_up_has_no_finding(clinic: Clinic) -> None:
     status, findings = await clinic.found()
@@ -243,9 +259,60 @@ def test_there_are_forty_broken_set_ups_and_ten_sound_ones() -> None:
     assert (len(BROKEN) >= 40, len(SOUND) >= 10) == (True, True)
 
 
-ELSEWHERE: Final = frozenset({"groups-stale", "socket-hidden", "no-answer", "no-such-host", "tcp-slow"})
-"""Findings that need more than a set-up; see the other modules."""
+# ------------------------------------------------------------------------------------------------------------- the command
 
 
-def test_every_word_that_names_a_finding_has_a_set_up() -> None:
-    assert {setup.finds for setup in BROKEN.values()} <= WORDS.keys()
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["doctor", *arguments])
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("main_cf", "master_cf", "says"),
+    [
+        ("smtpd_milters\n", "", "missing '=' after attribute name"),
+        ("", "smtp inet n\n", "bad field count"),
+        ("a = $a\nsmtpd_milters = $a\n", "", ""),
+        ("smtpd_milters = ${x\n", "", ""),
+    ],
+)
+def test_a_file_that_postfix_cannot_read_is_a_finding(
+    main_cf: str, master_cf: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed("postconf", "postfix")
+    for name, content in (("main.cf", main_cf), ("master.cf", master_cf)):
+        (tmp_path / name).write_text(content)
+        os.utime(tmp_path / name, (time.time() - 10,) * 2)
+    status, out, err = run(capsys, "--main-cf", str(tmp_path), "--json")
+    (finding,) = json.loads(out)["findings"]
+    assert (status, err, finding["check"]) == (1, "", "configuration-unreadable")
+    assert says in finding["what"]
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--main-cf", "--sendmail-cf"):
+        status, out, err = run(capsys, option, str(tmp_path / "none"))
+        assert (status, out, err.count("\n")) == (4, "", 1)
+        assert err.startswith(f"aiomilter: there is no {tmp_path / 'none'}")
+
+
+def test_the_source_of_sendmail_cf_is_not_taken_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sendmail.mc").write_text("dnl\nINPUT_MAIL_FILTER(`x', `S=inet:1@localhost')\n")
+    status, out, _ = run(capsys, "--sendmail-cf", str(tmp_path / "sendmail.mc"))
+    assert (status, "source for m4" in out) == (1, True)
+
+
+def test_one_mail_server_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "--main-cf", "/a", "--sendmail-cf", "/b")
+    assert (status, out, "not allowed with" in err) == (2, "", True)
+
+
+def test_a_report_has_a_stable_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sendmail.cf").write_text("O InputMailFilters=x\nXx, S=inet:nowhere, F=T\n")
+    _, out, _ = run(capsys, "--sendmail-cf", str(tmp_path / "sendmail.cf"), "--json")
+    report = json.loads(out)
+    assert list(report) == ["format", "mta", "milters", "findings"]
+    assert list(report["milters"][0]) == [
+        *("endpoint", "where", "list", "asked_by", "answers", "version", "pid", "program", "aiomilter"),
+    ]
+    assert list(report["findings"][0]) == ["check", "severity", "where", "what", "why", "mend"]

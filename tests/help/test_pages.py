@@ -31,7 +31,7 @@ OWN_TESTS: Final = frozenset(page for page in PAGES if (Path(__file__).parent / 
 WITH_CODE: Final = [page for page in PAGES if page not in OWN_TESTS and python(page)]
 UNTYPED: Final = frozenset({"pymilter"})
 """Their programs import pymilter's names, which have no types."""
-NEEDED: Final = {"greylist": ["redis", "fakeredis"], "scoring": ["aiohttp"]}
+NEEDED: Final = {"greylist": ["redis", "fakeredis"], "scoring": ["aiohttp"], "metrics": ["prometheus_client"]}
 """What the code of a page imports beyond what aiomilter needs."""
 
 

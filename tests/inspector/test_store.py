@@ -1,3 +1,5 @@
+import asyncio
+
 from aiomilter.inspector.frames import Head
 from aiomilter.inspector.recording import Recorded
 from aiomilter.inspector.store import Store
@@ -44,7 +46,6 @@ def test_an_original_is_kept_with_its_message_and_counts() -> None:
 
 
 async def test_who_waits_is_woken_by_the_next_message() -> None:
-    import asyncio
 
     store = Store()
     waiting = asyncio.create_task(store.wait(0))
@@ -52,3 +53,12 @@ async def test_who_waits_is_woken_by_the_next_message() -> None:
     assert not waiting.done()
     fill(store, 1)
     await waiting
+
+
+async def test_who_waits_is_woken_at_the_end() -> None:
+    store = Store()
+    waiting = asyncio.create_task(store.wait(0))
+    await asyncio.sleep(0)
+    store.wake()
+    await waiting
+    assert store.last == 0

@@ -1,5 +1,6 @@
 """Sessions of real MTAs, recorded and replayed: equal on the same filter, different on a mutant of it."""
 
+import random
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from aiomilter import ACCEPT, Context, EndOfMessageContext, Header, Mail, Milter, Rcpt, Reply, Response, serve
+from aiomilter.mta.opening import open_streams
 from aiomilter.options import Options
 from aiomilter.recording import Recording, read
 from aiomilter.recording.directory import RecordDirectory
@@ -19,11 +21,15 @@ from aiomilter.recording.format import ContentKind
 from aiomilter.recording.recorder import RecordSettings
 from aiomilter.recording.redaction import Redaction
 from aiomilter.recording.relay import Relay
-from aiomilter.testing import replay
+from aiomilter.testing import Replay, replay
+from aiomilter.testing._replay import Played, ReplayPlan
 from tests.interop.client import MESSAGE
 from tests.interop.scene import Scene
 from tests.life.daemon import running
+from tests.mta.test_real_filters import SOURCE
+from tests.mta.test_real_filters import running as running_filter
 from tests.patience import PATIENCE
+from tests.programs import compiled
 
 pytestmark = pytest.mark.interop
 
@@ -144,6 +150,38 @@ async def test_shapes_of_sessions_tell_filters_apart_that_look_at_no_words(scene
     assert not all(result.equal for result in results)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("postfix", ["postfix"], indirect=True)
+async def test_a_milter_of_another_make_is_recorded_and_replayed_to_itself(
+    postfix: Scene, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A filter in C, on libmilter; one of ours answers otherwise."""
+    program = compiled(SOURCE, tmp_path_factory.mktemp("c"))
+    path = tmp_path / "c"
+    command = ("-m", "aiomilter", "record", "--socket-mode", "666", "--record-content", "full", "--record", "sessions")
+    where = ("--listen", postfix.sockets[0], "--connect", f"unix:{path}")
+    async with (
+        running_filter(str(program), str(path), "reply", socket=path),
+        running(*where, directory=tmp_path, command=command) as daemon,
+    ):
+        await daemon.logged("listening on")
+        async with postfix.connect() as client:
+            await client.send()
+            await client.say("QUIT")
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended() == 0
+        (recording,) = sessions(tmp_path)
+        assert str(await replayed_to(recording, path)) == f"{recording.name}: equal"
+    assert not (await replay(recording, Gateway)).equal
+
+
+async def replayed_to(recording: Recording, path: Path) -> Replay:
+    """Replay a session to a filter that runs."""
+    plan = ReplayPlan(recording)
+    played = Played(*await plan.play(await open_streams(f"unix:{path}", PATIENCE), PATIENCE))
+    return plan.result(played, plan.recorded, whole=True)
+
+
 FILTER = """\
 from aiomilter import Milter, Reply
 
@@ -200,3 +238,29 @@ async def test_a_session_of_production_fails_in_pytest_on_the_mutant_of_its_filt
     assert "RCPT <trap@example.test>: 550 5.1.1 no such mailbox, now continue" in done.stdout
     assert re.search(r"FAILED .*production\[.*mutant.*\]", done.stdout)
     assert "1 failed, 1 passed" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", ["postfix-tcp", "sendmail-unix"], indirect=True)
+async def test_five_hundred_sessions_are_equal_and_the_mutants_are_found(scene: Scene, tmp_path: Path) -> None:
+    """Half of them of each MTA; a mutant differs wherever the filter has come to what it does otherwise."""
+    source = random.Random(scene.name)
+    bodies = [MESSAGE, b"X-Trusted: yes\r\n" + MESSAGE, MESSAGE + b"0123456789abcdef" * 8192 + b"\r\n"]
+    async with recorded(scene, tmp_path):
+        for _ in range(250):
+            async with scene.connect() as client:
+                for _ in range(source.randint(1, 3)):
+                    sender = source.choice(["alice@client.test", "spam@client.test"])
+                    recipients = source.choices(["trap@example.test", "bob@example.test", "carol@example.test"], k=2)
+                    await client.send(source.choice(bodies), sender, recipients)
+                    await client.say("RSET")
+                await client.say("QUIT")
+    found = sessions(tmp_path)
+
+    assert len(found) == 250
+    different = dict.fromkeys(MUTANTS, 0)
+    for recording in found:
+        assert str(await replay(recording, Gateway)) == f"{recording.name}: equal"
+        for name, mutant in MUTANTS.items():
+            different[name] += not (await replay(recording, mutant)).equal
+    assert all(count > 50 for count in different.values()), different

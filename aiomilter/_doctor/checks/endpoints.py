@@ -7,7 +7,7 @@ from aiomilter._config.values import did_you_mean
 from aiomilter._doctor.case import Case, Own, machine_address, same
 from aiomilter._doctor.endpoints import for_postfix, for_sendmail
 from aiomilter._doctor.findings import Finding, Kind, Severity, Step, run
-from aiomilter._doctor.listening import serve
+from aiomilter._doctor.listening import serve, served_at
 from aiomilter._doctor.milter_lists import split, write
 from aiomilter._doctor.model import Milter
 from aiomilter._doctor.paths import Way, look
@@ -23,6 +23,7 @@ WORDS: Final[Mapping[str, str]] = {
     "no-answer": "what listens there does not answer in time",
     "not-a-filter": "what listens there does not speak the milter protocol",
     "no-such-host": "the endpoint names a host that cannot be found",
+    "configuration-unreadable": "the MTA cannot read its own configuration",
     "not-asked": "the MTA does not ask the filter that was named, or one that is defined",
     "unknown-parameter": "main.cf sets a parameter that Postfix does not know, and that looks like one about filters",
 }
@@ -55,9 +56,13 @@ def check(case: Case) -> Iterator[Finding]:
 def _unreadable(case: Case, milter: Milter) -> Finding:
     right = milter.endpoint.meant
     steps = (*milter.place.rewritten(right, milter.settings), *case.mta.reload) if right else ()
+    if milter.text in ("inet:", "unix:", "local:"):
+        steps = (*milter.place.removed(), *case.mta.reload)  # a blank has cut it off what is meant
     what = f"{milter.text!r} is not an endpoint: {milter.endpoint.fault}"
     ends = isinstance(case.mta, Postfix) and milter.text.startswith("inet:")
     why = "Postfix's SMTP server ends with a fatal error." if ends else _DEFAULT
+    if isinstance(case.mta, Sendmail):
+        why = "Sendmail cannot connect to the filter, or calls it an error of its configuration."
     return Finding("endpoint-unreadable", Severity.ERROR, milter.place.where, what, why, steps)
 
 
@@ -79,13 +84,13 @@ def _unanswered(case: Case, milter: Milter) -> Finding | None:
     if answer.result == "nobody":
         if (moved := _moved(case, milter)) is not None:
             return Finding(word, Severity.ERROR, milter.place.where, f"{what}; {moved[0]}", _DEFAULT, moved[1])
-        steps = serve(case, address, listen=str(address))
+        steps = serve(case, address, listen=str(address)) or served_at(case, address)
         return Finding(word, Severity.ERROR, milter.place.where, what, _DEFAULT, steps)
     steps = ()
     if case.own is not None and case.own.listen and not case.is_own(milter):
         steps = _ask_own(case, milter, case.own)
     detail = f" ({answer.text})" if answer.text and answer.result != "silent" else ""
-    if answer.process is not None:
+    if answer.process is not None and answer.result != "no host":
         detail += f"; it is {answer.process.name}, process {answer.process.pid}"
     return Finding(word, Severity.ERROR, milter.place.where, what + detail, _DEFAULT, steps)
 

@@ -7,7 +7,7 @@ from aiomilter._doctor.case import Case
 from aiomilter._doctor.findings import Finding, Severity, Step
 from aiomilter._doctor.milter_lists import write
 from aiomilter._doctor.model import Milter
-from aiomilter._doctor.postfix import Postfix
+from aiomilter._doctor.postfix import Postfix, by_service
 
 __all__ = ["WORDS", "check"]
 
@@ -50,31 +50,29 @@ def _of_postfix(case: Case, mta: Postfix, milter: Milter) -> Iterator[Finding]:
             "Postfix's SMTP server ends with a fatal error.",
             (*milter.place.rewritten(milter.text, kept), *mta.reload),
         )
-    action = milter.settings.get("default_action") or mta.parameters.values.get("milter_default_action", "")
-    own = "default_action" in milter.settings
-    where = milter.place.where if own else f"{mta.parameters.main_cf}: milter_default_action"
-    known = action in _ACTIONS
+    if "default_action" in milter.settings:
+        settings = {**milter.settings, "default_action": "tempfail"}
+        steps = (*milter.place.rewritten(milter.text, settings), *mta.reload)
+        yield from _action(case, milter, milter.settings["default_action"], milter.place.where, steps)
+        return
+    for action, where, service in by_service(mta, milter, "milter_default_action"):
+        steps = (write(mta.parameters, "milter_default_action", "tempfail", service), *mta.reload)
+        yield from _action(case, milter, action, where, steps)
 
-    def tempfail() -> tuple[Step, ...]:
-        if own:
-            return (
-                *milter.place.rewritten(milter.text, {**milter.settings, "default_action": "tempfail"}),
-                *mta.reload,
-            )
-        return (write(mta.parameters, "milter_default_action", "tempfail"), *mta.reload)
 
-    if not known:
+def _action(case: Case, milter: Milter, action: str, where: str, steps: tuple[Step, ...]) -> Iterator[Finding]:
+    if action not in _ACTIONS:
         what = f"{action!r} is no default action; Postfix knows {', '.join(_ACTIONS)}"
         why = "All mail is refused with 451 4.3.5 while the filter is down."
-        yield Finding("default-action-unknown", Severity.ERROR, where, what, why, tempfail())
+        yield Finding("default-action-unknown", Severity.ERROR, where, what, why, steps)
     elif action == "accept" and (who := _signer(case, milter)):
         what = f"{who} signs messages, and while it is down mail goes out without its signature"
         why = "Receivers judge unsigned mail as forged where DMARC asks for a signature."
-        yield Finding("signer-skipped", Severity.WARNING, where, what, why, tempfail())
+        yield Finding("signer-skipped", Severity.WARNING, where, what, why, steps)
     elif action == "reject":
         what = f"while {milter.text} is down, all mail is refused for good"
         why = "Senders get their mail back, though a restart takes seconds."
-        yield Finding("mail-bounces", Severity.WARNING, where, what, why, tempfail())
+        yield Finding("mail-bounces", Severity.WARNING, where, what, why, steps)
 
 
 def _of_sendmail(case: Case, milter: Milter) -> Iterator[Finding]:
@@ -84,10 +82,13 @@ def _of_sendmail(case: Case, milter: Milter) -> Iterator[Finding]:
         kept = {name: value for name, value in milter.settings.items() if name in _EQUATES}
         what = f"{unknown[0]!r} of {milter.text} is no equate; Sendmail knows S=, F= and T="
         steps = (*milter.place.rewritten(milter.text, kept), *case.mta.reload)
-        yield Finding("setting-unknown", Severity.ERROR, where, what, "Sendmail does not start.", steps)
+        yield Finding(
+            "setting-unknown", Severity.ERROR, where, what, "Sendmail calls it an error of its configuration.", steps
+        )
     elif flag not in ("", "T", "R", "4"):
         what = f"F={flag} is no default action; Sendmail knows F=T, F=R and F=4"
-        yield Finding("default-action-unknown", Severity.ERROR, where, what, "Sendmail does not start.", mend)
+        why = "Sendmail starts with it, and does not say so."
+        yield Finding("default-action-unknown", Severity.ERROR, where, what, why, mend)
     elif flag == "" and (who := _signer(case, milter)):
         what = f"{who} signs messages, and while it is down mail goes out without its signature"
         why = "Receivers judge unsigned mail as forged where DMARC asks for a signature."

@@ -42,9 +42,9 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _half(mta: Postfix, parameters: Parameters) -> Iterator[Finding]:
     """Yield one list that is set without the other; an empty one that is written down is meant."""
-    lists = {name: any(each.list_name == name for each in mta.milters) for name in LIST_OF.values()}
+    lists = {LIST_OF[asker.program] for asker, milters in mta.lists.items() if milters}
     where = f"{parameters.main_cf}: "
-    if lists["smtpd_milters"] and not lists["non_smtpd_milters"] and not _is_set(parameters, "cleanup"):
+    if lists == {"smtpd_milters"} and not _is_set(parameters, "cleanup"):
         yield Finding(
             "local-mail-unfiltered",
             Severity.WARNING,
@@ -53,7 +53,7 @@ def _half(mta: Postfix, parameters: Parameters) -> Iterator[Finding]:
             "Mail that programs of this machine hand in with the sendmail command is neither checked nor signed.",
             (write(parameters, "non_smtpd_milters", "$smtpd_milters"), *mta.reload),
         )
-    if lists["non_smtpd_milters"] and not lists["smtpd_milters"] and not _is_set(parameters, "smtpd"):
+    if lists == {"non_smtpd_milters"} and not _is_set(parameters, "smtpd"):
         value = parameters.given.get("non_smtpd_milters", "")
         yield Finding(
             "smtp-mail-unfiltered",

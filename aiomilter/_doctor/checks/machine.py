@@ -18,6 +18,7 @@ __all__ = ["WORDS", "check"]
 WORDS: Final[Mapping[str, str]] = {
     "resolver-silent": "the filter asks DNS, and no nameserver answers",
     "resolver-public": "the filter asks DNS, and the nameserver is a public one, which block lists refuse",
+    "backend-away": "nothing listens where a setting of the filter names a service, such as clamd or Redis",
     "clock-wrong": "the clock is behind the files of aiomilter",
     "space-low": "the file system of the queue has too little space for a message",
     "descriptors-few": "the running filter may open fewer files than it serves connections",
@@ -38,6 +39,16 @@ def check(case: Case) -> Iterator[Finding]:
         yield from _space(case.mta)
     yield from _dns(case)
     yield from _descriptors(case)
+    for backend, said in case.away:
+        assert case.own is not None
+        yield Finding(
+            "backend-away",
+            Severity.ERROR,
+            f"{case.own.name}: {backend.setting}",
+            f"nothing listens at {backend.address}, which {backend.setting} names ({said})",
+            "The filter fails, or answers as it is told to for that, at each message that needs it.",
+            (),
+        )
 
 
 def _dns(case: Case) -> Iterator[Finding]:

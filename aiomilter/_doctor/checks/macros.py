@@ -95,9 +95,8 @@ def _short(case: Case) -> Iterator[Finding]:
             continue
         listed = [canonical_macro(word) for word in given.replace(",", " ").split()]
         lacking = [word for word in usual.get(stage, ()) if canonical_macro(word) not in listed]
-        if stage is Stage.CONNECT and isinstance(case.mta, Postfix):
-            lacking = [word for word in lacking if word != "v"]  # has a finding of its own
-        if not lacking:
+        if not lacking or (isinstance(case.mta, Postfix) and "v" in lacking and _is_ours(case)):
+            # Without v ours has a finding of its own, which writes the whole list.
             continue
         whole = " ".join(dict.fromkeys([*given.replace(",", " ").split(), *lacking]))
         where, steps = _write(case, name, whole)
@@ -115,6 +114,11 @@ def _is_needed(case: Case, stage: Stage) -> bool:
     """Return whether a filter is asked that has no list of its own at a stage."""
     answers = [case.answer(milter).agreed for milter in case.mta.milters]
     return any(agreed is None or stage not in agreed.macros for agreed in answers)
+
+
+def _is_ours(case: Case) -> bool:
+    processes = [case.answer(milter).process for milter in case.mta.milters]
+    return any(process is None or process.may_be_ours for process in processes)
 
 
 def _listed(case: Case, name: str) -> str | None:

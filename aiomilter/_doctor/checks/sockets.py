@@ -83,6 +83,17 @@ def _missing(case: Case, milter: Milter, path: str, asker: Asker, who: str) -> F
     places = dict.fromkeys([path if path.startswith("/") else inside, inside, "/" + path.lstrip("/")])
     if asker.root != "/" and (there := next((each for each in places if _is_there(case, each)), None)) is not None:
         outside = os.path.realpath(there)
+        within = os.path.realpath(asker.root) + "/"
+        if outside.startswith(within):
+            right = f"unix:{outside[len(within) :]}"
+            return Finding(
+                "socket-elsewhere",
+                Severity.ERROR,
+                milter.place.where,
+                f"{who} runs in a chroot, where {path} is {inside}; the socket is at {outside}, which is {right} there",
+                _WHY,
+                (*milter.place.rewritten(right, milter.settings), *case.mta.reload),
+            )
         return Finding(
             "socket-outside-chroot",
             Severity.ERROR,

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aiomilter._doctor.case import Case
-from aiomilter._doctor.findings import Finding, Severity
+from aiomilter._doctor.findings import Finding, Severity, Step, run
 from aiomilter._doctor.milter_lists import write
 from aiomilter._doctor.model import Milter
-from aiomilter._doctor.postfix import Postfix
+from aiomilter._doctor.postfix import Postfix, by_service
 from aiomilter.mta.macros import macro_lists
 from aiomilter.options import Options
 from aiomilter.wire.constants import Stage
@@ -29,6 +29,8 @@ _CONTENT: Final = (Stage.HEADER, Stage.EOH, Stage.BODY, Stage.EOM)
 _SENDMAIL: Final = {"C": 300.0, "S": 10.0, "R": 10.0, "E": 300.0}
 _UNTOLD: Final = 8.0
 """Seconds in which a filter answers before the end of a message where it cannot send PROGRESS, unless told otherwise."""
+_NAME: Final = "Postfix"
+_NO_PROGRESS: Final = f"Without it the filter cannot ask Postfix to wait, and answers within {_UNTOLD:g} s."
 _AT_END: Final = 240.0
 _SPARE: Final = 1.0
 """Seconds between an answer of ours and the MTA's patience."""
@@ -39,7 +41,7 @@ def check(case: Case) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
     for milter in case.mta.milters:
         process = case.answer(milter).process
-        if process is not None and process.aiomilter is None and not case.is_own(milter):
+        if process is not None and not process.may_be_ours and not case.is_own(milter):
             found = iter(_protocol(case.mta, milter)) if isinstance(case.mta, Postfix) else iter(())
         elif isinstance(case.mta, Postfix):
             found = _of_postfix(case, case.mta, milter)
@@ -55,7 +57,17 @@ def _of_postfix(case: Case, mta: Postfix, milter: Milter) -> Iterator[Finding]:
     yield from _protocol(mta, milter)
     options = _options(case, milter)
     progress = options.progress_interval
-    if progress is not None and not _is_recognized(case, mta, milter):
+    if progress is not None and not mta.parameters.values.get("milter_macro_v", _NAME).startswith(_NAME):
+        progress = None
+        yield Finding(
+            "progress-impossible",
+            Severity.WARNING,
+            f"{mta.parameters.main_cf}: milter_macro_v",
+            f"milter_macro_v is {mta.parameters.values['milter_macro_v']!r}, by which the filter does not recognize Postfix",
+            _NO_PROGRESS,
+            (run("postconf", "-c", mta.parameters.directory, "-X", "milter_macro_v"), *mta.reload),
+        )
+    elif progress is not None and not _is_recognized(case, mta, milter):
         progress = None
         usual = macro_lists("postfix", {}, {})[Stage.CONNECT]
         given = mta.parameters.given.get("milter_connect_macros", "")
@@ -65,60 +77,57 @@ def _of_postfix(case: Case, mta: Postfix, milter: Milter) -> Iterator[Finding]:
             Severity.WARNING,
             f"{mta.parameters.main_cf}: milter_connect_macros",
             "milter_connect_macros has no v, by which the filter recognizes Postfix",
-            f"Without it the filter cannot ask Postfix for patience, and answers within {_UNTOLD:g} s.",
+            _NO_PROGRESS,
             (write(mta.parameters, "milter_connect_macros", " ".join(names)), *mta.reload),
         )
     for name, stages in (("command_timeout", _envelope()), ("content_timeout", _CONTENT)):
-        text = milter.settings.get(name) or mta.parameters.values.get(f"milter_{name}", "")
-        seconds = _seconds(text)
         needed = progress if progress is not None else _longest(options, stages)
-        if seconds is not None and seconds > needed:
-            continue
         enough = f"{max(_DEFAULTS[name], int(needed) + 10)}s"
-        reason = "it sends PROGRESS every" if progress is not None else "it answers within"
-        own = name in milter.settings
-        steps = (
-            milter.place.rewritten(milter.text, {**milter.settings, name: enough})
-            if own
-            else (write(mta.parameters, f"milter_{name}", enough),)
-        )
-        what = f"Postfix waits {text} for {milter.text}, and {reason} {needed:g} s"
+        reason = f"{'it sends PROGRESS every' if progress is not None else 'it answers within'} {needed:g} s"
+        if name in milter.settings:
+            steps = milter.place.rewritten(milter.text, {**milter.settings, name: enough})
+            yield from _timeout(mta, milter, milter.settings[name], needed, reason, milter.place.where, steps)
+            continue
+        for text, where, service in by_service(mta, milter, f"milter_{name}"):
+            steps = (write(mta.parameters, f"milter_{name}", enough, service),)
+            yield from _timeout(mta, milter, text, needed, reason, where, steps)
+
+
+def _timeout(
+    mta: Postfix, milter: Milter, text: str, needed: float, reason: str, where: str, steps: tuple[Step, ...]
+) -> Iterator[Finding]:
+    seconds = _seconds(text)
+    if seconds is None:
+        what, why = f"{text!r} is not a time, as in 30s", "Postfix's SMTP server ends with a fatal error."
+        yield Finding("timeout-unreadable", Severity.ERROR, where, what, why, (*steps, *mta.reload))
+    elif seconds <= needed:
+        what = f"Postfix waits {text} for {milter.text}, and {reason}"
         why = "Postfix takes the default action, and leaves the filter out for the rest of the SMTP session."
-        if seconds is None:
-            what, why = f"{text!r} is not a time, as in 30s", "Postfix's SMTP server ends with a fatal error."
-        yield Finding(
-            "timeout-unreadable" if seconds is None else "timeout-short",
-            Severity.ERROR,
-            milter.place.where if own else f"{mta.parameters.main_cf}: milter_{name}",
-            what,
-            why,
-            (*steps, *mta.reload),
-        )
+        yield Finding("timeout-short", Severity.ERROR, where, what, why, (*steps, *mta.reload))
 
 
 _DEFAULTS: Final = {"command_timeout": 30, "content_timeout": 300}
 
 
 def _protocol(mta: Postfix, milter: Milter) -> Iterator[Finding]:
-    own = "protocol" in milter.settings
-    text = milter.settings.get("protocol") or mta.parameters.values.get("milter_protocol", "6")
+    if "protocol" in milter.settings:
+        settings = {name: value for name, value in milter.settings.items() if name != "protocol"}
+        steps = (*milter.place.rewritten(milter.text, settings), *mta.reload)
+        yield from _version(milter.settings["protocol"], milter.place.where, steps)
+        return
+    for text, where, service in by_service(mta, milter, "milter_protocol"):
+        yield from _version(text, where, (write(mta.parameters, "milter_protocol", "6", service), *mta.reload))
+
+
+def _version(text: str, where: str, steps: tuple[Step, ...]) -> Iterator[Finding]:
     if text == "6":
         return
-    what = f"milter_protocol is {text}; the current version is 6"
+    what = f"the version of the protocol is {text}; the current one is 6"
     why = "Below 6 some stages and edits are not there, and header fields lose their leading space."
     known = text in ("2", "3", "4")
     if not known:
         why = "Postfix does not ask the filter, and takes the default action for all mail."
-    settings = {name: value for name, value in milter.settings.items() if name != "protocol"}
-    steps = milter.place.rewritten(milter.text, settings) if own else (write(mta.parameters, "milter_protocol", "6"),)
-    yield Finding(
-        "protocol-old",
-        Severity.WARNING if known else Severity.ERROR,
-        milter.place.where if own else f"{mta.parameters.main_cf}: milter_protocol",
-        what,
-        why,
-        (*steps, *mta.reload),
-    )
+    yield Finding("protocol-old", Severity.WARNING if known else Severity.ERROR, where, what, why, steps)
 
 
 def _is_recognized(case: Case, mta: Postfix, milter: Milter) -> bool:

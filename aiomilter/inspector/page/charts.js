@@ -1,9 +1,12 @@
 // Charts of the last hour, drawn as SVG.
 import { WORDS, clock, h, size, svg, time } from "./dom.js";
 
-const WIDTH = 640, HEIGHT = 190, LEFT = 56, RIGHT = 8, TOP = 10, BOTTOM = 24;
+const HEIGHT = 190, LEFT = 56, RIGHT = 8, TOP = 10, BOTTOM = 24;
 const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
 const KINDS = { accept: "--k-accept", reject: "--k-reject", tempfail: "--k-tempfail", discard: "--k-discard", abort: "--k-abort" };
+
+// A drawing is not shrunk on a telephone, where its numbers could not be read any more.
+const width = () => (innerWidth < 700 ? 330 : 640);
 
 function nice(most, unit = 1) {
   if (unit > 1) return nice(most / unit) * unit;
@@ -14,10 +17,10 @@ function nice(most, unit = 1) {
 
 function frame(values, most, shown, period) {
   const begin = values[0].time - period, end = Math.max(values[values.length - 1].time, begin + 60);
-  const x = (when) => LEFT + ((when - begin) / (end - begin)) * (WIDTH - LEFT - RIGHT);
+  const x = (when) => LEFT + ((when - begin) / (end - begin)) * (width() - LEFT - RIGHT);
   const y = (value) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - TOP - BOTTOM);
   const lines = [0, 0.5, 1].map((part) => [
-    svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(most * part), y2: y(most * part), class: "grid" }),
+    svg("line", { x1: LEFT, x2: width() - RIGHT, y1: y(most * part), y2: y(most * part), class: "grid" }),
     text(LEFT - 6, y(most * part) + 4, shown(most * part), "end"),
   ]);
   const times = [0, 0.5, 1].map((part) => text(x(begin + (end - begin) * part), HEIGHT - 6, clock(begin + (end - begin) * part), ["start", "middle", "end"][part * 2]));
@@ -35,7 +38,7 @@ function chart(title, said, legend, drawn) {
 }
 
 function svgBox(children, label) {
-  return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label }, children);
+  return svg("svg", { viewBox: `0 0 ${width()} ${HEIGHT}`, role: "img", "aria-label": label }, children);
 }
 
 function stacked(values, period) {

@@ -74,7 +74,8 @@ export function time(seconds) {
 
 export function size(octets) {
   if (octets < 1024) return `${octets} B`;
-  return octets < 1048576 ? `${(octets / 1024).toFixed(1)} KiB` : `${(octets / 1048576).toFixed(1)} MiB`;
+  const [units, name] = octets < 1048576 ? [octets / 1024, "KiB"] : [octets / 1048576, "MiB"];
+  return `${+units.toFixed(units < 100 ? 1 : 0)} ${name}`;
 }
 
 export function clock(seconds, date = false) {

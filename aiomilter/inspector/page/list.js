@@ -93,7 +93,7 @@ export class List {
       "a",
       { class: "row", role: "row", href: `#/messages/${line.id}`, "data-id": line.id, "data-kind": line.kind },
       cell("time", h("time", { datetime: new Date(line.time * 1000).toISOString() }, clock(line.time))),
-      cell("answer", badge(line), line.failed && h("span", { class: "failed" }, "failed")),
+      cell("answer", badge(line), line.failed && h("small", { class: "failed" }, "filter failed")),
       cell("stage", line.stage, line.filter && h("small", {}, line.filter.split(".").pop())),
       cell("from", line.refused_client ? h("em", {}, "client refused") : line.sender === "" ? "<>" : T(line.sender ?? "?"), h("small", {}, T(line.client))),
       cell("to", T(first), others > 0 && h("small", {}, `and ${others} more`), refused > 0 && to.length > 0 && h("small", {}, `${refused} refused`)),

@@ -26,12 +26,12 @@ function envelope(message) {
     ["To", (message.recipients ?? []).length ? h("ul", {}, message.recipients.map((each) => h("li", {}, T(each)))) : "nobody"],
     ["Refused", refused.length ? h("ul", {}, refused) : ""],
     ["Client", T(message.client)],
-    ["HELO", T(message.helo ?? "")],
-    ["Queue id", T(message.queue_id)],
+    ["HELO", message.helo && T(message.helo)],
+    ["Queue id", message.queue_id && T(message.queue_id)],
     ["Reason", message.reason],
     ["Held since", message.quarantine ? T(message.quarantine) : ""],
-    ["Login", T(message.login ?? "")],
-    ["TLS", T(message.tls ?? "")],
+    ["Login", message.login && T(message.login)],
+    ["TLS", message.tls && T(message.tls)],
     ["When", clock(message.time, true)],
     ["Took", time(message.seconds)],
     ["Filter", message.generation > 1 ? `as of reload ${message.generation - 1}` : ""],
@@ -73,7 +73,7 @@ function filters(message) {
 }
 
 function madeEdits(message) {
-  if (!message.edits_made.length) return h("p", { class: "quiet" }, "None: the message passes as it came.");
+  if (!message.edits_made.length) return h("p", { class: "quiet" }, message.kind === "accept" ? "None: the message passes as it came." : "None.");
   return h(
     "ul",
     { class: "edits" },

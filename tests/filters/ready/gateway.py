@@ -20,7 +20,7 @@ from aiomilter.testing.resolver import ZoneResolver
 __all__ = ["KEY", "START", "Gateway", "factory", "gateway", "read", "written"]
 
 KEY = b"0123456789abcdef"
-"""What is kept is hashed with it."""
+"""Of the store."""
 START = 1_700_000_000
 """Seconds since 1970, at the beginning of each."""
 
@@ -65,8 +65,12 @@ def factory(path: Path, resolver: ZoneResolver, store: MemoryStore | None = None
     found = read(path)
     assert found.where is not None
     assert found.where.site is not None
-    kept = MemoryStore() if store is None else store  # an empty one is false
-    site = replace(found.where.site([], []), resolver=resolver, store=kept, keys=(Secret(KEY.decode()),))
+    site = replace(
+        found.where.site([], []),
+        resolver=resolver,
+        store=MemoryStore() if store is None else store,
+        keys=(Secret(KEY.decode()),),
+    )
     return load(replace(found.where, site=lambda faults, warnings: site))
 
 

@@ -2,21 +2,25 @@
 
 import asyncio
 import re
+import signal
 import tomllib
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from aiomilter import filters
+from aiomilter import EndOfMessageContext, Milter, filters
 from aiomilter._cli import main
 from aiomilter._cli.trouble import Troubles
 from aiomilter.compose import check, compose
 from aiomilter.compose.conditions import WORDS
+from aiomilter.mta import connect
 from aiomilter.testing import session
 from tests.auth.dkim.made import key
-from tests.filters.ready.gateway import read
+from tests.filters.ready.gateway import gateway, read
 from tests.help.pages import PAGES, literal
+from tests.life.daemon import running
+from tests.patience import PATIENCE
 
 HEAD: Final = 'hostname = "mx.corp.example"\nown_domains = ["corp.example"]\n'
 AUTHENTICATE: Final = '[[filter]]\nuse = "authenticate"\n'
@@ -130,3 +134,90 @@ def test_the_manual_names_all_words() -> None:
     giving = {word for name in filters.NAMES.values() for word in getattr(filters, name).gives}
     shown = {re.sub(r"^((helo_)?spf|dkim|arc|dmarc)_.*", r"\1_RESULT", each) for each in giving}
     assert [each for each in {*WORDS, *filters.Site().words, *shown} if f"``{each}``" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("filters_of_file", "warning"),
+    [
+        (
+            'sign when="tls" keys="k"|banner subject="x"',
+            "banner changes what sign has signed before it; put sign below banner",
+        ),
+        (
+            'authenticate|seal keys="k" domain="a.example"|sign when="tls" keys="k"',
+            "seal has to be the last; put it below sign",
+        ),
+        ('banner subject="x"|scan clamd="unix:/x"', "scan sees the banner, too; put it above banner"),
+        (
+            'sign keys="k"',
+            'sign signs for whoever writes our domain into From; add when = ["authenticated", "internal"]',
+        ),
+        (
+            'authenticate|scan clamd="unix:/x" unless="dkim_pass"',
+            "dkim_pass says who has sent the message, and not that it is",
+        ),
+        ('authenticate|banner subject="x"|sign when="tls" keys="k"|seal keys="k" domain="a.example"', ""),
+        ('scan clamd="unix:/x" unless="internal"', ""),
+    ],
+)
+def test_what_can_hardly_be_meant_is_warned_of(filters_of_file: str, warning: str, tmp_path: Path) -> None:
+    tables = [each.split() for each in filters_of_file.split("|")]
+    text = "\n".join("\n".join(["[[filter]]", f'use = "{name}"', *settings]) for name, *settings in tables)
+    (tmp_path / "gateway.toml").write_text(f"{text}\n")
+    found = read(tmp_path / "gateway.toml").warnings
+    assert [warning in each for each in found] == [True] * bool(warning)
+
+
+class Tagger(Milter):
+    """One's own filter."""
+
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        ctx.add_header("X-Tag", "yes")
+
+
+async def test_ones_own_filter_goes_with_ready_ones(tmp_path: Path) -> None:
+    own = '[[filter]]\nuse = "tests.filters.ready.test_configuration:Tagger"\nname = "tagger"\nwhen = "spf_none"\n'
+    (tmp_path / "gateway.toml").write_text(HEAD + own + AUTHENTICATE)
+    async with gateway(tmp_path / "gateway.toml") as running, running.session() as s:
+        found = await s.send(b"From: a@x.example\r\n\r\n", "a@x.example", "u@corp.example")
+    assert b"X-Tag: yes" in found.octets
+
+
+async def test_a_filter_in_shadow_answers_nothing_and_keeps_its_own_state(tmp_path: Path) -> None:
+    rates = '[[filter]]\nuse = "rates"\nclient = "1/h"\n'
+    shadow = '[[filter]]\nuse = "rates"\nname = "new"\nclient = "1/h"\nshadow = true\n'
+    authenticate = '[[filter]]\nuse = "authenticate"\nname = "strict"\nspf_none = "reject"\nshadow = true\n'
+    (tmp_path / "gateway.toml").write_text(HEAD + shadow + authenticate + rates)
+    async with gateway(tmp_path / "gateway.toml") as running, running.session() as s:
+        first = await s.send(b"From: a@x.example\r\n\r\n", "a@x.example", "u@corp.example")
+        second = await s.send(b"From: a@x.example\r\n\r\n", "a@x.example", "u@corp.example")
+    assert first.octets == b"From: a@x.example\r\n\r\n"
+    assert str(second.answer).startswith("450 4.7.1 Too many")
+
+
+@pytest.mark.slow
+async def test_a_reload_takes_the_whole_file_or_nothing(tmp_path: Path) -> None:
+    def configure(mark: str, rate: str) -> None:
+        text = f'listen = ["inet:0@127.0.0.1"]\n[[filter]]\nuse = "rates"\nuser = "{rate}"\n'
+        (tmp_path / "gateway.toml").write_text(f'{text}[[filter]]\nuse = "banner"\nsubject = "{mark}"\n')
+
+    async def delivered() -> str:
+        async with connect(address, timeout=PATIENCE) as s:
+            await s.connect("client.test", "192.0.2.1")
+            await s.helo("client.test")
+            found = await s.send(b"Subject: x\r\n\r\n", "a@x.example", "u@corp.example")
+        return found.octets.decode().splitlines()[0]
+
+    configure("[A]", "1/h")
+    async with running("--config", "gateway.toml", directory=tmp_path) as daemon:
+        port = (await daemon.logged(r"listening on inet:(\d+)@127\.0\.0\.1"))[1]
+        address = f"inet:{port}@127.0.0.1"
+        assert await delivered() == "Subject: [A] x"
+        configure("[B]", "2/h")
+        daemon.send(signal.SIGHUP)
+        await daemon.logged("reloaded")
+        assert await delivered() == "Subject: [B] x"
+        configure("[C]", "many")
+        daemon.send(signal.SIGHUP)
+        await daemon.logged(r"cannot reload: gateway\.toml:4: \[filter\[1\]\] user: expected a rate")
+        assert await delivered() == "Subject: [B] x"

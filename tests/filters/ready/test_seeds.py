@@ -109,16 +109,21 @@ def wrong_edits(want: dict[str, Any], given: dict[str, Any], found: mta.MessageR
     return mistakes
 
 
-async def seeded(running: Gateway, case: dict[str, Any]) -> None:
-    """Count the messages that came before the first step."""
+async def seed(running: Gateway, state: dict[str, Any]) -> None:
+    """Have the store remember what a case begins with."""
+    bans = policy.Traps(GuardedStore(running.store, Keys((KEY,))), (), kind="ban")
+    for network in state.get("ban", ()):
+        for _ in range(3):
+            await bans.note(network.partition("/")[0])
     counts = policy.Reputation(GuardedStore(running.store, Keys((KEY,))))
-    for each in case.get("state", {}).get("reputation", ()):
+    for each in state.get("reputation", ()):
         kind = "domain" if each["spf"] == "pass" else f"domain_{each['spf']}"
         await counts.record(kind, each["domain"], True, weight=each["good"])
         await counts.record(kind, each["domain"], False, weight=each["bad"])
 
 
 async def play(running: Gateway, case: dict[str, Any]) -> list[str]:
+    await seed(running, case.get("state", {}))
     given, mistakes = dict(DEFAULTS["given"]), []
     for number, step in enumerate(case["steps"]):
         given |= {"same_connection": False} | step["given"]
@@ -137,5 +142,4 @@ async def test_a_gateway_does_what_the_seed_does_or_better(
 ) -> None:
     monkeypatch.setattr("aiomilter.filters.srs.time", SimpleNamespace(time=lambda: START))
     async with gateway(configuration(case, tmp_path), case.get("zone", "")) as running:
-        await seeded(running, case)
         assert await play(running, case) == []

@@ -27,7 +27,7 @@ def missing() -> str | None:
     return None
 
 
-def environment() -> dict[str, str]:
+def environment() -> dict[str, str | float | bool]:
     """Return the variables that it runs with."""
     places = [
         *ROOT.glob("usr/lib/*-linux-gnu"),

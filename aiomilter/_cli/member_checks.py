@@ -1,0 +1,77 @@
+"""Whether the filters of a file fit together: each has the words and results that it needs, and the order can be meant."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from aiomilter._cli.target import Target
+from aiomilter._config.faults import Fault
+from aiomilter._config.file import Document
+from aiomilter._config.lines import Path
+
+__all__ = ["check_words", "questionable"]
+
+_AUTHENTICATE: Final = "; authenticate does"
+_GIVERS: Final[Mapping[str, str]] = {
+    "known_sender": "; known_senders does",
+    "good_reputation": "; reputation does",
+    "outbound": "",
+}
+_CHANGING: Final = ("banner", "attachments", "scan")
+"""Ready filters that change what sign has signed."""
+_LOOKING: Final = ("scan", "attachments")
+"""Those that mail is not safe without, whoever has written it."""
+_RESULTS: Final = ("spf_", "helo_spf_", "dkim_", "arc_", "dmarc_")
+
+
+def check_words(document: Document, targets: list[Target], of_site: Mapping[str, Any], faults: list[Fault]) -> None:
+    """Check that each filter has what it needs: words that another or the site gives, in time; results of others."""
+    there = {each.ready.name for each in targets if each.ready is not None}
+    given = {*of_site, *(word for each in targets if each.ready is not None for word in each.ready.words)}
+    for each in targets:
+        path = _path(each)
+        for need in sorted(set(each.ready.needs) - there) if each.ready is not None else ():
+            what = f'{each.ready.name} needs what {need} finds; add a [[filter]] with use = "{need}"'
+            faults.append(document.fault((*path, "use"), what))
+        for key in ("when", "unless"):
+            for condition in each.member.get(key) or ():
+                if condition.is_open and condition.text not in given:
+                    what = (
+                        f"no filter of this file gives {condition.text!r}{_GIVERS.get(condition.text, _AUTHENTICATE)}"
+                    )
+                    faults.append(document.fault((*path, key), what))
+                elif each.ready is not None and condition.stage > each.ready.first_stage:
+                    what = f"{condition.text} is known at {condition.stage.name}, {each.ready.name} decides at"
+                    faults.append(document.fault((*path, key), f"{what} {each.ready.first_stage.name}"))
+            if each.ready is not None and not each.ready.takes_conditions and key in each.member:
+                what = f"{each.ready.name} looks at every message; take this line out"
+                faults.append(document.fault((*path, key), what))
+
+
+def questionable(document: Document, targets: list[Target]) -> Iterator[str]:
+    """Yield a sentence on each thing that can hardly be meant: the order of edits, and when filters are asked."""
+    ready = [each for each in targets if each.ready is not None and not each.member.get("shadow")]
+    names = [each.ready.name for each in ready]
+    for number, (name, each) in enumerate(zip(names, ready, strict=True)):
+        before = names[:number]
+
+        def warning(key: str, what: str, each: Target = each) -> str:
+            return str(document.fault((*_path(each), key), what))
+
+        if "sign" in before and name in _CHANGING:
+            yield warning("use", f"{name} changes what sign has signed before it; put sign below {name}")
+        if "seal" in before and (name in _CHANGING or name == "sign"):
+            yield warning("use", f"seal has to be the last; put it below {name}")
+        if "banner" in before and name == "scan":
+            yield warning("use", "scan sees the banner, too; put it above banner")
+        if name == "sign" and not each.member.get("when") and not each.member.get("unless"):
+            what = 'sign signs for whoever writes our domain into From; add when = ["authenticated", "internal"]'
+            yield warning("use", what)
+        words = [each.text for each in each.member.get("unless") or () if each.text.startswith(_RESULTS)]
+        if name in _LOOKING and words:
+            yield warning("unless", f"{words[0]} says who has sent the message, and not that it is harmless")
+
+
+def _path(target: Target) -> Path:
+    """Return where a filter stands in the file."""
+    assert target.settings is not None
+    return target.settings.path if target.ready is not None else target.settings.path[:-1]
