@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
     from aiomilter.filters.srs import Srs
+    from aiomilter.filters.verify_from import VerifyFrom
 
 __all__ = [
     "NAMES",
@@ -46,6 +47,7 @@ __all__ = [
     "Sign",
     "Site",
     "Srs",
+    "VerifyFrom",
 ]
 
 NAMES: Final[Mapping[str, str]] = {
@@ -60,6 +62,7 @@ NAMES: Final[Mapping[str, str]] = {
     "attachments": "Attachments",
     "banner": "Banner",
     "srs": "Srs",
+    "verify_from": "VerifyFrom",
     "sign": "Sign",
     "seal": "Seal",
 }
