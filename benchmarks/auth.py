@@ -4,7 +4,8 @@ Messages of 2 kB, 10 kB and 1 MB, with 20 fields; RSA-2048, relaxed/relaxed.  Ea
 its own, and gets the same messages over four connections; its CPU time is counted, of all its threads.  Keys and policies are
 known to all: no nameserver is asked.  ``sign`` and ``verify`` are compared with OpenDKIM, dkimpy-milter is shown.  ``all`` is
 SPF, reverse name, DKIM, ARC and DMARC at once, compared with OpenDKIM that verifies and OpenDMARC that reads what others have
-found of DKIM and SPF, one after the other.
+found of DKIM and SPF, one after the other.  ``gateway`` is the same by the ready filter ``authenticate``, as a configuration
+file composes it.
 
 All filters of a comparison run at once, and have their turn in each round: a ratio is the median of those of the rounds, so
 that a machine that does other things slows down both.
@@ -25,9 +26,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from aiomilter import Connect, Context, EndOfMessageContext, Header, Mail, Milter, no_reply
+from aiomilter import Connect, Context, EndOfMessageContext, Header, Mail, Milter, filters, no_reply
 from aiomilter.auth import Authenticator, ClientCheck, dkim
 from aiomilter.auth.dkim._crypto import generate
+from aiomilter.compose import compose
 from aiomilter.daemon import run
 from aiomilter.dns import CachingResolver
 from aiomilter.mta import connect
@@ -75,12 +77,18 @@ Syslog no
 NAME: Final = "mx.example.net"
 FOUND: Final = f"Authentication-Results: {NAME}; dkim=pass header.d={DOMAIN}; spf=pass smtp.mailfrom=alice@{DOMAIN}\r\n"
 # Whom a filter is compared with: what these cost together.
-PEERS: Final = {"sign": ("OpenDKIM",), "verify": ("OpenDKIM",), "all": ("OpenDKIM", "OpenDMARC")}
-SHOWN: Final = {"sign": ("dkimpy-milter",), "verify": ("dkimpy-milter",), "all": ()}
+PEERS: Final[dict[str, tuple[str, ...]]] = {
+    "sign": ("OpenDKIM",),
+    "verify": ("OpenDKIM",),
+    "all": ("OpenDKIM", "OpenDMARC"),
+}
+PEERS["gateway"] = PEERS["all"]
+SHOWN: Final = {"sign": ("dkimpy-milter",), "verify": ("dkimpy-milter",), "all": (), "gateway": ()}
 GOALS: Final = {
     "sign": {"2 kB": 0.55, "10 kB": 0.55, "1 MB": 0.6},
     "verify": {"2 kB": 0.6, "10 kB": 0.6, "1 MB": 0.6},
     "all": {"2 kB": 0.65, "10 kB": 0.65, "1 MB": 0.6},
+    "gateway": {"2 kB": 0.65, "10 kB": 0.65, "1 MB": 0.65},
 }
 
 
@@ -163,6 +171,10 @@ def serve(kind: str, loop: str, at: str, key_file: str) -> None:
         }
     )
     makes: dict[str, Callable[[], Milter]] = {"sign": lambda: Sign(signer), "verify": lambda: Verify(auth)}
+    if kind == "gateway":
+        site = filters.Site(hostname=NAME, internal=("198.51.100.0/24",), resolver=CachingResolver(zone))
+        run(compose(filters.Authenticate(dmarc="enforce"), site=site), at, uvloop=loop == "uvloop", drain_timeout=1.0)
+        return
     if kind == "sign":
         signer = dkim.Signer([key])
     else:
@@ -259,7 +271,7 @@ def measure(
                 pid = stack.enter_context(serving(contender, kind, at))
                 asyncio.run(play(at, given(who, octets), CONNECTIONS, expected(who, kind)))
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"{kind:7}{who:20}failed: {error}", flush=True)
+                print(f"{kind:8}{who:20}failed: {error}", flush=True)
             else:
                 served[who], found[who] = (pid, at), []
         for _ in range(rounds):
@@ -312,7 +324,7 @@ def compare(options: argparse.Namespace, folder: Path, key: Path) -> int:
             found = measure({who: there[who] for who in wanted}, kind, octets, number, rounds, folder)
             status |= len(found) < len(wanted)
             for who, each in found.items():
-                print(f"{kind:7}{shown:7}{who:20}{statistics.median(each):9.3f} ms{spread(each):8.0%}", flush=True)
+                print(f"{kind:8}{shown:7}{who:20}{statistics.median(each):9.3f} ms{spread(each):8.0%}", flush=True)
             results[f"{kind} {shown}"] = {who: statistics.median(each) for who, each in found.items()} | judge(
                 kind, shown, found
             )

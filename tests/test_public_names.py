@@ -30,8 +30,8 @@ PROMISED: Final[Mapping[str, str]] = {
     "exceptions": "AddressError LocalProtocolError MilterError NegotiationError NotNegotiatedError ProtocolError "
     "RemoteProtocolError ResolverError ResolverFailure ResolverTimeout StoreError StoreSettingsError TemporaryFailure",
     "failures": "FailurePolicy",
-    "filters": "NAMES Access Attachments Authenticate Banner Dnsbl Greylist KnownSenders Rates Reputation Scan Seal "
-    "Sign Site Srs VerifyFrom",
+    "filters": "NAMES Access Attachments Authenticate Banner Copy Dnsbl Greylist KnownSenders Rates Reputation Scan Seal "
+    "Sign Site Srs Traps VerifyFrom",
     "mta": "HEADER_SIZE OFFER Answer Content Delivered EndOfMessageResult Field MacroValues MessageResult Session "
     "StageSession Style Writer connect cut deliver",
     "mail.addresses": "MAX_ADDRESSES addresses",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiomilter.filters.attachments import Attachments
     from aiomilter.filters.authenticate import Authenticate
     from aiomilter.filters.banner import Banner
+    from aiomilter.filters.copy import Copy
     from aiomilter.filters.dnsbl import Dnsbl
     from aiomilter.filters.greylist import Greylist
     from aiomilter.filters.known_senders import KnownSenders
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from aiomilter.filters.sign import Sign
     from aiomilter.filters.site import Site
     from aiomilter.filters.srs import Srs
+    from aiomilter.filters.traps import Traps
     from aiomilter.filters.verify_from import VerifyFrom
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Attachments",
     "Authenticate",
     "Banner",
+    "Copy",
     "Dnsbl",
     "Greylist",
     "KnownSenders",
@@ -47,6 +50,7 @@ __all__ = [
     "Sign",
     "Site",
     "Srs",
+    "Traps",
     "VerifyFrom",
 ]
 
@@ -55,9 +59,11 @@ NAMES: Final[Mapping[str, str]] = {
     "authenticate": "Authenticate",
     "dnsbl": "Dnsbl",
     "known_senders": "KnownSenders",
+    "traps": "Traps",
     "reputation": "Reputation",
     "greylist": "Greylist",
     "rates": "Rates",
+    "copy": "Copy",
     "scan": "Scan",
     "attachments": "Attachments",
     "banner": "Banner",

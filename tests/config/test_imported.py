@@ -13,6 +13,7 @@ from aiomilter._cli import main
 from aiomilter._config.imported import PROGRAMS, program_of, take_over
 from aiomilter._config.imported.gateway import Gateway, Given
 from aiomilter._config.imported.reading import MAX_SIZE
+from tests.auth.dkim.made import key
 from tests.programs import needed
 
 # Names of Debian 12's manual pages opendkim.conf(5), opendmarc.conf(5), policyd-spf.conf(5) and /etc/default/postsrsd, and of
@@ -366,6 +367,38 @@ def test_the_files_of_debians_packages_are_understood(name: str, capsys: pytest.
     needed({"opendkim.conf": "opendkim", "opendmarc.conf": "opendmarc", "postsrsd": "postsrsd"}[Path(name).name], "")
     assert main(["config", "import", name]) == 0
     assert "no such setting" not in capsys.readouterr().out
+
+
+TAKEN: Final[Mapping[str, str]] = {
+    "opendkim": "Domain example.com\nKeyFile example.private\nSelector 2020\nSubDomains yes\nInternalHosts 192.0.2.0/24\n"
+    "OversignHeaders From\nSignatureTTL 86400\nMinimumKeyBits 1024\nUMask 007\nOn-InternalError accept\nAuthservID mx.example\n"
+    "Socket inet:8891@localhost\nMaximumHeaders 65536\n",
+    "opendmarc": "RejectFailures true\nHoldQuarantinedMessages true\nDomainWhitelist lists.example\nIgnoreHosts /nonexistent\n",
+    "policyd-spf": "HELO_reject = Softfail\nPermError_reject = True\nReject_Not_Pass_Domains = a.example\nHeader_Type = SPF\n"
+    "TestOnly = 0\nskip_addresses = 127.0.0.0/8,::1\n",
+    "postsrsd": "SRS_DOMAIN=fwd.example.net\nSRS_EXCLUDE_DOMAINS=example.org\nSRS_SECRET=srs.secret\nSRS_HASHLENGTH=5\n",
+    "pymilter": "[milter]\ninternal_connect = 192.168.0.0/16\ninternal_domains = corp.example\ntrusted_relay = 198.51.100.7\n"
+    "hello_blacklist = corp.example\ncheck_user = joe@branch.example\nmax_demerits = 3\nprivate_relay = aol.example\n"
+    "internal_mta = 192.0.2.25\n[defang]\nporn_words = rolex\n[spf]\nreject_neutral = aol.example\naccept_fail = b.example\n"
+    "[srs]\nfwdomain = fwd.example\nsecret = x\nreject_spoofed = 1\nmaxage = 21\nbanned_users = postmaster\n"
+    "sign = corp.example\n"
+    "[dspam]\nwhitelist_senders = @corp.example\n[greylist]\ntime=5\nexpire=6\nretain=36\n",
+    "access": "SPF-Fail:bad.example REJECT\nHELO-Fail:c.example REJECT\nSMTP-Auth:joe@corp.example OK\nSPF-Neutral OK\n",
+}
+"""Of each program a file with many settings that are translated."""
+
+
+@pytest.mark.parametrize("program", TAKEN)
+def test_what_is_written_is_in_order(program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cryptography")
+    (tmp_path / "example.private").touch(0o600)
+    (tmp_path / "example.private").write_bytes(key().private.pem())
+    (tmp_path / "srs.secret").touch(0o600)
+    (tmp_path / "srs.secret").write_text("0123456789abcdef0123")
+    gateway = taken(program, TAKEN[program], tmp_path)
+    path = tmp_path / "gateway.toml"
+    path.write_text(gateway.text())
+    assert main(["config", "check", str(path)]) == 0, capsys.readouterr().err
 
 
 class TestCommand:

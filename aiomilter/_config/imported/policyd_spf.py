@@ -58,10 +58,6 @@ def _internal(gateway: Gateway, given: Given) -> str | None:
     return hosts(gateway, "internal", given._replace(value=",".join(kept)))
 
 
-def _forwarders(gateway: Gateway, given: Given) -> None:
-    gateway.filter("authenticate")["trusted_forwarders"] = words(given.value)
-
-
 def _kind_of_field(gateway: Gateway, given: Given) -> None:
     gateway.filter("authenticate")["received_spf"] = given.value.upper() != "AR"
 
@@ -89,7 +85,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "skip_addresses": _internal,
     "Whitelist": _ACCESS,
     "HELO_Whitelist": _ACCESS,
-    "Domain_Whitelist": _forwarders,
+    "Domain_Whitelist": left_out("forwarders are known by their ARC seals: trusted_sealers of authenticate"),
     "Domain_Whitelist_PTR": left_out("names that clients have in DNS are no proof"),
     "SPF_Enhanced_Status_Codes": left_out("codes are those of RFC 7372"),
     "Header_Type": _kind_of_field,
