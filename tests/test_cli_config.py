@@ -474,7 +474,7 @@ def test_a_file_to_start_from_is_for_the_postfix_that_is_here(tmp_path: Path) ->
 
 def test_an_action_is_needed(aiomilter: Command) -> None:
     found = aiomilter("config")
-    assert (found.status, found.err) == (2, "aiomilter: expected an action: check, show, schema or init\n")
+    assert (found.status, found.err) == (2, "aiomilter: expected an action: check, show, schema, init or import\n")
 
 
 # ------------------------------------------------------------------------------------------------------------------- run

@@ -37,6 +37,9 @@ MALFORMED: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "NAME=VALUE": (("x", "=x", ""), "expected NAME=VALUE"),
     "ADDRESS": (("<a", "a>b"), "expected ADDRESS or <ADDRESS>"),
     "OUTCOME": (("x", "", "999", "5.7", "defer"), "expected "),
+    "SHARE": (("x", "0", "2", "-1", "nan", ""), "expected a share, more than 0 and at most 1"),
+    "WORD[,WORD]...": (("x", "failed,x", ""), "expected one of failed, refused, slow"),
+    "HOST:PORT": (("x", "127.0.0.1:99999", "h:", ""), "'"),
     "STAGE=SECONDS": (("x", "5", "mail=x"), "expected "),
 }
 FILES: Final = frozenset({"FILE", "DIR", "[HOST:]PORT"})
