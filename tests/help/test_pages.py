@@ -163,7 +163,7 @@ def test_every_option_of_the_command_line_that_a_page_names_is_one(page: str) ->
 @EACH_PAGE
 def test_every_file_that_a_page_names_is_there(page: str) -> None:
     text = PAGES[page].read_text("utf-8")
-    for name in re.findall(r"(?<![\w/])(?:examples|tests|aiomilter|benchmarks)/[\w/]+\.?(?:py|rst|service)?", text):
+    for name in re.findall(r"(?<![\w/])(?:examples|tests|aiomilter|benchmarks)/[\w/]+\.?(?:py|rst|service|png)?", text):
         assert (ROOT / name.rstrip("/.")).exists(), name
 
 
