@@ -10,7 +10,6 @@ from typing import Final
 
 import pytest
 
-from tests.programs import needed
 from tests.shipped import FOLDER
 
 ROOT: Final = FOLDER.parent.parent
@@ -37,7 +36,7 @@ def test_what_is_built_from_a_checkout_can_be_installed_and_runs(tmp_path: Path)
     if not (ROOT / ".git").exists():
         pytest.skip("this is no checkout")
     clone, built, installed = tmp_path / "clone", tmp_path / "built", tmp_path / "installed"
-    run(tmp_path, needed("git", "git"), "clone", "-q", ROOT, clone)
+    run(tmp_path, "git", "clone", "-q", ROOT, clone)
     run(tmp_path, *PYTHON, "-m", "build", "-q", "--no-isolation", "--outdir", built, clone)
     (source,), (wheel,) = built.glob("*.tar.gz"), built.glob("*.whl")
 
