@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from aiomilter._cli.metric_files import ALERTS
@@ -33,6 +34,7 @@ def test_the_configuration_of_prometheus_is_one(tmp_path: Path) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=300)
 
 
+@pytest.mark.interop
 def test_the_configuration_of_haproxy_is_one(tmp_path: Path) -> None:
     haproxy = needed("haproxy")
     (block,) = [block.text for block in literal("health") if block.text.startswith("backend")]
