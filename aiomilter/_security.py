@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["TLS", "Auth", "auth_of", "tls_of"]
+__all__ = ["SECURITY_MACROS", "TLS", "Auth", "auth_of", "tls_of"]
+
+_TLS_REST: Final = ("cipher", "cipher_bits", "cert_subject", "cert_issuer")
+SECURITY_MACROS: Final = ("auth_authen", "auth_type", "tls_version", *_TLS_REST)
+"""What is read below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +54,5 @@ def tls_of(macro: Callable[[str], str | None]) -> TLS | None:
     version = macro("tls_version")
     if not version:
         return None
-    rest = [macro(name) or "" for name in ("cipher", "cipher_bits", "cert_subject", "cert_issuer")]
+    rest = [macro(name) or "" for name in _TLS_REST]
     return TLS(version, *rest)

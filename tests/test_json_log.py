@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomilter._security import TLS, Auth
 from aiomilter.observe import (
     Answer,
     CallbackFailed,
@@ -127,9 +126,8 @@ def ended(text: str = "x", many: int = 1, **more: Any) -> MessageEnded:
         "quarantine": text,
         "duration": 0.5,
         "id": "01M8Q8TBVYWQTER9X7F1FETZM1",
-        "auth": Auth(text, text),
-        "tls": TLS(text, text, text, text, text),
-        "size": 12_345,
+        "declared": 12_345,
+        "macro": lambda name: None if name == "msg_size" else text,
         "durations": {text: 0.25},
         "results": (object(),) * many,
         "failed": (text,) * many,

@@ -99,6 +99,23 @@ async def test_an_event_names_message_client_login_and_encryption() -> None:
     assert (event.size, event.generation, event.shadow, event.failed) == (12345, 1, (), ())
 
 
+@pytest.mark.parametrize(
+    ("counted", "declared", "size"),
+    [("54321", (), 54321), ("54321", ("SIZE=7",), 7), ("many", (), None), ("", (), None)],
+)
+async def test_the_size_is_what_was_declared_or_else_counted(
+    counted: str, declared: tuple[str, ...], size: int | None
+) -> None:
+    watcher = Watcher()
+    async with session(answering(ACCEPT), observer=watcher, macros={"msg_size": counted}) as s:
+        await s.mail("<a@x.example>", *declared)
+        await s.rcpt("<b@y.example>")
+        await s.message(TEXT)
+        # What an event is asked for later is still of its own message.
+        await s.mail("<a@x.example>", "SIZE=1")
+    assert [event.size for event in watcher.messages][:1] == [size]
+
+
 async def test_ids_are_of_one_message_each_and_sort_by_time() -> None:
     watcher = Watcher()
     async with session(answering(ACCEPT), observer=watcher) as s:

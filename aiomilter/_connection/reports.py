@@ -1,7 +1,7 @@
 """The reports of a session to observers, built from its state at that moment."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -11,7 +11,6 @@ from aiomilter._connection.details import MessageDetails
 from aiomilter._connection.dispatch import DispatchTables
 from aiomilter._connection.recipients import Recipients
 from aiomilter._connection.sent import answer_name, sent_edits, sent_kinds
-from aiomilter._security import auth_of, tls_of
 from aiomilter.context import Transaction
 from aiomilter.edits import Edits
 from aiomilter.handler import Handler
@@ -173,7 +172,7 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
     """
     transaction, recipients, details = session.transaction, session.recipients, session.details
     edits, edit_count, quarantine = sent_edits(sent)
-    where, macro = session.where(), session.wire.macros.value
+    where = session.where()
     declined = () if session.agreement is None else session.agreement.declined
     asked = Stage.RCPT not in declined or transaction.recipients
     found = _of_filters(session, where.filter)
@@ -191,9 +190,8 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         quarantine=quarantine,
         duration=monotonic() - session.began,
         id=details.id,
-        auth=auth_of(macro),
-        tls=tls_of(macro),
-        size=_size(transaction.sender, macro),
+        declared=_declared(transaction.sender),
+        macro=session.wire.macros.copy().value,
         durations=found.durations,
         results=found.results,
         failed=found.failed,
@@ -259,13 +257,3 @@ def _of_filters(session: Reporting, name: str) -> _OfFilters:
     results = session.transaction.results
     durations = {name: details.waited} if details.waited else {}
     return _OfFilters(durations, () if results is None else results.found(), (name,) if details.failed else ())
-
-
-def _size(sender: Mail | None, macro: Callable[[str], str | None]) -> int | None:
-    """Return the octets of the message as the client has declared them, or as Sendmail has counted them; None for neither."""
-    for param in () if sender is None else sender.params:
-        declared = _DECLARED.fullmatch(param)
-        if declared is not None:
-            return int(declared[1])
-    counted = _DECLARED.fullmatch(f"SIZE={macro('msg_size')}")
-    return None if counted is None else int(counted[1])

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, Final
 
+from aiomilter._security import SECURITY_MACROS
 from aiomilter._serving.feed import MOST_RECORD
-from aiomilter.context import TLS, Auth
 from aiomilter.inspector.frames import Head
 from aiomilter.inspector.recording import WAITED, Entry, Note, Recorded
 from aiomilter.inspector.store import Store
@@ -142,8 +142,7 @@ def _event(event: MessageEnded | ClientRefused) -> dict[str, Any]:
             "quarantine": event.quarantine,
             "duration": event.duration,
             "id": event.id,
-            "auth": event.auth and [event.auth.login, event.auth.mechanism],
-            "tls": event.tls and event.tls.version,
+            "macros": {name: value[:500] for name in SECURITY_MACROS if (value := event.macro(name)) is not None},
             "durations": dict(event.durations),
             "failed": event.failed,
             "generation": event.generation,
@@ -169,8 +168,7 @@ def _event_of(shown: dict[str, Any]) -> MessageEnded | ClientRefused:
         quarantine=shown["quarantine"],
         duration=shown["duration"],
         id=shown["id"],
-        auth=None if shown["auth"] is None else Auth(*shown["auth"]),
-        tls=None if shown["tls"] is None else TLS(shown["tls"], "", "", "", ""),
+        macro=shown["macros"].get,
         durations=shown["durations"],
         failed=tuple(shown["failed"]),
         generation=shown["generation"],

@@ -5,9 +5,9 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from aiomilter._security import TLS, Auth
 from aiomilter.observe.events import AnswerSent, MessageEnded
 from aiomilter.observe.messages import Edit, RefusedRecipient
 from aiomilter.observe.shadow import ShadowOutcome
@@ -99,8 +99,7 @@ class AddressPolicy:
             recipients=None if recipients is None else tuple(map(self.address, recipients)),
             refused=tuple(self._refused(each) for each in event.refused),
             edits=tuple(self._edit(each) for each in event.edits),
-            auth=None if event.auth is None else Auth(self.address(event.auth.login), event.auth.mechanism),
-            tls=None if event.tls is None else self._tls(event.tls),
+            macro=partial(self._macro, event.macro),
             shadow=tuple(self._outcome(each) for each in event.shadow),
         )
 
@@ -122,8 +121,11 @@ class AddressPolicy:
     def _edit(self, edit: Edit) -> Edit:
         return edit._replace(name=self.address(edit.name)) if f"{edit.kind} " in _OF_ADDRESSES else edit
 
-    def _tls(self, tls: TLS) -> TLS:
-        return replace(tls, cert_subject=self.text(tls.cert_subject), cert_issuer=self.text(tls.cert_issuer))
+    def _macro(self, macro: Callable[[str], str | None], name: str) -> str | None:
+        value = macro(name)
+        if value is None:
+            return None
+        return self.address(value) if name == "auth_authen" else self.text(value)
 
 
 def _domain(address: str) -> str:

@@ -1,10 +1,11 @@
 """The events of messages and clients: how each has ended, as far as this filter decides."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self, TypeAlias, cast, get_args
 
-from aiomilter._security import TLS, Auth
+from aiomilter._security import TLS, Auth, auth_of, tls_of
 from aiomilter.observe.shadow import AnswerVerdict, ShadowOutcome
 from aiomilter.observe.where import Where
 
@@ -38,6 +39,9 @@ EditKind: TypeAlias = Literal[
     "replace_body",
 ]
 _VERDICTS: Final = frozenset(get_args(AnswerVerdict))
+
+_SIZE: Final = "msg_size"
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
 
 
 class Answer(str):
@@ -103,6 +107,10 @@ class RefusedRecipient(NamedTuple):
     filter: str = ""
 
 
+def _no_macro(name: str) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class MessageEnded:
     """A message has ended, as far as this filter decides.
@@ -122,10 +130,8 @@ class MessageEnded:
         quarantine: Why the message is held; None if it is not.
         duration: Seconds from MAIL to the answer.
         id: Name of the message among all that any filter sees, a ULID: it sorts by time.
-        auth: The login of the SMTP client; None if it has not logged in.
-        tls: How the SMTP session is encrypted; None if it is not.
-        size: Octets of the message as the client declared them (SIZE of RFC 1870), or as Sendmail counted them (macro
-            ``{msg_size}``); None if neither is known.
+        declared: Octets of the message as the client declared them (SIZE of RFC 1870); None if it did not.
+        macro: Returns the value of a macro of the message by its name without braces; None for one that the MTA did not send.
         durations: Seconds that callbacks of the message waited for something, by filter.  A callback that never waits is not
             measured, except in a composition at end of message.
         results: What filters have put into ``ctx.results``, oldest first.
@@ -147,14 +153,31 @@ class MessageEnded:
     quarantine: str | None
     duration: float
     id: str = ""
-    auth: Auth | None = None
-    tls: TLS | None = None
-    size: int | None = None
+    declared: int | None = None
+    macro: Callable[[str], str | None] = field(default=_no_macro, repr=False, compare=False)
     durations: Mapping[str, float] = field(default_factory=dict)
     results: tuple[object, ...] = ()
     failed: tuple[str, ...] = ()
     shadow: tuple[ShadowOutcome, ...] = ()
     generation: int = 1
+
+    # These are read from macros when they are asked for: most observers do not.
+
+    @property
+    def auth(self) -> Auth | None:
+        """The login of the SMTP client; None if it has not logged in."""
+        return auth_of(self.macro)
+
+    @property
+    def tls(self) -> TLS | None:
+        """How the SMTP session is encrypted; None if it is not."""
+        return tls_of(self.macro)
+
+    @property
+    def size(self) -> int | None:
+        """Octets of the message as declared, or as Sendmail counted them (macro ``{msg_size}``); None if neither is known."""
+        counted = (self.macro(_SIZE) or "") if self.declared is None else ""
+        return int(counted) if _NUMBER.fullmatch(counted) else self.declared
 
     @property
     def connection(self) -> int:

@@ -143,10 +143,14 @@ class MacroStore:
             return self.symbol(name)
         name = canonical_macro(name)
         sets = self.sets
+        # A packet that does not have the octets of the name need not be read: most macros that are asked for are not there.
+        octets = name.encode() if name.isascii() else b""
         for place in _LOOKUP_IN_UNKNOWN if self.in_unknown else _LOOKUP:
             values = sets[place]
             if values:
                 if isinstance(values, bytes):
+                    if octets not in values:
+                        continue
                     read = _canonical_values(values)
                     if values is self._used_mail:
                         self._used_mail = read
