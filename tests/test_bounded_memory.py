@@ -70,7 +70,7 @@ KEPT: Final[Mapping[str, str]] = {
     "observe.metrics.Metrics._reasons": "MOST_REASONS (tests/test_metrics.py)",
     **{
         f"_config.imported.gateway.Gateway.{name}": "MAX_SIZE of a file"
-        for name in ("top", "tables", "filters", "files")
+        for name in ("top", "tables", "filters", "files", "signing")
     },
     "_cli.shadow._Table._cells": "100 names",
     "observe.metrics._Counter._cells": "1,000 combinations (tests/test_metrics.py)",

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from aiomilter._config.written import name, toml
 
-__all__ = ["Gateway", "Given", "Left", "Rule", "left_out"]
+__all__ = ["LOG", "SERVICE", "Gateway", "Given", "Left", "Rule", "left_out"]
 
 _ORDER: Final = ("access", "authenticate", "srs", "known_senders", "reputation", "greylist", "sign")
 """In the file: checks before edits, what is cheap first."""
@@ -43,6 +43,7 @@ class Gateway:
         top: Keys at the top of the file.
         tables: Tables such as ``networks``, by name.
         filters: Settings of ready filters, by the name for ``use``.
+        signing: What several settings say together of keys, by name: domains, key, selector, subdomains, two tables.
         files: Other files that it needs, with their text.
         left: What has no counterpart.
         to_do: What a person has to do, a sentence each.
@@ -51,6 +52,7 @@ class Gateway:
     top: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     filters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    signing: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     left: list[Left] = field(default_factory=list)
     to_do: list[str] = field(default_factory=list)
@@ -98,6 +100,10 @@ Rule = Callable[[Gateway, Given], str | None]
 def left_out(why: str) -> Rule:
     """Return the rule of a setting that has no counterpart."""
     return lambda gateway, given: why
+
+
+SERVICE: Final = left_out("the service manager does this: examples/systemd/")
+LOG: Final = left_out("the log has it; aiomilter help log")
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:

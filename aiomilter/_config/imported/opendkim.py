@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
-from aiomilter._config.imported.gateway import Gateway, Given, Rule, left_out
+from aiomilter._config.imported.gateway import LOG, SERVICE, Gateway, Given, Rule, left_out
 from aiomilter._config.imported.reading import hosts, is_yes, listed, socket
 
 __all__ = ["finish", "known"]
 
-_SERVICE: Final = left_out("the service manager does this: examples/systemd/")
-_LOG: Final = left_out("the log has it; aiomilter help log")
 _DNS: Final = left_out("the resolver's own time limits hold; aiomilter help dns")
 _BUILT_IN: Final = left_out("always so")
 _NEVER: Final = left_out("not offered, since it makes signatures weaker or checks laxer")
@@ -32,22 +30,16 @@ def _servers_name(gateway: Gateway, given: Given) -> str | None:
 
 def _domain(gateway: Gateway, given: Given) -> str | None:
     found, problem = listed(given.value)
-    _signing(gateway)["domains"] = found
+    gateway.signing["domains"] = found
     return problem or None
 
 
 def _part(name: str) -> Rule:
     def rule(gateway: Gateway, given: Given) -> str | None:
-        _signing(gateway)[name] = given.value
+        gateway.signing[name] = given.value
         return None
 
     return rule
-
-
-def _signing(gateway: Gateway) -> dict[str, Any]:
-    """Return what :func:`finish` makes keys of."""
-    found: dict[str, Any] = gateway.filter("sign").setdefault("opendkim", {})
-    return found
 
 
 def _internal_hosts(gateway: Gateway, given: Given) -> str | None:
@@ -125,16 +117,16 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "AlwaysAddARHeader": _BUILT_IN,
     "AuthservID": _servers_name,
     "AuthservIDWithJobID": _when_on(left_out("the field has the name alone; the log has the queue id")),
-    "AutoRestart": _SERVICE,
-    "AutoRestartCount": _SERVICE,
-    "AutoRestartRate": _SERVICE,
-    "Background": _SERVICE,
+    "AutoRestart": SERVICE,
+    "AutoRestartCount": SERVICE,
+    "AutoRestartRate": SERVICE,
+    "Background": SERVICE,
     "BaseDirectory": left_out("paths are relative to the file"),
     "BodyLengthDB": _NEVER,
     "BogusKey": _NEVER,
     "CaptureUnknownErrors": _when_on(left_out("an error is answered on_error; aiomilter help failures")),
     "Canonicalization": left_out("ours signs relaxed/relaxed, which mailing systems break least"),
-    "ChangeRootDirectory": _SERVICE,
+    "ChangeRootDirectory": SERVICE,
     "ClockDrift": left_out("300 s, always"),
     "Diagnostics": _DEBUG,
     "DiagnosticDirectory": _DEBUG,
@@ -144,7 +136,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "Domain": _domain,
     "DomainKeysCompat": left_out("DomainKeys is historic (RFC 4870)"),
     "DontSignMailTo": left_out('a condition of your own: unless = "module:name" of sign'),
-    "EnableCoredumps": _SERVICE,
+    "EnableCoredumps": SERVICE,
     "ExemptDomains": left_out('rules of access with skip = "authenticate"'),
     "ExternalIgnoreList": left_out("no record is written of it"),
     "FinalPolicyScript": _SCRIPT,
@@ -175,8 +167,8 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
             "UseTLS",
         )
     },
-    "LogResults": _LOG,
-    "LogWhy": _LOG,
+    "LogResults": LOG,
+    "LogWhy": LOG,
     "MacroList": _macros,
     "MaximumHeaders": _headers,
     "MaximumSignaturesToVerify": left_out("10 of each message, always"),
@@ -202,7 +194,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "On-SignatureError": left_out("mismatch of sign says what becomes of mail without a key"),
     "OversignHeaders": _oversign,
     "PeerList": left_out('a rule of access with skip = ["authenticate", "sign"] for these clients'),
-    "PidFile": _SERVICE,
+    "PidFile": SERVICE,
     "POPDBFile": left_out("POP before SMTP is not offered"),
     "Quarantine": _when_on(_VERDICT),
     "QueryCache": left_out("answers are kept, within bounds, by the resolver"),
@@ -243,10 +235,10 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "StrictHeaders": left_out("ambiguous_from of authenticate answers several From fields, or none"),
     "StrictTestMode": _DEBUG,
     "SubDomains": _part("subdomains"),
-    "Syslog": _LOG,
-    "SyslogFacility": _LOG,
-    "SyslogName": _LOG,
-    "SyslogSuccess": _LOG,
+    "Syslog": LOG,
+    "SyslogFacility": LOG,
+    "SyslogName": LOG,
+    "SyslogSuccess": LOG,
     "TemporaryDirectory": left_out("no temporary files are written"),
     "TestDNSData": _DEBUG,
     "TestPublicKeys": _DEBUG,
@@ -254,7 +246,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "TrustSignaturesFrom": left_out("a signature of another domain than From's decides nothing"),
     "UMask": _mask,
     "UnprotectedKey": left_out("DNSSEC is the resolver's; its results are not told apart"),
-    "UserID": _SERVICE,
+    "UserID": SERVICE,
     **{
         f"VBR-{name}": left_out("VBR (RFC 5518) is not offered")
         for name in ("Certifiers", "PurgeFields", "TrustedCertifiers", "TrustedCertifiersOnly", "Type")
@@ -273,7 +265,9 @@ def known() -> Mapping[str, Rule]:
 
 def finish(gateway: Gateway, given: Collection[str]) -> None:
     """Make keys of what several settings say together, and what holds without any."""
-    signing = gateway.filters.get("sign", {}).pop("opendkim", {})
+    signing = gateway.signing
+    if signing:
+        gateway.filter("sign")
     if not {"sign", "authenticate"} & gateway.filters.keys():
         gateway.filter("authenticate")
     if table := signing.get("key_table"):

@@ -4,12 +4,11 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from aiomilter._config.imported import opendkim
-from aiomilter._config.imported.gateway import Gateway, Given, Rule, left_out
+from aiomilter._config.imported.gateway import LOG, SERVICE, Gateway, Given, Rule, left_out
 from aiomilter._config.imported.reading import hosts, is_yes, listed, socket, words
 
 __all__ = ["finish", "known"]
 
-_RUNS: Final = left_out("the service manager does this: examples/systemd/")
 _REPORTS: Final = left_out("no failure reports are sent (RFC 9991 leaves them to the receiver)")
 _HISTORY: Final = left_out("results are in the log and in DmarcRecord; aiomilter help dmarc")
 _ALWAYS: Final = left_out("SPF is checked here; what an arriving field says is not believed")
@@ -50,18 +49,18 @@ def _trusted(gateway: Gateway, given: Given) -> str | None:
 _SETTINGS: Final[Mapping[str, Rule]] = {
     "AuthservID": opendkim.known()["AuthservID"],
     "AuthservIDWithJobID": opendkim.known()["AuthservIDWithJobID"],
-    "AutoRestart": _RUNS,
-    "AutoRestartCount": _RUNS,
-    "AutoRestartRate": _RUNS,
-    "Background": _RUNS,
+    "AutoRestart": SERVICE,
+    "AutoRestartCount": SERVICE,
+    "AutoRestartRate": SERVICE,
+    "Background": SERVICE,
     "BaseDirectory": left_out("paths are relative to the file"),
-    "ChangeRootDirectory": _RUNS,
+    "ChangeRootDirectory": SERVICE,
     "CopyFailuresTo": left_out("copy adds recipients by rule"),
     "DomainWhitelist": _sealers,
     "DomainWhitelistFile": _sealers,
     "DomainWhitelistSize": left_out("lists grow by themselves"),
     "DNSTimeout": opendkim.known()["DNSTimeout"],
-    "EnableCoredumps": _RUNS,
+    "EnableCoredumps": SERVICE,
     "FailureReports": _REPORTS,
     "FailureReportsBcc": _REPORTS,
     "FailureReportsOnNone": _REPORTS,
@@ -73,7 +72,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "IgnoreMailFrom": _ignored_senders,
     "IgnoreMailTo": _HISTORY,
     "MilterDebug": left_out('log.level = "debug"'),
-    "PidFile": _RUNS,
+    "PidFile": SERVICE,
     "PublicSuffixList": left_out("RFC 9989 finds the organizational domain in DNS"),
     "RecordAllMessages": _HISTORY,
     "RejectFailures": _reject,
@@ -85,11 +84,11 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "SoftwareHeader": left_out("no field names the software"),
     "SPFIgnoreResults": _ALWAYS,
     "SPFSelfValidate": _ALWAYS,
-    "Syslog": left_out("the log has it; aiomilter help log"),
-    "SyslogFacility": left_out("the log has it; aiomilter help log"),
+    "Syslog": LOG,
+    "SyslogFacility": LOG,
     "TrustedAuthservIDs": _trusted,
     "UMask": opendkim.known()["UMask"],
-    "UserID": _RUNS,
+    "UserID": SERVICE,
 }
 
 

@@ -4,12 +4,11 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from aiomilter._config.imported import opendkim
-from aiomilter._config.imported.gateway import Gateway, Given, Rule, left_out
+from aiomilter._config.imported.gateway import SERVICE, Gateway, Given, Rule, left_out
 from aiomilter._config.imported.reading import hosts, is_yes, socket, words
 
 __all__ = ["finish", "known"]
 
-_RUNS: Final = left_out("the service manager does this: examples/systemd/")
 _ACCESS: Final = left_out('a rule of access with skip = "authenticate" for these clients')
 _POSTFIX: Final = left_out(
     "restrictions of Postfix cannot be given back by a milter; when and unless of filters know SPF"
@@ -98,8 +97,8 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "QueueID": left_out("the log always has it"),
     "Reason_Message": left_out("the reply has the explanation that the domain publishes"),
     "Socket": socket,
-    "PidFile": _RUNS,
-    "UserID": _RUNS,
+    "PidFile": SERVICE,
+    "UserID": SERVICE,
     "UMask": opendkim.known()["UMask"],
     "InternalHosts": opendkim.known()["InternalHosts"],
     "MacroList": opendkim.known()["MacroList"],

@@ -4,13 +4,12 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from aiomilter._config.imported.gateway import Gateway, Given, Rule, left_out
+from aiomilter._config.imported.gateway import SERVICE, Gateway, Given, Rule, left_out
 from aiomilter._config.imported.reading import words
 
 __all__ = ["finish", "known"]
 
 _TABLES: Final = left_out("there are no tables: take sender_canonical_maps and recipient_canonical_maps out of main.cf")
-_RUNS: Final = left_out("the service manager does this: examples/systemd/")
 
 
 def _as_it_is(name: str) -> Rule:
@@ -63,9 +62,9 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "SRS_HASHMIN": _least,
     "SRS_FORWARD_PORT": _TABLES,
     "SRS_REVERSE_PORT": _TABLES,
-    "RUN_AS": _RUNS,
+    "RUN_AS": SERVICE,
     "SRS_LISTEN_ADDR": _TABLES,
-    "CHROOT": _RUNS,
+    "CHROOT": SERVICE,
     "SRS_EXTRA_OPTIONS": _extra,
 }
 

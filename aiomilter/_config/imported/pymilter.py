@@ -8,13 +8,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from aiomilter._config.imported import opendkim
-from aiomilter._config.imported.gateway import Gateway, Given, Rule, left_out
+from aiomilter._config.imported.gateway import LOG, SERVICE, Gateway, Given, Rule, left_out
 from aiomilter._config.imported.reading import hosts, is_yes, socket, words
 
 __all__ = ["finish", "known", "rule_of"]
 
-_RUNS: Final = left_out("the service manager does this: examples/systemd/")
-_LOG: Final = left_out("the log has it; aiomilter help log")
 _CALL_BACK: Final = left_out("strangers' servers are not asked about senders, and no notices are sent to them")
 _SPAM: Final = left_out('rspamd or spamd learns and decides: use = "scan"')
 _GUESS: Final = left_out("a domain without a record has no result: nothing is guessed")
@@ -115,8 +113,7 @@ def _exception(gateway: Gateway, given: Given) -> str | None:
 
 def _signing(name: str) -> Rule:
     def rule(gateway: Gateway, given: Given) -> None:
-        signing = gateway.filter("sign").setdefault("opendkim", {})
-        signing[name] = [given.value] if name == "domains" else given.value
+        gateway.signing[name] = [given.value] if name == "domains" else given.value
 
     return rule
 
@@ -158,11 +155,11 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "milter.datadir": left_out("[state] store names where state is kept"),
     "milter.socket": socket,
     "milter.socketname": socket,
-    "milter.name": _RUNS,
+    "milter.name": SERVICE,
     "milter.umask": opendkim.known()["UMask"],
     "milter.tempdir": left_out("no copies of messages are kept"),
     "milter.timeout": left_out("[deadlines] answer_timeout"),
-    "milter.log_headers": _LOG,
+    "milter.log_headers": LOG,
     "milter.internal_connect": _networks("internal"),
     "milter.internal_domains": _own_domains,
     "milter.trusted_relay": _networks("trusted_relays"),
@@ -198,7 +195,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "srs.banned_users": _list("srs", "bounce_senders"),
     "srsmilter.datadir": left_out("[state] store names where state is kept"),
     "srsmilter.socketname": socket,
-    "srsmilter.miltername": _RUNS,
+    "srsmilter.miltername": SERVICE,
     "srsmilter.reject_spoofed": _when_on(_put("srs", "unsigned_bounce", "reject")),
     "srsmilter.trusted_relay": _networks("trusted_relays"),
     "srsmilter.internal_connect": _networks("internal"),
@@ -239,7 +236,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
 _SECTIONS: Final[Mapping[str, Rule]] = {
     "smart_alias": left_out('use = "copy": a rule with sender, recipient and instead'),
     "dspam": _SPAM,
-    **dict.fromkeys(("loggers", "handlers", "formatters"), _LOG),
+    **dict.fromkeys(("loggers", "handlers", "formatters"), LOG),
 }
 """What holds for all other keys of a section; their names are the user's own."""
 
@@ -252,13 +249,12 @@ def known() -> Mapping[str, Rule]:
 def rule_of(name: str) -> Rule | None:
     """Return the rule of a setting whose section has names of the user's own."""
     section = name.partition(".")[0]
-    return _SECTIONS.get(section) or (_LOG if section.startswith(("logger_", "handler_", "formatter_")) else None)
+    return _SECTIONS.get(section) or (LOG if section.startswith(("logger_", "handler_", "formatter_")) else None)
 
 
 def finish(gateway: Gateway, given: Collection[str]) -> None:
     """Make a key of what several settings say together."""
-    signs = "sign" in gateway.filters
-    if signs:
+    if gateway.signing:
         opendkim.finish(gateway, given)
     if {"internal", "trusted_relays"} & gateway.tables.get("networks", {}).keys():
         gateway.filter("authenticate")
