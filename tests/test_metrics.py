@@ -368,6 +368,7 @@ class _Made:
         ((_Made("first"), _Made("second")), "first"),
         ((_Made(OSError("gone")),), "ready() raised OSError: gone"),
         ((_Made(TimeoutError()),), "ready() raised TimeoutError"),
+        ((_Made(asyncio.CancelledError()),), "ready() raised CancelledError"),
         ((_Made("hangs"),), "ready() took longer than 0.01 s"),
         ((_Made(""),), "ready() returned an empty text"),
     ],

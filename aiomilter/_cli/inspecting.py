@@ -80,11 +80,11 @@ class Inspection:
 
     def worker_store(self, reporter: Reporter) -> "Store":
         """Return what records in a worker, and sends to the page; from then on the log records of callbacks, too."""
+        from aiomilter.inspector.logs import take_log_records
         from aiomilter.inspector.sending import SendingStore
 
-        store = SendingStore(reporter.record, self.options.inspect_size)
-        store.log_records().__enter__()  # for as long as the process lives
-        return store
+        take_log_records()
+        return SendingStore(reporter.record, self.options.inspect_size)
 
     def beside_workers(self, metrics: StatusSockets | None, observer: Guard) -> StatusSockets:
         """Return the page in the process of the HTTP listener, with ``/metrics`` if that is asked for."""

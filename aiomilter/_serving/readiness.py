@@ -54,6 +54,11 @@ class Readiness:
             if deadline.expired():
                 return f"ready() took longer than {_TIMEOUT:g} s"
             return "ready() raised TimeoutError"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return "ready() raised CancelledError"
         except Exception as error:  # noqa: BLE001 - it is the answer
             return _line(f"ready() raised {type(error).__name__}: {error}")
         return None if answer is None else _line(str(answer)) or "ready() returned an empty text"

@@ -97,7 +97,7 @@ class Access:
         Raises:
             Refused: A token is needed, and was not shown.
         """
-        if self.token is not None and not hmac.compare_digest(cookie.encode(), self.cookie.encode()):
+        if self.token is not None and not hmac.compare_digest(_octets(cookie), self.cookie.encode()):
             raise Refused(401, "expected the token that was printed at start, found none")
 
     def check_token(self, token: object) -> None:
@@ -106,7 +106,7 @@ class Access:
         Raises:
             Refused: It is another.
         """
-        given = token.encode("utf-8", "surrogatepass") if isinstance(token, str) else b""
+        given = _octets(token) if isinstance(token, str) else b""
         if not hmac.compare_digest(given, (self.token or "").encode()):
             raise Refused(403, "this is not the token")
 
@@ -127,11 +127,24 @@ class Access:
         """
         origin, host = headers.get("Origin", ""), headers.get("Host", "")
         # A proxy may change Host; what the browser itself says of the site no page can forge.
-        ours = bool(origin) and urlsplit(origin).netloc.lower() == host.lower()
+        ours = bool(origin) and _netloc(origin) == host.lower()
         if not ours and not (origin and headers.get("Sec-Fetch-Site") == "same-origin"):
             raise Refused(403, "expected our own Origin, found another or none")
         if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "expected application/json, found another type")
+
+
+def _octets(text: str) -> bytes:
+    """Return a text that others have sent, and which may hold surrogates, as octets."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _netloc(origin: str) -> str | None:
+    """Return host and port of an Origin header, in lower case; None if it is not one."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str | None:

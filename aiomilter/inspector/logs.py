@@ -7,7 +7,7 @@ from typing import Final
 
 from aiomilter.inspector.recording import CURRENT, Note
 
-__all__ = ["log_records"]
+__all__ = ["log_records", "take_log_records"]
 
 _OURS: Final = "aiomilter"
 """The logger of what observers hear as well."""
@@ -35,10 +35,15 @@ class _Notes(logging.Handler):
 @contextmanager
 def log_records() -> Iterator[None]:
     """Take the log records that callbacks write, while the block runs; which ones there are is as logging is set up."""
-    handler = _Notes()
-    root = logging.getLogger()
-    root.addHandler(handler)
+    handler = take_log_records()
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
+
+
+def take_log_records() -> logging.Handler:
+    """Take the log records that callbacks write, from now on; return what takes them."""
+    handler = _Notes()
+    logging.getLogger().addHandler(handler)
+    return handler

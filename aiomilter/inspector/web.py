@@ -194,7 +194,7 @@ def _last(request: web.Request) -> int:
 async def _posted(request: web.Request) -> dict[str, Any]:
     try:
         found = json.loads(await request.text())
-    except (ValueError, RecursionError):
+    except (ValueError, LookupError, RecursionError):  # there may be no such charset
         found = None
     if not isinstance(found, dict):
         raise Refused(400, "expected a JSON object, found something else")

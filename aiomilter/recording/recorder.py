@@ -186,6 +186,7 @@ class SessionRecord:
         """Forget the session; return how many octets that waited are to be counted off."""
         self.over = self._dropped = True
         self._pieces.clear()
+        self._encoder = None
         self._recorder.ended(self)
         size, self.size = self.size, 0
         return size

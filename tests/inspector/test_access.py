@@ -1,5 +1,6 @@
 """Who may ask: each rule with a request that breaks it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -79,11 +80,13 @@ def test_the_name_that_is_listened_on_may_be_asked_for() -> None:
         ({"Origin": "null"}, 403),
         ({"Origin": ""}, 403),
         ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ({"Content-Type": "multipart/form-data"}, 415),
+        ({"Content-Type": "application/json; charset=no-such"}, 400),
     ],
 )
 async def test_only_our_own_page_can_post(open_page: Client, headers: Mapping[str, str], status: int) -> None:
@@ -112,6 +115,15 @@ async def test_nothing_is_shown_without_the_token(locked: Client, path: str) -> 
         response = await locked.get(path, cookies={COOKIE: cookie})
         assert response.status == 401
         assert TOKEN not in await response.text()
+
+
+async def test_a_cookie_that_is_no_utf8_is_a_wrong_one(locked: Client) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", locked.port)
+    cookie = COOKIE.encode() + b"=\xff"
+    writer.write(b"GET /api/about HTTP/1.1\r\nHost: localhost\r\nCookie: " + cookie + b"\r\nConnection: close\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_other_pages_of_the_browser_get_nothing_though_it_has_the_cookie(open_page: Client) -> None:

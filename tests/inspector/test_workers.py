@@ -16,10 +16,12 @@ from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 FILTER = """
+import logging
 import os
 from aiomilter import Milter
 class Mine(Milter):
     async def eom(self, ctx):
+        logging.getLogger("mine").warning("seen by %s", os.getpid())
         ctx.add_header("X-Process", str(os.getpid()))
 """
 
@@ -43,7 +45,9 @@ async def test_the_page_has_the_messages_of_all_workers(tmp_path: Path) -> None:
                 sent += 1
                 number = await _next_message(events)
                 message = await (await client.get(f"{url}api/messages/{number}")).json()
-                seen.add(message["edits_made"][0]["value"])
+                process_id = message["edits_made"][0]["value"]
+                seen.add(process_id)
+                assert [note["text"] for note in message["log"]] == [f"seen by {process_id}"]
                 assert message["conversation"][-1]["answer"] == "continue"
             assert len((await (await client.get(f"{url}api/messages")).json())["messages"]) == sent
             assert not (await (await client.get(f"{url}api/about")).json())["play"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,6 +168,23 @@ async def test_recordings_that_wait_are_dropped_before_the_limit_is_reached(tmp_
     await one.close()
     assert limit.used == 99_500
     assert sessions(tmp_path) == []
+
+
+async def test_what_is_dropped_is_kept_by_nobody(tmp_path: Path) -> None:
+    limit = memory()
+    one = Recorder(settings(), RecordDirectory(tmp_path, 1 << 20), limit, lambda _: None)
+    record = one.begin("")
+    record.add(MTA, BEGUN)
+    for _ in range(20):
+        record.add(MTA, packet(Command.BODY, b"x" * 60_000))
+    idle = asyncio.Event()
+    one.later(lambda: None, idle.set)
+    await idle.wait()  # what was handed to the thread is encoded
+    encoder = weakref.ref(record._encoder)
+    one.drop()
+    assert encoder() is None  # though the connection goes on, and with it the record
+    assert limit.used == 0
+    await one.close()
 
 
 async def test_a_long_session_that_waits_for_its_end_does_so_as_its_shape(tmp_path: Path) -> None:
