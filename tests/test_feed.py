@@ -2,11 +2,15 @@
 
 import os
 import random
+import sys
 from collections.abc import Callable, Mapping
+from selectors import DefaultSelector
 
 import pytest
 
+from aiomilter._process.lifecycle import MainService
 from aiomilter._process.pipe import pipe_pair
+from aiomilter._process.relay import Relay, StatusProgram
 from aiomilter._serving.feed import MOST_RECORD, MOST_SERIES, Feed, Key, Report, Reporter, ended_frame
 
 
@@ -180,6 +184,25 @@ def test_a_pipe_shows_that_its_other_end_is_closed() -> None:
     assert list(ours.receive()) == [b"last"]
     assert ours.ended or not hasattr(os, "O_PATH")
     ours.close()
+
+
+def test_what_a_process_has_counted_at_its_end_is_behind_all_that_waits() -> None:
+    def run(feed: Feed) -> MainService:
+        raise AssertionError("it is not started")
+
+    with DefaultSelector() as selector:
+        relay = Relay(StatusProgram((), run, lambda error, what: 1, None), selector, lambda what, pid: None)
+        ours, its = relay.pipe()
+        source = Source()
+        reporter = reporting(its.send, source)
+        waiting = 0
+        while waiting < 300 and reporter.record(b"a record"):
+            waiting += 1
+        reporter.report()
+        its.close()
+        relay.ended(os.getpid(), ours)
+        assert relay._feed.snapshot() == source.counts
+    assert waiting == 300 or not sys.platform.startswith("linux")
 
 
 def test_sums_never_fall_whatever_is_lost() -> None:

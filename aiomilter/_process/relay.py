@@ -119,16 +119,20 @@ class Relay:
         self._selector.register(ours, selectors.EVENT_READ, partial(self.read, ours))
         return ours, its
 
-    def read(self, pipe: FeedPipe) -> None:
-        """Pass on what has arrived from a worker."""
+    def read(self, pipe: FeedPipe) -> bool:
+        """Pass on what has arrived from a worker, some hundreds of frames at most; return whether there was anything."""
+        found = False
         for frame in pipe.receive():
+            found = True
             self._pass_on(frame, needed=self._feed.take(frame))
         if pipe.ended:
             self._forget(pipe)
+        return found
 
     def ended(self, pid: int, pipe: FeedPipe) -> None:
         """Note that a worker has ended: read the rest, and keep what it has counted."""
-        self.read(pipe)
+        while self.read(pipe):  # what it has counted last is behind all records that wait
+            pass
         self._forget(pipe)
         pipe.close()
         self._feed.end(pid)

@@ -1,5 +1,6 @@
 """What is measured for the charts: messages by answer, callback times, connections, stalls, memory, over the last hour."""
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import time
@@ -28,7 +29,7 @@ def memory_used() -> int:
     """Return the octets of memory that this process has; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as told:
-            return int(told.read().split()[1]) * 4096
+            return int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
 

@@ -78,14 +78,20 @@ class Inspector:
     async def news(
         self, number: int, pause: float, keep_alive: float
     ) -> AsyncGenerator[tuple[str, object] | None, None]:
-        """Yield new messages and measured values; None if there are none for so many seconds."""
+        """Yield new messages and measured values.
+
+        Args:
+            number: Of the last message that is known.
+            pause: Seconds between two of them.
+            keep_alive: Seconds until None, if there is no message; values are looked for as often.
+        """
         seen = self.measured.last
         yield "hello", {"run": self._run}
         if number > self.store.last:
             number = 0
         while not self._ended:
             try:
-                async with asyncio.timeout(min(keep_alive, 1.0)):
+                async with asyncio.timeout(keep_alive):
                     await self.store.wait(number)
             except TimeoutError:
                 pass

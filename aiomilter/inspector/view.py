@@ -129,7 +129,7 @@ async def detail(recorded: Recorded, *, content: bool) -> dict[str, Any]:
         "log": [note._asdict() for note in recorded.notes] if content else _outlines(recorded),
         "cut": recorded.cut,
         "content": content,
-        "reply": _reply(recorded, found),
+        "reply": _reply(found),
     }
     if content:
         shown |= await _content(recorded, found)
@@ -150,6 +150,8 @@ def _stage(played: PlayedStage, content: bool) -> dict[str, Any]:
         what = f"{played.count} field{'s' * (played.count != 1)}" if played.why != "not sent" else ""
     elif played.stage is Stage.BODY and played.why != "not sent":
         what = f"{played.count} piece{'s' * (played.count != 1)}"
+    elif played.stage is Stage.UNKNOWN and not content:
+        what = ""  # a line of the client, in which a login may be
     return {
         "stage": played.stage.name,
         "what": what,
@@ -164,7 +166,7 @@ def _stage(played: PlayedStage, content: bool) -> dict[str, Any]:
     }
 
 
-def _reply(recorded: Recorded, found: Conversation) -> str:
+def _reply(found: Conversation) -> str:
     """Return what the SMTP client was told at last."""
     last = next((each for each in reversed(found.stages) if each.reply), None)
     if last is None:

@@ -19,8 +19,8 @@ _MOST_STREAMS: Final = 32
 """Pages that are shown the list live, at once."""
 _PAUSE: Final = 0.1
 """Seconds between two events of a stream: a burst of messages is one event."""
-_KEEP_ALIVE: Final = 15.0
-"""Seconds without an event until a comment is sent, so that a page that has gone is noticed."""
+_KEEP_ALIVE: Final = 1.0
+"""Seconds without a message until measured values are sent, or a comment, so that a page that has gone is noticed."""
 _JSON: Final = "application/json"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

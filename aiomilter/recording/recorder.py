@@ -103,6 +103,7 @@ class Recorder:
                 self._report(f"a session cannot be recorded: {type(error).__name__}: {error}")
             finally:
                 done()
+            del work, job, done  # the next one may be far, and they hold a session
 
     def ended(self, record: "SessionRecord") -> None:
         """Forget a session."""

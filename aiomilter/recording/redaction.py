@@ -23,7 +23,6 @@ _ENCODED_WORD: Final = rb"=\?[A-Za-z0-9*_-]{1,60}\?[QqBb]\?[!->@-~]{0,400}\?="
 _IPV4: Final = rb"(?<![\w.])[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![\w.])"
 _IPV6: Final = rb"(?<![\w:])(?:IPv6:)?[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])"
 # A longer word becomes several tokens.
-# A longer word becomes several tokens.
 _WORD: Final = rb"[0-9A-Za-z\x80-\xff]{1,256}"
 _DOMAIN: Final = rb"@[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63}){1,20}"
 _ANY: Final = re.compile(rb"(?P<e>%b)|(?P<d>%b)|(?P<f>%b)|(?P<s>%b)|%b" % (_ENCODED_WORD, _DOMAIN, _IPV4, _IPV6, _WORD))

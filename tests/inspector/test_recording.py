@@ -1,6 +1,8 @@
 import asyncio
 import logging
 
+import pytest
+
 from aiomilter import (
     CONTINUE,
     REJECT,
@@ -13,9 +15,11 @@ from aiomilter import (
     Rcpt,
     Reply,
     Response,
+    Unknown,
 )
 from aiomilter.inspector.conversation import read
 from aiomilter.inspector.store import Store
+from aiomilter.inspector.view import detail
 from aiomilter.observe import ClientRefused, MessageEnded
 from aiomilter.options import Options
 from aiomilter.testing._memory import MemoryServer
@@ -161,6 +165,22 @@ async def test_log_records_of_a_callback_go_to_its_message() -> None:
     assert [(note.level, note.source, note.text) for note in store.messages[1].notes] == [
         ("WARNING", "mine", "sender alice@example.org")
     ]
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_a_line_of_smtp_that_no_stage_has_is_content(content: bool) -> None:
+    class Hears(Tag):
+        async def unknown(self, ctx: Context, unknown: Unknown) -> None:
+            pass
+
+    store = Store()
+    async with session(store, Hears) as played:
+        await played.unknown("XLOGIN secret")
+        await send(played)
+
+    shown = await detail(store.messages[1], content=content)
+    assert [each["stage"] for each in shown["conversation"]][:3] == ["UNKNOWN", "CONNECT", "HELO"]
+    assert ("XLOGIN secret" in str(shown)) == content
 
 
 async def test_a_message_that_is_too_large_is_recorded_without_the_rest_of_its_content() -> None:

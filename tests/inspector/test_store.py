@@ -1,5 +1,9 @@
 import asyncio
+import os
 
+import pytest
+
+from aiomilter.inspector.charts import memory_used
 from aiomilter.inspector.frames import Head
 from aiomilter.inspector.recording import Recorded
 from aiomilter.inspector.store import Store
@@ -62,3 +66,11 @@ async def test_who_waits_is_woken_at_the_end() -> None:
     store.wake()
     await waiting
     assert store.last == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="this system does not tell how large a process is")
+def test_memory_is_told_in_octets_whatever_the_size_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory_used() > 0
+    pages = memory_used() // os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1 << 20}.__getitem__)
+    assert memory_used() >= pages * (1 << 19)  # it may have shrunk a little meanwhile
