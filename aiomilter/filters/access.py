@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 from typing import ClassVar, Final, Literal, NamedTuple
 
 from aiomilter.auth import Authentication
 from aiomilter.context import Context, EndOfMessageContext
+from aiomilter.failures import is_local
 from aiomilter.filters.access_rules import AccessRule, Seen, compiled, names_of, rules_of
 from aiomilter.filters.actions import Action, act, is_refusal, refusal
 from aiomilter.filters.domains import covering, domain_name, key
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.recipients import EXEMPT, Exempt
-from aiomilter.filters.site import Site
+from aiomilter.filters.site import Site, is_in, networks_of
 from aiomilter.filters.units import seconds
 from aiomilter.handler import Milter, no_reply
 from aiomilter.mail.envelope import domain as domain_of
@@ -106,10 +106,7 @@ class Access(ReadyFilter):
         Exempt(self.no_recipients, Site(), "no_recipients")
         Exempt(self.exempt_recipients, Site())
         self.banning()
-        try:
-            _ = [ip_network(each) for each in self.null_sender_from]
-        except ValueError as error:
-            raise ValueError(f"null_sender_from: {error}") from None
+        networks_of("null_sender_from", self.null_sender_from)
         try:
             _ = [key(each) for given in self.login_sender.values() for each in given]
         except ValueError as error:
@@ -222,8 +219,8 @@ class _Access(Milter):
         return None
 
     def _about_client(self, ctx: Context) -> list[_Found]:
-        settings, ip, found = self.settings, ctx.client.ip, []
-        if ip is not None and not ip.is_loopback and ctx.client.hostname.lower() in ("localhost", "."):
+        settings, found = self.settings, []
+        if _is_elsewhere(ctx) and ctx.client.hostname.lower() in ("localhost", "."):
             found.append(_Found(settings.false_localhost, "false_localhost", "localhost is not your name"))
         if self._is_ours(ctx):
             return found
@@ -237,15 +234,14 @@ class _Access(Milter):
 
     def _about_sender(self, ctx: Context, sender: str) -> list[_Found]:
         settings, own = self.settings, self.site.is_own(domain_of(sender))
-        internal = ctx.auth is None and self.site.is_internal(ctx)
-        elsewhere = ctx.client.ip is not None and not ctx.client.ip.is_loopback
+        internal = ctx.auth is None and self.site.is_internal(ctx) and _is_elsewhere(ctx)
         found = []
         if ctx.auth is not None and not self._may_send(ctx.auth.login, sender):
             found.append(_Found("reject", "login_sender", "your login may not send from this address"))
-        if internal and elsewhere and sender and settings.inside_sender == "own" and not own:
+        if internal and sender and settings.inside_sender == "own" and not own:
             found.append(_Found("reject", "inside_sender", "this machine sends from our own domains"))
-        networks = [ip_network(each) for each in settings.null_sender_from]
-        if internal and elsewhere and not sender and networks and not any(ctx.client.ip in each for each in networks):
+        networks = networks_of("null_sender_from", settings.null_sender_from)
+        if internal and not sender and networks and not is_in(ctx.client.ip, networks):
             found.append(_Found("reject", "null_sender", "this machine sends no bounces"))
         if own and settings.own_sender == "never" and not self._is_ours(ctx):
             found.append(_Found("reject", "own_sender", "mail from this domain comes from here"))
@@ -317,6 +313,11 @@ class _Access(Milter):
                 if answer is not None:
                     return answer
         return None
+
+
+def _is_elsewhere(ctx: Context) -> bool:
+    """Return whether a client has an address, and that of another machine."""
+    return ctx.client.ip is not None and not is_local(ctx.client)
 
 
 def _is_proven(domain: str, found: Authentication | None) -> bool:

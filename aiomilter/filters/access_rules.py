@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
-from ipaddress import ip_network
-from typing import Final
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, Literal
 
 from aiomilter.filters.actions import Action
 from aiomilter.filters.domains import covering, domain_name, key
+from aiomilter.filters.site import is_in, networks_of
 from aiomilter.mail.envelope import domain as domain_of
 from aiomilter.mail.envelope import local_part
 
@@ -22,9 +23,9 @@ _LONGEST: Final = 1_000
 
 @dataclass(slots=True)
 class Seen:
-    """What is known of a message so far; None where that is not known yet."""
+    """What is known of a message so far; None where that is not known yet, and "" where there is none."""
 
-    client: object = None
+    client: IPv4Address | IPv6Address | Literal[""] | None = None
     hostname: str | None = None
     helo: str | None = None
     login: str | None = None
@@ -97,11 +98,8 @@ def compiled(rule: AccessRule) -> Callable[[Seen], bool | None]:
 
 def _tests(rule: AccessRule) -> Iterator[tuple[str, Callable[..., bool]]]:
     if rule.client:
-        try:
-            networks = tuple(ip_network(each) for each in rule.client)
-        except ValueError as error:
-            raise ValueError(f"client: {error}") from None
-        yield "client", lambda ip: any(ip in network for network in networks)
+        networks = networks_of("client", rule.client)
+        yield "client", lambda ip: is_in(ip or None, networks)
     for name, given in (("hostname", rule.hostname), ("helo", rule.helo)):
         if given:
             yield name, _is_name(name, given)
