@@ -13,7 +13,7 @@ from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import is_local
 from aiomilter.filters.access_rules import AccessRule, Seen, compiled, names_of, rules_of
 from aiomilter.filters.actions import Action, act, is_refusal, refusal
-from aiomilter.filters.domains import covering, domain_name, key
+from aiomilter.filters.domains import covers, domain_name, key
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.recipients import EXEMPT, Exempt
 from aiomilter.filters.site import Site, is_in, networks_of
@@ -252,8 +252,7 @@ class _Access(Milter):
         given = table.get(login, table.get("*"))
         if given is None or (not sender and given):
             return True
-        keys = {key(each) for each in given}
-        return any(each in keys for each, _ in covering(local_part(sender), domain_of(sender)))
+        return covers({key(each) for each in given}, sender)
 
     def _first(self, *, about_header: bool) -> int:
         """Return the number of the first rule that holds, of those about header fields or of the others."""

@@ -8,10 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
 
 from aiomilter.filters.actions import Action
-from aiomilter.filters.domains import covering, domain_name, key
+from aiomilter.filters.domains import covering, covers, domain_name, key
 from aiomilter.filters.site import is_in, networks_of
-from aiomilter.mail.envelope import domain as domain_of
-from aiomilter.mail.envelope import local_part
 
 __all__ = ["AccessRule", "Seen", "compiled", "names_of", "rules_of"]
 
@@ -121,13 +119,7 @@ def _is_name(name: str, given: Collection[str]) -> Callable[[str], bool]:
 def _is_address(name: str, given: Collection[str]) -> Callable[[str], bool]:
     names = frozenset(_keys(name, [each for each in given if each]))
     has_null = "" in given
-
-    def test(address: str) -> bool:
-        if not address:
-            return has_null
-        return any(each in names for each, _ in covering(local_part(address), domain_of(address)))
-
-    return test
+    return lambda address: covers(names, address) if address else has_null
 
 
 def _keys(name: str, given: Collection[str]) -> Iterator[str]:
