@@ -42,7 +42,7 @@ class AccessRule:
         helo: The same of HELO names.
         login: Logins.
         sender: Envelope senders: addresses, domains, or ``.domain`` for those below one; "" for the null sender.
-        recipient: Envelope recipients, in the same way; the rule is then about each.
+        recipient: Envelope recipients, in the same way; the rule is then about each, and has no header.
         header: The name of a field; with words or regex, what is in it, decoded.
         words: Words, of which one has to be there as a whole, whatever its letter case.
         regex: A pattern that has to be found in the first 1,000 characters.
@@ -70,6 +70,8 @@ class AccessRule:
                 raise ValueError(f"{name}: expected a list, found a text")
         if bool(self.words or self.regex) != bool(self.header):
             raise ValueError("header: expected together with words or regex")
+        if self.header and self.recipient:
+            raise ValueError("recipient: expected none with header, which comes after all recipients")
         compiled(self)
 
 

@@ -183,6 +183,7 @@ def test_rules_are_read_from_a_table(tmp_path: Path) -> None:
         {"client": ["192.0.2.1/24"]},
         {"words": ["x"]},
         {"header": "Subject"},
+        {"header": "Subject", "words": ["x"], "recipient": ["u@corp.example"]},
         {"header": "Subject", "regex": "(a+)+"},
         {"header": "Subject", "regex": "(a|b*)*c"},
         {"header": "Subject", "regex": "("},
