@@ -12,7 +12,7 @@ import pytest
 from aiomilter._cli import main
 from aiomilter._config.imported import PROGRAMS, program_of, take_over
 from aiomilter._config.imported.gateway import Gateway, Given
-from aiomilter._config.imported.reading import MAX_SIZE
+from aiomilter._config.imported.reading import MAX_SIZE, ini
 from tests.auth.dkim.made import key
 from tests.programs import needed
 
@@ -462,3 +462,14 @@ def test_the_page_names_settings_that_there_are() -> None:
     named = {name for table in tables for row in table.splitlines() for name in re.findall(r"``(\S+)``", row[:39])}
     assert len(named) > 40
     assert named <= {name for names in NAMES.values() for name in names.split()}
+
+
+def test_a_setting_of_a_section_is_told_with_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "milter.cfg"
+    path.write_text("[DEFAULT]\nb = 0\n[milter]\nName = 1\n[srs]\n; name\nname : 2\nname = 3\n")
+    assert [(each.name, each.value, each.line) for each in ini(str(path))] == [
+        ("milter.b", "0", 2),
+        ("milter.name", "1", 4),
+        ("srs.b", "0", 2),
+        ("srs.name", "3", 8),
+    ]
