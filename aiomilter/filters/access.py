@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 from typing import ClassVar, Final, Literal, NamedTuple
 
 from aiomilter.auth import Authentication
 from aiomilter.context import Context, EndOfMessageContext
+from aiomilter.failures import is_local
 from aiomilter.filters.access_rules import AccessRule, Seen, compiled, names_of, rules_of
 from aiomilter.filters.actions import Action, act, is_refusal, refusal
-from aiomilter.filters.domains import covering, domain_name, key
+from aiomilter.filters.domains import covers, domain_name, key
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.recipients import EXEMPT, Exempt
-from aiomilter.filters.site import Site
+from aiomilter.filters.site import Site, is_in, networks_of
 from aiomilter.filters.units import seconds
 from aiomilter.handler import Milter, no_reply
 from aiomilter.mail.envelope import domain as domain_of
@@ -100,20 +100,8 @@ class Access(ReadyFilter):
     header: str = "X-Spam-Flag"
 
     def __post_init__(self) -> None:
-        names_of("helo_own", self.helo_own)
-        names_of("inside_only_recipients", self.inside_only_recipients)
-        names_of("recipients", list(self.recipients))
-        Exempt(self.no_recipients, Site(), "no_recipients")
-        Exempt(self.exempt_recipients, Site())
+        _Lists(self, Site())
         self.banning()
-        try:
-            _ = [ip_network(each) for each in self.null_sender_from]
-        except ValueError as error:
-            raise ValueError(f"null_sender_from: {error}") from None
-        try:
-            _ = [key(each) for given in self.login_sender.values() for each in given]
-        except ValueError as error:
-            raise ValueError(f"login_sender: {error}") from None
 
     def banning(self) -> tuple[int, float] | None:
         """Return after how many a client is banned, and for how many seconds; None for never.
@@ -157,7 +145,31 @@ class Access(ReadyFilter):
             if banning is not None:
                 bans = Traps(await stack.enter_async_context(site.open_store()), (), keep=banning[1], kind="ban")
             made = [(rule, compiled(rule)) for rule in rules]
-            yield partial(_WithHeaders if any(rule.header for rule in rules) else _Access, self, site, made, bans)
+            kind = _WithHeaders if any(rule.header for rule in rules) else _Access
+            yield partial(kind, self, site, _Lists(self, site), made, bans)
+
+
+class _Lists:
+    """What is listed in settings, as it is looked up: made once, however many connections there are.
+
+    Raises:
+        TypeError, ValueError: A setting is not as described; the text begins with its name.
+    """
+
+    def __init__(self, settings: Access, site: Site) -> None:
+        self.exempt = Exempt(settings.exempt_recipients, site)
+        self.refused = Exempt(settings.no_recipients, site, "no_recipients")
+        self.own_names = names_of("helo_own", settings.helo_own)
+        self.inside_only = names_of("inside_only_recipients", settings.inside_only_recipients)
+        names_of("recipients", list(settings.recipients))
+        self.valid = {
+            domain_name(name): {each.lower() for each in given} for name, given in settings.recipients.items()
+        }
+        self.null_senders = networks_of("null_sender_from", settings.null_sender_from)
+        try:
+            self.logins = {login: frozenset(map(key, given)) for login, given in settings.login_sender.items()}
+        except ValueError as error:
+            raise ValueError(f"login_sender: {error}") from None
 
 
 class _Found(NamedTuple):
@@ -177,18 +189,12 @@ _Rules = Sequence[tuple[AccessRule, Callable[[Seen], bool | None]]]
 class _Access(Milter):
     reads = (Authentication,)
 
-    def __init__(self, settings: Access, site: Site, rules: _Rules, bans: Traps | None) -> None:
+    def __init__(self, settings: Access, site: Site, lists: _Lists, rules: _Rules, bans: Traps | None) -> None:
         self.settings = settings
         self.site = site
+        self.lists = lists
         self.rules = rules
         self.bans = bans
-        self.exempt = Exempt(settings.exempt_recipients, site)
-        self.refused = Exempt(settings.no_recipients, site)
-        self.own_names = names_of("helo_own", settings.helo_own)
-        self.inside_only = names_of("inside_only_recipients", settings.inside_only_recipients)
-        self.valid = {
-            domain_name(name): {each.lower() for each in given} for name, given in settings.recipients.items()
-        }
         self.most = banning[0] if (banning := settings.banning()) is not None else 0
         self.by_recipient = any(rule.recipient for rule, _ in rules)
         self.found: list[_Found] = []
@@ -203,7 +209,7 @@ class _Access(Milter):
             await self.bans.note(ctx.client.ip)
 
     async def helo(self, ctx: Context, helo: Helo) -> None:
-        if domain_name(helo.name) in self.own_names:
+        if domain_name(helo.name) in self.lists.own_names:
             await self._demerit(ctx)
 
     async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
@@ -222,8 +228,8 @@ class _Access(Milter):
         return None
 
     def _about_client(self, ctx: Context) -> list[_Found]:
-        settings, ip, found = self.settings, ctx.client.ip, []
-        if ip is not None and not ip.is_loopback and ctx.client.hostname.lower() in ("localhost", "."):
+        settings, found = self.settings, []
+        if _is_elsewhere(ctx) and ctx.client.hostname.lower() in ("localhost", "."):
             found.append(_Found(settings.false_localhost, "false_localhost", "localhost is not your name"))
         if self._is_ours(ctx):
             return found
@@ -231,33 +237,29 @@ class _Access(Milter):
             found.append(_Found("reject", "helo_missing", "say HELO first"))
         if _ADDRESS.fullmatch(ctx.helo):
             found.append(_Found(settings.helo_address, "helo_address", "an address in HELO stands in brackets"))
-        if ctx.helo and domain_name(ctx.helo) in self.own_names:
+        if ctx.helo and domain_name(ctx.helo) in self.lists.own_names:
             found.append(_Found("reject", "helo_own", f"{domain_name(ctx.helo)} is our name"))
         return found
 
     def _about_sender(self, ctx: Context, sender: str) -> list[_Found]:
         settings, own = self.settings, self.site.is_own(domain_of(sender))
-        internal = ctx.auth is None and self.site.is_internal(ctx)
-        elsewhere = ctx.client.ip is not None and not ctx.client.ip.is_loopback
+        internal = ctx.auth is None and self.site.is_internal(ctx) and _is_elsewhere(ctx)
         found = []
         if ctx.auth is not None and not self._may_send(ctx.auth.login, sender):
             found.append(_Found("reject", "login_sender", "your login may not send from this address"))
-        if internal and elsewhere and sender and settings.inside_sender == "own" and not own:
+        if internal and sender and settings.inside_sender == "own" and not own:
             found.append(_Found("reject", "inside_sender", "this machine sends from our own domains"))
-        networks = [ip_network(each) for each in settings.null_sender_from]
-        if internal and elsewhere and not sender and networks and not any(ctx.client.ip in each for each in networks):
+        networks = self.lists.null_senders
+        if internal and not sender and networks and not is_in(ctx.client.ip, networks):
             found.append(_Found("reject", "null_sender", "this machine sends no bounces"))
         if own and settings.own_sender == "never" and not self._is_ours(ctx):
             found.append(_Found("reject", "own_sender", "mail from this domain comes from here"))
         return found
 
     def _may_send(self, login: str, sender: str) -> bool:
-        table = self.settings.login_sender
-        given = table.get(login, table.get("*"))
-        if given is None or (not sender and given):
-            return True
-        keys = {key(each) for each in given}
-        return any(each in keys for each, _ in covering(local_part(sender), domain_of(sender)))
+        table = self.lists.logins
+        keys = table.get(login, table.get("*"))
+        return keys is None or bool(keys and not sender) or covers(keys, sender)
 
     def _first(self, *, about_header: bool) -> int:
         """Return the number of the first rule that holds, of those about header fields or of the others."""
@@ -284,16 +286,18 @@ class _Access(Milter):
 
     def _about_recipient(self, ctx: Context, address: str) -> Reply | None:
         local, domain = local_part(address), domain_name(domain_of(address)) or ""
-        if address in self.refused or (domain in self.valid and local.lower() not in self.valid[domain]):
+        if address in self.lists.refused or (
+            domain in self.lists.valid and local.lower() not in self.lists.valid[domain]
+        ):
             return Reply(550, "5.1.1", "no such mailbox", reason="no_recipient")
-        if domain in self.inside_only and not self._is_ours(ctx):
+        if domain in self.lists.inside_only and not self._is_ours(ctx):
             return Reply(550, "5.7.1", "only our own may write to this domain", reason="inside_only")
         rule = []
         if self.by_recipient:
             self.seen.recipient = address
             rule = self._rule(self._first(about_header=False))
             self.seen.recipient = None
-        if address in self.exempt:
+        if address in self.lists.exempt:
             return None
         refused = next((each.reply() for each in (*self.found, *rule) if is_refusal(each.action)), None)
         self.found += [each for each in rule if refused is None and each not in self.found]
@@ -309,7 +313,7 @@ class _Access(Milter):
         sender = ctx.sender.address if ctx.sender is not None else ""
         domain = domain_name(domain_of(sender)) or ""
         asks = self.settings.own_sender == "authenticated" and self.site.is_own(domain) and not self._is_ours(ctx)
-        if asks and not _is_proven(domain, ctx.results.get(Authentication)) and not self.exempt.all(ctx):
+        if asks and not _is_proven(domain, ctx.results.get(Authentication)) and not self.lists.exempt.all(ctx):
             return Reply(550, "5.7.1", "mail from this domain is signed, or comes from here", reason="own_sender")
         for each in self.found:
             if not is_refusal(each.action):
@@ -317,6 +321,11 @@ class _Access(Milter):
                 if answer is not None:
                     return answer
         return None
+
+
+def _is_elsewhere(ctx: Context) -> bool:
+    """Return whether a client has an address, and that of another machine."""
+    return ctx.client.ip is not None and not is_local(ctx.client)
 
 
 def _is_proven(domain: str, found: Authentication | None) -> bool:
@@ -347,7 +356,7 @@ class _WithHeaders(_Access):
             self.seen.header = each
             number = self._first(about_header=True)
             found = self._rule(number) if number < self.stop else []
-            if any(is_refusal(one.action) for one in found) and not self.exempt.all(ctx):
+            if any(is_refusal(one.action) for one in found) and not self.lists.exempt.all(ctx):
                 return found[0].reply()
             self.found += found
         return None

@@ -4,13 +4,12 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
-from ipaddress import ip_network
-from typing import Final
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, Literal
 
 from aiomilter.filters.actions import Action
-from aiomilter.filters.domains import covering, domain_name, key
-from aiomilter.mail.envelope import domain as domain_of
-from aiomilter.mail.envelope import local_part
+from aiomilter.filters.domains import covering, covers, domain_name, key
+from aiomilter.filters.site import is_in, networks_of
 
 __all__ = ["AccessRule", "Seen", "compiled", "names_of", "rules_of"]
 
@@ -22,9 +21,9 @@ _LONGEST: Final = 1_000
 
 @dataclass(slots=True)
 class Seen:
-    """What is known of a message so far; None where that is not known yet."""
+    """What is known of a message so far; None where that is not known yet, and "" where there is none."""
 
-    client: object = None
+    client: IPv4Address | IPv6Address | Literal[""] | None = None
     hostname: str | None = None
     helo: str | None = None
     login: str | None = None
@@ -43,7 +42,7 @@ class AccessRule:
         helo: The same of HELO names.
         login: Logins.
         sender: Envelope senders: addresses, domains, or ``.domain`` for those below one; "" for the null sender.
-        recipient: Envelope recipients, in the same way; the rule is then about each.
+        recipient: Envelope recipients, in the same way; the rule is then about each, and has no header.
         header: The name of a field; with words or regex, what is in it, decoded.
         words: Words, of which one has to be there as a whole, whatever its letter case.
         regex: A pattern that has to be found in the first 1,000 characters.
@@ -71,6 +70,8 @@ class AccessRule:
                 raise ValueError(f"{name}: expected a list, found a text")
         if bool(self.words or self.regex) != bool(self.header):
             raise ValueError("header: expected together with words or regex")
+        if self.header and self.recipient:
+            raise ValueError("recipient: expected none with header, which comes after all recipients")
         compiled(self)
 
 
@@ -97,11 +98,8 @@ def compiled(rule: AccessRule) -> Callable[[Seen], bool | None]:
 
 def _tests(rule: AccessRule) -> Iterator[tuple[str, Callable[..., bool]]]:
     if rule.client:
-        try:
-            networks = tuple(ip_network(each) for each in rule.client)
-        except ValueError as error:
-            raise ValueError(f"client: {error}") from None
-        yield "client", lambda ip: any(ip in network for network in networks)
+        networks = networks_of("client", rule.client)
+        yield "client", lambda ip: is_in(ip or None, networks)
     for name, given in (("hostname", rule.hostname), ("helo", rule.helo)):
         if given:
             yield name, _is_name(name, given)
@@ -123,13 +121,7 @@ def _is_name(name: str, given: Collection[str]) -> Callable[[str], bool]:
 def _is_address(name: str, given: Collection[str]) -> Callable[[str], bool]:
     names = frozenset(_keys(name, [each for each in given if each]))
     has_null = "" in given
-
-    def test(address: str) -> bool:
-        if not address:
-            return has_null
-        return any(each in names for each, _ in covering(local_part(address), domain_of(address)))
-
-    return test
+    return lambda address: covers(names, address) if address else has_null
 
 
 def _keys(name: str, given: Collection[str]) -> Iterator[str]:

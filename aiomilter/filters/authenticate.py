@@ -137,9 +137,9 @@ class Authenticate(SpfRules, ReadyFilter):
                 trusted_sealers=self.trusted_sealers,
                 trusted_relays=site.trusted_relays,
             )
-            yield partial(
-                _Authenticate, self, site, asked, judging, Authenticator(resolver, authserv_ids=ids, methods=())
-            )
+            cleaning = Authenticator(resolver, authserv_ids=ids, methods=())
+            rules, exempt = RuleTable(self, self.domains), Exempt(self.exempt_recipients, site)
+            yield partial(_Authenticate, self, site, asked, judging, cleaning, rules, exempt)
 
 
 class _Authenticate(Milter):
@@ -153,12 +153,14 @@ class _Authenticate(Milter):
         asked: frozenset[str],
         judging: Authenticator,
         cleaning: Authenticator,
+        rules: RuleTable,
+        exempt: Exempt,
     ) -> None:
         self.settings = settings
         self.site = site
         self.judging, self.cleaning = judging, cleaning
-        self.rules = RuleTable(settings, settings.domains)
-        self.exempt = Exempt(settings.exempt_recipients, site)
+        self.rules = rules
+        self.exempt = exempt
         early = any(word.startswith(("spf_", "helo_spf_")) for word in asked)
         self.at_mail = early or (self.rules.matter and settings.at == "mail")
         self.at_rcpt = self.rules.matter or "spf" in asked

@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar, Final
 
 from aiomilter.context import EndOfMessageContext
-from aiomilter.filters.domains import covering, domain_name, key
+from aiomilter.filters.domains import covers, domain_name, key
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.site import Site
 from aiomilter.handler import Milter
@@ -99,9 +99,9 @@ class _Compiled:
 
     def concerned(self, sender: str, recipients: Sequence[str]) -> list[str]:
         """Return the recipients that the rule is about; none if it does not hold."""
-        if self.senders and not _covers(self.senders, sender):
+        if self.senders and not covers(self.senders, sender):
             return []
-        return [each for each in recipients if not self.recipients or _covers(self.recipients, each)]
+        return [each for each in recipients if not self.recipients or covers(self.recipients, each)]
 
 
 class _Copy(Milter):
@@ -139,7 +139,3 @@ def _texts(given: Collection[str] | str) -> list[str]:
 
 def _keys(given: Collection[str] | str) -> frozenset[str]:
     return frozenset(key(each.removeprefix("@")) for each in _texts(given))
-
-
-def _covers(keys: frozenset[str], address: str) -> bool:
-    return any(each in keys for each, _ in covering(local_part(address), domain_of(address)))

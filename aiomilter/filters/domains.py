@@ -1,12 +1,14 @@
 """Domains as settings name them, and what is set for each: by address, by domain, or for all below one."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final
 
 from aiomilter.mail.domain import ascii_name
+from aiomilter.mail.envelope import domain as domain_of
+from aiomilter.mail.envelope import local_part
 
-__all__ = ["covering", "domain_name", "key"]
+__all__ = ["covering", "covers", "domain_name", "key"]
 
 _NAME: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\Z"
@@ -53,3 +55,8 @@ def covering(local: str, domain: str) -> Iterator[tuple[str, bool]]:
             return
         yield f".{name}", False
         yield name, True
+
+
+def covers(keys: Container[str], address: str) -> bool:
+    """Return whether one of several keys covers an address, without brackets."""
+    return any(each in keys for each, _ in covering(local_part(address), domain_of(address)))

@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any, Final, TypeAlias, TypeVar
 
 from aiomilter.auth.dkim import KeyFile, load_keys
@@ -18,7 +18,7 @@ from aiomilter.policy.stores import GuardedStore, Store, open_store
 from aiomilter.secret import Secret
 from aiomilter.wire.constants import Stage
 
-__all__ = ["Network", "Site"]
+__all__ = ["Network", "Site", "is_in", "networks_of"]
 
 _T = TypeVar("_T")
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -93,8 +93,8 @@ class Site:
             if given and domain_name(given) is None:
                 raise ValueError(f"{name}: expected a domain name, found {given!r:.80}")
         object.__setattr__(self, "_own", frozenset(_domains("own_domains", self.own_domains)))
-        object.__setattr__(self, "_internal", _networks("internal", self.internal or ()))
-        object.__setattr__(self, "_relays", _networks("trusted_relays", self.trusted_relays))
+        object.__setattr__(self, "_internal", networks_of("internal", self.internal or ()))
+        object.__setattr__(self, "_relays", networks_of("trusted_relays", self.trusted_relays))
 
     # ------------------------------------------------------------------------------------------------ names and networks
 
@@ -115,11 +115,11 @@ class Site:
         """Return whether the client is in our networks."""
         if self.internal is None or ctx.client.ip is None:
             return WORDS["internal"].holds(ctx)
-        return _is_in(ctx, self._internal)
+        return is_in(ctx.client.ip, self._internal)
 
     def is_trusted_relay(self, ctx: Context) -> bool:
         """Return whether the client is one of our own MTAs in front."""
-        return _is_in(ctx, self._relays)
+        return is_in(ctx.client.ip, self._relays)
 
     @property
     def words(self) -> Mapping[str, Predicate]:
@@ -191,7 +191,16 @@ def _domains(name: str, given: Collection[str]) -> list[str]:
     return found
 
 
-def _networks(name: str, given: Collection[str | Network]) -> tuple[Network, ...]:
+def networks_of(name: str, given: Collection[str | Network]) -> tuple[Network, ...]:
+    """Return networks as :func:`is_in` takes them.
+
+    Args:
+        name: Of the setting, which messages begin with.
+        given: What it is set to.
+
+    Raises:
+        TypeError, ValueError: It is not as described.
+    """
     if isinstance(given, str):
         raise TypeError(f"{name}: expected a collection of networks, found a text; write ({given!r},)")
     try:
@@ -200,8 +209,8 @@ def _networks(name: str, given: Collection[str | Network]) -> tuple[Network, ...
         raise ValueError(f"{name}: {error}") from None
 
 
-def _is_in(ctx: Context, networks: tuple[Network, ...]) -> bool:
-    ip = ctx.client.ip
+def is_in(ip: IPv4Address | IPv6Address | None, networks: Collection[Network]) -> bool:
+    """Return whether an address is in one of several networks; one of IPv4 is, also as sockets of IPv6 write it."""
     if ip is None:
         return False
     ip = getattr(ip, "ipv4_mapped", None) or ip

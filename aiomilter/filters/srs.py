@@ -119,18 +119,26 @@ class Srs(ReadyFilter):
     async def start(self, site: Site, asked: frozenset[str]) -> AsyncIterator[Callable[[], Milter]]:
         """Read the file of addresses."""
         self.check(site)
-        yield partial(_Srs, self, site, self.rewriter(), _forwards(self.forwards))
+        lists = _Lists(self, site)
+        yield partial(_Srs, self, site, lists, self.rewriter(), _forwards(self.forwards))
+
+
+class _Lists:
+    """What is listed in settings, as it is looked up."""
+
+    def __init__(self, settings: Srs, site: Site) -> None:
+        self.local = _own("local_domains", settings.local_domains) if settings.local_domains else site
+        self.signed = _own("sign_domains", settings.sign_domains)
+        self.exempt = Exempt(settings.exempt_recipients, site)
 
 
 class _Srs(Milter):
-    def __init__(self, settings: Srs, site: Site, rewriter: Rewriter, forwards: frozenset[str]) -> None:
+    def __init__(self, settings: Srs, site: Site, lists: _Lists, rewriter: Rewriter, forwards: frozenset[str]) -> None:
         self.settings = settings
         self.site = site
         self.rewriter = rewriter
         self.forwards = forwards
-        self.local = _own("local_domains", settings.local_domains) if settings.local_domains else site
-        self.signed = _own("sign_domains", settings.sign_domains)
-        self.exempt = Exempt(settings.exempt_recipients, site)
+        self.local, self.signed, self.exempt = lists.local, lists.signed, lists.exempt
         self.is_bounce = self.may_refuse = False
 
     async def envfrom(self, ctx: Context, mail: Mail) -> None:

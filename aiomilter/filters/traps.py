@@ -23,7 +23,8 @@ __all__ = ["Traps"]
 class Traps(ReadyFilter):
     """Learn from mail to addresses that no one writes to honestly, and do not deliver it there.
 
-    Other recipients of such a message get it, with a mark, and reputation counts it as bad.  The client is remembered.
+    If there are other recipients, they get the message, with a mark, and reputation counts it as bad; one for traps alone ends
+    here, and is not counted.  The client is remembered.
 
     Args:
         addresses: The traps: addresses, or ``@example.org`` for a whole domain.

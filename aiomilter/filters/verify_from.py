@@ -82,17 +82,20 @@ class VerifyFrom(ReadyFilter):
     async def start(self, site: Site, asked: frozenset[str]) -> AsyncIterator[Callable[[], Milter]]:
         """Look whether it knows any domains."""
         self.check(site)
-        yield partial(_VerifyFrom, self, site)
+        if self.match == "address":
+            yield partial(_VerifyFrom, self, site, frozenset(map(_normal, self.domains)))
+        else:
+            ours = Site(own_domains=self.domains) if self.domains else site
+            yield partial(_VerifyFrom, self, ours, frozenset(map(domain_name, ours.own_domains)))
 
 
 class _VerifyFrom(Milter):
     reads = (Authentication,)
 
-    def __init__(self, settings: VerifyFrom, site: Site) -> None:
+    def __init__(self, settings: VerifyFrom, ours: Site, exact: frozenset[str | None]) -> None:
         self.settings = settings
-        is_list = settings.match == "address"
-        self.ours = site if is_list or not settings.domains else Site(own_domains=settings.domains)
-        self.exact = frozenset(filter(None, map(_normal, settings.domains))) if is_list else frozenset()
+        self.ours = ours
+        self.exact = exact
         self.authors: list[str] = []
         self.answers_elsewhere = False
 
@@ -157,14 +160,14 @@ class _VerifyFrom(Milter):
             return self._is_ours(domain)
         login = ctx.auth.login if ctx.auth is not None else ""
         if "@" in login:
-            return bool(login) and _normal(address) == _normal(login)
+            return _normal(address) == _normal(login)
         return bool(login) and local_part(address).lower() == login.lower() and self._is_ours(domain)
 
     def _is_ours(self, domain: str) -> bool:
         if self.settings.subdomains:
             return self.ours.is_own(domain)
         name = domain_name(domain)
-        return name is not None and name in {domain_name(each) for each in self.ours.own_domains}
+        return name is not None and name in self.exact
 
 
 def _normal(address: str) -> str:

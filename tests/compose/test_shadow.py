@@ -260,6 +260,7 @@ async def test_a_message_that_ends_before_a_shadow_has_decided_is_no_difference(
 
 async def test_results_of_a_shadow_are_seen_by_other_shadows_only() -> None:
     seen: list[Any] = []
+    ended = asyncio.Event()
 
     class Finds(Milter):
         provides = (int,)
@@ -269,7 +270,7 @@ async def test_results_of_a_shadow_are_seen_by_other_shadows_only() -> None:
 
         async def envfrom(self, ctx: Context, mail: Mail) -> None:
             if ctx.shadow:
-                await asyncio.sleep(0.001)
+                await ended.wait()
             ctx.results.put(self.number)
 
     class Reads(Milter):
@@ -280,6 +281,8 @@ async def test_results_of_a_shadow_are_seen_by_other_shadows_only() -> None:
 
         async def eom(self, ctx: EndOfMessageContext) -> None:
             seen.append((ctx.shadow, ctx.results.all(int)))
+            if not ctx.shadow:
+                ended.set()
 
     reports = Reports()
     members = [
@@ -290,6 +293,7 @@ async def test_results_of_a_shadow_are_seen_by_other_shadows_only() -> None:
     ]
     async with session(compose(*members), observer=reports) as s:
         for count in (1, 2):
+            ended.clear()
             await s.send(MESSAGE, "alice@x.example", "bob@y.example")
             await reports.outcomes(count)
 

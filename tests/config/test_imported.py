@@ -3,16 +3,21 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from aiomilter import filters
 from aiomilter._cli import main
 from aiomilter._config.imported import PROGRAMS, program_of, take_over
 from aiomilter._config.imported.gateway import Gateway, Given
-from aiomilter._config.imported.reading import MAX_SIZE
+from aiomilter._config.imported.reading import MAX_SIZE, ini
+from aiomilter.compose.conditions import stage_of
+from aiomilter.filters.access_rules import AccessRule
+from aiomilter.filters.copy import CopyRule
 from tests.auth.dkim.made import key
 from tests.programs import needed
 
@@ -119,6 +124,21 @@ def test_each_setting_has_a_rule_that_takes_any_value(program: str, name: str) -
         assert why is None or why
         reads.finish(gateway, {name})
         assert gateway.text()
+
+
+@pytest.mark.parametrize("program", sorted(set(PROGRAMS) - {"access"}))
+def test_advice_names_settings_and_words_that_exist(program: str) -> None:
+    of_filters = {name: {each.name for each in fields(getattr(filters, cls))} for name, cls in filters.NAMES.items()}
+    known = set[str]().union({"when", "unless"}, *of_filters.values()) | {
+        each.name for each in (*fields(AccessRule), *fields(CopyRule))
+    }
+    for name, rule in PROGRAMS[program].known().items():
+        why = rule(Gateway(), Given("settings", 1, name, "example.com")) or ""
+        assert set(re.findall(r'(\w+) = ["\[]', why)) <= known | {"use", "level"}, name
+        for setting, owner in re.findall(r"(\w+) of (\w+)", why):
+            assert owner not in of_filters or setting in of_filters[owner] | {"rule", "rules"}, name
+        for word in re.findall(r'(?:when|unless) = "([^"]+)"', why):
+            assert stage_of(word) is not None, name
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -462,3 +482,14 @@ def test_the_page_names_settings_that_there_are() -> None:
     named = {name for table in tables for row in table.splitlines() for name in re.findall(r"``(\S+)``", row[:39])}
     assert len(named) > 40
     assert named <= {name for names in NAMES.values() for name in names.split()}
+
+
+def test_a_setting_of_a_section_is_told_with_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "milter.cfg"
+    path.write_text("[DEFAULT]\nb = 0\n[milter]\nName = 1\n[srs]\n; name\nname : 2\nname = 3\n")
+    assert [(each.name, each.value, each.line) for each in ini(str(path))] == [
+        ("milter.b", "0", 2),
+        ("milter.name", "1", 4),
+        ("srs.b", "0", 2),
+        ("srs.name", "3", 8),
+    ]

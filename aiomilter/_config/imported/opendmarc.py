@@ -5,7 +5,7 @@ from typing import Final
 
 from aiomilter._config.imported import opendkim
 from aiomilter._config.imported.gateway import LOG, SERVICE, Gateway, Given, Rule, left_out
-from aiomilter._config.imported.reading import hosts, is_yes, listed, socket, words
+from aiomilter._config.imported.reading import hosts, is_yes, listed, socket
 
 __all__ = ["finish", "known"]
 
@@ -23,10 +23,6 @@ def _sealers(gateway: Gateway, given: Given) -> str | None:
 
 def _ignored_hosts(gateway: Gateway, given: Given) -> str | None:
     return hosts(gateway, "internal", given._replace(value=f"file:{given.value}"))
-
-
-def _ignored_senders(gateway: Gateway, given: Given) -> str | None:
-    return f'a rule of access with skip = "authenticate" for From of {", ".join(words(given.value))}'
 
 
 def _reject(gateway: Gateway, given: Given) -> None:
@@ -69,7 +65,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "HoldQuarantinedMessages": _hold,
     "IgnoreAuthenticatedClients": left_out("clients that have logged in are never judged"),
     "IgnoreHosts": _ignored_hosts,
-    "IgnoreMailFrom": _ignored_senders,
+    "IgnoreMailFrom": left_out("no author is left out of checks"),
     "IgnoreMailTo": _HISTORY,
     "MilterDebug": left_out('log.level = "debug"'),
     "PidFile": SERVICE,

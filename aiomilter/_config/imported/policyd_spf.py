@@ -9,7 +9,7 @@ from aiomilter._config.imported.reading import hosts, is_yes, socket, words
 
 __all__ = ["finish", "known"]
 
-_ACCESS: Final = left_out('a rule of access with skip = "authenticate" for these clients')
+_ACCESS: Final = left_out("clients are left out of checks by [networks] internal alone")
 _POSTFIX: Final = left_out(
     "restrictions of Postfix cannot be given back by a milter; when and unless of filters know SPF"
 )

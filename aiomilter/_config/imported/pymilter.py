@@ -176,7 +176,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "defang.scan_zip": _limited("zip files are looked into"),
     "defang.scan_html": left_out("parts are refused or removed, not rewritten"),
     "defang.block_chinese": _when_on(left_out("rules of access can look for words")),
-    "defang.block_forward": left_out("rules of access can look for words, by recipient"),
+    "defang.block_forward": left_out("rules of access can look for words, whoever the recipients are"),
     "defang.porn_words": _words("Subject"),
     "defang.spam_words": _words("Subject"),
     "defang.from_words": _words("From"),

@@ -71,12 +71,22 @@ def ini(path: str) -> Iterator[Given]:
         parser.read_string(text, path)
     except configparser.Error as error:
         raise ValueError(str(error).replace("\n", " ")) from None
-    lines = text.split("\n")
+    lines = _lines_of(text)
     for section in parser.sections():
         for key, value in parser.items(section):
-            begins = re.compile(rf"\s*{re.escape(key)}\s*[=:]", re.I)
-            number = next((at for at, line in enumerate(lines, 1) if begins.match(line)), 1)
+            number = lines.get((section, key)) or lines.get((parser.default_section, key), 1)
             yield Given(path, number, f"{section}.{key}", " ".join(value.split()))
+
+
+def _lines_of(text: str) -> dict[tuple[str, str], int]:
+    """Return the line of each setting, by its section and its key; of one that is there again the last counts."""
+    found, section = {}, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := configparser.ConfigParser.SECTCRE.match(line.strip()):
+            section = header["header"]
+        else:
+            found[section, re.split("[=:]", line, maxsplit=1)[0].strip().lower()] = number
+    return found
 
 
 def is_yes(value: str) -> bool:

@@ -86,14 +86,10 @@ def _missing(case: Case, milter: Milter, path: str, asker: Asker, who: str) -> F
         within = os.path.realpath(asker.root) + "/"
         if outside.startswith(within):
             right = f"unix:{outside[len(within) :]}"
-            return Finding(
-                "socket-elsewhere",
-                Severity.ERROR,
-                milter.place.where,
-                f"{who} runs in a chroot, where {path} is {inside}; the socket is at {outside}, which is {right} there",
-                _WHY,
-                (*milter.place.rewritten(right, milter.settings), *case.mta.reload),
+            what = (
+                f"{who} runs in a chroot, where {path} is {inside}; the socket is at {outside}, which is {right} there"
             )
+            return _elsewhere(case, milter, what, right)
         return Finding(
             "socket-outside-chroot",
             Severity.ERROR,
@@ -115,14 +111,8 @@ def _missing(case: Case, milter: Milter, path: str, asker: Asker, who: str) -> F
     if asker.directory != "/" and elsewhere is not None:
         chrooted = any(each.root != "/" for each in milter.askers)
         right = f"unix:{path.lstrip('/')}" if elsewhere == inside and chrooted else f"unix:{elsewhere}"
-        return Finding(
-            "socket-elsewhere",
-            Severity.ERROR,
-            milter.place.where,
-            f"{who} looks for the socket at {_shown(milter, asker)}; it is at {elsewhere}",
-            _WHY,
-            (*milter.place.rewritten(right, milter.settings), *case.mta.reload),
-        )
+        what = f"{who} looks for the socket at {_shown(milter, asker)}; it is at {elsewhere}"
+        return _elsewhere(case, milter, what, right)
     return Finding(
         "socket-missing",
         Severity.ERROR,
@@ -131,6 +121,11 @@ def _missing(case: Case, milter: Milter, path: str, asker: Asker, who: str) -> F
         _WHY,
         _listen_here(case, milter, asker),
     )
+
+
+def _elsewhere(case: Case, milter: Milter, what: str, right: str) -> Finding:
+    mend = (*milter.place.rewritten(right, milter.settings), *case.mta.reload)
+    return Finding("socket-elsewhere", Severity.ERROR, milter.place.where, what, _WHY, mend)
 
 
 def _is_there(case: Case, path: str) -> bool:

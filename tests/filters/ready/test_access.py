@@ -26,7 +26,8 @@ async def sent(settings: dict[str, Any], *recipients: str, octets: bytes = MESSA
     given = {"client": "192.0.2.1", "sender": "a@x.example", "helo": "mail.x.example", "login": ""} | changes
     macros = {"auth_authen": given["login"], "auth_type": "PLAIN"} if given["login"] else {}
     milter = compose(filters.Access(**settings), site=filters.Site(**SITE))
-    async with session(milter, client=given["client"], helo=given["helo"], macros=macros) as s:
+    who = {each: given[each] for each in ("client", "hostname", "helo") if each in given}
+    async with session(milter, **who, macros=macros) as s:
         return await s.send(octets, given["sender"], recipients or ("u@corp.example",))
 
 
@@ -59,6 +60,23 @@ def rules(*given: dict[str, Any]) -> dict[str, Any]:
 async def test_the_first_rule_that_holds_counts(given: dict[str, Any], answer: int | None) -> None:
     found = await sent(given)
     assert (found.answer.code if not found.passed else None) == answer
+
+
+@pytest.mark.parametrize(
+    ("client", "answer"), [("", None), ("::ffff:192.0.2.1", 550), ("::ffff:192.0.3.1", None), ("2001:db8::1", None)]
+)
+async def test_a_network_holds_ipv4_clients_of_ipv6_sockets_and_no_client_without_an_address(
+    client: str, answer: int | None
+) -> None:
+    found = await sent(rules({"client": ["192.0.2.0/24"]}), client=client)
+    assert (found.answer.code if not found.passed else None) == answer
+
+
+@pytest.mark.parametrize("settings", [{"null_sender_from": ["198.51.100.1"]}, {"false_localhost": "reject"}])
+@pytest.mark.parametrize("client", ["::ffff:198.51.100.1", "::ffff:127.0.0.1"])
+async def test_ipv4_clients_of_ipv6_sockets_may_do_what_others_may(settings: dict[str, Any], client: str) -> None:
+    hostname = "localhost" if "127" in client else "mail.corp.example"
+    assert (await sent(settings, client=client, hostname=hostname, sender="")).passed
 
 
 async def test_a_rule_about_recipients_is_about_each() -> None:
@@ -165,6 +183,7 @@ def test_rules_are_read_from_a_table(tmp_path: Path) -> None:
         {"client": ["192.0.2.1/24"]},
         {"words": ["x"]},
         {"header": "Subject"},
+        {"header": "Subject", "words": ["x"], "recipient": ["u@corp.example"]},
         {"header": "Subject", "regex": "(a+)+"},
         {"header": "Subject", "regex": "(a|b*)*c"},
         {"header": "Subject", "regex": "("},

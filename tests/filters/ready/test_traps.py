@@ -48,6 +48,7 @@ async def test_a_message_for_traps_alone_is_taken_and_dropped() -> None:
     assert found.answer is DISCARD
     assert reasons.found == {"trap"}
     assert store.kinds == {"trap"}
+    assert Told.found == (None, None)
 
 
 async def test_it_is_refused_if_that_is_set() -> None:
