@@ -13,6 +13,7 @@ __all__ = ["BROKEN", "CF", "FILTERS", "SEVERAL", "SOUND", "Setup"]
 BOTH: Final = "non_smtpd_milters = $smtpd_milters\n"
 INET: Final = "inet:127.0.0.1:{port}"
 SMTPD: Final = "smtp inet n - {chroot} - - smtpd\n"
+PATIENT: Final = "smtpd_hard_error_limit = 101\n"
 CLEANUP: Final = "cleanup unix n - {chroot} - 0 cleanup\npickup unix n - {chroot} 60 1 pickup\n"
 
 
@@ -286,6 +287,12 @@ BROKEN: Final[dict[str, Setup]] = {
     "Redis is away": Setup(
         "backend-away", f"smtpd_milters = {INET}\n{BOTH}", toml="settings", target="settings", no_mend=True
     ),
+    "clamd is away": Setup("backend-away", f"smtpd_milters = {INET}\n{BOTH}", toml="scan", no_mend=True),
+    "no clamd": Setup("backend-confused", f"smtpd_milters = {INET}\n{BOTH}", toml="no clamd", no_mend=True),
+    "Redis of the state is away": Setup(
+        "backend-away", f"smtpd_milters = {INET}\n{BOTH}{PATIENT}", toml="redis", no_mend=True
+    ),
+    "no directory for the state": Setup("backend-away", f"smtpd_milters = {INET}\n{BOTH}{PATIENT}", toml="sqlite"),
     "no space": Setup("space-low", f"smtpd_milters = {INET}\n{BOTH}queue_minfree = 9000000000000000\n"),
     # ------------------------------------------------------------------------------------------- Sendmail
     "Sendmail: Postfix's order": Setup(
@@ -341,6 +348,7 @@ SOUND: Final[dict[str, Setup]] = {
         "",
         "smtpd_milters = inet:127.0.0.1:{opendkim} inet:127.0.0.1:{opendmarc} inet:127.0.0.1:{port}\n" + BOTH,
     ),
+    "state in a file that is not there yet": Setup("", f"smtpd_milters = {INET}\n{BOTH}{PATIENT}", toml="fresh"),
     "a configuration file": Setup("", f"smtpd_milters = {INET}\n{BOTH}", toml="listen"),
     "Sendmail": Setup("", cf=CF + GATEWAY),
     "Sendmail, a socket": Setup(

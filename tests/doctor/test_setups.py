@@ -37,6 +37,12 @@ TOML: Final = {
     "all": 'filter = "{filter}"\nlisten = "inet:{port}"\n',
     "settings": 'filter = "{filter}"\nlisten = "inet:{port}@127.0.0.1"\n[settings]\nredis = "redis://:secret@127.0.0.1:{free}/0"\n'
     '[settings.scan]\nclamd = ["inet:{port}@127.0.0.1"]\n',
+    "scan": 'listen = "inet:{port}@127.0.0.1"\n[[filter]]\nuse = "scan"\nclamd = "unix:{dir}/run/none.ctl"\n',
+    "no clamd": 'listen = "inet:{port}@127.0.0.1"\n[[filter]]\nuse = "scan"\nclamd = "inet:{port}@127.0.0.1"\n',
+    "redis": 'listen = "inet:{port}@127.0.0.1"\n[state]\nstore = "redis://127.0.0.1:{free}/0"\nkey = "a secret of sixteen"\n'
+    '[[filter]]\nuse = "greylist"\n',
+    "sqlite": 'listen = "inet:{port}@127.0.0.1"\nstate.store = "sqlite:lib/state.db"\n[[filter]]\nuse = "greylist"\n',
+    "fresh": 'listen = "inet:{port}@127.0.0.1"\nstate.store = "sqlite:state.db"\n[[filter]]\nuse = "greylist"\n',
     "socket": 'listen = ["unix:{dir}/run/none.sock"]\nfilter = "{filter}"\n',
     "file": 'filter = "{filter}"\nlisten = "unix:{queue}/run/x.sock"\n',
 }
@@ -251,8 +257,10 @@ async def test_steps_of_one_report_keep_what_those_before_them_wrote(
 async def test_a_sound_set_up_has_no_finding(clinic: Clinic) -> None:
     status, findings = await clinic.found()
     assert (status, findings) == (0, []), findings
+    before = sorted(clinic.directory.rglob("*"))
     status, report = await clinic.examined()
     assert (status, report.splitlines()[-1]) == (0, "no findings")
+    assert sorted(clinic.directory.rglob("*")) == before
 
 
 def test_there_are_forty_broken_set_ups_and_ten_sound_ones() -> None:
