@@ -22,7 +22,7 @@ from aiomilter._doctor.resolving import DnsLists
 from aiomilter._doctor.source import SourceFacts, facts
 from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
-from aiomilter.filters import Dnsbl, Scan
+from aiomilter.filters import Authenticate, Dnsbl, Scan
 from aiomilter.options import Options
 from aiomilter.wire.negotiation import Wants
 
@@ -30,9 +30,11 @@ __all__ = ["own_filter"]
 
 _READY: Final = {
     "sign": SourceFacts(signs=True),
-    "seal": SourceFacts(signs=True),
+    "seal": SourceFacts(seals=True),
     "srs": SourceFacts(rewrites_senders=True),
-    "authenticate": SourceFacts(resolves=True),
+    "authenticate": SourceFacts(resolves=True, verifies=True),
+    "attachments": SourceFacts(edits=True),
+    "banner": SourceFacts(edits=True),
     "dnsbl": SourceFacts(resolves=True),
 }
 """What ready filters do."""
@@ -54,6 +56,7 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
     except ValueError as error:
         raise Trouble(str(error), status=USAGE) from None
     wants = asyncio.run(_wants(found)) if found.where is not None else ()
+    does = _does(found.where) if found.where is not None else SourceFacts()
     return Own(
         name=found.target,
         target="" if found.is_of_file else found.target,
@@ -61,10 +64,11 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
         options=options,
         file=_file(found),
         wants=wants,
-        does=_does(found.where) if found.where is not None else SourceFacts(),
+        does=does,
         is_tls=found.options.tls_client_ca is not None,
         backends=tuple(_backends(found)),
         lists=_dns_lists(found.where),
+        authserv_ids=does.authserv_ids | _authserv_ids(found),
     )
 
 
@@ -85,6 +89,14 @@ def _backends(found: Configuration) -> Iterator[Backend]:
         for _, table in found.file.filters:
             if isinstance(settings := table.get("settings"), Mapping):
                 yield from named(settings, "settings.")
+
+
+def _authserv_ids(found: Configuration) -> frozenset[str]:
+    """Return the name by which ready filters write Authentication-Results; "" is that of the MTA."""
+    filters = found.where.filters if found.where is not None else ()
+    if not any(isinstance(each.ready, Authenticate) for each in filters):
+        return frozenset()
+    return frozenset({found.values.get("authserv_id") or found.values.get("hostname") or ""})
 
 
 def _dns_lists(target: Target | None) -> DnsLists:

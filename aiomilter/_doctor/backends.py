@@ -37,7 +37,7 @@ _QUESTIONS: Final[Mapping[str, tuple[bytes, tuple[bytes, ...]]]] = {
 }
 """What services are asked that changes nothing, and how their answers begin.
 
-Source: clamd(8), PING; SpamAssassin, spamd/PROTOCOL; rspamd, "Protocol"; Redis, "PING".
+Source: clamd(8), PING; spamd(8); rspamd(8).
 """
 _LONGEST: Final = 4
 """Octets of an answer that are looked at."""

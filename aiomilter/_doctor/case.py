@@ -69,6 +69,7 @@ class Own:
         is_tls: Whether only clients with a certificate may connect by TCP.
         backends: The services that its settings name.
         lists: The DNS lists that it asks.
+        authserv_ids: The names by which it writes Authentication-Results, "" for that of the MTA; none if that is not known.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Own:
     is_tls: bool = False
     backends: tuple[Backend, ...] = ()
     lists: DnsLists = field(default_factory=DnsLists)
+    authserv_ids: frozenset[str] = frozenset()
 
     @property
     def macros(self) -> frozenset[tuple[Stage, str]]:

@@ -21,9 +21,15 @@ _ASKED: Final = "example.com"
 _SIGNED: Final = Question.of("com", "NS")
 """Its answer is signed, and the key is found from the root."""
 _LISTED: Final = "127.0.0.2"
-"""All lists of addresses list it.  Source: RFC 5782 section 5."""
+"""All lists of addresses list it.
+
+Source: RFC 5782 section 5.
+"""
 _UNLISTED: Final = "invalid"
-"""No list of domains lists it.  Source: RFC 5782 section 5."""
+"""No list of domains lists it.
+
+Source: RFC 5782 section 5.
+"""
 _AD: Final = 0x20
 _PATIENCE: Final = 5.0
 _ATTEMPT: Final = 2.0

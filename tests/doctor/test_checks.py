@@ -26,6 +26,7 @@ from aiomilter._doctor.paths import User, Way, look
 from aiomilter._doctor.postconf import NotReadable, Parameters, Service
 from aiomilter._doctor.postfix import Postfix, postfix
 from aiomilter._doctor.processes import Process, children, groups_of, listener, master_of
+from aiomilter._doctor.programs import program_of
 from aiomilter._doctor.reaching import Answered, reach
 from aiomilter._doctor.report import text
 from aiomilter._doctor.resolving import Dns, DnsLists
@@ -439,8 +440,37 @@ def test_what_a_source_reads_and_imports_is_found(tmp_path: Path) -> None:
     assert facts(path) == SourceFacts(frozenset({(Stage.RCPT, "nrcpts")}), True, True, True)
     path.write_text("from aiomilter.auth import dkim as d\nsign = d.Signer\n")
     assert facts(path) == SourceFacts(signs=True)
+    path.write_text(
+        "from aiomilter.auth import Authenticator, arc\nAuthenticator(r, authserv_ids=('a.example', name))\n"
+        "arc.Sealer(k, authserv_id='b.example')\nctx.change_header('Subject', 1, 'x')\n"
+    )
+    names = frozenset({"a.example", "b.example"})
+    assert facts(path) == SourceFacts(seals=True, verifies=True, edits=True, authserv_ids=names)
     path.write_text("class (")
     assert facts(path) == facts(tmp_path / "none.py") == SourceFacts()
+
+
+def test_what_a_program_does_is_read_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "opendkim.conf"
+    opendkim = process("/usr/sbin/opendkim", "-x", "/none", "-x", str(file))
+    file.write_text(
+        "# Mode s\nMode  v # only\n\nKeyTable\t/x\nAuthservID HOSTNAME\nMode\nbroken\0\udcff\n",
+        errors="surrogateescape",
+    )
+    found = program_of(opendkim)
+    assert found is not None
+    assert (found.does.verifies, found.does.signs, found.has_keys) == (True, False, True)
+    assert found.authserv_id("mx.example") == os.uname().nodename.lower()
+    assert [(step.text, step.replaces) for step in found.set("Mode", "s")] == [("Mode s", 2), ("kill -USR1 7", 0)]
+
+    for path, name in ((tmp_path, None), (tmp_path / "none", None)):
+        found = program_of(process("opendkim", "-x", str(path)))
+        assert found is not None
+        assert (found.authserv_id("mx.example"), found.set("Mode", "s")) == (name, ())
+    found = program_of(process("opendmarc", "-c", "relative"))
+    assert found is not None
+    assert found.authserv_id("mx.example") is None
+    assert program_of(process("other")) is program_of(None) is None
 
 
 def test_lines_of_a_configuration_file_are_set_from_its_end() -> None:
