@@ -229,6 +229,25 @@ BROKEN: Final[dict[str, Setup]] = {
         f"smtpd_milters = {INET}\n{BOTH}smtpd_milter_maps = inline:{{{{ 192.0.2.1=DISABLE }}}}\n",
         warns=True,
     ),
+    "the other list is misspelt": Setup(
+        "unknown-parameter", f"smtpd_milters = {INET}\nnon_smtp_milters = $smtpd_milters\n"
+    ),
+    "a misspelt timeout": Setup("unknown-parameter", f"smtpd_milters = {INET}\n{BOTH}milter_comand_timeout = 60s\n"),
+    "a misspelt parameter of a service": Setup(
+        "unknown-parameter",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "127.0.0.1:25 inet n - n - - smtpd\n  -o smtpd_milter=\n",
+    ),
+    "clients by rules in main.cf": Setup(
+        "clients-unfiltered",
+        f"smtpd_milters = {INET}\n{BOTH}"
+        "smtpd_milter_maps = cidr:{{ {{192.0.2.0/24 DISABLE}}, {{ 198.51.100.1 inet:127.0.0.1:{port} }} }}\n",
+        warns=True,
+    ),
+    "another endpoint by a map in main.cf": Setup(
+        "endpoint-unreadable",
+        f"smtpd_milters = {INET}\n{BOTH}smtpd_milter_maps = inline:{{{{ 192.0.2.1=tcp:127.0.0.1:{{port}} }}}}\n",
+    ),
     # -------------------------------------------------------------------------------------------- failure
     "an action that is none": Setup(
         "default-action-unknown", f"smtpd_milters = {INET}\n{BOTH}milter_default_action = defer\n"
@@ -269,6 +288,12 @@ BROKEN: Final[dict[str, Setup]] = {
     "a timeout that is none": Setup(
         "timeout-unreadable", "smtpd_milters = {{inet:127.0.0.1:{port},content_timeout=5min}}\n" + BOTH
     ),
+    "a time for connections that is none": Setup(
+        "timeout-unreadable", "smtpd_milters = {{inet:127.0.0.1:{port},connect_timeout=soon}}\n" + BOTH
+    ),
+    "no time for connections": Setup(
+        "timeout-unreadable", f"smtpd_milters = {INET}\n{BOTH}milter_connect_timeout = 0s\n"
+    ),
     "a version that is none": Setup("protocol-old", f"smtpd_milters = {INET}\n{BOTH}milter_protocol = 5\n"),
     # --------------------------------------------------------------------------------------------- macros
     "a macro that Postfix lacks": Setup(
@@ -279,6 +304,12 @@ BROKEN: Final[dict[str, Setup]] = {
     ),
     "a short list of macros": Setup(
         "macro-list-short", f"smtpd_milters = {INET}\n{BOTH}milter_mail_macros = {{{{auth_authen}}}}\n", warns=True
+    ),
+    "a short list of a service": Setup(
+        "macro-list-short",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "submission inet n - n - - smtpd -o milter_mail_macros=i,{{{{auth_authen}}}}\n",
+        warns=True,
     ),
     # ---------------------------------------------------------------------------------------------- others
     "OpenDMARC comes first": Setup(
