@@ -78,7 +78,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # It records connections, and reads whole messages and what authentication has found.
         "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
-        "_doctor": "mta options dns _config",
+        "_doctor": "mta options dns policy _config",
         # The commands are ours, and take what is private, too.
         "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
@@ -152,11 +152,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call start_unix_server": "mail.socketmap",
         "call connect_accepted_socket": "_serving.transports _serving.status",
         # A milter never calls out; the MTA's side does, and what asks the network.
-        # The doctor looks whether something listens.
-        "call create_connection": "mta.opening _doctor.backends",
+        "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",
-        "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay",
-        "call open_unix_connection": "mta.opening",
+        # The doctor looks whether something listens.
+        "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay _doctor.backends",
+        "call open_unix_connection": "mta.opening _doctor.backends",
         "call create_datagram_endpoint": "dns.exchange",
         "call getaddrinfo": "_serving.listeners _serving.binding compat.listening compat.modules.utils",
         "call gethostbyname": "",
