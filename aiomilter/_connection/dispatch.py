@@ -45,6 +45,7 @@ class Dispatch:
         content: Of each event in between.
         edit_limits: The arguments of :class:`aiomilter.edits.Edits`.
         sees_rejected: Whether the MTA also sends the recipients that it refuses itself.
+        begin_fields: The method of handlers that take several header fields at once; None if they have none.
     """
 
     continue_packets: Mapping[Stage, bytes]
@@ -52,6 +53,7 @@ class Dispatch:
     content: Mapping[type, DispatchEntry]
     edit_limits: tuple[int, bool, int, int, int]
     sees_rejected: bool
+    begin_fields: Callable[..., int] | None = None
 
 
 NOT_AGREED: Final = Dispatch({}, {}, {}, (0, False, 1, 1, 1), sees_rejected=False)
@@ -118,6 +120,7 @@ class DispatchTables:
             content={event: entry(stage) for event, stage in CONTENT_STAGES.items()},
             edit_limits=(agreement.actions, agreement.leading_space, *self._limits),
             sees_rejected=bool(agreement.answer.protocol & _REJECTED_RECIPIENTS),
+            begin_fields=getattr(kind, "begin_fields", None),
         )
 
 

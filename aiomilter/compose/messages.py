@@ -1,6 +1,6 @@
 """The message that all edits of a composition share: kept while it arrives, edited by one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.context import Context, EndOfMessageContext
@@ -9,6 +9,7 @@ from aiomilter.message import Message, MessageMilter
 from aiomilter.message.envelope import Envelope
 from aiomilter.message.incoming import Incoming
 from aiomilter.wire.constants import Action
+from aiomilter.wire.events import Header
 from aiomilter.wire.replies import ACCEPT, CONTINUE, Response
 
 __all__ = ["MessageKeeper", "ask_for_edits", "milter_of"]
@@ -39,6 +40,8 @@ class MessageKeeper:
         )
         self.add_field: Callable[[bytes], None] = self._incoming.add_field
         """Keeps a header field."""
+        self.add_fields: Callable[[Iterable[Header]], None] = self._incoming.add_fields
+        """Keeps several."""
 
     @property
     def keeping(self) -> list[ComposedFilter]:

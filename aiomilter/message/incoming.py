@@ -1,10 +1,13 @@
 """A message while it arrives: its fields, its parts as far as they are here, its body in the spool."""
 
+from collections.abc import Iterable
+
 from aiomilter.message.envelope import Envelope
 from aiomilter.message.found import SMALL, Found
 from aiomilter.message.headers import Field, Headers
 from aiomilter.message.message import Message
 from aiomilter.message.spool import Spool
+from aiomilter.wire.events import Header
 
 __all__ = ["Incoming"]
 
@@ -61,6 +64,11 @@ class Incoming:
         field = Field(raw)
         self._fields.append(field)
         self.size += len(field.raw)
+
+    def add_fields(self, fields: Iterable[Header]) -> None:
+        """Add header fields that have come together."""
+        for field in fields:
+            self.add_field(field.raw)
 
     def message(self, envelope: Envelope, headers: Headers | None = None) -> Message:
         """Return the whole message; ``headers`` are fields in place of those that have come."""
