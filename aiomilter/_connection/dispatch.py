@@ -45,7 +45,9 @@ class Dispatch:
         content: Of each event in between.
         edit_limits: The arguments of :class:`aiomilter.edits.Edits`.
         sees_rejected: Whether the MTA also sends the recipients that it refuses itself.
-        begin_fields: The method of handlers that take several header fields at once; None if they have none.
+        begin_fields: A method of handlers, ``_begin_fields(ctx, fields)``, that takes header fields which have come together as
+            far as nothing is said about them, and returns how many these are: ``header`` is called for those behind them.
+            None if they have none.
     """
 
     continue_packets: Mapping[Stage, bytes]
@@ -120,7 +122,7 @@ class DispatchTables:
             content={event: entry(stage) for event, stage in CONTENT_STAGES.items()},
             edit_limits=(agreement.actions, agreement.leading_space, *self._limits),
             sees_rejected=bool(agreement.answer.protocol & _REJECTED_RECIPIENTS),
-            begin_fields=getattr(kind, "begin_fields", None),
+            begin_fields=getattr(kind, "_begin_fields", None),
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 from aiomilter.compose.fields import begun_turn, show
@@ -24,8 +25,6 @@ __all__ = ["Asking"]
 
 _new: Final = object.__new__
 _OF_CONNECTION: Final = frozenset({Stage.CONNECT, Stage.HELO, Stage.UNKNOWN})
-_NOT_QUICK: Final = _OF_CONNECTION | {Stage.EOM}
-"""What is answered there is looked at whatever it is."""
 _KEPT_FOR_AN_EDIT: Final = 1.0
 """Seconds that are left for each edit that follows, if the time that there is allows it."""
 _MARGIN: Final = 0.05
@@ -156,7 +155,8 @@ class Asking:
         there are such callbacks.
         """
         turns: list[Turn] = []
-        quick = stage not in _NOT_QUICK and not (stage is Stage.RCPT and self.rejected)
+        quick = stage not in _OF_CONNECTION and not (stage is Stage.RCPT and self.rejected)
+        kind, began = EndOfMessageContext if stage is Stage.EOM else Context, 0.0
         current, entered = None, False
         filters, runner = self._filters, self._runner
         try:
@@ -167,14 +167,16 @@ class Asking:
                     if not entered:
                         current, entered = runner.enter(), True
                     # As new_context does, a call less for each header field.
-                    context = _new(Context)
+                    context = _new(kind)
                     context._transaction = each.transaction
+                    if stage is Stage.EOM:
+                        began = monotonic()
                     step = first_step(each.context, each.callbacks[stage], context, *args)
-                    if step is SAYS_NOTHING:
+                    if step is SAYS_NOTHING and (stage is not Stage.EOM or each.ends_in_silence(began)):
                         context._transaction = None
                         continue
                     self._contexts[seat.place] = context
-                    turns.append(begun_turn(each, step))
+                    turns.append(begun_turn(each, step, began))
                 elif self._is_asked(each, stage):
                     turns.append(self._later_turn(each, stage, args))
         finally:

@@ -51,10 +51,11 @@ class _Asking(Protocol):
     acting: str
 
 
-def begun_turn(each: ComposedFilter, step: Outcome | Suspended) -> Turn:
-    """Return the turn of a callback that has begun."""
+def begun_turn(each: ComposedFilter, step: Outcome | Suspended, began: float = 0.0) -> Turn:
+    """Return the turn of a callback that has begun, by ``time.monotonic``; 0 for one that is not measured."""
     each.answer, each.failing = None, False
     turn = Turn(each.seat.place, _nothing_to_begin, each.context, each.seat.after)
+    turn.began_at = began
     turn.take(step)
     return turn
 

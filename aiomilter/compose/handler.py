@@ -161,11 +161,11 @@ class Composed:
         if not asking.in_message:
             await self._begin(ctx)
         if asking.message is not None:
-            asking.message.add_field(header.raw)
+            asking.message.add_field(header)
         pending = asking.begin(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
         return None if pending is None else await pending
 
-    def begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
+    def _begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
         """Keep fields that have come together, and ask all, as far as they say nothing; return how many are done with.
 
         For the next one callbacks may have begun; :meth:`header` ends what they do.

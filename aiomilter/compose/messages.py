@@ -38,9 +38,9 @@ class MessageKeeper:
             next((each.spool_directory for each in keeping if each.spool_directory is not None), None),
             bool(keeping),
         )
-        self.add_field: Callable[[bytes], None] = self._incoming.add_field
+        self.add_field: Callable[[Header], None] = self._incoming.keep_field
         """Keeps a header field."""
-        self.add_fields: Callable[[Iterable[Header]], None] = self._incoming.add_fields
+        self.add_fields: Callable[[Iterable[Header]], None] = self._incoming.keep_fields
         """Keeps several."""
 
     @property
@@ -92,7 +92,8 @@ async def ask_for_edits(
             milter.chunk(octets)
     response = await milter.message(context, message)
     if response in (None, CONTINUE, ACCEPT):
-        await message.settle()
+        if message.unsettled:
+            await message.settle()
         needed = Action.REPLACE_BODY if message.body_changed else Action(0)
         if message.headers.changed:
             needed |= Action.ADD_HEADERS | Action.CHANGE_HEADERS

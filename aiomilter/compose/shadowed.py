@@ -311,7 +311,7 @@ class ShadowedComposed(Composed):
         finally:
             self._of_message(Stage.HEADER, (header,), EVENT_SIZE + len(header.value))
 
-    def begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
+    def _begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
         """Take none at once: what the filters have found by then is recorded with each."""
         return 0
 

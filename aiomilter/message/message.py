@@ -189,11 +189,27 @@ class Message:
 
     async def octets(self) -> AsyncGenerator[bytes]:
         """Yield the message as it is now: header section, empty line, body."""
-        await self.settle()
+        if self._banners:
+            await self.settle()
         yield self.headers.octets() + b"\r\n"
+        if self._is_whole:
+            # Each generator within another costs as much as a filter's own callback.
+            for octets in self._spool.kept():
+                yield octets
+            return
         async with aclosing(self.new_body()) as body:
             async for octets in body:
                 yield octets
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there are banners to put in."""
+        return len(self._banners) > 0
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the body is in memory, and as it came."""
+        return self._around is None and not self._edited and not self._spool.in_file
 
     @property
     def changes(self) -> Changes:

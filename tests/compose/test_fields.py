@@ -61,7 +61,7 @@ async def played(scripts: list[Script], policy: Any, *, together: bool) -> tuple
     log: list[object] = []
     kept: list[Context] = []
     at_once = 0
-    one_go = Composed.begin_fields
+    one_go = Composed._begin_fields
 
     def begin_fields(self: Composed, ctx: Context, fields: Any, /) -> int:
         nonlocal at_once
@@ -74,7 +74,7 @@ async def played(scripts: list[Script], policy: Any, *, together: bool) -> tuple
         for name, script in zip("abc", scripts, strict=False)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Composed, "begin_fields", begin_fields)
+        patch.setattr(Composed, "_begin_fields", begin_fields)
         milter = compose(*members, lambda: Whole(log))
         async with session(milter, failures="answer") as s:
             result = await s.send(MESSAGE, "alice@example.org", ["bob@example.net"])
@@ -125,7 +125,7 @@ async def test_a_handler_that_fails_with_several_fields_is_answered_for(monkeypa
     def begin_fields(self: Composed, ctx: Context, fields: Any, /) -> int:
         raise ValueError("of several")
 
-    monkeypatch.setattr(Composed, "begin_fields", begin_fields)
+    monkeypatch.setattr(Composed, "_begin_fields", begin_fields)
     log: list[object] = []
     no = Reply(451, "4.3.0", "no")
     async with session(compose(filter_of("a", {}, log, [])), failures="answer", on_error=no) as s:
@@ -133,3 +133,21 @@ async def test_a_handler_that_fails_with_several_fields_is_answered_for(monkeypa
 
     assert result.answer == no
     assert not [entry for entry in log if isinstance(entry, tuple) and isinstance(entry[1], int)]
+
+
+async def test_a_context_that_was_kept_is_dead_when_the_next_field_is_shown() -> None:
+    alive: list[bool] = []
+
+    class Keeps(Milter):
+        def __init__(self) -> None:
+            self.kept: list[Context] = []
+
+        @no_reply
+        async def header(self, ctx: Context, header: Header) -> None:
+            alive.extend(context._transaction is not None for context in self.kept)
+            self.kept.append(ctx)
+
+    async with session(compose(Keeps)) as s:
+        await s.send(MESSAGE, "alice@example.org", ["bob@example.net"])
+
+    assert alive == [False] * (FIELDS * (FIELDS - 1) // 2)
