@@ -90,6 +90,8 @@ async def ask_for_edits(
         milter.restart()
         async for octets in message.body.chunks():
             milter.chunk(octets)
+    if message.searched:
+        await message.read_names()
     response = await milter.message(context, message)
     if response in (None, CONTINUE, ACCEPT):
         if message.unsettled:

@@ -142,6 +142,8 @@ class MessageMilter(Milter):
         if incoming.too_large:
             return self.on_too_large
         message = incoming.message(Envelope(ctx.sender, ctx.recipients, ctx._edits().actions))
+        if message.searched:
+            await message.read_names()
         plain = Context.__new__(Context)
         plain._transaction = ctx._transaction
         try:
