@@ -138,7 +138,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file _serving.status server "
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
-        "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
+        "compat.sending compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
         "scan._exchange recording.relay _doctor.endpoints _doctor.backends _doctor.processes _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",

@@ -125,8 +125,11 @@ class Composed:
     # ------------------------------------------------------------------------------------------------ of the message
 
     async def _begin(self, ctx: Context) -> None:
-        """Begin a message."""
+        """Begin a message, once all is done that the one before has left."""
         await self._asking.ready()
+        self._begin_now(ctx)
+
+    def _begin_now(self, ctx: Context) -> None:
         self._asking.in_message = True
         self._connected(ctx)
         ctx.on_end(self._ended)
@@ -174,9 +177,24 @@ class Composed:
         if not asking.in_message:
             await self._begin(ctx)
         if asking.message is not None:
-            asking.message.add_field(header.raw)
+            asking.message.add_field(header)
         pending = asking.begin(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
         return None if pending is None else await pending
+
+    def _begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
+        """Keep fields that have come together, and ask all, as far as they say nothing; return how many are done with.
+
+        For the next one callbacks may have begun; :meth:`header` ends what they do.
+        """
+        asking = self._asking
+        if not asking.is_ready:
+            return 0
+        if not asking.in_message:
+            self._begin_now(ctx)
+        done = asking.begin_fields(fields) if self._plan.asked[Stage.HEADER] else len(fields)
+        if asking.message is not None:
+            asking.message.add_fields(fields if done == len(fields) else fields[:done])
+        return done
 
     async def eoh(self, ctx: Context, /) -> Any:
         """Ask all."""
