@@ -190,6 +190,8 @@ def method_results(signatures: Sequence[Signature]) -> tuple[MethodResult, ...]:
     """
     if not signatures:
         return (MethodResult("dkim", "none"),)
+    if len(signatures) == 1:
+        return (signatures[0].method_result(),)
     prefix, longest = 8, max(len(each.value) for each in signatures)
     different = len({each.value for each in signatures})
     while prefix < longest and len({each.value[:prefix] for each in signatures}) < different:
