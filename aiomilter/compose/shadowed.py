@@ -267,8 +267,8 @@ class ShadowedComposed(Composed):
             if self._recorder is not None:
                 self._recorder.close()
 
-    async def _begin(self, ctx: Context) -> None:
-        await super()._begin(ctx)
+    def _begin_now(self, ctx: Context) -> None:
+        super()._begin_now(ctx)
         if self._recorder is not None:
             try:
                 self._recorder.begin(ctx)
@@ -310,6 +310,10 @@ class ShadowedComposed(Composed):
             return await super().header(ctx, header)
         finally:
             self._of_message(Stage.HEADER, (header,), EVENT_SIZE + len(header.value))
+
+    def _begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
+        """Take none at once: what the filters have found by then is recorded with each."""
+        return 0
 
     async def eoh(self, ctx: Context, /) -> Any:
         """Ask all."""

@@ -46,9 +46,8 @@ class Field:
     def __init__(self, raw: bytes) -> None:
         self.raw: bytes = raw if raw.endswith(b"\r\n") else raw + b"\r\n"
         """All octets, CRLF at the end."""
-        # Looked for at its first use: a field that is only kept costs half.
+        # Looked for at its first use, with the colon: a field that is only kept costs half.
         self._key: bytes | None = None
-        self._colon = -1
 
     @property
     def key(self) -> bytes:
