@@ -6,6 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
+from aiomilter.compose.authors import Given
 from aiomilter.compose.fields import begun_turn, show
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.compose.messages import MessageKeeper, ask_for_edits, milter_of
@@ -46,6 +47,8 @@ class Asking:
         """Whether a message is open."""
         self.message: MessageKeeper | None = None
         """The message that is kept for edits."""
+        self.given: list[Given] = []
+        """The edits that have had the message, and what each has made of it."""
         self.results: Results = Results()
         """What all filters have found."""
         self.failed: list[str] = []
@@ -208,7 +211,10 @@ class Asking:
             decided = await self._run([turn], self._refuses, self._expired, self._allowed)
         self._settle(Stage.EOM, [turn], decided)
         # A failure undoes what the filter has changed, and nothing else.
-        return message if each.out or not each.included else copy, decided is not None
+        if each.out or not each.included:
+            return message, decided is not None
+        self.given.append((each.name, message, copy))
+        return copy, decided is not None
 
     def _begin_edit(
         self, each: ComposedFilter, message: Message, actions: int, restarts: bool

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiomilter.compose.asking import Asking
+from aiomilter.compose.authors import authors_of
 from aiomilter.compose.edits import CheckEdits, apply
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.compose.messages import MessageKeeper
 from aiomilter.compose.plan import Plan
+from aiomilter.compose.readiness import lacking
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.message import Message
 from aiomilter.message.outgoing import queue_edits
+from aiomilter.observe import Edit
 from aiomilter.results import Results
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
@@ -56,6 +59,18 @@ class Composed:
     def durations(self) -> Mapping[str, float]:
         """Seconds that callbacks took which waited, or which saw the end of the message, by the name of the filter."""
         return {each.name: each.seconds for each in self._filters if each.seconds}
+
+    def authors(self, edits: Sequence[Edit]) -> list[str]:
+        """Return the names of the filters that have asked for edits of the message, one for each; "" if none did.
+
+        Args:
+            edits: As they were sent.
+        """
+        return authors_of(edits, self._filters, self._asking.given)
+
+    async def ready(self) -> str | None:
+        """Return what the filters lack that have a method of this name, in a line; None for nothing."""
+        return await lacking((each.name, (each.seat.make, each.milter)) for each in self._filters)
 
     @property
     def wants(self) -> Wants:
@@ -128,6 +143,7 @@ class Composed:
     def _ended(self) -> None:
         """Forget the message, as far as nothing is left to do for it."""
         self._asking.in_message = False
+        self._asking.given.clear()
         message, self._asking.message = self._asking.message, None
         if message is not None:
             message.close()

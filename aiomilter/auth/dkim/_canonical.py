@@ -3,6 +3,7 @@
 Source: RFC 6376 section 3.4.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
@@ -17,6 +18,8 @@ FORMS: Final[tuple[Form, Form]] = ("simple", "relaxed")
 
 _FOLDING: Final = b" \t\r\n"
 _RUN: Final = b" " * 32
+# Where the value of the first ``b=`` of a tag list begins.
+_B: Final = re.compile(rb"(?:\A|;)[ \t\r\n]*+b[ \t\r\n]*+=")
 
 
 def one_blank(octets: bytes) -> bytes:
@@ -87,14 +90,13 @@ def without_value_of_b(field: Field) -> Field:
 
     Source: RFC 6376 section 3.5 (b=) and section 3.7.
     """
-    parts = field.octets.split(b";")
-    for place, part in enumerate(parts):
-        name, equals, _ = part.partition(b"=")
-        if equals and name.strip(_FOLDING) == b"b":
-            parts[place] = name + equals
-            break
+    octets = field.octets
+    found = _B.search(octets)
+    if found is not None:
+        end = octets.find(b";", found.end())
+        octets = octets[: found.end()] + (octets[end:] if end >= 0 else b"")
     begin = len(field.raw) - 2 - len(field.octets)
-    return Field(field.raw[:begin] + b";".join(parts) + b"\r\n")
+    return Field(field.raw[:begin] + octets + b"\r\n")
 
 
 def header_input(fields: Iterable[bytes], signature: Field, form: Form) -> bytes:

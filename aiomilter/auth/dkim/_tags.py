@@ -12,8 +12,10 @@ __all__ = ["BLANKS", "base64_octets", "quoted_printable", "quoted_printable_text
 BLANKS: Final = " \t\r\n"
 """What may stand round names and values, and inside many values: blanks and folds."""
 
-# No value has one, nor has a name; blanks and folds may stand between.
-_CONTROL: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# A name is a letter, then letters, digits and "_".  No value has control characters; blanks and folds may stand between.
+_TAG_TEXT: Final = r"[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+=([^;\0-\x08\x0b\x0c\x0e-\x1f\x7f]*+)"
+_TAG: Final = re.compile(_TAG_TEXT + "(?:;|\\Z)")
+_LIST: Final = re.compile(rf"(?:{_TAG_TEXT};)*+(?:{_TAG_TEXT}|(?<=;)[ \t\r\n]*+)")
 _MAX_TAGS: Final = 256
 _BLANK_OCTETS: Final = BLANKS.encode("ascii")
 _NO_BLANKS: Final = str.maketrans("", "", BLANKS)
@@ -29,20 +31,11 @@ def tag_list(text: str) -> dict[str, str] | None:
     One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid, and so do more than 256
     tags: signatures have a dozen, and each tag costs time.
     """
-    if text.count(";") > _MAX_TAGS or _CONTROL.search(text):
+    if text.count(";") > _MAX_TAGS or not _LIST.fullmatch(text):
         return None
-    parts = text.split(";")
-    if len(parts) > 1 and not parts[-1].strip(BLANKS):
-        parts.pop()
-    tags: dict[str, str] = {}
-    for part in parts:
-        name, equals, value = part.partition("=")
-        name = name.strip(BLANKS)
-        # A letter, then letters, digits and "_".
-        if not equals or name in tags or not (name.isascii() and name.isidentifier()) or name[0] == "_":
-            return None
-        tags[name] = value.strip(BLANKS)
-    return tags
+    found = _TAG.findall(text)
+    tags = {name: value.strip(BLANKS) for name, value in found}
+    return tags if len(tags) == len(found) else None
 
 
 def words(value: str, limit: int = -1) -> list[str]:

@@ -33,7 +33,14 @@ _TOKEN: Final = re.compile(
 _OPEN_TOKEN: Final = re.compile(rf"(?P<blank>{_BLANKS})|(?P<word>{_WORD})|(?P<sign>.)", re.DOTALL)
 _COMMENT_PART: Final = re.compile(r"[^()\\]+|\\.|[()\\]", re.DOTALL)
 _ROUTE: Final = re.compile(rf"@{_WORD}(?:{_BLANKS})?(?:,(?:{_BLANKS})?@{_WORD}(?:{_BLANKS})?)*+:")
-_DOMAIN: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_LABELS: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+_DOMAIN: Final = re.compile(_LABELS)
+# What nearly all mail has, and all rules read the same: perhaps one quoted-string or some words, and one address.  No word
+# may hold what begins or ends anything else.
+_PLAIN_SIZE: Final = 500
+_PLAIN: Final = re.compile(
+    rf'[ \t\r\n]*+(?:"[^"\\]*+"|[^()<>@,;:"]*+)[ \t\r\n]*+<[^ \t\r\n()<>@,;:"]++@({_LABELS})>[ \t\r\n]*+', re.IGNORECASE
+)
 
 
 class _Token(NamedTuple):
@@ -63,6 +70,10 @@ def author_domains(from_fields: Sequence[str]) -> tuple[str, ...] | str:
     (field,) = from_fields
     if len(field) > _MAX_SIZE:
         return f"From field of more than {_MAX_SIZE} characters"
+    if len(field) <= _PLAIN_SIZE and field.isascii() and (plain := _PLAIN.fullmatch(field)) is not None:
+        domain = plain[1].lower()
+        if question_name(domain) == domain:
+            return (domain,)
     try:
         written = dict.fromkeys(map(_ascii_lower, _addresses([*_tokens(field), _END])))
         if len(written) > _MAX_DOMAINS:
