@@ -373,15 +373,11 @@ class Header(_HeaderFields):
     def decode_leading(payload: bytes) -> "Header":
         """Return the field, from an MTA that agreed to leave the leading space."""
         # As decode does, a call less for each field.
-        try:
-            name, value, _ = payload.decode("utf-8", "surrogateescape").split("\0", 2)
-        except ValueError:
-            name = ""
-        if not name:
+        found = payload.decode("utf-8", "surrogateescape").split("\0", 2)
+        if len(found) < 3 or not found[0]:
             return Header.decode(payload)  # which raises
-        if value.startswith(" "):
-            return _new_tuple(Header, (name, value[1:], " "))
-        return _new_tuple(Header, (name, value, ""))
+        name, value, _ = found
+        return _new_tuple(Header, (name, value[1:], " ") if value.startswith(" ") else (name, value, ""))
 
 
 _new_tuple: Final = tuple.__new__
