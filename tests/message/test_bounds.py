@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from struct import pack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -298,7 +299,7 @@ async def test_names_of_many_parts_are_read_with_turns_of_the_loop_in_between(
 
     monkeypatch.setattr(Content, "filenames", noted)
     monkeypatch.setattr(messages, "_AT_ONCE", -1.0)
-    monkeypatch.setattr(messages, "sleep", turn)
+    monkeypatch.setattr(messages, "asyncio", SimpleNamespace(sleep=turn))
     part = f"--b\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\n{'x' * (90_000 // count)}\r\n".encode()
     octets = MIXED + b"\r\n" + part * count + b"--b--\r\n"
     made: Any = (lambda: Named(log)) if not composed else compose(lambda: Named(log))
