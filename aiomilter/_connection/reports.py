@@ -1,6 +1,5 @@
 """The reports of a session to observers, built from its state at that moment."""
 
-import re
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, Protocol, cast
@@ -52,7 +51,8 @@ __all__ = [
 
 _WhereDraft: Final = draft_of(Where)
 _MessageDraft: Final = draft_of(MessageEnded)
-_DECLARED: Final = re.compile(r"SIZE=([0-9]{1,15})", re.IGNORECASE)
+_MOST_DIGITS: Final = 15
+"""Of a declared size."""
 
 
 class Reporting(Protocol):
@@ -249,8 +249,10 @@ def _authors(session: Reporting, sent: Edits | Sequence[bytes] | None) -> Sequen
 def _declared(sender: Mail | None) -> int | None:
     """Return the octets that a client has declared; None if it has not."""
     for param in () if sender is None else sender.params:
-        if param[:5].upper() == "SIZE=" and (declared := _DECLARED.fullmatch(param)):
-            return int(declared[1])
+        if param[:5].upper() == "SIZE=":
+            declared = param[5:]
+            if declared.isdigit() and declared.isascii() and len(declared) <= _MOST_DIGITS:
+                return int(declared)
     return None
 
 
