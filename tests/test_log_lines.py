@@ -183,6 +183,7 @@ def test_names_sort_by_time_and_are_never_the_same_twice(monkeypatch: pytest.Mon
     names = [ulid(5) for _ in range(10)]
 
     assert len(set(names)) == 10
+    assert len({name[10:22] for name in names}) >= 4
     assert all(len(name) == 26 and name.startswith("0000000005") for name in names)
     assert ulid(6) > max(names)
     assert ulid((1 << 48) - 1).startswith("7ZZZZZZZZZ")
