@@ -1,14 +1,15 @@
 """A conversation recorded from the load generator, and fed to a filter in process, so that a count repeats on a busy machine.
 
-``python -m benchmarks._feeding FILE FILTER MESSAGES [LOG]`` feeds what :func:`record` has written to FILE: no socket, no other
-process, and what comes in one read is always the same.  LOG is "text" or "json": a line a message, to ``/dev/null``.
+``python -m benchmarks._feeding FILE FILTER MESSAGES [WITH]`` feeds what :func:`record` has written to FILE: no socket, no other
+process, and what comes in one read is always the same.  WITH is what observes: "text" or "json", a line a message to
+``/dev/null``; "metrics"; "inspected", which has the line as text as well.  Or it is "in-turns", "composed" or "shadow": the
+filter alone, in a composition, and beside itself as a shadow; the event loop turns after each batch, or no shadow would run.
 """
 
 import asyncio
 import ctypes
 import gc
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -16,14 +17,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from aiomilter import Milter, serve
-from aiomilter._cli.json_log import OneObject
-from aiomilter._cli.logs import OneLine
+from aiomilter import Milter, Observer, serve
+from aiomilter._cli.logs import set_up
 from aiomilter._connection.transport import MilterProtocol
+from aiomilter.compose import check, compose
+from aiomilter.inspector.store import Store
+from aiomilter.observe import MessageEnded
+from aiomilter.observe.log import LogObserver
+from aiomilter.observe.metrics import Metrics
 from benchmarks.filters import FILTERS
 
 RECORDED: Final = 4
 """Messages that are recorded: the first brings the client as well, the last the end of the connection."""
+_TURNS: Final = 4
+"""Of the event loop after a batch: what a shadow needs to end a message."""
+_IN_TURNS: Final = frozenset({"in-turns", "composed", "shadow"})
 _T = TypeVar("_T")
 
 
@@ -46,9 +54,27 @@ class _Transport(asyncio.Transport):
     def close(self) -> None: ...
 
 
-async def _served(filter_: type[Milter], action: Callable[[MilterProtocol, _Transport], _T]) -> _T:
+class _Ends(Observer):
+    """Takes the ends of messages, as a log does that writes nothing."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def message_ended(self, event: MessageEnded) -> None:
+        self.count += 1
+
+
+async def _served(filter_: type[Milter], action: Callable[[MilterProtocol, _Transport], _T], observing: str = "") -> _T:
     """Run a function with a new connection, as the callback of the loop that brings a connection's octets."""
-    server = serve(filter_, "inet:0@127.0.0.1")
+    store = Store() if observing == "inspected" else None
+    observers: list[Observer] = [LogObserver()]
+    if observing == "metrics":
+        observers.append(Metrics())
+    if store is not None:
+        observers.append(store)
+    server = serve(filter_, "inet:0@127.0.0.1", observer=observers)
+    if store is not None:
+        server._connection_factory = store.connection_factory
     await server.start(listen=False)
     protocol, transport = cast(MilterProtocol, server.accept()), _Transport()
     protocol.connection_made(transport)
@@ -138,15 +164,24 @@ def _batches(octets: bytes, protocol: MilterProtocol, transport: _Transport) -> 
     return parts[:-1]
 
 
-def _feed(file: Path, messages: int, protocol: MilterProtocol, transport: _Transport) -> None:
-    beginning, message = ([bytes.fromhex(batch) for batch in part] for part in json.loads(file.read_text()))
-    for batch in beginning:
-        protocol.data_received(batch)
+def _read(file: Path) -> Iterable[list[bytes]]:
+    """Return the batches of the beginning, and those of a message."""
+    return ([bytes.fromhex(batch) for batch in part] for part in json.loads(file.read_text()))
+
+
+def _begin_counting() -> None:
     # A collection of all that was imported would fall into one of the two runs that are compared, or not: 3 % by chance.
     gc.collect()
     gc.disable()
     if "COUNTED_FROM" in os.environ:
         ctypes.CDLL(os.environ["COUNTED_FROM"]).start()
+
+
+def _feed(file: Path, messages: int, protocol: MilterProtocol, transport: _Transport) -> None:
+    beginning, message = _read(file)
+    for batch in beginning:
+        protocol.data_received(batch)
+    _begin_counting()
     before = transport.writes
     for _ in range(messages):
         for batch in message:
@@ -158,14 +193,50 @@ def _feed(file: Path, messages: int, protocol: MilterProtocol, transport: _Trans
     os._exit(0)
 
 
+async def _feed_in_turns(file: Path, messages: int, filter_: type[Milter], way: str) -> None:
+    """Feed batch by batch, and let the event loop turn after each."""
+    made: Any = filter_
+    if way != "in-turns":
+        made = compose(filter_, *([check(filter_, name="shadow", shadow=True)] if way == "shadow" else ()))
+    ends = _Ends()
+    server = serve(made, "inet:0@127.0.0.1", observer=ends)
+    await server.start(listen=False)
+    protocol, transport = cast(MilterProtocol, server.accept()), _Transport()
+    protocol.connection_made(transport)
+    loop = asyncio.get_running_loop()
+
+    async def feed(batches: Iterable[bytes]) -> None:
+        for batch in batches:
+            loop.call_soon(protocol.data_received, batch)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+
+    beginning, message = _read(file)
+    await feed(beginning)
+    _begin_counting()
+    before = ends.count
+    for _ in range(messages):
+        await feed(message)
+    if ends.count - before != messages:
+        raise RuntimeError(f"expected {messages} ends of messages, found {ends.count - before}")
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def _log(style: str) -> None:
     """Write the log as ``aiomilter run`` does, but to nowhere."""
-    handler = logging.StreamHandler(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-    handler.setFormatter(OneObject() if style == "json" else OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    set_up("info", style="json" if style == "json" else "text")
+
+
+def _main(file: Path, name: str, messages: int, observing: str = "") -> None:
+    filter_ = FILTERS[name]
+    if observing in _IN_TURNS:
+        asyncio.run(_feed_in_turns(file, messages, filter_, observing))
+    if observing in ("text", "json", "inspected"):
+        _log(observing)
+    asyncio.run(_served(filter_, lambda *served: _feed(file, messages, *served), observing))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 4:
-        _log(sys.argv[4])
-    asyncio.run(_served(FILTERS[sys.argv[2]], lambda *served: _feed(Path(sys.argv[1]), int(sys.argv[3]), *served)))
+    _main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

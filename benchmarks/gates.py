@@ -18,7 +18,8 @@ cached and hashes are the same in both.  Instructions are valgrind's, system cal
 The bounds are for CPython 3.11 built without profile-guided optimization, as pyenv builds it.  Another interpreter costs
 something else, and is counted without being judged by ``--any``.
 
-``--log`` counts instead what a message costs with the log of ``aiomilter run``, as text and as JSON, and judges nothing.
+``--log`` counts instead what observing costs, and judges nothing: metrics, the log of ``aiomilter run`` as text and as JSON,
+the inspector beside the text, and a shadow, which is counted with turns of the event loop, for it runs in a Task.
 """
 
 import argparse
@@ -57,6 +58,17 @@ BOUNDS: dict[tuple[str, str, str], float] = {
 }
 OVER_SOCKETS = [(filter_, loop, "instructions") for filter_ in ("typical", "noop") for loop in ("asyncio", "uvloop")]
 MESSAGES = {"instructions": (50, 150), "calls": (200, 700)}
+OBSERVED: dict[str, str | None] = {
+    "": None,
+    "metrics": "",
+    "text": "",
+    "json": "",
+    "inspected": "text",
+    "in-turns": None,
+    "composed": "in-turns",
+    "shadow": "composed",
+}
+"""What observes, as ``_feeding`` has it, and what it is compared with."""
 TOOLS = {
     "instructions": ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=/dev/null"],
     "calls": ["strace", "-c", "-f", "-S", "calls"],
@@ -86,12 +98,12 @@ def environment(what: str, folder: Path) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | settled
 
 
-def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder: Path, log: str = "") -> int:
-    """Give one filter so many messages under a tool that counts, and return the count; ``log`` is "text" or "json"."""
+def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder: Path, observing: str = "") -> int:
+    """Give one filter so many messages under a tool that counts, and return the count; ``observing`` as in OBSERVED."""
     if loop in FED:
         command = [*TOOLS[what], sys.executable, "-m", "benchmarks._feeding", str(folder / f"{filter_}.json"), filter_]
         done = subprocess.run(
-            [*command, str(messages), *([log] if log else [])],
+            [*command, str(messages), *([observing] if observing else [])],
             capture_output=True,
             text=True,
             cwd=HERE.parent,
@@ -122,17 +134,21 @@ def count(what: str, filter_: str, loop: str, messages: int, load: Path, folder:
     return total(what, text)
 
 
-def with_log(load: Path, folder: Path) -> None:
-    """Count a typical message without a log, and with each."""
+def observed(load: Path, folder: Path) -> None:
+    """Count a typical message as it is observed in each way, and print how much that is of the message without."""
     record(load, SCENARIOS["typical"], "typical", folder)
     loop = "fed, compiled" if COMPILED else "fed, Python"
     few, many = MESSAGES["instructions"]
-    for log in ("", "text", "json"):
+    print(f"{'typical message':34}{'counted':>12}{'times':>12}  of")
+    counted: dict[str, float] = {}
+    for observing, of in OBSERVED.items():
         # The first run writes the bytecode that the others read.
-        _, low, high = (count("instructions", "typical", loop, each, load, folder, log) for each in (1, few, many))
-        print(
-            f"{f'typical, log {log}' if log else 'typical, no log':34}{(high - low) / (many - few):12,.1f}", flush=True
+        _, low, high = (
+            count("instructions", "typical", loop, each, load, folder, observing) for each in (1, few, many)
         )
+        counted[observing] = found = (high - low) / (many - few)
+        ratio = "" if of is None else f"{found / counted[of]:12.3f}  {of or 'off'}"
+        print(f"{observing or 'off':34}{found:12,.1f}{ratio}", flush=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -145,7 +161,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--any", action="store_true", help="judge nothing")
     parser.add_argument("--quick", action="store_true", help="few messages, and judge nothing")
     parser.add_argument("--sockets", action="store_true", help="count instructions over sockets, too")
-    parser.add_argument("--log", action="store_true", help="count what the log costs, and judge nothing")
+    parser.add_argument(
+        "--log", action="store_true", help="count what log, metrics, inspector and shadow cost, and judge nothing"
+    )
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args(arguments)
     judged = not (options.any or options.quick)
@@ -158,7 +176,7 @@ def main(arguments: list[str]) -> int:
         (folder / "start.c").write_text(START)
         subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "start.so", folder / "start.c"], check=True)
         if options.log:
-            with_log(load, folder)
+            observed(load, folder)
             return 0
         # The first run writes the bytecode that all others read.
         for loop in ("asyncio", "uvloop"):

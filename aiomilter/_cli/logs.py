@@ -3,10 +3,13 @@
 import atexit
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from time import localtime, strftime, time
 from typing import Any, Final, TextIO, cast
 
 from aiomilter._cli.shortened import shortened
@@ -15,6 +18,9 @@ from aiomilter._cli.trouble import USAGE, Trouble
 from aiomilter._cli.unread import Unread
 from aiomilter.exceptions import StoreSettingsError
 from aiomilter.observe.address_policy import AddressPolicy, Shown
+from aiomilter.observe.events import MessageEnded
+from aiomilter.observe.line_handler import LineHandler, MessageFormatter
+from aiomilter.observe.log import line_of
 from aiomilter.observe.message_log import FILTER_LOGGER
 
 __all__ = ["Kept", "OneLine", "address_policy", "go_on", "set_up"]
@@ -23,10 +29,26 @@ _PACKAGE = str(Path(__file__).parent.parent)
 _LOGGER: Final = logging.getLogger("aiomilter")
 
 
-class OneLine(logging.Formatter):
-    """A record is one line, whatever its text holds; only a traceback or a stack takes more."""
+class OneLine(MessageFormatter):
+    """A record is one line, whatever its text holds; only a traceback or a stack takes more.
+
+    Args:
+        process: Whether to name the process, too, as syslog does.
+    """
 
     default_msec_format = "%s.%03d"
+
+    def __init__(self, *, process: bool = False) -> None:
+        name = "%(name)s[%(process)d]" if process else "%(name)s"
+        super().__init__(f"%(asctime)s %(levelname)s {name}: %(message)s")
+        self._process = process
+
+    def message_line(self, logger: str, event: MessageEnded) -> str:
+        """Return the line of a message."""
+        created = time()
+        process = f"[{os.getpid()}]" if self._process else ""
+        begin = f"{_second(int(created))}.{int(created % 1 * 1000):03} INFO {logger}{process}: "
+        return safe(begin + line_of(event))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return safe(super().formatMessage(record) + _names(record))
@@ -36,6 +58,11 @@ class OneLine(logging.Formatter):
 
     def formatStack(self, stack_info: str) -> str:
         return safe(super().formatStack(stack_info), also="\n\t")
+
+
+@lru_cache(maxsize=1)
+def _second(created: int) -> str:
+    return strftime("%Y-%m-%d %H:%M:%S", localtime(created))
 
 
 def _names(record: logging.LogRecord) -> str:
@@ -84,15 +111,13 @@ def set_up(level: str, *, process: bool = False, style: str = "text") -> None:
         process: Whether to name the process, too, as syslog does.
         style: "text" or "json".
     """
-    name = "%(name)s[%(process)d]" if process else "%(name)s"
-    form: logging.Formatter = OneLine(f"%(asctime)s %(levelname)s {name}: %(message)s")
+    form: MessageFormatter = OneLine(process=process)
     if style == "json":
         from aiomilter._cli.json_log import OneObject
 
         form = OneObject()
     _never_wait(form)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(form)
+    handler = LineHandler(sys.stderr, form)
     root = logging.getLogger()
     _OURS[:] = [handler]
     # What sets up logging for a filter (dictConfig, fileConfig) disables all loggers that it does not name.

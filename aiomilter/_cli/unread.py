@@ -75,9 +75,12 @@ class Unread(io.RawIOBase):
         """Write a record, or keep it, or drop it."""
         record = bytes(octets)
         with self._lock:
-            self._send()
-            self._keep(record)
-            self._send()
+            # Nearly always nothing is kept, and all of it is written at once.
+            if self._kept or self._dropped or self._cut or self._sending or not self._begin_record(record):
+                self._send()
+                self._keep(record)
+            if self._kept:
+                self._send()
             if self._kept and self._thread is None and not self._finished:
                 self._begin_thread()
         return len(record)
@@ -102,6 +105,26 @@ class Unread(io.RawIOBase):
             self.finish()
             self._let_go()
         super().close()
+
+    def _begin_record(self, record: bytes) -> bool:
+        """Write a record while nothing is kept, and keep what is left of it; return False if nothing could be written now."""
+        if len(record) > _MOST:
+            return False
+        self._sending = True
+        try:
+            written = self._write_now(memoryview(record))
+        except OSError:
+            return False  # what is done about that is the same for all
+        finally:
+            self._sending = False
+        whole = record.endswith(b"\n")
+        if not self._kept:
+            self._in_line = not whole
+        if written < len(record):
+            # Before what came meanwhile.
+            self._kept.appendleft(_Piece(memoryview(record)[written:], int(whole)))
+            self._size += len(record) - written
+        return True
 
     def _keep(self, record: bytes) -> None:
         """Keep a record if there is room; once there was none, not before half of it is free, or each would have its notice."""

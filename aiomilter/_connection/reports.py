@@ -1,9 +1,8 @@
 """The reports of a session to observers, built from its state at that moment."""
 
-import re
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from aiomilter._connection.answering import Answering, Channel
 from aiomilter._connection.answers import answer_of, answer_text
@@ -28,6 +27,7 @@ from aiomilter.observe import (
     PeerErrorKind,
     Where,
 )
+from aiomilter.observe.draft import draft_of
 from aiomilter.observe.guard import Guard
 from aiomilter.options import Options
 from aiomilter.wire.connection import Connection
@@ -49,7 +49,10 @@ __all__ = [
     "where_of",
 ]
 
-_DECLARED: Final = re.compile(r"SIZE=([0-9]{1,15})", re.IGNORECASE)
+_WhereDraft: Final = draft_of(Where)
+_MessageDraft: Final = draft_of(MessageEnded)
+_MOST_DIGITS: Final = 15
+"""Of a declared size."""
 
 
 class Reporting(Protocol):
@@ -102,16 +105,17 @@ class Reporting(Protocol):
 def where_of(session: Reporting, queue_id: str | None) -> Where:
     """Return where a session is."""
     client, channel = session.transaction.client, session.channel
-    return Where(
-        connection=channel.number,
-        client=client.raw_address or client.hostname,
-        callback=session.callback,
-        queue_id=queue_id or None,
-        peer=channel.peer,
-        server=session.options.name,
-        listener=channel.listener,
-        filter="" if session.handler is None else session.answering.filter_name(),
-    )
+    where = _WhereDraft()
+    where.connection = channel.number
+    where.client = client.raw_address or client.hostname
+    where.callback = session.callback
+    where.queue_id = queue_id or None
+    where.peer = channel.peer
+    where.server = session.options.name
+    where.listener = channel.listener
+    where.filter = "" if session.handler is None else session.answering.filter_name()
+    where.__class__ = Where
+    return cast(Where, where)
 
 
 def report_answer(session: Reporting, octets: bytes) -> None:
@@ -171,36 +175,31 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         sent: The edits that were sent, or their packets.
     """
     transaction, recipients, details = session.transaction, session.recipients, session.details
-    edits, edit_count, quarantine = sent_edits(sent)
     where = session.where()
     declined = () if session.agreement is None else session.agreement.declined
-    asked = Stage.RCPT not in declined or transaction.recipients
-    found = _of_filters(session, where.filter)
-    event = MessageEnded(
-        where=where,
-        helo=transaction.helo,
-        sender=None if transaction.sender is None else transaction.sender.address,
-        recipients=tuple(rcpt.address for rcpt in transaction.recipients) if asked else None,
-        refused=() if recipients is None else tuple(recipients.refused),
-        refused_count=transaction.refused,
-        answer=answer_of(answer),
-        reason=details.reason(session.acting, answer, counted=True),
-        edits=edits,
-        edit_count=edit_count,
-        quarantine=quarantine,
-        duration=monotonic() - session.began,
-        id=details.id,
-        declared=_declared(transaction.sender),
-        macro=session.wire.macros.copy().value,
-        durations=found.durations,
-        results=found.results,
-        failed=found.failed,
-        generation=session.tables.generation,
-    )
+    sender = transaction.sender
+    event = _MessageDraft()
+    event.where = where
+    event.helo = transaction.helo
+    event.sender = None if sender is None else sender.address
+    event.recipients = None
+    if Stage.RCPT not in declined or transaction.recipients:
+        event.recipients = tuple([rcpt.address for rcpt in transaction.recipients])
+    event.refused = () if recipients is None else tuple(recipients.refused)
+    event.refused_count = transaction.refused
+    event.answer = answer_of(answer)
+    event.reason = details.reason(session.acting, answer, counted=True)
+    event.edits, event.edit_count, event.quarantine = sent_edits(sent)
+    event.duration = monotonic() - session.began
+    event.id = details.id
+    event.declared = _declared(sender)
+    event.macro = session.wire.macros.copy().value
+    event.durations, event.results, event.failed = _of_filters(session, where.filter)
+    event.shadow = ()
+    event.generation = session.tables.generation
+    event.__class__ = MessageEnded
     hold = getattr(session.handler, "hold_report", None)
-    if hold is None:
-        return event
-    told: MessageEnded | None = hold(event, session.observer.shadows_ended)
+    told: MessageEnded | None = event if hold is None else hold(event, session.observer.shadows_ended)
     return told
 
 
@@ -250,24 +249,19 @@ def _authors(session: Reporting, sent: Edits | Sequence[bytes] | None) -> Sequen
 def _declared(sender: Mail | None) -> int | None:
     """Return the octets that a client has declared; None if it has not."""
     for param in () if sender is None else sender.params:
-        if param[:5].upper() == "SIZE=" and (declared := _DECLARED.fullmatch(param)):
-            return int(declared[1])
+        if param[:5].upper() == "SIZE=":
+            declared = param[5:]
+            if declared.isdigit() and declared.isascii() and len(declared) <= _MOST_DIGITS:
+                return int(declared)
     return None
 
 
-class _OfFilters(NamedTuple):
-    """The part of a report that is about the filters of a message."""
-
-    durations: Mapping[str, float]
-    results: tuple[object, ...]
-    failed: tuple[str, ...]
-
-
-def _of_filters(session: Reporting, name: str) -> _OfFilters:
+def _of_filters(session: Reporting, name: str) -> tuple[Mapping[str, float], tuple[object, ...], tuple[str, ...]]:
+    """Return how long the callbacks of each filter have waited, what filters have found, and which have failed."""
     handler, details = session.handler, session.details
     if handler is not None and hasattr(handler, "acting"):
         several = cast(Any, handler)
-        return _OfFilters(several.durations, several.results.found(), tuple(several.failed))
+        return several.durations, several.results.found(), tuple(several.failed)
     results = session.transaction.results
     durations = {name: details.waited} if details.waited else {}
-    return _OfFilters(durations, () if results is None else results.found(), (name,) if details.failed else ())
+    return durations, () if results is None else results.found(), (name,) if details.failed else ()

@@ -18,6 +18,9 @@ _LONGEST_TRACEBACK: Final = 20_000
 class _Notes(logging.Handler):
     """Notes a record of a callback with the message of its connection; all others are none of its business."""
 
+    takes_messages: Final = False
+    """It has those from the observer: their lines need no record for this handler."""
+
     def emit(self, record: logging.LogRecord) -> None:
         """Note a record."""
         connection = CURRENT.get()

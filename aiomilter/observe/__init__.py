@@ -3,8 +3,9 @@
 In reading order: :mod:`~aiomilter.observe.observer` has the base class of observers,
 :mod:`~aiomilter.observe.events` the events, with :mod:`~aiomilter.observe.shadow` for what filters would have done,
 :mod:`~aiomilter.observe.log` the observer that writes log records, with
-``seldom`` against floods and ``last_resort`` for records that no log takes.  :mod:`~aiomilter.observe.guard` keeps an observer
-that raises from disturbing the mail.  :mod:`~aiomilter.observe.metrics` counts, by the names of
+``seldom`` against floods, ``last_resort`` for records that no log takes, and ``line_handler`` for lines without a record.
+:mod:`~aiomilter.observe.guard` keeps an observer that raises from disturbing the mail.
+:mod:`~aiomilter.observe.metrics` counts, by the names of
 :mod:`~aiomilter.observe.metric_table`, and :mod:`~aiomilter.observe.prometheus` shows that to Prometheus.  See ``aiomilter help
 metrics`` and ``aiomilter help log``.
 """

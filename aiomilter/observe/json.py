@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from json.encoder import encode_basestring_ascii
+from os import getpid
+from time import time as now
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
 from aiomilter._security import TLS, Auth
-from aiomilter.observe.events import ClientRefused, LoopStalled, MessageEnded
+from aiomilter.observe.events import ClientRefused, LoopStalled, MessageEnded, RefusedRecipient
+from aiomilter.observe.line_handler import MessageFormatter
 from aiomilter.observe.observer import METHOD_OF
 
 __all__ = ["JsonFormatter"]
@@ -36,6 +40,7 @@ _DEPTH: Final = 3
 """Lists and objects within one another, of values that a program gives."""
 _MAX_INTEGER: Final = 2**63
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_quote: Final = encode_basestring_ascii
 _ODD: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _OF_RECORDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "told", "sentence"}
 """The attributes of a record that are not of a program, or that we write by other names."""
@@ -56,19 +61,27 @@ _FIELDS: Final = (
 """Fields of events that keep their names."""
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(MessageFormatter):
     """Write each record as a JSON object on a line of its own; never raises, whatever the record holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        longest, most = _LONGEST, _MOST
-        while True:
-            line = _encode(self._object(record, _Cut(longest, most)))
-            if len(line) < _MAX_SIZE or (longest, most) == (_SHORTEST, 1):
-                return line
-            # Only hostile records come here, and go round a few times.
-            longest = max(_SHORTEST, int(longest * min(0.8, _MAX_SIZE / len(line))))
-            most = max(1, most * 3 // 4)
+        event: Any = getattr(record, "told", None)
+        if isinstance(event, MessageEnded):
+            begin = _begin(record.created, record.levelname.lower(), record.name, record.process)
+            return _line(lambda cut: begin + _message(event, cut))
+        return _line(lambda cut: _encode(self._object(record, cut)))
+
+    def message_line(self, logger: str, event: MessageEnded) -> str:
+        """Return the line of a message, as of a record of the level INFO.
+
+        Args:
+            logger: Name of the logger.
+            event: The message.
+        """
+        begin = _begin(now(), "info", logger, getpid())
+        line = begin + _message(event, _WHOLE)
+        return line if len(line) < _MAX_SIZE else _line(lambda cut: begin + _message(event, cut))
 
     def _object(self, record: logging.LogRecord, cut: "_Cut") -> _JSON:
         event: Any = getattr(record, "told", None)
@@ -80,8 +93,6 @@ class JsonFormatter(logging.Formatter):
             "process": record.process,
             "event": kind or "record",
         }
-        if isinstance(event, MessageEnded):
-            return found | _message(event, cut)
         found["text"] = cut.text(getattr(record, "sentence", None) or _message_of(record))
         for name in _WHERE:
             value = getattr(record, name, None)
@@ -134,6 +145,10 @@ class _Cut:
             text = text.translate(_escapes())[: self._longest] if _ODD.search(text) else text
         return text
 
+    def quoted(self, text: str) -> str:
+        """Return a string as JSON has it."""
+        return _quote(text if len(text) <= self._longest and text.isprintable() else self.text(text))
+
     def texts(self, texts: Iterable[str]) -> list[str]:
         """Return a list of strings."""
         return [self.text(each) for _, each in zip(range(self.most), texts, strict=False)]
@@ -161,6 +176,10 @@ class _Cut:
     def _items(self, mapping: Mapping[Any, object], depth: int) -> _JSON:
         pairs = zip(range(self.most), mapping.items(), strict=False)
         return {self.text(_text_of(name))[:100]: self.plain(each, depth) for _, (name, each) in pairs}
+
+
+_WHOLE: Final = _Cut(_LONGEST, _MOST)
+"""With which nearly all lines are short enough."""
 
 
 @cache
@@ -203,6 +222,22 @@ def _message_of(record: logging.LogRecord) -> str:
         return _text_of(record.msg)
 
 
+def _line(make: Callable[[_Cut], str]) -> str:
+    """Return a line that is short enough.
+
+    Args:
+        make: Returns it with what is cut.
+    """
+    longest, most = _LONGEST, _MOST
+    while True:
+        line = make(_Cut(longest, most))
+        if len(line) < _MAX_SIZE or (longest, most) == (_SHORTEST, 1):
+            return line
+        # Only hostile records come here, and go round a few times.
+        longest = max(_SHORTEST, int(longest * min(0.8, _MAX_SIZE / len(line))))
+        most = max(1, most * 3 // 4)
+
+
 def _answer(answer: Any, cut: _Cut) -> _JSON:
     return {
         "verdict": answer.verdict,
@@ -222,43 +257,58 @@ def _result(result: object, cut: _Cut) -> _JSON:
     return {"type": cut.text(type(result).__name__)} | ({"result": cut.text(word)} if isinstance(word, str) else {})
 
 
-def _message(event: MessageEnded, cut: _Cut) -> _JSON:
-    where, most = event.where, cut.most
+def _refused(each: RefusedRecipient, cut: _Cut) -> _JSON:
+    found = {"address": cut.text(each.address), "reason": each.reason, "filter": cut.text(each.filter)}
+    return found | {"answer": _answer(each.answer, cut)}
+
+
+def _begin(created: float, level: str, logger: str, process: int | None) -> str:
+    """Return what the line of a message begins with."""
+    time, name, number = _time(created), _quote(_WHOLE.text(logger)), "null" if process is None else process
+    return f'{{"time":"{time}","level":"{level}","logger":{name},"process":{number},"event":"message_ended",'
+
+
+def _message(event: MessageEnded, cut: _Cut) -> str:
+    """Return the rest of it.
+
+    Written piece by piece, and what most messages do not have by the encoder: to have it encode everything costs twice as much.
+    """
+    where, most, answer, quoted = event.where, cut.most, event.answer, cut.quoted
+    recipients = event.recipients
+    shown = "null" if recipients is None else f"[{','.join([quoted(each) for each in recipients[:most]])}]"
+    count = "null" if recipients is None else len(recipients)
+    refused = _encode([_refused(each, cut) for each in event.refused[:most]]) if event.refused else "[]"
+    results = _encode([_result(each, cut) for each in event.results[:most]]) if event.results else "[]"
+    durations = _encode(cut.plain(event.durations)) if event.durations else "{}"
+    failed = _encode(cut.texts(event.failed)) if event.failed else "[]"
+    shadow = "[]"
+    if event.shadow:
+        shadow = _encode(cut.plain([{**asdict(each), "differs": each.differs} for each in event.shadow[:most]]))
+    size, auth, tls = event.size, event.auth, event.tls
+    return (
+        f'"id":"{event.id}","queue_id":{_optional(where.queue_id, cut)},"connection":{where.connection},'
+        f'"client":{quoted(where.client)},"helo":{quoted(event.helo)},'
+        f'"auth":{"null" if auth is None else _encode(_texts_of(auth, cut))},'
+        f'"tls":{"null" if tls is None else _encode(_texts_of(tls, cut))},'
+        f'"sender":{_optional(event.sender, cut)},"recipients":{shown},"recipient_count":{count},'
+        f'"refused":{refused},"refused_count":{event.refused_count},'
+        f'"answer":{{"verdict":"{answer.verdict}","code":{"null" if answer.code is None else answer.code},'
+        f'"enhanced":{quoted(answer.enhanced)},"text":{quoted(answer.text)}}},'
+        f'"stage":"{where.callback}","filter":{quoted(where.filter)},"reason":{quoted(event.reason)},'
+        f'"edits":{_edits(event)},"edit_count":{event.edit_count},"quarantine":{_optional(event.quarantine, cut)},'
+        f'"size":{"null" if size is None else size},"duration":{round(event.duration, 6)!r},'
+        f'"durations":{durations},"results":{results},"failed":{failed},"shadow":{shadow},'
+        f'"generation":{event.generation},"peer":{quoted(where.peer)},"server":{quoted(where.server)},'
+        f'"listener":{quoted(where.listener)}}}'
+    )
+
+
+def _optional(text: str | None, cut: _Cut) -> str:
+    return "null" if text is None else cut.quoted(text)
+
+
+def _edits(event: MessageEnded) -> str:
     edits: dict[str, int] = {}
     for edit in event.edits:
         edits[edit.kind] = edits.get(edit.kind, 0) + 1
-    return {
-        "id": event.id,
-        "queue_id": None if where.queue_id is None else cut.text(where.queue_id),
-        "connection": where.connection,
-        "client": cut.text(where.client),
-        "helo": cut.text(event.helo),
-        "auth": None if (auth := event.auth) is None else _texts_of(auth, cut),
-        "tls": None if (tls := event.tls) is None else _texts_of(tls, cut),
-        "sender": None if event.sender is None else cut.text(event.sender),
-        "recipients": None if event.recipients is None else cut.texts(event.recipients),
-        "recipient_count": None if event.recipients is None else len(event.recipients),
-        "refused": [
-            {"address": cut.text(each.address), "reason": each.reason, "filter": cut.text(each.filter)}
-            | {"answer": _answer(each.answer, cut)}
-            for each in event.refused[:most]
-        ],
-        "refused_count": event.refused_count,
-        "answer": _answer(event.answer, cut),
-        "stage": where.callback,
-        "filter": cut.text(where.filter),
-        "reason": event.reason,
-        "edits": edits,
-        "edit_count": event.edit_count,
-        "quarantine": None if event.quarantine is None else cut.text(event.quarantine),
-        "size": event.size,
-        "duration": round(event.duration, 6),
-        "durations": cut.plain(event.durations),
-        "results": [_result(each, cut) for each in event.results[:most]],
-        "failed": cut.texts(event.failed),
-        "shadow": cut.plain([{**asdict(each), "differs": each.differs} for each in event.shadow[:most]]),
-        "generation": event.generation,
-        "peer": cut.text(where.peer),
-        "server": cut.text(where.server),
-        "listener": cut.text(where.listener),
-    }
+    return f"{{{','.join([f'{_quote(kind)}:{count}' for kind, count in edits.items()])}}}"

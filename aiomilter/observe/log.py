@@ -40,12 +40,13 @@ from aiomilter.observe.events import (
     TemporaryFailed,
     Where,
 )
+from aiomilter.observe.line_handler import only_handler
 from aiomilter.observe.observer import Observer
 from aiomilter.observe.seldom import Seldom
 from aiomilter.observe.shadow import ShadowOutcome
 from aiomilter.wire.events import BodyChunk, Header, Mail, Rcpt, Unknown
 
-__all__ = ["LogObserver", "hint_at_setup"]
+__all__ = ["LogObserver", "hint_at_setup", "line_of"]
 
 _LOGGER: Final = logging.getLogger("aiomilter")
 _SHOWN: Final = 10
@@ -115,7 +116,9 @@ class LogObserver(Observer):
     def message_ended(self, event: MessageEnded) -> None:
         """Write the line of a message."""
         event = self._addresses.event(event)
-        self._logger.info("%s", _Line(event), extra=_extra(event.where, event, reason=event.reason))
+        handler = only_handler(self._logger)
+        if handler is None or not handler.write_message(self._logger.name, event):
+            self._logger.info("%s", _Line(event), extra=_extra(event.where, event, reason=event.reason))
 
     def client_refused(self, event: ClientRefused) -> None:
         """Write an answer that concerns a client, not a message."""
@@ -271,29 +274,39 @@ class _Line:
         self._event = event
 
     def __str__(self) -> str:
-        event = self._event
-        where = event.where
-        said = [f"client={_text(where.client)} helo={_text(event.helo)}"]
-        if event.sender is not None:
-            said.append(f"sender={_text(event.sender)}")
-        if event.recipients is not None:
-            recipients = ", ".join(map(_text, event.recipients[:_SHOWN]))
-            said.append(f"recipients=[{recipients}]{_more(len(event.recipients))}")
-        if event.refused_count:
-            refused = ", ".join(map(_refused, event.refused[:_SHOWN]))
-            said.append(f"refused=[{refused}]{_more(event.refused_count)}")
-        said.append(f"queue_id={_text(where.queue_id)} {where.callback}: {event.answer}")
-        if event.reason:
-            said.append(f"reason={event.reason}")
-        said.append(f"edits={_kinds(event) or 'none'}")
-        if event.quarantine is not None:
-            said.append(f"quarantine={_text(event.quarantine)}")
-        said.append(f"time={event.duration:.3f}")
-        said += [f"{name}={value!r}" for name in _ALL if (value := getattr(where, name))]
-        if event.shadow:
-            # Last, and with the queue id: there, nothing from outside can be taken for it.
-            said.append(f"shadow=[{'; '.join(map(_outcome, event.shadow))}] of={_text(where.queue_id)}")
-        return " ".join(said)
+        return line_of(self._event)
+
+
+def line_of(event: MessageEnded) -> str:
+    """Return what the log says of a message."""
+    where = event.where
+    said = f"client={_text(where.client)} helo={_text(event.helo)}"
+    if event.sender is not None:
+        said += f" sender={_text(event.sender)}"
+    if event.recipients is not None:
+        recipients = ", ".join([_text(each) for each in event.recipients[:_SHOWN]])
+        said += f" recipients=[{recipients}]{_more(len(event.recipients))}"
+    if event.refused_count:
+        refused = ", ".join(map(_refused, event.refused[:_SHOWN]))
+        said += f" refused=[{refused}]{_more(event.refused_count)}"
+    queue_id = _text(where.queue_id)
+    said += f" queue_id={queue_id} {where.callback}: {event.answer!s}"
+    if event.reason:
+        said += f" reason={event.reason}"
+    said += f" edits={_kinds(event) or 'none' if event.edit_count else 'none'}"
+    if event.quarantine is not None:
+        said += f" quarantine={_text(event.quarantine)}"
+    said += f" time={event.duration:.3f}"
+    if where.filter:
+        said += f" filter={where.filter!r}"
+    if where.peer:
+        said += f" peer={where.peer!r}"
+    if where.server:
+        said += f" server={where.server!r}"
+    if event.shadow:
+        # Last, and with the queue id: there, nothing from outside can be taken for it.
+        said += f" shadow=[{'; '.join(map(_outcome, event.shadow))}] of={queue_id}"
+    return said
 
 
 def _extra(where: Where, told: object, sentence: str = "", reason: str = "") -> dict[str, object]:

@@ -171,8 +171,8 @@ class Metrics(Observer):
         if code is not None and verdict in _REFUSALS:
             self._replied(code, reason)
         for at, kind in enumerate(edits):
-            author = authors[at] if at < len(authors) else ""
-            self._edits.add((author or filter_name, kind))
+            author = authors[at] if authors and at < len(authors) else ""
+            self._edits.cell((author or filter_name, kind))[0] += 1
         if refused_count:
             self._refused(filter_name, refused, refused_count)
 

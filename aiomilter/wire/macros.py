@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from sys import getsizeof
 from typing import ClassVar, Final, Self, TypeAlias
 
@@ -48,6 +49,8 @@ _STAGE_AT: Final = HEAD.size
 _NAMES_AT: Final = _STAGE_AT + 1
 """Where in a MACRO packet the first name is: behind length, code, and the command of the stage."""
 _MOST_MACROS: Final = 256
+_SMALL: Final = 1024
+"""Octets of a packet that is remembered with its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,17 @@ class MacroStore:
 
 
 def _canonical_values(frame: bytes) -> dict[str, str]:
-    """Return value by name without braces of a whole packet, or of none."""
+    """Return value by name without braces of a whole packet, or of none; the dictionary belongs to others, too."""
+    return _known_values(frame) if len(frame) <= _SMALL else _read_values(frame)
+
+
+@lru_cache(maxsize=32)
+def _known_values(frame: bytes) -> dict[str, str]:
+    """The same: a client's packet is read again for each of its messages, where a log or a filter reads it."""
+    return _read_values(frame)
+
+
+def _read_values(frame: bytes) -> dict[str, str]:
     pairs = reversed(macro_values(frame[_NAMES_AT:]).items())
     return {canonical_macro(key): value for key, value in pairs}
 
