@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
 
 import pytest
 
+import aiomilter
 from tests.__main__ import parts
 from tests.conftest import COLLECTED
 from tests.shards import SAME_MODULES, SHARDS, has_module, may_need_programs, shard
@@ -69,3 +71,9 @@ def test_a_shard_that_does_not_exist_is_refused(text: str) -> None:
 
     assert done.returncode == 2
     assert "--shard" in done.stderr
+
+
+def test_what_is_tested_is_compiled_once_as_for_everybody() -> None:
+    """If pytest loads its plugins by itself, it rewrites the asserts of all modules beside ours, and compiles each apart."""
+    assert aiomilter.__spec__ is not None
+    assert isinstance(aiomilter.__spec__.loader, SourceFileLoader)
