@@ -53,8 +53,7 @@ class Handler(Protocol):
     A handler of several filters may have an attribute ``acting``: the name of the filter that is called just now, or that has
     given the answer, for logs and observers; "" for none of them.  It may be read from any thread.  It may have a method
     ``hold_report(event, tell)``, called where observers want the report of a message: it returns that, or None if it
-    calls ``tell`` with a function that returns it later.
-    """
+    calls ``tell`` with a function that returns it later."""
 
     @property
     def wants(self) -> Wants:

@@ -78,7 +78,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = {
         # It records connections, and reads whole messages and what authentication has found.
         "inspector": "server mta message auth",
         # It looks at MTAs, and at what they ask.
-        "_doctor": "mta options dns _config",
+        "_doctor": "mta options dns policy _config",
         # The commands are ours, and take what is private, too.
         "_cli": "testing smtp compat _config compose filters inspector _doctor",
         "__main__": "_cli",
@@ -138,7 +138,7 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "_serving.listeners _serving.transports _serving.forked _serving.socket_file _serving.status server "
         "_connection.transport _connection.served _connection.acknowledging "
         "mta.opening _process.systemd _process.supervisor _process.channel _process.pipe dns.resolv_conf compat.threads "
-        "compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
+        "compat.sending compat.handler compat.listening compat.modules.utils compat.modules.testctx mail.socketmap "
         "scan._exchange recording.relay _doctor.endpoints _doctor.backends _doctor.processes _doctor.checks.network",
         "call fork": "_process.forking",
         "call add_signal_handler": "",
@@ -152,11 +152,11 @@ OWNERS: Final[Mapping[str, frozenset[str]]] = {
         "call start_unix_server": "mail.socketmap",
         "call connect_accepted_socket": "_serving.transports _serving.status",
         # A milter never calls out; the MTA's side does, and what asks the network.
-        # The doctor looks whether something listens.
-        "call create_connection": "mta.opening _doctor.backends",
+        "call create_connection": "mta.opening",
         "call create_unix_connection": "mta.opening",
-        "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay",
-        "call open_unix_connection": "mta.opening",
+        # The doctor looks whether something listens.
+        "call open_connection": "mta.opening policy.stores.redis dns.exchange recording.relay _doctor.backends",
+        "call open_unix_connection": "mta.opening _doctor.backends",
         "call create_datagram_endpoint": "dns.exchange",
         "call getaddrinfo": "_serving.listeners _serving.binding compat.listening compat.modules.utils",
         "call gethostbyname": "",

@@ -240,6 +240,16 @@ async def test_of_several_filters_each_has_its_time_reason_and_failure() -> None
     assert event.filter == "Answers"
 
 
+class Quiet(Milter):
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        return None
+
+
+async def test_of_several_filters_one_that_is_quiet_at_the_end_has_its_time_too() -> None:
+    event = await ended(compose(check(Quiet, name="quiet"), check(Slow, name="slow")))
+    assert list(event.durations) == ["quiet", "slow"]
+
+
 async def test_of_several_filters_the_reason_of_a_quarantine_is_told() -> None:
     event = await ended(
         compose(check(answering(None, "trap", quarantine="held"), name="one"), answering(None, stage="header"))

@@ -14,6 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from aiomilter import (
+    ACCEPT,
     REJECT,
     TEMPFAIL,
     Context,
@@ -32,6 +33,7 @@ from aiomilter._serving.readiness import Readiness
 from aiomilter.compose import check, compose
 from aiomilter.dns import resolver
 from aiomilter.exceptions import ResolverError
+from aiomilter.message import Message, MessageMilter
 from aiomilter.observe import (
     OPTION_OF,
     SERVER,
@@ -381,6 +383,96 @@ async def test_a_filter_is_asked_whether_it_is_ready(
 
 
 # ------------------------------------------------------------------------------------------------------------- toolkits
+
+
+class Database(Milter):
+    async def ready(self) -> str | None:
+        return "no connection"
+
+    async def eom(self, ctx: EndOfMessageContext) -> None: ...
+
+
+class Raising(Database):
+    async def ready(self) -> str | None:
+        raise OSError("gone")
+
+
+class Working(Database):
+    async def ready(self) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ((Working, check(Working, name="w")), None),
+        ((Working, Database, check(Raising, name="r")), "Database: no connection; r: ready() raised OSError: gone"),
+        ((Working, check(Database, shadow=True)), None),
+    ],
+)
+async def test_all_filters_of_a_composition_are_asked_whether_they_are_ready(
+    members: tuple[Any, ...], problem: str | None
+) -> None:
+    async with compose(*members)() as make:
+        assert await Readiness(lambda: (make, make())).ask() == problem
+
+
+class Marks(Milter):
+    async def eom(self, ctx: EndOfMessageContext) -> None:
+        ctx.add_header("X-Checked", "yes")
+        ctx.change_header("X-Both", 1, "checked")
+
+
+class Tags(MessageMilter):
+    async def message(self, ctx: Context, message: Message) -> None:
+        message.headers.set("Subject", "tagged")
+        message.headers.set("X-Both", "tagged")
+        message.recipients.add("copy@example.org")
+        message.quarantine("look at it")
+
+
+class Rewrites(MessageMilter):
+    async def message(self, ctx: Context, message: Message) -> None:
+        message.banner("new")
+        message.change_sender("new@example.org")
+
+
+class Accepts(MessageMilter):
+    async def message(self, ctx: Context, message: Message) -> Response:
+        return ACCEPT
+
+
+async def test_edits_of_a_composition_are_counted_for_the_filter_that_asked_for_them() -> None:
+    metrics = Metrics()
+    async with session(compose(Marks, Tags, Rewrites, Accepts), observer=metrics) as s:
+        await s.send(b"Subject: a\r\nX-Both: b\r\n\r\nold\r\n", "a@example.org", "b@example.org")
+    found = {
+        tuple(name.split()[1:]): value for name, value in shown(metrics).items() if "edits_total" in name and value
+    }
+    assert found == {
+        ("filter=Marks", "kind=insert_header"): 1,
+        ("filter=Tags", "kind=change_header"): 2,
+        ("filter=Tags", "kind=add_recipient"): 1,
+        ("filter=Tags", "kind=quarantine"): 1,
+        ("filter=Rewrites", "kind=replace_body"): 1,
+        ("filter=Rewrites", "kind=change_sender"): 1,
+    }
+
+
+class Later(Milter):
+    async def eom(self, ctx: EndOfMessageContext) -> Response:
+        await asyncio.sleep(0)
+        return REJECT
+
+
+@pytest.mark.parametrize("others", [(), (LogObserver(),)], ids=["alone", "beside the log"])
+async def test_what_shadows_would_have_done_is_counted_whoever_else_listens(others: tuple[Observer, ...]) -> None:
+    metrics = Metrics()
+    async with session(compose(Accepts, check(Later, shadow=True)), observer=[metrics, *others]) as s:
+        for _ in range(2):
+            await s.send(b"Subject: a\r\n\r\nold\r\n", "a@example.org", "b@example.org")
+    found = {name: value for name, value in shown(metrics).items() if "shadow" in name}
+    assert found == {"aiomilter_shadow_differences_total filter=Later live=accept shadow=reject": 2}
 
 
 def grown(before: dict[Key, float], name: str) -> dict[Key, float]:

@@ -6,19 +6,23 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiomilter._cli.configured import Configuration, configured
 from aiomilter._cli.places import started_in
 from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.trouble import USAGE, Trouble
+from aiomilter._config.faults import Fault
 from aiomilter._config.file import Document
-from aiomilter._doctor.backends import Backend, named
+from aiomilter._doctor.backends import Backend, named, of_store
 from aiomilter._doctor.case import File, Own
+from aiomilter._doctor.resolving import DnsLists
 from aiomilter._doctor.source import SourceFacts, facts
 from aiomilter.addresses import Inet, Unix, parse
 from aiomilter.exceptions import AddressError
+from aiomilter.filters import Authenticate, Dnsbl, Scan
 from aiomilter.options import Options
 from aiomilter.wire.negotiation import Wants
 
@@ -26,9 +30,12 @@ __all__ = ["own_filter"]
 
 _READY: Final = {
     "sign": SourceFacts(signs=True),
-    "seal": SourceFacts(signs=True),
+    "seal": SourceFacts(seals=True),
     "srs": SourceFacts(rewrites_senders=True),
-    "authenticate": SourceFacts(resolves=True),
+    "authenticate": SourceFacts(resolves=True, verifies=True),
+    "attachments": SourceFacts(edits=True),
+    "banner": SourceFacts(edits=True),
+    "dnsbl": SourceFacts(resolves=True),
 }
 """What ready filters do."""
 _LONGEST: Final = 100
@@ -49,6 +56,7 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
     except ValueError as error:
         raise Trouble(str(error), status=USAGE) from None
     wants = asyncio.run(_wants(found)) if found.where is not None else ()
+    does = _does(found.where) if found.where is not None else SourceFacts()
     return Own(
         name=found.target,
         target="" if found.is_of_file else found.target,
@@ -56,14 +64,26 @@ def own_filter(arguments: argparse.Namespace) -> Own | None:
         options=options,
         file=_file(found),
         wants=wants,
-        does=_does(found.where) if found.where is not None else SourceFacts(),
+        does=does,
         is_tls=found.options.tls_client_ca is not None,
         backends=tuple(_backends(found)),
+        lists=_dns_lists(found.where),
+        authserv_ids=does.authserv_ids | _authserv_ids(found),
     )
 
 
 def _backends(found: Configuration) -> Iterator[Backend]:
-    """Yield the services that the settings of a file name."""
+    """Yield the services that settings name: of ready filters, of the state that they keep, and of filters of the user's."""
+    site = found.where.site([], []) if found.where is not None and found.where.site is not None else None
+    if site is not None:
+        yield from of_store(site.store, "state.store" if "state" in found.values and found.file else "--state")
+    for number, each in enumerate(found.where.filters if found.where is not None else (), 1):
+        if isinstance(each.ready, Scan):
+            for scanner in each.ready.scanners():
+                kind = type(scanner).__name__.lower()
+                address = parse(scanner.address)
+                assert isinstance(address, Inet | Unix)
+                yield Backend(f"filter[{number}].{kind}", address, kind)
     if found.file is not None:
         yield from named(found.file.settings or {}, "settings.")
         for _, table in found.file.filters:
@@ -71,10 +91,41 @@ def _backends(found: Configuration) -> Iterator[Backend]:
                 yield from named(settings, "settings.")
 
 
+def _authserv_ids(found: Configuration) -> frozenset[str]:
+    """Return the name by which ready filters write Authentication-Results; "" is that of the MTA."""
+    filters = found.where.filters if found.where is not None else ()
+    if not any(isinstance(each.ready, Authenticate) for each in filters):
+        return frozenset()
+    return frozenset({found.values.get("authserv_id") or found.values.get("hostname") or ""})
+
+
+def _dns_lists(target: Target | None) -> DnsLists:
+    """Return the DNS lists that ready filters ask."""
+    found = [each.ready for each in (target.filters if target is not None else ()) if isinstance(each.ready, Dnsbl)]
+    return DnsLists(
+        tuple(dict.fromkeys(zone for each in found for zone in each.client)),
+        tuple(dict.fromkeys(zone for each in found for zone in each.domain)),
+    )
+
+
+def _without_file(target: Target) -> Target:
+    """Return a target whose ready filters keep no state in a file: one that is not there is made with its secret."""
+    make = target.site
+    if make is None:
+        return target
+
+    def site(faults: list[Fault], warnings: list[str]) -> Any:
+        made = make(faults, warnings)
+        is_file = made is not None and made.store.startswith("sqlite:")
+        return replace(made, store="memory:") if is_file else made
+
+    return replace(target, site=site)
+
+
 async def _wants(found: Configuration) -> tuple[Wants, ...]:
     """Return what the filter asks of the MTA; it is made for that, and closed."""
     assert found.where is not None
-    factory = load(found.where)
+    factory = load(_without_file(found.where))
     try:
         made = factory()
         if isinstance(made, AbstractAsyncContextManager):

@@ -45,6 +45,9 @@ class Dispatch:
         content: Of each event in between.
         edit_limits: The arguments of :class:`aiomilter.edits.Edits`.
         sees_rejected: Whether the MTA also sends the recipients that it refuses itself.
+        begin_fields: A method of handlers, ``_begin_fields(ctx, fields)``, that takes header fields which have come together as
+            far as nothing is said about them, and returns how many these are: ``header`` is called for those behind them.
+            None if they have none.
     """
 
     continue_packets: Mapping[Stage, bytes]
@@ -52,6 +55,7 @@ class Dispatch:
     content: Mapping[type, DispatchEntry]
     edit_limits: tuple[int, bool, int, int, int]
     sees_rejected: bool
+    begin_fields: Callable[..., int] | None = None
 
 
 NOT_AGREED: Final = Dispatch({}, {}, {}, (0, False, 1, 1, 1), sees_rejected=False)
@@ -118,6 +122,7 @@ class DispatchTables:
             content={event: entry(stage) for event, stage in CONTENT_STAGES.items()},
             edit_limits=(agreement.actions, agreement.leading_space, *self._limits),
             sees_rejected=bool(agreement.answer.protocol & _REJECTED_RECIPIENTS),
+            begin_fields=getattr(kind, "_begin_fields", None),
         )
 
 

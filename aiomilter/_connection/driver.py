@@ -17,11 +17,12 @@ How it works:
 Source: ``benchmarks gates`` counts what a message costs.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from sys import getrefcount
 from types import coroutine
 from typing import Any, Final, TypeVar, cast
 
+from aiomilter._connection.dispatch import DispatchEntry
 from aiomilter._connection.endings import finish
 from aiomilter._connection.event_handling import HANDLES
 from aiomilter._connection.reports import report_peer_error
@@ -175,6 +176,9 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
     if entry is not None:
         callback, continue_packet, session.callback, stage = entry
         handler = session.handler
+        begin_fields = session.dispatch.begin_fields
+        if begin_fields is not None and not debug:
+            rest = session.wire.fields = _begun(session, context, fields, begin_fields, entry)
         for event in rest:
             if debug:
                 session.observer.tell(EventSeen(session.where(), event))
@@ -201,6 +205,19 @@ def _header_fields(session: Session, fields: list[Header]) -> Generator[Any, Any
         if debug:
             session.observer.tell(EventSeen(session.where(), event))
         yield from cast(Any, HANDLES[Header](session, event))
+
+
+def _begun(
+    session: Session, context: Context, fields: list[Header], begin_fields: Callable[..., int], entry: DispatchEntry
+) -> Iterator[Header]:
+    """Show header fields to a handler of several filters in one go; return those that it has still to be asked about."""
+    _, continue_packet, _, stage = entry
+    try:
+        done = begin_fields(session.handler, context, fields)
+    except BaseException as error:
+        session.answering.answer(stage, session.answering.failed(error), continue_packet)
+        return iter(())
+    return iter(fields[done:])
 
 
 def _report_kept(session: Session) -> bool:

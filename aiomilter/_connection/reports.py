@@ -200,13 +200,15 @@ def message_ended(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
     hold = getattr(session.handler, "hold_report", None)
     if hold is None:
         return event
-    told: MessageEnded | None = hold(event, session.observer.message_ended)
+    told: MessageEnded | None = hold(event, session.observer.shadows_ended)
     return told
 
 
 def message_count(session: Reporting, answer: Any, sent: Edits | Sequence[bytes] | None) -> MessageCount:
     """Return the report of a message in short; arguments as for :func:`message_ended`."""
     transaction, recipients = session.transaction, session.recipients
+    if hasattr(session.handler, "hold_report") and not session.observer.tells_messages():
+        session.observer.shadows_ended(lambda: message_ended(session, answer, sent))
     verdict: AnswerVerdict
     if answer is None:
         verdict, code, reason = "abort", None, ""
@@ -216,6 +218,7 @@ def message_count(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         told = answer_of(answer)
         verdict, code = told.verdict, told.code
         reason = session.details.reason(session.acting, answer, counted=True)
+    kinds = sent_kinds(sent)
     fields = (
         session.channel.listener,
         session.answering.filter_name(),
@@ -223,14 +226,25 @@ def message_count(session: Reporting, answer: Any, sent: Edits | Sequence[bytes]
         verdict,
         code,
         reason,
-        sent_kinds(sent),
+        kinds,
         () if recipients is None else recipients.refused,
         transaction.refused,
         monotonic() - session.began,
         _declared(transaction.sender),
+        _authors(session, sent) if kinds else (),
     )
     # Not by its own __new__: this is done for each message.
     return tuple.__new__(MessageCount, fields)
+
+
+def _authors(session: Reporting, sent: Edits | Sequence[bytes] | None) -> Sequence[str]:
+    """Return the filters of a composition that asked for the edits that were sent; none of a filter that is alone."""
+    authors = getattr(session.handler, "authors", None)
+    if authors is None:
+        return ()
+    edits, _, _ = sent_edits(sent)
+    found: Sequence[str] = authors(edits)
+    return found
 
 
 def _declared(sender: Mail | None) -> int | None:

@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aiomilter._doctor.backends import Backend
+from aiomilter._doctor.backends import Away, Backend
 from aiomilter._doctor.findings import Kind, Step
 from aiomilter._doctor.model import Asker, Milter, Mta
 from aiomilter._doctor.reaching import Answered
-from aiomilter._doctor.resolving import Dns
+from aiomilter._doctor.resolving import Dns, DnsLists
 from aiomilter._doctor.source import SourceFacts
 from aiomilter.addresses import Inet, Unix
 from aiomilter.options import Options
@@ -68,6 +68,8 @@ class Own:
         does: What its source says.
         is_tls: Whether only clients with a certificate may connect by TCP.
         backends: The services that its settings name.
+        lists: The DNS lists that it asks.
+        authserv_ids: The names by which it writes Authentication-Results, "" for that of the MTA; none if that is not known.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Own:
     does: SourceFacts = field(default_factory=SourceFacts)
     is_tls: bool = False
     backends: tuple[Backend, ...] = ()
+    lists: DnsLists = field(default_factory=DnsLists)
+    authserv_ids: frozenset[str] = frozenset()
 
     @property
     def macros(self) -> frozenset[tuple[Stage, str]]:
@@ -102,14 +106,14 @@ class Case:
         answers: What came of a connection to each endpoint.
         own: The filter that was named; None for none.
         dns: The nameservers, if that filter asks any.
-        away: The services of that filter where nothing listens, and what the system says of it.
+        away: The services of that filter that do not serve.
     """
 
     mta: Mta
     answers: Mapping[Inet | Unix, Answered]
     own: Own | None = None
     dns: Dns | None = None
-    away: Sequence[tuple[Backend, str]] = ()
+    away: Sequence[Away] = ()
 
     def answer(self, milter: Milter) -> Answered:
         """Return what came of a connection to a filter."""

@@ -60,8 +60,8 @@ async def examine(mta: Mta, own: Own | None = None) -> Report:
         own: The filter that the postmaster named; None for none.
     """
     answers = await reach(_addresses(mta, own), mta.kind)
-    dns = await resolving() if own is not None and own.does.resolves else None
-    missing = away(own.backends) if own is not None else []
+    dns = await resolving(own.lists) if own is not None and own.does.resolves else None
+    missing = await away(own.backends) if own is not None else []
     case = Case(mta, answers, own, dns, missing)
     return Report(case, in_order(finding for check in CHECKS for finding in check(case)))
 

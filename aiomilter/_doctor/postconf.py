@@ -56,6 +56,7 @@ class Parameters:
         values: Those and the defaults, with the values of variables.
         services: Of master.cf, in its order.
         unused: Names in main.cf that Postfix does not know, and what they are set to.
+        unused_of_services: Those in master.cf.
         version: Of Postfix.
     """
 
@@ -65,6 +66,7 @@ class Parameters:
     services: tuple[Service, ...]
     unused: Mapping[str, str] = field(default_factory=dict)
     version: tuple[int, ...] = ()
+    unused_of_services: frozenset[str] = frozenset()
 
     @property
     def main_cf(self) -> str:
@@ -117,8 +119,9 @@ def read(directory: str) -> Parameters:
         _pairs(given),
         parameters,
         tuple(services),
-        dict(_unused(unused)),
+        dict(_unused(unused, "main.cf")),
         _numbers(parameters.get("mail_version", "")),
+        frozenset(name for name, _ in _unused(unused, "master.cf")),
     )
 
 
@@ -168,10 +171,10 @@ def _by_service(lines: Iterable[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _unused(said: Iterable[str]) -> Iterable[tuple[str, str]]:
+def _unused(said: Iterable[str], file: str) -> Iterable[tuple[str, str]]:
     for line in said:
-        _, found, setting = line.partition(": unused parameter: ")
-        if found:
+        where, found, setting = line.partition(": unused parameter: ")
+        if found and where.endswith(f"/{file}"):
             name, _, value = setting.partition("=")
             yield name, value
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from aiomilter.addresses import Inet, Unix
 
-__all__ = ["Process", "children", "groups_of", "listener", "master_of"]
+__all__ = ["Process", "children", "groups_of", "is_of_this_machine", "listener", "master_of"]
 
 _PROC: Final = Path("/proc")
 _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*")
@@ -85,7 +85,7 @@ def groups_of(pid: int) -> frozenset[int] | None:
 
 def listener(address: Inet | Unix) -> Process | None:
     """Return the process that listens at an endpoint of this machine; None if that is not known."""
-    if isinstance(address, Inet) and not _is_local(address):
+    if isinstance(address, Inet) and not is_of_this_machine(address):
         return None
     inodes = set(_unix_inodes(address.path) if isinstance(address, Unix) else _tcp_inodes(address.port))
     if not inodes:
@@ -100,8 +100,11 @@ def listener(address: Inet | Unix) -> Process | None:
     return None
 
 
-def _is_local(address: Inet) -> bool:
-    """Return whether an address is one of this machine's; names other than localhost count as others'."""
+def is_of_this_machine(address: Inet) -> bool:
+    """Return whether an address is one of this machine's; names other than localhost count as others'.
+
+    Nothing is sent: a socket is bound to it.
+    """
     if address.host in (None, "localhost"):
         return True
     with contextlib.suppress(OSError, ValueError, OverflowError), socket.socket(address.family) as probe:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from aiomilter._doctor.programs import Does
 from aiomilter.handler import STAGE_OF
 from aiomilter.wire.constants import Stage
 
@@ -16,10 +17,15 @@ _SIGNS: Final = frozenset(
     {
         "aiomilter.auth.dkim.Signer",
         "aiomilter.auth.dkim.KeyRing",
-        "aiomilter.auth.arc.Sealer",
-        "aiomilter.auth.arc.seal",
     }
 )
+_SEALS: Final = frozenset({"aiomilter.auth.arc.Sealer", "aiomilter.auth.arc.seal"})
+_VERIFIES: Final = frozenset(
+    {"aiomilter.auth.Authenticator", "aiomilter.auth.dkim.Verifier", "aiomilter.auth.dkim.verify"}
+)
+_EDITS: Final = frozenset({"replace_body", "change_header", "delete_header", "add_part"})
+"""Methods that change what signatures cover; a field that is added on top is not covered."""
+_IDS: Final = frozenset({"authserv_id", "authserv_ids"})
 _REWRITES: Final = "aiomilter.mail.srs"
 _RESOLVES: Final = "aiomilter.dns"
 
@@ -33,12 +39,25 @@ class SourceFacts:
         signs: Whether it signs messages.
         rewrites_senders: Whether it rewrites senders by SRS.
         resolves: Whether it asks DNS.
+        seals: Whether it seals by ARC.
+        verifies: Whether it verifies signatures of senders.
+        edits: Whether it changes what signatures cover.
+        authserv_ids: The names by which it writes Authentication-Results, as far as they are written there.
     """
 
     macros: frozenset[tuple[Stage, str]] = frozenset()
     signs: bool = False
     rewrites_senders: bool = False
     resolves: bool = False
+    seals: bool = False
+    verifies: bool = False
+    edits: bool = False
+    authserv_ids: frozenset[str] = frozenset()
+
+    @property
+    def done(self) -> Does:
+        """What it does to messages."""
+        return Does(verifies=self.verifies, edits=self.edits, signs=self.signs, seals=self.seals)
 
     def __or__(self, other: "SourceFacts") -> "SourceFacts":
         """Return what two filters do together."""
@@ -47,6 +66,10 @@ class SourceFacts:
             self.signs or other.signs,
             self.rewrites_senders or other.rewrites_senders,
             self.resolves or other.resolves,
+            self.seals or other.seals,
+            self.verifies or other.verifies,
+            self.edits or other.edits,
+            self.authserv_ids | other.authserv_ids,
         )
 
 
@@ -63,6 +86,10 @@ def facts(path: str | os.PathLike[str]) -> SourceFacts:
         not _SIGNS.isdisjoint(imported),
         any(f"{name}.".startswith(f"{_REWRITES}.") for name in imported),
         any(f"{name}.".startswith(f"{_RESOLVES}.") for name in imported),
+        not _SEALS.isdisjoint(imported),
+        not _VERIFIES.isdisjoint(imported),
+        any(isinstance(node, ast.Attribute) and node.attr in _EDITS for node in ast.walk(tree)),
+        frozenset(_authserv_ids(tree)),
     )
 
 
@@ -103,3 +130,13 @@ def _macros(tree: ast.AST) -> Iterator[tuple[Stage, str]]:
             match node:
                 case ast.Call(func=ast.Attribute(attr="macro"), args=[ast.Constant(value=str(name)), *_]):
                     yield stage, name
+
+
+def _authserv_ids(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that are given for Authentication-Results, and written there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in _IDS:
+            values = node.value.elts if isinstance(node.value, ast.List | ast.Tuple | ast.Set) else [node.value]
+            for value in values:
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield value.value

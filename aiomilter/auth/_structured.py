@@ -50,7 +50,9 @@ def comment(text: str, *, smtputf8: bool = False) -> str:
 
     Source: RFC 5322 section 3.2.2; RFC 6532 section 3.2.
     """
-    return "(" + _PARENTHESES.sub(r"\\\1", visible(text, smtputf8=smtputf8)) + ")"
+    shown = visible(text, smtputf8=smtputf8)
+    # Most have none, and to put a group in is done in Python.
+    return "(" + (_PARENTHESES.sub(r"\\\1", shown) if _PARENTHESES.search(shown) else shown) + ")"
 
 
 def _with_a_labels(text: str) -> str:

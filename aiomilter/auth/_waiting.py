@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, Generic, TypeVar
 
 from aiomilter.dns import Answer, RdType, Resolver
-from aiomilter.dns.cache import cached_answer
 from aiomilter.exceptions import ResolverError
 
 __all__ = ["BoundedResolver", "Expired", "Pending", "remembered", "until", "within"]
@@ -34,6 +33,7 @@ class BoundedResolver:
     def __init__(self, resolver: Resolver, most: int = _MAX_QUESTIONS) -> None:
         self._resolver = resolver
         self._most = most
+        self._remembers = getattr(resolver, "lookup_cached", None)
         self.asked = 0
 
     async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
@@ -48,10 +48,11 @@ class BoundedResolver:
 
         See :meth:`aiomilter.dns.CachingResolver.lookup_cached`.
         """
-        if self.asked >= self._most:
+        if self._remembers is None or self.asked >= self._most:
             return None
-        answer = cached_answer(self._resolver, name, rdtype)
-        self.asked += answer is not None
+        answer: Answer | None = self._remembers(name, rdtype)
+        if answer is not None:
+            self.asked += 1
         return answer
 
 
@@ -157,11 +158,11 @@ class _Begun(Generator[Any, Any, Found]):
 class _Memory:
     """Answers with what another resolver has in memory, and asks nothing."""
 
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
+    def __init__(self, resolver: BoundedResolver) -> None:
+        self._remembers = resolver.lookup_cached
 
     async def lookup(self, name: str, rdtype: RdType, /) -> Answer:
-        answer = cached_answer(self._resolver, name, rdtype)
+        answer = self._remembers(name, rdtype)
         if answer is None:
             raise _NotInMemory
         return answer

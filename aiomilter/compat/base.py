@@ -115,7 +115,10 @@ class Base:
     def header_bytes(self, fld: str, val: bytes) -> Any:
         """Take a header field, its value as octets, and call :meth:`header`."""
         method = self.header
-        return method(fld, *_decoded(method, val))
+        # Asked of the function: a method that lacks an attribute raises for getattr() to catch, 2000 instructions.
+        if hasattr(getattr(method, "__func__", method), "error_strategy"):
+            return method(fld, *_decoded(method, val))
+        return method(fld, val.decode("utf-8", "surrogateescape"))
 
     @nocallback
     def header(self, field: str, value: Any) -> Any:

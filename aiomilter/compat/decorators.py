@@ -148,7 +148,11 @@ def without_reply(func: _F, answer: Callable[[], int]) -> _F:
     @wraps(func)
     def wrapper(self: Any, *args: Any) -> Any:
         found = func(self, *args)
-        return _continuing("noreply", name, found, answer()) if self._protocol & bit else found
+        if not self._protocol & bit:
+            return found
+        if found.__class__ is int and not found:  # CONTINUE, without a call: this is done for each header field
+            return answer()
+        return _continuing("noreply", name, found, answer())
 
     wrapper.milter_protocol = bit  # type: ignore[attr-defined]
     _wrappers.add(wrapper)

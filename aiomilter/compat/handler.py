@@ -187,10 +187,11 @@ class ClassicHandler:
         if callback is None:
             return None
         name, value, _ = event
-        try:
-            strict(name)
-        except UnicodeDecodeError as failure:
-            return self._untrapped(failure.with_traceback(None))
+        if not name.isascii():
+            try:
+                strict(name)
+            except UnicodeDecodeError as failure:
+                return self._untrapped(failure.with_traceback(None))
         try:
             answer = callback(self.context, name, value.encode("utf-8", "surrogateescape"))
         except BaseException as failure:  # noqa: BLE001 - see _untrapped

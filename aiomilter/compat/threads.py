@@ -25,6 +25,7 @@ from aiomilter._connection.transport import MilterProtocol
 from aiomilter._serving.timers import EARLY, LONGEST_DELAY
 from aiomilter._serving.transports import Transports
 from aiomilter.compat.answering import ClassicAnswering
+from aiomilter.compat.sending import send_now
 from aiomilter.compat.uncaught import end_child
 from aiomilter.handler import STAGE_OF
 from aiomilter.observe import InternalError, PeerErrorKind, ResourceExhausted
@@ -149,6 +150,8 @@ class LoopConnection(MilterProtocol):
 
 def _taken(out: list[bytes]) -> bytes:
     """Remove and return the octets to be written, while other threads may add to them."""
+    if len(out) == 1:
+        return out.pop(0)
     count = len(out)
     octets = b"".join(out[:count])
     del out[:count]
@@ -293,7 +296,7 @@ class ThreadConnection(ServedConnection):
         self._thread_ident = threading.get_ident()
         _HERE.set(self)
         run: Generator[Any, Any, None] = drive(self.session)
-        slots, work = self._slots, contextlib.nullcontext()
+        slots, out = self._slots, self.out
         try:
             next(run)
             while True:
@@ -302,13 +305,17 @@ class ThreadConnection(ServedConnection):
                 if not data:
                     self.session.over = True
                 self._working = True
-                with slots or work:
+                if slots is None:  # rather than a "with" that does nothing, for each batch
                     found = run.send(data)
+                else:
+                    with slots:
+                        found = run.send(data)
                 assert found is MORE, "a callback of a thread has suspended"
                 self._working = False
-                if self._quick_ack and not self.out:
+                if out:
+                    self.flush()
+                elif self._quick_ack:
                     acknowledge(self._socket)
-                self.flush()
         except StopIteration:
             pass
         except Exception as failure:  # noqa: BLE001 - a bug of ours must end this connection only
@@ -341,16 +348,21 @@ class ThreadConnection(ServedConnection):
         out = self.out
         if self._hushed:
             out.clear()
-        elif out and self._writing.acquire(blocking=threading.get_ident() == self._thread_ident):
+            return
+        own = threading.get_ident() == self._thread_ident
+        if out and self._writing.acquire(blocking=own):
             try:
-                self._write_all(_taken(out))
+                octets = _taken(out)
+                sent = send_now(self._socket, octets) if own else 0
+                if sent < len(octets):
+                    self._write_rest(memoryview(octets)[sent:])
             except OSError:
                 self._hushed = self.session.over = True
             finally:
                 self._writing.release()
 
-    def _write_all(self, octets: bytes) -> None:
-        rest = memoryview(octets)
+    def _write_rest(self, rest: memoryview) -> None:
+        """Write what the system did not take at once."""
         while rest:
             try:
                 rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]

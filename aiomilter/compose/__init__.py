@@ -7,6 +7,7 @@ In reading order: :mod:`~aiomilter.compose.members`, a filter and what is to be 
 :mod:`~aiomilter.compose.composition`, the factory;
 :mod:`~aiomilter.compose.plan`, their order and what they ask of the MTA together; :mod:`~aiomilter.compose.handler`, which
 makes one answer of theirs, with :mod:`~aiomilter.compose.filters`, :mod:`~aiomilter.compose.turns`,
+:mod:`~aiomilter.compose.fields`,
 :mod:`~aiomilter.compose.edits` and :mod:`~aiomilter.compose.messages`; :mod:`~aiomilter.compose.recipients`.  Filters
 whose answers are not sent: :mod:`~aiomilter.compose.shadowed` records for them what happens,
 :mod:`~aiomilter.compose.shadow_filters` has a Task for each, :mod:`~aiomilter.compose.shadow_asking` asks it, with

@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
+from aiomilter.compose.authors import Given
+from aiomilter.compose.fields import begun_turn, show
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.compose.messages import MessageKeeper, ask_for_edits, milter_of
 from aiomilter.compose.plan import Plan
@@ -15,6 +18,7 @@ from aiomilter.handler import overrides
 from aiomilter.message import Message, MessageMilter
 from aiomilter.results import Results
 from aiomilter.wire.constants import Stage
+from aiomilter.wire.events import Header
 from aiomilter.wire.replies import ACCEPT, CONTINUE, DISCARD, SKIP, Refusal, Reply, Verdict
 from aiomilter.wire.state import is_legal
 
@@ -22,8 +26,6 @@ __all__ = ["Asking"]
 
 _new: Final = object.__new__
 _OF_CONNECTION: Final = frozenset({Stage.CONNECT, Stage.HELO, Stage.UNKNOWN})
-_NOT_QUICK: Final = _OF_CONNECTION | {Stage.EOM}
-"""What is answered there is looked at whatever it is."""
 _KEPT_FOR_AN_EDIT: Final = 1.0
 """Seconds that are left for each edit that follows, if the time that there is allows it."""
 _MARGIN: Final = 0.05
@@ -45,6 +47,8 @@ class Asking:
         """Whether a message is open."""
         self.message: MessageKeeper | None = None
         """The message that is kept for edits."""
+        self.given: list[Given] = []
+        """The edits that have had the message, and what each has made of it."""
         self.results: Results = Results()
         """What all filters have found."""
         self.failed: list[str] = []
@@ -65,6 +69,8 @@ class Asking:
         self._stage = Stage.CONNECT
         self._to_come = 0
         self._contexts: list[Context | None] = [None] * len(filters)
+        # The turns of a header field whose callbacks were begun before it was asked about.
+        self._begun: list[Turn] = []
 
     def forget(self) -> None:
         """Forget the message that has ended."""
@@ -81,12 +87,43 @@ class Asking:
         if self.cleanup is not None:
             return self.ask(stage, *args)
         self._stage = stage
+        if self._begun:
+            begun, self._begun = self._begun, []
+            return self._go_on(stage, begun)
         turns, quick = self._begin_all(stage, args)
         if quick and not turns:
             # One that was called without a further look, and said nothing, may have something to say later.
             self.acting = ""
             return None
         return self._go_on(stage, turns)
+
+    def begin_fields(self, fields: Sequence[Header]) -> int:
+        """Show header fields to all filters that want them, as far as they say nothing at once; return how many these are.
+
+        The turns of the next one may have begun: :meth:`begin` goes on with them.
+        """
+        asked = [self._filters[seat.place] for seat in self._plan.asked[Stage.HEADER]]
+        filters = [each for each in asked if self._is_asked(each, Stage.HEADER)]
+        if not all(each.ready for each in filters):
+            return 0
+        if not filters:
+            return len(fields)
+        self._stage = Stage.HEADER
+        shown = show(self, self._runner, filters, self._contexts, fields)
+        if shown.turn is None:
+            self.acting = ""
+        else:
+            self._begun = [
+                shown.turn,
+                *[self._later_turn(each, Stage.HEADER, (fields[shown.done],)) for each in shown.later],
+            ]
+        return shown.done
+
+    def _later_turn(self, each: ComposedFilter, stage: Stage, args: tuple[Any, ...]) -> Turn:
+        """Return the turn of a callback that has not begun."""
+        each.answer, each.failing = None, False
+        begin = partial(self._begin_turn, each, stage, args)
+        return Turn(each.seat.place, begin, each.context, each.seat.after, each.seat.member.timeout)
 
     async def ask(self, stage: Stage, *args: object) -> Any:
         """Show an event to all filters that want it, and return what becomes of it."""
@@ -121,34 +158,30 @@ class Asking:
         there are such callbacks.
         """
         turns: list[Turn] = []
-        quick = stage not in _NOT_QUICK and not (stage is Stage.RCPT and self.rejected)
+        quick = stage not in _OF_CONNECTION and not (stage is Stage.RCPT and self.rejected)
+        kind, began = EndOfMessageContext if stage is Stage.EOM else Context, 0.0
         current, entered = None, False
         filters, runner = self._filters, self._runner
         try:
             for seat in self._plan.asked[stage]:
                 each = filters[seat.place]
-                turn = None
                 if quick and each.ready and not turns and not (seat.is_edit or each.skipped):
                     self.acting = seat.name
                     if not entered:
                         current, entered = runner.enter(), True
                     # As new_context does, a call less for each header field.
-                    context = _new(Context)
+                    context = _new(kind)
                     context._transaction = each.transaction
+                    if stage is Stage.EOM:
+                        began = monotonic()
                     step = first_step(each.context, each.callbacks[stage], context, *args)
-                    if step is SAYS_NOTHING:
+                    if step is SAYS_NOTHING and (stage is not Stage.EOM or each.ends_in_silence(began)):
                         context._transaction = None
                         continue
                     self._contexts[seat.place] = context
-                    each.answer, each.failing = None, False
-                    turn = Turn(seat.place, _nothing_to_begin, each.context, seat.after)
-                    turn.take(step)
+                    turns.append(begun_turn(each, step, began))
                 elif self._is_asked(each, stage):
-                    each.answer, each.failing = None, False
-                    begin = partial(self._begin_turn, each, stage, args)
-                    turn = Turn(seat.place, begin, each.context, seat.after, seat.member.timeout)
-                if turn is not None:
-                    turns.append(turn)
+                    turns.append(self._later_turn(each, stage, args))
         finally:
             if entered:
                 runner.leave(current, turns[0] if turns else None)
@@ -171,10 +204,17 @@ class Asking:
         copy = message.copy()
         begin = partial(self._begin_edit, each, copy, actions, message.body_changed)
         turn = Turn(each.seat.place, begin, each.context, (), each.seat.member.timeout)
-        decided = await self._run([turn], self._refuses, self._expired, self._allowed)
+        self._runner.begin(turn)
+        if turn.outcome is not None:  # it has ended at once
+            decided = turn if self._refuses(turn) else None
+        else:
+            decided = await self._run([turn], self._refuses, self._expired, self._allowed)
         self._settle(Stage.EOM, [turn], decided)
         # A failure undoes what the filter has changed, and nothing else.
-        return message if each.out or not each.included else copy, decided is not None
+        if each.out or not each.included:
+            return message, decided is not None
+        self.given.append((each.name, message, copy))
+        return copy, decided is not None
 
     def _begin_edit(
         self, each: ComposedFilter, message: Message, actions: int, restarts: bool
@@ -366,6 +406,11 @@ class Asking:
         if not self.in_message:
             self.forget()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether all is done that the event before has left."""
+        return self.cleanup is None and not self._runner.unfinished
+
     async def ready(self) -> None:
         """Wait until all is done that the event before has left."""
         cleanup = self.cleanup
@@ -411,10 +456,6 @@ async def _answering(response: Any) -> Any:
 
 def _end(context: Context, _: object) -> None:
     context._transaction = None
-
-
-def _nothing_to_begin() -> Coroutine[Any, Any, Any]:
-    raise AssertionError("it has begun")
 
 
 async def _show(milter: MessageMilter, octets: bytes) -> None:

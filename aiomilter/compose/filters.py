@@ -137,6 +137,20 @@ class ComposedFilter:
             if self.transaction is not None:
                 self.source.report_time(seconds)
 
+    def ends_in_silence(self, began: float) -> bool:
+        """Record that the callback for the end of message has said nothing; return whether that is all: no edit too many.
+
+        Args:
+            began: When it did.
+        """
+        assert self.transaction is not None
+        edits = self.transaction.edits
+        if edits is not None and edits.overflow:
+            return False
+        self.finished = True
+        self.add_time(began)
+        return True
+
     def new_context(self, kind: type[_AnyContext]) -> _AnyContext:
         """Return a context for one callback."""
         context: _AnyContext = kind.__new__(kind)

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiomilter.compose.asking import Asking
+from aiomilter.compose.authors import authors_of
 from aiomilter.compose.edits import CheckEdits, apply
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.compose.messages import MessageKeeper
 from aiomilter.compose.plan import Plan
+from aiomilter.compose.readiness import lacking
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.message import Message
 from aiomilter.message.outgoing import queue_edits
+from aiomilter.observe import Edit
 from aiomilter.results import Results
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, Unknown
@@ -56,6 +59,18 @@ class Composed:
     def durations(self) -> Mapping[str, float]:
         """Seconds that callbacks took which waited, or which saw the end of the message, by the name of the filter."""
         return {each.name: each.seconds for each in self._filters if each.seconds}
+
+    def authors(self, edits: Sequence[Edit]) -> list[str]:
+        """Return the names of the filters that have asked for edits of the message, one for each; "" if none did.
+
+        Args:
+            edits: As they were sent.
+        """
+        return authors_of(edits, self._filters, self._asking.given)
+
+    async def ready(self) -> str | None:
+        """Return what the filters lack that have a method of this name, in a line; None for nothing."""
+        return await lacking((each.name, (each.seat.make, each.milter)) for each in self._filters)
 
     @property
     def wants(self) -> Wants:
@@ -110,8 +125,11 @@ class Composed:
     # ------------------------------------------------------------------------------------------------ of the message
 
     async def _begin(self, ctx: Context) -> None:
-        """Begin a message."""
+        """Begin a message, once all is done that the one before has left."""
         await self._asking.ready()
+        self._begin_now(ctx)
+
+    def _begin_now(self, ctx: Context) -> None:
         self._asking.in_message = True
         self._connected(ctx)
         ctx.on_end(self._ended)
@@ -125,6 +143,7 @@ class Composed:
     def _ended(self) -> None:
         """Forget the message, as far as nothing is left to do for it."""
         self._asking.in_message = False
+        self._asking.given.clear()
         message, self._asking.message = self._asking.message, None
         if message is not None:
             message.close()
@@ -158,9 +177,24 @@ class Composed:
         if not asking.in_message:
             await self._begin(ctx)
         if asking.message is not None:
-            asking.message.add_field(header.raw)
+            asking.message.add_field(header)
         pending = asking.begin(Stage.HEADER, header) if self._plan.asked[Stage.HEADER] else None
         return None if pending is None else await pending
+
+    def _begin_fields(self, ctx: Context, fields: Sequence[Header], /) -> int:
+        """Keep fields that have come together, and ask all, as far as they say nothing; return how many are done with.
+
+        For the next one callbacks may have begun; :meth:`header` ends what they do.
+        """
+        asking = self._asking
+        if not asking.is_ready:
+            return 0
+        if not asking.in_message:
+            self._begin_now(ctx)
+        done = asking.begin_fields(fields) if self._plan.asked[Stage.HEADER] else len(fields)
+        if asking.message is not None:
+            asking.message.add_fields(fields if done == len(fields) else fields[:done])
+        return done
 
     async def eoh(self, ctx: Context, /) -> Any:
         """Ask all."""

@@ -1,6 +1,6 @@
 """The message that all edits of a composition share: kept while it arrives, edited by one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiomilter.compose.filters import ComposedFilter
 from aiomilter.context import Context, EndOfMessageContext
@@ -9,6 +9,7 @@ from aiomilter.message import Message, MessageMilter
 from aiomilter.message.envelope import Envelope
 from aiomilter.message.incoming import Incoming
 from aiomilter.wire.constants import Action
+from aiomilter.wire.events import Header
 from aiomilter.wire.replies import ACCEPT, CONTINUE, Response
 
 __all__ = ["MessageKeeper", "ask_for_edits", "milter_of"]
@@ -37,8 +38,10 @@ class MessageKeeper:
             next((each.spool_directory for each in keeping if each.spool_directory is not None), None),
             bool(keeping),
         )
-        self.add_field: Callable[[bytes], None] = self._incoming.add_field
+        self.add_field: Callable[[Header], None] = self._incoming.keep_field
         """Keeps a header field."""
+        self.add_fields: Callable[[Iterable[Header]], None] = self._incoming.keep_fields
+        """Keeps several."""
 
     @property
     def keeping(self) -> list[ComposedFilter]:
@@ -87,9 +90,12 @@ async def ask_for_edits(
         milter.restart()
         async for octets in message.body.chunks():
             milter.chunk(octets)
+    if message.searched:
+        await message.read_names()
     response = await milter.message(context, message)
     if response in (None, CONTINUE, ACCEPT):
-        await message.settle()
+        if message.unsettled:
+            await message.settle()
         needed = Action.REPLACE_BODY if message.body_changed else Action(0)
         if message.headers.changed:
             needed |= Action.ADD_HEADERS | Action.CHANGE_HEADERS

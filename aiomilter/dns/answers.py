@@ -60,7 +60,7 @@ class Answer:
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
         """The addresses among the records (A, AAAA)."""
-        return tuple(record for record in self.records if isinstance(record, (IPv4Address, IPv6Address)))
+        return tuple([record for record in self.records if isinstance(record, (IPv4Address, IPv6Address))])
 
     @property
     def exchanges(self) -> tuple[MX, ...]:
@@ -71,12 +71,12 @@ class Answer:
     @property
     def names(self) -> tuple[str, ...]:
         """The names among the records (PTR, NS, CNAME)."""
-        return tuple(record for record in self.records if isinstance(record, str))
+        return tuple([record for record in self.records if isinstance(record, str)])
 
     @property
     def texts(self) -> tuple[bytes, ...]:
         """The texts among the records, each with its character-strings joined (TXT)."""
-        return tuple(record for record in self.records if isinstance(record, bytes))
+        return tuple([record for record in self.records if isinstance(record, bytes)])
 
 
 class Resolver(Protocol):

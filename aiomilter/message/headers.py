@@ -1,6 +1,7 @@
 """The header section of a message as a list that can be changed; what is not changed keeps every octet."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final, Self, overload
 
 from aiomilter.exceptions import LocalProtocolError
@@ -12,6 +13,7 @@ from aiomilter.wire.text import header_name, header_value
 __all__ = ["Field", "Headers"]
 
 _NEW: Final = -1
+_raw: Final = attrgetter("raw")
 
 
 class Field(headers.Field):
@@ -43,7 +45,7 @@ class Headers(Sequence[Field]):
         """The fields as the MTA has shown them."""
         self._fields: list[Field] = list(self.original)
         # The identity of each field: found by C code, however many fields there are.
-        self._ids: list[int] = [id(field) for field in self._fields]
+        self._ids: list[int] = list(map(id, self._fields))
         # Where a field was found last: whoever goes through all fields means this one or the next.
         self._hint = 0
         # Of each field the place of the one it stands for among the original ones.
@@ -51,7 +53,8 @@ class Headers(Sequence[Field]):
 
     def copy(self) -> Self:
         """Return a list that changes apart from this one."""
-        other = type(self)()
+        other = type(self).__new__(type(self))
+        other._hint = 0
         other.original = self.original
         other._fields, other._ids, other._origins = [*self._fields], [*self._ids], [*self._origins]
         return other
@@ -100,11 +103,11 @@ class Headers(Sequence[Field]):
     @property
     def changed(self) -> bool:
         """Whether a field was added, removed or replaced."""
-        return self._ids != [id(field) for field in self.original]
+        return self._ids != list(map(id, self.original))
 
     def octets(self) -> bytes:
         """Return all fields as they are now, without the empty line that ends the section."""
-        return b"".join([field.raw for field in self._fields])
+        return b"".join(map(_raw, self._fields))
 
     # ------------------------------------------------------------------------------------------------------- writing
 

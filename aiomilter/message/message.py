@@ -1,9 +1,11 @@
 """A whole message: its fields, its parts and its envelope, and what is to become of them."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from time import monotonic
 from typing import Final, Literal, NamedTuple
 
 from aiomilter.message.banner import Banner, Place, put_in, targets
@@ -43,6 +45,10 @@ _ONE: Final = (
 )
 """Fields of which a message has one at most (RFC 5322 section 3.6)."""
 _EIGHT_BITS: Final = ("8bit", "binary")
+_MANY: Final = 64
+"""Parts of a message whose names may take longer than the loop can wait."""
+_AT_ONCE: Final = 0.01
+"""Seconds for which they are read until other callbacks of the loop have a turn."""
 
 
 class Changes(NamedTuple):
@@ -187,13 +193,48 @@ class Message:
             if not part.gone and part.attached:
                 yield part
 
+    @property
+    def searched(self) -> bool:
+        """Whether its parts were found while it arrived; a small body, whose parts are found at first use, has few."""
+        return self._found is not None and self._found.begun
+
+    async def read_names(self) -> None:
+        """Read the names of files where there are many parts, and let the loop run in between; they are kept.
+
+        A name that is written oddly takes a hundred times as long as a plain one: whoever goes through all parts then does
+        not hold up what else the loop has to do.
+        """
+        found = [*self.parts()]
+        began = monotonic()
+        for part in found if len(found) > _MANY else ():
+            part.filenames  # noqa: B018 - it keeps them
+            if monotonic() - began > _AT_ONCE:
+                await asyncio.sleep(0)
+                began = monotonic()
+
     async def octets(self) -> AsyncGenerator[bytes]:
         """Yield the message as it is now: header section, empty line, body."""
-        await self.settle()
+        if self._banners:
+            await self.settle()
         yield self.headers.octets() + b"\r\n"
+        if self._is_whole:
+            # Each generator within another costs as much as a filter's own callback.
+            for octets in self._spool.kept():
+                yield octets
+            return
         async with aclosing(self.new_body()) as body:
             async for octets in body:
                 yield octets
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there are banners to put in."""
+        return len(self._banners) > 0
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the body is in memory, and as it came."""
+        return self._around is None and not self._edited and not self._spool.in_file
 
     @property
     def changes(self) -> Changes:

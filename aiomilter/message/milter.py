@@ -1,6 +1,7 @@
 """A filter that gets whole messages."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, final
 
@@ -111,7 +112,13 @@ class MessageMilter(Milter):
     async def header(self, ctx: Context, header: Header) -> None:
         """Keep a header field."""
         incoming = self._incoming or self._begun(ctx)
-        incoming.add_field(header.raw)
+        incoming.keep_field(header)
+
+    def _begin_fields(self, ctx: Context, fields: Sequence[Header]) -> int:
+        """Keep header fields that have come together, and return how many; see :class:`aiomilter._connection.dispatch`."""
+        incoming = self._incoming or self._begun(ctx)
+        incoming.keep_fields(fields)
+        return len(fields)
 
     @final
     async def eoh(self, ctx: Context) -> Response | None:
@@ -135,6 +142,8 @@ class MessageMilter(Milter):
         if incoming.too_large:
             return self.on_too_large
         message = incoming.message(Envelope(ctx.sender, ctx.recipients, ctx._edits().actions))
+        if message.searched:
+            await message.read_names()
         plain = Context.__new__(Context)
         plain._transaction = ctx._transaction
         try:
@@ -142,6 +151,7 @@ class MessageMilter(Milter):
         finally:
             plain._transaction = None
         if response in (None, CONTINUE, ACCEPT):
-            await message.settle()
+            if message.unsettled:
+                await message.settle()
             queue_edits(ctx, message)
         return response

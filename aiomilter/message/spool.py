@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from typing import IO, Final
 
@@ -87,6 +87,14 @@ class Spool:
         """Return the octets that are in memory, in pieces, all of the body before anything was stored."""
         self._end_tail()
         return [*self._pieces]
+
+    def kept(self) -> Iterator[bytes]:
+        """Yield the octets that are in memory, in pieces; what is read after the spool was closed raises."""
+        self._end_tail()
+        pieces = self._pieces
+        for piece in pieces:
+            self._check_open()
+            yield piece
 
     def _end_tail(self) -> None:
         if self._tail:

@@ -95,7 +95,7 @@ class Guard:
         """Tell those that want it of the end of a message; the event is made only then, this is called for each message.
 
         Args:
-            make: Returns the event; None if that is told later, by another call.
+            make: Returns the event; None if that is told later, by :meth:`shadows_ended`.
         """
         event = None
         for observer in self._of_messages:
@@ -110,6 +110,27 @@ class Guard:
                 self._skip(observer, "message_ended", error)
         if event is not None and event.shadow:
             self._shadows_compared(event)
+
+    def shadows_ended(self, make: Callable[[], MessageEnded | None]) -> None:
+        """Tell of the end of a message that shadows have seen, and have it counted even if no observer wants messages.
+
+        Args:
+            make: As for :meth:`message_ended`, which may return None once more.
+        """
+        if self.tells_messages():
+            self.message_ended(make)
+        elif self.counting and (event := make()) is not None and event.shadow:
+            self._shadows_compared(event)
+
+    def tells_messages(self) -> bool:
+        """Return whether an observer wants to be told of the end of a message."""
+        for observer in self._of_messages:
+            try:
+                if observer.wants_messages():
+                    return True
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._skip(observer, "message_ended", error)
+        return False
 
     def _shadows_compared(self, event: MessageEnded) -> None:
         for observer in self.counting:

@@ -108,8 +108,9 @@ class LogObserver(Observer):
         return self._logger.isEnabledFor(logging.DEBUG)
 
     def wants_messages(self) -> bool:
-        """Return whether the logger takes INFO records."""
-        return self._logger.isEnabledFor(logging.INFO)
+        """Return whether the logger takes INFO records, and a handler writes them somewhere."""
+        # In this order a message without a log costs no more calls.
+        return self._logger.isEnabledFor(logging.INFO) and last_resort.is_taken(self._logger, logging.INFO)
 
     def message_ended(self, event: MessageEnded) -> None:
         """Write the line of a message."""

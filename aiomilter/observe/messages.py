@@ -220,6 +220,8 @@ class MessageCount(NamedTuple):
         refused_count: As in :class:`MessageEnded`.
         duration: As in :class:`MessageEnded`.
         size: Octets that the client has declared; None if it has not.
+        authors: In a composition, the names of the filters that asked for the edits, the first :data:`MOST_EDITS`; "" where
+            that is not known, and none without edits.
     """
 
     listener: str
@@ -233,6 +235,7 @@ class MessageCount(NamedTuple):
     refused_count: int
     duration: float
     size: int | None
+    authors: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,20 @@ class Metrics(Observer):
 
     def message_counted(self, event: MessageCount) -> None:
         """Count a message."""
-        listener, filter_name, callback, verdict, code, reason, edits, refused, refused_count, duration, size = event
+        (
+            listener,
+            filter_name,
+            callback,
+            verdict,
+            code,
+            reason,
+            edits,
+            refused,
+            refused_count,
+            duration,
+            size,
+            authors,
+        ) = event
         key = (listener, filter_name, verdict, callback)
         cells = self._cells.get(key)
         if cells is None:
@@ -157,8 +170,9 @@ class Metrics(Observer):
             sizes[-1] += size
         if code is not None and verdict in _REFUSALS:
             self._replied(code, reason)
-        for kind in edits:
-            self._edits.add((filter_name, kind))
+        for at, kind in enumerate(edits):
+            author = authors[at] if at < len(authors) else ""
+            self._edits.add((author or filter_name, kind))
         if refused_count:
             self._refused(filter_name, refused, refused_count)
 

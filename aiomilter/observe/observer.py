@@ -61,9 +61,7 @@ class Observer:
         """Take the end of a message in short; an observer that only counts saves time by this one."""
 
     def shadows_compared(self, event: MessageEnded) -> None:
-        """Take the end of a message that shadows have seen; called beside :meth:`message_counted` if another observer takes
-        messages, such as the log.
-        """
+        """Take the end of a message that shadows have seen, once they have; told to those that take :meth:`message_counted`."""
 
     def client_refused(self, event: ClientRefused) -> None:
         """Take an answer other than CONTINUE to a client, not to a message."""

@@ -51,7 +51,8 @@ cdef Py_ssize_t LARGE = reader.LARGE, MOST = reader.MOST
 cdef int HEADER = int(Command.HEADER), MACRO = int(Command.MACRO), BODY = int(Command.BODY), BODYEOB = int(Command.BODYEOB)
 cdef bytes STAGE_PLACES = PLACES
 cdef object FIELD = Header
-cdef str SPACE = " "
+cdef str SPACE = " ", NOTHING = ""
+cdef unsigned char BLANK = 32
 cdef tuple CODES = tuple(range(256))
 """Every code as the object that tables are asked for."""
 
@@ -115,14 +116,24 @@ cdef inline bint begins(const unsigned char *at, Py_ssize_t size, bytes prefix, 
     return size >= prefix_size and not memcmp(at, PyBytes_AS_STRING(prefix), prefix_size)
 
 
-cdef inline object usual_field(const unsigned char *at, Py_ssize_t size):
-    """Return a header field as Header.decode does, None for an unusual one: two strings of UTF-8, the first not empty."""
+cdef inline object usual_field(const unsigned char *at, Py_ssize_t size, bint leading):
+    """Return a header field as Header.decode does, None for an unusual one: two strings of UTF-8, the first not empty.
+
+    With ``leading`` as Header.decode_leading does.
+    """
     cdef const unsigned char *nul = <const unsigned char *>memchr(at, 0, size)
     if nul == NULL or nul == at:
         return None
     cdef Py_ssize_t named = nul - at, rest = size - (nul - at) - 1
     if not rest or <const unsigned char *>memchr(nul + 1, 0, rest) != at + size - 1:
         return None
+    separator = SPACE
+    if leading:
+        if nul[1] == BLANK:
+            nul += 1
+            rest -= 1
+        else:
+            separator = NOTHING
     try:
         name, value = PyUnicode_DecodeUTF8(at, named, NULL), PyUnicode_DecodeUTF8(nul + 1, rest - 1, NULL)
     except UnicodeDecodeError:
@@ -134,8 +145,8 @@ cdef inline object usual_field(const unsigned char *at, Py_ssize_t size):
     PyTuple_SET_ITEM(field, 0, name)
     Py_INCREF(value)
     PyTuple_SET_ITEM(field, 1, value)
-    Py_INCREF(SPACE)
-    PyTuple_SET_ITEM(field, 2, SPACE)
+    Py_INCREF(separator)
+    PyTuple_SET_ITEM(field, 2, separator)
     return field
 
 
@@ -146,7 +157,7 @@ cdef list fields_at(
     """Read the header fields that follow one another; as ``_fields`` does, with what follows the last in ``place``."""
     cdef Py_ssize_t lead = PyBytes_GET_SIZE(prefix), at = place[0], length, stop
     cdef Py_ssize_t headers_left = get(wire, HEADERS_LEFT), left = get(wire, SIZE_LEFT)
-    cdef bint plain = not get(wire, LEADING)
+    cdef bint leading = get(wire, LEADING)
     cdef list fields = []
     if at < lead or not begins(octets + at - lead, lead, prefix, lead):
         lead = 0
@@ -157,7 +168,7 @@ cdef list fields_at(
         stop = at + 4 + length
         if octets[at + 4] != HEADER or stop > end or not length:
             break
-        field = usual_field(octets + at + 5, length - 1) if plain else None
+        field = usual_field(octets + at + 5, length - 1, leading)
         if field is None:
             try:
                 field = decode(octets_at(octets + at + 5, length - 1))
@@ -259,7 +270,7 @@ def read(wire, Py_ssize_t most=MOST):
                         put(buffer, POS, stop)
                         return [wire.excess(reached, state)]
                     if CODES[code] in answered:
-                        event = None if get(wire, LEADING) else usual_field(head + 5, length - 1)
+                        event = usual_field(head + 5, length - 1, get(wire, LEADING))
                         if event is None:
                             event = decode(octets_at(head + 5, length - 1))
                         put(wire, HEADERS_LEFT, <Py_ssize_t>get(wire, HEADERS_LEFT) - 1)

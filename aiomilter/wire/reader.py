@@ -204,6 +204,8 @@ def _fields(wire: Wire, decode: Any, pos: int, macro_prefix: bytes, most: int) -
             name = ""
         if name and plain:
             add(_new_tuple(Header, (name, value, " ")))
+        elif name and value[:1] == " ":
+            add(_new_tuple(Header, (name, value[1:], " ")))
         else:
             try:
                 add(decode(data[start + 1 : stop]))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aiomilter.compat import classic as Milter
-from aiomilter.compat import serve
+from aiomilter.compat import sending, serve, threads
 from aiomilter.compat.callbacks import Callbacks
 from aiomilter.compat.context import Text
 from aiomilter.compat.listening import open_socket
@@ -346,8 +346,10 @@ async def test_the_loop_alone_writes_where_a_thread_that_a_callback_waits_for_re
     assert writers == {threading.get_ident()}
 
 
-@pytest.mark.parametrize("kind", ["blocking", "async"])
-async def test_what_is_added_during_a_write_leaves_once_after_it(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["blocking", "blocking, full", "async"])
+async def test_what_is_added_during_a_write_leaves_once_after_it(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_end: list[Any] = []
 
     def change(self: Any) -> Any:
@@ -359,20 +361,29 @@ async def test_what_is_added_during_a_write_leaves_once_after_it(tmp_path: Path,
     async def change_later(self: Any) -> Any:
         return change(self)
 
-    changing = type("Changing", (Milter.Base,), {"eom": change if kind == "blocking" else change_later})
+    changing = type("Changing", (Milter.Base,), {"eom": change_later if kind == "async" else change})
     async with serve(changing, f"unix:{tmp_path}/sock") as server, client(server.addresses[0]) as peer:
         assert await peer.ask(offer()) == "O"
         (connection,) = server._connections
-        channel, write = ("_socket", "send") if kind == "blocking" else ("_transport", "write")
+        channel, write = ("_transport", "write") if kind == "async" else ("_socket", "send")
         instead = Instead(getattr(connection, channel))
 
-        def add_and_write(*args: Any) -> Any:
+        def add() -> None:
             if at_end:
                 at_end.pop().addheader("X-During", "2")
+
+        def add_and_write(*args: Any) -> Any:
+            add()
             return getattr(instead.real, write)(*args)
+
+        def add_and_send(sock: Any, octets: bytes) -> int:
+            add()
+            return sending.send_now(sock, octets)
 
         setattr(instead, write, add_and_write)
         setattr(connection, channel, instead)
+        now = add_and_send if kind == "blocking" else lambda sock, octets: 0
+        monkeypatch.setattr(threads, "send_now", now)
         peer.write(EOM)
         found = [codes(await peer.read())]
         while found[-1] not in ("c", ""):

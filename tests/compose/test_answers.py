@@ -31,6 +31,7 @@ from aiomilter import (
     no_reply,
 )
 from aiomilter.compose import check, compose
+from aiomilter.message import Message, MessageMilter
 from aiomilter.testing import session
 from aiomilter.wire.constants import Protocol, Stage
 
@@ -479,3 +480,17 @@ async def test_one_filter_alone_is_a_composition_too() -> None:
     async with session(compose(check(Typed, name="only"))) as s:
         result = await s.send(MESSAGE, "a@x.example", "b@y.example")
     assert (result.answer, result.edits) == (CONTINUE, ())
+
+
+async def test_a_check_that_has_seen_the_end_of_the_message_is_not_aborted_where_an_edit_refuses() -> None:
+    log: list[str] = []
+
+    class Refuses(MessageMilter):
+        async def message(self, ctx: Context, message: Message) -> Response:
+            return NO
+
+    async with session(compose(answering(log, "a", eom=None), answering(log, "b", eom=slow), Refuses)) as s:
+        assert (await s.send(MESSAGE, "alice@x.example", ["bob@y.example"])).answer == NO
+        assert (await s.send(MESSAGE, "alice@x.example", ["bob@y.example"])).answer == NO
+
+    assert log == ["a eom", "b eom", "a eom", "b eom"]

@@ -1,8 +1,8 @@
 """Set-ups as data: forty broken ones, each with the finding it must have, and ten sound ones.
 
 ``{dir}`` is a directory of the set-up's own, ``{queue}`` its queue directory, ``{port}`` where a filter listens by TCP,
-``{free}`` a port where nothing does, ``{web}`` one with something that is not a filter, ``{opendkim}``, ``{opendmarc}`` and
-``{spamass}`` ports of other programs that speak the protocol.
+``{free}`` a port where nothing does, ``{web}`` one with something that is not a filter; ``{opendkim}``, ``{opendmarc}``,
+``{openarc}`` and ``{spamass}`` are ports of other programs that speak the protocol, ``{programs}`` where their files are.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ __all__ = ["BROKEN", "CF", "FILTERS", "SEVERAL", "SOUND", "Setup"]
 BOTH: Final = "non_smtpd_milters = $smtpd_milters\n"
 INET: Final = "inet:127.0.0.1:{port}"
 SMTPD: Final = "smtp inet n - {chroot} - - smtpd\n"
+PATIENT: Final = "smtpd_hard_error_limit = 101\n"
 CLEANUP: Final = "cleanup unix n - {chroot} - 0 cleanup\npickup unix n - {chroot} 60 1 pickup\n"
 
 
@@ -53,6 +54,9 @@ FILTERS: Final = {
     "plain": "from aiomilter import Milter\n\nclass Plain(Milter):\n    async def eom(self, ctx): ...\n",
     "recipients": "from aiomilter import Milter\n\nclass Recipients(Milter):\n    async def envrcpt(self, ctx, rcpt): ...\n",
     "signer": "from aiomilter import Milter\nfrom aiomilter.auth.dkim import Signer\n\nclass Sign(Milter):\n    by: Signer\n",
+    "sealer": "from aiomilter import Milter\nfrom aiomilter.auth.arc import Sealer\n\nclass Seal(Milter):\n    by: Sealer\n",
+    "results": "from aiomilter import Milter\nfrom aiomilter.auth import Authenticator\n\nclass Check(Milter):\n"
+    "    def check(self, resolver):\n        return Authenticator(resolver, authserv_ids=['mx.example.test'])\n",
     "srs": "from aiomilter import Milter\nfrom aiomilter.mail.srs import Rewriter\n\nclass Srs(Milter):\n    srs: Rewriter\n",
     "nrcpts": "from aiomilter import Milter\n\nclass Count(Milter):\n    async def eom(self, ctx):\n"
     "        ctx.macro('{{nrcpts}}')\n",
@@ -225,6 +229,25 @@ BROKEN: Final[dict[str, Setup]] = {
         f"smtpd_milters = {INET}\n{BOTH}smtpd_milter_maps = inline:{{{{ 192.0.2.1=DISABLE }}}}\n",
         warns=True,
     ),
+    "the other list is misspelt": Setup(
+        "unknown-parameter", f"smtpd_milters = {INET}\nnon_smtp_milters = $smtpd_milters\n"
+    ),
+    "a misspelt timeout": Setup("unknown-parameter", f"smtpd_milters = {INET}\n{BOTH}milter_comand_timeout = 60s\n"),
+    "a misspelt parameter of a service": Setup(
+        "unknown-parameter",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "127.0.0.1:25 inet n - n - - smtpd\n  -o smtpd_milter=\n",
+    ),
+    "clients by rules in main.cf": Setup(
+        "clients-unfiltered",
+        f"smtpd_milters = {INET}\n{BOTH}"
+        "smtpd_milter_maps = cidr:{{ {{192.0.2.0/24 DISABLE}}, {{ 198.51.100.1 inet:127.0.0.1:{port} }} }}\n",
+        warns=True,
+    ),
+    "another endpoint by a map in main.cf": Setup(
+        "endpoint-unreadable",
+        f"smtpd_milters = {INET}\n{BOTH}smtpd_milter_maps = inline:{{{{ 192.0.2.1=tcp:127.0.0.1:{{port}} }}}}\n",
+    ),
     # -------------------------------------------------------------------------------------------- failure
     "an action that is none": Setup(
         "default-action-unknown", f"smtpd_milters = {INET}\n{BOTH}milter_default_action = defer\n"
@@ -265,6 +288,12 @@ BROKEN: Final[dict[str, Setup]] = {
     "a timeout that is none": Setup(
         "timeout-unreadable", "smtpd_milters = {{inet:127.0.0.1:{port},content_timeout=5min}}\n" + BOTH
     ),
+    "a time for connections that is none": Setup(
+        "timeout-unreadable", "smtpd_milters = {{inet:127.0.0.1:{port},connect_timeout=soon}}\n" + BOTH
+    ),
+    "no time for connections": Setup(
+        "timeout-unreadable", f"smtpd_milters = {INET}\n{BOTH}milter_connect_timeout = 0s\n"
+    ),
     "a version that is none": Setup("protocol-old", f"smtpd_milters = {INET}\n{BOTH}milter_protocol = 5\n"),
     # --------------------------------------------------------------------------------------------- macros
     "a macro that Postfix lacks": Setup(
@@ -276,16 +305,98 @@ BROKEN: Final[dict[str, Setup]] = {
     "a short list of macros": Setup(
         "macro-list-short", f"smtpd_milters = {INET}\n{BOTH}milter_mail_macros = {{{{auth_authen}}}}\n", warns=True
     ),
+    "a short list of a service": Setup(
+        "macro-list-short",
+        f"smtpd_milters = {INET}\n{BOTH}",
+        master=SMTPD + CLEANUP + "submission inet n - n - - smtpd -o milter_mail_macros=i,{{{{auth_authen}}}}\n",
+        warns=True,
+    ),
     # ---------------------------------------------------------------------------------------------- others
     "OpenDMARC comes first": Setup(
         "order",
         "smtpd_milters = inet:127.0.0.1:{opendmarc}, inet:127.0.0.1:{opendkim}\n" + BOTH,
         warns=True,
     ),
+    "an editor comes after OpenDKIM": Setup(
+        "order", "smtpd_milters = inet:127.0.0.1:{opendkim}, inet:127.0.0.1:{spamass}\n" + BOTH, warns=True
+    ),
+    "ours signs before an editor": Setup(
+        "order",
+        "smtpd_milters = inet:127.0.0.1:{port}, inet:127.0.0.1:{spamass}\n" + BOTH,
+        target="signer",
+        warns=True,
+    ),
+    "ours edits after a signer": Setup(
+        "order",
+        "smtpd_milters = inet:127.0.0.1:{opendkim} {{ inet:127.0.0.1:{port}, default_action=accept }}\n" + BOTH,
+        files={"{programs}/opendkim.conf": "KeyTable /x\nSigningTable /y\n", "{dir}/banner.txt": "x"},
+        toml="banner",
+        warns=True,
+    ),
+    "ours verifies after an editor": Setup(
+        "order",
+        "smtpd_milters = inet:127.0.0.1:{spamass} inet:127.0.0.1:{port}\n" + BOTH + PATIENT,
+        toml="auth",
+        warns=True,
+    ),
+    "the seal comes before a signature": Setup(
+        "order",
+        "smtpd_milters = inet:127.0.0.1:{openarc} inet:127.0.0.1:{port}\n" + BOTH,
+        target="signer",
+        warns=True,
+    ),
+    "ours seals before OpenDKIM signs": Setup(
+        "order",
+        "smtpd_milters = inet:127.0.0.1:{port} inet:127.0.0.1:{opendkim}\n" + BOTH,
+        files={"{programs}/opendkim.conf": "KeyFile /x\nDomain example.test\n"},
+        target="sealer",
+        warns=True,
+    ),
+    "two signers": Setup(
+        "signed-twice",
+        "smtpd_milters = inet:127.0.0.1:{opendkim} inet:127.0.0.1:{port}\n" + BOTH,
+        files={"{programs}/opendkim.conf": "# both\nMode\tsv\nKeyTable /x\nSigningTable /y\n"},
+        target="signer",
+        warns=True,
+    ),
+    "two signers, and nothing to verify": Setup(
+        "signed-twice",
+        "smtpd_milters = inet:127.0.0.1:{opendkim} inet:127.0.0.1:{port}\n" + BOTH,
+        files={"{programs}/opendkim.conf": "Mode s\nKeyTable /x\nSigningTable /y\n"},
+        target="signer",
+        warns=True,
+    ),
+    "OpenDKIM writes results by our name": Setup(
+        "authserv-id-shared",
+        f"smtpd_milters = inet:127.0.0.1:{{opendkim}} {INET}\n{BOTH}{PATIENT}",
+        files={"{programs}/opendkim.conf": "AuthservID MX.example.test # ours\n"},
+        toml="auth",
+        warns=True,
+    ),
+    "OpenDKIM signs, and writes results by the MTA's name": Setup(
+        "authserv-id-shared",
+        f"smtpd_milters = {INET} inet:127.0.0.1:{{opendkim}}\n{BOTH}{PATIENT}",
+        files={"{programs}/opendkim.conf": "KeyTable /x\nSigningTable /y\n"},
+        toml="auth",
+        warns=True,
+    ),
+    "OpenDMARC writes results by our name": Setup(
+        "authserv-id-shared",
+        f"smtpd_milters = {INET} inet:127.0.0.1:{{opendmarc}}\n{BOTH}",
+        files={"{programs}/opendmarc.conf": "TrustedAuthservIDs other.example\n"},
+        target="results",
+        warns=True,
+    ),
     "open to all": Setup("reachable-by-all", f"smtpd_milters = {INET}\n{BOTH}", toml="all", warns=True),
     "Redis is away": Setup(
         "backend-away", f"smtpd_milters = {INET}\n{BOTH}", toml="settings", target="settings", no_mend=True
     ),
+    "clamd is away": Setup("backend-away", f"smtpd_milters = {INET}\n{BOTH}", toml="scan", no_mend=True),
+    "no clamd": Setup("backend-confused", f"smtpd_milters = {INET}\n{BOTH}", toml="no clamd", no_mend=True),
+    "Redis of the state is away": Setup(
+        "backend-away", f"smtpd_milters = {INET}\n{BOTH}{PATIENT}", toml="redis", no_mend=True
+    ),
+    "no directory for the state": Setup("backend-away", f"smtpd_milters = {INET}\n{BOTH}{PATIENT}", toml="sqlite"),
     "no space": Setup("space-low", f"smtpd_milters = {INET}\n{BOTH}queue_minfree = 9000000000000000\n"),
     # ------------------------------------------------------------------------------------------- Sendmail
     "Sendmail: Postfix's order": Setup(
@@ -341,6 +452,27 @@ SOUND: Final[dict[str, Setup]] = {
         "",
         "smtpd_milters = inet:127.0.0.1:{opendkim} inet:127.0.0.1:{opendmarc} inet:127.0.0.1:{port}\n" + BOTH,
     ),
+    "others write results by other names": Setup(
+        "",
+        f"smtpd_milters = inet:127.0.0.1:{{opendkim}} inet:127.0.0.1:{{opendmarc}} {INET}\n{BOTH}{PATIENT}",
+        files={
+            "{programs}/opendkim.conf": "AuthservID HOSTNAME\n",
+            "{programs}/opendmarc.conf": "AuthservID dmarc.example.test\n",
+        },
+        toml="auth",
+    ),
+    "ours edits, and OpenDKIM before it has no key": Setup(
+        "",
+        f"smtpd_milters = inet:127.0.0.1:{{opendkim}} {INET}\n{BOTH}",
+        files={"{programs}/opendkim.conf": "AutoRestart yes\n", "{dir}/banner.txt": "x"},
+        toml="banner",
+    ),
+    "an editor, a signer, and the seal": Setup(
+        "",
+        f"smtpd_milters = inet:127.0.0.1:{{spamass}} {INET} inet:127.0.0.1:{{openarc}}\n{BOTH}",
+        target="signer",
+    ),
+    "state in a file that is not there yet": Setup("", f"smtpd_milters = {INET}\n{BOTH}{PATIENT}", toml="fresh"),
     "a configuration file": Setup("", f"smtpd_milters = {INET}\n{BOTH}", toml="listen"),
     "Sendmail": Setup("", cf=CF + GATEWAY),
     "Sendmail, a socket": Setup(

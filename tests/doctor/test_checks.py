@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomilter._doctor import processes
+from aiomilter._doctor import processes, resolving
+from aiomilter._doctor.backends import Away, Backend, away, named, of_store
 from aiomilter._doctor.case import Case, File, Own
 from aiomilter._doctor.checks import CHECKS, WORDS, sockets
 from aiomilter._doctor.endpoints import of_postfix, of_sendmail
@@ -25,15 +26,19 @@ from aiomilter._doctor.paths import User, Way, look
 from aiomilter._doctor.postconf import NotReadable, Parameters, Service
 from aiomilter._doctor.postfix import Postfix, postfix
 from aiomilter._doctor.processes import Process, children, groups_of, listener, master_of
+from aiomilter._doctor.programs import program_of
 from aiomilter._doctor.reaching import Answered, reach
 from aiomilter._doctor.report import text
-from aiomilter._doctor.resolving import Dns
+from aiomilter._doctor.resolving import Dns, DnsLists
 from aiomilter._doctor.sendmail import read_sendmail
 from aiomilter._doctor.source import SourceFacts, facts
 from aiomilter.addresses import Inet, Unix
+from aiomilter.dns import dnspython
 from aiomilter.options import Options
+from aiomilter.testing.resolver import ZoneResolver
 from aiomilter.wire.constants import Stage
 from aiomilter.wire.negotiation import NegotiateAnswer
+from tests.dns.server import Manner, NameServer
 from tests.doctor.setups import BROKEN
 from tests.programs import need
 
@@ -80,6 +85,16 @@ CASES: Final = [
     (Case(mta(), {}, ASKING, Dns(("192.0.2.1",), answers=False)), ["resolver-silent"]),
     (Case(mta(), {}, ASKING, Dns(("8.8.8.8",), answers=True)), ["resolver-public"]),
     (Case(mta(), {}, ASKING, Dns(("2606:4700:4700::1111",), answers=True)), ["resolver-public"]),
+    (Case(mta(), {}, ASKING, Dns(("203.0.115.1",), True, is_local=False, validates=True)), ["resolver-remote"]),
+    (Case(mta(), {}, ASKING, Dns(("2a02::53",), True, is_local=False, validates=False)), ["resolver-remote"]),
+    (Case(mta(), {}, ASKING, Dns(("203.0.115.1",), True, is_local=True, validates=False)), []),
+    (Case(mta(), {}, ASKING, Dns(("10.0.0.2",), True, is_local=False, validates=False)), []),
+    (Case(mta(), {}, ASKING, Dns(("fe80::1%eth0",), True, is_local=False, validates=False)), []),
+    (Case(mta(), {}, ASKING, Dns(("10.0.0.2",), True, is_local=False, validates=True, seconds=0.2)), ["resolver-far"]),
+    (Case(mta(), {}, ASKING, Dns(("10.0.0.2",), True, lists=(("bl.example", "it refuses"),))), ["list-useless"]),
+    (Case(mta(), {}, ASKING, Dns(("8.8.8.8",), True, lists=(("bl.example", "it refuses"),))), ["resolver-public"]),
+    (Case(mta(), {}, ASKING, away=(Away(Backend("s", ADDRESS, "clamd"), "it hangs up", True),)), ["backend-confused"]),
+    (Case(mta(), {}, ASKING, away=(Away(Backend("state", Unix("/a/b/c"), "file"), "no"),)), ["backend-away"]),
     (Case(mta(milter_default_action="accept"), {ADDRESS: LIBMILTER}), ["signer-skipped", "tcp-slow"]),
 ]
 
@@ -244,6 +259,107 @@ def test_permissions_are_those_of_owner_group_or_others(
         assert look(str(directory / "x.sock"), user).way is way
 
 
+# ----------------------------------------------------------------------------------------------------- DNS and services
+
+
+class Validating(NameServer):
+    """Says of all answers that it has validated them, to those who understand it."""
+
+    def answer(self, wire: bytes, transport: str) -> bytes | None:
+        reply = super().answer(wire, transport)
+        return reply if reply is None else reply[:3] + bytes((reply[3] | wire[3] & 0x20,)) + reply[4:]
+
+
+@pytest.mark.parametrize(("kind", "validates"), [(NameServer, False), (Validating, True)])
+async def test_the_nameserver_and_lists_are_asked(
+    kind: type[NameServer], validates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kind() as server:
+        server.add("2.0.0.127.good.example", "A", "127.0.0.2")
+        server.add("2.0.0.127.refusing.example", "A", "127.255.255.254")
+        server.add("invalid.all.example", "A", "127.0.0.2")
+        for module in (resolving, dnspython):
+            monkeypatch.setattr(module, "system_servers", lambda: [("127.0.0.1", server.port)])
+        lists = DnsLists(("good.example", "refusing.example", "dead.example"), ("good.example", "all.example"))
+        found = await resolving.resolving(lists)
+
+    assert (found.servers, found.answers, found.is_local, found.validates) == (("127.0.0.1",), True, True, validates)
+    assert found.seconds > 0
+    assert [zone for zone, _ in found.lists] == ["refusing.example", "dead.example", "all.example"]
+
+
+async def test_the_resolver_that_was_opened_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class Closing(ZoneResolver):
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            closed.append("yes")
+
+    async with NameServer(manner=Manner.NOTHING) as server:
+        monkeypatch.setattr(resolving, "system_servers", lambda: [("127.0.0.1", server.port)])
+        monkeypatch.setattr(resolving, "_ATTEMPT", 0.01)
+        for zone, answers in (("example.com A 192.0.2.1", True), ("example.com * FAILURE", False)):
+            monkeypatch.setattr("aiomilter.dns.system_resolver", lambda zone=zone, **_: Closing(zone))
+            found = await resolving.resolving(DnsLists())
+            assert (found.answers, found.validates, closed.pop()) == (answers, None, "yes")
+
+
+SERVICES: Final = [
+    # What it answers, for which kind, and whether that is one.
+    (b"PONG\0", "clamd", True),
+    (b"220 mx ESMTP\r\n", "clamd", False),
+    (b"SPAMD/1.5 0 PONG\r\n", "spamd", True),
+    (b"HTTP/1.1 200 OK\r\n\r\npong", "rspamd", True),
+    (b"", "rspamd", False),
+    (b"+PONG\r\n", "redis", True),
+    (b"-NOAUTH Authentication required.\r\n", "redis", True),
+    (b"HTTP/1.1 400 Bad Request\r\n", "redis", False),
+    (b"", "", True),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "is_one"), SERVICES)
+async def test_a_service_is_one_that_answers_as_such(answer: bytes, kind: str, is_one: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if kind:
+            await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        backend = Backend("s", Inet("127.0.0.1", server.sockets[0].getsockname()[1]), kind)
+        found = await away([backend, backend])
+    assert [(each.backend, each.listens) for each in found] == ([] if is_one else [(backend, True)])
+
+
+async def test_a_service_that_says_nothing_is_given_up() -> None:
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
+        backend = Backend("s", Inet("127.0.0.1", server.sockets[0].getsockname()[1]), "spamd")
+        (found,) = await away([backend], timeout=0.01)
+    assert (found.said, found.listens) in {("no answer in 0.01 s", True), ("no connection in 0.01 s", False)}
+
+
+def test_stores_and_settings_name_services(tmp_path: Path) -> None:
+    assert list(of_store("redis://:secret@127.0.0.1/0", "s")) == [Backend("s", Inet("127.0.0.1", 6379), "redis")]
+    assert list(of_store("rediss://a.example", "s")) == [Backend("s", Inet("a.example", 6379), "")]
+    assert list(of_store("redis+unix:/run/r.sock", "s")) == [Backend("s", Unix("/run/r.sock"), "redis")]
+    assert list(of_store("sqlite:/a/b", "s")) == [Backend("s", Unix("/a/b"), "file")]
+    assert list(of_store("memory:", "s")) == list(of_store("nonsense", "s")) == []
+    assert list(named({"a": {"clamd": "unix:/c"}})) == [Backend("a.clamd", Unix("/c"))]
+    files = [Backend("s", Unix(str(tmp_path / name)), "file") for name in ("new", "", "none/x")]
+    assert [each.said for each in asyncio.run(away(files))] == [
+        "it is a directory",
+        f"there is no directory {tmp_path}/none",
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------ hostile text
 
 _WORDS: Final = st.sampled_from(
@@ -324,8 +440,37 @@ def test_what_a_source_reads_and_imports_is_found(tmp_path: Path) -> None:
     assert facts(path) == SourceFacts(frozenset({(Stage.RCPT, "nrcpts")}), True, True, True)
     path.write_text("from aiomilter.auth import dkim as d\nsign = d.Signer\n")
     assert facts(path) == SourceFacts(signs=True)
+    path.write_text(
+        "from aiomilter.auth import Authenticator, arc\nAuthenticator(r, authserv_ids=('a.example', name))\n"
+        "arc.Sealer(k, authserv_id='b.example')\nctx.change_header('Subject', 1, 'x')\n"
+    )
+    names = frozenset({"a.example", "b.example"})
+    assert facts(path) == SourceFacts(seals=True, verifies=True, edits=True, authserv_ids=names)
     path.write_text("class (")
     assert facts(path) == facts(tmp_path / "none.py") == SourceFacts()
+
+
+def test_what_a_program_does_is_read_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "opendkim.conf"
+    opendkim = process("/usr/sbin/opendkim", "-x", "/none", "-x", str(file))
+    file.write_text(
+        "# Mode s\nMode  v # only\n\nKeyTable\t/x\nAuthservID HOSTNAME\nMode\nbroken\0\udcff\n",
+        errors="surrogateescape",
+    )
+    found = program_of(opendkim)
+    assert found is not None
+    assert (found.does.verifies, found.does.signs, found.has_keys) == (True, False, True)
+    assert found.authserv_id("mx.example") == os.uname().nodename.lower()
+    assert [(step.text, step.replaces) for step in found.set("Mode", "s")] == [("Mode s", 2), ("kill -USR1 7", 0)]
+
+    for path, name in ((tmp_path, None), (tmp_path / "none", None)):
+        found = program_of(process("opendkim", "-x", str(path)))
+        assert found is not None
+        assert (found.authserv_id("mx.example"), found.set("Mode", "s")) == (name, ())
+    found = program_of(process("opendmarc", "-c", "relative"))
+    assert found is not None
+    assert found.authserv_id("mx.example") is None
+    assert program_of(process("other")) is program_of(None) is None
 
 
 def test_lines_of_a_configuration_file_are_set_from_its_end() -> None:

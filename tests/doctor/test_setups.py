@@ -37,11 +37,21 @@ TOML: Final = {
     "all": 'filter = "{filter}"\nlisten = "inet:{port}"\n',
     "settings": 'filter = "{filter}"\nlisten = "inet:{port}@127.0.0.1"\n[settings]\nredis = "redis://:secret@127.0.0.1:{free}/0"\n'
     '[settings.scan]\nclamd = ["inet:{port}@127.0.0.1"]\n',
+    "auth": 'hostname = "mx.example.test"\nlisten = "inet:{port}@127.0.0.1"\n[[filter]]\nuse = "authenticate"\n'
+    'dmarc = "report"\nambiguous_from = "note"\n',
+    "banner": 'listen = "inet:{port}@127.0.0.1"\n[[filter]]\nuse = "banner"\ntext = "banner.txt"\n',
+    "scan": 'listen = "inet:{port}@127.0.0.1"\n[[filter]]\nuse = "scan"\nclamd = "unix:{dir}/run/none.ctl"\n',
+    "no clamd": 'listen = "inet:{port}@127.0.0.1"\n[[filter]]\nuse = "scan"\nclamd = "inet:{port}@127.0.0.1"\n',
+    "redis": 'listen = "inet:{port}@127.0.0.1"\n[state]\nstore = "redis://127.0.0.1:{free}/0"\nkey = "a secret of sixteen"\n'
+    '[[filter]]\nuse = "greylist"\n',
+    "sqlite": 'listen = "inet:{port}@127.0.0.1"\nstate.store = "sqlite:lib/state.db"\n[[filter]]\nuse = "greylist"\n',
+    "fresh": 'listen = "inet:{port}@127.0.0.1"\nstate.store = "sqlite:state.db"\n[[filter]]\nuse = "greylist"\n',
     "socket": 'listen = ["unix:{dir}/run/none.sock"]\nfilter = "{filter}"\n',
     "file": 'filter = "{filter}"\nlisten = "unix:{queue}/run/x.sock"\n',
 }
 OTHER: Final = """
-import socket, struct, sys
+import signal, socket, struct, sys
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print(flush=True)
 while True:
@@ -61,17 +71,19 @@ class Plain(Milter):
 @pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The ports of other programs, by their names."""
-    ports = {name: str(free_port()) for name in ("opendkim", "opendmarc")}
+    ports = {name: str(free_port()) for name in ("opendkim", "opendmarc", "openarc", "spamass-milter")}
     running, directory = [], tmp_path_factory.mktemp("programs")
+    values = {"programs": str(directory), **{name.partition("-")[0]: port for name, port in ports.items()}}
     for name, port in ports.items():
         (directory / name).symlink_to(os.path.realpath(sys.executable))
-        command = [str(directory / name), "-S", "-E", "-c", OTHER, port]
+        option = "-x" if name == "opendkim" else "-c"
+        command = [str(directory / name), "-S", "-E", "-c", OTHER, port, option, str(directory / f"{name}.conf")]
         running.append(subprocess.Popen(command, stdout=-1, start_new_session=True))
     try:
         for process in running:
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
-        yield ports
+        yield values
     finally:
         for process in running:
             process.kill()
@@ -179,6 +191,8 @@ class Clinic:
         return status, report["findings"]
 
     async def close(self) -> None:
+        for file in Path(self.values["programs"]).glob("*.conf"):
+            file.unlink()
         await self._filters.aclose()
         await self.stack.aclose()
 
@@ -249,10 +263,12 @@ async def test_steps_of_one_report_keep_what_those_before_them_wrote(
 
 @setups(SOUND)
 async def test_a_sound_set_up_has_no_finding(clinic: Clinic) -> None:
+    before = sorted(clinic.directory.rglob("*"))
     status, findings = await clinic.found()
     assert (status, findings) == (0, []), findings
     status, report = await clinic.examined()
     assert (status, report.splitlines()[-1]) == (0, "no findings")
+    assert sorted(clinic.directory.rglob("*")) == before
 
 
 def test_there_are_forty_broken_set_ups_and_ten_sound_ones() -> None:

@@ -15,9 +15,13 @@ from typing import Any
 
 import pytest
 
-from aiomilter.message import Message, filenames, parts, transfer, zips
+from aiomilter import Context
+from aiomilter.compose import compose
+from aiomilter.message import Message, MessageMilter, filenames, parts, transfer, zips
+from aiomilter.message import message as messages
 from aiomilter.message.incoming import Incoming
 from aiomilter.message.parameters import Parametrized, read
+from aiomilter.message.parts import Content
 from aiomilter.message.spool import BUDGET, Spool
 from aiomilter.message.structure import MAX_DEPTH, MAX_PARTS, Structure
 from aiomilter.testing import session
@@ -263,3 +267,46 @@ async def test_a_thousand_connections_spool_at_once(limited: bool) -> None:
     assert CONNECTIONS - len(failed) <= open_now <= (ROOM + 10 if limited else CONNECTIONS + 10)
     assert most - used <= CONNECTIONS * 2 * 10_001
     assert (BUDGET.used, len(os.listdir("/proc/self/fd"))) == (used, before)
+
+
+class Named(MessageMilter):
+    """Looks at the names of all files."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    async def message(self, ctx: Context, message: Message) -> None:
+        self.log.append("message")
+        self.log += [f"{sum(part.extension == 'exe' for part in message.attachments())} programs"]
+
+
+@pytest.mark.parametrize("composed", [False, True])
+@pytest.mark.parametrize(("count", "turns"), [(10, 0), (200, 200)])
+async def test_names_of_many_parts_are_read_with_turns_of_the_loop_in_between(
+    count: int, turns: int, composed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the filter goes through them, which it does in one go."""
+    log: list[str] = []
+    read = Content.filenames
+
+    def noted(self: Content, values: Any, node: Any) -> Any:
+        log.append("name")
+        return read(self, values, node)
+
+    async def turn(delay: float) -> None:
+        log.append("turn")
+
+    monkeypatch.setattr(Content, "filenames", noted)
+    monkeypatch.setattr(messages, "_AT_ONCE", -1.0)
+    monkeypatch.setattr(messages, "sleep", turn)
+    part = f"--b\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\n{'x' * (90_000 // count)}\r\n".encode()
+    octets = MIXED + b"\r\n" + part * count + b"--b--\r\n"
+    made: Any = (lambda: Named(log)) if not composed else compose(lambda: Named(log))
+    async with session(made) as s:
+        await s.send(octets, "alice@example.org", ["bob@example.net"])
+
+    before, after = log[: log.index("message")], log[log.index("message") :]
+    assert before.count("turn") == (turns + 1 if turns else 0)
+    assert (before if turns else after).count("name") == count + 1
+    assert after[-1] == f"{count} programs"
+    assert "name" not in (after if turns else before)

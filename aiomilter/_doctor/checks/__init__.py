@@ -21,6 +21,10 @@ from aiomilter._doctor.findings import Finding
 __all__ = ["CHECKS", "MODULES", "WORDS"]
 
 MODULES: Final = (sockets, endpoints, lists, failure, timeouts, macros, order, recipients, network, machine)
-CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = tuple(module.check for module in MODULES)
+CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
+    # A filter starts where its directories and services are.
+    machine.check,
+    *(module.check for module in MODULES if module is not machine),
+)
 WORDS: Final[Mapping[str, str]] = {word: text for module in MODULES for word, text in module.WORDS.items()}
 """All words that name findings, and what each means."""

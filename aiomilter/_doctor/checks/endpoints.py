@@ -11,11 +11,12 @@ from aiomilter._doctor.listening import serve, served_at
 from aiomilter._doctor.milter_lists import split, write
 from aiomilter._doctor.model import Milter
 from aiomilter._doctor.paths import Way, look
+from aiomilter._doctor.postconf import Parameters
 from aiomilter._doctor.postfix import Postfix
 from aiomilter._doctor.sendmail import Sendmail
 from aiomilter.addresses import Inet, Unix
 
-__all__ = ["WORDS", "check"]
+__all__ = ["WORDS", "check", "meant"]
 
 WORDS: Final[Mapping[str, str]] = {
     "endpoint-unreadable": "the MTA cannot read the endpoint of a filter as it is written",
@@ -31,9 +32,16 @@ _DEFAULT: Final = "The default action is taken for all mail, and the filter sees
 _PARAMETERS: Final = (
     "smtpd_milters",
     "non_smtpd_milters",
-    "milter_default_action",
-    "milter_protocol",
     "smtpd_milter_maps",
+    *(
+        f"milter_{name}"
+        for name in (
+            *("default_action", "protocol", "header_checks", "macro_daemon_name", "macro_defaults", "macro_v"),
+            *("connect_timeout", "command_timeout", "content_timeout"),
+            *("connect_macros", "helo_macros", "mail_macros", "rcpt_macros", "data_macros", "end_of_header_macros"),
+            *("end_of_data_macros", "unknown_command_macros"),
+        )
+    ),
 )
 
 
@@ -183,8 +191,7 @@ def _lists(mta: Sendmail) -> Iterator[Finding]:
 def _misspelt(mta: Postfix) -> Iterator[Finding]:
     """Yield parameters that are none, and look as if they were about filters."""
     for name, value in mta.parameters.unused.items():
-        hint = did_you_mean(name, _PARAMETERS)
-        right = next((each for each in _PARAMETERS if f" {each}?" in hint), None)
+        right = meant(name)
         if right is None or right in mta.parameters.given:
             continue
         directory = mta.parameters.directory
@@ -195,7 +202,34 @@ def _misspelt(mta: Postfix) -> Iterator[Finding]:
             "unknown-parameter",
             Severity.ERROR,
             f"{mta.parameters.main_cf}: {name}",
-            f"Postfix knows no parameter {name}{hint}",
+            f"Postfix knows no parameter {name}; did you mean {right}?",
             "Postfix leaves it out without an error.",
             (*steps, *mta.reload),
         )
+    yield from _misspelt_of_services(mta, mta.parameters)
+
+
+def _misspelt_of_services(mta: Postfix, parameters: Parameters) -> Iterator[Finding]:
+    for service in parameters.services:
+        for name in service.given.keys() & parameters.unused_of_services:
+            right = meant(name)
+            if right is None or right in service.given:
+                continue
+            yield Finding(
+                "unknown-parameter",
+                Severity.ERROR,
+                f"{parameters.master_cf}: {service.name}: -o {name}",
+                f"Postfix knows no parameter {name}; did you mean {right}?",
+                "Postfix leaves it out without an error.",
+                (
+                    run("postconf", "-c", parameters.directory, "-PX", f"{service.name}/{name}"),
+                    write(parameters, right, service.given[name], service),
+                    *mta.reload,
+                ),
+            )
+
+
+def meant(name: str) -> str | None:
+    """Return the parameter about filters that a name was meant to be; None for none."""
+    hint = did_you_mean(name, _PARAMETERS)
+    return next((each for each in _PARAMETERS if f" {each}?" in hint), None) if "milt" in name else None

@@ -104,7 +104,11 @@ def _of_sendmail(case: Case, milter: Milter) -> Iterator[Finding]:
 
 def _signer(case: Case, milter: Milter) -> str:
     """Return what to call a filter that signs; "" if it does not, or nothing says so."""
-    if case.own is not None and case.own.does.signs and (case.is_own(milter) or len(case.mta.milters) == 1):
+    if (
+        case.own is not None
+        and (case.own.does.signs or case.own.does.seals)
+        and (case.is_own(milter) or len(case.mta.milters) == 1)
+    ):
         return "the filter"
     process = case.answer(milter).process
     return process.name if process is not None and process.name in _SIGNERS else ""

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from aiomilter._doctor.case import Case, machine_address, same
+from aiomilter._doctor.checks.endpoints import meant
 from aiomilter._doctor.endpoints import of_postfix
 from aiomilter._doctor.findings import Finding, Kind, Severity, Step, run
-from aiomilter._doctor.milter_lists import split, write
+from aiomilter._doctor.milter_lists import split, unbraced, write
 from aiomilter._doctor.model import Asker, Milter
 from aiomilter._doctor.postconf import Parameters, Service
 from aiomilter._doctor.postfix import LIST_OF, Postfix, asks, is_open
@@ -24,6 +25,8 @@ WORDS: Final[Mapping[str, str]] = {
     "asked-twice": "one service asks the same filter twice",
     "filtered-twice": "mail passes the filters again when it comes back from a content filter",
 }
+_LINED: Final = ("cidr", "regexp", "pcre")
+_FILES: Final = (*_LINED, "texthash", "hash", "btree", "lmdb")
 _MOST: Final = 1 << 20
 """Octets of a map."""
 
@@ -42,6 +45,8 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _half(mta: Postfix, parameters: Parameters) -> Iterator[Finding]:
     """Yield one list that is set without the other; an empty one that is written down is meant."""
+    if any(meant(name) in LIST_OF.values() for name in parameters.unused):
+        return  # the other one is misspelt
     lists = {LIST_OF[asker.program] for asker, milters in mta.lists.items() if milters}
     where = f"{parameters.main_cf}: "
     if lists == {"smtpd_milters"} and not _is_set(parameters, "cleanup"):
@@ -176,7 +181,7 @@ def _maps(mta: Postfix, parameters: Parameters) -> Iterator[Finding]:
         entries = _entries(table)
         kind, _, path = table.partition(":")
         if entries is None:
-            if kind in ("cidr", "regexp", "pcre", "texthash", "hash", "btree", "lmdb") and not os.path.exists(path):
+            if kind in _FILES and not os.path.exists(path):
                 yield Finding(
                     "clients-unfiltered",
                     Severity.ERROR,
@@ -198,10 +203,16 @@ def _maps(mta: Postfix, parameters: Parameters) -> Iterator[Finding]:
                     "Mail of these clients passes no filter.",
                     (step, *mta.reload),
                 )
-            elif number and (wrong := next((each for each in split(value) if _is_wrong(each)), None)) is not None:
+            elif (wrong := next((each for each in split(value) if _is_wrong(each)), None)) is not None:
                 right = of_postfix(wrong).meant
                 line = f"{key} {value.replace(wrong, right)}"
-                steps = (Step(Kind.WRITE, line, path, number), *mta.reload) if right else ()
+                written = parameters.given.get("smtpd_milter_maps", "")
+                step = (
+                    Step(Kind.WRITE, line, path, number)
+                    if number
+                    else write(parameters, "smtpd_milter_maps", written.replace(wrong, right))
+                )
+                steps = (step, *mta.reload) if right and (number or wrong in written) else ()
                 what = f"{wrong!r} is not an endpoint: {of_postfix(wrong).fault}"
                 yield Finding("endpoint-unreadable", Severity.ERROR, at, what, "The default action is taken.", steps)
 
@@ -222,8 +233,12 @@ def _entries(table: str) -> Sequence[tuple[int, str, str]] | None:
     if kind == "inline":
         pairs = (entry.strip("{} ").partition("=") for entry in split(rest.strip()[1:-1]))
         return [(0, key.strip(), value.strip()) for key, _, value in pairs]
-    if kind not in ("cidr", "regexp", "pcre", "texthash", "hash", "btree", "lmdb"):
+    if kind not in _FILES:
         return None
+    if kind in _LINED and rest.startswith("{"):
+        # Each rule is a line of its own.
+        rules = (unbraced(rule).split(None, 1) for rule in split(unbraced(rest)))
+        return [(0, words[0], words[1].strip()) for words in rules if len(words) == 2]
     try:
         with open(rest, "rb") as file:
             lines = file.read(_MOST).decode("utf-8", "surrogateescape").split("\n")

@@ -1,16 +1,20 @@
 """The machine: DNS, clock, space and descriptors, as far as the filter that was named needs them."""
 
+import ipaddress
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 from aiomilter._doctor.case import Case
-from aiomilter._doctor.findings import Finding, Severity
+from aiomilter._doctor.findings import Finding, Severity, run
 from aiomilter._doctor.milter_lists import write
 from aiomilter._doctor.postfix import Postfix, queue_directory
+from aiomilter._doctor.resolving import Dns
+from aiomilter.addresses import Inet, Unix
 from aiomilter.options import Options
 
 __all__ = ["WORDS", "check"]
@@ -18,7 +22,11 @@ __all__ = ["WORDS", "check"]
 WORDS: Final[Mapping[str, str]] = {
     "resolver-silent": "the filter asks DNS, and no nameserver answers",
     "resolver-public": "the filter asks DNS, and the nameserver is a public one, which block lists refuse",
+    "resolver-remote": "the filter asks DNS, and the nameserver is outside of our networks: nothing protects its answers",
+    "resolver-far": "the filter asks DNS, and the nameserver takes long for an answer that it has",
+    "list-useless": "the filter asks a DNS list that refuses to answer, or that lists nothing or everything",
     "backend-away": "nothing listens where a setting of the filter names a service, such as clamd or Redis",
+    "backend-confused": "what listens where a setting names a scanner or a store is something else, or does not answer",
     "clock-wrong": "the clock is behind the files of aiomilter",
     "space-low": "the file system of the queue has too little space for a message",
     "descriptors-few": "the running filter may open fewer files than it serves connections",
@@ -27,6 +35,8 @@ _PUBLIC: Final = re.compile(
     r"8\.8\.(8\.8|4\.4)|1\.[01]\.0\.[1-3]|1\.1\.1\.[1-3]|9\.9\.9\.\d+|149\.112\.112\.\d+|208\.67\.22[02]\.\d+|94\.140\.1[45]\.\d+"
     r"|2001:4860:4860::.*|2606:4700:4700::.*|2620:fe::.*|2620:119:[35]5::.*"
 )
+_FAR: Final = 0.05
+"""Seconds for an answer that the nameserver has: a check of one message asks ten questions, several of them one by one."""
 _DAY: Final = 86_400.0
 _OTHERS: Final = 64
 """Descriptors besides those of connections."""
@@ -39,30 +49,72 @@ def check(case: Case) -> Iterator[Finding]:
         yield from _space(case.mta)
     yield from _dns(case)
     yield from _descriptors(case)
-    for backend, said in case.away:
-        assert case.own is not None
-        yield Finding(
-            "backend-away",
-            Severity.ERROR,
-            f"{case.own.name}: {backend.setting}",
-            f"nothing listens at {backend.address}, which {backend.setting} names ({said})",
-            "The filter fails, or answers as it is told to for that, at each message that needs it.",
-            (),
+    yield from _backends(case)
+
+
+def _backends(case: Case) -> Iterator[Finding]:
+    assert case.own is not None or not case.away
+    for (setting, address, kind), said, listens in case.away:
+        if listens:
+            word, what = "backend-confused", f"what listens at {address}, which {setting} names, is no {kind} ({said})"
+        elif kind == "file":
+            word, what = (
+                "backend-away",
+                f"{setting} names {address.path if isinstance(address, Unix) else address}: {said}",
+            )
+        else:
+            word, what = "backend-away", f"nothing listens at {address}, which {setting} names ({said})"
+        why = "The filter fails, or answers as it is told to for that, at each message that needs it."
+        if kind == "file":
+            why = "The filter does not start without it."
+        mend = (
+            (run("install", "-d", "-m", "0750", os.path.dirname(address.path)),) if _is_lacking(address, kind) else ()
         )
+        yield Finding(word, Severity.ERROR, f"{case.own.name if case.own else ''}: {setting}", what, why, mend)
+
+
+def _is_lacking(address: Inet | Unix, kind: str) -> TypeGuard[Unix]:
+    return kind == "file" and isinstance(address, Unix) and not os.path.exists(os.path.dirname(address.path))
 
 
 def _dns(case: Case) -> Iterator[Finding]:
     if case.own is None or not case.own.does.resolves or case.dns is None:
         return
-    where = "/etc/resolv.conf"
-    if not case.dns.answers:
-        what = f"no nameserver answers ({', '.join(case.dns.servers) or 'there is none'})"
+    where, found = "/etc/resolv.conf", case.dns
+    own = "run a resolver of your own, as unbound, and name it there."
+    if not found.answers:
+        what = f"no nameserver answers ({', '.join(found.servers) or 'there is none'})"
         why = "Checks of SPF, DKIM, DMARC and block lists fail for all mail."
         yield Finding("resolver-silent", Severity.ERROR, where, what, why, ())
-    elif public := [each for each in case.dns.servers if _PUBLIC.fullmatch(each)]:
+        return
+    if public := [each for each in found.servers if _PUBLIC.fullmatch(each)]:
         what = f"the nameserver {public[0]} is a public resolver"
-        why = "Block lists refuse its questions, and all clients count as not listed; run a resolver of your own, as unbound."
+        why = f"Block lists refuse its questions, and all clients count as not listed; {own}"
         yield Finding("resolver-public", Severity.WARNING, where, what, why, ())
+    elif (remote := _remote(found)) is not None:
+        why = f"Whoever is on the way may write the answers by which SPF, DKIM and DMARC are judged; {own}"
+        yield Finding("resolver-remote", Severity.WARNING, where, remote, why, ())
+    elif found.seconds > _FAR:
+        what = f"the nameserver {found.servers[0]} takes {found.seconds * 1000:.0f} ms for an answer that it has"
+        why = f"A message takes ten questions and more, several of them one after the other; {own}"
+        yield Finding("resolver-far", Severity.WARNING, where, what, why, ())
+    for zone, problem in () if public else found.lists:
+        what = f"the DNS list {zone} does not serve this machine: {problem}"
+        why = "Nothing counts as listed there, or everything; take it out of the settings, or ask its operator."
+        yield Finding("list-useless", Severity.WARNING, case.own.name, what, why, ())
+
+
+def _remote(found: Dns) -> str | None:
+    """Return why what the first nameserver says is not to be trusted; None if it is, or that is not known.
+
+    One of this machine is, and one of a private network: what AD it sets is as good as the way from there to here.
+    """
+    first = found.servers[0]
+    if found.is_local is not False or not ipaddress.ip_address(first.partition("%")[0]).is_global:
+        return None
+    says = {True: "says that it validates (AD)", False: "does not validate (DNSSEC)"}
+    validates = f" {says[found.validates]}, and" if found.validates is not None else ""
+    return f"the nameserver {first}{validates} is a machine outside of this one's networks"
 
 
 def _clock() -> Iterator[Finding]:

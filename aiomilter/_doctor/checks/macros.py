@@ -30,6 +30,9 @@ _PARAMETERS: Final = {
     Stage.EOH: "milter_end_of_header_macros",
     Stage.EOM: "milter_end_of_data_macros",
 }
+_REPLACES: Final = (
+    "Filters that ask for no list of their own do not get them; a list replaces the default, it adds nothing to it."
+)
 _OPTIONS: Final = {
     Stage.CONNECT: "connect",
     Stage.HELO: "helo",
@@ -89,6 +92,8 @@ def _never(case: Case) -> Iterator[Finding]:
 def _short(case: Case) -> Iterator[Finding]:
     usual = macro_lists(case.mta.kind, {}, {})
     names: Mapping[Stage, str] = _PARAMETERS if isinstance(case.mta, Postfix) else _OPTIONS
+    if isinstance(case.mta, Postfix):
+        yield from _short_of_services(case, case.mta)
     for stage, name in names.items():
         given = _listed(case, name)
         if given is None or not _is_needed(case, stage):
@@ -105,9 +110,31 @@ def _short(case: Case) -> Iterator[Finding]:
             Severity.WARNING,
             where,
             f"{name} leaves out {' '.join(lacking)}",
-            "Filters that ask for no list of their own do not get them; a list replaces the default, it adds nothing to it.",
+            _REPLACES,
             (*steps, *case.mta.reload),
         )
+
+
+def _short_of_services(case: Case, mta: Postfix) -> Iterator[Finding]:
+    """Yield lists that ``-o`` of a service sets, as :func:`_short` does those of main.cf."""
+    asking = {asker.name for asker, milters in mta.lists.items() if milters}
+    usual = macro_lists("postfix", {}, {})
+    for service in mta.parameters.services:
+        for stage, name in _PARAMETERS.items() if service.name in asking else ():
+            if name not in service.given or not _is_needed(case, stage):
+                continue
+            given = service.values.get(name, "").replace(",", " ").split()
+            listed = [canonical_macro(word) for word in given]
+            lacking = [word for word in usual.get(stage, ()) if canonical_macro(word) not in listed]
+            if lacking:
+                yield Finding(
+                    "macro-list-short",
+                    Severity.WARNING,
+                    f"{mta.parameters.master_cf}: {service.name}: -o {name}",
+                    f"{name} leaves out {' '.join(lacking)}",
+                    _REPLACES,
+                    (write(mta.parameters, name, ",".join(dict.fromkeys([*given, *lacking])), service), *mta.reload),
+                )
 
 
 def _is_needed(case: Case, stage: Stage) -> bool:

@@ -80,6 +80,7 @@ def _of_postfix(case: Case, mta: Postfix, milter: Milter) -> Iterator[Finding]:
             _NO_PROGRESS,
             (write(mta.parameters, "milter_connect_macros", " ".join(names)), *mta.reload),
         )
+    yield from _connecting(mta, milter)
     for name, stages in (("command_timeout", _envelope()), ("content_timeout", _CONTENT)):
         needed = progress if progress is not None else _longest(options, stages)
         enough = f"{max(_DEFAULTS[name], int(needed) + 10)}s"
@@ -104,6 +105,26 @@ def _timeout(
         what = f"Postfix waits {text} for {milter.text}, and {reason}"
         why = "Postfix takes the default action, and leaves the filter out for the rest of the SMTP session."
         yield Finding("timeout-short", Severity.ERROR, where, what, why, (*steps, *mta.reload))
+
+
+def _connecting(mta: Postfix, milter: Milter) -> Iterator[Finding]:
+    """Yield a time for connections that Postfix cannot read; 0 is none."""
+    name, usual = "connect_timeout", "30s"
+    if name in milter.settings:
+        steps = milter.place.rewritten(milter.text, {**milter.settings, name: usual})
+        found = [(milter.settings[name], milter.place.where, steps)]
+    else:
+        parameter = f"milter_{name}"
+        found = [
+            (text, where, (write(mta.parameters, parameter, usual, service),))
+            for text, where, service in by_service(mta, milter, parameter)
+            if text
+        ]
+    for text, where, steps in found:
+        if not _seconds(text):
+            what = f"{text!r} is not a time above 0, as in 30s"
+            why = "Postfix's SMTP server ends with a fatal error."
+            yield Finding("timeout-unreadable", Severity.ERROR, where, what, why, (*steps, *mta.reload))
 
 
 _DEFAULTS: Final = {"command_timeout": 30, "content_timeout": 300}

@@ -92,17 +92,23 @@ class Sets:
         return newest is not None and newest.instance == self.highest and newest.status == "fail"
 
 
+_NONE: Final = Sets()
+
+
 def read_sets(section: HeaderSection) -> Sets:
     """Read the sets of a header, and check whether they are whole.
 
     Source: RFC 8617 section 5.2 steps 1 and 3.
     """
-    if sum(len(field.raw) for name in (AMS, AS) for field in section.get_all(name)) > MAX_SIZE:
+    fields_of = {name: fields for name in (AAR, AMS, AS) if (fields := section.get_all(name))}
+    if not fields_of:
+        return _NONE
+    if sum(len(field.raw) for name in (AMS, AS) for field in fields_of.get(name, ())) > MAX_SIZE:
         return Sets((), MAX_SETS, f"the signatures and seals have more than {MAX_SIZE} octets")
     found: dict[int, dict[str, tuple[Field, dict[str, str]]]] = {}
     problem = ""
     for name in (AAR, AMS, AS):
-        fields = section.get_all(name)
+        fields = fields_of.get(name, ())
         if len(fields) > MAX_SETS:
             return Sets((), MAX_SETS, f"there are more than {MAX_SETS} fields {name}")
         for field in fields:

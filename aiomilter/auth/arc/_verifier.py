@@ -37,6 +37,8 @@ _MAX_SIGNATURES: Final = 10
 # Sets that are read, and seals that are verified, before others have their turn.
 _AT_ONCE: Final = 4
 _NO_POLICY: Final = Policy()
+_NO_CHAIN: Final = Chain("none")
+_NO_SETS: Final = Sets()
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class Verifier(Incoming):
         self._leading_space = leading_space
         self._now = now
         self._questions = KeyQuestions(resolver, timeout=key_timeout, limit=_MAX_QUESTIONS)
-        self._sets = Sets()
+        self._sets = _NO_SETS
         self._end: Unusable | None = None
         # From the newest on: the signatures of the message, and the seals of all sets.
         self._signatures: list[_Check] = []
@@ -101,12 +103,14 @@ class Verifier(Incoming):
         To be called in a running event loop.
         """
         super().end_of_headers()
-        if self._now is None:
-            self._now = time.time()
         if not self.headers.complete:
             self._end = Unusable("temperror", "the header is too large")
             return
         self._sets = read_sets(self.headers)
+        if not self._sets.highest and not self._sets.problem:
+            return
+        if self._now is None:
+            self._now = time.time()
         if problem := broken(self._sets):
             self._end = Unusable("permerror", problem)
             return
@@ -134,10 +138,10 @@ class Verifier(Incoming):
             RuntimeError: The header has not ended.
         """
         self._expect_ended("finish")
+        if not self._sets.complete and self._end is None:
+            return _NO_CHAIN
         sets = await self._claims()
         highest = self._sets.highest
-        if not sets and self._end is None:
-            return Chain("none")
         try:
             if self._end is not None:
                 raise self._end

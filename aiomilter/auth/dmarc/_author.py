@@ -33,7 +33,14 @@ _TOKEN: Final = re.compile(
 _OPEN_TOKEN: Final = re.compile(rf"(?P<blank>{_BLANKS})|(?P<word>{_WORD})|(?P<sign>.)", re.DOTALL)
 _COMMENT_PART: Final = re.compile(r"[^()\\]+|\\.|[()\\]", re.DOTALL)
 _ROUTE: Final = re.compile(rf"@{_WORD}(?:{_BLANKS})?(?:,(?:{_BLANKS})?@{_WORD}(?:{_BLANKS})?)*+:")
-_DOMAIN: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_LABELS: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+_DOMAIN: Final = re.compile(_LABELS)
+# What nearly all mail has, and all rules read the same: perhaps one quoted-string or some words, and one address.  No word
+# may hold what begins or ends anything else.
+_PLAIN_SIZE: Final = 500
+_PLAIN: Final = re.compile(
+    rf'[ \t\r\n]*+(?:"[^"\\]*+"|[^()<>@,;:"]*+)[ \t\r\n]*+<[^ \t\r\n()<>@,;:"]++@({_LABELS})>[ \t\r\n]*+', re.IGNORECASE
+)
 
 
 class _Token(NamedTuple):
@@ -63,6 +70,21 @@ def author_domains(from_fields: Sequence[str]) -> tuple[str, ...] | str:
     (field,) = from_fields
     if len(field) > _MAX_SIZE:
         return f"From field of more than {_MAX_SIZE} characters"
+    plain = _plain_domain(field)
+    return _domains(field) if plain is None else (plain,)
+
+
+def _plain_domain(field: str) -> str | None:
+    """Return the domain of a field of one plain address, as nearly all are; None for any other field."""
+    found = _PLAIN.fullmatch(field) if len(field) <= _PLAIN_SIZE and field.isascii() else None
+    if found is None:
+        return None
+    domain = found[1].lower()
+    return domain if question_name(domain) == domain else None
+
+
+def _domains(field: str) -> tuple[str, ...] | str:
+    """Return the domains of all addresses of a field, or why it cannot be read."""
     try:
         written = dict.fromkeys(map(_ascii_lower, _addresses([*_tokens(field), _END])))
         if len(written) > _MAX_DOMAINS:
