@@ -80,7 +80,9 @@ def test_ci_calls_the_test_command_of_the_readme_and_what_that_leaves_out() -> N
 
 def test_the_readme_links_every_page_of_the_manual_and_no_other() -> None:
     links = dict(re.findall(r"`(\w+) <(aiomilter/help/\S+)>`__", README))
-    assert links == {name: f"aiomilter/help/{name}.rst" for name in PAGES if name != "README"}
+    assert links == {
+        name: f"aiomilter/help/{name}.rst" for name in PAGES if name != "README" and not name.startswith("filter-")
+    }
 
 
 def test_the_filter_that_help_shows_first_runs(monkeypatch: pytest.MonkeyPatch) -> None:

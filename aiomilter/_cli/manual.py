@@ -14,6 +14,8 @@ from aiomilter._cli.trouble import USAGE, Trouble
 __all__ = ["add_parser", "page", "topics"]
 
 _SUFFIX: Final = ".rst"
+_OF_FILTER: Final = "filter-"
+"""Begins the name of the page of a ready filter; where no other page has it, the name of the filter will do."""
 _DESCRIPTION: Final = """\
 Show a page of the manual; without a topic, list them.  Output to a pipe or a file is plain text.
 """
@@ -30,13 +32,18 @@ def add_parser(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def topics() -> list[str]:
     """Return the names of all pages."""
-    pages = (resources.files("aiomilter") / "help").iterdir()
-    return sorted(each.name.removesuffix(_SUFFIX) for each in pages if each.name.endswith(_SUFFIX))
+    pages = resources.files("aiomilter") / "help"
+    own = (each.name for each in pages.iterdir())
+    of_filters = (f"{_OF_FILTER}{each.name}" for each in (pages / "filters").iterdir())
+    return sorted(name.removesuffix(_SUFFIX) for name in (*own, *of_filters) if name.endswith(_SUFFIX))
 
 
 def page(topic: str) -> str:
     """Return the text of a page."""
-    return (resources.files("aiomilter") / "help" / f"{topic}{_SUFFIX}").read_text("utf-8")
+    pages = resources.files("aiomilter") / "help"
+    if topic.startswith(_OF_FILTER):
+        pages, topic = pages / "filters", topic.removeprefix(_OF_FILTER)
+    return (pages / f"{topic}{_SUFFIX}").read_text("utf-8")
 
 
 def _help(arguments: argparse.Namespace) -> int:
@@ -44,6 +51,8 @@ def _help(arguments: argparse.Namespace) -> int:
     if topic is None:
         _show(_contents(known))
         return 0
+    if topic not in known and f"{_OF_FILTER}{topic}" in known:
+        topic = f"{_OF_FILTER}{topic}"
     if topic not in known:
         if topic in arguments.commands:
             raise Trouble(f"there is no topic {topic!r}; see 'aiomilter {topic} --help'", status=USAGE)

@@ -11,6 +11,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGES: Final[dict[str, Path]] = {
     "README": ROOT / "README.rst",
     **{path.stem: path for path in sorted((ROOT / "aiomilter" / "help").glob("*.rst"))},
+    **{f"filter-{path.stem}": path for path in sorted((ROOT / "aiomilter" / "help" / "filters").glob("*.rst"))},
 }
 
 _BLOCK: Final = re.compile(
