@@ -3,6 +3,8 @@
 A filter that decides on the whole message and adds a field, as a :class:`MessageMilter` and by callbacks of its own, for 10 kB
 and for 24 MiB.  Of 24 MiB the model keeps 1 MiB in memory and the rest in a file, and plain callbacks keep all in memory, which
 are unlike things: so it is also compared with callbacks that use a file, and a model that keeps all in memory with plain ones.
+Of others, a program of pymilter that reads the message with ``email``, and go-milter's callbacks, which keep nothing, take part
+where they can be built or are there.
 Then three filters, a check of the envelope, a check of the header section and an edit, composed in one
 process, and as three milters that the mail server asks one after the other, each in a process of its own.  Each serves a UNIX
 socket; its CPU time is counted, of all its threads.  One connection; all take turns in each round, and what is judged is the
@@ -17,9 +19,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 from aiomilter import ACCEPT, CONTINUE, Context, EndOfMessageContext, Header, Mail, Milter, Rcpt, Response, no_reply
@@ -27,10 +30,11 @@ from aiomilter.compose import compose
 from aiomilter.daemon import run
 from aiomilter.message import Message, MessageMilter
 from aiomilter.mta import Session, connect
-from benchmarks._contenders import Contender, machine, serving
+from benchmarks._contenders import PEERS, Contender, go, machine, serving
 from benchmarks._goals import judged, spread
 from benchmarks.auth import cpu
 from benchmarks.dkim import message
+from tests.compat.rigs import pymilter
 
 SIZES: Final = {"10 kB": 10_000, "24 MiB": 24 * 2**20}
 _MIB: Final = 2**20
@@ -38,6 +42,8 @@ SHARE_OF_LARGE: Final = 20
 """Of so many small messages one large one is sent."""
 GOALS: Final = {"10 kB": 1.6, "24 MiB": 1.2}
 """What a MessageMilter may cost, of callbacks by hand."""
+EMAIL_GOAL: Final = 0.1
+"""What 24 MiB may cost a MessageMilter, of pymilter with ``email``."""
 CPU_GOAL: Final = 0.6
 """What three composed may cost, of three in a row."""
 PACE_GOAL: Final = 1.3
@@ -172,6 +178,28 @@ PAIRS: Final = {
 }
 """What is compared, of each size."""
 IN_A_ROW: Final = ("envelope", "fields", "model")
+EMAIL: Final = "pymilter, email"
+GO: Final = "go-milter"
+
+
+def peers(folder: Path) -> tuple[dict[str, Contender], dict[str, str]]:
+    """Return the filters of others that can be run here, and why the rest cannot.
+
+    Args:
+        folder: To build in.
+    """
+    found, missing = {}, {}
+    if reason := pymilter.missing():
+        missing[EMAIL] = reason
+    else:
+        command = [str(pymilter.PYTHON), str(PEERS / "classic.py")]
+        found[EMAIL] = Contender(EMAIL, pymilter.VERSION, lambda _, at: [*command, at, "email"])
+    try:
+        built = go(folder)
+        found[GO] = Contender(GO, built.version, lambda _, at: built.command("typical", at))
+    except RuntimeError as error:
+        missing[GO] = str(error)
+    return found, missing
 
 
 def contender(name: str) -> Contender:
@@ -220,7 +248,12 @@ async def send(places: Sequence[str], octets: bytes, count: int) -> float:
 
 
 def measure(
-    names: dict[str, Sequence[str]], octets: bytes, count: int, rounds: int, folder: Path
+    names: dict[str, Sequence[str]],
+    octets: bytes,
+    count: int,
+    rounds: int,
+    folder: Path,
+    others: Mapping[str, Contender] = MappingProxyType({}),
 ) -> dict[str, Measured]:
     """Return what each row of filters takes, all in turn in each round.
 
@@ -230,13 +263,14 @@ def measure(
         count: How often it is sent to each row in a round.
         rounds: How many.
         folder: For sockets.
+        others: Filters that are not ours, by name.
     """
     found = {name: Measured() for name in names}
     with contextlib.ExitStack() as stack:
         served: dict[str, tuple[str, int]] = {}
         for name in dict.fromkeys(each for row in names.values() for each in row):
             at = f"unix:{folder / name.replace(' ', '-')}.sock"
-            served[name] = at, stack.enter_context(serving(contender(name), name, at))
+            served[name] = at, stack.enter_context(serving(others.get(name) or contender(name), name, at))
         for number in range(rounds + 1):
             for row, filters in names.items():
                 places = [served[each][0] for each in filters]
@@ -280,15 +314,20 @@ def main(arguments: list[str]) -> int:
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        others, missing = peers(folder)
         for what, size in SIZES.items():
             number = max(2, count // SHARE_OF_LARGE) if size > 1_000_000 else count
-            rows = dict.fromkeys(each for pair in PAIRS[what].values() for each in pair)
-            found = measure({row: [row] for row in rows}, message(size), number, rounds, folder)
+            rows = [*dict.fromkeys(each for pair in PAIRS[what].values() for each in pair), *others]
+            found = measure({row: [row] for row in rows}, message(size), number, rounds, folder, others)
             shown(what, found)
             for name_of, (model, by_hand) in PAIRS[what].items():
                 results[name_of] = ratio(found[model].cpu, found[by_hand].cpu)
                 goal = judged(results[name_of], GOALS[what])
                 print(f"  {name_of}: {results[name_of]:.2f} of callbacks by hand, {goal}", flush=True)
+            for other in others:
+                results[f"{what}, {other}"] = share = ratio(found["model"].cpu, found[other].cpu)
+                goal = f", {judged(share, EMAIL_GOAL)}" if other == EMAIL and what == "24 MiB" else ""
+                print(f"  {what}: {share:.2f} of {other}{goal}", flush=True)
         found = measure({"composed": ["composed"], "in a row": IN_A_ROW}, message(10_000), count, rounds, folder)
         shown("three", found)
         results["composed cpu"] = ratio(found["composed"].cpu, found["in a row"].cpu)
@@ -297,7 +336,14 @@ def main(arguments: list[str]) -> int:
         print(
             f"  {results['composed pace']:.2f} times the pace, {judged(results['composed pace'], PACE_GOAL, least=True)}"
         )
-    text = json.dumps({"about": machine(), "unit": "ratio", "results": results})
+    for who, reason in missing.items():
+        print(f"{who}: missing, {reason}")
+    about = {
+        **machine(),
+        "versions": {each: others[each].version for each in others},
+        "missing": missing,
+    }
+    text = json.dumps({"about": about, "unit": "ratio", "results": results})
     print(text)
     if options.json is not None:
         options.json.write_text(text + "\n")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from tests.interop.rigs.postfix import Postfix
 from tests.interop.rigs.sendmail import Sendmail
 from tests.programs import LACKED, running
-from tests.shards import SHARDS, has_module, shard
+from tests.shards import NEED_PROGRAMS, SHARDS, has_module, may_need_programs, shard
 
 COLLECTED: Final = pytest.StashKey[list[pytest.Item]]()
 """All tests, before any were left out."""
@@ -46,7 +46,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if names is None or not collection_path.match("test_*.py"):
         return None
     path = collection_path.relative_to(config.rootpath).as_posix()
-    return None if any(has_module(name, path) for name in names) else True
+    if not any(has_module(name, path) for name in names):
+        return True
+    return None if set(names).difference(NEED_PROGRAMS) or may_need_programs(collection_path) else True
 
 
 @pytest.hookimpl(tryfirst=True)

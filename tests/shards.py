@@ -2,11 +2,12 @@
 
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-__all__ = ["NEED_PROGRAMS", "SAME_MODULES", "SHARDS", "has_module", "shard"]
+__all__ = ["NEED_PROGRAMS", "SAME_MODULES", "SHARDS", "has_module", "may_need_programs", "shard"]
 
 SHARDS: Final = ("1/4", "2/4", "3/4", "4/4")
 """As written on the command line."""
@@ -36,3 +37,9 @@ def has_module(name: str, path: str) -> bool:
     """
     # Modules stay whole, since their tests share what they have started; which of two parts has one is as good as chance.
     return SHARDS.index(name) % 2 == zlib.crc32(path.encode()) % 2
+
+
+def may_need_programs(path: Path) -> bool:
+    """Return whether a module may have tests that need programs: it says so, or the name of its folder does."""
+    # A mark is written where the test is.  Four of five modules have none, and to import these takes as long as some tests.
+    return "interop" in path.parent.parts or b"interop" in path.read_bytes()

@@ -193,6 +193,42 @@ def test_a_file_that_cannot_be_used_is_a_line(
         ]
 
 
+CLASHING: Final = [
+    (
+        '[metrics]\nlisten = "0.0.0.0:9464"',
+        ["x.toml:4: --metrics '0.0.0.0:9464': other hosts would reach it; give --metrics-allow"],
+    ),
+    (
+        '[metrics]\nlisten = "[::]:9464"',
+        ["x.toml:4: --metrics '[::]:9464': other hosts would reach it; give --metrics-allow"],
+    ),
+    (
+        'workers = 2\n[metrics]\nallow = ["192.0.2.0/24"]\n[inspect]\nplay = true',
+        [
+            "x.toml:5: --metrics-allow needs --metrics",
+            "x.toml:7: --inspect-play needs --inspect",
+            "x.toml:7: --inspect-play needs one process",
+        ],
+    ),
+]
+"""What each file says of options that are right one by one, and that a start refuses."""
+
+
+@pytest.mark.parametrize(("toml", "lines"), CLASHING)
+def test_options_that_do_not_go_together_are_found_before_a_start(
+    toml: str, lines: list[str], aiomilter: Command
+) -> None:
+    whole = f"filter = 'tag.py'\nlisten = 'inet:0@127.0.0.1'\n{toml}\n"
+    found = aiomilter("config", "check", "x.toml", toml=f"{whole}[settings]\ntag = 'x'\n")
+    said = [line for line in found.err.splitlines() if line != "imported"]
+    assert (found.status, found.out, len(said)) == (2, "", len(lines))
+    assert [one.startswith(line) for one, line in zip(said, lines, strict=True)] == [True] * len(lines)
+
+    found = aiomilter("config", "check", "x.toml", toml=f"{whole}[settings]\ntga = 'x'\n")
+    assert [line.partition(" ")[2][:10] for line in found.err.splitlines()[-2:]] == ["[settings]"] * 2
+    assert aiomilter("config", "check", "--syntax", "x.toml").status == 0
+
+
 def test_of_very_many_mistakes_the_first_are_shown(aiomilter: Command) -> None:
     """Which key was meant is looked for as often, since that takes a while."""
     toml = "filter = 'tag.py'\n[limits]\n" + "".join(f"max_edit{number} = 1\n" for number in range(3000))

@@ -78,6 +78,18 @@ def test_many_sessions_of_a_directory_have_a_sum(capsys: pytest.CaptureFixture[s
     ]
 
 
+def test_the_key_that_a_shell_names_beside_the_sessions_is_passed_over(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "key").write_bytes(bytes(range(128, 160)))
+    assert main(["replay", "key", "one.jsonl.gz", "filter.py"]) == 0
+    assert capsys.readouterr().out == "one.jsonl.gz: equal\n"
+    assert main(["replay", "key", "filter.py"]) == 4
+    (here / "elsewhere").mkdir()
+    (here / "key").rename(here / "elsewhere" / "key")
+    assert main(["replay", "elsewhere/key", "one.jsonl.gz", "filter.py"]) == 4
+
+
 @pytest.mark.parametrize(("target", "status"), [("filter.py", 1), ("other.py", 0)])
 def test_another_filter_can_be_compared_with(target: str, status: int) -> None:
     assert main(["replay", "one.jsonl.gz", target, "--against", "other.py"]) == status

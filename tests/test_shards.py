@@ -8,7 +8,7 @@ import pytest
 
 from tests.__main__ import parts
 from tests.conftest import COLLECTED
-from tests.shards import SAME_MODULES, SHARDS, has_module, shard
+from tests.shards import SAME_MODULES, SHARDS, has_module, may_need_programs, shard
 
 
 def test_each_test_is_in_one_shard_and_the_one_asked_for_runs(request: pytest.FixtureRequest) -> None:
@@ -38,6 +38,13 @@ def test_of_two_parts_with_the_same_modules_each_test_is_in_one(request: pytest.
             )
             == 1
         )
+
+
+def test_a_test_that_needs_programs_is_in_a_module_that_says_so(request: pytest.FixtureRequest) -> None:
+    """Else its module would not be collected where there are programs; the runs that collect all modules see that it is."""
+    marked = {item.path for item in request.config.stash[COLLECTED] if item.get_closest_marker("interop")}
+
+    assert [path for path in sorted(marked) if not may_need_programs(path)] == []
 
 
 @pytest.mark.parametrize("value", ["", "1"])

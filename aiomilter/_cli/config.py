@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiomilter._cli import config_import
+from aiomilter._cli.clashes import clashes, exposed
 from aiomilter._cli.config_init import begin, write_new
 from aiomilter._cli.configured import KEYS, Configuration, configured
 from aiomilter._cli.logs import address_policy
@@ -20,7 +21,7 @@ from aiomilter._cli.site import SiteOptions
 from aiomilter._cli.target import Target, load, start_trouble
 from aiomilter._cli.terminal import safe
 from aiomilter._cli.tls import Files, tls
-from aiomilter._cli.trouble import USAGE, Trouble
+from aiomilter._cli.trouble import USAGE, Trouble, Troubles
 from aiomilter._config.file import Document
 from aiomilter._config.reading import FILTER, SETTINGS
 from aiomilter._config.schema import schema
@@ -108,12 +109,34 @@ def _config(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     found = _configured(arguments)
     if not arguments.syntax:
+        if clashing := list(_clashing(found)):
+            raise Troubles([*clashing, *_mistakes_of_filters(found.where)], status=USAGE)
         with contextlib.redirect_stdout(sys.stderr):
             _build(found)
     for what in found.warnings:
         print(f"warning: {safe(what)}", file=sys.stderr)
     print(f"{safe(arguments.config)}: in order")
     return 0
+
+
+def _clashing(found: Configuration) -> Iterator[str]:
+    """Yield what a start would say of options that do not go together, with their lines."""
+    for name, trouble in (*clashes(found.options, found.given), *exposed(found.options)):
+        yield f"{found.origins.get(name, found.file.document.name if found.file else '')}: {trouble}"
+
+
+def _mistakes_of_filters(where: Target | None) -> list[str]:
+    """Return the mistakes in the settings of filters, as far as these can be loaded."""
+    if where is None:
+        return []
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            load(where)
+    except Troubles as error:
+        return list(error.lines)
+    except Trouble:
+        return []  # it is said once the file is in order
+    return []
 
 
 def _configured(arguments: argparse.Namespace) -> Configuration:

@@ -19,6 +19,7 @@ from aiomilter.mta.opening import open_streams
 from aiomilter.options import Options, ServeOptions
 from aiomilter.recording import Recording, RecordingError, read
 from aiomilter.recording.directory import SUFFIX
+from aiomilter.recording.redaction import KEY
 from aiomilter.server import Factory
 from aiomilter.testing import Replay, replay
 from aiomilter.testing._replay import Played, ReplayPlan
@@ -106,13 +107,20 @@ def _files(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if not os.path.isdir(name):
-            found.append(name)
+            if len(names) == 1 or not _is_key(name):
+                found.append(name)
             continue
         inside = sorted(str(path) for path in Path(name).iterdir() if path.name.endswith((SUFFIX, ".jsonl")))
         if not inside:
             raise Trouble(f"{name!r} has no recorded sessions, no file whose name ends in {SUFFIX}", status=MISSING)
         found += inside
     return found
+
+
+def _is_key(name: str) -> bool:
+    """Return whether a file is the key that lies beside the sessions of a directory: a shell names it, too, for ``*``."""
+    path = Path(name)
+    return path.name == KEY and any(path.parent.glob(f"*{SUFFIX}"))
 
 
 def _read(name: str) -> Recording:

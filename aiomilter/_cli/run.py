@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiomilter._cli import logs
-from aiomilter._cli.beside import is_installed
+from aiomilter._cli.clashes import clashes
 from aiomilter._cli.configured import configured
 from aiomilter._cli.given_settings import setting
 from aiomilter._cli.inspecting import inspection_of
@@ -18,10 +18,8 @@ from aiomilter._cli.places import absolute, started_in
 from aiomilter._cli.printer import Printer
 from aiomilter._cli.service import Settings, run_alone, run_with_workers
 from aiomilter._cli.site import SiteOptions
-from aiomilter._cli.status import check_installed
 from aiomilter._cli.tls import Files
 from aiomilter._cli.trouble import USAGE, Trouble
-from aiomilter._option import Group, rows
 from aiomilter._process.systemd import Systemd
 from aiomilter.addresses import parse_all
 from aiomilter.exceptions import AddressError
@@ -99,7 +97,8 @@ def _run(arguments: argparse.Namespace) -> int:
     options = settings.options
     systemd = Systemd.from_environment()
     sockets = _sockets(options, systemd)
-    _check_together(settings)
+    for _, trouble in clashes(options, settings.given):
+        raise trouble
     inspected = inspection_of(options, settings.target, directory) if options.inspect is not None else None
     on_message = _message_taker(options, directory) if options.smtp is not None else None
     if inspected is not None and on_message is not None:
@@ -155,40 +154,6 @@ def _sockets(options: RunOptions, systemd: Systemd) -> list[str]:
             status=USAGE,
         )
     return sockets
-
-
-def _check_together(settings: Settings) -> None:
-    """Check that the options go together."""
-    options = settings.options
-    if options.store is not None and options.smtp is None:
-        raise Trouble("--store needs --smtp, as in --smtp 2525: an MTA's mail is not stored", status=USAGE)
-    for name, value in (("client", options.smtp_client), ("auth", options.smtp_auth)):
-        if value is not None and options.smtp is None:
-            raise Trouble(f"--smtp-{name} needs --smtp, as in --smtp 2525", status=USAGE)
-    if options.workers > 1 and options.smtp is not None:
-        raise Trouble("--smtp is for trying a filter out, with one process; leave --workers out", status=USAGE)
-    if options.metrics is not None:
-        check_installed()
-    elif options.metrics_allow is not None:
-        raise Trouble("--metrics-allow needs --metrics, as in --metrics 127.0.0.1:9464", status=USAGE)
-    for name in ("token", "content", "play"):
-        if getattr(options, f"inspect_{name}") is not None and options.inspect is None:
-            raise Trouble(f"--inspect-{name} needs --inspect", status=USAGE)
-    if options.workers > 1 and options.inspect_play:
-        raise Trouble("--inspect-play needs one process; leave --workers out", status=USAGE)
-    if options.inspect is not None and not is_installed("aiohttp"):
-        raise Trouble("--inspect needs aiohttp: pip install 'aiomilter[web]'")
-    if options.uvloop and not is_installed("uvloop"):
-        raise Trouble("--uvloop needs uvloop: pip install 'aiomilter[uvloop]'")
-    # The SMTP server of the command has to be let in.
-    access = [
-        f"--{row.command}"
-        for row in (*rows(Options), *rows(RunOptions))
-        if row.option.group is Group.ACCESS
-        and (row.name in settings.given or getattr(options, row.name, None) is not None)
-    ]
-    if options.smtp is not None and access:
-        raise Trouble(f"--smtp is for trying a filter: give it without {' and '.join(access)}", status=USAGE)
 
 
 def _message_taker(options: RunOptions, directory: str) -> Callable[["Outcome"], None]:

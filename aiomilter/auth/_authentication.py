@@ -18,7 +18,7 @@ __all__ = ["METHODS", "Authentication"]
 METHODS: Final = ("iprev", "spf", "dkim", "arc", "dmarc")
 """The methods there are, in the order they are written in."""
 
-_ORDER: Final = ("auth", "iprev", "spf", "dkim", "arc", "dmarc")
+_PLACES: Final = {method: at for at, method in enumerate(("auth", "iprev", "spf", "dkim", "arc", "dmarc"))}
 # More is nobody's to read, and MTAs cut or refuse long fields.
 _MAX_SIZE: Final = 4096
 
@@ -120,7 +120,11 @@ class Authentication:
 
 def _ordered(results: Sequence[MethodResult]) -> tuple[MethodResult, ...]:
     """Return results in the order that people expect, those of one method in their own."""
-    return tuple(sorted(results, key=lambda each: _ORDER.index(each.method) if each.method in _ORDER else len(_ORDER)))
+    return tuple(sorted(results, key=_place))
+
+
+def _place(result: MethodResult) -> int:
+    return _PLACES.get(result.method, len(_PLACES))
 
 
 def _at_most(found: AuthenticationResults) -> float:

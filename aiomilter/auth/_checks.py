@@ -222,12 +222,12 @@ class MessageCheck:
         end = asyncio.get_running_loop().time() + timeout
         late = f"no result in {timeout:g} s"
         dkim, arc = (None, None) if self._given_up else (self._verifiers.dkim, self._verifiers.arc)
-        signatures = Pending[tuple[dkim_room.Signature, ...]](None, tuple)
+        signatures: Pending[tuple[dkim_room.Signature, ...]] = Pending(None, tuple)
         chain = Pending(None, _no_chain)
         ip = self._origin.ip if self._origin is not None else None
         no_spf = partial(_no_spf, self._settings, ip, helo=self._helo, result="temperror", problem=late)
         discovery = None if self._given_up else self._discovery
-        dmarc = _NO_DMARC if discovery is None else discovery.timed_out(timeout)
+        dmarc: dmarc_room.DmarcResult | None = None
         try:
             if dkim is not None:
                 signatures = await _found(dkim)
@@ -247,6 +247,8 @@ class MessageCheck:
             signatures.cancel()
             chain.cancel()
             self.cancel()
+        if dmarc is None:
+            dmarc = _NO_DMARC if discovery is None else discovery.timed_out(timeout)
         if not self.headers.complete and discovery is not None:
             dmarc = dmarc_room.DmarcResult("temperror", problem=_TOO_LARGE)
         return Authentication(
@@ -327,8 +329,10 @@ class MessageCheck:
 
     def _methods(self) -> frozenset[str]:
         """Return what was looked at of this message."""
-        skipped = {"iprev", "spf"} if self._origin is None else set()
-        return self._settings.methods - skipped - ({"dmarc"} if self._discovery is None else set())
+        methods = self._settings.methods
+        if self._origin is None:
+            methods -= {"iprev", "spf"}
+        return methods if self._discovery is not None else methods - {"dmarc"}
 
 
 class _Verifiers:
@@ -361,9 +365,11 @@ class _Verifiers:
                 now=now,
             )
 
+        self._all = [each for each in (self.dkim, self.arc) if each is not None]
+
     def __iter__(self) -> Iterator[dkim_room.Verifier | arc_room.Verifier]:
         """Return those that there are."""
-        return iter([each for each in (self.dkim, self.arc) if each is not None])
+        return iter(self._all)
 
 
 @overload

@@ -62,12 +62,12 @@ class MethodResult:
     comment: str = ""
 
     def __post_init__(self) -> None:
-        words = [self.method, self.result]
-        for item in self.properties:
-            words += (item.ptype or item.name, item.name)
-        for word in words:
-            if word not in _USUAL and not _KEYWORD.fullmatch(word):
-                raise ValueError(f"expected a keyword, found {word!r}")
+        usual = _USUAL
+        if self.method not in usual or self.result not in usual:
+            _expect_keywords(self.method, self.result)
+        for ptype, name, _ in self.properties:
+            if ptype not in usual or name not in usual:
+                _expect_keywords(ptype or name, name)
 
     def __str__(self) -> str:
         """Return the part as it is written in ASCII, on one line."""
@@ -85,7 +85,8 @@ class MethodResult:
         if self.reason:
             parts.append(f"reason={quote(self.reason, always=True, smtputf8=smtputf8)}")
         for ptype, name, value in self.properties:
-            parts.append(f"{ptype}{'.' * bool(ptype)}{name}={quote(value, smtputf8=smtputf8)}")
+            key = f"{ptype}.{name}" if ptype else name
+            parts.append(f"{key}={quote(value, smtputf8=smtputf8)}")
         return " ".join(parts)
 
 
@@ -126,7 +127,13 @@ class AuthenticationResults:
         authserv_id = quote(self.authserv_id, always="@" in self.authserv_id, smtputf8=smtputf8)
         if not self.results:
             return f"{authserv_id}; none"
-        return ";\n\t".join((authserv_id, *(result.value(smtputf8=smtputf8) for result in self.results)))
+        return ";\n\t".join([authserv_id, *[result.value(smtputf8=smtputf8) for result in self.results]])
+
+
+def _expect_keywords(*words: str) -> None:
+    for word in words:
+        if not _KEYWORD.fullmatch(word):
+            raise ValueError(f"expected a keyword, found {word!r}")
 
 
 def parse(value: str) -> AuthenticationResults | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from aiomilter.auth._claims import claims_receiver, names, occurrences
 from aiomilter.auth._spf_record import MAX_TERMS, Directive, MacroString, Record, parse_explanation, parse_record
@@ -204,8 +204,7 @@ class _Unmatchable(Exception):
     """A term whose name cannot be in DNS, since the local-part is not ASCII: RFC 8616 section 4."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """The outcome of one record: its result, the term that gave it, and where to find an explanation."""
 
     result: Result

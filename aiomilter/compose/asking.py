@@ -204,7 +204,11 @@ class Asking:
         copy = message.copy()
         begin = partial(self._begin_edit, each, copy, actions, message.body_changed)
         turn = Turn(each.seat.place, begin, each.context, (), each.seat.member.timeout)
-        decided = await self._run([turn], self._refuses, self._expired, self._allowed)
+        self._runner.begin(turn)
+        if turn.outcome is not None:  # it has ended at once
+            decided = turn if self._refuses(turn) else None
+        else:
+            decided = await self._run([turn], self._refuses, self._expired, self._allowed)
         self._settle(Stage.EOM, [turn], decided)
         # A failure undoes what the filter has changed, and nothing else.
         if each.out or not each.included:

@@ -27,7 +27,7 @@ def authors_of(edits: Iterable[Edit], checks: Iterable[ComposedFilter], given: I
     for each in checks:
         asked = None if each.transaction is None else each.transaction.edits
         if isinstance(asked, CheckEdits):
-            found.update(dict.fromkeys(_asked(asked), each.name))
+            found.update(dict.fromkeys(_things(asked), each.name))
     for name, before, after in given:
         changes, _, _ = changes_between(before, after)
         for change in changes:
@@ -36,7 +36,7 @@ def authors_of(edits: Iterable[Edit], checks: Iterable[ComposedFilter], given: I
     return [found.get(_key(*edit), "") for edit in edits]
 
 
-def _asked(edits: CheckEdits) -> Iterator[str]:
+def _things(edits: CheckEdits) -> Iterator[str]:
     fields: Sequence[Iterable[str]] = (
         (name for name, _, _, _ in edits.changes),
         (name for _, name, _ in edits.insertions),

@@ -179,10 +179,14 @@ class ShadowAsking:
         if stage is Stage.EOM:
             await self._show_end(play, event.args[0])
             return
+        # The MTA refuses such a recipient by itself, whatever a filter answers.
+        rejected = stage is Stage.RCPT and event.macros.value("rcpt_mailer") == "error"
+        if rejected and not self.seat.wants.rejected_recipients:
+            return
         response = await self._call(play, partial(self._callback, stage, event.args))
-        if stage is Stage.RCPT and event.macros.value("rcpt_mailer") != "error":
+        if stage is Stage.RCPT and not rejected:
             play.recipients.append(event.args[0])
-        self._note(play, stage, response)
+        self._note(play, stage, response, rejected=rejected)
         self._shows_fields = self._made.included is True and self._client_answer is None
 
     async def _show_field(self, play: Play, event: Event) -> None:
@@ -296,7 +300,7 @@ class ShadowAsking:
         play.conclude("failed", self.source.callback, what or name)
         raise StoppedError from error
 
-    def _note(self, play: Play, stage: Stage, response: Any) -> None:
+    def _note(self, play: Play, stage: Stage, response: Any, *, rejected: bool = False) -> None:
         """Note an answer before the end of the message."""
         if response is None or response is CONTINUE:
             return
@@ -306,7 +310,8 @@ class ShadowAsking:
         if response is SKIP:
             self._made.skipped = True
         elif stage is Stage.RCPT and response is not ACCEPT and response is not DISCARD and self._client_answer is None:
-            play.refused.add(len(play.recipients) - 1)
+            if not rejected:
+                play.refused.add(len(play.recipients) - 1)
         else:
             callback = CALLBACKS[stage] if self._client_answer is None else self._client_answer[0]
             self._conclude(play, callback, response)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from aiomilter.compose.asking import Asking
@@ -214,15 +215,21 @@ class ShadowedComposed(Composed):
 
     def hold_report(self, event: MessageEnded, tell: Tell) -> MessageEnded | None:
         """Return the report of a message, or None if it is told later: when all shadows are done."""
-        return event if self._recorder is None else self._recorder.hold(event, tell)
+        if self._recorder is not None:
+            try:
+                return self._recorder.hold(event, tell)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._give_up(error)
+        return event
 
     def _give_up(self, error: Exception) -> None:
         """Go on without shadows: whatever is wrong with the record must not disturb the mail."""
         recorder, self._recorder = self._recorder, None
         _LOGGER.error("compose: no shadow is asked on this connection any more", exc_info=error)
         if recorder is not None:
-            recorder.abort()
-            recorder.close()
+            for leave in (recorder.abort, recorder.close):
+                with suppress(Exception):  # what broke may break here once more
+                    leave()
 
     def _of_connection(self, ctx: Context, stage: Stage, what: object) -> None:
         if self._recorder is not None:
@@ -265,7 +272,10 @@ class ShadowedComposed(Composed):
             await super().close(ctx)
         finally:
             if self._recorder is not None:
-                self._recorder.close()
+                try:
+                    self._recorder.close()
+                except Exception as error:  # noqa: BLE001 - it is logged
+                    self._give_up(error)
 
     def _begin_now(self, ctx: Context) -> None:
         super()._begin_now(ctx)
@@ -345,5 +355,8 @@ class ShadowedComposed(Composed):
     async def abort(self, ctx: Context, /) -> None:
         """Have those clean up that have not answered."""
         if self._recorder is not None:
-            self._recorder.abort()
+            try:
+                self._recorder.abort()
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._give_up(error)
         await super().abort(ctx)

@@ -224,9 +224,11 @@ _NEVER: Final = 1_000_000
 class Runner:
     """Runs the callbacks of one connection's filters, of one event at a time."""
 
-    __slots__ = ("_reserve", "unfinished")
+    __slots__ = ("_loop", "_reserve", "unfinished")
 
     def __init__(self) -> None:
+        # The one that the connection lives on: to ask for it takes a system call each time (CPython 3.11).
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reserve: _Reserve | None = None
         self.unfinished: list[asyncio.Task[Outcome]] = []
         """Callbacks that were cancelled and have not ended."""
@@ -254,7 +256,7 @@ class Runner:
             for turn in turns:
                 if not turn.began and self._is_due(turn, turns, decided):
                     turn.began = True
-                    self._begin(turn)
+                    self.begin(turn)
                     new.append(turn)
                 if not new:
                     continue
@@ -307,7 +309,9 @@ class Runner:
 
     def enter(self) -> asyncio.Task[Any] | None:
         """Make the Task in reserve the current one, for callbacks that begin; return the one that was, for :meth:`leave`."""
-        loop, reserve = asyncio.get_running_loop(), self._reserve
+        loop, reserve = self._loop, self._reserve
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         if reserve is None or reserve.wake.done() or reserve.task.cancelling():
             reserve = self._reserve = _Reserve(loop)
         current = asyncio.current_task(loop)
@@ -323,8 +327,8 @@ class Runner:
             current: That which :meth:`enter` returned.
             turn: One that has suspended: the Task in reserve goes on with it.
         """
-        loop = asyncio.get_running_loop()
-        reserve = self._reserve
+        loop, reserve = self._loop, self._reserve
+        assert loop is not None
         assert reserve is not None
         _leave_task(loop, reserve.task)
         if current is not None:
@@ -335,7 +339,8 @@ class Runner:
             reserve.hand(*turn.suspended, turn.context)
             turn.suspended = None
 
-    def _begin(self, turn: Turn) -> None:
+    def begin(self, turn: Turn) -> None:
+        """Run the callback of a turn up to its end or its first suspension."""
         current = self.enter()
         try:
             turn.start()

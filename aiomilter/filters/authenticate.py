@@ -164,6 +164,8 @@ class _Authenticate(Milter):
         early = any(word.startswith(("spf_", "helo_spf_")) for word in asked)
         self.at_mail = early or (self.rules.matter and settings.at == "mail")
         self.at_rcpt = self.rules.matter or "spf" in asked
+        self.internal: bool | None = None
+        """Whether the client is, which is so for all of its messages; None until it is known."""
         self.client: ClientCheck | None = None
         self.check: MessageCheck
         self.rule: Rule | None
@@ -176,11 +178,14 @@ class _Authenticate(Milter):
         )
 
     async def connect(self, ctx: Context, connect: Connect) -> None:
-        if not self.site.is_internal(ctx):
+        self.internal = self.site.is_internal(ctx)
+        if not self.internal:
             self.client = self._begin(ctx, self.judging)
 
     async def envfrom(self, ctx: Context, mail: Mail) -> Response | None:
-        judged = ctx.auth is None and not self.site.is_internal(ctx)
+        if self.internal is None:
+            self.internal = self.site.is_internal(ctx)
+        judged = not self.internal and ctx.auth is None
         if judged and self.client is None:
             self.client = self._begin(ctx, self.judging)
         client = self.client if judged and self.client is not None else self._begin(ctx, self.cleaning)
@@ -226,9 +231,9 @@ class _Authenticate(Milter):
         found = await self.check.finish(_TIMEOUT)
         for occurrence in found.forged:
             ctx.delete_header(_FIELD, occurrence)
-        extra = list(ctx.results.all(MethodResult))
-        if ctx.auth is not None:
-            login = (Property("smtp", "auth", ctx.auth.login),) if self.settings.show_login else ()
+        extra, auth = list(ctx.results.all(MethodResult)), ctx.auth
+        if auth is not None:
+            login = (Property("smtp", "auth", auth.login),) if self.settings.show_login else ()
             extra.append(MethodResult("auth", "pass", login))
         ctx.insert_header(_FIELD, str(found.results(extra=extra)))  # that nothing was done is said, too
         return self._judge(ctx, found) if self.judged else None

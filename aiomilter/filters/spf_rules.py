@@ -116,6 +116,8 @@ class RuleTable:
             helo: Of the HELO name; it counts if the sender does not pass.
             sender: The envelope sender, without brackets.
         """
+        if not self.matter:
+            return None
         found = self._found(f"spf_{spf.result}", spf, sender or spf.domain)
         if found is None and sender and spf.result != "pass":
             found = self._found(f"helo_spf_{helo.result}", helo, helo.domain)

@@ -1,7 +1,7 @@
 """A whole message: its fields, its parts and its envelope, and what is to become of them."""
 
+import asyncio
 import secrets
-from asyncio import sleep
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -209,7 +209,7 @@ class Message:
         for part in found if len(found) > _MANY else ():
             part.filenames  # noqa: B018 - it keeps them
             if monotonic() - began > _AT_ONCE:
-                await sleep(0)
+                await asyncio.sleep(0)
                 began = monotonic()
 
     async def octets(self) -> AsyncGenerator[bytes]:

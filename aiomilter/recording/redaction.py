@@ -14,8 +14,10 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Redaction", "is_charset", "read_key"]
+__all__ = ["KEY", "Redaction", "is_charset", "read_key"]
 
+KEY: Final = "key"
+"""The name of the file with the key of a directory of recorded sessions."""
 _KEY_SIZE: Final = 32
 _KEY_MODE: Final = 0o600
 _NOTHING: Final[Set[bytes]] = frozenset()
@@ -163,7 +165,7 @@ def read_key(directory: Path) -> bytes:
         OSError: It cannot be read or made.
         ValueError: The file holds something else.
     """
-    path = directory / "key"
+    path = directory / KEY
     made = directory / f"key.{os.getpid()}"
     with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _KEY_MODE), "wb") as file:
         file.write(os.urandom(_KEY_SIZE))

@@ -372,13 +372,7 @@ class Header(_HeaderFields):
     @staticmethod
     def decode_leading(payload: bytes) -> "Header":
         """Return the field, from an MTA that agreed to leave the leading space."""
-        # As decode does, a call less for each field.
-        try:
-            name, value, _ = payload.decode("utf-8", "surrogateescape").split("\0", 2)
-        except ValueError:
-            name = ""
-        if not name:
-            return Header.decode(payload)  # which raises
+        name, value, _ = Header.decode(payload)
         if value.startswith(" "):
             return _new_tuple(Header, (name, value[1:], " "))
         return _new_tuple(Header, (name, value, ""))

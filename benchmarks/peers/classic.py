@@ -1,8 +1,10 @@
-"""The measured filters as programs for pymilter: ``python classic.py SOCKET typical|noop|waiting|sender|end``, until SIGTERM.
+"""The measured filters as programs for pymilter: ``python classic.py SOCKET FILTER``, one of ``FILTERS``, until SIGTERM.
 
 Run by an interpreter that has pymilter, or by ``aiomilter compat``.
 """
 
+import email
+import io
 import sys
 import time
 
@@ -85,7 +87,36 @@ class End(Milter.Base):  # type: ignore[misc]
         return Milter.CONTINUE
 
 
-FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting, "sender": Sender, "end": End}
+class Email(Milter.Base):  # type: ignore[misc]
+    """The whole message read with ``email``, and a field with its size added."""
+
+    def envfrom(self, sender, *params):  # type: ignore[no-untyped-def]
+        self.kept = io.BytesIO()
+        return Milter.CONTINUE
+
+    @Milter.noreply
+    def header(self, name, value):  # type: ignore[no-untyped-def]
+        self.kept.write(f"{name}: {value}\n".encode("utf-8", "surrogateescape"))
+        return Milter.CONTINUE
+
+    @Milter.noreply
+    def eoh(self):  # type: ignore[no-untyped-def]
+        self.kept.write(b"\n")
+        return Milter.CONTINUE
+
+    @Milter.noreply
+    def body(self, chunk):  # type: ignore[no-untyped-def]
+        self.kept.write(chunk)
+        return Milter.CONTINUE
+
+    def eom(self):  # type: ignore[no-untyped-def]
+        self.kept.seek(0)
+        message = email.message_from_binary_file(self.kept)
+        self.addheader("X-Size", str(len(message.as_bytes())))
+        return Milter.CONTINUE
+
+
+FILTERS = {"typical": Typical, "noop": Noop, "waiting": Waiting, "sender": Sender, "end": End, "email": Email}
 
 if __name__ == "__main__":
     Milter.factory = FILTERS[sys.argv[2]]

@@ -29,6 +29,7 @@ from aiomilter import (
     Response,
 )
 from aiomilter.compose import Member, check, compose, edit, in_shadow
+from aiomilter.compose.shadowed import _Recorder
 from aiomilter.message import Message, MessageMilter
 from aiomilter.observe import CallbackFailed, CallbackTimedOut, MessageEnded, ShadowOutcome
 from aiomilter.testing import session
@@ -240,6 +241,59 @@ async def test_recipients_that_only_the_others_refuse_are_noted() -> None:
         1,
         True,
     )
+
+
+class Live(Milter):
+    """Asks for the recipients that the MTA refuses by itself."""
+
+    rejected_recipients = True
+
+    async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> None:
+        return None
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_recipient_that_the_mta_refuses_is_nothing_that_a_shadow_would_refuse(asks: bool) -> None:
+    seen: list[str] = []
+
+    class Refuses(Milter):
+        rejected_recipients = asks
+
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Any:
+            seen.append(rcpt.address)
+            return NO if rcpt.address.startswith("nobody") else None
+
+    reports = Reports()
+    async with session(compose(Live, check(Refuses, name="new", shadow=True)), observer=reports) as s:
+        await s.mail("<alice@x.example>")
+        await s.rcpt("<bob@y.example>")
+        await s.rcpt("<nobody@y.example>", rejected=Reply(550, "5.1.1", "no such user"))
+        await s.message(MESSAGE)
+        (found,) = await reports.outcomes()
+
+    assert seen == ["bob@y.example", *(["nobody@y.example"] if asks else [])]
+    assert (found.refused, found.refused_count) == ((), 0)
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["of_connection", "begin", "add", "end", "abort", "close", "hold"])
+async def test_a_record_that_breaks_does_not_disturb_the_mail(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise BrokenError
+
+    monkeypatch.setattr(_Recorder, method, broken)
+    reports = Reports()
+    async with session(compose(Passes, check(answers("eom", REJECT), shadow=True)), observer=reports) as s:
+        assert (await s.send(MESSAGE, "alice@x.example", ["bob@y.example"])).answer is CONTINUE
+        await s.mail("<alice@x.example>")
+        await s.abort()
+        assert (await s.send(MESSAGE, "alice@x.example", ["bob@y.example"])).answer is CONTINUE
+
+    assert [event.answer.verdict for event in reports.ended] == ["continue", "abort", "continue"]
+    assert not reports.failures
 
 
 async def test_a_message_that_ends_before_a_shadow_has_decided_is_no_difference() -> None:

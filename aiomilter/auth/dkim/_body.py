@@ -3,10 +3,10 @@
 Source: RFC 6376 sections 3.4.3, 3.4.4 and 3.7.
 """
 
-import hashlib
 from typing import Final, Protocol
 
 from aiomilter.auth.dkim._canonical import Form, one_blank
+from aiomilter.auth.dkim._crypto import new_hash
 
 __all__ = ["BodyDigest", "BodyHashes", "BodySink", "BodyStream"]
 
@@ -30,7 +30,7 @@ class BodyDigest:
     __slots__ = ("_hash", "_left", "length")
 
     def __init__(self, algorithm: str, length: int | None) -> None:
-        self._hash = hashlib.new(algorithm, usedforsecurity=False)
+        self._hash = new_hash(algorithm)
         self.length: int | None = length
         self._left = length
 

@@ -18,8 +18,9 @@ FORMS: Final[tuple[Form, Form]] = ("simple", "relaxed")
 
 _FOLDING: Final = b" \t\r\n"
 _RUN: Final = b" " * 32
-# Where the value of the first ``b=`` of a tag list begins.
-_B: Final = re.compile(rb"(?:\A|;)[ \t\r\n]*+b[ \t\r\n]*+=")
+# Where the value of the first ``b=`` of a tag list begins; an expression that begins with a sign is looked for fast.
+_B_FIRST: Final = re.compile(rb"[ \t\r\n]*+b[ \t\r\n]*+=")
+_B: Final = re.compile(rb";[ \t\r\n]*+b[ \t\r\n]*+=")
 
 
 def one_blank(octets: bytes) -> bytes:
@@ -42,7 +43,11 @@ def canonical_field(field: Field, form: Form) -> bytes:
     """
     if form == "simple":
         return field.raw
-    return b"%b:%b\r\n" % (field.key, _unfolded(field.octets).strip(b" "))
+    # As _unfolded does, without its calls, which cost as much as their work.
+    octets = field.octets.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ").replace(b"\t", b" ")
+    if octets.find(b"  ") >= 0:
+        octets = one_blank(octets)
+    return field.key + b":" + octets.strip(b" ") + b"\r\n"
 
 
 def canonical_pieces(field: Field, form: Form, size: int) -> Iterator[bytes]:
@@ -91,7 +96,7 @@ def without_value_of_b(field: Field) -> Field:
     Source: RFC 6376 section 3.5 (b=) and section 3.7.
     """
     octets = field.octets
-    found = _B.search(octets)
+    found = _B_FIRST.match(octets) or _B.search(octets)
     if found is not None:
         end = octets.find(b";", found.end())
         octets = octets[: found.end()] + (octets[end:] if end >= 0 else b"")

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from aiomilter.auth.dkim._body import BodyDigest, BodyHashes
 from aiomilter.auth.dkim._canonical import Form, canonical_field, canonical_pieces, header_input
+from aiomilter.auth.dkim._crypto import new_hash
 from aiomilter.auth.dkim._record import KeyRecord
 from aiomilter.auth.dkim._signature import Result, Tags, Unusable
 from aiomilter.mail.headers import Field, HeaderSection
@@ -108,7 +109,7 @@ class CanonicalHeader:
             signature: Its own field.
             form: The canonicalisation.
         """
-        made = hashlib.new(algorithm, usedforsecurity=False)
+        made = new_hash(algorithm)
         await self.feed(made, self.section.from_below(names, without=signature), form)
         made.update(header_input((), signature, form))
         return made.digest()

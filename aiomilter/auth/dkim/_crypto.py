@@ -31,6 +31,7 @@ __all__ = [
     "in_thread",
     "load_private",
     "load_public",
+    "new_hash",
     "require",
 ]
 
@@ -62,9 +63,17 @@ async def in_thread(function: Callable[[], _Returned]) -> _Returned:
     return await asyncio.to_thread(function)
 
 
+def new_hash(algorithm: str) -> "hashlib._Hash":
+    """Return a hash of nothing so far, by the name of its algorithm: sha256 or sha1."""
+    # hashlib.new looks for the algorithm each time, which costs as much again as the rest.
+    return hashlib.sha1(usedforsecurity=False) if algorithm == "sha1" else hashlib.sha256(usedforsecurity=False)
+
+
 def digest_of(algorithm: str, octets: bytes) -> bytes:
     """Return the hash of octets, by the name of its algorithm."""
-    return hashlib.new(algorithm, octets, usedforsecurity=False).digest()
+    made = new_hash(algorithm)
+    made.update(octets)
+    return made.digest()
 
 
 @dataclass(frozen=True, slots=True)

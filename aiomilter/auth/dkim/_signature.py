@@ -6,7 +6,7 @@ Source: RFC 6376 sections 3.5 and 6.1.1; RFC 8463 section 3; RFC 8616 section 5.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from aiomilter.auth.dkim._canonical import Form
 from aiomilter.auth.dkim._crypto import KeyType
@@ -75,8 +75,7 @@ class Unusable(Exception):
         self.problem = problem
 
 
-@dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(NamedTuple):
     """A signature's tags, as far as they say how to check it.
 
     Args:
@@ -190,6 +189,8 @@ def method_results(signatures: Sequence[Signature]) -> tuple[MethodResult, ...]:
     """
     if not signatures:
         return (MethodResult("dkim", "none"),)
+    if len(signatures) == 1:
+        return (signatures[0].method_result(),)
     prefix, longest = 8, max(len(each.value) for each in signatures)
     different = len({each.value for each in signatures})
     while prefix < longest and len({each.value[:prefix] for each in signatures}) < different:

@@ -12,10 +12,11 @@ __all__ = ["BLANKS", "base64_octets", "quoted_printable", "quoted_printable_text
 BLANKS: Final = " \t\r\n"
 """What may stand round names and values, and inside many values: blanks and folds."""
 
-# A name is a letter, then letters, digits and "_".  No value has control characters; blanks and folds may stand between.
-_TAG_TEXT: Final = r"[ \t\r\n]*+([A-Za-z][A-Za-z0-9_]*+)[ \t\r\n]*+=([^;\0-\x08\x0b\x0c\x0e-\x1f\x7f]*+)"
-_TAG: Final = re.compile(_TAG_TEXT + "(?:;|\\Z)")
-_LIST: Final = re.compile(rf"(?:{_TAG_TEXT};)*+(?:{_TAG_TEXT}|(?<=;)[ \t\r\n]*+)")
+# No value has one, nor has a name; blanks and folds may stand between.
+_CONTROL: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL_OCTETS: Final = bytes(each for each in range(128) if _CONTROL.match(chr(each)))
+# Names of most tags, which need no look at their letters.
+_USUAL: Final = frozenset(["v", "a", "b", "bh", "c", "d", "h", "i", "k", "l", "p", "q", "s", "t", "x", "cv"])
 _MAX_TAGS: Final = 256
 _BLANK_OCTETS: Final = BLANKS.encode("ascii")
 _NO_BLANKS: Final = str.maketrans("", "", BLANKS)
@@ -31,11 +32,32 @@ def tag_list(text: str) -> dict[str, str] | None:
     One semicolon at the end is allowed.  A name that stands twice makes the whole list invalid, and so do more than 256
     tags: signatures have a dozen, and each tag costs time.
     """
-    if text.count(";") > _MAX_TAGS or not _LIST.fullmatch(text):
+    parts = text.split(";", _MAX_TAGS + 1)
+    if len(parts) > _MAX_TAGS + 1 or _has_controls(text):
         return None
-    found = _TAG.findall(text)
-    tags = {name: value.strip(BLANKS) for name, value in found}
-    return tags if len(tags) == len(found) else None
+    if len(parts) > 1 and not parts[-1].strip(BLANKS):
+        parts.pop()
+    tags: dict[str, str] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        name = name.strip(BLANKS)
+        if not equals or (name not in _USUAL and not _is_name(name)):
+            return None
+        tags[name] = value.strip(BLANKS)
+    return tags if len(tags) == len(parts) else None
+
+
+def _has_controls(text: str) -> bool:
+    """Whether a text has control characters other than blanks and folds."""
+    if text.isascii():
+        # A fourth of what the search costs.
+        return len(text.encode().translate(None, _CONTROL_OCTETS)) < len(text)
+    return _CONTROL.search(text) is not None
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is a letter, then letters, digits and "_"."""
+    return name.isascii() and name.isidentifier() and name[0] != "_"
 
 
 def words(value: str, limit: int = -1) -> list[str]:

@@ -70,10 +70,21 @@ def author_domains(from_fields: Sequence[str]) -> tuple[str, ...] | str:
     (field,) = from_fields
     if len(field) > _MAX_SIZE:
         return f"From field of more than {_MAX_SIZE} characters"
-    if len(field) <= _PLAIN_SIZE and field.isascii() and (plain := _PLAIN.fullmatch(field)) is not None:
-        domain = plain[1].lower()
-        if question_name(domain) == domain:
-            return (domain,)
+    plain = _plain_domain(field)
+    return _domains(field) if plain is None else (plain,)
+
+
+def _plain_domain(field: str) -> str | None:
+    """Return the domain of a field of one plain address, as nearly all are; None for any other field."""
+    found = _PLAIN.fullmatch(field) if len(field) <= _PLAIN_SIZE and field.isascii() else None
+    if found is None:
+        return None
+    domain = found[1].lower()
+    return domain if question_name(domain) == domain else None
+
+
+def _domains(field: str) -> tuple[str, ...] | str:
+    """Return the domains of all addresses of a field, or why it cannot be read."""
     try:
         written = dict.fromkeys(map(_ascii_lower, _addresses([*_tokens(field), _END])))
         if len(written) > _MAX_DOMAINS:

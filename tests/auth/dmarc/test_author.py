@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomilter.auth.dmarc._author import author_domains
+from aiomilter.auth.dmarc._author import _domains, _plain_domain, author_domains
 from tests.auth.steps import steps
 
 AUTHORS: Final = [
@@ -128,6 +128,57 @@ def test_no_address_is_left_out(domains: list[str], between: str, form: str) -> 
     field = between.join(form.format(domain) for domain in domains)
 
     assert author_domains([field]) == tuple(dict.fromkeys(domains))
+
+
+PIECES: Final = st.sampled_from(
+    [
+        "Alice",
+        '"Alice"',
+        '"',
+        "<",
+        ">",
+        "@",
+        "a",
+        "a@b.example",
+        "<a@B.example>",
+        " ",
+        "\r\n ",
+        "=?u?q?x?=",
+        "?=",
+        ",",
+        "\\",
+        "_",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_a_plain_address_is_read_as_by_all_rules(field: str) -> None:
+    plain = _plain_domain(field)
+
+    assert plain is None or _domains(field) == (plain,)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["Alice <a@example.com>", " <a@example.com>\r\n", '"A, B" <a@Example.com>', "=?utf-8?q?A?= <a.b=c@example.com>"],
+)
+def test_most_fields_are_read_without_a_look_at_each_part(field: str) -> None:
+    assert _plain_domain(field) == "example.com"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"a\\" <a@b.example>" <a@example.com>',
+        "b@b.example <a@example.com>",
+        "<a@example..com>",
+        "G: <a@example.com>;",
+        "ü <a@example.com>",
+    ],
+)
+def test_other_fields_are_read_part_by_part(field: str) -> None:
+    assert _plain_domain(field) is None
 
 
 @pytest.mark.parametrize(
