@@ -63,6 +63,13 @@ when = ["authenticated", "internal"]   # otherwise whoever writes our domain int
 [filter.keys."{domain}"]
 files = ["{selector}.pem"]               # aiomilter dkim keygen {domain} --selector {selector}
 """
+_SEAL: Final = """
+[[filter]]
+use = "seal"                           # ARC, for those whom what comes in is sent on to; it is the last
+domain = "{domain}"
+[filter.keys."{domain}"]
+files = ["{selector}.pem"]               # that of sign
+"""
 _LOOPBACK: Final = ("127.0.0.0/8", "::1")
 _TIMEOUT: Final = 5.0
 _BLANKS: Final = re.compile(r"[\s,]+")
@@ -133,6 +140,7 @@ def begin_gateway(purpose: Purpose, name: str, machine: Machine) -> str:
         machine: Where it is written.
     """
     incoming, outgoing = purpose in ("inbound", "both"), purpose in ("outbound", "both")
+    selector = selector_of(datetime.now(UTC))
     about = f"From {machine.source}." if machine.source else "example.com stands for your domain: write that instead."
     text = _HEAD.format(
         name=name,
@@ -144,7 +152,9 @@ def begin_gateway(purpose: Purpose, name: str, machine: Machine) -> str:
     text += _AUTHENTICATE  # of outgoing mail, too, forged results go
     text += _RATES.format(rates=(_OUTBOUND_RATE if outgoing else "") + (_INBOUND_RATE if incoming else ""))
     if outgoing:
-        text += _SIGN.format(domain=machine.domain, selector=selector_of(datetime.now(UTC)))
+        text += _SIGN.format(domain=machine.domain, selector=selector)
+    if incoming and outgoing:
+        text += _SEAL.format(domain=machine.domain, selector=selector)
     return text
 
 

@@ -57,6 +57,8 @@ def questionable(document: Document, targets: list[Target]) -> Iterator[str]:
         def warning(key: str, what: str, each: Target = each) -> str:
             return str(document.fault((*_path(each), key), what))
 
+        for setting, what in each.ready.doubts():
+            yield warning(setting, what)
         if "sign" in before and name in _CHANGING:
             yield warning("use", f"{name} changes what sign has signed before it; put sign below {name}")
         if "seal" in before and (name in _CHANGING or name == "sign"):

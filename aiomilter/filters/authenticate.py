@@ -16,7 +16,7 @@ from aiomilter.filters.actions import Action, act, is_refusal
 from aiomilter.filters.domains import domain_name
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.recipients import EXEMPT, Exempt
-from aiomilter.filters.site import Site
+from aiomilter.filters.site import Site, networks_of
 from aiomilter.filters.spf_rules import DomainRules, Rule, RuleTable, SpfRules
 from aiomilter.handler import Milter, no_reply
 from aiomilter.wire.events import Connect, Header, Mail, Rcpt
@@ -72,8 +72,8 @@ _WORDS: Final = {word: _word(word) for word in GIVEN if word.rpartition("_")[0] 
 class Authenticate(SpfRules, ReadyFilter):
     """Check where mail comes from, write one Authentication-Results field, and remove those that claim to be ours.
 
-    Clients in our networks, and those that have logged in, are not judged: for them ``auth=pass`` is written where they have
-    logged in, and forged fields go all the same.
+    Clients in our networks, and those that have logged in, are not judged: their field says ``auth=pass`` where they have
+    logged in, and else ``none``; forged fields go all the same.
 
     Args:
         spf_*: What is done with mail by the result of SPF for its sender: spf_pass, spf_fail, spf_softfail, spf_neutral,
@@ -135,7 +135,7 @@ class Authenticate(SpfRules, ReadyFilter):
                 methods={"iprev", "spf", "dkim", "arc", "dmarc"} - ({"dmarc"} if self.dmarc == "off" else set()),
                 dkim=dkim.Policy(min_rsa_bits=self.dkim_min_bits),
                 trusted_sealers=self.trusted_sealers,
-                trusted_relays=site.trusted_relays,
+                trusted_relays=networks_of("trusted_relays", site.trusted_relays),
             )
             cleaning = Authenticator(resolver, authserv_ids=ids, methods=())
             rules, exempt = RuleTable(self, self.domains), Exempt(self.exempt_recipients, site)
@@ -235,8 +235,7 @@ class _Authenticate(Milter):
         if auth is not None:
             login = (Property("smtp", "auth", auth.login),) if self.settings.show_login else ()
             extra.append(MethodResult("auth", "pass", login))
-        if self.judged or extra:
-            ctx.insert_header(_FIELD, str(found.results(extra=extra)))
+        ctx.insert_header(_FIELD, str(found.results(extra=extra)))  # that nothing was done is said, too
         return self._judge(ctx, found) if self.judged else None
 
     def _judge(self, ctx: EndOfMessageContext, found: Authentication) -> Response | None:

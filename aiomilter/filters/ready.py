@@ -1,7 +1,7 @@
 """What all ready filters have: settings that are checked when they are made, and are a factory once they have a site."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -93,6 +93,10 @@ class ReadyFilter(ABC):
             ImportError: A library is not installed.
             ValueError: One cannot; the text begins with the name of the setting.
         """
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """Yield what can hardly be meant: the name of a setting, and a sentence about it."""
+        return iter(())
 
     @staticmethod
     def new_site() -> Site:

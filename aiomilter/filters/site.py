@@ -22,6 +22,7 @@ __all__ = ["Network", "Site", "is_in", "networks_of"]
 
 _T = TypeVar("_T")
 Network: TypeAlias = IPv4Network | IPv6Network
+_MAPPED: Final = 96
 _MAX_RINGS: Final = 1_000
 """Files of keys; each filter names one."""
 
@@ -204,9 +205,17 @@ def networks_of(name: str, given: Collection[str | Network]) -> tuple[Network, .
     if isinstance(given, str):
         raise TypeError(f"{name}: expected a collection of networks, found a text; write ({given!r},)")
     try:
-        return tuple(ip_network(each) for each in given)
+        return tuple(_unmapped(ip_network(each)) for each in given)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _unmapped(network: Network) -> Network:
+    """Return a network of IPv4-mapped addresses as that of IPv4, which it is: ``::ffff:192.0.2.0/120``, as in Postfix."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return (
+        network if mapped is None or network.prefixlen < _MAPPED else IPv4Network((mapped, network.prefixlen - _MAPPED))
+    )
 
 
 def is_in(ip: IPv4Address | IPv6Address | None, networks: Collection[Network]) -> bool:

@@ -1,7 +1,7 @@
 """``srs``: what is sent on elsewhere gets a sender of ours, and bounces to that find their way back."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from aiomilter.wire.replies import Reply, Response
 __all__ = ["Srs"]
 
 _DAY: Final = 86_400
+_SHORT: Final = 16
 _LARGEST: Final = 16 * 1024 * 1024
 _TAGS: Final = ("srs0", "srs1")
 
@@ -103,6 +104,19 @@ class Srs(ReadyFilter):
             hash_length=self.hash_length,
             clock=time.time,
         )
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """Short secrets can be found out from the hash in an address."""
+        short = [
+            len(octets)
+            for each in self.secrets
+            if len(octets := each.value.encode("utf-8", "surrogateescape")) < _SHORT
+        ]
+        if short:
+            yield (
+                "secrets",
+                f"one has {min(short)} octets; write {_SHORT} or more of chance, as 'openssl rand -hex 16' prints",
+            )
 
     def check(self, site: Site) -> None:
         """Read the file of addresses."""

@@ -57,7 +57,7 @@ async def test_from_nothing_to_signed_mail_with_what_the_commands_print(tmp_path
     [
         ("inbound", ["authenticate", "rates"]),
         ("outbound", ["authenticate", "rates", "sign"]),
-        ("both", ["authenticate", "rates", "sign"]),
+        ("both", ["authenticate", "rates", "sign", "seal"]),
     ],
 )
 def test_a_file_to_start_from_has_what_it_is_for(purpose: gateway_init.Purpose, filters: list[str]) -> None:

@@ -158,11 +158,17 @@ def test_the_manual_names_all_words() -> None:
         ),
         ('authenticate|banner subject="x"|sign when="tls" keys="k"|seal keys="k" domain="a.example"', ""),
         ('scan clamd="unix:/x" unless="internal"', ""),
+        (
+            'srs domain="f.example" local_domains=["c.example"] secrets=["0123456789abcdef","short"]',
+            "one has 5 octets; write 16 or more of chance",
+        ),
+        ('srs domain="f.example" local_domains=["c.example"] secrets=["0123456789abcdef"]', ""),
     ],
 )
 def test_what_can_hardly_be_meant_is_warned_of(filters_of_file: str, warning: str, tmp_path: Path) -> None:
     tables = [each.split() for each in filters_of_file.split("|")]
     text = "\n".join("\n".join(["[[filter]]", f'use = "{name}"', *settings]) for name, *settings in tables)
+    (tmp_path / "gateway.toml").touch(0o600)
     (tmp_path / "gateway.toml").write_text(f"{text}\n")
     found = read(tmp_path / "gateway.toml").warnings
     assert [warning in each for each in found] == [True] * bool(warning)

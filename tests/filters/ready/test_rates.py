@@ -25,6 +25,16 @@ async def test_each_recipient_counts_and_the_eleventh_refusal_is_left_to_data() 
     assert str(found.answer).startswith("451 4.7.1 Too many recipients")
 
 
+async def test_a_client_counts_as_one_however_its_address_is_written() -> None:
+    where = filters.Site()
+    milter = filters.Rates(client="1/h").bind(where)
+    async with where.open_store():
+        for client, refused in (("192.0.2.1", False), ("::ffff:192.0.2.1", True), ("192.0.2.2", False)):
+            async with session(milter, client=client) as s:
+                await s.mail("<a@x.example>")
+                assert isinstance(await s.rcpt("<u@corp.example>"), Reply) == refused
+
+
 @pytest.mark.parametrize(
     ("settings", "client", "login", "refused"),
     [
@@ -86,3 +96,14 @@ def test_times_are_read() -> None:
     assert (seconds("a", "5 min"), seconds("a", 5), seconds("a", "36d")) == (300.0, 5.0, 3_110_400.0)
     with pytest.raises(ValueError, match=r"^a: expected seconds above 0"):
         seconds("a", "soon")
+
+
+@pytest.mark.parametrize("client", ["192.0.2.1", "::ffff:192.0.2.1"])
+@pytest.mark.parametrize("network", ["192.0.2.0/24", "::ffff:192.0.2.0/120", "::ffff:0:0/96", "::ffff:192.0.2.1"])
+@pytest.mark.parametrize("word", ["internal", "trusted_relay"])
+async def test_networks_may_be_written_as_sockets_of_ipv6_do(client: str, network: str, word: str) -> None:
+    internal, relays = ((network,), ()) if word == "internal" else ((), (network,))
+    where = filters.Site(internal=internal, trusted_relays=relays)
+    async with session(compose(filters.Rates(client="1/h"), site=where), client=client) as s:
+        await s.mail("<a@x.example>")
+        assert [await s.rcpt("<u@corp.example>") for _ in range(2)] == [CONTINUE, CONTINUE]
