@@ -737,7 +737,7 @@ def test_warnings_are_records_of_one_line(start: Start, tmp_path: Path) -> None:
 
 def test_a_log_record_is_one_line_whatever_it_says() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n%s\x1b\u202e", ("b",), None)
-    assert OneLine().format(record).endswith(" INFO aiomilter: a\\x0ab\\x1b\\u202e")
+    assert OneLine().format(record).endswith(" INFO x: a\\x0ab\\x1b\\u202e")
 
 
 def test_a_traceback_in_the_log_ends_at_the_line_of_the_filter_that_ours_refused() -> None:

@@ -1,21 +1,18 @@
 """``access``: rules about client, HELO, sender, recipients and header fields, and bans of those who break them."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 from aiomilter.filters.access_filter import AccessFilter, AccessWithHeaders
 from aiomilter.filters.access_lists import AccessLists
 from aiomilter.filters.access_rules import AccessRule, compiled, rules_of
-from aiomilter.filters.actions import Action
+from aiomilter.filters.access_settings import AccessSettings
 from aiomilter.filters.ready import ReadyFilter
-from aiomilter.filters.recipients import EXEMPT
 from aiomilter.filters.site import Site
-from aiomilter.filters.units import seconds
 from aiomilter.handler import Milter
 from aiomilter.policy import Traps
 from aiomilter.wire.constants import Stage
@@ -26,7 +23,7 @@ _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}\.?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Access(ReadyFilter):
+class Access(AccessSettings, ReadyFilter):
     """Refuse mail by who the client says it is, by its envelope, and by words in its header.
 
     The rules about HELO names, bans and own_sender are for clients that are neither ours nor our relays, nor have logged in.
@@ -75,40 +72,9 @@ class Access(ReadyFilter):
         'rules = [{ header = "Subject", words = ["rolex"] }, { sender = [".bad.example"], action = "tempfail" }]\n'
     )
 
-    rules: Sequence[AccessRule] = ()
-    table: Path | str | None = None
-    false_localhost: Action = "note"
-    helo_address: Action = "note"
-    helo_own: Sequence[str] = ()
-    helo_required: bool = False
-    inside_sender: Literal["any", "own"] = "any"
-    own_sender: Literal["any", "authenticated", "never"] = "any"
-    null_sender_from: Collection[str] = ()
-    login_sender: Mapping[str, Collection[str]] = field(default_factory=dict)
-    no_recipients: Collection[str] = ()
-    recipients: Mapping[str, Collection[str]] = field(default_factory=dict)
-    inside_only_recipients: Sequence[str] = ()
-    bounce_recipients: int | None = None
-    ban: Mapping[str, int | float | str] | None = None
-    exempt_recipients: Collection[str] = EXEMPT
-    header: str = "X-Spam-Flag"
-
     def __post_init__(self) -> None:
         AccessLists(self, Site())
         self.banning()
-
-    def banning(self) -> tuple[int, float] | None:
-        """Return after how many a client is banned, and for how many seconds; None for never.
-
-        Raises:
-            ValueError: It is not as described.
-        """
-        if self.ban is None:
-            return None
-        after = self.ban.get("after", 3)
-        if set(self.ban) - {"after", "for"} or not isinstance(after, int) or not 0 < after <= 10_000:
-            raise ValueError('ban: expected { after = 3, for = "30d" }')
-        return after, seconds("ban", self.ban.get("for", "30d"))
 
     @property
     def first_stage(self) -> Stage:

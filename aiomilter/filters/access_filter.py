@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from aiomilter.auth import Authentication
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import is_local
 from aiomilter.filters.access_lists import AccessLists
 from aiomilter.filters.access_rules import AccessRule, Seen
+from aiomilter.filters.access_settings import AccessSettings
 from aiomilter.filters.actions import Action, act, is_refusal, refusal
 from aiomilter.filters.domains import covers, domain_name
 from aiomilter.filters.site import Site, is_in
@@ -18,9 +19,6 @@ from aiomilter.mail.envelope import local_part
 from aiomilter.policy import Traps
 from aiomilter.wire.events import Header, Helo, Mail, Rcpt
 from aiomilter.wire.replies import Reply, Response
-
-if TYPE_CHECKING:
-    from aiomilter.filters.access import Access
 
 __all__ = ["AccessFilter", "AccessWithHeaders"]
 
@@ -44,19 +42,21 @@ _Rules: TypeAlias = Sequence[tuple[AccessRule, Callable[[Seen], bool | None]]]
 class AccessFilter(Milter):
     """Looks at client, HELO, sender and recipients; :class:`AccessWithHeaders` looks at the header, too."""
 
-    reads = (Authentication,)
+    reads: ClassVar[tuple[type, ...]] = (Authentication,)
 
-    def __init__(self, settings: "Access", site: Site, lists: AccessLists, rules: _Rules, bans: Traps | None) -> None:
+    def __init__(
+        self, settings: AccessSettings, site: Site, lists: AccessLists, rules: _Rules, bans: Traps | None
+    ) -> None:
         self.settings = settings
         self.site = site
         self.lists = lists
         self.rules = rules
         self.bans = bans
-        self.most = banning[0] if (banning := settings.banning()) is not None else 0
-        self.by_recipient = any(rule.recipient for rule, _ in rules)
-        self.found: list[_Found] = []
-        self.seen = Seen()
-        self.stop = 0
+        self.most: int = banning[0] if (banning := settings.banning()) is not None else 0
+        self.by_recipient: bool = any(rule.recipient for rule, _ in rules)
+        self._found: list[_Found] = []
+        self.seen: Seen = Seen()
+        self.stop: int = 0
 
     def _is_ours(self, ctx: Context) -> bool:
         return ctx.auth is not None or self.site.is_internal(ctx) or self.site.is_trusted_relay(ctx)
@@ -75,15 +75,15 @@ class AccessFilter(Milter):
         self.seen = Seen(
             ctx.client.ip or "", ctx.client.hostname, ctx.helo, ctx.auth.login if ctx.auth else "", mail.address
         )
-        self.found = [*self._about_client(ctx), *self._about_sender(ctx, mail.address)]
+        self._found = [*self._about_client(ctx), *self._about_sender(ctx, mail.address)]
         if self.bans is not None and not self._is_ours(ctx):
             caught = await self.bans.caught(ctx.client.ip)
             if caught.count >= self.most:
-                self.found.insert(0, _Found("reject", "banned", "this client was refused too often"))
+                self._found.insert(0, _Found("reject", "banned", "this client was refused too often"))
         # A rule about header fields counts where none before it has.
         self.stop = self._first(about_header=False)
         if not self.by_recipient:
-            self.found += self._rule(self.stop)
+            self._found += self._rule(self.stop)
         return None
 
     def _about_client(self, ctx: Context) -> list[_Found]:
@@ -159,8 +159,8 @@ class AccessFilter(Milter):
             self.seen.recipient = None
         if address in self.lists.exempt:
             return None
-        refused = next((each.reply() for each in (*self.found, *rule) if is_refusal(each.action)), None)
-        self.found += [each for each in rule if refused is None and each not in self.found]
+        refused = next((each.reply() for each in (*self._found, *rule) if is_refusal(each.action)), None)
+        self._found += [each for each in rule if refused is None and each not in self._found]
         return refused
 
     async def data(self, ctx: Context) -> Response | None:
@@ -177,7 +177,7 @@ class AccessFilter(Milter):
         asks = self.settings.own_sender == "authenticated" and self.site.is_own(domain) and not self._is_ours(ctx)
         if asks and not _is_proven(domain, ctx.results.get(Authentication)) and not self.lists.exempt.all(ctx):
             return Reply(550, "5.7.1", "mail from this domain is signed, or comes from here", reason="own_sender")
-        for each in self.found:
+        for each in self._found:
             if not is_refusal(each.action):
                 answer = act(ctx, each.action, each.text, reason=each.reason, header=self.settings.header)
                 if answer is not None:
@@ -223,5 +223,5 @@ class AccessWithHeaders(AccessFilter):
             found = self._rule(number) if number < self.stop else []
             if any(is_refusal(one.action) for one in found) and not self.lists.exempt.all(ctx):
                 return found[0].reply()
-            self.found += found
+            self._found += found
         return None
