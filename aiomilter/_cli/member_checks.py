@@ -16,6 +16,8 @@ _GIVERS: Final[Mapping[str, str]] = {
     "good_reputation": "; reputation does",
     "outbound": "",
 }
+_LISTENER: Final = "listener:"
+_NO_LISTENER: Final = "sockets cannot be told apart yet; run another daemon, with a file of its own, for this one"
 _CHANGING: Final = ("banner", "attachments", "scan")
 """Ready filters that change what sign has signed."""
 _LOOKING: Final = ("scan", "attachments")
@@ -35,16 +37,19 @@ def check_words(document: Document, targets: list[Target], of_site: Mapping[str,
         for key in ("when", "unless"):
             for condition in each.member.get(key) or ():
                 if condition.is_open and condition.text not in given:
-                    what = (
-                        f"no filter of this file gives {condition.text!r}{_GIVERS.get(condition.text, _AUTHENTICATE)}"
-                    )
-                    faults.append(document.fault((*path, key), what))
+                    faults.append(document.fault((*path, key), _not_given(condition.text)))
                 elif each.ready is not None and condition.stage > each.ready.first_stage:
                     what = f"{condition.text} is known at {condition.stage.name}, {each.ready.name} decides at"
                     faults.append(document.fault((*path, key), f"{what} {each.ready.first_stage.name}"))
             if each.ready is not None and not each.ready.takes_conditions and key in each.member:
                 what = f"{each.ready.name} looks at every message; take this line out"
                 faults.append(document.fault((*path, key), what))
+
+
+def _not_given(word: str) -> str:
+    if word.startswith(_LISTENER):
+        return f"{word}: {_NO_LISTENER}"
+    return f"no filter of this file gives {word!r}{_GIVERS.get(word, _AUTHENTICATE)}"
 
 
 def questionable(document: Document, targets: list[Target]) -> Iterator[str]:

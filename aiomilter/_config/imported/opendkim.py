@@ -177,7 +177,7 @@ _SETTINGS: Final[Mapping[str, Rule]] = {
     "Minimum": left_out("a signature of a part of the body does not count at all"),
     "MinimumKeyBits": _least_bits,
     "Mode": _mode,
-    "MTA": left_out('the MTA\'s services are told apart by their sockets: when = "listener:NAME"'),
+    "MTA": left_out("the MTA's services are told apart by their sockets: run a daemon for each"),
     "MTACommand": _REPORTS,
     "MultipleSignatures": left_out("all keys of a domain sign"),
     "MustBeSigned": left_out("From must be signed; further fields are not asked for"),
