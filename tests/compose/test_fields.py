@@ -151,3 +151,42 @@ async def test_a_context_that_was_kept_is_dead_when_the_next_field_is_shown() ->
         await s.send(MESSAGE, "alice@example.org", ["bob@example.net"])
 
     assert alive == [False] * (FIELDS * (FIELDS - 1) // 2)
+
+
+async def test_a_filter_with_a_time_limit_has_it_for_the_first_of_several_fields() -> None:
+    cancelled: list[str] = []
+
+    class Waiting(Milter):
+        @no_reply
+        async def header(self, ctx: Context, header: Header) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(header.name)
+                raise
+
+    async with session(compose(check(Waiting, timeout=0.001, on_error=CONTINUE)), failures="answer") as s:
+        result = await asyncio.wait_for(s.send(MESSAGE, "alice@example.org", ["bob@example.net"]), 300)
+
+    assert (result.answer, cancelled) == (CONTINUE, ["X-0"])
+
+
+async def test_a_context_that_one_of_several_filters_has_kept_is_dead_for_the_next_filter() -> None:
+    kept: list[Context] = []
+    alive: list[bool] = []
+
+    class Keeping(Milter):
+        @no_reply
+        async def header(self, ctx: Context, header: Header) -> None:
+            kept.append(ctx)
+
+    class Looking(Milter):
+        @no_reply
+        async def header(self, ctx: Context, header: Header) -> None:
+            alive.extend(context._transaction is not None for context in kept)
+
+    async with session(compose(Keeping, Looking)) as s:
+        await s.send(MESSAGE, "alice@example.org", ["bob@example.net"])
+
+    assert len(kept) == FIELDS
+    assert not any(alive)
