@@ -139,6 +139,8 @@ def test_advice_names_settings_and_words_that_exist(program: str) -> None:
             assert owner not in of_filters or setting in of_filters[owner] | {"rule", "rules"}, name
         for word in re.findall(r'(?:when|unless) = "([^"]+)"', why):
             assert stage_of(word) is not None, name
+        for argument in re.findall(r"\S*\bFILE\b\S*", why):
+            assert argument.partition(":")[0] in PROGRAMS, name
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -100,7 +100,7 @@ def _softer(gateway: Gateway, given: Given) -> None:
 
 
 def _access_map(gateway: Gateway, given: Given) -> str:
-    return "'aiomilter config import' reads the map's source if it is named, too: FILE:access"
+    return "'aiomilter config import' reads the map's source if it is named, too: access:FILE"
 
 
 def _exception(gateway: Gateway, given: Given) -> str | None:
