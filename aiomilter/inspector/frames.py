@@ -11,6 +11,7 @@ __all__ = ["Frame", "Head", "frames"]
 _OF_CONNECTION: Final = frozenset(b"OCHDUAK")
 """Packets that may come before those of a message."""
 _MACRO: Final = ord("D")
+_ABORT: Final = HEAD.pack(1, ord("A"))
 _KEPT: Final = frozenset(b"OCH")
 _NOTHING: Final[Mapping[int, bytes]] = MappingProxyType({})
 _MOST_FRAMES: Final = 64
@@ -88,7 +89,12 @@ class Head:
 
 def _may_begin(octets: object) -> bool:
     """Return whether the first octets of a message may tell of the client: few do, and the others need no further look."""
-    if not isinstance(octets, bytes) or len(octets) < 6:
+    if not isinstance(octets, bytes):
         return True
-    code = octets[4]
-    return octets[5] in _KEPT if code == _MACRO else code in _OF_CONNECTION
+    place = 4
+    while octets.startswith(_ABORT, place - 4):  # which an MTA sends after each message
+        place += len(_ABORT)
+    if len(octets) < place + 2:
+        return True
+    code = octets[place]
+    return octets[place + 1] in _KEPT if code == _MACRO else code in _OF_CONNECTION

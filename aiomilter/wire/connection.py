@@ -244,6 +244,8 @@ class Connection:
     @property
     def waiting(self) -> int:
         """Unhandled octets, read ahead or not."""
+        if not length_hint(self.events) and not length_hint(self.fields):
+            return len(self.buffer)
         return len(self.buffer) + self.buffer.pos - self.place
 
     def receive_data(self, data: bytes) -> None:
