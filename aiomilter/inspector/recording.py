@@ -205,8 +205,8 @@ class RecordedConnection(MilterProtocol):
         if data and not self._cut:
             self._waiting = ""
             self._entries.append((monotonic(), RECEIVED, data))
-            self._size += len(data) + OVERHEAD
-            if self._size > self._limit:
+            size = self._size = self._size + len(data) + OVERHEAD
+            if size > self._limit:
                 self._count()
         _handle(self, data)
 

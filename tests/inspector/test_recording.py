@@ -26,7 +26,7 @@ from aiomilter.options import Options
 from aiomilter.testing._memory import MemoryServer
 from aiomilter.wire.events import Negotiate
 from aiomilter.wire.framing import packet
-from aiomilter.wire.replies import ConnectionResponse
+from aiomilter.wire.replies import ConnectionResponse, UnknownResponse
 from tests.inspector.playing import MESSAGE, play, send, session
 
 
@@ -239,7 +239,7 @@ async def test_what_waits_once_a_message_is_cut_is_not_kept() -> None:
             await asyncio.sleep(0)
             return CONTINUE
 
-        async def unknown(self, ctx: Context, line: Unknown) -> Response:
+        async def unknown(self, ctx: Context, line: Unknown) -> UnknownResponse:
             await asyncio.sleep(0)
             return CONTINUE
 
