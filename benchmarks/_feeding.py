@@ -66,7 +66,8 @@ class _Ends(Observer):
 
 async def _served(filter_: type[Milter], action: Callable[[MilterProtocol, _Transport], _T], observing: str = "") -> _T:
     """Run a function with a new connection, as the callback of the loop that brings a connection's octets."""
-    store = Store() if observing == "inspected" else None
+    # It is soon full, as one that has served for a while is: then each message drops another.
+    store = Store(max_messages=20) if observing == "inspected" else None
     observers: list[Observer] = [LogObserver()]
     if observing == "metrics":
         observers.append(Metrics())

@@ -1,5 +1,6 @@
 """Packets in recorded octets, and what the first of them tell of an SMTP client."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,8 @@ __all__ = ["Frame", "Head", "frames"]
 _OF_CONNECTION: Final = frozenset(b"OCHDUAK")
 """Packets that may come before those of a message."""
 _MACRO: Final = ord("D")
+_OF_MESSAGE: Final = re.compile(rb"(?:\x00{3}\x01A)*.{4}(?:D[^OCH]|[^OCHDUAK])", re.DOTALL)
+"""How octets begin that do not tell of the client: as those of nearly all messages, behind the ABORT after the last one."""
 _KEPT: Final = frozenset(b"OCH")
 _NOTHING: Final[Mapping[int, bytes]] = MappingProxyType({})
 _MOST_FRAMES: Final = 64
@@ -71,7 +74,7 @@ class Head:
 
     def after(self, entries: Sequence[tuple[float, int, Any]]) -> "Head":
         """Return what is known once the packets before those of a message have come; itself if there were none."""
-        if not entries or not _may_begin(entries[0][2]):
+        if not entries or (entries[0][1] == 0 and _OF_MESSAGE.match(entries[0][2])):
             return self
         packets, macros = {}, {}
         for number, (_, code, payload) in enumerate(frames(entries, 0)):
@@ -84,11 +87,3 @@ class Head:
             elif code in _KEPT:
                 packets[code] = payload
         return Head({**self.packets, **packets}, {**self.macros, **macros}) if packets or macros else self
-
-
-def _may_begin(octets: object) -> bool:
-    """Return whether the first octets of a message may tell of the client: few do, and the others need no further look."""
-    if not isinstance(octets, bytes) or len(octets) < 6:
-        return True
-    code = octets[4]
-    return octets[5] in _KEPT if code == _MACRO else code in _OF_CONNECTION

@@ -131,23 +131,20 @@ CURRENT: "Final[ContextVar[RecordedConnection | None]]" = ContextVar("aiomilter_
 """The connection whose callback runs: log records go to its message."""
 
 
+_handle: Final = MilterProtocol.data_received
+
+
 class _RecordedTransport:
-    """A transport that reports what is written; all else is that of the real one."""
+    """A transport whose ``write`` is another; all else is that of the real one."""
 
-    __slots__ = ("_sent", "_transport", "_write")
+    __slots__ = ("_transport", "write")
 
-    def __init__(self, transport: asyncio.Transport, sent: Callable[[bytes], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, write: Callable[[bytes], None]) -> None:
         self._transport = transport
-        self._write = transport.write
-        self._sent = sent
+        self.write = write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-    def write(self, octets: bytes) -> None:
-        """Report octets, and write them."""
-        self._sent(octets)
-        self._write(octets)
 
 
 class RecordedConnection(MilterProtocol):
@@ -168,7 +165,9 @@ class RecordedConnection(MilterProtocol):
         "_pending",
         "_recorder",
         "_size",
+        "_told",
         "_waiting",
+        "_write",
     )
 
     def __init__(self, recorder: Recorder, *args: Any) -> None:
@@ -186,6 +185,8 @@ class RecordedConnection(MilterProtocol):
         self._pending: Recorded | None = None
         # The callback that has suspended last in the batch at hand.
         self._waiting = ""
+        # Of the entries, how many the last client that was refused has, and what is known behind these; None for none.
+        self._told: tuple[int, Head] | None = None
         self.context.run(CURRENT.set, self)
 
     # ------------------------------------------------------------------------------------------------- what happens
@@ -193,7 +194,8 @@ class RecordedConnection(MilterProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._recorder.opened(self)
-        recorded: Any = _RecordedTransport(cast(asyncio.Transport, transport), self.sent)
+        self._write: Callable[[bytes], None] = cast(asyncio.Transport, transport).write
+        recorded: Any = _RecordedTransport(cast(asyncio.Transport, transport), self.write)
         super().connection_made(recorded)
 
     def data_received(self, data: bytes) -> None:
@@ -203,29 +205,32 @@ class RecordedConnection(MilterProtocol):
         if data and not self._cut:
             self._waiting = ""
             self._entries.append((monotonic(), RECEIVED, data))
-            self._size += len(data) + OVERHEAD
-            if self._size > self._limit:
+            size = self._size = self._size + len(data) + OVERHEAD
+            if size > self._limit:
                 self._count()
-        MilterProtocol.data_received(self, data)
+        _handle(self, data)
 
-    def sent(self, octets: bytes) -> None:
-        """Record octets that are written."""
+    def write(self, octets: bytes) -> None:
+        """Record octets, and write them."""
         pending = self._pending
-        if pending is None:
-            if not self._cut:
-                self._entries.append((monotonic(), SENT, octets))
-                self._size += len(octets) + OVERHEAD
-            return
-        pending.entries.append((monotonic(), SENT, octets))
-        pending.size += len(octets) + OVERHEAD
-        self._recorder.size += len(octets) + OVERHEAD
-        self._finish()
+        size = len(octets) + OVERHEAD
+        if pending is not None:
+            pending.entries.append((monotonic(), SENT, octets))
+            pending.size += size
+            self._recorder.size += size
+            self._pending = None
+            self._recorder.add(pending)
+        elif not self._cut:
+            self._entries.append((monotonic(), SENT, octets))
+            self._size += size
+        self._write(octets)
 
     def suspended(self) -> None:
         """Record which callback has suspended, once for each in a batch."""
         session = self.session
-        if self._running and session.callback != self._waiting:
+        if self._running and not self._cut and session.callback != self._waiting:
             self._waiting = session.callback
+            self._size += OVERHEAD
             self._entries.append((monotonic(), WAITED, (session.callback, getattr(session.handler, "acting", ""))))
         super().suspended()
 
@@ -253,7 +258,7 @@ class RecordedConnection(MilterProtocol):
         """Keep no more of the message at hand: it is too large, or too many are."""
         self._cut = True
         self._head = self._head.after(self._entries)
-        self._entries = []
+        self._entries, self._told = [], None
         self._recorder.size -= self._counted
         self._size = self._counted = 0
 
@@ -282,7 +287,7 @@ class RecordedConnection(MilterProtocol):
             event, self._entries, self._head, self.session.agreement, self._notes, self._size, self._cut
         )
         self._head = self._head.after(self._entries)
-        self._entries, self._notes, self._cut = rest, [], False
+        self._entries, self._notes, self._cut, self._told = rest, [], False, None
         self._size = sum(len(octets) + OVERHEAD for _, _, octets in rest) if rest else 0
         self._counted, self._limit = 0, _UNCOUNTED
         if event.answer == "abort":  # which has no answer
@@ -302,13 +307,20 @@ class RecordedConnection(MilterProtocol):
         return rest
 
     def client_refused(self, event: ClientRefused) -> None:
-        """Record that the client was refused; what came so far also begins the next message."""
-        size = sum(len(octets) + OVERHEAD for _, kind, octets in self._entries if kind != WAITED)
+        """Record that the client was refused; what came so far also begins the next message.
+
+        A client that is refused often has each time what came since the last: all of it each time would be quadratic.
+        """
+        begin, head = (0, self._head) if self._told is None else self._told
+        told = len(self._entries)
+        while begin < told and self._entries[begin][1] == SENT:
+            begin += 1  # the answer to the last refusal
+        entries = self._entries[begin:]
+        self._told = told, head.after(entries)
+        size = sum((len(octets) if kind != WAITED else 0) + OVERHEAD for _, kind, octets in entries)
         notes, self._notes = self._notes, []
         self._recorder.size += size
-        self._recorder.add(
-            Recorded(event, [*self._entries], self._head, self.session.agreement, notes, size, self._cut)
-        )
+        self._recorder.add(Recorded(event, entries, head, self.session.agreement, notes, size, self._cut))
 
     def _finish(self) -> None:
         recorded, self._pending = self._pending, None

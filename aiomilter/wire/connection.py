@@ -244,7 +244,10 @@ class Connection:
     @property
     def waiting(self) -> int:
         """Unhandled octets, read ahead or not."""
-        return len(self.buffer) + self.buffer.pos - self.place
+        buffer = self.buffer
+        if not length_hint(self.events) and not length_hint(self.fields):
+            return len(buffer) if buffer.parts else buffer.end - buffer.pos
+        return len(buffer) + buffer.pos - self.place
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the MTA; end of stream needs no call (P-007)."""

@@ -10,6 +10,7 @@ from aiomilter import (
     Context,
     EndOfMessageContext,
     Header,
+    Helo,
     Mail,
     Milter,
     Rcpt,
@@ -25,7 +26,7 @@ from aiomilter.options import Options
 from aiomilter.testing._memory import MemoryServer
 from aiomilter.wire.events import Negotiate
 from aiomilter.wire.framing import packet
-from aiomilter.wire.replies import ConnectionResponse
+from aiomilter.wire.replies import ConnectionResponse, UnknownResponse
 from tests.inspector.playing import MESSAGE, play, send, session
 
 
@@ -204,3 +205,59 @@ async def test_all_memory_is_given_back_when_connections_end() -> None:
 
     assert store.connections == {}
     assert store.size == sum(each.size for each in store.messages.values())
+
+
+class Closed(Milter):
+    async def helo(self, ctx: Context, helo: Helo) -> ConnectionResponse:
+        return REJECT
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "in one piece"])
+async def test_a_client_that_is_refused_often_is_recorded_once(at_once: bool) -> None:
+    store = Store()
+    async with MemoryServer(Closed, Options(observer=store), store.connection_factory) as server:
+        reader, writer = server.connect()
+        writer.write(packet(Negotiate.CODE, Negotiate(6, 0x1FF, 0x1FFFFF).payload))
+        await reader.readexactly(17)
+        for _ in range(1 if at_once else 50):
+            writer.write(packet(ord("H"), b"client.example\0") * (50 if at_once else 1))
+            await reader.readexactly(5 * (50 if at_once else 1))
+        writer.write(packet(ord("Q")))
+        await reader.read()
+
+    refused = list(store.messages.values())
+    assert [each.event.answer for each in refused] == ["reject"] * 50
+    assert sum(len(each.entries) for each in refused) <= 2 * 50 + 2
+    assert store.size == sum(each.size for each in refused) < 50 * 400
+    if not at_once:
+        assert all(("HELO", "reject") in answers(store, number) for number in store.messages)
+
+
+async def test_what_waits_once_a_message_is_cut_is_not_kept() -> None:
+    class Waits(Milter):
+        async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response:
+            await asyncio.sleep(0)
+            return CONTINUE
+
+        async def unknown(self, ctx: Context, line: Unknown) -> UnknownResponse:
+            await asyncio.sleep(0)
+            return CONTINUE
+
+    store = Store(max_size=10_000)
+    async with MemoryServer(Waits, Options(observer=store), store.connection_factory) as server:
+        reader, writer = server.connect()
+        writer.write(packet(Negotiate.CODE, Negotiate(6, 0x1FF, 0x1FFFFF).payload))
+        await reader.readexactly(17)
+        writer.write(packet(ord("M"), b"<one@example.org>\0"))
+        for _ in range(100):
+            for command, argument in ((b"R", b"<bob@example.net>\0"), (b"U", b"NOSUCH " + b"x" * 400 + b"\0")):
+                writer.write(packet(command[0], argument))
+                await reader.readexactly(5)
+        writer.write(packet(ord("E")))
+        await reader.readexactly(5)
+        writer.write(packet(ord("Q")))
+        await reader.read()
+
+    message = store.messages[1]
+    assert message.cut
+    assert len(message.entries) < 10
