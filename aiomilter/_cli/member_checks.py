@@ -29,11 +29,13 @@ def check_words(document: Document, targets: list[Target], of_site: Mapping[str,
     """Check that each filter has what it needs: words that another or the site gives, in time; results of others."""
     there = {each.ready.name for each in targets if each.ready is not None}
     given = {*of_site, *(word for each in targets if each.ready is not None for word in each.ready.words)}
+    names = {_name(each) for each in targets if each.ready is None or each.ready.takes_conditions}
     for each in targets:
         path = _path(each)
         for need in sorted(set(each.ready.needs) - there) if each.ready is not None else ():
             what = f'{each.ready.name} needs what {need} finds; add a [[filter]] with use = "{need}"'
             faults.append(document.fault((*path, "use"), what))
+        faults += _unknown_skips(document, each, names)
         for key in ("when", "unless"):
             for condition in each.member.get(key) or ():
                 if condition.is_open and condition.text not in given:
@@ -50,6 +52,20 @@ def _not_given(word: str) -> str:
     if word.startswith(_LISTENER):
         return f"{word}: {_NO_LISTENER}"
     return f"no filter of this file gives {word!r}{_GIVERS.get(word, _AUTHENTICATE)}"
+
+
+def _name(target: Target) -> str:
+    return str(target.member.get("name") or (target.ready.name if target.ready is not None else ""))
+
+
+def _unknown_skips(document: Document, target: Target, names: set[str]) -> Iterator[Fault]:
+    """Yield what rules of ``access`` leave out that is not there, or looks at every message."""
+    unknown: frozenset[str] = getattr(target.ready, "skips", frozenset()) - (names - {_name(target)})
+    for name in sorted(unknown):
+        number = next((number for number, rule in enumerate(target.ready.rules) if name in rule.skip), None)
+        where: Path = ("table",) if number is None else ("rules", number, "skip")
+        what = f"{name!a:.80} is no other filter of this file that may be left out; expected names of such filters"
+        yield document.fault((*_path(target), *where), what)
 
 
 def questionable(document: Document, targets: list[Target]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from aiomilter.compose.members import Member, MemberFactory, member
 from aiomilter.compose.plan import Plan, plan
 from aiomilter.compose.shadow_filters import ShadowPool
 from aiomilter.compose.shadowed import ShadowedComposed
+from aiomilter.compose.sparing import sparing
 from aiomilter.compose.words import asked, resolved
 from aiomilter.handler import Milter
 
@@ -55,8 +56,9 @@ class Composition:
                 finally:
                     IN_SHADOW.reset(before)
                 entered.append((each, make, made))
+            entered = sparing(entered)
             made_plan = plan(entered)
-            _tell_of_order(made_plan, members)
+            _tell_of_order(made_plan, [each for each, _, _ in entered])
             if not made_plan.shadows:
                 yield partial(Composed, made_plan)
                 return

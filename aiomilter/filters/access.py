@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
 
-from aiomilter.filters.access_filter import AccessFilter, AccessWithHeaders
+from aiomilter.filters.access_filter import AccessFilter, AccessWithHeaders, SparingAccess, SparingAccessWithHeaders
 from aiomilter.filters.access_lists import AccessLists
 from aiomilter.filters.access_rules import AccessRule, compiled, rules_of
 from aiomilter.filters.access_settings import AccessSettings
@@ -21,6 +21,14 @@ __all__ = ["Access"]
 
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}\.?")
 
+_KINDS: Final[Mapping[tuple[bool, bool], type[AccessFilter]]] = {
+    (False, False): AccessFilter,
+    (True, False): AccessWithHeaders,
+    (False, True): SparingAccess,
+    (True, True): SparingAccessWithHeaders,
+}
+"""By whether rules are about header fields, and whether they let mail by other filters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Access(AccessSettings, ReadyFilter):
@@ -30,7 +38,9 @@ class Access(AccessSettings, ReadyFilter):
 
     Args:
         rules: Tables, the first of which that holds counts: client, hostname, helo, login, sender, recipient, and header with
-            words or regex, say what they are about; action what is done (reject), reply the text of a refusal.
+            words or regex, say what they are about; action what is done (reject), reply the text of a refusal.  With accept
+            the checks of other filters are not asked, and authenticate refuses nothing; with note, and skip, the filters
+            named there are not asked.  By sender, without client or login, these two hold if SPF passes.
         table: A file with more of them, as [[rule]] tables.
         false_localhost: What is done with clients from elsewhere whose name is localhost.
         helo_address: The same of a HELO name that is an IPv4 address without brackets.
@@ -83,8 +93,26 @@ class Access(AccessSettings, ReadyFilter):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """It asks for results if own_sender does."""
-        return ("authenticate",) if self.own_sender == "authenticated" else ()
+        """It asks for results if own_sender does, or a rule that lets a sender by."""
+        return ("authenticate",) if self.own_sender == "authenticated" or "spf_pass" in self.asks else ()
+
+    @property
+    def asks(self) -> frozenset[str]:  # type: ignore[override]
+        """SPF at MAIL if a rule needs it there, and no refusals before who is let by is known."""
+        try:
+            rules = [rule for rule in self._all_rules() if rule.spares]
+        except ValueError:  # it is told of by the check, and by the start
+            return frozenset()
+        proof = {"spf_pass"} if any(rule.needs_proof for rule in rules) else set()
+        return frozenset({*proof, "accept"} if rules else ())
+
+    @property
+    def skips(self) -> frozenset[str]:
+        """The names of other filters that its rules leave out."""
+        try:
+            return frozenset(name for rule in self._all_rules() for name in rule.skip)
+        except ValueError:
+            return frozenset()
 
     def check(self, site: Site) -> None:
         """Read the table."""
@@ -105,5 +133,5 @@ class Access(AccessSettings, ReadyFilter):
             if banning is not None:
                 bans = Traps(await stack.enter_async_context(site.open_store()), (), keep=banning[1], kind="ban")
             made = [(rule, compiled(rule)) for rule in rules]
-            kind = AccessWithHeaders if any(rule.header for rule in rules) else AccessFilter
+            kind = _KINDS[any(rule.header for rule in rules), any(rule.spares for rule in rules)]
             yield partial(kind, self, site, AccessLists(self, site), made, bans)

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias, cast
 
 from aiomilter.auth import Authentication
+from aiomilter.auth.spf import SpfResult
+from aiomilter.compose.sparing import Spared
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.failures import is_local
 from aiomilter.filters.access_lists import AccessLists
@@ -20,7 +22,7 @@ from aiomilter.policy import Traps
 from aiomilter.wire.events import Header, Helo, Mail, Rcpt
 from aiomilter.wire.replies import Reply, Response
 
-__all__ = ["AccessFilter", "AccessWithHeaders"]
+__all__ = ["AccessFilter", "AccessWithHeaders", "SparingAccess", "SparingAccessWithHeaders"]
 
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}\.?")
 
@@ -43,6 +45,7 @@ class AccessFilter(Milter):
     """Looks at client, HELO, sender and recipients; :class:`AccessWithHeaders` looks at the header, too."""
 
     reads: ClassVar[tuple[type, ...]] = (Authentication,)
+    provides: ClassVar[tuple[type, ...]] = ()
 
     def __init__(
         self, settings: AccessSettings, site: Site, lists: AccessLists, rules: _Rules, bans: Traps | None
@@ -82,9 +85,22 @@ class AccessFilter(Milter):
                 self._found.insert(0, _Found("reject", "banned", "this client was refused too often"))
         # A rule about header fields counts where none before it has.
         self.stop = self._first(about_header=False)
+        if Spared in self.provides:
+            self._spare(ctx)
         if not self.by_recipient:
             self._found += self._rule(self.stop)
         return None
+
+    def _spare(self, ctx: Context) -> None:
+        """Say which filters are not asked about this message."""
+        rule = self.rules[self.stop][0] if self.stop < len(self.rules) else None
+        if rule is None or not rule.spares:
+            return
+        spf = ctx.results.get(SpfResult)
+        if not rule.needs_proof or (
+            spf is not None and spf.authenticated_domain == (domain_name(domain_of(self.seen.sender or "")) or "?")
+        ):
+            ctx.results.put(Spared(frozenset(rule.skip) or None))
 
     def _about_client(self, ctx: Context) -> list[_Found]:
         settings, found = self.settings, []
@@ -132,9 +148,9 @@ class AccessFilter(Milter):
     def _rule(self, number: int) -> list[_Found]:
         """Return what a rule says."""
         rule = self.rules[number][0] if number < len(self.rules) else None
-        if rule is None or rule.action == "note":
+        if rule is None or rule.action in ("note", "accept") or rule.skip:
             return []
-        return [_Found(rule.action, "access_rule", rule.reply or "refused by a rule of this site")]
+        return [_Found(cast(Action, rule.action), "access_rule", rule.reply or "refused by a rule of this site")]
 
     async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
         """Refuse a recipient, for what it is or for what was found before."""
@@ -225,3 +241,15 @@ class AccessWithHeaders(AccessFilter):
                 return found[0].reply()
             self._found += found
         return None
+
+
+class SparingAccess(AccessFilter):
+    """The same where rules let mail by other filters, which wait for it then."""
+
+    provides: ClassVar[tuple[type, ...]] = (Spared,)
+
+
+class SparingAccessWithHeaders(AccessWithHeaders):
+    """Both."""
+
+    provides: ClassVar[tuple[type, ...]] = (Spared,)

@@ -5,9 +5,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
-from aiomilter.filters.actions import Action
 from aiomilter.filters.domains import covering, covers, domain_name, key
 from aiomilter.filters.site import is_in, networks_of
 
@@ -17,6 +16,10 @@ _LOOKED_AT: Final = 1_000
 """Characters that a pattern is looked for in: Python's ``re`` has no time limit."""
 _REPEATED_REPEAT: Final = re.compile(r"[*+}]\??\)[*+{]")
 _LONGEST: Final = 1_000
+
+
+RuleAction: TypeAlias = Literal["accept", "note", "header", "quarantine", "tempfail", "reject", "discard"]
+"""The actions of all filters, and accept: other checks are not asked."""
 
 
 @dataclass(slots=True)
@@ -46,7 +49,11 @@ class AccessRule:
         header: The name of a field; with words or regex, what is in it, decoded.
         words: Words, of which one has to be there as a whole, whatever its letter case.
         regex: A pattern that has to be found in the first 1,000 characters.
-        action: What is done.
+        action: What is done.  accept: the other checks are not asked about the message, and authenticate refuses nothing;
+            edits see it all the same.
+        skip: Names of filters that are not asked about the message, with action = "note".  Both are for rules with client,
+            login or sender; without client and login they hold if SPF passes for the sender's domain at MAIL, which needs
+            authenticate, and is not known there behind a trusted relay.
         reply: The text of a refusal.
     """
 
@@ -59,20 +66,37 @@ class AccessRule:
     header: str = ""
     words: Collection[str] = ()
     regex: str = ""
-    action: Action = "reject"
+    action: RuleAction = "reject"
+    skip: Collection[str] = ()
     reply: str = ""
 
     def __post_init__(self) -> None:
-        if not any(getattr(self, each.name) for each in fields(self) if each.name not in ("action", "reply")):
+        if not any(getattr(self, each.name) for each in fields(self) if each.name not in ("action", "skip", "reply")):
             raise ValueError("expected something that the rule is about, as client, sender or header")
-        for name in ("client", "hostname", "helo", "login", "sender", "recipient", "words"):
+        for name in ("client", "hostname", "helo", "login", "sender", "recipient", "words", "skip"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}: expected a list, found a text")
         if bool(self.words or self.regex) != bool(self.header):
             raise ValueError("header: expected together with words or regex")
         if self.header and self.recipient:
             raise ValueError("recipient: expected none with header, which comes after all recipients")
+        if self.spares and (self.header or self.recipient or not (self.client or self.login or self.sender)):
+            raise ValueError("action: expected client, login or sender, and neither header nor recipient, to let by")
+        if self.spares and "" in self.sender:
+            raise ValueError('sender: expected no "" here: nothing proves where a bounce is from')
+        if self.skip and self.action != "note":
+            raise ValueError('skip: expected action = "note" with it')
         compiled(self)
+
+    @property
+    def spares(self) -> bool:
+        """Whether other filters are not asked where it holds."""
+        return self.action == "accept" or bool(self.skip)
+
+    @property
+    def needs_proof(self) -> bool:
+        """Whether it holds with an aligned pass only: what it is about can be forged."""
+        return self.spares and not (self.client or self.login)
 
 
 def compiled(rule: AccessRule) -> Callable[[Seen], bool | None]:

@@ -11,6 +11,7 @@ from aiomilter.auth.results import MethodResult, Property
 from aiomilter.auth.spf import SpfResult, forged_received_spf
 from aiomilter.compose import known_at
 from aiomilter.compose.conditions import GIVEN, Predicate
+from aiomilter.compose.sparing import Spared
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.filters.actions import Action, act, is_refusal
 from aiomilter.filters.domains import domain_name
@@ -142,6 +143,11 @@ class Authenticate(SpfRules, ReadyFilter):
             yield partial(_Authenticate, self, site, asked, judging, cleaning, rules, exempt)
 
 
+def _accepted(ctx: Context) -> bool:
+    """Return whether a rule of ``access`` lets the message by."""
+    return any(each.names is None for each in ctx.results.all(Spared))
+
+
 class _Authenticate(Milter):
     leading_space = True  # signatures may cover the blanks after a colon
     provides = (SpfResult, HeloSpf, Authentication)
@@ -162,7 +168,9 @@ class _Authenticate(Milter):
         self.rules = rules
         self.exempt = exempt
         early = any(word.startswith(("spf_", "helo_spf_")) for word in asked)
-        self.at_mail = early or (self.rules.matter and settings.at == "mail")
+        # Who is let by is known behind MAIL.
+        self.tells_at_mail = settings.at == "mail" and "accept" not in asked
+        self.at_mail = early or (self.rules.matter and self.tells_at_mail)
         self.at_rcpt = self.rules.matter or "spf" in asked
         self.internal: bool | None = None
         """Whether the client is, which is so for all of its messages; None until it is known."""
@@ -196,7 +204,7 @@ class _Authenticate(Milter):
         ctx.on_end(self.check.cancel)
         if self.at_mail and self.early:
             rule = await self._find_spf(ctx, mail.address)
-            if self.settings.at == "mail" and rule is not None and is_refusal(rule.action):
+            if self.tells_at_mail and rule is not None and is_refusal(rule.action):
                 return rule.reply()
         return None
 
@@ -211,7 +219,12 @@ class _Authenticate(Milter):
     async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
         if self.at_rcpt and self.early and not self.knows_spf:
             await self._find_spf(ctx, ctx.sender.address if ctx.sender is not None else "")
-        if self.rule is not None and is_refusal(self.rule.action) and rcpt.address not in self.exempt:
+        if (
+            self.rule is not None
+            and is_refusal(self.rule.action)
+            and rcpt.address not in self.exempt
+            and not _accepted(ctx)
+        ):
             return self.rule.reply()
         return None
 
@@ -251,7 +264,7 @@ class _Authenticate(Milter):
         for occurrence in range(len(self.check.headers.get_all(settings.header)), 0, -1):
             ctx.delete_header(settings.header, occurrence)
         for action, text, reason, detail in self._verdicts(found, late=late):
-            if is_refusal(action) and self.exempt.all(ctx):
+            if is_refusal(action) and (self.exempt.all(ctx) or _accepted(ctx)):
                 continue
             answer = act(ctx, action, text, reason=reason, header=settings.header, detail=detail)
             if answer is not None:

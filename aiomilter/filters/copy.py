@@ -71,6 +71,7 @@ class Copy(ReadyFilter):
     """
 
     name: ClassVar[str] = "copy"
+    only_judges: ClassVar[bool] = False
     reasons: ClassVar[Mapping[str, str]] = {"copy_discard": "a rule leaves no recipient"}
     mta: ClassVar[str] = "non_smtpd_milters, for mail that does not come by SMTP"
     example: ClassVar[str] = (

@@ -45,6 +45,7 @@ class KnownSenders(ReadyFilter):
     """
 
     name: ClassVar[str] = "known_senders"
+    only_judges: ClassVar[bool] = False
     gives: ClassVar[Mapping[str, Predicate]] = {"known_sender": _is_known}
     needs: ClassVar[tuple[str, ...]] = ("authenticate",)
     asks: ClassVar[frozenset[str]] = frozenset({"spf"})

@@ -54,6 +54,7 @@ class ReadyFilter(ABC):
         unless: The words that leave it out of a message if nothing else is said.
         gives: The words of conditions that it gives to others, with their predicates.
         takes_conditions: Whether it may be left out of messages by ``when`` and ``unless``.
+        only_judges: Whether a message loses nothing but a verdict where it is not asked.
         asks: What it wants other filters to find out early: ``"spf"``.
         reasons: The word that goes with each refusal, discard and quarantine, and what it means.
         stores: What it keeps, and for how long; "" for nothing.
@@ -65,6 +66,7 @@ class ReadyFilter(ABC):
     unless: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[Mapping[str, Predicate]] = MappingProxyType({})
     takes_conditions: ClassVar[bool] = True
+    only_judges: ClassVar[bool] = True
     asks: ClassVar[frozenset[str]] = frozenset()
     reasons: ClassVar[Mapping[str, str]] = MappingProxyType({})
     stores: ClassVar[str] = ""

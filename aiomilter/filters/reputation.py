@@ -69,6 +69,7 @@ class Reputation(ReadyFilter):
     """
 
     name: ClassVar[str] = "reputation"
+    only_judges: ClassVar[bool] = False
     unless: ClassVar[tuple[str, ...]] = ("internal", "authenticated", "trusted_relay")
     gives: ClassVar[Mapping[str, Predicate]] = {"good_reputation": _is_good}
     needs: ClassVar[tuple[str, ...]] = ("authenticate",)

@@ -55,6 +55,7 @@ class Srs(ReadyFilter):
     """
 
     name: ClassVar[str] = "srs"
+    only_judges: ClassVar[bool] = False
     reasons: ClassVar[Mapping[str, str]] = {
         "srs_forged": "none of the secrets has made the address that the bounce is for",
         "srs_stale": "the address is older than max_age",
