@@ -120,9 +120,12 @@ def test_a_filter_is_run_alone_with_settings_of_the_command_line(capsys: pytest.
         assert text in capsys.readouterr().err
 
 
-def test_the_file_of_the_manual_is_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = [each for each in literal("gateway") if each.language == "toml"]
-    (tmp_path / "gateway.toml").write_text(block.text)
+BLOCKS: Final = [each for each in literal("gateway") if each.language == "toml"]
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_the_files_of_the_manual_are_in_order(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gateway.toml").write_text(BLOCKS[number].text)
     (tmp_path / "2026q4.pem").touch(0o600)
     (tmp_path / "2026q4.pem").write_bytes(key("ed25519").private.pem())
     assert main(["config", "check", str(tmp_path / "gateway.toml")]) == 0
