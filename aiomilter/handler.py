@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from aiomilter.context import Context, EndOfMessageContext
@@ -13,7 +13,7 @@ from aiomilter.wire.events import Connect, Header, Helo, Mail, Negotiate, Rcpt, 
 from aiomilter.wire.negotiation import Wants, canonical_macro, macro_lists
 from aiomilter.wire.replies import BodyResponse, ConnectionResponse, Response, UnknownResponse
 
-__all__ = ["CALLBACKS", "STAGE_OF", "Handler", "Milter", "no_reply", "overrides"]
+__all__ = ["CALLBACKS", "STAGE_OF", "Handler", "Milter", "no_reply", "overrides", "ready_method"]
 
 NoReply = TypeVar("NoReply", bound=Callable[..., Coroutine[Any, Any, None]])
 
@@ -375,3 +375,17 @@ def _read_wants(cls: type[Milter]) -> Wants:
 
 
 Milter._wants = _read_wants(Milter)
+
+
+def ready_method(objects: Iterable[object]) -> Callable[[], Awaitable[Any]] | None:
+    """Return the method ``ready`` by which a filter says whether it can do its work; None if there is none.
+
+    Args:
+        objects: What may have it, the first counts: what makes filters, and one of these.
+    """
+    for each in objects:
+        # Of a class the method has no object yet.
+        method = None if isinstance(each, type) else getattr(each, "ready", None)
+        if inspect.iscoroutinefunction(method):
+            return method
+    return None

@@ -1,9 +1,10 @@
 """Asking a filter whether it can do its work: ``async def ready(self) -> str | None``, of what makes filters or of a filter."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiomilter.handler import ready_method
 
 __all__ = ["Readiness"]
 
@@ -44,7 +45,7 @@ class Readiness:
 
     async def ask(self) -> str | None:
         """Return what the filter lacks, in a line; None for nothing, and where it has no such method."""
-        method = _method(self._filters())
+        method = ready_method(self._filters())
         if method is None:
             return None
         try:
@@ -62,15 +63,6 @@ class Readiness:
         except Exception as error:  # noqa: BLE001 - it is the answer
             return _line(f"ready() raised {type(error).__name__}: {error}")
         return None if answer is None else _line(str(answer)) or "ready() returned an empty text"
-
-
-def _method(filters: Iterable[object]) -> Callable[[], Awaitable[Any]] | None:
-    for each in filters:
-        # Of a class the method has no object yet.
-        method = None if isinstance(each, type) else getattr(each, "ready", None)
-        if inspect.iscoroutinefunction(method):
-            return method
-    return None
 
 
 def _line(text: str) -> str:

@@ -1,9 +1,10 @@
 """Asking the filters of a composition whether they can do their work."""
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+
+from aiomilter.handler import ready_method
 
 __all__ = ["lacking"]
 
@@ -14,7 +15,7 @@ async def lacking(filters: Iterable[tuple[str, Iterable[object]]]) -> str | None
     Args:
         filters: Of each the name, and what may have the method ``ready``: what makes it, and itself.
     """
-    asked = [(name, method) for name, objects in filters if (method := _method(objects)) is not None]
+    asked = [(name, method) for name, objects in filters if (method := ready_method(objects)) is not None]
     answers = await asyncio.gather(*(_answer(method) for _, method in asked))
     found = [f"{name}: {answer}" for (name, _), answer in zip(asked, answers, strict=True) if answer is not None]
     return "; ".join(found) or None
@@ -26,12 +27,3 @@ async def _answer(method: Callable[[], Awaitable[Any]]) -> str | None:
     except Exception as error:  # noqa: BLE001 - it is the answer
         return f"ready() raised {type(error).__name__}: {error}"
     return None if answer is None else str(answer) or "ready() returned an empty text"
-
-
-def _method(objects: Iterable[object]) -> Callable[[], Awaitable[Any]] | None:
-    for each in objects:
-        # Of a class the method has no object yet.
-        method = None if isinstance(each, type) else getattr(each, "ready", None)
-        if inspect.iscoroutinefunction(method):
-            return method
-    return None
