@@ -7,6 +7,7 @@ A factory says what it gives by attributes, all of them optional, which the read
 * ``unless``: words that leave its filter out of a message where the member says nothing; those that are not given do not count.
 * ``needs``: names of factories without which its own is of no use.
 * ``takes_conditions``: False for a filter that is never left out.
+* ``only_judges``, ``skips``: see :mod:`aiomilter.compose.sparing`.
 * ``asks``: what it wants to be known early; with the words of all conditions that is ``asked`` of each factory.
 
 A site has ``words``, too, which come before those that are known without one.
@@ -19,7 +20,7 @@ from typing import Any
 from aiomilter.compose.conditions import WORDS, Condition, Predicate, condition, named
 from aiomilter.compose.members import Member
 
-__all__ = ["asked", "resolved"]
+__all__ = ["asked", "attribute_of", "resolved"]
 
 
 def resolved(members: Sequence[Member], site: object) -> list[Member]:
@@ -32,21 +33,21 @@ def resolved(members: Sequence[Member], site: object) -> list[Member]:
     Raises:
         TypeError: A word is not given by any of them; or a factory is missing that another needs.
     """
-    there = {_attribute(each, "name", "") for each in members}
+    there = {attribute_of(each, "name", "") for each in members}
     for each in members:
-        for need in set(_attribute(each, "needs", ())) - there:
-            raise TypeError(f"compose: {_attribute(each, 'name', '')}: expected {need} among the members, found none")
+        for need in set(attribute_of(each, "needs", ())) - there:
+            raise TypeError(f"compose: {attribute_of(each, 'name', '')}: expected {need} among the members, found none")
     of_site: Mapping[str, Predicate] = getattr(site, "words", {})
     given = {word: condition(predicate, word) for word, predicate in of_site.items()}
     for number, each in enumerate(members):
-        for word, predicate in _attribute(each, "words", {}).items():
+        for word, predicate in attribute_of(each, "words", {}).items():
             given.setdefault(word, replace(condition(predicate, word), giver=number))
     return [_with_meaning(each, number, given) for number, each in enumerate(members)]
 
 
 def _with_meaning(member: Member, number: int, given: Mapping[str, Condition]) -> Member:
-    name = member.name or _attribute(member, "name", "")
-    if (member.when or member.unless) and not _attribute(member, "takes_conditions", True):
+    name = member.name or attribute_of(member, "name", "")
+    if (member.when or member.unless) and not attribute_of(member, "takes_conditions", True):
         raise TypeError(f"compose: {name}: expected neither when nor unless: it looks at every message")
 
     def mean(conditions: Sequence[Condition], *, is_default: bool = False) -> tuple[Condition, ...]:
@@ -62,7 +63,7 @@ def _with_meaning(member: Member, number: int, given: Mapping[str, Condition]) -
         return tuple(found)
 
     if member.unless is None:
-        unless = mean([named(word) for word in _attribute(member, "unless", ())], is_default=True)
+        unless = mean([named(word) for word in attribute_of(member, "unless", ())], is_default=True)
     else:
         unless = mean(member.unless)
     return replace(member, name=name, when=mean(member.when), unless=unless)
@@ -73,11 +74,11 @@ def asked(members: Sequence[Member]) -> frozenset[str]:
     found: set[str] = set()
     for each in members:
         found |= {one.text for one in (*each.when, *(each.unless or ()))}
-        found |= set(_attribute(each, "asks", ()))
+        found |= set(attribute_of(each, "asks", ()))
     return frozenset(found)
 
 
-def _attribute(member: Member, name: str, default: Any) -> Any:
+def attribute_of(member: Member, name: str, default: Any) -> Any:
     """Return an attribute of a factory; of a class these are other things."""
     factory = member.factory
     return default if isinstance(factory, type) or not hasattr(factory, "bind") else getattr(factory, name, default)
