@@ -1,10 +1,9 @@
 """``access``: rules about client, HELO, sender, recipients and header fields, and bans of those who break them."""
 
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Final
 
 from aiomilter.filters.access_filter import AccessFilter, AccessWithHeaders, SparingAccess, SparingAccessWithHeaders
@@ -18,8 +17,6 @@ from aiomilter.policy import Traps
 from aiomilter.wire.constants import Stage
 
 __all__ = ["Access"]
-
-_ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}\.?")
 
 _KINDS: Final[Mapping[tuple[bool, bool], type[AccessFilter]]] = {
     (False, False): AccessFilter,
@@ -39,8 +36,9 @@ class Access(AccessSettings, ReadyFilter):
     Args:
         rules: Tables, the first of which that holds counts: client, hostname, helo, login, sender, recipient, and header with
             words or regex, say what they are about; action what is done (reject), reply the text of a refusal.  With accept
-            the checks of other filters are not asked, and authenticate refuses nothing; with note, and skip, the filters
-            named there are not asked.  By sender, without client or login, these two hold if SPF passes.
+            the checks of other filters are not asked, and what authenticate and reputation find out has no consequences;
+            with note, and skip, the filters named there are not asked.  By sender, without client or login, these two hold
+            if SPF passes.
         table: A file with more of them, as [[rule]] tables.
         false_localhost: What is done with clients from elsewhere whose name is localhost.
         helo_address: The same of a HELO name that is an IPv4 address without brackets.
@@ -97,10 +95,10 @@ class Access(AccessSettings, ReadyFilter):
         return ("authenticate",) if self.own_sender == "authenticated" or "spf_pass" in self.asks else ()
 
     @property
-    def asks(self) -> frozenset[str]:  # type: ignore[override]
+    def asks(self) -> frozenset[str]:
         """SPF at MAIL if a rule needs it there, and no refusals before who is let by is known."""
         try:
-            rules = [rule for rule in self._all_rules() if rule.spares]
+            rules = [rule for rule in self._all_rules if rule.spares]
         except ValueError:  # it is told of by the check, and by the start
             return frozenset()
         proof = {"spf_pass"} if any(rule.needs_proof for rule in rules) else set()
@@ -110,15 +108,17 @@ class Access(AccessSettings, ReadyFilter):
     def skips(self) -> frozenset[str]:
         """The names of other filters that its rules leave out."""
         try:
-            return frozenset(name for rule in self._all_rules() for name in rule.skip)
+            return frozenset(name for rule in self._all_rules for name in rule.skip)
         except ValueError:
             return frozenset()
 
     def check(self, site: Site) -> None:
         """Read the table."""
-        self._all_rules()
+        self._all_rules  # noqa: B018 - it raises
 
+    @cached_property
     def _all_rules(self) -> list[AccessRule]:
+        # Kept: a table of 10,000 rules takes two seconds to read, and a start asks for it five times.
         try:
             return [*self.rules, *(rules_of(self.table) if self.table is not None else ())]
         except ValueError as error:
@@ -127,7 +127,7 @@ class Access(AccessSettings, ReadyFilter):
     @asynccontextmanager
     async def start(self, site: Site, asked: frozenset[str]) -> AsyncIterator[Callable[[], Milter]]:
         """Read the table, and open the store if clients are banned."""
-        rules, banning = self._all_rules(), self.banning()
+        rules, banning = self._all_rules, self.banning()
         async with AsyncExitStack() as stack:
             bans = None
             if banning is not None:

@@ -55,7 +55,6 @@ class ReadyFilter(ABC):
         gives: The words of conditions that it gives to others, with their predicates.
         takes_conditions: Whether it may be left out of messages by ``when`` and ``unless``.
         only_judges: Whether a message loses nothing but a verdict where it is not asked.
-        asks: What it wants other filters to find out early: ``"spf"``.
         reasons: The word that goes with each refusal, discard and quarantine, and what it means.
         stores: What it keeps, and for how long; "" for nothing.
         mta: What the MTA needs to be set up for it; "" for nothing.
@@ -67,7 +66,6 @@ class ReadyFilter(ABC):
     gives: ClassVar[Mapping[str, Predicate]] = MappingProxyType({})
     takes_conditions: ClassVar[bool] = True
     only_judges: ClassVar[bool] = True
-    asks: ClassVar[frozenset[str]] = frozenset()
     reasons: ClassVar[Mapping[str, str]] = MappingProxyType({})
     stores: ClassVar[str] = ""
     mta: ClassVar[str] = ""
@@ -82,6 +80,14 @@ class ReadyFilter(ABC):
     def needs(self) -> tuple[str, ...]:
         """The names of ready filters without which it cannot do its work."""
         return ()
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """What it wants other filters to know early, and to heed.
+
+        ``"spf"``: SPF at RCPT; ``"spf_pass"``: at MAIL; ``"accept"``: it may let mail by, which is known behind MAIL.
+        """
+        return frozenset()
 
     @property
     def first_stage(self) -> Stage:
