@@ -49,8 +49,8 @@ class AccessRule:
         header: The name of a field; with words or regex, what is in it, decoded.
         words: Words, of which one has to be there as a whole, whatever its letter case.
         regex: A pattern that has to be found in the first 1,000 characters.
-        action: What is done.  accept: the other checks are not asked about the message, and authenticate refuses nothing;
-            edits see it all the same.
+        action: What is done.  accept: the other checks are not asked about the message, and what authenticate and
+            reputation find out has no consequences; edits see it all the same.
         skip: Names of filters that are not asked about the message, with action = "note".  Both are for rules with client,
             login or sender; without client and login they hold if SPF passes for the sender's domain at MAIL, which needs
             authenticate, and is not known there behind a trusted relay.

@@ -2,16 +2,22 @@
 
 from typing import Final, Literal, TypeAlias
 
+from aiomilter.compose.sparing import Spared
 from aiomilter.context import Context, EndOfMessageContext
 from aiomilter.message import Message
 from aiomilter.wire.replies import DISCARD, Reply, Response
 
-__all__ = ["Action", "act", "act_on", "is_refusal", "refusal"]
+__all__ = ["Action", "accepted", "act", "act_on", "is_refusal", "refusal"]
 
 Action: TypeAlias = Literal["note", "header", "quarantine", "tempfail", "reject", "discard"]
 """note: go on.  header: mark it, see the setting ``header``.  quarantine: have the
 MTA hold it.  tempfail: refuse it for now.  reject: refuse it for good.  discard: take it, and drop it."""
 _YES: Final = "YES"
+
+
+def accepted(ctx: Context) -> bool:
+    """Return whether a rule of ``access`` lets the message by: nothing that is found out about it has consequences."""
+    return any(each.names is None for each in ctx.results.all(Spared))
 
 
 def is_refusal(action: Action) -> bool:

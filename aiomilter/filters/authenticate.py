@@ -11,9 +11,8 @@ from aiomilter.auth.results import MethodResult, Property
 from aiomilter.auth.spf import SpfResult, forged_received_spf
 from aiomilter.compose import known_at
 from aiomilter.compose.conditions import GIVEN, Predicate
-from aiomilter.compose.sparing import Spared
 from aiomilter.context import Context, EndOfMessageContext
-from aiomilter.filters.actions import Action, act, is_refusal
+from aiomilter.filters.actions import Action, accepted, act, is_refusal
 from aiomilter.filters.domains import domain_name
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.recipients import EXEMPT, Exempt
@@ -143,11 +142,6 @@ class Authenticate(SpfRules, ReadyFilter):
             yield partial(_Authenticate, self, site, asked, judging, cleaning, rules, exempt)
 
 
-def _accepted(ctx: Context) -> bool:
-    """Return whether a rule of ``access`` lets the message by."""
-    return any(each.names is None for each in ctx.results.all(Spared))
-
-
 class _Authenticate(Milter):
     leading_space = True  # signatures may cover the blanks after a colon
     provides = (SpfResult, HeloSpf, Authentication)
@@ -223,7 +217,7 @@ class _Authenticate(Milter):
             self.rule is not None
             and is_refusal(self.rule.action)
             and rcpt.address not in self.exempt
-            and not _accepted(ctx)
+            and not accepted(ctx)
         ):
             return self.rule.reply()
         return None
@@ -263,8 +257,10 @@ class _Authenticate(Milter):
             self._write_received_spf(ctx, found)
         for occurrence in range(len(self.check.headers.get_all(settings.header)), 0, -1):
             ctx.delete_header(settings.header, occurrence)
+        if accepted(ctx):
+            return None
         for action, text, reason, detail in self._verdicts(found, late=late):
-            if is_refusal(action) and (self.exempt.all(ctx) or _accepted(ctx)):
+            if is_refusal(action) and self.exempt.all(ctx):
                 continue
             answer = act(ctx, action, text, reason=reason, header=settings.header, detail=detail)
             if answer is not None:

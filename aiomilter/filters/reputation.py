@@ -11,6 +11,7 @@ from aiomilter.auth.spf import SpfResult
 from aiomilter.compose import known_at
 from aiomilter.compose.conditions import Predicate
 from aiomilter.context import Context, EndOfMessageContext
+from aiomilter.filters.actions import accepted
 from aiomilter.filters.authenticate import HeloSpf
 from aiomilter.filters.ready import ReadyFilter
 from aiomilter.filters.recipients import EXEMPT, Exempt
@@ -132,10 +133,11 @@ class _Reputation(Milter):
         good_share = 1 - self.bad_share
         ctx.results.put(Trust(good_share, evidence, good_share >= self.settings.trust_good_share))
         at_mail = self.settings.reject_bad_share_at_mail
-        return self._refusal() if at_mail is not None and self.bad_share >= at_mail else None
+        refuses = at_mail is not None and self.bad_share >= at_mail and not accepted(ctx)
+        return self._refusal() if refuses else None
 
     async def envrcpt(self, ctx: Context, rcpt: Rcpt) -> Response | None:
-        if self.bad_share < self.settings.reject_bad_share or rcpt.address in self.exempt:
+        if self.bad_share < self.settings.reject_bad_share or rcpt.address in self.exempt or accepted(ctx):
             return None
         return self._refusal()
 

@@ -8,6 +8,7 @@ from aiomilter import Context, EndOfMessageContext, Milter, Reply, filters
 from aiomilter.compose import check, compose
 from aiomilter.filters.access_rules import AccessRule
 from aiomilter.message import Message, MessageMilter
+from aiomilter.policy import Reputation, Standing
 from aiomilter.testing import session
 from aiomilter.testing.resolver import ZoneResolver
 from aiomilter.wire.events import Rcpt
@@ -67,6 +68,7 @@ async def sent(
         ([SKIP | {"skip": ["late", "judge"]}], {}, None),
         ([NETWORK], {"client": STRANGER, "spf_fail": "reject"}, None),
         ([NETWORK], {"client": STRANGER, "spf_fail": "reject", "at": "mail"}, None),
+        ([NETWORK], {"client": STRANGER, "spf_fail": "discard"}, None),
         ([SENDER], {"client": STRANGER, "spf_fail": "reject", "at": "mail"}, 550),
     ],
 )
@@ -79,6 +81,34 @@ async def test_edits_and_results_are_there_for_mail_that_is_let_by() -> None:
     found = await sent(NETWORK, client=STRANGER)
     assert b"X-Edit: 1" in found.octets
     assert b"spf=fail" in found.octets
+
+
+@pytest.mark.parametrize("action", ["quarantine", "header"])
+async def test_mail_that_is_let_by_is_neither_held_nor_marked(action: str) -> None:
+    found = await sent(NETWORK, client=STRANGER, spf_fail=action)
+    assert found.passed
+    assert found.delivered.quarantine is None
+    assert b"X-Spam-Flag" not in found.octets
+
+
+@pytest.mark.parametrize(("rules", "code"), [([], 550), ([NETWORK], None)])
+@pytest.mark.parametrize("setting", ["reject_bad_share", "reject_bad_share_at_mail"])
+async def test_a_bad_reputation_does_not_refuse_mail_that_is_let_by(
+    rules: list[dict[str, Any]], code: int | None, setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bad(*_: object) -> Standing:
+        return Standing(bad=100.0)
+
+    monkeypatch.setattr(Reputation, "standing", bad)
+    milter = compose(
+        filters.Access(rules=[AccessRule(**each) for each in rules]),
+        filters.Authenticate(),
+        filters.Reputation(**dict[str, Any]({setting: 0.5})),
+        site=filters.Site(hostname="mx.corp.example", internal=(), resolver=ZoneResolver(ZONE)),
+    )
+    async with session(milter, client="192.0.2.1", hostname="h.x.example", helo="h.x.example") as s:
+        found = await s.send(b"From: a@x.example\r\n\r\nHi\r\n", "a@x.example", ("u@corp.example",))
+    assert (None if found.passed else found.answer.code) == code
 
 
 @pytest.mark.parametrize(
