@@ -1,11 +1,8 @@
 """A whole gateway that is reloaded while mail comes in: no message is lost, and a file that is broken changes nothing."""
 
-import asyncio
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +12,8 @@ from tests.auth.dkim.made import key
 from tests.interop.client import connect
 from tests.interop.rigs.sink import Delivery
 from tests.interop.scene import Scene
+from tests.interop.traffic import Traffic, flowing
 from tests.life.daemon import Daemon, running
-from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -87,23 +84,20 @@ LATER: Final = r"450 4\.7\.1 (<bob@example\.test>\.\.\. )?Too many recipients"
 """Sendmail puts the address before the text."""
 
 
-class Traffic:
-    """Sessions that each bring a numbered message, again and again, and what they were told of each."""
+class Numbered(Traffic):
+    """Messages with a number each, and what was said to each."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answers: dict[int, str] = {}
-        self.enough = False
         self._begun = 0
-        self._news = asyncio.Event()
 
-    async def session(self, port: int) -> None:
-        while not self.enough:
-            self._begun += 1
-            number = self._begun
-            async with connect(port) as client:
-                replies = await client.send(MESSAGE % number, "a@corp.example", ["bob@example.test"])
-            self.answers[number] = [*replies.values()][-1]
-            self._news.set()
+    async def bring(self, port: int) -> None:
+        self._begun += 1
+        number = self._begun
+        async with connect(port) as client:
+            replies = await client.send(MESSAGE % number, "a@corp.example", ["bob@example.test"])
+        self.answers[number] = [*replies.values()][-1]
 
     def told(self, pattern: str) -> list[int]:
         """Return the numbers of messages whose last reply begins so."""
@@ -112,22 +106,7 @@ class Traffic:
     async def more(self, pattern: str, count: int = 4) -> None:
         """Wait until so many that begin from now on are told this."""
         begun = self._begun
-        async with asyncio.timeout(PATIENCE):
-            while sum(number > begun for number in self.told(pattern)) < count:
-                self._news.clear()
-                await self._news.wait()
-
-
-@asynccontextmanager
-async def traffic(scene: Scene) -> AsyncIterator[Traffic]:
-    """Have mail come in."""
-    found = Traffic()
-    sessions = [asyncio.create_task(found.session(scene.port)) for _ in range(SESSIONS)]
-    try:
-        yield found
-    finally:
-        found.enough = True
-        await asyncio.gather(*sessions)
+        await self.until(lambda: sum(number > begun for number in self.told(pattern)) >= count)
 
 
 @pytest.fixture(params=["postfix", "sendmail"])
@@ -175,7 +154,7 @@ async def test_a_gateway_reloaded_under_load_loses_no_message(either: Scene, tmp
     site.write("first", rate="100000/h", internal="127.0.0.0/8", more=AUTHENTICATED)
     async with running("--config", "gateway.toml", directory=tmp_path) as daemon:
         await daemon.logged("listening on")
-        async with traffic(either) as mail:
+        async with flowing(Numbered(), either, SESSIONS) as mail:
             await mail.more("250")
             (tmp_path / "s1.pem").unlink()
             await refused(daemon, r"s1\.pem", 1)

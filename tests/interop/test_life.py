@@ -1,20 +1,18 @@
 """A filter that is reloaded, restarted and killed while mail comes in from many sessions, behind real MTAs."""
 
-import asyncio
 import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.interop.client import connect
 from tests.interop.scene import Scene
+from tests.interop.traffic import Traffic, flowing
 from tests.life.daemon import Daemon, running, write_filter
-from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -22,48 +20,30 @@ SESSIONS = 8
 TWO = ("--workers", "2")
 
 
-class Traffic:
-    """Sessions that each bring a message, again and again, and what became of these."""
+class Brought(Traffic):
+    """What became of messages."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.replies: Counter[str] = Counter()
         self.refused: list[dict[str, str]] = []
-        self.enough = False
-        self._news = asyncio.Event()
 
     @property
     def messages(self) -> int:
         return self.replies.total()
 
-    async def session(self, port: int) -> None:
-        while not self.enough:
-            async with connect(port) as client:
-                replies = await client.send(recipients=["bob@example.test"])
-            last = list(replies.values())[-1]
-            self.replies[last[:1]] += 1
-            if last[:1] != "2":
-                self.refused.append(replies)
-            self._news.set()
+    async def bring(self, port: int) -> None:
+        async with connect(port) as client:
+            replies = await client.send(recipients=["bob@example.test"])
+        last = list(replies.values())[-1]
+        self.replies[last[:1]] += 1
+        if last[:1] != "2":
+            self.refused.append(replies)
 
     async def more(self, messages: int) -> None:
         """Wait until so many more have been brought."""
         wanted = self.messages + messages
-        async with asyncio.timeout(PATIENCE):
-            while self.messages < wanted:
-                self._news.clear()
-                await self._news.wait()
-
-
-@asynccontextmanager
-async def traffic(scene: Scene) -> AsyncIterator[Traffic]:
-    """Have mail come in."""
-    found = Traffic()
-    sessions = [asyncio.create_task(found.session(scene.port)) for _ in range(SESSIONS)]
-    try:
-        yield found
-    finally:
-        found.enough = True
-        await asyncio.gather(*sessions)
+        await self.until(lambda: self.messages >= wanted)
 
 
 async def versions(scene: Scene) -> Counter[str]:
@@ -100,7 +80,7 @@ async def test_reloads_refuse_no_message(workers: tuple[str, ...], either: Scene
     arguments = ("f.py", "--listen", either.sockets[0], "--socket-mode", "666", *workers)
     async with running(*arguments, directory=tmp_path) as daemon:
         await daemon.logged("serve new connections" if workers else "listening on")
-        async with traffic(either) as mail:
+        async with flowing(Brought(), either, SESSIONS) as mail:
             for number in (1, 2):
                 await mail.more(20)
                 write_filter(tmp_path / "f.py", str(number))
@@ -132,7 +112,7 @@ async def test_restarts_by_socket_activation_refuse_no_message(
                 return daemon
 
             first = await start()
-            async with traffic(either) as mail:
+            async with flowing(Brought(), either, SESSIONS) as mail:
                 await mail.more(20)
                 first.send(signal.SIGTERM)
                 assert await first.ended() == 0
@@ -156,7 +136,7 @@ async def test_a_killed_worker_costs_no_more_than_what_it_held(either: Scene, tm
     arguments = ("f.py", "--listen", either.sockets[0], "--socket-mode", "666", *TWO)
     async with running(*arguments, directory=tmp_path) as daemon:
         match = await daemon.logged(r"workers (\d+), \d+ serve new connections")
-        async with traffic(either) as mail:
+        async with flowing(Brought(), either, SESSIONS) as mail:
             await mail.more(20)
             os.kill(int(match[1]), signal.SIGKILL)
             await daemon.logged(r"worker \d+ serves$")

@@ -32,8 +32,6 @@ _UNTOLD: Final = 8.0
 _NAME: Final = "Postfix"
 _NO_PROGRESS: Final = f"Without it the filter cannot ask Postfix to wait, and answers within {_UNTOLD:g} s."
 _AT_END: Final = 240.0
-_SPARE: Final = 1.0
-"""Seconds between an answer of ours and the MTA's patience."""
 
 
 def check(case: Case) -> Iterator[Finding]:

@@ -32,7 +32,6 @@ SIGN: Final = (*DKIM_SIGN, "DKIM-Signature")
 """Names of the fields to sign, where a message has them (RFC 8617 section 4.1.2)."""
 
 _NEVER: Final = ("arc-", "authentication-results")
-_TURN: Final = 262_144
 # A signature stands on one line, as in the conformance suite, unless its key is so long that a line could not hold it.
 _LINE: Final = 900
 
