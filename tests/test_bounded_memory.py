@@ -185,6 +185,7 @@ KEPT: Final[Mapping[str, str]] = {
     "_config.reading._Values._tables": OURS,
     "_config.reading._Values._values": OURS,
     "_config.reading._Values.secrets": OURS,
+    "filters.access._all_rules": OURS,
     "filters.access_lists.AccessLists.logins": OURS,
     "filters.access_lists.AccessLists.valid": OURS,
     "filters.recipients.Exempt._exempt": OURS,
